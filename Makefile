@@ -1,0 +1,61 @@
+# The front door. `make` alone lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# mypy and import-linter read packages from the file system and do not follow
+# package_dir of setup.cfg, so they are shown the same tree as links.
+TREE := build/tree
+PROTO := proto/netutil/v1alpha
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint proto proto-check constraints wheel clean
+
+help:  ## list the targets
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed  ## make the virtual environment that every other target uses
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
+	@$(BIN)/python -m tests.lab.demo
+
+test: venv lint  ## lint, types, import contract, and all tests with coverage
+	$(BIN)/python -m pytest
+
+lint: venv $(TREE)  ## ruff, mypy --strict, the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
+	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests
+	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
+
+$(TREE): Makefile
+	@mkdir -p $(TREE)/netutil
+	@ln -sfn $(CURDIR)/agent $(TREE)/netutil/agent
+	@ln -sfn $(CURDIR)/client $(TREE)/netutil/client
+	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
+	@touch $(TREE)
+
+proto: venv  ## generate the Python code of proto/ anew
+	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. \
+	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
+	  netutil/v1alpha/*.proto
+
+proto-check: proto  ## fail if the committed generated code is not what proto/ gives
+	git diff --exit-code -- $(PROTO)
+
+constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet --upgrade '.[dev]'
+	build/constraints/bin/pip freeze --exclude netutil > constraints.txt
+
+wheel: venv  ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
