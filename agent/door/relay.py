@@ -1,0 +1,100 @@
+"""Bytes from one socket to another and back, with back-pressure.
+
+Neither side can make the relay hold more than one buffer per direction: while
+one side does not read, nothing more is read from the other. A side that ends
+its sending (shutdown(2)) still receives. When one side is gone, what it had
+sent is delivered for a while, then the other is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+_BUFFER_BYTES = 64 * 1024
+LINGER_SECONDS = 5.0
+"""How long bytes are held for a side that does not read, once the other side is gone."""
+
+
+class _Side(asyncio.BufferedProtocol):
+    """One end of a relay. What it receives is written to the other end."""
+
+    __slots__ = ("_buffer", "closed", "other", "transport")
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self.transport: asyncio.Transport | None = None
+        self.other: _Side | None = None
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type only
+        transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        self.transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> bool:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # which side broke off, and how, is of no interest to the other one
+        if self.other is not None and self.other.transport is not None:
+            self.other.end()
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def end(self) -> None:
+        """Close this side once it has taken what is held for it, or after a while."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+
+
+class Relay:
+    """Relays between pairs of connected sockets, all on one event loop.
+
+    One receive buffer serves all: the loop handles one read at a time, and
+    what it reads is handed on before the next.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+
+    async def run(self, one: socket.socket, other: socket.socket) -> None:
+        """Relay until both sides are closed. Owns both sockets; cancelling drops them at once."""
+        loop = asyncio.get_running_loop()
+        left, right = _Side(self._buffer), _Side(self._buffer)
+        left.other, right.other = right, left
+        try:
+            # Together: both ends are set up in one turn of the loop, before it looks
+            # for anything to read, so no byte arrives that has nowhere to go.
+            await asyncio.gather(
+                loop.connect_accepted_socket(lambda: left, one),
+                loop.connect_accepted_socket(lambda: right, other),
+            )
+            await left.closed
+            await right.closed
+        finally:
+            for side, connection in ((left, one), (right, other)):
+                if side.transport is not None:
+                    side.transport.abort()
+                else:
+                    connection.close()

@@ -1,0 +1,78 @@
+"""Which connection is whose: from the name that gRPC reports to the identified caller."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netutil.agent.errors import AgentError, Reason, Unidentified
+from netutil.agent.identity.peer import Peer
+
+_GRPC_PREFIX = "unix-abstract:"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open connection: an identified peer, or the refusal that its calls get."""
+
+    name: str
+    key: str
+    peer: Peer | None
+    refusal: AgentError | None
+
+
+class ConnectionTable:
+    """The open connections by name, with counts per pod. Used on the event loop only.
+
+    Names start with a random part that no workload knows, and are never used
+    twice.
+    """
+
+    def __init__(self) -> None:
+        self._prefix = f"netutil-{secrets.token_hex(16)}-"
+        self._number = 0
+        self._connections: dict[str, Connection] = {}
+        self._by_key: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections.values())
+
+    def count(self, key: str) -> int:
+        """Return how many connections are open under a pod's key."""
+        return self._by_key[key]
+
+    def add(self, key: str, peer: Peer | None, refusal: AgentError | None) -> Connection:
+        """Enter a connection and return it with its fresh name."""
+        self._number += 1
+        connection = Connection(f"{self._prefix}{self._number:x}", key, peer, refusal)
+        self._connections[connection.name] = connection
+        self._by_key[key] += 1
+        return connection
+
+    def remove(self, connection: Connection) -> None:
+        """Strike a connection off."""
+        del self._connections[connection.name]
+        self._by_key[connection.key] -= 1
+        if not self._by_key[connection.key]:
+            del self._by_key[connection.key]
+
+    def of_grpc_peer(self, reported: str) -> Connection:
+        """Return the connection that a call came over, from what `context.peer()` reports.
+
+        Raises `Unidentified` for a name that the door did not give.
+        """
+        connection = self._connections.get(reported.removeprefix(_GRPC_PREFIX))
+        if connection is None:
+            raise Unidentified(
+                Reason.CONNECTION_UNKNOWN,
+                "The call did not come over a connection that the agent let in, or that"
+                " connection is closed.",
+                read=reported,
+                advice="Connect anew through the socket in /etc/netutil.",
+            )
+        return connection

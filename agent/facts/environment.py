@@ -1,0 +1,86 @@
+"""The environment that a process was started with, from /proc/<pid>/environ.
+
+Reading it takes the memory lock of the process, which a hostile workload can
+hold for long; so these functions run on threads that may be lost, never on the
+event loop. Source: proc_pid_environ(5).
+"""
+
+from __future__ import annotations
+
+import os
+
+from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.parsers.environment import Environment, parse_environment
+from netutil.agent.parsers.process import parse_stat
+
+LARGEST_BYTES = 8 * 1024 * 1024
+"""More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
+_CHUNK_BYTES = 128 * 1024
+_LOOKS = 3
+
+
+def read_environment(process_directory: int) -> Environment:
+    """Return the environment of the process whose /proc/<pid> is open as `process_directory`.
+
+    Raises OSError with ESRCH if the process is gone, `Unavailable` if its memory cannot
+    be read now, `Exhausted` if the block is larger than `LARGEST_BYTES`.
+    """
+    for _ in range(_LOOKS):
+        block = _read_block(process_directory, "environ")
+        if block:
+            return parse_environment(block)
+        # Recent kernels return nothing when the process's memory is not to be had.
+        # Believe it only if the kernel says that the block itself is empty.
+        stat = parse_stat(
+            _read_block(process_directory, "stat").decode("utf-8", errors="replace")
+        )
+        if stat.environment_start and stat.environment_start == stat.environment_end:
+            return parse_environment(b"")
+        if stat.environment_start is None:
+            # The first thread has ended or is ending: its memory is no longer
+            # shown, but that of another thread is the same.
+            return _read_of_other_thread(process_directory)
+    raise _unreadable("its environment block cannot be read at the moment")
+
+
+def _read_of_other_thread(process_directory: int) -> Environment:
+    tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process_directory)
+    try:
+        for thread in os.listdir(tasks):
+            try:
+                block = _read_block(tasks, f"{thread}/environ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if block:
+                return parse_environment(block)
+    finally:
+        os.close(tasks)
+    raise _unreadable("it is ending, or the kernel hides its memory")
+
+
+def _read_block(directory: int, name: str) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_BYTES:
+                raise Exhausted(
+                    Reason.ENVIRONMENT_TOO_LARGE,
+                    f"The process's environment is larger than {LARGEST_BYTES} bytes.",
+                    read=f"/proc/<pid>/{name}",
+                )
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(why: str) -> Unavailable:
+    return Unavailable(
+        Reason.READ_TIMED_OUT,
+        f"The process's environment is not to be had now: {why}.",
+        read="/proc/<pid>/environ",
+        advice="Try again; if it stays so, look at what the process does with its memory.",
+    )

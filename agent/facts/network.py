@@ -1,0 +1,86 @@
+"""The networks of a pod, from its annotations or, without a CNI meta-plugin, its own IPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from netutil.agent.errors import Invalid, Missing, Reason
+from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
+
+NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+NETWORKS_STATUS = "k8s.v1.cni.cncf.io/networks-status"
+_LONGEST_INTERFACE_NAME = 15  # IFNAMSIZ less the final NUL, netdevice(7)
+
+
+class Source(Enum):
+    """Where the networks of a pod were found."""
+
+    NETWORK_STATUS = NETWORK_STATUS
+    NETWORKS_STATUS = NETWORKS_STATUS
+    POD_STATUS = "status.podIPs"
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The network attachments of a pod, in the order of their source."""
+
+    status: tuple[NetworkStatus, ...]
+    source: Source
+
+
+def read_networks(
+    annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod: str
+) -> Networks:
+    """Return the networks of a pod.
+
+    The network-status annotation counts, else its older spelling, else the
+    pod's own IPs make one default network without a name. `pod` names the pod for errors. Raises
+    `Inconsistent` for an annotation that breaks its specification.
+    """
+    for source in (Source.NETWORK_STATUS, Source.NETWORKS_STATUS):
+        text = annotations.get(source.value)
+        if text is not None:
+            read = f"annotation {source.value} of pod {pod}"
+            return Networks(parse_network_status(text, read=read), source)
+    if not pod_ips:
+        return Networks((), Source.POD_STATUS)
+    return Networks((NetworkStatus(ips=tuple(pod_ips), default=True),), Source.POD_STATUS)
+
+
+def of_interface(networks: Networks, interface: str) -> Networks:
+    """Return only what `interface` names; "" is all.
+
+    Raises `Invalid` for what cannot be an interface name (dev_valid_name in the kernel's
+    net/core/dev.c), `Missing` if the pod has none of that name.
+    """
+    if not interface:
+        return networks
+    ensure_interface_name(interface)
+    found = tuple(status for status in networks.status if status.interface == interface)
+    if not found:
+        known = ", ".join(status.interface or "(unnamed)" for status in networks.status)
+        raise Missing(
+            Reason.INTERFACE_NOT_FOUND,
+            f"The pod reports no network on an interface {interface!r}; it reports:"
+            f" {known or 'none'}.",
+            read=networks.source.value,
+            advice="Without a network-status annotation no interface names are known;"
+            " ask for all with an empty name.",
+        )
+    return Networks(found, networks.source)
+
+
+def ensure_interface_name(interface: str) -> None:
+    """Raise `Invalid` for what the kernel takes for no interface name."""
+    bad_character = any(character in "/:" or character.isspace() for character in interface)
+    too_long = len(interface.encode()) > _LONGEST_INTERFACE_NAME
+    if bad_character or too_long or interface in (".", ".."):
+        raise Invalid(
+            Reason.INTERFACE_MALFORMED,
+            f"{interface[:64]!r} cannot be an interface name.",
+            read="the request's field int",
+            advice=f"A name has at most {_LONGEST_INTERFACE_NAME} bytes, without slash,"
+            " colon or blank.",
+        )

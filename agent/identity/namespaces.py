@@ -1,0 +1,129 @@
+"""From a pid as the caller sees it to the process that it names.
+
+A request carries the number that a process has in the caller's own PID
+namespace. NSpid of /proc/<pid>/status (pid_namespaces(7)) lists a process's
+numbers from the host's namespace inwards; two namespaces on one level are told
+apart by their inode, reached over NS_GET_PARENT (ioctl_ns(2)).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+
+from netutil.agent.errors import Denied, Exhausted, Missing, Reason, Unidentified
+from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.process import PinnedProcess
+
+NS_GET_PARENT = 0xB702
+MOST_PROCESSES = 4096
+"""Processes of a pod that are looked at to find one: a pod with more must ask by its own pid."""
+
+
+def find_process(
+    caller: PinnedProcess, number: int, pod_processes: Iterable[int]
+) -> PinnedProcess:
+    """Return a new pin of the process that `number` names in the caller's PID namespace.
+
+    `pod_processes` are the host pids of the caller's pod. Raises `Missing` if
+    none of them bears the number there, `Unidentified` if the caller is gone,
+    `Exhausted` for a pod of too many processes. A caller in the host's PID
+    namespace may name any process; whether that one is in its pod is for the
+    caller of this function to check.
+    """
+    numbers = caller.status().namespace_pids
+    level = len(numbers) - 1
+    if numbers[level] == number:
+        caller.ensure_alive()
+        return caller.duplicate()
+    if level == 0:
+        return _pin_or_missing(number, number)
+    namespace = _namespace(caller, 0)
+    caller.ensure_alive()
+    for count, pid in enumerate(pod_processes):
+        if count >= MOST_PROCESSES:
+            raise _too_many()
+        process = _candidate(pid, number, level, namespace)
+        if process is not None:
+            return process
+    raise _missing(number)
+
+
+def shares_pid_namespace(one: PinnedProcess, other: PinnedProcess) -> bool:
+    """Return whether two processes are in one PID namespace."""
+    return _namespace(one, 0) == _namespace(other, 0)
+
+
+def _candidate(
+    pid: int, number: int, level: int, namespace: tuple[int, int]
+) -> PinnedProcess | None:
+    try:
+        process = pin_pid(pid)
+    except Unidentified:
+        return None
+    found = False
+    try:
+        numbers = process.status().namespace_pids
+        if len(numbers) > level and numbers[level] == number:
+            found = _namespace(process, len(numbers) - 1 - level) == namespace
+            process.ensure_alive()
+    except Unidentified:
+        found = False
+    finally:
+        if not found:
+            process.close()
+    return process if found else None
+
+
+def _namespace(process: PinnedProcess, levels_up: int) -> tuple[int, int]:
+    """Return the identity (device, inode) of the process's PID namespace or an ancestor of it."""
+    try:
+        descriptor = os.open("ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process.directory())
+    except (ProcessLookupError, FileNotFoundError):
+        process.ensure_alive()
+        raise
+    try:
+        for _ in range(levels_up):
+            parent = fcntl.ioctl(descriptor, NS_GET_PARENT)
+            os.close(descriptor)
+            descriptor = parent
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino
+    finally:
+        os.close(descriptor)
+
+
+def _pin_or_missing(pid: int, number: int) -> PinnedProcess:
+    try:
+        return pin_pid(pid)
+    except Unidentified:
+        raise _missing(number) from None
+
+
+def _missing(number: int) -> Missing:
+    return Missing(
+        Reason.PID_NOT_FOUND,
+        f"There is no process {number} in the caller's pod and PID namespace.",
+        read="NSpid in /proc/<pid>/status",
+        advice="Send the pid as the caller's own /proc shows it, or leave it empty.",
+    )
+
+
+def _too_many() -> Exhausted:
+    return Exhausted(
+        Reason.TOO_MANY_PROCESSES,
+        f"The caller's pod has more than {MOST_PROCESSES} processes; they are not all searched.",
+        read="cgroup.procs of the pod",
+        advice="Let the process ask for itself, with an empty pid.",
+    )
+
+
+def outside_pod(number: int) -> Denied:
+    """Return the refusal of a process that is not in the caller's pod."""
+    return Denied(
+        Reason.PID_OUTSIDE_POD,
+        f"Process {number} is not in the caller's pod.",
+        read="/proc/<pid>/cgroup",
+        advice="A caller is answered for processes of its own pod only.",
+    )

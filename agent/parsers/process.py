@@ -1,0 +1,83 @@
+"""What /proc/<pid>/stat and /proc/<pid>/status say. Source: proc_pid_stat(5), proc_pid_status(5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FIELDS_AFTER_NAME = 3
+_START_TIME = 22
+_ENVIRONMENT_START = 50
+_ENVIRONMENT_END = 51
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/<pid>/stat that the agent uses.
+
+    `start_ticks` counts clock ticks since boot. The environment's addresses
+    are None on a kernel that hides them (zeroes count as hidden).
+    """
+
+    state: str
+    start_ticks: int
+    environment_start: int | None
+    environment_end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """The fields of /proc/<pid>/status that the agent uses.
+
+    `namespace_pids` is NSpid: the process's number in each PID namespace, from
+    the reader's own inwards. `uids` and `gids` are real, effective, saved and
+    file system ids. `effective_capabilities` is the CapEff bit mask.
+    """
+
+    namespace_pids: tuple[int, ...]
+    uids: tuple[int, int, int, int]
+    gids: tuple[int, int, int, int]
+    effective_capabilities: int
+    cpus_allowed: str
+
+
+def parse_stat(text: str) -> Stat:
+    """Return the parsed line. Raises ValueError if it is not as proc_pid_stat(5) says.
+
+    The name in field 2 may hold spaces and parentheses, so fields are counted
+    from the *last* ")".
+    """
+    _, parenthesis, rest = text.rpartition(")")
+    fields = rest.split()
+    if not parenthesis or len(fields) <= _START_TIME - _FIELDS_AFTER_NAME:
+        raise ValueError(f"not a stat line: {text!r}")
+    return Stat(
+        state=fields[0],
+        start_ticks=int(fields[_START_TIME - _FIELDS_AFTER_NAME]),
+        environment_start=_address(fields, _ENVIRONMENT_START),
+        environment_end=_address(fields, _ENVIRONMENT_END),
+    )
+
+
+def parse_status(text: str) -> ProcessStatus:
+    """Return the parsed file. Raises ValueError if a field is missing or malformed."""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    try:
+        return ProcessStatus(
+            namespace_pids=tuple(int(number) for number in fields["NSpid"].split()),
+            uids=_four(fields["Uid"]),
+            gids=_four(fields["Gid"]),
+            effective_capabilities=int(fields["CapEff"], 16),
+            cpus_allowed=fields["Cpus_allowed_list"].strip(),
+        )
+    except KeyError as error:
+        raise ValueError(f"no {error.args[0]} line in the status file") from error
+
+
+def _four(text: str) -> tuple[int, int, int, int]:
+    real, effective, saved, file_system = (int(number) for number in text.split())
+    return real, effective, saved, file_system
+
+
+def _address(fields: list[str], number: int) -> int | None:
+    index = number - _FIELDS_AFTER_NAME
+    return int(fields[index]) or None if index < len(fields) else None

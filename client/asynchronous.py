@@ -1,0 +1,132 @@
+"""The asyncio clients. Everything but the waiting is in the other modules."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from netutil.client import questions
+from netutil.client.connection import (
+    CHANNEL_OPTIONS,
+    OPERATOR,
+    PUBLIC,
+    Owner,
+    Place,
+    Settings,
+    target,
+)
+from netutil.client.questions import Answer, Question
+from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
+from netutil.client.retry import Attempts
+
+
+class AsyncConnection:
+    """One connection to the agent, opened at the first question, for one event loop.
+
+    The agent identifies the process that opened it, so a client asked in a process
+    forked after that raises RuntimeError; so does a closed one. A cancelled call
+    disturbs no other.
+    """
+
+    def __init__(
+        self, place: Place, socket: str | os.PathLike[str] | None, timeout_seconds: float
+    ) -> None:
+        self._settings = Settings.checked(place, socket, timeout_seconds)
+        self._owner: Owner | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[Any, Any]] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection and every call on it. A second close does nothing."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def ask(self, question: Question[Answer]) -> Answer:
+        """The answer, asked for until the timeout; raises an error of `netutil.client.errors`."""
+        method = self._method(question)
+        attempts = Attempts(self._settings)
+        while True:
+            try:
+                response = await method(question.request, timeout=attempts.remaining_seconds())
+            except grpc.aio.AioRpcError as failure:
+                await asyncio.sleep(attempts.pause_seconds_after(failure))
+            else:
+                return question.read(response)
+
+    def _method(self, question: Question[Any]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._owner is None or self._channel is None:
+            self._owner = Owner()
+            self._channel = grpc.aio.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
+        self._owner.check()
+        method = self._methods.get(question.method)
+        if method is None:
+            method = self._methods[question.method] = self._channel.unary_unary(
+                question.method,
+                request_serializer=type(question.request).SerializeToString,
+                response_deserializer=question.response_type.FromString,
+            )
+        return method
+
+
+class AsyncClient(AsyncConnection):
+    """`netutil.client.Client` for asyncio: the same questions, settings and errors."""
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(PUBLIC, socket, timeout_seconds)
+
+    async def cpu(self, pid: int | None = None) -> CPU:
+        """The CPUs of the process's container."""
+        return await self.ask(questions.cpu(pid))
+
+    async def environment(self, pid: int | None = None) -> Environment:
+        """All variables that the process was started with."""
+        return await self.ask(questions.environment(pid))
+
+    async def variable(self, key: str, pid: int | None = None) -> str:
+        """The value of one variable; NotFound if it is not set."""
+        return (await self.ask(questions.variable(key, pid))).envs[key]
+
+    async def network_status(
+        self, interface: str | None = None, pid: int | None = None
+    ) -> NetworkStatus:
+        """The pod's networks, or the one of that interface; NotFound if there is none."""
+        return await self.ask(questions.network_status(interface, pid))
+
+    async def pod(self, pid: int | None = None) -> Pod:
+        """The pod and container of the process."""
+        return await self.ask(questions.pod(pid))
+
+
+class AsyncNodeClient(AsyncConnection):
+    """`netutil.client.NodeClient` for asyncio."""
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(OPERATOR, socket, timeout_seconds)
+
+    async def pods(self) -> NodePods:
+        """Every pod on the node."""
+        return await self.ask(questions.node_pods())

@@ -1,0 +1,197 @@
+"""The answers, as plain values: frozen, typed, without protobuf.
+
+The fields bear the names of netutil.proto and node.proto, which say where each
+fact comes from; `netutil -o json` prints the same names. What the agent can leave
+out is None. Times are aware and in UTC. `extensions` holds plain JSON values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CPU:
+    """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8"."""
+
+    cpuset: str
+    effective_cpus: str
+    affinity: str | None
+    quota_cores: float | None
+    quota_microseconds: int | None
+    period_microseconds: int | None
+    shares: int | None
+    weight: int | None
+    cgroup_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The environment that the process was started with, and what of it is not exact."""
+
+    envs: Mapping[str, str]
+    replaced_entries: int
+    skipped_entries: int
+
+
+class NetworkSource(StrEnum):
+    """Where a network status comes from."""
+
+    NETWORK_STATUS = "network-status"
+    NETWORKS_STATUS = "networks-status"
+    POD_STATUS = "pod-status"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class DNS:
+    """Resolver settings of one network."""
+
+    nameservers: tuple[str, ...]
+    domain: str
+    search: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PCIDevice:
+    """A PCI function behind an interface."""
+
+    pci_address: str
+    vhost_net: str
+    rdma_device: str
+    pf_pci_address: str
+    representor_device: str
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VDPADevice:
+    """A vDPA device behind an interface; `driver` is "vhost" or "virtio"."""
+
+    parent_device: str
+    driver: str
+    path: str
+    pci_address: str
+    pf_pci_address: str
+    representor_device: str
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VhostUserDevice:
+    """A vhost-user socket; `mode` is "client" or "server"."""
+
+    mode: str
+    path: str
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MemifDevice:
+    """A memif socket; `role` is "master" or "slave"."""
+
+    role: str
+    path: str
+    mode: str
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """The device behind an interface; the field that `type` names is not None."""
+
+    type: str
+    version: str
+    pci: PCIDevice | None
+    vdpa: VDPADevice | None
+    vhost_user: VhostUserDevice | None
+    memif: MemifDevice | None
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """One network of the pod. `mtu` is in bytes; `ips` may carry a prefix length."""
+
+    name: str
+    interface: str
+    mac: str
+    ips: tuple[str, ...]
+    default: bool
+    mtu: int | None
+    gateway: tuple[str, ...]
+    dns: DNS | None
+    device_info: DeviceInfo | None
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatus:
+    """The networks of the pod, as its CNI plugins reported them."""
+
+    status: tuple[Network, ...]
+    source: NetworkSource
+    observed_at: datetime | None
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The pod and the container of the process."""
+
+    namespace: str
+    name: str
+    uid: str
+    container_name: str
+    container_id: str
+    node_name: str
+    service_account: str
+    qos_class: str
+    ips: tuple[str, ...]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    host_network: bool
+    phase: str
+    observed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContainer:
+    """A container of a pod on the node; `effective_cpus` is empty if it does not run."""
+
+    name: str
+    id: str
+    kind: str
+    state: str
+    effective_cpus: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePod:
+    """A pod on the node, and what it asks of the agent."""
+
+    namespace: str
+    name: str
+    uid: str
+    qos_class: str
+    phase: str
+    containers: tuple[NodeContainer, ...]
+    networks: tuple[str, ...]
+    connections: int
+    calls: int
+    last_error: str
+    last_error_at: datetime | None
+    networks_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodePods:
+    """Every pod on the node, ordered by namespace, then name."""
+
+    pods: tuple[NodePod, ...]
+    observed_at: datetime | None

@@ -1,0 +1,142 @@
+"""The synchronous clients. Everything but the waiting is in the other modules."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from netutil.client import questions
+from netutil.client.connection import (
+    CHANNEL_OPTIONS,
+    OPERATOR,
+    PUBLIC,
+    Owner,
+    Place,
+    Settings,
+    target,
+)
+from netutil.client.questions import Answer, Question
+from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
+from netutil.client.retry import Attempts
+
+
+class Connection:
+    """One connection to the agent, opened at the first question. Safe for many threads.
+
+    The agent identifies the process that opened it, so a client asked in a process
+    forked after that raises RuntimeError; so does a closed one.
+    """
+
+    def __init__(
+        self, place: Place, socket: str | os.PathLike[str] | None, timeout_seconds: float
+    ) -> None:
+        self._settings = Settings.checked(place, socket, timeout_seconds)
+        self._opening = threading.Lock()
+        self._owner: Owner | None = None
+        self._channel: grpc.Channel | None = None
+        self._methods: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and every call on it. A second close does nothing."""
+        with self._opening:
+            self._closed = True
+            if self._channel is not None:
+                self._channel.close()
+
+    def ask(self, question: Question[Answer]) -> Answer:
+        """The answer, asked for until the timeout; raises an error of `netutil.client.errors`."""
+        method = self._method(question)
+        attempts = Attempts(self._settings)
+        while True:
+            try:
+                response = method(question.request, timeout=attempts.remaining_seconds())
+            except grpc.RpcError as failure:
+                time.sleep(attempts.pause_seconds_after(failure))
+            else:
+                return question.read(response)
+
+    def _method(self, question: Question[Any]) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+        with self._opening:
+            if self._closed:
+                raise RuntimeError("this client is closed")
+            if self._owner is None or self._channel is None:
+                self._owner = Owner()
+                self._channel = grpc.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
+            self._owner.check()
+            method = self._methods.get(question.method)
+            if method is None:
+                method = self._methods[question.method] = self._channel.unary_unary(
+                    question.method,
+                    request_serializer=type(question.request).SerializeToString,
+                    response_deserializer=question.response_type.FromString,
+                )
+            return method
+
+
+class Client(Connection):
+    """Asks the agent about the calling process, or with `pid` about another one of its pod.
+
+    `socket` defaults to $NETUTIL_SOCKET, else /etc/netutil/net.sock. `timeout_seconds`
+    bounds each call with all its attempts. `pid` is a number in the caller's own PID
+    namespace. Every method raises only errors of `netutil.client.errors`.
+    """
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(PUBLIC, socket, timeout_seconds)
+
+    def cpu(self, pid: int | None = None) -> CPU:
+        """The CPUs of the process's container."""
+        return self.ask(questions.cpu(pid))
+
+    def environment(self, pid: int | None = None) -> Environment:
+        """All variables that the process was started with."""
+        return self.ask(questions.environment(pid))
+
+    def variable(self, key: str, pid: int | None = None) -> str:
+        """The value of one variable; NotFound if it is not set."""
+        return self.ask(questions.variable(key, pid)).envs[key]
+
+    def network_status(
+        self, interface: str | None = None, pid: int | None = None
+    ) -> NetworkStatus:
+        """The pod's networks, or the one of that interface; NotFound if there is none."""
+        return self.ask(questions.network_status(interface, pid))
+
+    def pod(self, pid: int | None = None) -> Pod:
+        """The pod and container of the process."""
+        return self.ask(questions.pod(pid))
+
+
+class NodeClient(Connection):
+    """Asks the agent about its whole node, over the operator socket; for the node's root only.
+
+    `socket` defaults to $NETUTIL_ADMIN_SOCKET, else /run/netutil-admin/admin.sock.
+    """
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(OPERATOR, socket, timeout_seconds)
+
+    def pods(self) -> NodePods:
+        """Every pod on the node."""
+        return self.ask(questions.node_pods())
