@@ -9,7 +9,7 @@
 operator socket about the whole node. Make a client after a fork, never before:
 the agent identifies a caller by the connection.
 
-Importing this package loads nothing else; a name below loads what it needs.
+Importing this package loads neither gRPC nor protobuf; the first use of a client does.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from netutil.client.errors import (
+    DeadlineExceeded,
+    Denied,
+    Inconsistent,
+    InvalidRequest,
+    LimitReached,
+    NetUtilError,
+    NotFound,
+    NotIdentified,
+    Unavailable,
+    Unreachable,
+)
+from netutil.client.results import (
+    CPU,
+    DNS,
+    DeviceInfo,
+    Environment,
+    MemifDevice,
+    Network,
+    NetworkSource,
+    NetworkStatus,
+    NodeContainer,
+    NodePod,
+    NodePods,
+    PCIDevice,
+    Pod,
+    VDPADevice,
+    VhostUserDevice,
+)
+
 if TYPE_CHECKING:
     from netutil.client.asynchronous import AsyncClient, AsyncNodeClient
-    from netutil.client.errors import (
-        DeadlineExceeded,
-        Denied,
-        Inconsistent,
-        InvalidRequest,
-        LimitReached,
-        NetUtilError,
-        NotFound,
-        NotIdentified,
-        Unavailable,
-        Unreachable,
-    )
-    from netutil.client.results import (
-        CPU,
-        DNS,
-        DeviceInfo,
-        Environment,
-        MemifDevice,
-        Network,
-        NetworkSource,
-        NetworkStatus,
-        NodeContainer,
-        NodePod,
-        NodePods,
-        PCIDevice,
-        Pod,
-        VDPADevice,
-        VhostUserDevice,
-    )
     from netutil.client.sync import Client, NodeClient
 
 __all__ = [
@@ -91,14 +92,8 @@ _CLIENTS = {
 
 
 def __getattr__(name: str) -> object:
-    """Load an exported name at its first use (PEP 562)."""
-    if name not in __all__:
+    """Load a client at its first use (PEP 562)."""
+    if name not in _CLIENTS:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    modules = [_CLIENTS[name]] if name in _CLIENTS else ["netutil.client.errors"]
-    modules.append("netutil.client.results")
-    for module in map(import_module, modules):
-        if hasattr(module, name):
-            globals()[name] = getattr(module, name)
-            return globals()[name]
-    raise AssertionError(name)
+    return getattr(import_module(_CLIENTS[name]), name)

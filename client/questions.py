@@ -69,9 +69,7 @@ def variable(key: str, pid: int | None = None) -> Question[Environment]:
     )
 
 
-def network_status(
-    interface: str | None = None, pid: int | None = None
-) -> Question[NetworkStatus]:
+def network_status(interface: str | None = None, pid: int | None = None) -> Question[NetworkStatus]:
     """GetNetworkStatus; None asks for all networks."""
     name = "" if interface is None else _name(interface, "the name of an interface")
     return Question(

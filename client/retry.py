@@ -51,10 +51,10 @@ class Attempts:
         """Time to sleep before the next attempt; raises the error if there is to be none."""
         error = self._understood(error_of(failure))
         if not isinstance(error, Unavailable) or isinstance(error, Unreachable):
-            raise error
+            raise error from None
         pause = self._next_pause_seconds(error)
         if self._clock() + pause >= self._deadline:
-            raise error
+            raise error from None
         return pause
 
     def _next_pause_seconds(self, error: Unavailable) -> float:

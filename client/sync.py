@@ -115,9 +115,7 @@ class Client(Connection):
         """The value of one variable; NotFound if it is not set."""
         return self.ask(questions.variable(key, pid)).envs[key]
 
-    def network_status(
-        self, interface: str | None = None, pid: int | None = None
-    ) -> NetworkStatus:
+    def network_status(self, interface: str | None = None, pid: int | None = None) -> NetworkStatus:
         """The pod's networks, or the one of that interface; NotFound if there is none."""
         return self.ask(questions.network_status(interface, pid))
 

@@ -1,0 +1,1 @@
+"""The gRPC methods: identify, gather, answer. No other logic."""

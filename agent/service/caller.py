@@ -1,0 +1,227 @@
+"""Who a call is from, and what that caller may have: its own container and pod, nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from netutil.agent.door.table import Connection
+from netutil.agent.errors import Denied, Invalid, Reason, Unavailable
+from netutil.agent.identity.access import ensure_may_read_environment
+from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, processes_below
+from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
+from netutil.agent.identity.peer import Peer, identify_process
+from netutil.agent.identity.process import PinnedProcess, gone
+from netutil.agent.facts.cpu import CpuDirectories
+from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.index import Match
+from netutil.agent.service.reads import ReadPool
+
+T = TypeVar("T")
+LONGEST_WAIT_SECONDS = 5.0
+_LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The identified caller of one call. `match` is None while no pod list can be had."""
+
+    peer: Peer
+    cgroups: CgroupIdentity
+    match: Match | None
+    unavailable: Unavailable | None
+
+    @property
+    def known(self) -> Match:
+        """Return the pod. Raises the pod source's `Unavailable` if there is none yet."""
+        if self.match is None:
+            assert self.unavailable is not None  # noqa: S101 - one of both is set
+            raise self.unavailable
+        return self.match
+
+
+class Callers:
+    """Turns connections into callers, and pids of requests into processes."""
+
+    def __init__(self, tree: CgroupTree, pods: PodDirectory, reads: ReadPool) -> None:
+        self._tree = tree
+        self._pods = pods
+        self._reads = reads
+
+    async def identify(
+        self, connection: Connection, wait_seconds: float, *, need_container: bool = False
+    ) -> Caller:
+        """Return the caller of a connection, once the pod list knows it.
+
+        Raises the connection's refusal, `Denied` for a container or pod that a
+        fresh list does not know. If no list can be had, a caller whose cgroup
+        bears a pod UID is proven by that alone and returned without a pod.
+        """
+        if connection.refusal is not None:
+            raise connection.refusal
+        if connection.peer is None:
+            raise gone(0)
+        peer = connection.peer
+        cgroups = peer.cgroups
+        if cgroups.pod_uid is None:
+            cgroups = await self._choose(cgroups, wait_seconds)
+        try:
+            match = await self._pods.lookup(
+                cgroups.pod_uid,
+                cgroups.container_id,
+                timeout_seconds=wait_seconds,
+                need_container=need_container,
+            )
+        except Unavailable as error:
+            if cgroups.pod_uid is None:
+                raise
+            return Caller(peer, cgroups, None, error)
+        if match is None:
+            raise _unknown(cgroups)
+        return Caller(peer, cgroups, match, None)
+
+    async def match(self, cgroups: CgroupIdentity, wait_seconds: float) -> Match:
+        """Return the pod list's entry for a process of the caller's pod. Raises as `identify`."""
+        match = await self._pods.lookup(
+            cgroups.pod_uid,
+            cgroups.container_id,
+            timeout_seconds=wait_seconds,
+            need_container=True,
+        )
+        if match is None:
+            raise _unknown(cgroups)
+        return match
+
+    async def _choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
+        known = []
+        for placement in cgroups.placements:
+            for container_id, _ in placement.containers:
+                if container_id in known:
+                    break
+                if await self._pods.lookup(
+                    None, container_id, timeout_seconds=wait_seconds, need_container=True
+                ):
+                    known.append(container_id)
+                    break
+        if not known:
+            raise _unknown(cgroups)
+        chosen = choose_container(cgroups, known)
+        self._tree.ensure_made_by_root(chosen)
+        return chosen
+
+    def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
+        """Return where the container's CPU files stand, None where it has no cpuset hierarchy."""
+        for controller in ("cpuset", UNIFIED):
+            directory = self._tree.container_directory(cgroups, controller)
+            if directory is not None:
+                hierarchy = self._tree.hierarchies[controller]
+                cpu = self._tree.container_directory(cgroups, controller and "cpu")
+                return CpuDirectories(hierarchy.version, directory, hierarchy.directory, cpu)
+        return None
+
+    async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
+        """Return a new pin of the process that a request's `pid` names, and where it stands.
+
+        Raises `Invalid` for what is no pid, `Missing` for none in the caller's
+        view, `Denied` for one outside of the caller's pod. The caller of this closes it.
+        """
+        if not pid:
+            return caller.peer.process.duplicate(), caller.cgroups
+        number = parse_pid(pid)
+        own = caller.peer.process.duplicate()
+        scope = self._tree.scope_directory(caller.cgroups)
+
+        def find() -> tuple[PinnedProcess, CgroupIdentity]:
+            try:
+                found = find_process(own, number, processes_below(scope) if scope else ())
+            finally:
+                own.close()
+            try:
+                return found, self._in_same_pod(caller, found, number)
+            except BaseException:
+                found.close()
+                raise
+
+        return await self._reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
+
+    def _in_same_pod(
+        self, caller: Caller, process: PinnedProcess, number: int
+    ) -> CgroupIdentity:
+        try:
+            found = identify_process(process, self._tree)
+            if found.pod_uid is None and caller.cgroups.container_id:
+                found = choose_container(found, [caller.cgroups.container_id])
+        except Denied:
+            raise outside_pod(number) from None
+        same = (
+            found.pod_uid == caller.cgroups.pod_uid
+            if found.pod_uid
+            else found.container_id == caller.cgroups.container_id
+        )
+        if not same:
+            raise outside_pod(number)
+        return found
+
+    async def read_environ(
+        self, caller: Caller, pid: str, read: Callable[[int], T]
+    ) -> T:
+        """Return what `read` makes of the process's directory, if the caller may see its environment."""
+        process, cgroups = await self.process(caller, pid)
+        own = caller.peer.process.duplicate() if pid else None
+
+        def work() -> T:
+            try:
+                if own is not None and own.pid != process.pid:
+                    if cgroups.container_id != caller.cgroups.container_id and (
+                        not shares_pid_namespace(own, process)
+                    ):
+                        raise outside_pod(int(pid))
+                    ensure_may_read_environment(own, process)
+                try:
+                    answer = read(process.directory())
+                except ProcessLookupError:
+                    raise gone(process.pid) from None
+                process.ensure_alive()
+                return answer
+            finally:
+                process.close()
+                if own is not None:
+                    own.close()
+
+        return await self._reads.run(
+            caller.peer.pod_key, work, f"/proc/{process.pid}/environ"
+        )
+
+
+def parse_pid(pid: str) -> int:
+    """Return a request's pid. Raises `Invalid` for anything but a positive decimal number."""
+    if not (pid.isascii() and pid.isdigit() and len(pid) <= len(str(_LARGEST_PID))):
+        raise _malformed(pid)
+    number = int(pid)
+    if not 0 < number <= _LARGEST_PID:
+        raise _malformed(pid)
+    return number
+
+
+def _malformed(pid: str) -> Invalid:
+    return Invalid(
+        Reason.PID_MALFORMED,
+        f"{pid[:32]!r} is no process id.",
+        read="the request's field pid",
+        advice="Send a positive decimal number, or leave it empty for the calling process.",
+    )
+
+
+def _unknown(cgroups: CgroupIdentity) -> Denied:
+    names = cgroups.pod_uid or ", ".join(
+        container_id for p in cgroups.placements for container_id, _ in p.containers
+    )
+    return Denied(
+        Reason.UNKNOWN_TO_POD_LIST,
+        f"The kubelet does not know the caller's pod or container ({names}).",
+        read="the pod list",
+        advice="Containers started past the kubelet are not answered; compare with"
+        " `netutil node pods` on the node.",
+    )

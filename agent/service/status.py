@@ -1,0 +1,53 @@
+"""The one place where an error becomes a gRPC status."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from netutil.agent import errors
+
+DOMAIN = "netutil"
+_CODES: dict[type[errors.AgentError], grpc.StatusCode] = {
+    errors.Unidentified: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.Missing: grpc.StatusCode.NOT_FOUND,
+    errors.Inconsistent: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_DETAILS_KEY = "grpc-status-details-bin"
+_LONGEST_TEXT = 1024
+
+
+def code_of(error: errors.AgentError) -> grpc.StatusCode:
+    """Return the status code of an error, by its class (DESIGN section "Errors")."""
+    return next(code for kind, code in _CODES.items() if isinstance(error, kind))
+
+
+def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]:
+    """Return google.rpc.Status with ErrorInfo and, where a retry helps, RetryInfo."""
+    info = error_details_pb2.ErrorInfo(
+        domain=DOMAIN,
+        reason=error.reason,
+        metadata={"read": error.read[:_LONGEST_TEXT], "advice": error.advice[:_LONGEST_TEXT]},
+    )
+    details = [_packed(info)]
+    if isinstance(error, errors.Unavailable):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    status = status_pb2.Status(
+        code=code_of(error).value[0],
+        message=error.sentence[:_LONGEST_TEXT],
+        details=details,
+    )
+    return ((_DETAILS_KEY, status.SerializeToString()),)
+
+
+def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,165 @@
+"""The flags of `netutil-agent`, each with an environment twin; a flag wins."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from netutil.agent.door.listener import LONGEST_PATH
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the agent is told at its start. Empty strings mean "none"."""
+
+    socket: str
+    admin_socket: str
+    pod_source: str
+    kubelet_url: str
+    kubelet_ca: str
+    kubelet_token: str
+    kubelet_client_cert: str
+    kubelet_client_key: str
+    kubelet_verify: str
+    pod_refresh: float
+    pod_resources: str
+    host_root: str
+    metrics_address: str
+    max_connections: int
+    max_connections_per_pod: int
+    log_level: str
+    log_format: str
+    check: bool
+
+
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
+    parser = _Parser(
+        prog="netutil-agent",
+        description="Tells every pod on this node the facts about itself, over one Unix socket.",
+        epilog="Each flag has an environment twin: --pod-source is NETUTIL_POD_SOURCE. A flag wins.",
+        allow_abbrev=False,
+    )
+    node_ip = environment.get("NODE_IP") or "127.0.0.1"
+    kubelet = f"https://{f'[{node_ip}]' if ':' in node_ip else node_ip}:10250"
+
+    def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
+        twin = "NETUTIL_" + name.upper().replace("-", "_")
+        value = environment.get(twin, default)
+        shown = f"{text} (default: {default})" if default != "" else text
+        parser.add_argument(f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__)
+
+    flag("socket", "/run/netutil/net.sock", PATH, "public socket, mode 0666")
+    flag("admin-socket", "/run/netutil-admin/admin.sock", PATH_OR_NONE, "operator socket; empty: none")
+    flag("pod-source", "kubelet", POD_SOURCE, "kubelet, or file:PATH of a PodList")
+    flag("kubelet-url", kubelet, URL, "the kubelet's API")
+    flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of the kubelet's certificate")
+    flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token; empty: none")
+    flag("kubelet-client-cert", "", TEXT, "client certificate file")
+    flag("kubelet-client-key", "", TEXT, "client key file")
+    flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
+    flag("pod-refresh", "10", SECONDS, "longest age of the pod list while somebody asks")
+    flag("pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket")
+    flag("host-root", "/", DIR, "where the host's /sys stands")
+    flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
+    flag("max-connections", "4096", COUNT, "open connections in all")
+    flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
+    flag("log-level", "info", LEVEL, "debug, info, warning or error")
+    flag("log-format", "text", FORMAT, "text or json")
+    parser.add_argument(
+        "--check", action="store_true", help="ask the running agent whether it is well; exit 0 or 1"
+    )
+    found = vars(parser.parse_args(argv))
+    if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
+        parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    return Settings(**found)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override] - it never returns
+        self.exit(2, f"netutil-agent: {message}; see netutil-agent --help\n")
+
+
+def _choice(name: str, *accepted: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in accepted:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(accepted)}")
+        return text
+
+    check.__name__ = name
+    return check
+
+
+def TEXT(text: str) -> str:  # noqa: N802 - argparse shows the name
+    """Any text."""
+    return text
+
+
+def PATH(text: str) -> str:  # noqa: N802
+    """An absolute path that fits a Unix socket address."""
+    if not text.startswith("/") or len(text.encode()) > LONGEST_PATH:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an absolute path of at most {LONGEST_PATH} bytes"
+        )
+    return text
+
+
+def PATH_OR_NONE(text: str) -> str:  # noqa: N802
+    """As PATH, or empty."""
+    return PATH(text) if text else ""
+
+
+def DIR(text: str) -> str:  # noqa: N802
+    """An absolute directory."""
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
+    return text
+
+
+def URL(text: str) -> str:  # noqa: N802
+    """An http or https address."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an http:// or https:// address")
+    return text
+
+
+def POD_SOURCE(text: str) -> str:  # noqa: N802
+    """A source of the pod list."""
+    if text != "kubelet" and not text.startswith("file:/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not kubelet or file:PATH (absolute)")
+    return text
+
+
+def SECONDS(text: str) -> float:  # noqa: N802
+    """A positive, finite number of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return number
+
+
+def COUNT(text: str) -> int:  # noqa: N802
+    """A positive whole number."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def ADDRESS(text: str) -> str:  # noqa: N802
+    """HOST:PORT, or empty."""
+    host, colon, port = text.rpartition(":")
+    if text and not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, nor empty")
+    return text
+
+
+VERIFY = _choice("MODE", "full", "ca", "none")
+LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
+FORMAT = _choice("FORMAT", "text", "json")
