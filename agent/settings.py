@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from netutil.agent.door.listener import LONGEST_PATH
 
@@ -41,7 +42,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     parser = _Parser(
         prog="netutil-agent",
         description="Tells every pod on this node the facts about itself, over one Unix socket.",
-        epilog="Each flag has an environment twin: --pod-source is NETUTIL_POD_SOURCE. A flag wins.",
+        epilog="Each flag has an environment twin (--pod-source: NETUTIL_POD_SOURCE); a flag wins.",
         allow_abbrev=False,
     )
     node_ip = environment.get("NODE_IP") or "127.0.0.1"
@@ -51,10 +52,17 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         twin = "NETUTIL_" + name.upper().replace("-", "_")
         value = environment.get(twin, default)
         shown = f"{text} (default: {default})" if default != "" else text
-        parser.add_argument(f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__)
+        parser.add_argument(
+            f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__
+        )
 
     flag("socket", "/run/netutil/net.sock", PATH, "public socket, mode 0666")
-    flag("admin-socket", "/run/netutil-admin/admin.sock", PATH_OR_NONE, "operator socket; empty: none")
+    flag(
+        "admin-socket",
+        "/run/netutil-admin/admin.sock",
+        PATH_OR_NONE,
+        "operator socket; empty: none",
+    )
     flag("pod-source", "kubelet", POD_SOURCE, "kubelet, or file:PATH of a PodList")
     flag("kubelet-url", kubelet, URL, "the kubelet's API")
     flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of the kubelet's certificate")
@@ -63,7 +71,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     flag("kubelet-client-key", "", TEXT, "client key file")
     flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
     flag("pod-refresh", "10", SECONDS, "longest age of the pod list while somebody asks")
-    flag("pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket")
+    flag(
+        "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
+    )
     flag("host-root", "/", DIR, "where the host's /sys stands")
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
@@ -80,7 +90,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override] - it never returns
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"netutil-agent: {message}; see netutil-agent --help\n")
 
 

@@ -72,7 +72,7 @@ def _shared_options(*, of_node: bool, of_pod: bool) -> argparse.ArgumentParser:
     """Options that stand before or after a command: never a default that hides the other."""
     options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     options.add_argument(
-        "-o", dest="output", choices=("table", "json", "yaml"), help="how to print (table)"
+        "-o", "--output", choices=("table", "json", "yaml"), help="how to print (table)"
     )
     options.add_argument(
         "--timeout",
@@ -118,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     network = add("network", "the pod's networks, or one of them")
     network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
     add("whoami", "the pod and container of the calling process")
-    node = commands.add_parser("node", help="for the node's operator", allow_abbrev=False)
+    text = "for the node's operator"
+    node = commands.add_parser(
+        "node", help=text, description=text, parents=of_node, allow_abbrev=False
+    )
     of_operator = node.add_subparsers(title="commands", metavar="COMMAND", required=True)
     text = "every pod on the node, and what it asks of the agent"
     pods = of_operator.add_parser(

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import grpc
 import grpc.aio
-
 from netutil.client import questions
 from netutil.client.connection import (
     CHANNEL_OPTIONS,

@@ -50,7 +50,9 @@ def run(options: Options) -> Exit:
     else:
         answers = asyncio.run(_answers(asked, options))
     errors = [answer for answer in answers.values() if isinstance(answer, NetUtilError)]
-    known = {name: answer for name, answer in answers.items() if answer not in errors}
+    known = {
+        name: answer for name, answer in answers.items() if not isinstance(answer, NetUtilError)
+    }
     written = _write(_text(known, options)) if known else Exit.OK
     for complaint in dict.fromkeys(_complaint(error, options.output) for error in errors):
         print(complaint, file=sys.stderr, flush=True)

@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One of the agent's two sockets: who names its path, and what to do if it is not there."""
+    """One of the agent's two sockets: who names its path, and what to do if it fails."""
 
     variable: str
     default_path: str
-    advice: str
+    if_missing: str
+    if_denied: str
 
     def path(self, given: str | os.PathLike[str] | None) -> str:
         """Absolute path of the socket: as given, else from the environment, else the default."""
@@ -31,14 +32,16 @@ class Place:
 PUBLIC: Final = Place(
     variable="NETUTIL_SOCKET",
     default_path="/etc/netutil/net.sock",
-    advice="mount the hostPath directory /run/netutil at /etc/netutil (the directory, not the "
+    if_missing="mount the hostPath directory /run/netutil at /etc/netutil (the directory, not the "
     "socket in it), and see that the agent runs on this node",
+    if_denied="let the node's security policy (SELinux, AppArmor) allow the pod to connect to it",
 )
 OPERATOR: Final = Place(
     variable="NETUTIL_ADMIN_SOCKET",
     default_path="/run/netutil-admin/admin.sock",
-    advice="run this on the node itself, as root, and see that the agent runs there with an "
-    "operator socket (--admin-socket)",
+    if_missing="run this on the node itself, and see that the agent runs there with an operator "
+    "socket (--admin-socket)",
+    if_denied="run this as root",
 )
 
 CHANNEL_OPTIONS: Final[list[tuple[str, str | int]]] = [

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from netutil.client import results
 from netutil.v1alpha import netutil_pb2, node_pb2
 

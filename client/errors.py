@@ -8,6 +8,8 @@ each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
 """
 
+# ruff: noqa: N818  a name says what to do about it, and every one is a NetUtilError
+
 from __future__ import annotations
 
 
@@ -28,12 +30,13 @@ class NetUtilError(Exception):
         self,
         sentence: str,
         code: str,
+        *,
         reason: str = "",
         read: str = "",
         advice: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(sentence, code, reason, read, advice, retry_after_seconds)
+        super().__init__(sentence, code)
         self.sentence = sentence
         self.code = code
         self.reason = reason
@@ -92,7 +95,7 @@ class Unreachable(Unavailable):
 
 
 class LimitReached(NetUtilError):
-    """A limit of the agent is reached (RESOURCE_EXHAUSTED): close connections, or ask less often."""
+    """A limit of the agent is reached (RESOURCE_EXHAUSTED): hold fewer connections, ask less."""
 
 
 class DeadlineExceeded(NetUtilError):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
-
 from netutil.client import conversion
 from netutil.client.errors import InvalidRequest, NotFound
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
@@ -54,7 +53,7 @@ def variable(key: str, pid: int | None = None) -> Question[Environment]:
 
     def read(response: netutil_pb2.EnvResponse) -> Environment:
         if key not in response.envs:
-            raise NotFound(f"variable {key} is not set", "NOT_FOUND", "VARIABLE_NOT_SET")
+            raise NotFound(f"variable {key} is not set", "NOT_FOUND", reason="VARIABLE_NOT_SET")
         return Environment(
             envs={key: response.envs[key]},
             replaced_entries=response.replaced_entries,
@@ -108,11 +107,11 @@ def _pid(pid: int | None) -> str:
 def _name(name: str, what: str) -> str:
     """A name that can stand in a request. Empty it would mean "all" there."""
     if not name:
-        raise InvalidRequest(f"{what} is empty", "INVALID_ARGUMENT", "NAME_EMPTY")
+        raise InvalidRequest(f"{what} is empty", "INVALID_ARGUMENT", reason="NAME_EMPTY")
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(
-            f"{what} is not UTF-8 text", "INVALID_ARGUMENT", "NAME_NOT_TEXT"
+            f"{what} is not UTF-8 text", "INVALID_ARGUMENT", reason="NAME_NOT_TEXT"
         ) from error
     return name

@@ -75,8 +75,8 @@ class Attempts:
             return cause
         if isinstance(error, Unavailable):
             sentence = f"the agent at {path} closed the connection: {error.sentence}"
-            return Unavailable(sentence, error.code, "CONNECTION_LOST", path)
+            return Unavailable(sentence, error.code, reason="CONNECTION_LOST", read=path)
         if self._said_by_agent is not None:
             return self._said_by_agent
         sentence = f"the agent at {path} did not answer in {self._settings.timeout_seconds:g} s"
-        return DeadlineExceeded(sentence, error.code, "NO_ANSWER", path)
+        return DeadlineExceeded(sentence, error.code, reason="NO_ANSWER", read=path)

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-
 from netutil.client import questions
 from netutil.client.connection import (
     CHANNEL_OPTIONS,

@@ -49,10 +49,10 @@ def error_of(failure: Failure) -> NetUtilError:
     return KINDS.get(code.name, NetUtilError)(
         failure.details() or f"the agent answered {code.name}",
         code.name,
-        details.reason,
-        details.read,
-        details.advice or _ADVICE.get(code.name, ""),
-        details.retry_after_seconds,
+        reason=details.reason,
+        read=details.read,
+        advice=details.advice or _ADVICE.get(code.name, ""),
+        retry_after_seconds=details.retry_after_seconds,
     )
 
 

@@ -191,5 +191,5 @@ def _or_nothing(value: str | int | None) -> str:
     return _NOTHING if value in (None, "") else str(value)
 
 
-def _yes_no(flag: bool) -> str:  # noqa: FBT001
+def _yes_no(flag: bool) -> str:
     return "yes" if flag else "no"

@@ -22,9 +22,10 @@ _PAUSE_SECONDS = 0.5
 _CONNECT_SECONDS = 5.0
 _CONNECT_RETRY_SECONDS = 0.01
 _TOLD = 8
-"""Connections past a limit that are still let in, so that their calls are told which limit it is."""
+"""Connections past a limit that are still let in, so that their calls are told so."""
 
-Identify = Callable[[socket.socket], Peer]
+Identify = Callable[[socket.socket], Peer | None]
+"""Returns the peer, or None for one that needs no identity; raises the refusal of its calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class DoorCounts:
 
 
 class Door:
-    """One public socket. `identify` says who a peer is, or raises the refusal that its calls get."""
+    """One public socket. `identify` says who a peer is, or raises what its calls are told."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Door:
         asyncio.get_running_loop().add_reader(self._listener.connection, self._accept)
 
     def close(self) -> None:
-        """Stop accepting. Whoever is already in the queue is let in first; the file is removed if ours."""
+        """Stop accepting, after letting in who is in the queue. Removes the file if it is ours."""
         if self._listener.connection.fileno() < 0:
             return
         self._listener.unlink_if_ours()
@@ -133,7 +134,9 @@ class Door:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _enter(self, peer: Peer) -> Connection | None:
+    def _enter(self, peer: Peer | None) -> Connection | None:
+        if peer is None:
+            return self._table.add("", None, None)
         key = peer.pod_key
         held = self._table.count(key)
         refusal = self._over_limit(held)
@@ -170,7 +173,7 @@ class Door:
                 f"The agent holds {len(self._table)} connections; it may hold"
                 f" {self._limits.connections}.",
                 read="the agent's connection table",
-                advice="--max-connections sets the limit; `netutil node pods` shows who holds them.",
+                advice="--max-connections sets the limit; `netutil node pods` shows the holders.",
             )
         return None
 

@@ -79,7 +79,7 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
             text = _read_if_there(directory, name)
             if text:
                 return text
-        if directory == directories.cpuset_top or directory == "/":
+        if directory in (directories.cpuset_top, "/"):
             break
         directory = os.path.dirname(directory)
     raise Inconsistent(

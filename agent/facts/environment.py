@@ -31,9 +31,7 @@ def read_environment(process_directory: int) -> Environment:
             return parse_environment(block)
         # Recent kernels return nothing when the process's memory is not to be had.
         # Believe it only if the kernel says that the block itself is empty.
-        stat = parse_stat(
-            _read_block(process_directory, "stat").decode("utf-8", errors="replace")
-        )
+        stat = parse_stat(_read_block(process_directory, "stat").decode("utf-8", errors="replace"))
         if stat.environment_start and stat.environment_start == stat.environment_end:
             return parse_environment(b"")
         if stat.environment_start is None:

@@ -30,9 +30,7 @@ class Networks:
     source: Source
 
 
-def read_networks(
-    annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod: str
-) -> Networks:
+def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod: str) -> Networks:
     """Return the networks of a pod.
 
     The network-status annotation counts, else its older spelling, else the

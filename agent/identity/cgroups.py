@@ -183,10 +183,7 @@ def _controllers(mount: CgroupMount, own: Iterable[CgroupLine]) -> tuple[str, ..
     if mount.version == 2:  # noqa: PLR2004 - cgroup v2
         return (UNIFIED,)
     return tuple(
-        controller
-        for line in own
-        for controller in line.controllers
-        if controller in mount.options
+        controller for line in own for controller in line.controllers if controller in mount.options
     )
 
 
@@ -200,11 +197,7 @@ def _width(mount: CgroupMount) -> int:
 def _hierarchy(mount: CgroupMount, controller: str, own: Iterable[CgroupLine]) -> Hierarchy:
     if not mount.root.startswith("/.."):
         return Hierarchy(mount.version, mount.mount_point, mount.root)
-    path = next(
-        line.path
-        for line in own
-        if controller in (line.controllers or (UNIFIED,))
-    )
+    path = next(line.path for line in own if controller in (line.controllers or (UNIFIED,)))
     place = _own_place(mount.mount_point)
     return Hierarchy(mount.version, mount.mount_point, "/", place.removesuffix(path.rstrip("/")))
 

@@ -21,9 +21,7 @@ MOST_PROCESSES = 4096
 """Processes of a pod that are looked at to find one: a pod with more must ask by its own pid."""
 
 
-def find_process(
-    caller: PinnedProcess, number: int, pod_processes: Iterable[int]
-) -> PinnedProcess:
+def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int]) -> PinnedProcess:
     """Return a new pin of the process that `number` names in the caller's PID namespace.
 
     `pod_processes` are the host pids of the caller's pod. Raises `Missing` if

@@ -1,0 +1,1 @@
+"""What operators see of the agent itself: metrics, health, logs."""

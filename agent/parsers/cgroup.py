@@ -26,7 +26,9 @@ _UID = r"[0-9a-f]{8}(?P<separator>[-_]?)(?:[0-9a-f]{4}(?P=separator)){3}[0-9a-f]
 # cgroupfs driver:  /kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b/<id>
 # static pod:       /kubepods/burstable/podd71a3f8c2b9e4a6f8c0d1e2f3a4b5c6d/<id>
 # systemd driver:   /kubepods.slice/kubepods-pod2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b.slice/…
-_POD = re.compile(rf"(?:pod(?P<plain>{_UID})|[^:]*-pod(?P<slice>{_UID.replace('separator', 'mark')})\.slice)")
+_POD = re.compile(
+    rf"(?:pod(?P<plain>{_UID})|[^:]*-pod(?P<slice>{_UID.replace('separator', 'mark')})\.slice)"
+)
 
 # containerd, cgroupfs:                <64 hex>
 # containerd, systemd:                 cri-containerd-<64 hex>.scope
@@ -114,7 +116,11 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     that writes something else must not be guessed at.
     """
     lines = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not str.splitlines: a workload may put any other line separator (\v, U+2028)
+    # into a cgroup's name and so add lines of its own. The kernel bars only "\n".
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        if not line and not text:
+            break
         hierarchy, colon, rest = line.partition(":")
         controllers, second_colon, path = rest.partition(":")
         if not (colon and second_colon and _is_number(hierarchy) and path.startswith("/")):
@@ -142,8 +148,9 @@ def place(line: CgroupLine) -> Placement:
         if joined:
             return Placement(line, uid, pod_path, joined["id"], pod_path)
         inside = _containers(segments, index + 1)
-        container_id, container_path = inside[0] if inside else (None, None)
-        return Placement(line, uid, pod_path, container_id, container_path)
+        if not inside:
+            return Placement(line, uid, pod_path, None, None)
+        return Placement(line, uid, pod_path, *inside[0])
     return Placement(line, None, None, None, None, _containers(segments, 0))
 
 

@@ -27,7 +27,7 @@ class CgroupMount:
 def parse_cgroup_mounts(text: str) -> tuple[CgroupMount, ...]:
     """Return the cgroup mounts, in the file's order. Other lines are passed over."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         left, dash, right = line.partition(" - ")
         mount, file_system = left.split(" "), right.split(" ")
         if not dash or len(mount) < 6 or len(file_system) < 3:  # noqa: PLR2004 - the columns

@@ -59,8 +59,12 @@ def parse_stat(text: str) -> Stat:
 
 
 def parse_status(text: str) -> ProcessStatus:
-    """Return the parsed file. Raises ValueError if a field is missing or malformed."""
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    """Return the parsed file. Raises ValueError if a field is missing or malformed.
+
+    Lines end with "\\n" only: the process chooses its name, which stands in here,
+    and the kernel escapes no other separator in it.
+    """
+    fields = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
     try:
         return ProcessStatus(
             namespace_pids=tuple(int(number) for number in fields["NSpid"].split()),

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
-
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.network import Networks, Source
 from netutil.agent.parsers.environment import Environment

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from netutil.agent.door.table import Connection
 from netutil.agent.errors import Denied, Invalid, Reason, Unavailable
+from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.access import ensure_may_read_environment
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, processes_below
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process
 from netutil.agent.identity.process import PinnedProcess, gone
-from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
@@ -146,9 +146,7 @@ class Callers:
 
         return await self._reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
 
-    def _in_same_pod(
-        self, caller: Caller, process: PinnedProcess, number: int
-    ) -> CgroupIdentity:
+    def _in_same_pod(self, caller: Caller, process: PinnedProcess, number: int) -> CgroupIdentity:
         try:
             found = identify_process(process, self._tree)
             if found.pod_uid is None and caller.cgroups.container_id:
@@ -164,9 +162,7 @@ class Callers:
             raise outside_pod(number)
         return found
 
-    async def read_environ(
-        self, caller: Caller, pid: str, read: Callable[[int], T]
-    ) -> T:
+    async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes of the process's directory, if the caller may see its environment."""
         process, cgroups = await self.process(caller, pid)
         own = caller.peer.process.duplicate() if pid else None
@@ -190,9 +186,7 @@ class Callers:
                 if own is not None:
                     own.close()
 
-        return await self._reads.run(
-            caller.peer.pod_key, work, f"/proc/{process.pid}/environ"
-        )
+        return await self._reads.run(caller.peer.pod_key, work, f"/proc/{process.pid}/environ")
 
 
 def parse_pid(pid: str) -> int:

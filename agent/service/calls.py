@@ -6,17 +6,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from cachetools import LRUCache
-
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.errors import AgentError
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
 from netutil.agent.service.status import code_of, trailing_metadata
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 _PODS_REMEMBERED = 1024
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -61,8 +61,8 @@ class Answering:
         self._observe = observe
 
     async def answer(
-        self, method: str, context: Context, body: Callable[[Connection], Awaitable[Any]]
-    ) -> Any:
+        self, method: str, context: Context, body: Callable[[Connection], Awaitable[T]]
+    ) -> T:
         """Return what `body` returns, or abort the call with the status of what it raises."""
         started = time.perf_counter()
         key, code, reason = "", "OK", ""

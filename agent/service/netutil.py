@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 from netutil.agent.door.table import Connection
 from netutil.agent.errors import Inconsistent, Missing, Reason, Unidentified
 from netutil.agent.facts.cpu import read_cpu
@@ -45,7 +46,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self, request: api.NetworkStatusRequest, context: Context
     ) -> api.NetworkStatusResponse:
         """Return the pod's networks."""
-        interface = getattr(request, "int")
+        interface = request.int
 
         async def body(connection: Connection) -> api.NetworkStatusResponse:
             if interface:
@@ -74,6 +75,13 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             return answers.pod(match, cgroups.container_id or "")
 
         return await self._answering.answer("GetPod", context, body)
+
+    async def GetResource(  # noqa: N802
+        self, request: api.ResourceRequest, context: Context
+    ) -> api.ResourceResponse:
+        """Refuse: devices are not served yet."""
+        del request
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "GetResource is not served yet.")
 
     async def _cpu(self, caller: Caller, pid: str) -> api.CPUResponse:
         """Answer for the caller's container even after the caller's end, if a child of it asks."""

@@ -66,7 +66,8 @@ class ReadPool:
                 Reason.READ_TIMED_OUT,
                 f"{what} could not be read within {self._timeout_seconds} s.",
                 read=what,
-                advice="The process keeps the kernel from reading its memory; look at what it does.",
+                advice="The process keeps the kernel from reading its memory; look at what it"
+                " does.",
             ) from None
         finally:
             turn.waiting -= 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
-
 from netutil.agent import errors
 
 DOMAIN = "netutil"

@@ -1,0 +1,119 @@
+"""The operators' service: every pod of the node. Served on the operator socket only."""
+
+from __future__ import annotations
+
+from netutil.agent.door.table import Connection, ConnectionTable
+from netutil.agent.errors import AgentError, Inconsistent
+from netutil.agent.facts.cpu import CpuDirectories, read_cpu
+from netutil.agent.facts.network import read_networks
+from netutil.agent.parsers.cgroup import CgroupIdentity, normalise_uid
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.model import ContainerStatus, Pod
+from netutil.agent.service.answers import timestamp
+from netutil.agent.service.caller import Callers
+from netutil.agent.service.calls import Answering, CallLog, Context, PodCalls
+from netutil.v1alpha import node_pb2 as api
+from netutil.v1alpha import node_pb2_grpc
+
+
+class Node(node_pb2_grpc.NodeServicer):
+    """`v1alpha.Node`."""
+
+    def __init__(
+        self,
+        pods: PodDirectory,
+        callers: Callers,
+        connections: ConnectionTable,
+        log: CallLog,
+        answering: Answering,
+    ) -> None:
+        self._pods = pods
+        self._callers = callers
+        self._connections = connections
+        self._log = log
+        self._answering = answering
+
+    async def ListPods(
+        self, request: api.ListPodsRequest, context: Context
+    ) -> api.ListPodsResponse:
+        """Return every pod that the pod source reports, by namespace and name."""
+        del request
+
+        async def body(connection: Connection) -> api.ListPodsResponse:
+            if connection.refusal is not None:
+                raise connection.refusal
+            pod_list = await self._pods.refresh()
+            pods = sorted(pod_list.pods, key=lambda p: (p.metadata.namespace, p.metadata.name))
+            return api.ListPodsResponse(
+                pods=[self._pod(pod) for pod in pods],
+                observed_at=timestamp(pod_list.observed_at),
+            )
+
+        return await self._answering.answer("ListPods", context, body)
+
+    def _pod(self, pod: Pod) -> api.NodePod:
+        key = normalise_uid(pod.cgroup_uid)
+        calls = self._log.by_pod.get(key) or PodCalls()
+        networks, problem = _networks(pod)
+        answer = api.NodePod(
+            namespace=pod.metadata.namespace,
+            name=pod.metadata.name,
+            uid=pod.metadata.uid,
+            qos_class=pod.status.qos_class,
+            phase=pod.status.phase,
+            containers=self._containers(pod, key),
+            networks=networks,
+            networks_error=problem,
+            connections=self._connections.count(key),
+            calls=calls.calls,
+            last_error=calls.last_error,
+        )
+        if calls.last_error:
+            answer.last_error_at.FromNanoseconds(int(calls.last_error_time * 1e9))
+        return answer
+
+    def _containers(self, pod: Pod, key: str) -> list[api.NodeContainer]:
+        seen = {
+            connection.peer.cgroups.container_id: connection.peer.cgroups
+            for connection in self._connections
+            if connection.key == key and connection.peer is not None
+        }
+        return [
+            api.NodeContainer(
+                name=status.name,
+                id=status.id,
+                kind=kind,
+                state=status.state_name,
+                effective_cpus=self._effective_cpus(seen.get(status.id)),
+            )
+            for kind, status in _statuses(pod)
+        ]
+
+    def _effective_cpus(self, cgroups: CgroupIdentity | None) -> str:
+        """Return the CPUs of a container whose cgroup is known because it is connected."""
+        directories: CpuDirectories | None = (
+            self._callers.cpu_directories(cgroups) if cgroups else None
+        )
+        if directories is None:
+            return ""
+        try:
+            return read_cpu(directories).effective_cpus
+        except Inconsistent:
+            return ""
+
+
+def _networks(pod: Pod) -> tuple[list[str], str]:
+    try:
+        found = read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
+    except AgentError as error:
+        return [], error.sentence
+    return [s.interface or s.name or ",".join(s.ips) for s in found.status], ""
+
+
+def _statuses(pod: Pod) -> list[tuple[str, ContainerStatus]]:
+    status = pod.status
+    return [
+        *(("init", one) for one in status.init_container_statuses or ()),
+        *(("container", one) for one in status.container_statuses or ()),
+        *(("ephemeral", one) for one in status.ephemeral_container_statuses or ()),
+    ]

@@ -1,0 +1,123 @@
+"""The agent's place on a real Unix socket: recorded answers, and refusals on request."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import grpc
+from netutil.client.connection import target
+from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
+
+from tests.client import answers
+
+
+@dataclass
+class Refusal:
+    """A status as the agent sends it."""
+
+    code: grpc.StatusCode
+    sentence: str = "the agent's sentence"
+    reason: str = ""
+    read: str = ""
+    advice: str = ""
+    domain: str = "netutil"
+    retry_after_seconds: float | None = None
+
+    def serialized(self) -> bytes:
+        details: Any = import_module("google.rpc.error_details_pb2")
+        status = import_module("google.rpc.status_pb2").Status(
+            code=self.code.value[0], message=self.sentence
+        )
+        if self.reason:
+            metadata = {"read": self.read, "advice": self.advice}
+            info = details.ErrorInfo(domain=self.domain, reason=self.reason, metadata=metadata)
+            status.details.add().Pack(info)
+        if self.retry_after_seconds is not None:
+            retry = details.RetryInfo()
+            retry.retry_delay.FromNanoseconds(int(self.retry_after_seconds * 1e9))
+            status.details.add().Pack(retry)
+        serialized: bytes = status.SerializeToString()
+        return serialized
+
+
+@dataclass
+class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
+    """Answers what is recorded, after it has refused what stands in `refusals`."""
+
+    path: str
+    refusals: deque[Refusal] = field(default_factory=deque)
+    refused_methods: dict[str, Refusal] = field(default_factory=dict)
+    asked: list[Any] = field(default_factory=list)
+    delay_seconds: float = 0.0
+    cpu: netutil_pb2.CPUResponse = field(default_factory=answers.cpu)
+    environment: netutil_pb2.EnvResponse = field(default_factory=answers.environment)
+    network_status: netutil_pb2.NetworkStatusResponse = field(
+        default_factory=answers.network_status
+    )
+    pod: netutil_pb2.PodResponse = field(default_factory=answers.pod)
+    node_pods: node_pb2.ListPodsResponse = field(default_factory=answers.node_pods)
+
+    def _note(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.asked.append(request)
+        time.sleep(self.delay_seconds)
+        refusal = self.refused_methods.get(type(request).__name__)
+        if refusal is None and self.refusals:
+            refusal = self.refusals.popleft()
+        if refusal is not None:
+            context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
+            context.abort(refusal.code, refusal.sentence)
+
+    def GetCPUInfo(self, request: Any, context: Any) -> netutil_pb2.CPUResponse:  # noqa: N802
+        self._note(request, context)
+        return self.cpu
+
+    def GetEnv(self, request: Any, context: Any) -> netutil_pb2.EnvResponse:  # noqa: N802
+        self._note(request, context)
+        if not request.key:
+            return self.environment
+        if request.key not in self.environment.envs:
+            sentence = f"variable {request.key} is not set"
+            refusal = Refusal(grpc.StatusCode.NOT_FOUND, sentence, "VARIABLE_NOT_SET")
+            context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
+            context.abort(refusal.code, sentence)
+        return netutil_pb2.EnvResponse(envs={request.key: self.environment.envs[request.key]})
+
+    def GetNetworkStatus(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> netutil_pb2.NetworkStatusResponse:
+        self._note(request, context)
+        return self.network_status
+
+    def GetResource(  # noqa: N802  the client has no question for it yet
+        self, request: Any, context: Any
+    ) -> netutil_pb2.ResourceResponse:
+        raise NotImplementedError
+
+    def GetPod(self, request: Any, context: Any) -> netutil_pb2.PodResponse:  # noqa: N802
+        self._note(request, context)
+        return self.pod
+
+    def ListPods(self, request: Any, context: Any) -> node_pb2.ListPodsResponse:  # noqa: N802
+        self._note(request, context)
+        return self.node_pods
+
+
+@contextmanager
+def serving(double: Double) -> Iterator[None]:
+    """The double listens while the context lasts; the socket file is gone after it."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    netutil_pb2_grpc.add_NetUtilServicer_to_server(double, server)
+    node_pb2_grpc.add_NodeServicer_to_server(double, server)
+    server.add_insecure_port(target(double.path))
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()

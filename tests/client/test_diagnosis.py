@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from netutil.client import Denied, NetUtilError, Unavailable, Unreachable
+from netutil.client.connection import OPERATOR, PUBLIC, Place
+from netutil.client.diagnosis import why_unreachable
+
+
+def diagnosis(path: str, place: Place = PUBLIC) -> NetUtilError:
+    error = why_unreachable(path, place)
+    assert error is not None
+    return error
+
+
+def test_a_listener_is_nothing_to_complain_about(socket_path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(socket_path)
+        listener.listen()
+        assert why_unreachable(socket_path, PUBLIC) is None
+
+
+def test_a_missing_socket_may_still_come(socket_path: str) -> None:
+    error = diagnosis(socket_path)
+    assert type(error) is Unavailable and error.reason == "SOCKET_MISSING"
+    assert error.advice == PUBLIC.if_missing and error.read == socket_path
+
+
+def test_the_advice_is_that_of_the_place(socket_path: str) -> None:
+    assert "--admin-socket" in diagnosis(socket_path, OPERATOR).advice
+
+
+def test_a_missing_directory_will_not_come(directory: str) -> None:
+    error = diagnosis(f"{directory}/none/net.sock")
+    assert type(error) is Unreachable and error.reason == "SOCKET_DIRECTORY_MISSING"
+
+
+def test_a_path_through_a_file_will_not_come(directory: str) -> None:
+    Path(directory, "file").touch()
+    assert diagnosis(f"{directory}/file/net.sock").reason == "SOCKET_DIRECTORY_MISSING"
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_what_is_no_socket_is_named(socket_path: str, make: object) -> None:
+    make(Path(socket_path))  # type: ignore[operator]
+    error = diagnosis(socket_path)
+    assert type(error) is Unreachable and error.reason == "NOT_A_SOCKET"
+
+
+def test_a_path_that_no_socket_can_have_is_named(directory: str) -> None:
+    assert diagnosis(f"{directory}/{'x' * 108}").reason == "PATH_TOO_LONG"
+
+
+def test_a_loop_of_links_is_carried_as_the_kernel_says_it(socket_path: str) -> None:
+    Path(socket_path).symlink_to(socket_path)
+    error = diagnosis(socket_path)
+    assert error.reason == "SOCKET_BROKEN" and "symbolic links" in str(error)
+
+
+def test_a_socket_without_a_listener_may_come_back(socket_path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(socket_path)
+    error = diagnosis(socket_path)
+    assert type(error) is Unavailable and error.reason == "NOBODY_LISTENS"
+
+
+def test_an_agent_with_a_full_queue_is_busy(socket_path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as waiting:
+        listener.bind(socket_path)
+        listener.listen(0)
+        waiting.connect(socket_path)
+        assert diagnosis(socket_path).reason == "AGENT_BUSY"
+
+
+_PROBE = """
+import os, sys
+from netutil.client.connection import PUBLIC
+from netutil.client.diagnosis import why_unreachable
+if os.getuid() == 0:
+    os.setuid(65534)
+print(type(error := why_unreachable(sys.argv[1], PUBLIC)).__name__, error.reason)
+"""
+
+
+@pytest.mark.parametrize("closed", ["socket", "directory"])
+def test_a_socket_that_may_not_be_opened_is_denied(
+    directory: str, socket_path: str, closed: str
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(socket_path)
+        listener.listen()
+        Path(directory).chmod(0o000 if closed == "directory" else 0o755)
+        Path(socket_path if os.getuid() == 0 or closed == "socket" else directory).chmod(0o000)
+        probe = [sys.executable, "-c", _PROBE, socket_path]
+        done = subprocess.run(probe, capture_output=True, text=True, check=True)
+        Path(directory).chmod(0o755)
+    assert done.stdout.split() == [Denied.__name__, "SOCKET_NOT_PERMITTED"]
