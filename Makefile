@@ -9,7 +9,7 @@ TREE := build/tree
 PROTO := proto/netutil/v1alpha
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint proto proto-check constraints wheel clean
+.PHONY: help venv demo test lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,7 +55,18 @@ constraints:  ## set constraints.txt to the newest versions that setup.cfg allow
 	build/constraints/bin/pip freeze --exclude netutil > constraints.txt
 
 wheel: venv  ## build the wheel into dist/
+	@rm -rf dist build/lib build/bdist*
 	$(BIN)/python -m build --wheel
+
+packages-check: wheel  ## install the wheel, and the tree, each into a clean environment
+	for what in dist/netutil-*.whl .; do \
+	  rm -rf build/packages && $(PYTHON) -m venv build/packages && \
+	  build/packages/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$what && \
+	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.daemon, netutil.client, \
+	importlib.resources as r; p = r.files('netutil.v1alpha'); \
+	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed'))") && \
+	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \
+	  || exit 1; done
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -26,7 +26,7 @@ class Place:
     def path(self, given: str | os.PathLike[str] | None) -> str:
         """Absolute path of the socket: as given, else from the environment, else the default."""
         chosen = os.fspath(given) if given is not None else os.environ.get(self.variable, "")
-        return os.path.abspath(chosen or self.default_path)  # noqa: PTH100  no file is read
+        return os.path.abspath(chosen or self.default_path)
 
 
 PUBLIC: Final = Place(

@@ -8,7 +8,7 @@ each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
 """
 
-# ruff: noqa: N818  a name says what to do about it, and every one is a NetUtilError
+
 
 from __future__ import annotations
 

@@ -49,8 +49,11 @@ class Attempts:
 
     def pause_seconds_after(self, failure: Failure) -> float:
         """Time to sleep before the next attempt; raises the error if there is to be none."""
-        error = self._understood(error_of(failure))
-        if not isinstance(error, Unavailable) or isinstance(error, Unreachable):
+        failed = error_of(failure)
+        error = self._understood(failed)
+        if isinstance(failed, DeadlineExceeded) or isinstance(error, Unreachable):
+            raise error from None
+        if not isinstance(error, Unavailable):
             raise error from None
         pause = self._next_pause_seconds(error)
         if self._clock() + pause >= self._deadline:

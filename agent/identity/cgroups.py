@@ -70,7 +70,7 @@ class CgroupTree:
         return hierarchy.resolve(path) if hierarchy and path is not None else None
 
     def scope_directory(self, identity: CgroupIdentity) -> str | None:
-        """Return a directory that holds all of the caller's pod, or its container if no more is known."""
+        """Return a directory with all of the caller's pod, or else of its container."""
         for placement in identity.placements:
             hierarchy = self.of_line(placement.line)
             path = placement.pod_path or placement.container_path
@@ -99,7 +99,7 @@ class CgroupTree:
                 "Nobody can tell who made the caller's cgroup, because the host's cgroup"
                 " file systems are not visible to the agent.",
                 read=", ".join(sorted(h.directory for h in self.hierarchies.values())),
-                advice="Mount the host's /sys into the agent's container and name it in --host-root.",
+                advice="Mount the host's /sys into the agent's container; --host-root names it.",
             )
 
 

@@ -87,11 +87,12 @@ def pin_by_start_time(connection: socket.socket, pid: int) -> PinnedProcess:
     try:
         started_ticks = process.stat().start_ticks
         process.ensure_alive()
-        if started_ticks > seen_ticks:
-            raise gone(pid)
     except BaseException:
         process.close()
         raise
+    if started_ticks > seen_ticks:
+        process.close()
+        raise gone(pid)
     return process
 
 

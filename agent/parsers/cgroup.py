@@ -189,8 +189,8 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
             if container_id in names:
                 chosen.append(Placement(placement.line, None, None, container_id, path))
                 break
-    container_id = _the_one("container IDs", (placement.container_id for placement in chosen))
-    return CgroupIdentity(None, _required(container_id), tuple(chosen))
+    decided = _the_one("container IDs", (placement.container_id for placement in chosen))
+    return CgroupIdentity(None, _required(decided), tuple(chosen))
 
 
 def _containers(segments: list[str], start: int) -> tuple[tuple[str, str], ...]:

@@ -163,7 +163,7 @@ class Callers:
         return found
 
     async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of the process's directory, if the caller may see its environment."""
+        """Return what `read` makes of a process, if its environment is for the caller."""
         process, cgroups = await self.process(caller, pid)
         own = caller.peer.process.duplicate() if pid else None
 

@@ -1,4 +1,4 @@
-"""`netutil-agent --check`: asks the running agent's health service, for probes that run a command."""
+"""`netutil-agent --check`: asks the running agent's health service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = 3.0
 
 
 def check(socket_path: str) -> int:
-    """Return 0 if the agent behind the public socket says SERVING, else 1 with a line that says why."""
+    """Return 0 if the agent behind the socket says SERVING, else 1 and print why."""
     options = (("grpc.default_authority", "localhost"),)
     with grpc.insecure_channel(f"unix:{socket_path}", options=options) as channel:
         try:

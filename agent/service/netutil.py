@@ -23,7 +23,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self._callers = callers
         self._answering = answering
 
-    async def GetCPUInfo(self, request: api.CPURequest, context: Context) -> api.CPUResponse:  # noqa: N802
+    async def GetCPUInfo(self, request: api.CPURequest, context: Context) -> api.CPUResponse:
         """Return the CPUs of the process's container."""
 
         async def body(connection: Connection) -> api.CPUResponse:
@@ -32,7 +32,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         return await self._answering.answer("GetCPUInfo", context, body)
 
-    async def GetEnv(self, request: api.EnvRequest, context: Context) -> api.EnvResponse:  # noqa: N802
+    async def GetEnv(self, request: api.EnvRequest, context: Context) -> api.EnvResponse:
         """Return the environment the process was started with."""
 
         async def body(connection: Connection) -> api.EnvResponse:
@@ -42,7 +42,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         return await self._answering.answer("GetEnv", context, body)
 
-    async def GetNetworkStatus(  # noqa: N802
+    async def GetNetworkStatus(
         self, request: api.NetworkStatusRequest, context: Context
     ) -> api.NetworkStatusResponse:
         """Return the pod's networks."""
@@ -61,7 +61,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         return await self._answering.answer("GetNetworkStatus", context, body)
 
-    async def GetPod(self, request: api.PodRequest, context: Context) -> api.PodResponse:  # noqa: N802
+    async def GetPod(self, request: api.PodRequest, context: Context) -> api.PodResponse:
         """Return the pod and the container of the process."""
 
         async def body(connection: Connection) -> api.PodResponse:
@@ -76,7 +76,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         return await self._answering.answer("GetPod", context, body)
 
-    async def GetResource(  # noqa: N802
+    async def GetResource(
         self, request: api.ResourceRequest, context: Context
     ) -> api.ResourceResponse:
         """Refuse: devices are not served yet."""

@@ -23,15 +23,21 @@ def test_the_client_loads_neither_kubernetes_nor_the_agent(name: str) -> None:
     assert not {module for module in loaded if module.startswith(("yaml", "google.rpc"))}
 
 
+_COMMAND = """
+from netutil.client.__main__ import main
+try: main([{argument!r}])
+except SystemExit: pass
+"""
+
+
 @pytest.mark.parametrize(
     "script",
     [
         "import netutil.client",
         "from netutil.client import NotFound, CPU",
-        "from netutil.client.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-        "from netutil.client.__main__ import main\n"
-        "try: main(['--version'])\nexcept SystemExit: pass",
-        "from netutil.client.__main__ import main\ntry: main(['--bad'])\nexcept SystemExit: pass",
+        _COMMAND.format(argument="--help"),
+        _COMMAND.format(argument="--version"),
+        _COMMAND.format(argument="--bad"),
     ],
 )
 def test_grpc_and_protobuf_are_not_loaded_before_they_are_needed(script: str) -> None:
@@ -50,4 +56,4 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     import netutil.client
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = netutil.client.nothing  # type: ignore[attr-defined]
+        _ = netutil.client.nothing
