@@ -8,8 +8,6 @@ each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
 """
 
-
-
 from __future__ import annotations
 
 

@@ -31,6 +31,7 @@ from netutil.client import (
     Unavailable,
     Unreachable,
 )
+from netutil.v1alpha import netutil_pb2
 
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.double import Double, Refusal, serving
@@ -356,3 +357,11 @@ async def test_many_callers_share_a_client(kind: str, agent: Double) -> None:
         with Client(agent.path) as client:
             answers = await asyncio.gather(*(asyncio.to_thread(client.cpu) for _ in range(20)))
     assert {answer.cpuset for answer in answers} == {"0-3,8"}
+
+
+async def test_a_server_that_leaves_an_unset_variable_out_means_not_found(
+    kind: str, agent: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Double, "GetEnv", lambda *_: netutil_pb2.EnvResponse())
+    with pytest.raises(NotFound, match="variable X is not set"):
+        await ask(kind, agent.path, "variable", "X")

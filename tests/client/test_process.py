@@ -28,7 +28,8 @@ def environment(agent: Double, **more: str) -> dict[str, str]:
 
 def piped(agent: Double, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     command = [COMMAND, *arguments]
-    return subprocess.run(command, capture_output=True, env=environment(agent, **more), timeout=60)
+    env = environment(agent, **more)
+    return subprocess.run(command, capture_output=True, env=env, timeout=60, check=False)
 
 
 def on_terminal(agent: Double, *arguments: str, **more: str) -> str:
@@ -125,7 +126,11 @@ def test_a_reader_that_goes_away_is_no_traceback(agent: Double) -> None:
 def test_a_full_disk_is_said(agent: Double) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [COMMAND, "cpu"], stdout=full, stderr=subprocess.PIPE, env=environment(agent)
+            [COMMAND, "cpu"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(agent),
+            check=False,
         )
     assert done.stderr == b"netutil: cannot write the output: No space left on device\n"
     assert done.returncode == Exit.FAILED
@@ -146,3 +151,10 @@ def test_an_interrupt_ends_at_once_without_a_traceback(agent: Double) -> None:
         out, err = running.communicate(timeout=60)
     assert time.monotonic() - before < 2.5
     assert (running.returncode, out, err) == (Exit.INTERRUPTED, b"", b"")
+
+
+def test_a_closed_output_is_a_failure_without_a_traceback(agent: Double) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{COMMAND} cpu >&-"], capture_output=True, env=environment(agent), check=False
+    )
+    assert (done.returncode, done.stderr) == (Exit.FAILED, b"")
