@@ -10,7 +10,7 @@ from netutil.agent.door.table import Connection
 from netutil.agent.errors import Denied, Invalid, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.access import ensure_may_read_environment
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, processes_below
+from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process
 from netutil.agent.identity.process import PinnedProcess, gone
@@ -120,6 +120,18 @@ class Callers:
                 cpu = self._tree.container_directory(cgroups, controller and "cpu")
                 return CpuDirectories(hierarchy.version, directory, hierarchy.directory, cpu)
         return None
+
+    async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
+        """Return where the CPU files of every container on the node stand, by container ID."""
+        controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
+        if controller is None:
+            return {}
+        hierarchy = self._tree.hierarchies[controller]
+        found = await self._reads.run("", lambda: containers_below(hierarchy), hierarchy.directory)
+        return {
+            container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
+            for container_id, directory in found.items()
+        }
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
         """Return a new pin of the process that a request's `pid` names, and where it stands.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.errors import AgentError, Inconsistent
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.network import read_networks
-from netutil.agent.parsers.cgroup import CgroupIdentity, normalise_uid
+from netutil.agent.parsers.cgroup import normalise_uid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.service.answers import timestamp
@@ -43,15 +45,16 @@ class Node(node_pb2_grpc.NodeServicer):
             if connection.refusal is not None:
                 raise connection.refusal
             pod_list = await self._pods.refresh()
+            directories = await self._callers.all_cpu_directories()
             pods = sorted(pod_list.pods, key=lambda p: (p.metadata.namespace, p.metadata.name))
             return api.ListPodsResponse(
-                pods=[self._pod(pod) for pod in pods],
+                pods=[self._pod(pod, directories) for pod in pods],
                 observed_at=timestamp(pod_list.observed_at),
             )
 
         return await self._answering.answer("ListPods", context, body)
 
-    def _pod(self, pod: Pod) -> api.NodePod:
+    def _pod(self, pod: Pod, directories: Mapping[str, CpuDirectories]) -> api.NodePod:
         key = normalise_uid(pod.cgroup_uid)
         calls = self._log.by_pod.get(key) or PodCalls()
         networks, problem = _networks(pod)
@@ -61,7 +64,7 @@ class Node(node_pb2_grpc.NodeServicer):
             uid=pod.metadata.uid,
             qos_class=pod.status.qos_class,
             phase=pod.status.phase,
-            containers=self._containers(pod, key),
+            containers=_containers(pod, directories),
             networks=networks,
             networks_error=problem,
             connections=self._connections.count(key),
@@ -72,34 +75,28 @@ class Node(node_pb2_grpc.NodeServicer):
             answer.last_error_at.FromNanoseconds(int(calls.last_error_time * 1e9))
         return answer
 
-    def _containers(self, pod: Pod, key: str) -> list[api.NodeContainer]:
-        seen = {
-            connection.peer.cgroups.container_id: connection.peer.cgroups
-            for connection in self._connections
-            if connection.key == key and connection.peer is not None
-        }
-        return [
-            api.NodeContainer(
-                name=status.name,
-                id=status.id,
-                kind=kind,
-                state=status.state_name,
-                effective_cpus=self._effective_cpus(seen.get(status.id)),
-            )
-            for kind, status in _statuses(pod)
-        ]
 
-    def _effective_cpus(self, cgroups: CgroupIdentity | None) -> str:
-        """Return the CPUs of a container whose cgroup is known because it is connected."""
-        directories: CpuDirectories | None = (
-            self._callers.cpu_directories(cgroups) if cgroups else None
+def _containers(pod: Pod, directories: Mapping[str, CpuDirectories]) -> list[api.NodeContainer]:
+    return [
+        api.NodeContainer(
+            name=status.name,
+            id=status.id,
+            kind=kind,
+            state=status.state_name,
+            effective_cpus=_effective_cpus(directories.get(status.id)),
         )
-        if directories is None:
-            return ""
-        try:
-            return read_cpu(directories).effective_cpus
-        except Inconsistent:
-            return ""
+        for kind, status in _statuses(pod)
+    ]
+
+
+def _effective_cpus(directories: CpuDirectories | None) -> str:
+    """Return "" for a container that does not run, or ended while it was looked at."""
+    if directories is None:
+        return ""
+    try:
+        return read_cpu(directories).effective_cpus
+    except Inconsistent:
+        return ""
 
 
 def _networks(pod: Pod) -> tuple[list[str], str]:

@@ -136,10 +136,18 @@ def test_a_full_disk_is_said(agent: Double) -> None:
     assert done.returncode == Exit.FAILED
 
 
+# A background job of a shell inherits SIGINT as ignored (sh(1)); a person's command does not.
+_INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_an_interrupt_ends_at_once_without_a_traceback(agent: Double) -> None:
     agent.delay_seconds = 3
     with subprocess.Popen(
-        [COMMAND, "cpu", "--timeout", "60"],
+        [sys.executable, "-c", _INTERRUPTIBLE, COMMAND, "cpu", "--timeout", "60"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(agent),

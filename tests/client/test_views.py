@@ -12,14 +12,18 @@ from tests.client import answers
 UNLIMITED = CPU("0-3", "0-3", None, None, None, 100000, 1024, None, 1)
 
 
+def cells(cpu: CPU) -> dict[str, str]:
+    return {row[0]: row[1] for row in table_of(cpu).rows}
+
+
 def test_a_container_without_a_quota_has_no_limit() -> None:
-    rows = dict(table_of(UNLIMITED).rows)
+    rows = cells(UNLIMITED)
     assert (rows["quota"], rows["shares"], rows["weight"]) == ("no limit", "1024", "-")
     assert rows["affinity"] == "-"
 
 
 def test_a_quota_without_its_parts_is_shown_alone() -> None:
-    rows = dict(table_of(replace(UNLIMITED, quota_cores=2.0)).rows)
+    rows = cells(replace(UNLIMITED, quota_cores=2.0))
     assert rows["quota"] == "2 CPUs"
 
 
