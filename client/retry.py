@@ -61,7 +61,7 @@ class Attempts:
         return pause
 
     def _next_pause_seconds(self, error: Unavailable) -> float:
-        """The doubling back-off with full jitter, on top of what the agent asks for."""
+        """The doubling back-off, up to half of it by chance, on top of what the agent asks for."""
         back_off = self._pause_seconds
         self._pause_seconds = min(2 * back_off, _LONGEST_PAUSE_SECONDS)
         if error.retry_after_seconds is not None:

@@ -10,7 +10,7 @@ from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.network import read_networks
 from netutil.agent.parsers.cgroup import normalise_uid
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.model import ContainerStatus, Pod
+from netutil.agent.pods.model import Pod
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Answering, CallLog, Context, PodCalls
@@ -85,7 +85,7 @@ def _containers(pod: Pod, directories: Mapping[str, CpuDirectories]) -> list[api
             state=status.state_name,
             effective_cpus=_effective_cpus(directories.get(status.id)),
         )
-        for kind, status in _statuses(pod)
+        for kind, status in pod.container_statuses
     ]
 
 
@@ -105,12 +105,3 @@ def _networks(pod: Pod) -> tuple[list[str], str]:
     except AgentError as error:
         return [], error.sentence
     return [s.interface or s.name or ",".join(s.ips) for s in found.status], ""
-
-
-def _statuses(pod: Pod) -> list[tuple[str, ContainerStatus]]:
-    status = pod.status
-    return [
-        *(("init", one) for one in status.init_container_statuses or ()),
-        *(("container", one) for one in status.container_statuses or ()),
-        *(("ephemeral", one) for one in status.ephemeral_container_statuses or ()),
-    ]
