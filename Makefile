@@ -42,7 +42,7 @@ $(TREE): Makefile
 	@touch $(TREE)
 
 proto: venv  ## generate the Python code of proto/ anew
-	cd proto && ../$(BIN)/python -m grpc_tools.protoc -I. \
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  netutil/v1alpha/*.proto
 

@@ -1,0 +1,245 @@
+"""What the documents say is there: reasons, flags, metrics, targets, files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import grpc
+import pytest
+from netutil.agent import errors
+from netutil.agent.errors import AgentError, Reason
+from netutil.agent.ops.metrics import Metrics
+from netutil.agent.service.status import code_of
+from netutil.agent.settings import Settings, parse
+from netutil.client.exits import EXPLANATION, Exit
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+CODE_SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    """The cells of every line of a table, without code marks."""
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith("| ---"):
+            yield [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
+
+
+def entries() -> dict[str, str]:
+    """The text under each second-level heading of the troubleshooting page."""
+    _, *parts = re.split(r"^## ", text_of("docs/troubleshooting.md"), flags=re.MULTILINE)
+    headings = [part.partition("\n")[0] for part in parts]
+    assert len(headings) == len(set(headings))
+    return {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+
+
+def raised() -> set[tuple[str, str]]:
+    """Every (class, reason) that the agent's source makes an error of."""
+    found = set()
+    for path in sorted((ROOT / "agent").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Name(kind) | ast.Attribute(attr=kind),
+                    args=[ast.Attribute(value=ast.Name("Reason"), attr=reason), *_],
+                ):
+                    found.add((kind, reason))
+    return found
+
+
+def test_every_reason_has_its_entry_and_every_entry_its_reason() -> None:
+    assert set(entries()) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_an_entry_says_status_cause_and_what_to_do(reason: Reason) -> None:
+    entry = entries()[reason]
+    status = re.match(r"\nStatus: `([A-Z_]+)`\. \S", entry)
+    assert status is not None
+    assert status[1] in grpc.StatusCode.__members__
+    assert "\n- Cause: " in entry and "\n- Do: " in entry
+
+
+def test_an_entry_bears_the_status_that_the_agent_answers_with() -> None:
+    pairs = raised()
+    assert ("Denied", "NOT_A_POD") in pairs
+    for kind, reason in pairs:
+        error_class = getattr(errors, kind, None)
+        if error_class is None:
+            continue  # a constructor that another module has around one of these
+        assert issubclass(error_class, AgentError)
+        code = code_of(error_class(Reason[reason], "sentence")).name
+        assert f"Status: `{code}`." in entries()[reason], reason
+
+
+def test_the_reasons_of_the_client_are_those_of_its_source() -> None:
+    preface = text_of("docs/troubleshooting.md").partition("\n## ")[0]
+    documented = {
+        name
+        for row in rows(preface)
+        for name in row[0].split(", ")
+        if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)
+    }
+    written: set[str] = set()
+    for module in ("diagnosis", "questions", "retry"):
+        for node in ast.walk(ast.parse(text_of(f"client/{module}.py"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                written.update(re.findall(r"\A[A-Z]+(?:_[A-Z]+)+\Z", node.value))
+    assert documented == written - set(grpc.StatusCode.__members__) - set(Reason)
+
+
+class Recorder(dict[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+        self.asked.add(key)
+        return default
+
+
+def flag_rows() -> dict[str, list[str]]:
+    section = text_of("docs/operate.md").partition("## Flags")[2].partition("\n## ")[0]
+    return {row[0]: row[1:] for row in rows(section) if row[0].startswith("--")}
+
+
+def test_the_flags_are_those_that_help_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"], {})
+    listed = set(re.findall(r"^ +(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(flag_rows()) == listed
+
+
+def test_the_environment_twins_are_those_that_are_read() -> None:
+    environment = Recorder()
+    parse([], environment)
+    documented = {row[0] for row in flag_rows().values()} - {"none"}
+    assert documented == environment.asked - {"NODE_IP"}
+    for flag, (twin, *_) in flag_rows().items():
+        assert twin in ("none", "NETUTIL_" + flag.removeprefix("--").upper().replace("-", "_"))
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
+    settings = parse([], {})
+    for field in fields(Settings):
+        value = getattr(settings, field.name)
+        match value:
+            case bool():
+                shown = "on" if value else "off"
+            case float():
+                shown = f"{value:g}"
+            case _:
+                shown = str(value) or "none"
+        assert flag_rows()["--" + field.name.replace("_", "-")][1] == shown
+
+
+def readings() -> tuple[set[str], set[str]]:
+    """The names of gauges and counters that the daemon hands to its metrics."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(text_of("agent/daemon.py"))):
+        match node:
+            case ast.Assign(
+                targets=[ast.Name("gauges" | "counters" as kind)], value=ast.Dict(keys=keys)
+            ):
+                found[kind] = {
+                    key.value
+                    for key in keys
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
+                }
+    return found["gauges"], found["counters"]
+
+
+def scraped() -> dict[str, str]:
+    """The kind of each metric by its name, as a scrape shows it."""
+    gauges, counters = readings()
+    metrics = Metrics(
+        {name: ("text", lambda: 0.0) for name in gauges},
+        {name: ("text", lambda: 0.0) for name in counters},
+    )
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in metrics.registry.collect()
+        if family.name.startswith("netutil_")
+    }
+
+
+def test_the_metrics_are_those_of_the_registry() -> None:
+    section = text_of("docs/operate.md").partition("## Metrics")[2].partition("\n## ")[0]
+    documented = {row[0]: row[1] for row in rows(section) if row[0].startswith("netutil_")}
+    assert documented == scraped()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/operate.md", "docs/troubleshooting.md"])
+def test_no_page_names_a_metric_that_is_not_there(name: str) -> None:
+    assert set(re.findall(r"\bnetutil_[a-z_]+", text_of(name))) <= set(scraped())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_a_page_names_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    text = path.read_text(encoding="utf-8")
+    fenced = "\n".join(FENCE.findall(text))
+    code = "\n".join([*fenced.splitlines(), *CODE_SPAN.findall(FENCE.sub("", text))])
+    named = set(re.findall(r"(?:^|&& |sudo )make ([a-z][a-z-]*)", code, re.MULTILINE))
+    assert named <= targets
+    if path.name == "README.md":
+        assert {"demo", "test"} <= named
+
+
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    section = text_of("docs/use.md").partition("### Exit codes")[2].partition("\n## ")[0]
+    documented = {int(row[0]): row[1] for row in rows(section) if row[0].isdigit()}
+    assert set(documented) == set(Exit)
+    assert all(f"{code}  " in EXPLANATION for code in documented)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in HEADING.findall(text)
+    }
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_somewhere(path: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z][a-z0-9+.-]*:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name) if name else path
+        assert target.exists(), link
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), link
+
+
+def test_no_file_of_the_repository_refers_to_what_stands_outside_of_it() -> None:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        [git, "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    outside = "/".join(("..", "shared")).encode()
+    names = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    assert "setup.cfg" in names
+    assert [name for name in names if outside in (ROOT / name).read_bytes()] == []
