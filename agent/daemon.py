@@ -20,7 +20,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-from netutil.agent.door.door import Door, Limits
+from netutil.agent.door.door import Door, DoorCounts, Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError, Denied, Reason
@@ -68,6 +68,7 @@ class Agent:
         self._table = ConnectionTable()
         self._admin_table = ConnectionTable()
         self._log = CallLog()
+        self._door_counts = DoorCounts()
         self._callers = Callers(self._tree, self._pods, self._reads)
         self._metrics = Metrics(*self._readings())
         _LOG.info(
@@ -87,15 +88,18 @@ class Agent:
             private = tempfile.mkdtemp(prefix="netutil-")  # mode 0700
             stack.callback(shutil.rmtree, private, ignore_errors=True)
             stack.push_async_callback(self._pods.close)
-            await stack.enter_async_context(self._public(Path(private, "public.sock")))
-            if self._settings.admin_socket:
-                await stack.enter_async_context(self._admin(Path(private, "admin.sock")))
+            # Before the sockets: an agent that cannot have its address must not take
+            # them from one that runs. And closed after them: /readyz says no while
+            # calls in flight are finished.
             if self._settings.metrics_address:
                 ops = OpsServer(
                     self._settings.metrics_address, self._metrics.registry, _live, self._ready
                 )
                 ops.start()
                 stack.push_async_callback(asyncio.to_thread, ops.close)
+            await stack.enter_async_context(self._public(Path(private, "public.sock")))
+            if self._settings.admin_socket:
+                await stack.enter_async_context(self._admin(Path(private, "admin.sock")))
             first = asyncio.create_task(self._first_list())
             _LOG.info("agent: serving on %s", self._settings.socket)
             await self._stopping.wait()
@@ -116,8 +120,8 @@ class Agent:
         settings = self._settings
         listener = listen(settings.socket, mode=0o666, directory_mode=0o755)
         limits = Limits(settings.max_connections, settings.max_connections_per_pod)
-        self._door = Door(listener, str(path), self._table, self._identify, limits)
-        async with _served(path, self._door, add):
+        door = Door(listener, str(path), self._table, self._identify, limits, self._door_counts)
+        async with _served(path, door, add):
             yield
 
     @contextlib.asynccontextmanager
@@ -164,7 +168,7 @@ class Agent:
 
     def _readings(self) -> tuple[dict[str, tuple[str, Callable[[], float]]], ...]:
         def counts(name: str) -> Callable[[], float]:
-            return lambda: float(getattr(self._door.counts, name))
+            return lambda: float(getattr(self._door_counts, name))
 
         def stats(name: str) -> Callable[[], float]:
             return lambda: float(getattr(self._pods.stats, name))

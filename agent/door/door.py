@@ -56,6 +56,7 @@ class Door:
         table: ConnectionTable,
         identify: Identify,
         limits: Limits,
+        counts: DoorCounts | None = None,
     ) -> None:
         self._listener = listener
         self._server_path = server_path
@@ -65,7 +66,7 @@ class Door:
         self._relay = Relay()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
-        self.counts = DoorCounts()
+        self.counts = counts if counts is not None else DoorCounts()
 
     def open(self) -> None:
         """Begin to accept."""

@@ -9,7 +9,7 @@ outside; whatever stands deeper was made by the workload, which may give its
 cgroups any name, that of another pod included, and is ignored.
 
 What this module says is what the *names* say. That the directories of these
-names were made by root is checked in `netutil.agent.identity.ownership`, and
+names were made by root is checked in `netutil.agent.identity.cgroups`, and
 that the kubelet knows them in `netutil.agent.pods`.
 """
 

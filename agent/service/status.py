@@ -22,7 +22,7 @@ _LONGEST_TEXT = 1024
 
 
 def code_of(error: errors.AgentError) -> grpc.StatusCode:
-    """Return the status code of an error, by its class (DESIGN section "Errors")."""
+    """Return the status code of an error, by its class (docs/design.md, "Errors")."""
     return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 

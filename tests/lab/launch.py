@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
@@ -64,7 +65,9 @@ class Launch(NamedTuple):
 
 def from_json(line: bytes) -> Launch:
     """The launch that `Launch.to_json` wrote."""
-    return Launch(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()})
+    return Launch(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+    )
 
 
 def start(launch: Launch) -> int:
@@ -95,9 +98,8 @@ def start(launch: Launch) -> int:
     return int(first)
 
 
-def _attempt(what: object, reporting: int) -> NoReturn:
+def _attempt(what: Callable[[], None], reporting: int) -> NoReturn:
     try:
-        assert callable(what)
         what()
     except BaseException as error:  # noqa: BLE001 - a forked process must end here
         os.write(reporting, f"{type(error).__name__}: {error}".encode())
