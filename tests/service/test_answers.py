@@ -82,7 +82,7 @@ def test_a_pid_that_names_nothing_is_refused(node: Node, pid: str, status: str) 
         [sys.executable, "-m", "netutil.client", "cpu", f"--pid={pid}", "-o", "json"]
     )
     assert done.returncode in (2, 3)
-    assert status in done.stderr or "pid" in done.stderr
+    assert status in done.stderr.decode() or "pid" in done.stderr.decode()
 
 
 def test_a_variable_or_interface_that_is_not_there_is_not_found(node: Node) -> None:
@@ -125,7 +125,7 @@ def test_a_child_on_its_dead_parents_connection_gets_facts_but_no_environment(no
 def test_operators_see_every_pod(node: Node) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "netutil.client", "node", "pods", "-o", "json"],
-        env={**os.environ, "NETUTIL_ADMIN_SOCKET": node.agent.admin_socket},
+        env={**os.environ, "NETUTIL_ADMIN_SOCKET": str(node.agent.admin_socket)},
         capture_output=True,
         text=True,
         timeout=30,
