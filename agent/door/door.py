@@ -181,7 +181,7 @@ class Door:
     async def _serve(self, connection: socket.socket, entry: Connection) -> None:
         try:
             upstream = await self._connect(entry.name)
-            await self._relay.run(connection, upstream)
+            await self._relay.run(connection, upstream, other_ends=True)
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
         finally:

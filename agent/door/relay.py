@@ -19,12 +19,14 @@ LINGER_SECONDS = 5.0
 class _Side(asyncio.BufferedProtocol):
     """One end of a relay. What it receives is written to the other end."""
 
-    __slots__ = ("_buffer", "closed", "other", "transport")
+    __slots__ = ("_buffer", "_ended", "_ends_relay", "closed", "other", "transport")
 
-    def __init__(self, buffer: memoryview) -> None:
+    def __init__(self, buffer: memoryview, *, ends_relay: bool) -> None:
         self._buffer = buffer
+        self._ends_relay = ends_relay
         self.transport: asyncio.Transport | None = None
         self.other: _Side | None = None
+        self._ended = False
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -41,8 +43,15 @@ class _Side(asyncio.BufferedProtocol):
             self.other.transport.write(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool:
+        self._ended = True
         if self.other is not None and self.other.transport is not None:
-            self.other.transport.write_eof()
+            if self._ends_relay or self.other._ended:  # noqa: SLF001 - two halves of one relay
+                # Nothing more will be said, and nobody else would ever close these
+                # two: asyncio keeps a transport open for which True is returned.
+                self.other.end()
+                self.end()
+            else:
+                self.other.transport.write_eof()
         return True
 
     def pause_writing(self) -> None:
@@ -78,10 +87,17 @@ class Relay:
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
 
-    async def run(self, one: socket.socket, other: socket.socket) -> None:
-        """Relay until both sides are closed. Owns both sockets; cancelling drops them at once."""
+    async def run(
+        self, one: socket.socket, other: socket.socket, *, other_ends: bool = False
+    ) -> None:
+        """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
+
+        With `other_ends` the end of what `other` sends is the end of all: a
+        server that closed has no use for what its peer may still say.
+        """
         loop = asyncio.get_running_loop()
-        left, right = _Side(self._buffer), _Side(self._buffer)
+        left = _Side(self._buffer, ends_relay=False)
+        right = _Side(self._buffer, ends_relay=other_ends)
         left.other, right.other = right, left
         try:
             # Together: both ends are set up in one turn of the loop, before it looks

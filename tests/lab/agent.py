@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.launch import Launch
-from tests.lab.processes import LabProcess, Processes, entries
+from tests.lab.processes import LabProcess, Processes, entries, wait_gone
 
 COMMAND = (sys.executable, "-m", "netutil.agent")
 _READY_SECONDS = 30.0
@@ -77,6 +77,7 @@ class LabAgent:
         """Send SIGKILL and wait."""
         self._process.kill()
         self._process.wait()
+        wait_gone(self.pid)
 
     @property
     def running(self) -> bool:

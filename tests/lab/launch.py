@@ -19,7 +19,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 # linux/sched.h
 NEW_MOUNT = 0x00020000
@@ -32,7 +32,7 @@ NEW_NETWORK = 0x40000000
 _SET_PDEATHSIG = 1
 _SET_CHILD_SUBREAPER = 36
 # linux/mount.h
-_NOSUID, _NODEV, _NOEXEC, _BIND, _REC, _PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_NOSUID, _NODEV, _NOEXEC, _BIND, _MOVE, _REC, _PRIVATE = 2, 4, 8, 4096, 8192, 16384, 1 << 18
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_STARTED = 127
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,9 +65,10 @@ class Launch(NamedTuple):
 
 def from_json(line: bytes) -> Launch:
     """The launch that `Launch.to_json` wrote."""
-    return Launch(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
-    )
+    fields: dict[str, Any] = json.loads(line)
+    for name, value in fields.items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
+    return Launch(**fields)
 
 
 def start(launch: Launch) -> int:
@@ -171,18 +172,18 @@ def _show_socket_directory(source: str) -> None:
     """
     target = "/etc/netutil"
     if not os.path.isdir(target):
-        covered = os.open("/etc", os.O_RDONLY | os.O_DIRECTORY)
+        # It is built over `source` and moved from there: once covered, /etc has no name.
         links = {
             entry.name: os.readlink(entry.path) if entry.is_symlink() else f"/etc/.lab/{entry.name}"
             for entry in os.scandir("/etc")
         }
-        _mount("tmpfs", "/etc", "tmpfs", _NOSUID | _NODEV, "mode=755,size=1m")
-        os.mkdir("/etc/.lab")
-        _mount(f"/proc/self/fd/{covered}", "/etc/.lab", None, _BIND | _REC)
-        os.close(covered)
+        _mount("tmpfs", source, "tmpfs", _NOSUID | _NODEV, "mode=755,size=1m")
+        for directory in (".lab", "netutil"):
+            os.mkdir(f"{source}/{directory}")
         for name, link in links.items():
-            os.symlink(link, f"/etc/{name}")
-        os.mkdir(target)
+            os.symlink(link, f"{source}/{name}")
+        _mount("/etc", f"{source}/.lab", None, _BIND | _REC)
+        _mount(source, "/etc", None, _MOVE)
     _mount(source, target, None, _BIND)
 
 

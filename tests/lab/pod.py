@@ -58,7 +58,7 @@ class LabContainer:
     """A container. `pid` is its init as the host sees it."""
 
     def __init__(
-        self, site: Site, pod: LabPod, name: str, kind: Kind, launch: Launch, path: str
+        self, site: Site, pod: LabPod, name: str, *, kind: Kind, launch: Launch, path: str
     ) -> None:
         self.pod = pod
         self.name = name
@@ -230,7 +230,7 @@ class LabPod:
             gid=gid,
             output=str(self._site.directory / f"{self.name}-{name}-{container_id[:8]}.log"),
         )
-        container = LabContainer(self._site, self, name, kind, launch, path)
+        container = LabContainer(self._site, self, name, kind=kind, launch=launch, path=path)
         self.containers.append(container)
         return container
 

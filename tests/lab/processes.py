@@ -156,7 +156,9 @@ def wait_gone(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
     except ProcessLookupError:
         return
     try:
-        if not select.select([process], [], [], timeout)[0]:
+        end = select.poll()
+        end.register(process, select.POLLIN)
+        if not end.poll(timeout * 1000):
             raise TimeoutError(f"process {pid} does not end")
     finally:
         os.close(process)

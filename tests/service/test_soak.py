@@ -68,14 +68,14 @@ def _run(containers: list[LabContainer], seconds: float) -> int:
         container.spawn(
             [sys.executable, "-c", CLIENTS, f"pod-{number}", str(CLIENTS_PER_POD), str(seconds)],
             stdout=subprocess.PIPE,
-            text=True,
         )
         for number, container in enumerate(containers)
     ]
     calls = 0
     for run in runs:
-        out, _ = run.communicate(timeout=seconds + 60)
-        assert run.returncode == 0, out
+        output, errors = run.communicate(timeout=seconds + 60)
+        out = output.decode()
+        assert run.returncode == 0, out + errors.decode()
         total, least, _ = out.split(" ", 2)
         assert int(least) > 0
         calls += int(total)
