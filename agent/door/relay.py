@@ -45,7 +45,7 @@ class _Side(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         self._ended = True
         if self.other is not None and self.other.transport is not None:
-            if self._ends_relay or self.other._ended:  # noqa: SLF001 - two halves of one relay
+            if self._ends_relay or self.other._ended:
                 # Nothing more will be said, and nobody else would ever close these
                 # two: asyncio keeps a transport open for which True is returned.
                 self.other.end()

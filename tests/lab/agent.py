@@ -49,6 +49,8 @@ class LabAgent:
                 Launch(argv=tuple(command), env=env, cgroups=tuple(cgroups)),
                 stdout=output,
                 stderr=output,
+                # A Ctrl-C at the terminal is for the lab, which then stops the agent.
+                start_new_session=True,
             )
         self.pid = self._process.host_pid
 

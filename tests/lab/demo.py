@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tests.lab import Lab, LabContainer, LaunchFailed, why_no_lab
+from netutil.client.exits import Exit
+from tests.lab import Lab, LabContainer, LabPod, LaunchFailed, why_no_lab
 from tests.lab.agent import AgentFailed
 
 _RULE = " │ "
@@ -40,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         with Lab() as lab:
-            _tell(lab, _width())
+            as_promised = _tell(lab, _width())
     except KeyboardInterrupt:
         print("\nnetutil demo: interrupted; everything is cleaned up.", file=sys.stderr)
         return _INTERRUPTED
@@ -48,14 +49,16 @@ def main() -> int:
         print(f"netutil demo: {error}", file=sys.stderr)
         return 1
     print("Cleaned up: no process, cgroup, mount, interface or file is left.")
-    return 0
+    return 0 if as_promised else 1
 
 
-def _tell(lab: Lab, width: int) -> None:
+def _tell(lab: Lab, width: int) -> bool:
+    """Tell it; whether both pods were answered and the outsider refused."""
     _say(width, "netutil demo: one agent on this machine, two pods, no sidecar, no cluster.")
     feed = _feed_handler(lab)
     upf = _upf(lab)
     agent = lab.agent()
+    answered = True
     print(f"  agent   pid {agent.pid}, socket {lab.socket}")
     for container in (feed, upf):
         pod = container.pod
@@ -66,7 +69,7 @@ def _tell(lab: Lab, width: int) -> None:
         )
     for command in ((), ("whoami",)):
         print()
-        _side_by_side(feed, upf, command, width)
+        answered &= _side_by_side(feed, upf, command, width)
     print()
     _say(
         width,
@@ -84,6 +87,7 @@ def _tell(lab: Lab, width: int) -> None:
         print(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="  "))
     print(f"  (exit code {done.returncode})")
     print()
+    return answered and done.returncode == Exit.NOT_PERMITTED
 
 
 def _feed_handler(lab: Lab) -> LabContainer:
@@ -102,9 +106,9 @@ def _feed_handler(lab: Lab) -> LabContainer:
         "feed-handler",
         namespace="trading",
         qos="guaranteed",
-        annotations=_network_status(status),
         labels={"app": "feed-handler"},
     )
+    _annotate(pod, status)
     pod.veth("net1", [f"{_SRIOV_ADDRESS}/24"], mac=_SRIOV_MAC)
     env = {"FEED": "mdp3", "CHANNELS": "310,312", "PCIDEVICE_VENDOR_COM_SRIOV": "0000:3b:02.1"}
     return pod.container("app", cpus=str(_cpus()[0]), env=env)
@@ -123,17 +127,26 @@ def _upf(lab: Lab) -> LabContainer:
         namespace="telco",
         driver="systemd",
         runtime="cri-o",
-        annotations=_network_status(status),
         labels={"app": "upf"},
     )
+    _annotate(pod, status)
     pod.veth("n3", [f"{_UPF_ADDRESS}/24"], mac=_UPF_MAC, mtu=1400)
     env = {"DNN": "internet", "N3_INTERFACE": "n3", "WORKERS": "2"}
     cpus = ",".join(map(str, _cpus()[:2]))
     return pod.container("user-plane", cpus=cpus, quota=1.5, env=env)
 
 
-def _network_status(status: Mapping[str, object]) -> dict[str, str]:
-    return {"k8s.v1.cni.cncf.io/network-status": json.dumps([status])}
+def _annotate(pod: LabPod, status: Mapping[str, object]) -> None:
+    """Write down what Multus would: the cluster's network, then the further one."""
+    eth0 = pod.interfaces[0]
+    cluster = {
+        "name": "cluster",
+        "interface": eth0.name,
+        "ips": [pod.ip],
+        "mac": eth0.mac,
+        "default": True,
+    }
+    pod.annotations["k8s.v1.cni.cncf.io/network-status"] = json.dumps([cluster, status])
 
 
 def _cpus() -> list[int]:
@@ -148,19 +161,25 @@ def _command() -> list[str]:
 
 def _side_by_side(
     left: LabContainer, right: LabContainer, words: Sequence[str], width: int
-) -> None:
+) -> bool:
     column = (width - len(_RULE)) // 2
-    texts = [_answer(container, words) for container in (left, right)]
+    answers = [container.run([*_command(), *words]) for container in (left, right)]
+    texts = [
+        _lines(container, words, answer)
+        for container, answer in zip((left, right), answers, strict=True)
+    ]
     for row in itertools.zip_longest(*texts, fillvalue=""):
         cells = [_fit(cell, column) for cell in row]
         print(_RULE.join(cells).rstrip())
+    return all(answer.returncode == Exit.OK for answer in answers)
 
 
-def _answer(container: LabContainer, words: Sequence[str]) -> list[str]:
-    done = container.run([*_command(), *words])
-    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+def _lines(
+    container: LabContainer, words: Sequence[str], answer: subprocess.CompletedProcess[bytes]
+) -> list[str]:
     prompt = f"{container.pod.namespace}/{container.pod.name} $ {' '.join(['netutil', *words])}"
-    code = [f"(exit code {done.returncode})"] if done.returncode else []
+    lines = (answer.stdout + answer.stderr).decode(errors="replace").splitlines()
+    code = [f"(exit code {answer.returncode})"] if answer.returncode else []
     return [prompt, *lines, *code]
 
 

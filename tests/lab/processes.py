@@ -88,6 +88,7 @@ class Processes:
         stdout: Stream = subprocess.PIPE,
         stderr: Stream = subprocess.PIPE,
         pass_fds: Sequence[int] = (),
+        start_new_session: bool = False,
     ) -> LabProcess:
         """Start a process and return once its program runs."""
         request = os.memfd_create("netutil-lab", os.MFD_CLOEXEC)
@@ -103,6 +104,7 @@ class Processes:
                     stdout=stdout,
                     stderr=stderr,
                     pass_fds=[*descriptors, *pass_fds],
+                    start_new_session=start_new_session,
                 )
             finally:
                 os.close(reporting)
