@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from netutil.client.exits import Exit
+
 from tests.lab import Lab, LabContainer, LabPod, LaunchFailed, why_no_lab
 from tests.lab.agent import AgentFailed
 

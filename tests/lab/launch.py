@@ -33,6 +33,8 @@ _SET_PDEATHSIG = 1
 _SET_CHILD_SUBREAPER = 36
 # linux/mount.h
 _NOSUID, _NODEV, _NOEXEC, _BIND, _MOVE, _REC, _PRIVATE = 2, 4, 8, 4096, 8192, 16384, 1 << 18
+# Sent to `launch.py once` it kills what that started, as SIGKILL cannot be passed on.
+KILL = signal.SIGRTMIN
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_STARTED = 127
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -217,28 +219,38 @@ def _serve(channel: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     requests = channel.makefile("rb")
+    started = set[int]()
     while True:
         ready, _, _ = select.select([channel, wake], [], [])
         if wake in ready:
             wake.recv(4096)
-            _reap()
+            started -= _reap(os.WNOHANG)
         if channel not in ready:
             continue
         line = requests.readline()
         if not line:
-            return
-        answer: dict[str, object]
+            break
+        answer: dict[str, int | str]
         try:
-            answer = {"pid": start(from_json(line))}
+            pid = start(from_json(line))
         except RuntimeError as error:
             answer = {"error": str(error)}
+        else:
+            started.add(pid)
+            answer = {"pid": pid}
         channel.sendall(json.dumps(answer).encode() + b"\n")
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+    _reap(0)
 
 
-def _reap() -> None:
+def _reap(options: int) -> set[int]:
+    """Take note of ended processes: those that there are now, or with options 0 all."""
+    ended = set[int]()
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while pid := os.waitpid(-1, options)[0]:
+            ended.add(pid)
+    return ended
 
 
 def _once(request: int, report: int, owner: int) -> int:
@@ -258,6 +270,7 @@ def _once(request: int, report: int, owner: int) -> int:
     alive = os.pidfd_open(pid)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda n, _: signal.pidfd_send_signal(alive, n))
+    signal.signal(KILL, lambda *_: signal.pidfd_send_signal(alive, signal.SIGKILL))
     if alive not in select.select([alive, owner], [], [])[0]:
         signal.pidfd_send_signal(alive, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

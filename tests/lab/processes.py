@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.lab import launch as launch_script
-from tests.lab.launch import Launch
+from tests.lab.launch import KILL, Launch
 
 Environment = Mapping[str, str | bytes] | Sequence[bytes]
 Stream = int | IO[bytes] | None
@@ -36,6 +36,10 @@ class LabProcess(subprocess.Popen[bytes]):
     """
 
     host_pid: int
+
+    def kill(self) -> None:
+        """Kill the program; the waiting process then ends as it did, and leaves no orphan."""
+        self.send_signal(KILL)
 
 
 def entries(environment: Environment) -> tuple[str, ...]:
