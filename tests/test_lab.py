@@ -225,7 +225,9 @@ def test_run_enters_everything_as_kubectl_exec_does(lab: Lab) -> None:
 
     shown = container.run(["sh", "-c", script]).stdout.decode().splitlines()
 
-    expected = {os.readlink(f"/proc/{container.pid}/ns/{kind}") for kind in namespaces(1)}
+    expected = {
+        os.readlink(f"/proc/{container.pid}/ns/{kind}") for kind in namespaces(container.pid)
+    }
     assert expected <= set(shown)
     assert (
         Path(f"/proc/{container.pid}/cgroup").read_text().splitlines()
@@ -261,6 +263,7 @@ def test_a_spawned_process_is_known_by_its_host_pid_and_dies_with_its_handle(lab
         assert container.cgroup_path in cgroup_paths(process.host_pid)
         assert namespaces(process.host_pid) == namespaces(container.pid)
         process.kill()
+        process.wait(5)
 
     wait_gone(process.host_pid, timeout=5)
     assert process.returncode == -signal.SIGKILL
@@ -495,6 +498,7 @@ def demo(before: str = "") -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         timeout=60,
+        env=os.environ | {"COLUMNS": "120"},
         cwd=Path(__file__).parent.parent,
     )
 

@@ -1,65 +1,84 @@
 """The last pod list, and when a newer one is fetched.
 
 Nothing is polled: a list is fetched when somebody asks and the last one is too
-old, or does not know the caller. One fetch serves all who wait.
+old, or does not know the caller. One fetch serves all who wait, and nobody's
+cancellation ends it. How often the source is asked:
+
+- for callers whom the last list knows: once in `refresh_seconds`; after a failure,
+  with a growing pause of 0.5 to 30 s. Meanwhile the last list answers.
+- for callers whom it does not know, and for `refresh`: once in a second at the most.
+  They would be turned away, so they do not wait for the longer pause; within the
+  second after a failure they get that failure at once, with the time that is left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
-from netutil.agent.errors import Unavailable
+from netutil.agent.errors import Inconsistent, Reason, Unavailable
 from netutil.agent.pods.index import Match, PodList, index
-from netutil.agent.pods.model import Pod
-from netutil.agent.pods.source import PodSource, unavailable
+from netutil.agent.pods.source import PodSource, told_again, unavailable
+from netutil.agent.pods.worker import Worker
 
 _LOG = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 5.0
 GRACE_SECONDS = 0.25
-"""How long a caller that the last list knows waits for a newer one."""
+"""How long after its start a fetch keeps callers waiting whom the last list knows."""
 MISS_SECONDS = 1.0
-"""Least time between two fetches on behalf of callers that no list knows."""
+"""Least time between two fetches on behalf of callers whom no list knows."""
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 30.0
+_SHORTEST_RETRY_SECONDS = 0.1
+_CLOSE_SECONDS = 0.5
+_NEVER = -float("inf")
 
 
 @dataclass(slots=True)
 class DirectoryStats:
-    """What was done since the start."""
+    """What was done since the start; `waiting` callers wait for a fresh list now."""
 
     fetches: int = 0
     failures: int = 0
     misses: int = 0
     last_fetch_seconds: float = 0.0
+    waiting: int = 0
 
 
 class PodDirectory:
-    """Answers which pod a container is of. Used on one event loop."""
+    """Answers which pod a container is of. Used on one event loop.
+
+    `last` is the last list that came, `last_error` why the last fetch failed,
+    None after a success.
+    """
 
     def __init__(
         self,
         source: PodSource,
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._source = source
         self._refresh_seconds = refresh_seconds
         self._clock = clock
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._fetching: asyncio.Future[PodList] | None = None
-        self._started_at = -float("inf")
+        self._sleep = sleep
+        self._worker = Worker("pod-source")
+        self._fetching: asyncio.Future[PodList | Unavailable] | None = None
+        self._started_at = _NEVER
+        self._last_number = 0  # of the fetch that `last` came from: stats.fetches then
+        self._last_at = _NEVER
+        self._refresh_from = _NEVER
+        self._miss_from = _NEVER
         self._failures_in_a_row = 0
-        self._not_before = -float("inf")
+        self._closed = False
         self.last: PodList | None = None
         self.last_error: Unavailable | None = None
         self.stats = DirectoryStats()
@@ -71,152 +90,183 @@ class PodDirectory:
         *,
         timeout_seconds: float = LONGEST_WAIT_SECONDS,
         need_container: bool = False,
+        good_enough: Callable[[Match], bool] | None = None,
     ) -> Match | None:
         """Return the pod of a container, None if a fresh list knows neither container nor pod.
 
         A caller that the last list knows is answered from it, after a short
         wait for a newer one where it is too old. Any other waits for a list
-        that was asked for after it came, `timeout_seconds` at the most.
-        `need_container` counts a pod without the container in its status as not known.
-        Raises `Unavailable` if no list can be had that would decide.
+        that was asked for after it came, `timeout_seconds` and 5 s at the most.
+        A pod without the container in its status counts as not known with
+        `need_container`, and so does a match that is not `good_enough`; both are
+        returned nevertheless if the fresh list, or no list, has better.
+        Raises `Unavailable` if no list can be had that would decide, `Inconsistent`
+        if the fresh list contradicts itself or the caller.
         """
-        arrived = self._clock()
-        match = self._find(pod_uid, container_id)
-        if match is not None and (match.container_name or not need_container):
-            if arrived - self._started_at < self._refresh_seconds:
-                return match
-            return await self._newer(pod_uid, container_id) or match
-        self.stats.misses += 1
-        try:
-            async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
-                await self._fetched_after(arrived)
-        except (Unavailable, TimeoutError) as error:
-            if match is not None:
-                return match
-            if isinstance(error, Unavailable):
-                raise
-            raise self._too_slow() from None
-        return self._find(pod_uid, container_id)
+        asked = self.stats.fetches
+
+        def known() -> Match | None:
+            try:
+                return self.last.find(pod_uid, container_id) if self.last is not None else None
+            except Inconsistent:  # mended perhaps by now: the fresh list decides
+                return None
+
+        def enough(match: Match | None) -> bool:
+            return (
+                match is not None
+                and (bool(match.container_name) or not need_container)
+                and (good_enough is None or good_enough(match))
+            )
+
+        match = known()
+        if enough(match) and (
+            self._clock() - self._last_at < self._refresh_seconds or not await self._newer_soon()
+        ):
+            return match
+        if not enough(known()):
+            self.stats.misses += 1
+            try:
+                async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
+                    await self._listed_after(asked, lambda: enough(known()))
+            except (Unavailable, TimeoutError) as error:
+                if (match := known()) is not None:
+                    return match
+                if isinstance(error, Unavailable):
+                    raise
+                raise self._too_slow() from None
+        return self.last.find(pod_uid, container_id) if self.last is not None else None
 
     async def refresh(self) -> PodList:
         """Return a list that was asked for after this call. Raises `Unavailable`."""
-        await self._fetched_after(self._clock())
+        await self._listed_after(self.stats.fetches, lambda: False)
         assert self.last is not None  # noqa: S101 - it was just fetched
         return self.last
 
     async def close(self) -> None:
-        """Let the source go. Does not wait for a fetch that hangs: its thread is a daemon."""
-        if self._fetching is not None:
-            self._fetching.cancel()
-        self._jobs.put(None)
-        if self._thread is None or not self._thread.is_alive():
-            self._source.close()
+        """Tell all who wait that the agent stops, and let the source go.
 
-    def _find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        return self.last.find(pod_uid, container_id) if self.last is not None else None
+        Takes half a second at the most, even if the source hangs and cannot be
+        interrupted. What the last list knows is still answered.
+        """
+        self._closed = True
+        if self._fetching is not None and not self._fetching.done():
+            self._fetching.set_result(self._stopping())
+        self._source.close()
+        await self._worker.stop(_CLOSE_SECONDS)
 
-    async def _newer(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        """Return the match in a newer list if one comes within the grace, else None."""
-        if self._clock() < self._not_before:
-            return None
+    async def _newer_soon(self) -> bool:
+        """Return whether a newer list came within the grace."""
+        if self._fetching is None and (self._closed or self._clock() < self._refresh_from):
+            return False
+        fetching = self._fetching or self._fetch()
+        remaining = self._started_at + GRACE_SECONDS - self._clock()
+        if remaining <= 0:
+            return False
         try:
-            async with asyncio.timeout(GRACE_SECONDS):
-                await asyncio.shield(self._fetch())
-        except (Unavailable, TimeoutError):
-            return None
-        return self._find(pod_uid, container_id)
+            async with asyncio.timeout(remaining):
+                return isinstance(await asyncio.shield(fetching), PodList)
+        except TimeoutError:
+            return False
 
-    async def _fetched_after(self, moment: float) -> None:
-        """Return when a list has come that was asked for at or after `moment`."""
-        while self._started_at < moment or self._fetching is not None:
-            if self._fetching is None:
-                if self._clock() < self._not_before and self.last_error is not None:
-                    raise self._backing_off(self.last_error)
-                wait = self._started_at + MISS_SECONDS - self._clock()
-                if wait > 0 and self.last is not None:
-                    await asyncio.sleep(wait)
-                    continue
-            # One caller's cancellation must not end the fetch that others wait for.
-            await asyncio.shield(self._fetch())
+    async def _listed_after(self, number: int, enough: Callable[[], bool]) -> None:
+        """Return when a list of a fetch after the `number`th has come, or an older is enough."""
+        self.stats.waiting += 1
+        try:
+            while self._last_number <= number and not enough():
+                await self._next_step()
+        finally:
+            self.stats.waiting -= 1
 
-    def _fetch(self) -> asyncio.Future[PodList]:
-        """Return the fetch that is under way, or begin one."""
-        if self._fetching is not None:
-            return self._fetching
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[PodList] = loop.create_future()
-        # A failure that nobody waits for any more is kept in last_error.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._fetching = future
-        self._started_at = self._clock()
+    async def _next_step(self) -> None:
+        """Wait for the fetch under way, or until one may begin, or for that one. May raise."""
+        if self._fetching is None:
+            if self._closed:
+                raise self._stopping()
+            wait = self._miss_from - self._clock()
+            if wait > 0:
+                if self.last_error is not None:
+                    raise self._told(self.last_error)
+                await self._sleep(wait)
+                return
+        # One caller's cancellation must not end the fetch that others wait for.
+        outcome = await asyncio.shield(self._fetching or self._fetch())
+        if isinstance(outcome, Unavailable):
+            raise self._told(outcome)
+
+    def _fetch(self) -> asyncio.Future[PodList | Unavailable]:
+        """Begin a fetch."""
         self.stats.fetches += 1
-        asked = datetime.now(UTC)
+        self._started_at = self._clock()
+        fetching = self._worker.run(partial(_fetched, self._source, datetime.now(UTC)))
+        fetching.add_done_callback(self._arrived)  # the first: it runs before any waiter does
+        self._fetching = fetching
+        return fetching
 
-        def work() -> None:
-            pods, error = _fetched(self._source)
-            loop.call_soon_threadsafe(self._arrived, future, pods, error, asked)
-
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="pod-source", daemon=True)
-            self._thread.start()
-        self._jobs.put(work)
-        return future
-
-    def _arrived(
-        self,
-        future: asyncio.Future[PodList],
-        pods: tuple[Pod, ...],
-        error: Unavailable | None,
-        asked: datetime,
-    ) -> None:
+    def _arrived(self, fetching: asyncio.Future[PodList | Unavailable]) -> None:
         self._fetching = None
-        self.stats.last_fetch_seconds = self._clock() - self._started_at
-        if error is None:
-            self._failures_in_a_row = 0
-            self._not_before = -float("inf")
-            self.last_error = None
-            self.last = index(pods, asked)
-            if not future.done():
-                future.set_result(self.last)
+        if self._closed or fetching.cancelled():  # cancelled by the end of the loop
             return
+        now = self._clock()
+        self.stats.last_fetch_seconds = now - self._started_at
+        self._miss_from = self._started_at + MISS_SECONDS
+        outcome = fetching.result()
+        if isinstance(outcome, Unavailable):
+            self._failed(outcome, now)
+            return
+        if self._failures_in_a_row:
+            count = self._failures_in_a_row
+            _LOG.info("pod list: %s answers again, failed: %d", self._source.describe(), count)
+        self._failures_in_a_row = 0
+        self._refresh_from = _NEVER
+        self.last_error = None
+        self.last = outcome
+        self._last_number = self.stats.fetches
+        self._last_at = self._started_at
+
+    def _failed(self, error: Unavailable, now: float) -> None:
         self.stats.failures += 1
         longest = min(_FIRST_BACKOFF_SECONDS * 2**self._failures_in_a_row, _LONGEST_BACKOFF_SECONDS)
-        self._failures_in_a_row = min(self._failures_in_a_row + 1, 16)
+        self._failures_in_a_row = min(self._failures_in_a_row + 1, 2**16)
         # Full jitter would let a node's agent try again at once; half keeps a floor.
         pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        self._not_before = self._clock() + pause
+        self._refresh_from = now + pause
+        self._miss_from = max(self._miss_from, now + min(pause, MISS_SECONDS))
+        news = self.last_error is None or self.last_error.sentence != error.sentence
         self.last_error = error
-        _LOG.warning("pod list: %s (read %s); next try in %.1f s", error, error.read, pause)
-        if not future.done():
-            future.set_exception(self._backing_off(error))
+        count = self._failures_in_a_row
+        if news or count & (count - 1) == 0:  # a lasting failure is said ever more seldom
+            text = "pod list: %s (read %s; failed: %d) %s"
+            _LOG.warning(text, error.sentence, error.read, count, error.advice)
 
-    def _backing_off(self, error: Unavailable) -> Unavailable:
-        told = Unavailable(error.reason, error.sentence, read=error.read, advice=error.advice)
-        told.retry_after_seconds = max(0.1, self._not_before - self._clock())
-        return told
+    def _told(self, error: Unavailable) -> Unavailable:
+        return told_again(error, max(_SHORTEST_RETRY_SECONDS, self._miss_from - self._clock()))
+
+    def _stopping(self) -> Unavailable:
+        return Unavailable(
+            Reason.AGENT_RESTARTING,
+            "The agent is stopping and reads no pod list any more.",
+            read=self._source.describe(),
+            advice="Connect and ask again.",
+        )
 
     def _too_slow(self) -> Unavailable:
         return unavailable(
-            "The pod source did not answer within the time that the caller has.",
+            "No fresh pod list came within the time that the caller has.",
             self._source.describe(),
             "Try again; the agent goes on waiting for the source.",
         )
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-        self._source.close()
 
-
-def _fetched(source: PodSource) -> tuple[tuple[Pod, ...], Unavailable | None]:
+def _fetched(source: PodSource, asked: datetime) -> PodList | Unavailable:
+    """Return the list, or why there is none. Runs on the worker's thread."""
     try:
-        return source.fetch(), None
+        return index(source.fetch(), asked)
     except Unavailable as error:
-        return (), error
-    except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
+        return told_again(error, error.retry_after_seconds)
+    except Exception as error:
         _LOG.exception("pod list: %s failed", source.describe())
-        return (), unavailable(
-            f"The pod source failed in an unforeseen way: {error}.",
+        return unavailable(
+            f"The pod source failed in an unforeseen way: {type(error).__name__}.",
             source.describe(),
             "This is a bug of the agent; its log holds the traceback.",
         )

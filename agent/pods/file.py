@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import time
 from pathlib import Path
 
-import msgspec
-from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import Signature, signature, unavailable
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
+from netutil.agent.pods.source import LARGEST_BYTES, Signature, signature, unavailable
 
-LARGEST_BYTES = 64 * 1024 * 1024
+_SETTLED_SECONDS = 2.0
+"""Age from which a second write cannot bear the same time: coarser than any file system's clock."""
+_DEEPEST_NESTING = 100
 
 
 class FileSource:
@@ -23,12 +28,18 @@ class FileSource:
         return self._path
 
     def fetch(self) -> tuple[Pod, ...]:
-        """Return the pods. Raises `Unavailable` for a file that is missing, too large or broken."""
+        """Return the pods, the same object while the file is the same.
+
+        Raises `Unavailable` for a file that is missing, too large or broken.
+        """
         try:
-            found = signature(self._path)
-            if self._read is not None and self._read[0] == found:
+            status = os.stat(self._path)
+            if self._read is not None and self._read[0] == signature(status):
                 return self._read[1]
+            if not stat.S_ISREG(status.st_mode):  # to open a FIFO could block for ever
+                raise self._broken("it is no regular file")
             with Path(self._path).open("rb") as file:
+                status = os.fstat(file.fileno())
                 body = file.read(LARGEST_BYTES + 1)
         except OSError as error:
             raise unavailable(
@@ -36,19 +47,25 @@ class FileSource:
                 self._path,
                 "Name a readable PodList in --pod-source file:PATH.",
             ) from error
-        if len(body) > LARGEST_BYTES:
-            raise self._broken(f"it is larger than {LARGEST_BYTES} bytes")
-        try:
-            pods = decode_pod_list(body if body.lstrip()[:1] == b"{" else _json_of_yaml(body))
-        except ValueError as error:
-            raise self._broken(str(error)) from error
-        self._read = (found, pods)
+        pods = self._decoded(body)
+        settled = time.time() - status.st_mtime > _SETTLED_SECONDS
+        self._read = (signature(status), pods) if settled else None
         return pods
 
     def close(self) -> None:
         """Do nothing: no file is held open."""
 
-    def _broken(self, why: str) -> Exception:
+    def _decoded(self, body: bytes) -> tuple[Pod, ...]:
+        if len(body) > LARGEST_BYTES:
+            raise self._broken(f"it is larger than {LARGEST_BYTES} bytes")
+        try:
+            if body.lstrip()[:1] == b"{":
+                return decode_pod_list(body)
+            return convert_pod_list(_parsed_yaml(body))
+        except PodListMalformed as error:
+            raise self._broken(str(error)) from None
+
+    def _broken(self, why: str) -> Unavailable:
         return unavailable(
             f"The pod list file cannot be used: {why}.",
             self._path,
@@ -56,11 +73,24 @@ class FileSource:
         )
 
 
-def _json_of_yaml(body: bytes) -> bytes:
+def _parsed_yaml(body: bytes) -> object:
+    """Return the one document. Raises `PodListMalformed`, with line and column."""
     import yaml  # noqa: PLC0415 - only a YAML file pays for it
 
     try:
-        document = yaml.load(body, Loader=yaml.CSafeLoader)
-        return msgspec.json.encode(document)
-    except (yaml.YAMLError, TypeError, RecursionError) as error:
-        raise ValueError(f"it is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+        # CSafeLoader builds recursively in C, without a limit: deep nesting ends the process.
+        depth = 0
+        for event in yaml.parse(body, Loader=yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST_NESTING:
+                line = event.start_mark.line + 1
+                raise PodListMalformed(f"it is nested too deep in line {line}")
+        document: object = yaml.load(body, Loader=yaml.CSafeLoader)
+    # ValueError: a date that is none, a number that is too long.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, PodListMalformed):
+            raise
+        text = " ".join(str(error).split())
+        raise PodListMalformed(f"it is neither JSON nor YAML: {text:.300}") from None
+    return document

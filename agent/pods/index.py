@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.cgroup import normalise_uid
 from netutil.agent.pods.model import Pod
+
+_OWN_UID, _MIRRORED_HASH, _HASH = 3, 2, 1
+"""How much a pod's claim to a UID is worth; see `_strength`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,58 +35,98 @@ class PodList:
 
     pods: tuple[Pod, ...]
     observed_at: datetime
-    _by_uid: dict[str, Pod] = field(repr=False)
-    _by_container: dict[str, tuple[Match, ...]] = field(repr=False)
+    _by_uid: Mapping[str, tuple[Pod, ...]] = field(repr=False)
+    _by_container: Mapping[str, tuple[Match, ...]] = field(repr=False)
 
     def find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        """Return the pod by container ID, else by pod UID (normalised), None if neither is known.
+        """Return the pod by container ID, else by pod UID, None if neither is known.
 
-        Raises `Inconsistent` if the container is in two pods, or in another
-        pod than that of the UID.
+        The UID may be spelled with dashes, underscores or neither. Raises
+        `Inconsistent` if the container is in two pods, or in another pod than that
+        of the UID, or if nothing but a UID that two pods claim is known.
         """
-        pod = self._by_uid.get(pod_uid) if pod_uid else None
+        owners = self._by_uid.get(normalise_uid(pod_uid), ()) if pod_uid else ()
         matches = self._by_container.get(container_id, ()) if container_id else ()
         if len(matches) > 1:
-            raise _in_two_pods(container_id, matches)
-        if not matches:
-            return Match(pod, "", "", self.observed_at) if pod else None
-        (match,) = matches
-        if pod_uid and pod is not match.pod:
-            raise Inconsistent(
-                Reason.CGROUPS_DISAGREE,
-                f"The caller's cgroup names pod {pod_uid}, but its container belongs to"
-                f" pod {match.pod.full_name}.",
-                read="/proc/<pid>/cgroup and the pod list",
-            )
-        return match
+            raise _in_two_pods(f"container {container_id}", [match.pod for match in matches])
+        if matches:
+            if pod_uid and not any(owner is matches[0].pod for owner in owners):
+                raise _disagree(pod_uid, matches[0].pod)
+            return matches[0]
+        if len(owners) > 1:
+            raise _in_two_pods(f"pod UID {pod_uid}", owners)
+        return Match(owners[0], "", "", self.observed_at) if owners else None
 
 
 def index(pods: Iterable[Pod], observed_at: datetime) -> PodList:
-    """Return the list with its indexes.
+    """Return the list with its indexes; each pod stands in it once.
 
-    A static pod is known by its config hash. Where it stands twice (the kubelet's own entry
-    and its mirror on the API server), the first that reports containers counts.
+    A static pod may come twice, as the kubelet's own entry and as its mirror on
+    the API server: with the same name and the same UID in its cgroup. The entry
+    that reports containers counts, of two such the kubelet's own.
     """
-    by_uid: dict[str, Pod] = {}
+    same: dict[tuple[str, str], list[Pod]] = {}
     for pod in pods:
-        key = normalise_uid(pod.cgroup_uid)
-        known = by_uid.get(key)
-        if known is None or (not known.container_statuses and pod.container_statuses):
-            by_uid[key] = pod
-    by_container: dict[str, tuple[Match, ...]] = {}
-    for pod in by_uid.values():
+        same.setdefault((normalise_uid(pod.cgroup_uid), pod.full_name), []).append(pod)
+    chosen = [(max(entries, key=_completeness), entries) for entries in same.values()]
+    known = tuple(pod for pod, _ in chosen)
+    return PodList(known, observed_at, _by_uid(chosen), _by_container(known, observed_at))
+
+
+def _completeness(pod: Pod) -> tuple[bool, bool]:
+    return bool(pod.container_statuses), pod.metadata.uid == pod.cgroup_uid
+
+
+def _by_uid(chosen: Iterable[tuple[Pod, list[Pod]]]) -> dict[str, tuple[Pod, ...]]:
+    """Return for each UID the pods whose claim to it is the strongest."""
+    claims: dict[str, dict[int, list[Pod]]] = {}
+    for pod, entries in chosen:
+        strengths: dict[str, int] = {}
+        for entry in entries:
+            hashed = normalise_uid(entry.cgroup_uid)
+            strengths[hashed] = max(strengths.get(hashed, 0), _strength(entry))
+            strengths[normalise_uid(entry.metadata.uid)] = _OWN_UID
+        for uid, strength in strengths.items():
+            claims.setdefault(uid, {}).setdefault(strength, []).append(pod)
+    return {uid: tuple(by_strength[max(by_strength)]) for uid, by_strength in claims.items()}
+
+
+def _strength(pod: Pod) -> int:
+    """Return what a pod's claim to its `cgroup_uid` is worth.
+
+    An annotation is written by whoever makes the pod: a tenant could name
+    another pod's UID in it. So a pod's own UID outweighs every annotation.
+    """
+    if normalise_uid(pod.metadata.uid) == normalise_uid(pod.cgroup_uid):
+        return _OWN_UID
+    return _MIRRORED_HASH if pod.is_mirror else _HASH
+
+
+def _by_container(pods: Iterable[Pod], observed_at: datetime) -> dict[str, tuple[Match, ...]]:
+    """Return for each container ID its place in each pod that has it."""
+    found: dict[str, tuple[Match, ...]] = {}
+    for pod in pods:
         for kind, status in pod.container_statuses:
-            if status.id:
-                match = Match(pod, status.name, kind, observed_at)
-                by_container[status.id] = (*by_container.get(status.id, ()), match)
-    return PodList(tuple(by_uid.values()), observed_at, by_uid, by_container)
+            others = found.get(status.id, ())
+            if status.id and not any(other.pod is pod for other in others):
+                found[status.id] = (*others, Match(pod, status.name, kind, observed_at))
+    return found
 
 
-def _in_two_pods(container_id: str | None, matches: tuple[Match, ...]) -> Inconsistent:
-    names = ", ".join(sorted(match.pod.full_name for match in matches))
+def _disagree(pod_uid: str, pod: Pod) -> Inconsistent:
+    return Inconsistent(
+        Reason.CGROUPS_DISAGREE,
+        f"The caller's cgroup names pod {pod_uid}, but its container belongs to"
+        f" pod {pod.full_name}.",
+        read="/proc/<pid>/cgroup and the pod list",
+    )
+
+
+def _in_two_pods(what: str, pods: Iterable[Pod]) -> Inconsistent:
+    names = ", ".join(sorted(pod.full_name for pod in pods))
     return Inconsistent(
         Reason.CONTAINER_IN_TWO_PODS,
-        f"The pod list has container {container_id} in more than one pod: {names}.",
+        f"The pod list has {what} in more than one pod: {names}.",
         read="the pod list",
         advice="No pod can be told from the other; look at the kubelet's /pods.",
     )

@@ -6,33 +6,34 @@ The agent is authorised for nodes/pods (KEP-2862) or, on older kubelets, nodes/p
 
 from __future__ import annotations
 
+import http.client
 import ssl
-import time
+import threading
+from contextlib import closing
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
+from urllib.parse import urlsplit
 
-import urllib3
-from netutil.agent.errors import Unavailable
-from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import Signature, signature, unavailable
-from urllib3.exceptions import HTTPError, MaxRetryError
+from netutil.agent.pods.body import read_body
+from netutil.agent.pods.credentials import TlsFiles, Verify, read_token
+from netutil.agent.pods.deadline import Deadline
+from netutil.agent.pods.failures import closed, failed, refused, too_slow
+from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
+from netutil.agent.pods.source import LARGEST_BYTES, Signature, unavailable
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
-LARGEST_BYTES = 64 * 1024 * 1024
-_CHUNK_BYTES = 64 * 1024
+__all__ = ["KubeletSettings", "KubeletSource", "Verify"]
 
-
-class Verify(StrEnum):
-    """How the kubelet's serving certificate is checked."""
-
-    FULL = "full"
-    CA = "ca"
-    NONE = "none"
+_SAID_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class KubeletSettings:
-    """Where the kubelet is, what it must prove, and what the agent shows it."""
+    """Where the kubelet is, what it must prove, and what the agent shows it.
+
+    `url` may have a path (an API server's …/nodes/<name>/proxy). The read timeout
+    is for each wait, the total for the whole answer.
+    """
 
     url: str
     verify: Verify = Verify.FULL
@@ -46,13 +47,32 @@ class KubeletSettings:
 
 
 class KubeletSource:
-    """Keeps one connection; makes it anew when a certificate on disk has changed."""
+    """Keeps one connection; makes it anew when it was lost or a file of TLS has changed.
+
+    Follows no redirect, uses no proxy of the environment and never retries by
+    itself. Over plain http no token is sent.
+    """
 
     def __init__(self, settings: KubeletSettings) -> None:
+        """Raise ValueError for a URL that is not http or https, or names no host."""
         self._settings = settings
-        self._url = f"{settings.url.rstrip('/')}/pods"
-        self._pool: urllib3.PoolManager | None = None
-        self._files: tuple[Signature | None, ...] = ()
+        parts = urlsplit(settings.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the kubelet's URL must be http://HOST:PORT or https://HOST:PORT")
+        self._host, self._port = parts.hostname, parts.port
+        self._secure = parts.scheme == "https"
+        self._path = f"{parts.path.rstrip('/')}/pods"
+        # Put together anew, so that no password and no query of the URL is ever shown.
+        self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._path}"
+        self._tls = TlsFiles(
+            settings.verify, settings.ca_file, settings.client_cert, settings.client_key
+        )
+        self._signatures: tuple[Signature, ...] | None = None
+        self._context: ssl.SSLContext | None = None
+        self._connection: HTTPConnection | None = None
+        self._lock = threading.Lock()  # of the two below, held for no wait
+        self._deadline: Deadline | None = None
+        self._closed = False
 
     def describe(self) -> str:
         """Return the address."""
@@ -60,149 +80,108 @@ class KubeletSource:
 
     def fetch(self) -> tuple[Pod, ...]:
         """Return the pods. Raises `Unavailable` that names the cause and what to do about it."""
-        body = self._get()
+        with Deadline(self._settings.total_timeout_seconds) as deadline:
+            with self._lock:
+                if self._closed:
+                    raise closed(self._url)
+                self._deadline = deadline
+            whole = False
+            try:
+                body = self._exchange(deadline)
+                whole = True
+            except (HTTPError, http.client.HTTPException, OSError, PodListMalformed) as error:
+                if self._closed:
+                    raise closed(self._url) from None
+                if deadline.passed:
+                    raise too_slow(self._settings.total_timeout_seconds, self._url) from None
+                if isinstance(error, PodListMalformed):
+                    raise self._malformed(error) from None
+                raise failed(error, self._url) from error
+            finally:
+                with self._lock:
+                    self._deadline = None
+                    if self._closed or not whole:
+                        self._drop()
         try:
             return decode_pod_list(body)
-        except ValueError as error:
-            raise unavailable(
-                f"The kubelet's answer cannot be used: {error}.",
-                self._url,
-                "Look at what answers at --kubelet-url; the agent tries again.",
-            ) from error
+        except PodListMalformed as error:
+            if deadline.passed:  # a body without a length ends where it is cut
+                raise too_slow(self._settings.total_timeout_seconds, self._url) from None
+            raise self._malformed(error) from None
 
     def close(self) -> None:
-        """Drop the connection."""
-        if self._pool is not None:
-            self._pool.clear()
+        """End a fetch that is under way, and the connection. No fetch succeeds afterwards."""
+        with self._lock:
+            self._closed = True
+            if self._deadline is None:
+                self._drop()
+            else:
+                self._deadline.cut()
 
-    def _get(self) -> bytes:
-        settings = self._settings
-        deadline = time.monotonic() + settings.total_timeout_seconds
-        try:
-            response = self._connected().request(
-                "GET",
-                self._url,
-                headers=self._headers(),
-                timeout=urllib3.Timeout(
-                    connect=settings.connect_timeout_seconds, read=settings.read_timeout_seconds
-                ),
-                preload_content=False,
-                redirect=False,
-                retries=False,
-            )
-            try:
-                self._ensure_ok(response.status)
-                body = self._body(response, deadline)
-            except BaseException:
-                response.close()
-                raise
-            response.release_conn()
-            return body
-        except (HTTPError, OSError) as error:
-            raise self._failed(error) from error
-
-    def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > LARGEST_BYTES:
-                raise unavailable(
-                    f"The kubelet's answer is larger than {LARGEST_BYTES} bytes.",
-                    self._url,
-                    "Look at what answers at --kubelet-url.",
-                )
-            if time.monotonic() > deadline:
-                raise unavailable(
-                    f"The kubelet did not finish its answer within"
-                    f" {self._settings.total_timeout_seconds:g} s.",
-                    self._url,
-                    "The kubelet is overloaded or stuck; the agent tries again.",
-                )
-        return b"".join(chunks)
+    def _exchange(self, deadline: Deadline) -> bytearray:
+        headers = self._headers()
+        connection = self._connected()
+        assert connection.sock is not None  # noqa: S101 - it is connected
+        deadline.watch(connection.sock)
+        connection.timeout = self._settings.read_timeout_seconds
+        connection.request("GET", self._path, headers=headers, preload_content=False)
+        with closing(connection.getresponse()) as response:
+            if response.status != http.client.OK:
+                said = b""
+                if response.status == http.client.FORBIDDEN:
+                    # The kubelet says which user may not do what.
+                    said = response.read1(_SAID_BYTES, decode_content=False)
+                text = said.decode("ascii", "replace")
+                shown = text if text.startswith("Forbidden (user=") else ""
+                raise refused(response.status, shown, self._url)
+            return read_body(response, LARGEST_BYTES)
 
     def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": "netutil-agent",
+        }
         token_file = self._settings.token_file
-        if token_file and self._url.startswith("https:"):
-            # Read each time: the kubelet rotates a projected token about once an hour.
-            try:
-                token = Path(token_file).read_text(encoding="ascii").strip()
-            except FileNotFoundError:
-                # A client certificate may be all there is; the kubelet says if not.
-                return headers
+        if self._secure and token_file:
+            token = read_token(token_file)
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
-    def _connected(self) -> urllib3.PoolManager:
-        files = self._signatures()
-        if self._pool is None or files != self._files:
-            self.close()
-            self._pool = self._new_pool()
-            self._files = files
-        return self._pool
+    def _connected(self) -> HTTPConnection:
+        """Return the connection, made anew if need be."""
+        if self._secure and (signatures := self._tls.signatures()) != self._signatures:
+            self._drop()
+            # The signatures are older than what is read: a change in between is seen next time.
+            self._context = self._tls.open_context()
+            self._signatures = signatures
+        connection = self._connection
+        if connection is None or not connection.is_connected:
+            self._drop()
+            connection = self._connection = self._new_connection()
+            connection.connect()
+        return connection
 
-    def _signatures(self) -> tuple[Signature | None, ...]:
-        settings = self._settings
-        names = (settings.ca_file, settings.client_cert, settings.client_key)
-        return tuple(signature(name) if name and self._uses(name) else None for name in names)
-
-    def _uses(self, name: str) -> bool:
-        if not self._url.startswith("https:"):
-            return False
-        return name != self._settings.ca_file or self._settings.verify is not Verify.NONE
-
-    def _new_pool(self) -> urllib3.PoolManager:
-        settings = self._settings
-        if not self._url.startswith("https:"):
-            return urllib3.PoolManager(num_pools=1, maxsize=1, retries=False)
-        context = ssl.create_default_context(
-            cafile=settings.ca_file if settings.verify is not Verify.NONE else None
-        )
-        context.check_hostname = settings.verify is Verify.FULL
-        if settings.verify is Verify.NONE:
-            context.verify_mode = ssl.CERT_NONE
-        if settings.client_cert:
-            context.load_cert_chain(settings.client_cert, settings.client_key)
-        return urllib3.PoolManager(
-            num_pools=1,
-            maxsize=1,
-            retries=False,
-            ssl_context=context,
-            assert_hostname=None if settings.verify is Verify.FULL else False,
+    def _new_connection(self) -> HTTPConnection:
+        timeout = self._settings.connect_timeout_seconds
+        if not self._secure:
+            return HTTPConnection(self._host, self._port, timeout=timeout)
+        return HTTPSConnection(
+            self._host,
+            self._port,
+            timeout=timeout,
+            ssl_context=self._context,
+            assert_hostname=None if self._settings.verify is Verify.FULL else False,
         )
 
-    def _ensure_ok(self, status: int) -> None:
-        if status == 200:  # noqa: PLR2004 - OK
-            return
-        advice = {
-            401: "The kubelet accepts neither the token nor the client certificate: look at"
-            " --kubelet-token, --kubelet-client-cert, and the kubelet's webhook authentication.",
-            403: "Give the agent's service account the ClusterRole in manifests/ (get on"
-            " nodes/pods, or on nodes/proxy for kubelets before 1.33).",
-            404: "Look at --kubelet-url: what answers there has no /pods.",
-        }.get(status, "The kubelet has a problem of its own; the agent tries again.")
-        raise unavailable(
-            f"The kubelet answered the request for its pods with HTTP status {status}.",
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _malformed(self, error: PodListMalformed) -> Exception:
+        return unavailable(
+            f"The kubelet's answer cannot be used: {error}.",
             self._url,
-            advice,
+            "Look at what answers at --kubelet-url; the agent tries again.",
         )
-
-    def _failed(self, error: HTTPError | OSError) -> Unavailable:
-        cause: BaseException = error
-        if isinstance(error, MaxRetryError) and error.reason is not None:
-            cause = error.reason
-        text = " ".join(str(cause).split())[:300]
-        advice = "Look at --kubelet-url and at the kubelet; the agent tries again."
-        if "doesn't match" in text or "not valid for" in text or "mismatch" in text.lower():
-            advice = (
-                "The certificate does not bear the name or address of --kubelet-url. If the"
-                " kubelet's certificates never do, --kubelet-verify ca checks the chain only."
-            )
-        elif "CERTIFICATE_VERIFY_FAILED" in text:
-            advice = (
-                "The certificate is not signed by --kubelet-ca, or has expired. Name the CA of"
-                " the kubelets' serving certificates there."
-            )
-        return unavailable(f"The kubelet cannot be asked for its pods: {text}.", self._url, advice)

@@ -1,14 +1,16 @@
-"""The part of a Kubernetes pod that the agent uses, decoded from the kubelet's JSON.
+"""The part of a Kubernetes pod that the agent uses, decoded from a PodList.
 
 Names and meanings are those of core/v1 (Kubernetes API reference, Pod v1). Only
 the fields that stand here are built; msgspec skips all others without
-allocating them, so a list of 250 pods costs milliseconds.
+allocating them, so a list of 250 pods costs milliseconds. A field that is null is
+a field that is not set: Go prints a nil list or map so.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,42 +18,52 @@ _LOG = logging.getLogger(__name__)
 
 CONFIG_HASH = "kubernetes.io/config.hash"
 """Annotation of a static pod: the UID that the kubelet and the cgroups know it by."""
+CONFIG_MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of a mirror pod, the API server's copy of a static pod: that same hash."""
+CONFIG_SOURCE = "kubernetes.io/config.source"
+"""Annotation that the kubelet sets on each pod of its own list: "api", "file" or "http"."""
 
 
-class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+class PodListMalformed(ValueError):
+    """What was read is no pod list. The text says where it breaks: "it is …"."""
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ObjectMeta."""
 
     name: str
-    uid: str
+    uid: Annotated[str, msgspec.Meta(min_length=1)]
     namespace: str = "default"
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 
 
-class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """Container, EphemeralContainer: the name and what it asks for."""
-
-    name: str
-    resources: dict[str, Any] | None = None
-
-
-class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """PodSpec."""
 
     node_name: str = ""
     service_account_name: str = ""
     host_network: bool = False
-    containers: tuple[Container, ...] | None = None
-    init_containers: tuple[Container, ...] | None = None
-    ephemeral_containers: tuple[Container, ...] | None = None
 
 
-class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
+class Present(msgspec.Struct, frozen=True, gc=False):
+    """An object of which only its presence counts."""
+
+
+class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """ContainerState: one of the three is there. Nobody reads what it holds."""
+
+    running: Present | None = None
+    waiting: Present | None = None
+    terminated: Present | None = None
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start."""
 
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
-    state: dict[str, msgspec.Raw] | None = None
+    state: ContainerState | None = None
 
     @property
     def id(self) -> str:
@@ -61,16 +73,21 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def state_name(self) -> str:
         """Return "running", "waiting" or "terminated"; "waiting" is also the API's default."""
-        return next(iter(self.state or ()), "waiting")
+        if self.state is not None:
+            if self.state.running is not None:
+                return "running"
+            if self.state.terminated is not None:
+                return "terminated"
+        return "waiting"
 
 
-class IP(msgspec.Struct, frozen=True):
+class IP(msgspec.Struct, frozen=True, gc=False):
     """PodIP."""
 
     ip: str = ""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """PodStatus."""
 
     phase: str = ""
@@ -82,12 +99,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
 
 
-class Pod(msgspec.Struct, frozen=True, kw_only=True):
-    """Pod."""
+class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Pod. `kind` is "" or "Pod": in a PodList it is not repeated."""
 
     metadata: Metadata
     spec: Spec = Spec()
     status: Status = Status()
+    kind: str = ""
 
     @property
     def full_name(self) -> str:
@@ -96,13 +114,25 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def cgroup_uid(self) -> str:
-        """Return the UID that the pod's cgroups bear: a static pod's is its config hash."""
-        return (self.metadata.annotations or {}).get(CONFIG_HASH) or self.metadata.uid
+        """Return the UID that the pod's cgroups bear: a static pod's is its config hash.
+
+        Anybody who may create a pod may write that annotation, so it counts for
+        nothing where the kubelet says that the pod came from the API server.
+        """
+        annotations = self.metadata.annotations or {}
+        if annotations.get(CONFIG_SOURCE) == "api":
+            return self.metadata.uid
+        return annotations.get(CONFIG_HASH) or self.metadata.uid
+
+    @property
+    def is_mirror(self) -> bool:
+        """Return whether this is the API server's copy of a static pod."""
+        return CONFIG_MIRROR in (self.metadata.annotations or {})
 
     @property
     def ips(self) -> tuple[str, ...]:
         """Return the pod's IPs, none twice."""
-        many = tuple(one.ip for one in self.status.pod_ips or () if one.ip)
+        many = tuple(dict.fromkeys(one.ip for one in self.status.pod_ips or () if one.ip))
         return many or ((self.status.pod_ip,) if self.status.pod_ip else ())
 
     @property
@@ -117,33 +147,91 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _List(msgspec.Struct, frozen=True):
-    items: tuple[msgspec.Raw, ...] | None = None
+    items: tuple[msgspec.Raw, ...] | msgspec.UnsetType | None = msgspec.UNSET
     kind: str = "PodList"
+
+
+class _Name(msgspec.Struct, frozen=True):
+    name: str
+    namespace: str = "default"
+
+
+class _Named(msgspec.Struct, frozen=True):
+    metadata: _Name
 
 
 _LISTS = msgspec.json.Decoder(_List)
 _PODS = msgspec.json.Decoder(Pod)
+_NAMES = msgspec.json.Decoder(_Named)
+# RecursionError: a body may nest as deep as it likes.
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def decode_pod_list(body: bytes) -> tuple[Pod, ...]:
+def decode_pod_list(body: bytes | bytearray) -> tuple[Pod, ...]:
     """Return the pods of a PodList in JSON.
 
     A pod that is not as core/v1 says is left out and logged: it must not take
-    the others' answers away. Raises ValueError, saying where, if the list
-    itself is broken or is no PodList.
+    the others' answers away. Raises `PodListMalformed`, saying where, if the
+    list itself is broken, is no PodList, or has no pod that can be read.
     """
     try:
         found = _LISTS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"it is no PodList: {error}") from None
-    if found.kind not in ("PodList", "List"):
-        raise ValueError(f"it is a {found.kind[:64]!r}, not a PodList")
-    if found.items is None and b'"items"' not in body:
-        raise ValueError("it has no items")
-    pods = []
-    for number, raw in enumerate(found.items or ()):
+    except _BROKEN as error:
+        raise PodListMalformed(f"it is no PodList: {error} (of {len(body)} bytes)") from None
+    return _pods(found.kind, found.items, _PODS.decode, _NAMES.decode)
+
+
+def convert_pod_list(document: object) -> tuple[Pod, ...]:
+    """Return the pods of a PodList that was parsed from YAML. Raises as `decode_pod_list`."""
+    if not isinstance(document, dict):
+        raise PodListMalformed(f"it is no PodList: it holds no object, {type(document).__name__}")
+    items = document.get("items", msgspec.UNSET)
+    if not (items is None or items is msgspec.UNSET or isinstance(items, list)):
+        raise PodListMalformed("it is no PodList: `items` is no list")
+
+    def pod(item: object) -> Pod:
+        return msgspec.convert(item, Pod)
+
+    def named(item: object) -> _Named:
+        return msgspec.convert(item, _Named)
+
+    return _pods(str(document.get("kind", "PodList")), items, pod, named)
+
+
+def _pods(
+    kind: str,
+    items: Iterable[Any] | msgspec.UnsetType | None,
+    decode: Callable[[Any], Pod],
+    decode_name: Callable[[Any], _Named],
+) -> tuple[Pod, ...]:
+    # kubectl prints several objects as a List.
+    if kind not in ("PodList", "List"):
+        raise PodListMalformed(f"it is a {kind[:64]!r}, not a PodList")
+    if isinstance(items, msgspec.UnsetType):
+        raise PodListMalformed("it is no PodList: it has no `items`")
+    pods: list[Pod] = []
+    bad: list[str] = []
+    for number, item in enumerate(items or ()):
         try:
-            pods.append(_PODS.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            _LOG.warning("pod list: item %d is left out: %s", number, error)
+            pod = decode(item)
+        except _BROKEN as error:
+            bad.append(f"item {number}{_named(item, decode_name)}: {error}")
+            continue
+        if pod.kind in ("", "Pod"):
+            pods.append(pod)
+        else:
+            bad.append(f"item {number}: it is a {pod.kind[:64]!r}, not a Pod")
+    if bad and not pods:
+        raise PodListMalformed(f"it is no PodList: none of its pods can be read; {bad[0]}")
+    if bad:
+        whole = len(bad) + len(pods)
+        _LOG.warning("pod list: %d of %d left out; the first, %s", len(bad), whole, bad[0])
     return tuple(pods)
+
+
+def _named(item: object, decode_name: Callable[[Any], _Named]) -> str:
+    try:
+        found = decode_name(item).metadata
+    except _BROKEN:
+        return ""
+    return f" ({f'{found.namespace}/{found.name}'!r:.256})"

@@ -93,7 +93,7 @@ def _tell(lab: Lab, width: int) -> bool:
 
 def _feed_handler(lab: Lab) -> LabContainer:
     status = {
-        "name": "trading/sriov-md",
+        "name": "trading/sriov",
         "interface": "net1",
         "ips": [_SRIOV_ADDRESS],
         "mac": _SRIOV_MAC,

@@ -266,11 +266,15 @@ def _once(request: int, report: int, owner: int) -> int:
         except RuntimeError as error:
             lines.write(str(error).encode())
             return _NOT_STARTED
+        alive = os.pidfd_open(pid)
+
+        def pass_on(number: int, _frame: object) -> None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(alive, signal.SIGKILL if number == KILL else number)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, KILL):
+            signal.signal(number, pass_on)
         lines.write(b"%d" % pid)
-    alive = os.pidfd_open(pid)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda n, _: signal.pidfd_send_signal(alive, n))
-    signal.signal(KILL, lambda *_: signal.pidfd_send_signal(alive, signal.SIGKILL))
     if alive not in select.select([alive, owner], [], [])[0]:
         signal.pidfd_send_signal(alive, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,0 +1,195 @@
+"""When a list is fetched, who waits for it, and what is said when none can be had."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.source import unavailable
+from tests.pods.kubelet_double import pod_list
+
+UID, ID = f"{1:032x}", f"{1:064x}"
+
+
+class Source:
+    """A source that waits for leave, fails on demand, and counts."""
+
+    def __init__(self) -> None:
+        self.pods: tuple[Pod, ...] = decode_pod_list(pod_list("web"))
+        self.failing = False
+        self.fetches = 0
+        self.leave = threading.Event()
+        self.leave.set()
+        self.closed = False
+
+    def fetch(self) -> tuple[Pod, ...]:
+        self.fetches += 1
+        self.leave.wait(30)
+        if self.failing:
+            raise unavailable("It is broken.", "here", "Mend it.")
+        return self.pods
+
+    def describe(self) -> str:
+        return "here"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    made = Source()
+    yield made
+    made.leave.set()
+
+
+async def test_one_fetch_serves_all_who_wait(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    source.leave.clear()
+    waiting = [asyncio.create_task(directory.lookup(UID, ID)) for _ in range(50)]
+    await asyncio.sleep(0)
+    source.leave.set()
+    found = await asyncio.gather(*waiting)
+    assert {match.container_name for match in found if match} == {"app"}
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_a_known_caller_costs_no_fetch_while_the_list_is_young(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    for _ in range(20):
+        assert await directory.lookup(UID, ID)
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_a_caller_that_no_fresh_list_knows_is_none(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    assert await directory.lookup("f" * 32, "f" * 64) is None
+    await directory.close()
+
+
+async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_list(
+    source: Source,
+) -> None:
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    source.pods = decode_pod_list(pod_list("web", "new"))
+    match = await directory.lookup(f"{2:032x}", f"{2:064x}", need_container=True)
+    assert match is not None
+    assert match.pod.metadata.name == "new"
+    await directory.close()
+
+
+async def test_a_pod_whose_container_is_not_reported_is_matched_by_its_uid(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    match = await directory.lookup(UID, "e" * 64, need_container=True)
+    assert match is not None
+    assert (match.pod.metadata.name, match.container_name) == ("web", "")
+    await directory.close()
+
+
+async def test_unknown_callers_cannot_make_more_than_one_fetch_a_second(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    began = time.monotonic()
+    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(200)))
+    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(200)))
+    assert source.fetches - 1 <= time.monotonic() - began + 1
+    await directory.close()
+
+
+async def test_one_callers_cancellation_does_not_end_anothers_wait(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    source.leave.clear()
+    first = asyncio.create_task(directory.lookup(UID, ID))
+    second = asyncio.create_task(directory.lookup(UID, ID))
+    await asyncio.sleep(0.01)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    source.leave.set()
+    assert await second
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_a_failed_fetch_is_told_with_the_time_of_the_next_try_and_not_kept(
+    source: Source,
+) -> None:
+    directory = PodDirectory(source, 10)
+    source.failing = True
+    with pytest.raises(Unavailable) as refused:
+        await directory.lookup(UID, ID)
+    assert 0 < refused.value.retry_after_seconds <= 0.5
+    fetches = source.fetches
+    with pytest.raises(Unavailable):
+        await directory.lookup(UID, ID)
+    assert source.fetches == fetches
+    source.failing = False
+    await asyncio.sleep(refused.value.retry_after_seconds + 0.05)
+    assert await directory.lookup(UID, ID)
+    assert directory.last_error is None
+    await directory.close()
+
+
+async def test_a_known_caller_is_answered_from_the_last_list_while_the_source_fails(
+    source: Source,
+) -> None:
+    directory = PodDirectory(source, 0.001)
+    before = await directory.lookup(UID, ID)
+    source.failing = True
+    for _ in range(5):
+        match = await directory.lookup(UID, ID)
+        assert match is not None and before is not None
+        assert match.observed_at == before.observed_at
+    assert directory.stats.failures >= 1
+    await directory.close()
+
+
+async def test_a_known_caller_does_not_wait_for_a_source_that_hangs(source: Source) -> None:
+    directory = PodDirectory(source, 0.001)
+    await directory.lookup(UID, ID)
+    source.leave.clear()
+    began = time.monotonic()
+    assert await directory.lookup(UID, ID)
+    assert time.monotonic() - began < 2
+    await directory.close()
+
+
+async def test_a_stale_list_that_does_not_know_the_caller_decides_nothing(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    source.failing = True
+    with pytest.raises(Unavailable):
+        await directory.lookup("f" * 32, "f" * 64)
+    await directory.close()
+
+
+async def test_a_caller_with_little_time_is_told_in_time(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    source.leave.clear()
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        await directory.lookup(UID, ID, timeout_seconds=0.05)
+    assert time.monotonic() - began < 2
+    await directory.close()
+
+
+async def test_close_does_not_wait_for_a_source_that_hangs(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    source.leave.clear()
+    waiting = asyncio.create_task(directory.lookup(UID, ID))
+    await asyncio.sleep(0.01)
+    began = time.monotonic()
+    await directory.close()
+    assert time.monotonic() - began < 1
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
