@@ -406,8 +406,9 @@ def freeze(container: LabContainer) -> None:
 
 
 OWNER = """
-import sys, time
+import signal, time
 from tests.lab import Lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with Lab() as lab:
     container = lab.pod("web").container("app")
     process = container.spawn(["sleep", "600"])

@@ -65,8 +65,10 @@ class TlsFiles:
         return [(flag, path) for flag, path in files if path]
 
 
-def read_token(path: str) -> str:
-    """Return the bearer token in a file. Raises `Unavailable`, which never bears the token.
+def read_token(path: str, *, required: bool) -> str:
+    """Return the bearer token in a file, "" if there is no file and none is required.
+
+    Raises `Unavailable`, which never bears the token, if there is no token in it.
 
     Read for each request: a projected token is rotated about once an hour.
     """
@@ -74,6 +76,8 @@ def read_token(path: str) -> str:
         with Path(path).open("rb") as file:
             content = file.read(_LARGEST_TOKEN_BYTES)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not required:
+            return ""
         raise _unusable("--kubelet-token", path, error) from None
     token = content.strip()
     # RFC 6750: visible ASCII. http.client would quote anything else in its error.

@@ -263,7 +263,7 @@ def _fetched(source: PodSource, asked: datetime) -> PodList | Unavailable:
         return index(source.fetch(), asked)
     except Unavailable as error:
         return told_again(error, error.retry_after_seconds)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
         _LOG.exception("pod list: %s failed", source.describe())
         return unavailable(
             f"The pod source failed in an unforeseen way: {type(error).__name__}.",

@@ -17,7 +17,7 @@ _NAME = (
     " certificates never do, --kubelet-verify ca checks the chain only."
 )
 _CLOCK = "Let the kubelet renew its certificate (serverTLSBootstrap), and compare the clocks."
-# X509_verify_cert_error_string(3)
+# Codes of OpenSSL's x509_vfy.h, by what the verifier says.
 _CERTIFICATE_PROBLEMS = {
     9: ("is not valid yet", _CLOCK),
     10: ("has expired", _CLOCK),
@@ -72,7 +72,7 @@ def failed(error: Exception, url: str) -> Unavailable:
     return unavailable(sentence, url, advice)
 
 
-def _explained(error: Exception) -> tuple[str, str]:  # noqa: PLR0911 - a table in code
+def _explained(error: Exception) -> tuple[str, str]:
     causes = _causes(error)
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -87,11 +87,12 @@ def _explained(error: Exception) -> tuple[str, str]:  # noqa: PLR0911 - a table 
             "Look at --kubelet-url and whether the kubelet runs; the agent tries again.",
         )
     if any(isinstance(cause, TimeoutError | UrllibTimeoutError) for cause in causes):
-        what = "send anything" if isinstance(error, ReadTimeoutError | TimeoutError) else "accept"
+        connected = isinstance(error, ReadTimeoutError | TimeoutError)
+        what = "send anything" if connected else "accept the connection"
         return f"The kubelet did not {what} in time.", _AGAIN
     for cause in causes:
         if isinstance(cause, http.client.IncompleteRead | ConnectionError):
-            return "The kubelet broke off its answer.", _AGAIN
+            return "The kubelet broke off the connection before its answer was whole.", _AGAIN
     text = " ".join(str(causes[-1]).split())[:300]
     return f"The kubelet cannot be asked for its pods: {text}.", _AGAIN
 

@@ -84,8 +84,7 @@ def _parsed_yaml(body: bytes) -> object:
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST_NESTING:
-                line = event.start_mark.line + 1
-                raise PodListMalformed(f"it is nested too deep in line {line}")
+                raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")
         document: object = yaml.load(body, Loader=yaml.CSafeLoader)
     # ValueError: a date that is none, a number that is too long.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:

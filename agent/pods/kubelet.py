@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from netutil.agent.errors import Unavailable
 from netutil.agent.pods.body import read_body
 from netutil.agent.pods.credentials import TlsFiles, Verify, read_token
 from netutil.agent.pods.deadline import Deadline
@@ -142,9 +143,12 @@ class KubeletSource:
             "Accept-Encoding": "gzip",
             "User-Agent": "netutil-agent",
         }
-        token_file = self._settings.token_file
-        if self._secure and token_file:
-            token = read_token(token_file)
+        settings = self._settings
+        if not (self._secure and settings.token_file):
+            return headers
+        # With a client certificate the token's default place may well be empty.
+        token = read_token(settings.token_file, required=not settings.client_cert)
+        if token:
             headers["Authorization"] = f"Bearer {token}"
         return headers
 
@@ -179,7 +183,7 @@ class KubeletSource:
             self._connection.close()
             self._connection = None
 
-    def _malformed(self, error: PodListMalformed) -> Exception:
+    def _malformed(self, error: PodListMalformed) -> Unavailable:
         return unavailable(
             f"The kubelet's answer cannot be used: {error}.",
             self._url,

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -33,15 +34,12 @@ class Worker:
         future: asyncio.Future[T] = loop.create_future()
 
         def job() -> None:
-            done: Callable[[], None]
             try:
-                result = call()
+                settle = partial(future.set_result, call())
             except BaseException as error:  # noqa: BLE001 - the future raises it
-                done = _unless_done(future, lambda raised=error: future.set_exception(raised))  # type: ignore[misc]
-            else:
-                done = _unless_done(future, lambda: future.set_result(result))
+                settle = partial(future.set_exception, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(done)
+                loop.call_soon_threadsafe(lambda: future.done() or settle())
 
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
@@ -60,11 +58,3 @@ class Worker:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-
-
-def _unless_done(future: asyncio.Future[T], settle: Callable[[], None]) -> Callable[[], None]:
-    def done() -> None:
-        if not future.done():
-            settle()
-
-    return done

@@ -148,7 +148,8 @@ def _become(launch: Launch, streams: tuple[int, ...], going: int) -> None:
         os.setuid(launch.uid)
     # After setuid, which clears it.
     _check(_libc.prctl(_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0), "prctl")
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+    # What the owner ignores (Python SIGPIPE, nohup SIGHUP, …), a program in a pod does not.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _execute(launch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from netutil.agent.errors import AgentError, Denied, Inconsistent, Reason
 from netutil.agent.parsers.cgroup import (
     choose_container,
@@ -175,13 +174,12 @@ def test_without_a_pod_uid_hierarchies_must_agree_on_the_container() -> None:
 
 
 segments = st.text(
-    st.characters(blacklist_characters="/\n", blacklist_categories=("Cs",)), min_size=1, max_size=80
+    st.characters(exclude_characters="/\n", exclude_categories=["Cs"]), min_size=1, max_size=80
 )
 
 
 @given(st.lists(st.one_of(segments, st.just(f"pod{OTHER}"), st.just(ID2)), max_size=6))
 def test_nothing_below_the_container_changes_the_answer(deeper: list[str]) -> None:
-    # str.splitlines would split at more characters than the kernel's newline.
     text = f"0::/kubepods/burstable/pod{UID}/{ID}" + "".join(f"/{one}" for one in deeper) + "\n"
     found = identify(text)
     assert (found.pod_uid, found.container_id) == (normalise_uid(UID), ID)

@@ -78,7 +78,9 @@ class KubeletDouble:
         self._thread.join()
 
 
-def send(body: bytes, status: int = 200, *, length: int | None = None, zipped: bool = False) -> Answer:
+def send(
+    body: bytes, status: int = 200, *, length: int | None = None, zipped: bool = False
+) -> Answer:
     """Answer with a body; with another `length` it is cut short on the way."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

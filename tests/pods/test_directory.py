@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.source import unavailable
+
 from tests.pods.kubelet_double import pod_list
 
 UID, ID = f"{1:032x}", f"{1:064x}"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import trustme
-
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
+
 from tests.pods.kubelet_double import (
     Answer,
     KubeletDouble,

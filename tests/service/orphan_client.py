@@ -30,7 +30,6 @@ def _relay(listener: socket.socket, inherited: socket.socket) -> None:
 def _child(inherited: socket.socket, parent_gone: int, answer: int) -> None:
     os.read(parent_gone, 1)
     import grpc
-
     from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc
 
     folder = tempfile.mkdtemp()

@@ -61,7 +61,16 @@ def test_a_hostile_environment_comes_back_as_the_rules_say(node: Node) -> None:
 
 def test_a_host_process_is_refused_with_a_sentence(node: Node) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "netutil.client", "cpu", "--socket", node.agent.socket, "-o", "json"],
+        [
+            sys.executable,
+            "-m",
+            "netutil.client",
+            "cpu",
+            "--socket",
+            node.agent.socket,
+            "-o",
+            "json",
+        ],
         capture_output=True,
         text=True,
         timeout=30,

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from netutil.agent import settings
+
 from tests.service.conftest import Node, netutil
 
 pytestmark = pytest.mark.xdist_group("service")

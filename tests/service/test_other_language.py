@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import HERE, Node
-from tests.service.conftest import node as node  # the fixture, for a group of its own
 
 pytestmark = pytest.mark.xdist_group("service")
 
@@ -25,7 +24,7 @@ def modules() -> Path:
     if not (folder / "node_modules" / "protobufjs").exists():
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *PACKAGES],
+            ["npm", "install", "--silent", "--no-fund", "--prefix", str(folder), *PACKAGES],
             check=True,
             timeout=150,
         )
