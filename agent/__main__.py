@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import sys
 
 from netutil.agent import settings as settings_module
 from netutil.agent.ops.logs import set_up
+
+_M_ARENA_MAX = -8  # malloc.h of glibc
+
+
+def _share_malloc_arenas() -> None:
+    """Let all threads allocate from two arenas.
+
+    glibc gives each thread one of up to eight per CPU, and what one has freed no
+    other uses: under load the agent grew by a fifth for nothing (mallopt(3)).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def main() -> int:
@@ -17,6 +31,7 @@ def main() -> int:
         from netutil.agent.service.check import check  # noqa: PLC0415 - a short-lived process
 
         return check(settings.socket)
+    _share_malloc_arenas()
     set_up(settings.log_level, settings.log_format)
     from netutil.agent.daemon import Agent  # noqa: PLC0415 - a wrong flag is told at once
 

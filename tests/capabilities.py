@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.errors import AgentError
@@ -43,20 +44,13 @@ def main() -> None:
         attempt(f"status of {name}", process.status)
         attempt(f"stat of {name}", process.stat)
         attempt(f"cgroup of {name}", process.cgroup_text)
-        attempt(
-            f"environ of {name}", lambda process=process: read_environment(process.directory())
-        )
-        attempt(
-            f"ns of {name}", lambda process=process: shares_pid_namespace(process, process)
-        )
+        attempt(f"environ of {name}", partial(read_environment, process.directory()))
+        attempt(f"ns of {name}", partial(shares_pid_namespace, process, process))
     attempt("NS_GET_PARENT", lambda: parent_namespace(pid["nested"]))
     for asking in ("user", "bare", "root"):
-        attempt(
-            f"ask as {asking}",
-            lambda asking=asking: ensure_may_read_environment(
-                pin_pid(pid[asking]), pin_pid(pid[f"{asking}'s other"])
-            ),
-        )
+        other = pin_pid(pid[f"{asking}'s other"])
+        ask = partial(ensure_may_read_environment, pin_pid(pid[asking]), other)
+        attempt(f"ask as {asking}", ask)
     attempt("pin a peer", lambda: pin_a_peer(given["directory"]))
     attempt("take a socket over", lambda: take_over(given["directory"]))
     attempt("connect to a socket of root, 0600", lambda: connect(given["socket"]))

@@ -187,12 +187,12 @@ class TestEveryVariant:
         assert writable == {"/run/netutil", "/run/netutil-admin", "/tmp"}
         assert "emptyDir" in mounts["/tmp"][1]
 
-    def test_the_agent_has_its_token(
-        self, rendered: dict[str, list[Manifest]], name: str
-    ) -> None:
+    def test_the_agent_has_its_token(self, rendered: dict[str, list[Manifest]], name: str) -> None:
         pod = pod_of(rendered[name])
         assert pod["automountServiceAccountToken"] is True
-        assert pod["serviceAccountName"] == one(rendered[name], "ServiceAccount")["metadata"]["name"]
+        assert (
+            pod["serviceAccountName"] == one(rendered[name], "ServiceAccount")["metadata"]["name"]
+        )
         settings = settings_of(agent_of(rendered[name]), NODES[0])
         assert settings.kubelet_token.startswith(SERVICE_ACCOUNT)
 
@@ -244,9 +244,7 @@ class TestEveryVariant:
         assert set(resources["requests"]) == {"cpu", "memory"}
         assert set(resources["limits"]) == {"memory"}
 
-    def test_its_namespace_admits_it(
-        self, rendered: dict[str, list[Manifest]], name: str
-    ) -> None:
+    def test_its_namespace_admits_it(self, rendered: dict[str, list[Manifest]], name: str) -> None:
         labels = one(rendered[name], "Namespace")["metadata"]["labels"]
         assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
         namespace = one(rendered[name], "Namespace")["metadata"]["name"]
@@ -356,11 +354,11 @@ def documented_capabilities() -> set[str]:
     return set(re.findall(r"^\| `CAP_([A-Z_]+)` \|", text, re.MULTILINE))
 
 
-# What containerd and CRI-O give a container that asks for nothing.
+# What containerd gives a container that asks for nothing.
 RUNTIME_DEFAULT = (
-    "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service"
-    " net_raw sys_chroot mknod audit_write setfcap"
-).split()
+    *("chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap"),
+    *("net_bind_service", "net_raw", "sys_chroot", "mknod", "audit_write", "setfcap"),
+)
 WAITING = ("sh", "-c", "echo ready; read forever")
 HIDDEN = (
     sys.executable,

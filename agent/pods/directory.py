@@ -6,9 +6,10 @@ cancellation ends it. How often the source is asked:
 
 - for callers whom the last list knows: once in `refresh_seconds`; after a failure,
   with a growing pause of 0.5 to 30 s. Meanwhile the last list answers.
-- for callers whom it does not know, and for `refresh`: once in a second at the most.
-  They would be turned away, so they do not wait for the longer pause; within the
-  second after a failure they get that failure at once, with the time that is left.
+- for callers whom it does not know, and for `refresh`: once in a second at the most,
+  after a first failure in half of one. They would be turned away, so they do not
+  wait for the longer pause; until that time has gone by since a failure, they get
+  that failure at once, with the time that is left.
 """
 
 from __future__ import annotations
@@ -208,7 +209,6 @@ class PodDirectory:
             return
         now = self._clock()
         self.stats.last_fetch_seconds = now - self._started_at
-        self._miss_from = self._started_at + MISS_SECONDS
         outcome = fetching.result()
         if isinstance(outcome, Unavailable):
             self._failed(outcome, now)
@@ -222,6 +222,7 @@ class PodDirectory:
         self.last = outcome
         self._last_number = self.stats.fetches
         self._last_at = self._started_at
+        self._miss_from = self._started_at + MISS_SECONDS
 
     def _failed(self, error: Unavailable, now: float) -> None:
         self.stats.failures += 1
@@ -230,7 +231,7 @@ class PodDirectory:
         # Full jitter would let a node's agent try again at once; half keeps a floor.
         pause = longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._refresh_from = now + pause
-        self._miss_from = max(self._miss_from, now + min(pause, MISS_SECONDS))
+        self._miss_from = now + min(pause, MISS_SECONDS)
         news = self.last_error is None or self.last_error.sentence != error.sentence
         self.last_error = error
         count = self._failures_in_a_row

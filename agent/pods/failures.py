@@ -6,6 +6,7 @@ import http.client
 import ssl
 
 from netutil.agent.errors import Unavailable
+from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.source import unavailable
 from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
@@ -58,6 +59,15 @@ def too_slow(seconds: float, url: str) -> Unavailable:
         f"The kubelet did not finish its answer within {seconds:g} s.",
         url,
         "The kubelet is overloaded or stuck; the agent tries again.",
+    )
+
+
+def malformed(error: PodListMalformed, url: str) -> Unavailable:
+    """Return the error of an answer that is no pod list."""
+    return unavailable(
+        f"The kubelet's answer cannot be used: {error}.",
+        url,
+        "Look at what answers at --kubelet-url; the agent tries again.",
     )
 
 

@@ -17,9 +17,9 @@ from netutil.agent.errors import Unavailable
 from netutil.agent.pods.body import read_body
 from netutil.agent.pods.credentials import TlsFiles, Verify, read_token
 from netutil.agent.pods.deadline import Deadline
-from netutil.agent.pods.failures import closed, failed, refused, too_slow
+from netutil.agent.pods.failures import closed, failed, malformed, refused, too_slow
 from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
-from netutil.agent.pods.source import LARGEST_BYTES, Signature, unavailable
+from netutil.agent.pods.source import LARGEST_BYTES, Signature
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
@@ -88,27 +88,16 @@ class KubeletSource:
                 self._deadline = deadline
             whole = False
             try:
-                body = self._exchange(deadline)
+                pods = decode_pod_list(self._exchange(deadline))
                 whole = True
             except (HTTPError, http.client.HTTPException, OSError, PodListMalformed) as error:
-                if self._closed:
-                    raise closed(self._url) from None
-                if deadline.passed:
-                    raise too_slow(self._settings.total_timeout_seconds, self._url) from None
-                if isinstance(error, PodListMalformed):
-                    raise self._malformed(error) from None
-                raise failed(error, self._url) from error
+                raise self._why(error, deadline) from error
             finally:
                 with self._lock:
                     self._deadline = None
                     if self._closed or not whole:
                         self._drop()
-        try:
-            return decode_pod_list(body)
-        except PodListMalformed as error:
-            if deadline.passed:  # a body without a length ends where it is cut
-                raise too_slow(self._settings.total_timeout_seconds, self._url) from None
-            raise self._malformed(error) from None
+            return pods
 
     def close(self) -> None:
         """End a fetch that is under way, and the connection. No fetch succeeds afterwards."""
@@ -183,9 +172,12 @@ class KubeletSource:
             self._connection.close()
             self._connection = None
 
-    def _malformed(self, error: PodListMalformed) -> Unavailable:
-        return unavailable(
-            f"The kubelet's answer cannot be used: {error}.",
-            self._url,
-            "Look at what answers at --kubelet-url; the agent tries again.",
-        )
+    def _why(self, error: Exception, deadline: Deadline) -> Unavailable:
+        """Return what to say of it: a cut exchange may fail in any way, even as half a list."""
+        if self._closed:
+            return closed(self._url)
+        if deadline.passed:
+            return too_slow(self._settings.total_timeout_seconds, self._url)
+        if isinstance(error, PodListMalformed):
+            return malformed(error, self._url)
+        return failed(error, self._url)

@@ -126,7 +126,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
 }
 
 
-@pytest.mark.parametrize("answer, sentence", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
+@pytest.mark.parametrize(("answer", "sentence"), BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 def test_a_bad_answer_is_one_sentence_and_the_next_good_one_is_read(
     answer: Answer, sentence: str, source: KubeletSource, plain_kubelet: KubeletDouble
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_bad_answer_is_one_sentence_and_the_next_good_one_is_read(
 
 
 @pytest.mark.parametrize(
-    "code, advice", [(401, "--kubelet-token"), (403, "nodes/pods"), (404, "--kubelet-url")]
+    ("code", "advice"), [(401, "--kubelet-token"), (403, "nodes/pods"), (404, "--kubelet-url")]
 )
 def test_a_refusal_says_what_to_do(
     code: int, advice: str, source: KubeletSource, plain_kubelet: KubeletDouble

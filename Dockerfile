@@ -1,0 +1,45 @@
+# docker build -t registry.example.com/netutil:0.1.0 .
+#
+# The base is pinned by its exact tag. A tag can be made anew; to pin the content,
+# give the digest that your registry shows for it (docker buildx imagetools inspect):
+#   --build-arg PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm@sha256:…
+ARG PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ARG SETUPTOOLS_VERSION=84.2.1
+ENV VENV=/opt/netutil \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_NO_COMPILE=1
+WORKDIR /src
+COPY setup.cfg pyproject.toml constraints.txt README.md ./
+COPY agent ./agent
+COPY client ./client
+COPY proto ./proto
+RUN python -m venv "$VENV" \
+ && "$VENV/bin/pip" install --quiet "setuptools==$SETUPTOOLS_VERSION"
+RUN "$VENV/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+# Wheels only: no dependency may run code of its own here, or want a compiler.
+RUN "$VENV/bin/pip" install --quiet --only-binary :all: --constraint constraints.txt dist/*.whl
+RUN "$VENV/bin/pip" uninstall --quiet --yes setuptools pip \
+ && find "$VENV" \( -name __pycache__ -o -name tests -o -name 'activate*' -o -name Activate.ps1 \) \
+      -prune -exec rm -rf {} +
+
+FROM ${PYTHON_IMAGE} AS agent
+LABEL org.opencontainers.image.title="netutil" \
+      org.opencontainers.image.description="Tells every Kubernetes pod on a node the facts about itself" \
+      org.opencontainers.image.version="0.1.0"
+# Nothing in a privileged container should be able to install anything.
+RUN python -m pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
+ && rm -rf /usr/local/lib/python3*/ensurepip
+COPY --from=build /opt/netutil /opt/netutil
+ENV PATH=/opt/netutil/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Root: the agent reads other users' processes, takes on a caller's ids in one
+# thread, and owns /run/netutil. `netutil` in the same image runs as anybody.
+USER 0:0
+# For engines that look at it; Kubernetes does not, and has its own probes.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["netutil-agent", "--check"]
+ENTRYPOINT ["netutil-agent"]

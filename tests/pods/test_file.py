@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.pods import file as room
+from netutil.agent.pods.file import FileSource
+
+from tests.pods.kubelet_server import list_json, pod_json
+
+LONG_AGO = 1_700_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pods"
+
+
+def write(path: Path, content: bytes, age: int = LONG_AGO) -> None:
+    """Replace the file, as its writer should, with one that is not just written."""
+    new = path.with_suffix(".new")
+    new.write_bytes(content)
+    os.utime(new, (age, age))
+    new.rename(path)
+
+
+def names(source: FileSource) -> list[str]:
+    return [pod.full_name for pod in source.fetch()]
+
+
+def failure_of(source: FileSource) -> Unavailable:
+    with pytest.raises(Unavailable) as caught:
+        source.fetch()
+    assert caught.value.reason is Reason.POD_LIST_UNAVAILABLE
+    assert caught.value.read == source.describe()
+    return caught.value
+
+
+@pytest.mark.parametrize("as_yaml", [False, True], ids=["JSON", "YAML"])
+def test_a_list_is_read_in_both_notations(as_yaml: bool, path: Path) -> None:
+    content = list_json(pod_json(annotations={"note": "a\nb: c"}))
+    write(path, yaml.safe_dump(json.loads(content)).encode() if as_yaml else content)
+    (pod,) = FileSource(str(path)).fetch()
+    assert pod.full_name == "default/web"
+    assert pod.metadata.annotations == {"note": "a\nb: c"}
+
+
+def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
+    write(path, list_json(pod_json()))
+    source = FileSource(str(path))
+    assert source.fetch() is source.fetch()
+
+
+def test_a_replaced_file_is_read_again(path: Path) -> None:
+    write(path, list_json(pod_json("one")))
+    source = FileSource(str(path))
+    assert names(source) == ["default/one"]
+    write(path, list_json(pod_json("two")))
+    assert names(source) == ["default/two"]
+
+
+def test_a_switched_link_is_followed(path: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "pods", list_json(pod_json(name)))
+    (tmp_path / "..data").symlink_to("one")
+    path.symlink_to("..data/pods")
+    source = FileSource(str(path))
+    assert names(source) == ["default/one"]
+    (tmp_path / "..new").symlink_to("two")
+    os.rename(tmp_path / "..new", tmp_path / "..data")
+    assert names(source) == ["default/two"]
+
+
+def test_a_file_written_twice_within_its_clocks_tick_is_read_again(path: Path) -> None:
+    path.write_bytes(list_json(pod_json("one")))
+    before = path.stat()
+    source = FileSource(str(path))
+    assert names(source) == ["default/one"]
+    path.write_bytes(list_json(pod_json("two")))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert names(source) == ["default/two"]
+
+
+def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(path: Path) -> None:
+    whole = list_json(pod_json())
+    write(path, whole[:40])
+    source = FileSource(str(path))
+    assert "truncated (of 40 bytes)" in failure_of(source).sentence
+    write(path, whole)
+    assert names(source) == ["default/web"]
+    write(path, b"kind: PodList\nitems: [\n")
+    assert "line 3" in failure_of(source).sentence
+    write(path, b"")
+    assert "it holds no object" in failure_of(source).sentence
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b"items: 2024-99-99\n",
+        b"!!python/object:os.system {}",
+        b"--- a\n--- b\n",
+        b"\xff\xfe\x00",
+        b"? [a]\n: b\n? {a: b}\n: c",
+        b"a: &x [*x]\nitems: 3",
+        b"0x: !!int ''\n",
+        b"{kind: PodList}",
+    ],
+)
+def test_what_is_no_list_is_one_sentence(content: bytes, path: Path) -> None:
+    write(path, content)
+    failure = failure_of(FileSource(str(path)))
+    assert failure.sentence.startswith("The pod list file cannot be used: ")
+    assert "\n" not in failure.sentence and len(failure.sentence) < 500
+
+
+def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
+    source = FileSource(str(path))
+    assert failure_of(source).sentence == (
+        "The pod list file cannot be read: No such file or directory."
+    )
+    write(path, list_json(pod_json()))
+    assert names(source) == ["default/web"]
+    source.close()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a FIFO", "a directory"])
+def test_what_is_no_regular_file_is_not_opened(make: type[os.PathLike[str]], path: Path) -> None:
+    make(path)  # type: ignore[abstract]
+    assert "no regular file" in failure_of(FileSource(str(path))).sentence
+
+
+def test_a_file_past_the_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LARGEST_BYTES", 100)
+    write(path, b" " * 101)
+    assert "larger than 100 bytes" in failure_of(FileSource(str(path))).sentence

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.pods.index import Match, PodList, index
+from netutil.agent.pods.model import Pod, convert_pod_list
+
+NOW = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+UID = "3C1B0C7E-7f1c-4f0e-9d55-0a4d1b1a6c11"
+PLAIN_UID = "3c1b0c7e7f1c4f0e9d550a4d1b1a6c11"
+OTHER_UID = "99999999-0000-4000-8000-000000000000"
+HASH = "0123456789abcdef0123456789abcdef"
+STATIC = {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.source": "file"}
+MIRROR = {**STATIC, "kubernetes.io/config.mirror": HASH}
+APP, SETUP, DEBUG, OTHER = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+
+
+def pod(
+    name: str,
+    uid: str,
+    containers: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    **statuses: dict[str, str],
+) -> Pod:
+    status = {
+        f"{kind}": [{"name": key, "containerID": value} for key, value in ids.items()]
+        for kind, ids in {"containerStatuses": containers or {}, **statuses}.items()
+    }
+    metadata = {"name": name, "uid": uid, "annotations": annotations}
+    (made,) = convert_pod_list({"items": [{"metadata": metadata, "status": status}]})
+    return made
+
+
+WEB = pod(
+    "web",
+    UID,
+    {"app": f"containerd://{APP}", "late": ""},
+    initContainerStatuses={"setup": f"cri-o://{SETUP}"},
+    ephemeralContainerStatuses={"debug": f"docker://{DEBUG}"},
+)
+
+
+def listed(*pods: Pod) -> PodList:
+    return index(pods, NOW)
+
+
+def found(match: Match | None) -> tuple[str, str, str]:
+    assert match is not None
+    assert match.observed_at == NOW
+    return match.pod.metadata.name, match.container_name, match.container_kind
+
+
+@pytest.mark.parametrize(
+    ("container_id", "name", "kind"),
+    [(APP, "app", "container"), (SETUP, "setup", "init"), (DEBUG, "debug", "ephemeral")],
+)
+@pytest.mark.parametrize("uid", [UID, PLAIN_UID, UID.replace("-", "_"), None])
+def test_a_container_of_each_kind_and_runtime_is_found(
+    container_id: str, name: str, kind: str, uid: str | None
+) -> None:
+    assert found(listed(WEB).find(uid, container_id)) == ("web", name, kind)
+
+
+@pytest.mark.parametrize("container_id", [OTHER, None, ""])
+def test_a_container_that_is_not_in_the_status_yet_is_matched_by_its_pod(
+    container_id: str | None,
+) -> None:
+    assert found(listed(WEB).find(PLAIN_UID, container_id)) == ("web", "", "")
+
+
+@pytest.mark.parametrize(("uid", "container_id"), [(None, OTHER), (None, None), (HASH, OTHER)])
+def test_what_is_not_in_the_list_is_none(uid: str | None, container_id: str | None) -> None:
+    assert listed(WEB).find(uid, container_id) is None
+
+
+@pytest.mark.parametrize("uid", [OTHER_UID, HASH], ids=["of another pod", "of no pod"])
+def test_a_container_of_another_pod_than_the_uids_is_refused(uid: str) -> None:
+    with pytest.raises(Inconsistent, match="belongs to pod default/web") as caught:
+        listed(WEB, pod("db", OTHER_UID)).find(uid, APP)
+    assert caught.value.reason is Reason.CGROUPS_DISAGREE
+
+
+@pytest.mark.parametrize("uid", [None, UID, OTHER_UID])
+def test_one_container_in_two_pods_is_refused(uid: str | None) -> None:
+    twice = listed(WEB, pod("db", OTHER_UID, {"app": f"containerd://{APP}"}))
+    with pytest.raises(Inconsistent, match="default/db, default/web") as caught:
+        twice.find(uid, APP)
+    assert caught.value.reason is Reason.CONTAINER_IN_TWO_PODS
+
+
+def test_a_static_pod_is_found_by_its_hash() -> None:
+    mirror = pod("etcd", OTHER_UID, {"etcd": f"containerd://{APP}"}, MIRROR)
+    for uid in (HASH, OTHER_UID):
+        assert found(listed(mirror).find(uid, APP)) == ("etcd", "etcd", "container")
+        assert found(listed(mirror).find(uid, None)) == ("etcd", "", "")
+
+
+@pytest.mark.parametrize("own_has", [True, False])
+@pytest.mark.parametrize("mirror_has", [True, False])
+@pytest.mark.parametrize("mirror_first", [True, False])
+def test_a_static_pod_and_its_mirror_are_one_pod(
+    own_has: bool, mirror_has: bool, mirror_first: bool
+) -> None:
+    containers = {"etcd": f"containerd://{APP}"}
+    own = pod("etcd", HASH, containers if own_has else None, STATIC)
+    mirror = pod("etcd", OTHER_UID, containers if mirror_has else None, MIRROR)
+    both = listed(*((mirror, own) if mirror_first else (own, mirror)))
+    assert both.pods == ((own,) if own_has or not mirror_has else (mirror,))
+    for uid in (HASH, OTHER_UID):
+        name = "etcd" if own_has or mirror_has else ""
+        assert found(both.find(uid, APP))[:2] == ("etcd", name)
+
+
+@pytest.mark.parametrize("claim", [STATIC, MIRROR])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_tenants_annotation_takes_no_pods_place(claim: dict[str, str], first: bool) -> None:
+    claims = {key: PLAIN_UID if value == HASH else value for key, value in claim.items()}
+    tenant = pod("tenant", OTHER_UID, {"app": f"containerd://{OTHER}"}, claims)
+    both = listed(*((tenant, WEB) if first else (WEB, tenant)))
+    assert found(both.find(UID, APP)) == ("web", "app", "container")
+    assert found(both.find(UID, None)) == ("web", "", "")
+    assert found(both.find(OTHER_UID, None)) == ("tenant", "", "")
+    with pytest.raises(Inconsistent):
+        both.find(UID, OTHER)
+
+
+def test_a_uid_that_two_pods_claim_alike_is_refused_unless_the_container_decides() -> None:
+    one = pod("one", UID, {"app": f"containerd://{APP}"}, MIRROR)
+    two = pod("two", OTHER_UID, {"app": f"containerd://{OTHER}"}, MIRROR)
+    both = listed(one, two)
+    assert found(both.find(HASH, APP))[0] == "one"
+    assert found(both.find(HASH, OTHER))[0] == "two"
+    with pytest.raises(Inconsistent, match=f"pod UID {HASH} in more than one pod"):
+        both.find(HASH, SETUP)
+
+
+def test_a_pod_made_anew_under_its_old_name_is_another_pod() -> None:
+    old = pod("web", OTHER_UID, {"app": f"containerd://{OTHER}"})
+    both = listed(old, WEB)
+    assert both.find(UID, APP) != both.find(OTHER_UID, OTHER)
+    assert len(both.pods) == 2
+
+
+uids = st.sampled_from([UID, PLAIN_UID, OTHER_UID, HASH])
+ids = st.sampled_from(["", APP, f"containerd://{APP}", f"cri-o://{OTHER}"])
+some_pods = st.builds(
+    pod,
+    st.sampled_from(["web", "db"]),
+    uids,
+    st.dictionaries(st.sampled_from(["app", "side"]), ids),
+    st.sampled_from([None, STATIC, MIRROR]),
+)
+
+
+@given(
+    st.lists(some_pods, max_size=5),
+    uids | st.none() | st.text(max_size=5),
+    st.sampled_from([None, "", APP, OTHER, SETUP]),
+)
+def test_any_list_answers_with_a_pod_that_bears_what_was_asked_or_refuses(
+    pods: list[Pod], uid: str | None, container_id: str | None
+) -> None:
+    whole = index(pods, NOW)
+    try:
+        match = whole.find(uid, container_id)
+    except Inconsistent:
+        return
+    if match is None:
+        held = {status.id for one in whole.pods for _, status in one.container_statuses}
+        assert not container_id or container_id not in held
+        return
+    assert match.pod in whole.pods
+    if match.container_name:
+        assert container_id in {status.id for _, status in match.pod.container_statuses}
