@@ -87,7 +87,7 @@ def _explained(error: Exception) -> tuple[str, str]:
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _certificate(cause)
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             return _tls(cause)
     if isinstance(error, NameResolutionError):
         return f"The kubelet's host name {error._host!r} cannot be resolved.", _AGAIN
@@ -101,7 +101,7 @@ def _explained(error: Exception) -> tuple[str, str]:
         what = "send anything" if connected else "accept the connection"
         return f"The kubelet did not {what} in time.", _AGAIN
     for cause in causes:
-        if isinstance(cause, http.client.IncompleteRead | ConnectionError):
+        if isinstance(cause, http.client.IncompleteRead | ConnectionError | ssl.SSLEOFError):
             return "The kubelet broke off the connection before its answer was whole.", _AGAIN
     text = " ".join(str(causes[-1]).split())[:300]
     return f"The kubelet cannot be asked for its pods: {text}.", _AGAIN

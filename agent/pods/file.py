@@ -86,10 +86,9 @@ def _parsed_yaml(body: bytes) -> object:
             if depth > _DEEPEST_NESTING:
                 raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")
         document: object = yaml.load(body, Loader=yaml.CSafeLoader)
-    # ValueError: a date that is none, a number that is too long.
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, PodListMalformed):
-            raise
+    except PodListMalformed:
+        raise
+    except Exception as error:  # noqa: BLE001 - PyYAML's constructors fail in many ways
         text = " ".join(str(error).split())
         raise PodListMalformed(f"it is neither JSON nor YAML: {text:.300}") from None
     return document

@@ -98,10 +98,8 @@ def decoded(*items: object) -> tuple[Pod, ...]:
 def test_our_model_reads_the_same_values_as_the_kubernetes_client() -> None:
     from kubernetes import client
 
-    class Response:
-        data = json.dumps(SAMPLE)
-
-    theirs = client.ApiClient().deserialize(Response(), "V1PodList").items
+    text = json.dumps(SAMPLE)
+    theirs = client.ApiClient().deserialize(text, "application/json", "V1PodList").items
     ours = decode_pod_list(json.dumps(SAMPLE).encode())
     assert len(ours) == len(theirs)
     for pod, other in zip(ours, theirs, strict=True):
