@@ -79,16 +79,17 @@ def _parsed_yaml(body: bytes) -> object:
 
     try:
         # CSafeLoader builds recursively in C, without a limit: deep nesting ends the process.
-        depth = 0
+        depth = deepest = 0
         for event in yaml.parse(body, Loader=yaml.CSafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST_NESTING:
-                raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")
-        document: object = yaml.load(body, Loader=yaml.CSafeLoader)
-    except PodListMalformed:
-        raise
+            deepest = max(deepest, depth)
+        document: object = None
+        if deepest <= _DEEPEST_NESTING:
+            document = yaml.load(body, Loader=yaml.CSafeLoader)
     except Exception as error:  # noqa: BLE001 - PyYAML's constructors fail in many ways
         text = " ".join(str(error).split())
         raise PodListMalformed(f"it is neither JSON nor YAML: {text:.300}") from None
+    if deepest > _DEEPEST_NESTING:
+        raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")
     return document

@@ -100,8 +100,8 @@ async def test_unknown_callers_cannot_make_more_than_one_fetch_a_second(source: 
     directory = PodDirectory(source, 10)
     await directory.refresh()
     began = time.monotonic()
-    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(200)))
-    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(200)))
+    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(1000, 1200)))
+    await asyncio.gather(*(directory.lookup("f" * 32, f"{n:064x}") for n in range(1000, 1200)))
     assert source.fetches - 1 <= time.monotonic() - began + 1
     await directory.close()
 
@@ -143,7 +143,7 @@ async def test_a_failed_fetch_is_told_with_the_time_of_the_next_try_and_not_kept
 async def test_a_known_caller_is_answered_from_the_last_list_while_the_source_fails(
     source: Source,
 ) -> None:
-    directory = PodDirectory(source, 0.001)
+    directory = PodDirectory(source, 0)
     before = await directory.lookup(UID, ID)
     source.failing = True
     for _ in range(5):
@@ -155,7 +155,7 @@ async def test_a_known_caller_is_answered_from_the_last_list_while_the_source_fa
 
 
 async def test_a_known_caller_does_not_wait_for_a_source_that_hangs(source: Source) -> None:
-    directory = PodDirectory(source, 0.001)
+    directory = PodDirectory(source, 0)
     await directory.lookup(UID, ID)
     source.leave.clear()
     began = time.monotonic()

@@ -99,7 +99,7 @@ def test_our_model_reads_the_same_values_as_the_kubernetes_client() -> None:
     from kubernetes import client
 
     text = json.dumps(SAMPLE)
-    theirs = client.ApiClient().deserialize(text, "application/json", "V1PodList").items
+    theirs = client.ApiClient().deserialize(text, "V1PodList", "application/json").items
     ours = decode_pod_list(json.dumps(SAMPLE).encode())
     assert len(ours) == len(theirs)
     for pod, other in zip(ours, theirs, strict=True):
@@ -118,7 +118,7 @@ def test_our_model_reads_the_same_values_as_the_kubernetes_client() -> None:
             other.status.qos_class,
         )
         assert pod.status.pod_ip == (other.status.pod_ip or "")
-        assert pod.ips == tuple(one.ip for one in other.status.pod_i_ps or ())
+        assert pod.ips == tuple(one.ip for one in other.status.pod_ips or ())
         theirs_by_kind = {
             "init": other.status.init_container_statuses,
             "container": other.status.container_statuses,
