@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,10 +44,12 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.path, dict(self.headers.items())))
         self.server.answer(self)
 
-    def send(self, body: bytes, status: int = 200, **headers: str) -> None:
+    def send(
+        self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
-        for name, value in {"Content_Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -113,16 +115,16 @@ def pods(*items: dict[str, Any]) -> Answer:
     return lambda handler: handler.send(list_json(*items))
 
 
-def body(content: bytes, **headers: str) -> Answer:
-    return lambda handler: handler.send(content, **headers)
+def body(content: bytes, headers: Mapping[str, str] | None = None) -> Answer:
+    return lambda handler: handler.send(content, headers=headers)
 
 
-def status(code: int, content: bytes = b"", **headers: str) -> Answer:
-    return lambda handler: handler.send(content, code, **headers)
+def status(code: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+    return lambda handler: handler.send(content, code, headers)
 
 
 def zipped(content: bytes) -> Answer:
-    return body(gzip.compress(content), Content_Encoding="gzip")
+    return body(gzip.compress(content), {"Content-Encoding": "gzip"})
 
 
 def chunked(chunks: Sequence[bytes], *, whole: bool = True) -> Answer:
@@ -140,7 +142,7 @@ def chunked(chunks: Sequence[bytes], *, whole: bool = True) -> Answer:
 
 def truncated(content: bytes) -> Answer:
     def answer(handler: Handler) -> None:
-        handler.send(content[: len(content) // 2], Content_Length=str(len(content)))
+        handler.send(content[: len(content) // 2], headers={"Content-Length": str(len(content))})
         handler.close_connection = True
 
     return answer
@@ -150,7 +152,7 @@ def gzip_bomb(size: int) -> Answer:
     packer = zlib.compressobj(9, wbits=31)
     zeros = bytes(1024 * 1024)
     packed = b"".join(packer.compress(zeros) for _ in range(size // len(zeros))) + packer.flush()
-    return body(packed, Content_Encoding="gzip")
+    return body(packed, {"Content-Encoding": "gzip"})
 
 
 def silent(handler: Handler) -> None:

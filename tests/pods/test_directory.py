@@ -13,9 +13,19 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.source import unavailable
 
-from tests.pods.kubelet_double import pod_list
+from tests.pods.kubelet_server import list_json, pod_json
 
 UID, ID = f"{1:032x}", f"{1:064x}"
+
+
+def pod_list(*names: str) -> bytes:
+    """Running pods with one container each; the nth bears n as its UID and container ID."""
+    return list_json(
+        *(
+            pod_json(name, f"{number:032x}", {"app": f"{number:064x}"})
+            for number, name in enumerate(names, start=1)
+        )
+    )
 
 
 class Source:

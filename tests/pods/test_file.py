@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,8 +132,8 @@ def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a FIFO", "a directory"])
-def test_what_is_no_regular_file_is_not_opened(make: type[os.PathLike[str]], path: Path) -> None:
-    make(path)  # type: ignore[abstract]
+def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], path: Path) -> None:
+    make(path)
     assert "no regular file" in failure_of(FileSource(str(path))).sentence
 
 

@@ -45,9 +45,9 @@ def names(source: KubeletSource) -> list[str]:
     [
         double.body(LIST),
         double.zipped(LIST),
-        double.body(gzip.compress(LIST), Content_Encoding="X-GZIP"),
+        double.body(gzip.compress(LIST), {"Content-Encoding": "X-GZIP"}),
         double.chunked([LIST[:7], LIST[7:]]),
-        double.body(LIST, Connection="close"),
+        double.body(LIST, {"Connection": "close"}),
         double.body(list_json(*(pod_json(f"pod-{n}", f"u{n}") for n in range(5000)))[:-2] + b"]}"),
     ],
     ids=["plain", "gzip", "x-gzip", "chunked", "connection closed", "larger than a chunk"],
@@ -93,7 +93,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
     ),
     "404": (double.status(404), "HTTP status 404"),
     "500": (double.status(500, b"a stack trace"), "HTTP status 500."),
-    "redirect": (double.status(302, Location="/elsewhere"), "HTTP status 302"),
+    "redirect": (double.status(302, headers={"Location": "/elsewhere"}), "HTTP status 302"),
     "no JSON": (double.body(b"<html>"), "it is no PodList: JSON is malformed"),
     "empty": (double.body(b""), "it is no PodList: Input data was truncated"),
     "another kind": (double.body(b'{"kind":"Status","items":[]}'), "it is a 'Status'"),
@@ -101,15 +101,15 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
     "truncated": (double.truncated(LIST), "broke off"),
     "truncated chunks": (double.chunked([LIST[:50]], whole=False), "broke off"),
     "truncated gzip": (
-        double.body(gzip.compress(LIST)[:-12], Content_Encoding="gzip"),
+        double.body(gzip.compress(LIST)[:-12], {"Content-Encoding": "gzip"}),
         "its gzip ends early",
     ),
-    "broken gzip": (double.body(LIST, Content_Encoding="gzip"), "its gzip is broken"),
+    "broken gzip": (double.body(LIST, {"Content-Encoding": "gzip"}), "its gzip is broken"),
     "more than gzip": (
-        double.body(gzip.compress(LIST) + b"!", Content_Encoding="gzip"),
+        double.body(gzip.compress(LIST) + b"!", {"Content-Encoding": "gzip"}),
         "something stands after its gzip",
     ),
-    "brotli": (double.body(LIST, Content_Encoding="br"), "encoded as 'br'"),
+    "brotli": (double.body(LIST, {"Content-Encoding": "br"}), "encoded as 'br'"),
     "silent": (double.silent, "did not send anything in time"),
     "dripping body": (
         double.dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"),
@@ -150,7 +150,9 @@ def test_a_refusal_says_what_to_do(
 
 
 def test_a_redirect_is_not_followed(source: KubeletSource, plain_kubelet: KubeletDouble) -> None:
-    plain_kubelet.answer = double.status(307, Location=f"{plain_kubelet.url}/elsewhere")
+    plain_kubelet.answer = double.status(
+        307, headers={"Location": f"{plain_kubelet.url}/elsewhere"}
+    )
     assert "not followed" in failure_of(source).advice
     assert [path for path, _ in plain_kubelet.requests] == ["/pods"]
 

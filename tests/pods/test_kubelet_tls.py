@@ -231,8 +231,6 @@ def test_a_plain_server_behind_https_is_said(open_source: Open, token_file: str)
 def test_a_handshake_that_never_ends_is_a_timeout(open_source: Open) -> None:
     with serving(KubeletDouble(double.pods())) as plain:
         # The server waits for the end of a line that a TLS client never sends.
-        plain.context = None
-        plain.RequestHandlerClass.timeout = None
         url = plain.url.replace("http:", "https:")
         source = open_source(url=url, connect_timeout_seconds=0.3)
         assert failure_of(source).sentence
