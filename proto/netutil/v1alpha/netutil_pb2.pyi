@@ -56,20 +56,56 @@ NETWORK_SOURCE_POD_STATUS: NetworkSource.ValueType  # 3
 """The pod's own IPs in its Kubernetes status."""
 Global___NetworkSource: _TypeAlias = NetworkSource  # noqa: Y015
 
+class _DeviceType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_TYPE_UNSPECIFIED: _DeviceType.ValueType  # 0
+    DEVICE_TYPE_HOST: _DeviceType.ValueType  # 1
+    DEVICE_TYPE_SR_IOV: _DeviceType.ValueType  # 2
+    DEVICE_TYPE_VDPA: _DeviceType.ValueType  # 3
+    DEVICE_TYPE_VHOST_USER: _DeviceType.ValueType  # 4
+    DEVICE_TYPE_MEMIF: _DeviceType.ValueType  # 5
+    DEVICE_TYPE_UNKNOWN: _DeviceType.ValueType  # 6
+
+class DeviceType(_DeviceType, metaclass=_DeviceTypeEnumTypeWrapper):
+    """What stands behind an interface. The rule, first match:
+    VDPA, VHOST_USER and MEMIF if the reported device-info says so;
+    SR_IOV if its PCI device is a virtual function (it has a physfn link in
+    sysfs, or device-info names a PF);
+    HOST if its PCI device is none, or if it is a link without a PCI device;
+    UNKNOWN otherwise.
+    """
+
+DEVICE_TYPE_UNSPECIFIED: DeviceType.ValueType  # 0
+DEVICE_TYPE_HOST: DeviceType.ValueType  # 1
+DEVICE_TYPE_SR_IOV: DeviceType.ValueType  # 2
+DEVICE_TYPE_VDPA: DeviceType.ValueType  # 3
+DEVICE_TYPE_VHOST_USER: DeviceType.ValueType  # 4
+DEVICE_TYPE_MEMIF: DeviceType.ValueType  # 5
+DEVICE_TYPE_UNKNOWN: DeviceType.ValueType  # 6
+Global___DeviceType: _TypeAlias = DeviceType  # noqa: Y015
+
 @_typing.final
 class CPURequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PID_FIELD_NUMBER: _builtins.int
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
     pid: _builtins.str
+    topology: _builtins.bool
+    """Answer `cpus` and `exclusive_cpus` as well."""
     def __init__(
         self,
         *,
         pid: _builtins.str = ...,
+        topology: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid", "topology", b"topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,6 +124,9 @@ class CPUResponse(_message.Message):
     SHARES_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     CGROUP_VERSION_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
+    RESOURCES_ERROR_FIELD_NUMBER: _builtins.int
     cpuset: _builtins.str
     """CPUs that the container may ask for, as a kernel list ("0-3,8"):
     cpuset.cpus of the container's cgroup. On cgroup v2 an empty file means "as
@@ -121,6 +160,21 @@ class CPUResponse(_message.Message):
     """
     cgroup_version: _builtins.int
     """The cgroup version that the CPU set was read from: 1 or 2."""
+    exclusive_cpus: _builtins.str
+    """CPUs that the kubelet's CPU manager gave to this container alone
+    (PodResources v1, cpu_ids), as a kernel list. Present and empty: none, all
+    CPUs are shared. Absent: not asked for, or not known (`resources_error`).
+    """
+    @_builtins.property
+    def cpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___CPU]:
+        """Each CPU of `cpuset` in ascending order, offline ones too. Empty unless
+        the request asks for the topology.
+        """
+
+    @_builtins.property
+    def resources_error(self) -> Global___PartError:
+        """Why `exclusive_cpus` is not known although it was asked for."""
+
     def __init__(
         self,
         *,
@@ -133,13 +187,18 @@ class CPUResponse(_message.Message):
         shares: _builtins.int | None = ...,
         weight: _builtins.int | None = ...,
         cgroup_version: _builtins.int = ...,
+        cpus: _abc.Iterable[Global___CPU] | None = ...,
+        exclusive_cpus: _builtins.str | None = ...,
+        resources_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "cgroup_version", b"cgroup_version", "cpuset", b"cpuset", "effective_cpus", b"effective_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "cgroup_version", b"cgroup_version", "cpus", b"cpus", "cpuset", b"cpuset", "effective_cpus", b"effective_cpus", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__affinity: _TypeAlias = _typing.Literal["affinity"]  # noqa: Y015
     _WhichOneofArgType__affinity: _TypeAlias = _typing.Literal["_affinity", b"_affinity"]  # noqa: Y015
+    _WhichOneofReturnType__exclusive_cpus: _TypeAlias = _typing.Literal["exclusive_cpus"]  # noqa: Y015
+    _WhichOneofArgType__exclusive_cpus: _TypeAlias = _typing.Literal["_exclusive_cpus", b"_exclusive_cpus"]  # noqa: Y015
     _WhichOneofReturnType__period_microseconds: _TypeAlias = _typing.Literal["period_microseconds"]  # noqa: Y015
     _WhichOneofArgType__period_microseconds: _TypeAlias = _typing.Literal["_period_microseconds", b"_period_microseconds"]  # noqa: Y015
     _WhichOneofReturnType__quota_cores: _TypeAlias = _typing.Literal["quota_cores"]  # noqa: Y015
@@ -153,6 +212,8 @@ class CPUResponse(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__affinity) -> _WhichOneofReturnType__affinity | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exclusive_cpus) -> _WhichOneofReturnType__exclusive_cpus | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__period_microseconds) -> _WhichOneofReturnType__period_microseconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_cores) -> _WhichOneofReturnType__quota_cores | None: ...
@@ -164,6 +225,81 @@ class CPUResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___CPUResponse: _TypeAlias = CPUResponse  # noqa: Y015
+
+@_typing.final
+class CPU(_message.Message):
+    """One CPU of the node. Topology: /sys/devices/system/cpu/cpu<id>/topology
+    (Documentation/ABI/stable/sysfs-devices-system-cpu of the kernel).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CORE_FIELD_NUMBER: _builtins.int
+    SOCKET_FIELD_NUMBER: _builtins.int
+    NUMA_NODE_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    ONLINE_FIELD_NUMBER: _builtins.int
+    ISOLATED_FIELD_NUMBER: _builtins.int
+    NOHZ_FULL_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The kernel's number of the CPU."""
+    core: _builtins.int
+    """topology/core_id: unique within a socket only. Absent while offline."""
+    socket: _builtins.int
+    """topology/physical_package_id. Absent while offline."""
+    numa_node: _builtins.int
+    """The directory node<n> of the CPU. Absent: the kernel knows none."""
+    online: _builtins.bool
+    """/sys/devices/system/cpu/online."""
+    isolated: _builtins.bool
+    """/sys/devices/system/cpu/isolated: kept out of the scheduler's load balancing."""
+    nohz_full: _builtins.bool
+    """/sys/devices/system/cpu/nohz_full: no timer tick while one task runs."""
+    exclusive: _builtins.bool
+    """In `exclusive_cpus`. Absent where that is not known."""
+    @_builtins.property
+    def siblings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """CPUs of the same core, this one included, ascending: SMT siblings
+        (topology/core_cpus_list, thread_siblings_list before Linux 5.3). Empty while offline.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        core: _builtins.int | None = ...,
+        socket: _builtins.int | None = ...,
+        numa_node: _builtins.int | None = ...,
+        siblings: _abc.Iterable[_builtins.int] | None = ...,
+        online: _builtins.bool = ...,
+        isolated: _builtins.bool = ...,
+        nohz_full: _builtins.bool = ...,
+        exclusive: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_core", b"_core", "_exclusive", b"_exclusive", "_numa_node", b"_numa_node", "_socket", b"_socket", "core", b"core", "exclusive", b"exclusive", "numa_node", b"numa_node", "socket", b"socket"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_core", b"_core", "_exclusive", b"_exclusive", "_numa_node", b"_numa_node", "_socket", b"_socket", "core", b"core", "exclusive", b"exclusive", "id", b"id", "isolated", b"isolated", "nohz_full", b"nohz_full", "numa_node", b"numa_node", "online", b"online", "siblings", b"siblings", "socket", b"socket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__core: _TypeAlias = _typing.Literal["core"]  # noqa: Y015
+    _WhichOneofArgType__core: _TypeAlias = _typing.Literal["_core", b"_core"]  # noqa: Y015
+    _WhichOneofReturnType__exclusive: _TypeAlias = _typing.Literal["exclusive"]  # noqa: Y015
+    _WhichOneofArgType__exclusive: _TypeAlias = _typing.Literal["_exclusive", b"_exclusive"]  # noqa: Y015
+    _WhichOneofReturnType__numa_node: _TypeAlias = _typing.Literal["numa_node"]  # noqa: Y015
+    _WhichOneofArgType__numa_node: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node"]  # noqa: Y015
+    _WhichOneofReturnType__socket: _TypeAlias = _typing.Literal["socket"]  # noqa: Y015
+    _WhichOneofArgType__socket: _TypeAlias = _typing.Literal["_socket", b"_socket"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__core) -> _WhichOneofReturnType__core | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exclusive) -> _WhichOneofReturnType__exclusive | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__numa_node) -> _WhichOneofReturnType__numa_node | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__socket) -> _WhichOneofReturnType__socket | None: ...
+
+Global___CPU: _TypeAlias = CPU  # noqa: Y015
 
 @_typing.final
 class EnvRequest(_message.Message):
@@ -741,19 +877,51 @@ Global___ResourceRequest: _TypeAlias = ResourceRequest  # noqa: Y015
 
 @_typing.final
 class ResourceResponse(_message.Message):
+    """Everything here is PodResources v1 of the kubelet, for the process's container."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICES_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    DYNAMIC_RESOURCES_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    exclusive_cpus: _builtins.str
+    """The same as a kernel list."""
     @_builtins.property
-    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """In the kubelet's order: by resource name, as allocated."""
+
+    @_builtins.property
+    def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """CPUs that no other container may use (the static CPU manager policy)."""
+
+    @_builtins.property
+    def memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryBlock]:
+        """Memory that the memory manager's static policy reserved."""
+
+    @_builtins.property
+    def dynamic_resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___DynamicResource]:
+        """Dynamic resource allocation: the claims of the container."""
+
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the kubelet was asked."""
+
     def __init__(
         self,
         *,
         devices: _abc.Iterable[Global___Device] | None = ...,
+        exclusive_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
+        exclusive_cpus: _builtins.str = ...,
+        memory: _abc.Iterable[Global___MemoryBlock] | None = ...,
+        dynamic_resources: _abc.Iterable[Global___DynamicResource] | None = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "dynamic_resources", b"dynamic_resources", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "memory", b"memory", "observed_at", b"observed_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -765,22 +933,886 @@ class Device(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     RESOURCENAME_FIELD_NUMBER: _builtins.int
+    NUMA_NODES_FIELD_NUMBER: _builtins.int
     ID: _builtins.str
     resourceName: _builtins.str
     """Extended resource name, "vendor.example/nic"."""
+    @_builtins.property
+    def numa_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """NUMA nodes that the device is near to, as its plugin says. Empty: not said."""
+
     def __init__(
         self,
         *,
         ID: _builtins.str = ...,
         resourceName: _builtins.str = ...,
+        numa_nodes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "resourceName", b"resourceName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "numa_nodes", b"numa_nodes", "resourceName", b"resourceName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
+class MemoryBlock(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    NUMA_NODES_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """"memory" or "hugepages-<size>"."""
+    size_bytes: _builtins.int
+    @_builtins.property
+    def numa_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        numa_nodes: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["numa_nodes", b"numa_nodes", "size_bytes", b"size_bytes", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryBlock: _TypeAlias = MemoryBlock  # noqa: Y015
+
+@_typing.final
+class DynamicResource(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIM_NAME_FIELD_NUMBER: _builtins.int
+    CLAIM_NAMESPACE_FIELD_NUMBER: _builtins.int
+    CLAIM_RESOURCES_FIELD_NUMBER: _builtins.int
+    claim_name: _builtins.str
+    claim_namespace: _builtins.str
+    @_builtins.property
+    def claim_resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimResource]: ...
+    def __init__(
+        self,
+        *,
+        claim_name: _builtins.str = ...,
+        claim_namespace: _builtins.str = ...,
+        claim_resources: _abc.Iterable[Global___ClaimResource] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_name", b"claim_name", "claim_namespace", b"claim_namespace", "claim_resources", b"claim_resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DynamicResource: _TypeAlias = DynamicResource  # noqa: Y015
+
+@_typing.final
+class ClaimResource(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CDI_DEVICES_FIELD_NUMBER: _builtins.int
+    DRIVER_NAME_FIELD_NUMBER: _builtins.int
+    POOL_NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    driver_name: _builtins.str
+    pool_name: _builtins.str
+    device_name: _builtins.str
+    @_builtins.property
+    def cdi_devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fully qualified CDI device names, "vendor.example/class=name"."""
+
+    def __init__(
+        self,
+        *,
+        cdi_devices: _abc.Iterable[_builtins.str] | None = ...,
+        driver_name: _builtins.str = ...,
+        pool_name: _builtins.str = ...,
+        device_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "device_name", b"device_name", "driver_name", b"driver_name", "pool_name", b"pool_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimResource: _TypeAlias = ClaimResource  # noqa: Y015
+
+@_typing.final
+class InterfacesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    INT_FIELD_NUMBER: _builtins.int
+    pid: _builtins.str
+    int: _builtins.str
+    """As in NetworkStatusRequest."""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.str = ...,
+        int: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["int", b"int", "pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterfacesRequest: _TypeAlias = InterfacesRequest  # noqa: Y015
+
+@_typing.final
+class InterfacesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    HOST_NETWORK_FIELD_NUMBER: _builtins.int
+    NETWORK_ERROR_FIELD_NUMBER: _builtins.int
+    source: Global___NetworkSource.ValueType
+    """Where `network` of the entries comes from."""
+    host_network: _builtins.bool
+    """The pod uses the node's own network namespace. Its links are the node's,
+    so none is listed: entries have no `link`.
+    """
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interface]:
+        """First the networks in the order in which they are reported, then links
+        that nobody reports by index, then devices that no interface could be
+        found for, by variable name and position.
+        """
+
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the pod was read from the kubelet. Absent: no pod list can be had,
+        and only what the kernel shows is answered.
+        """
+
+    @_builtins.property
+    def network_error(self) -> Global___PartError:
+        """Why nothing is known of the networks that were reported."""
+
+    def __init__(
+        self,
+        *,
+        interfaces: _abc.Iterable[Global___Interface] | None = ...,
+        source: Global___NetworkSource.ValueType = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
+        host_network: _builtins.bool = ...,
+        network_error: Global___PartError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_network", b"host_network", "interfaces", b"interfaces", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterfacesResponse: _TypeAlias = InterfacesResponse  # noqa: Y015
+
+@_typing.final
+class Interface(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DEVICE_TYPE_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    PCI_FIELD_NUMBER: _builtins.int
+    ALLOCATED_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name inside the pod. Empty: a device without an interface."""
+    device_type: Global___DeviceType.ValueType
+    @_builtins.property
+    def network(self) -> Global___NetworkStatus:
+        """As reported: the network-status annotation, or the pod's own IPs. Absent:
+        nobody reported this interface.
+        """
+
+    @_builtins.property
+    def link(self) -> Global___Link:
+        """As the pod's network namespace shows it now (rtnetlink(7)). Absent: there
+        is no such link, or the pod uses the host's network.
+        """
+
+    @_builtins.property
+    def pci(self) -> Global___PCIInfo:
+        """The PCI device as the host's /sys/bus/pci/devices shows it. Absent: the
+        interface has none, or the host does not have it (then `drift` says so).
+        """
+
+    @_builtins.property
+    def allocated(self) -> Global___AllocatedDevice:
+        """The device as the container's environment names it. Absent: it does not."""
+
+    @_builtins.property
+    def drift(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift]:
+        """Where what was reported and what the kernel shows disagree."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        device_type: Global___DeviceType.ValueType = ...,
+        network: Global___NetworkStatus | None = ...,
+        link: Global___Link | None = ...,
+        pci: Global___PCIInfo | None = ...,
+        allocated: Global___AllocatedDevice | None = ...,
+        drift: _abc.Iterable[Global___Drift] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "link", b"link", "network", b"network", "pci", b"pci"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "device_type", b"device_type", "drift", b"drift", "link", b"link", "name", b"name", "network", b"network", "pci", b"pci"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Interface: _TypeAlias = Interface  # noqa: Y015
+
+@_typing.final
+class Drift(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    REPORTED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """"link", "mac", "mtu", "ips" or "pci-address"."""
+    reported: _builtins.str
+    """What was reported."""
+    found: _builtins.str
+    """What the kernel shows. Empty: nothing."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        reported: _builtins.str = ...,
+        found: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "found", b"found", "reported", b"reported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drift: _TypeAlias = Drift  # noqa: Y015
+
+@_typing.final
+class AllocatedDevice(_message.Message):
+    """One PCI address in a variable PCIDEVICE_<RESOURCE> of the container, set by
+    the SR-IOV network device plugin.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIABLE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    PCI_ADDRESS_FIELD_NUMBER: _builtins.int
+    INFO_FIELD_NUMBER: _builtins.int
+    variable: _builtins.str
+    """PCIDEVICE_INTEL_COM_SRIOV. The resource name cannot be restored from it;
+    GetResource has it.
+    """
+    position: _builtins.int
+    """Position in the variable's list, from 0."""
+    pci_address: _builtins.str
+    @_builtins.property
+    def info(self) -> _struct_pb2.Struct:
+        """The device's entry in PCIDEVICE_<RESOURCE>_INFO, where that is set."""
+
+    def __init__(
+        self,
+        *,
+        variable: _builtins.str = ...,
+        position: _builtins.int = ...,
+        pci_address: _builtins.str = ...,
+        info: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "pci_address", b"pci_address", "position", b"position", "variable", b"variable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocatedDevice: _TypeAlias = AllocatedDevice  # noqa: Y015
+
+@_typing.final
+class PCIInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    VENDOR_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    NUMA_NODE_FIELD_NUMBER: _builtins.int
+    PF_ADDRESS_FIELD_NUMBER: _builtins.int
+    VF_INDEX_FIELD_NUMBER: _builtins.int
+    IOMMU_GROUP_FIELD_NUMBER: _builtins.int
+    MAX_VFS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """"0000:3b:02.1"."""
+    driver: _builtins.str
+    """Name of the bound driver. Empty: none."""
+    vendor_id: _builtins.str
+    """"0x8086", "0x1889"."""
+    device_id: _builtins.str
+    numa_node: _builtins.int
+    """Absent: the firmware names none (numa_node is -1)."""
+    pf_address: _builtins.str
+    """Of a virtual function: its physical function's address (physfn)."""
+    vf_index: _builtins.int
+    """Of a virtual function: its number (virtfn<n> of the physical function)."""
+    iommu_group: _builtins.int
+    max_vfs: _builtins.int
+    """sriov_totalvfs of the device, or of the physical function it is part of."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        vendor_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
+        numa_node: _builtins.int | None = ...,
+        pf_address: _builtins.str = ...,
+        vf_index: _builtins.int | None = ...,
+        iommu_group: _builtins.int | None = ...,
+        max_vfs: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group", "_max_vfs", b"_max_vfs", "_numa_node", b"_numa_node", "_vf_index", b"_vf_index", "iommu_group", b"iommu_group", "max_vfs", b"max_vfs", "numa_node", b"numa_node", "vf_index", b"vf_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group", "_max_vfs", b"_max_vfs", "_numa_node", b"_numa_node", "_vf_index", b"_vf_index", "address", b"address", "device_id", b"device_id", "driver", b"driver", "iommu_group", b"iommu_group", "max_vfs", b"max_vfs", "numa_node", b"numa_node", "pf_address", b"pf_address", "vendor_id", b"vendor_id", "vf_index", b"vf_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__iommu_group: _TypeAlias = _typing.Literal["iommu_group"]  # noqa: Y015
+    _WhichOneofArgType__iommu_group: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group"]  # noqa: Y015
+    _WhichOneofReturnType__max_vfs: _TypeAlias = _typing.Literal["max_vfs"]  # noqa: Y015
+    _WhichOneofArgType__max_vfs: _TypeAlias = _typing.Literal["_max_vfs", b"_max_vfs"]  # noqa: Y015
+    _WhichOneofReturnType__numa_node: _TypeAlias = _typing.Literal["numa_node"]  # noqa: Y015
+    _WhichOneofArgType__numa_node: _TypeAlias = _typing.Literal["_numa_node", b"_numa_node"]  # noqa: Y015
+    _WhichOneofReturnType__vf_index: _TypeAlias = _typing.Literal["vf_index"]  # noqa: Y015
+    _WhichOneofArgType__vf_index: _TypeAlias = _typing.Literal["_vf_index", b"_vf_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__iommu_group) -> _WhichOneofReturnType__iommu_group | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_vfs) -> _WhichOneofReturnType__max_vfs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__numa_node) -> _WhichOneofReturnType__numa_node | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vf_index) -> _WhichOneofReturnType__vf_index | None: ...
+
+Global___PCIInfo: _TypeAlias = PCIInfo  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    OPERATIONAL_STATE_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    DEFAULT_ROUTES_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    VLAN_ID_FIELD_NUMBER: _builtins.int
+    PARENT_INDEX_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    PARENT_NAMESPACE_ID_FIELD_NUMBER: _builtins.int
+    MASTER_FIELD_NUMBER: _builtins.int
+    PARENT_DEVICE_BUS_FIELD_NUMBER: _builtins.int
+    PARENT_DEVICE_FIELD_NUMBER: _builtins.int
+    NUM_VFS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    kind: _builtins.str
+    """"veth", "macvlan", … (IFLA_INFO_KIND). Empty: a hardware device or lo."""
+    mac: _builtins.str
+    mtu: _builtins.int
+    operational_state: _builtins.str
+    """As ip(8) prints it: "UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", …"""
+    up: _builtins.bool
+    """IFF_UP: the link is set up by its administrator."""
+    vlan_id: _builtins.int
+    """Of a VLAN link: its VLAN ID."""
+    parent_index: _builtins.int
+    """The link below (IFLA_LINK): of a VLAN, macvlan, or a veth's other end.
+    With `parent_namespace_id` it is an index of another network namespace.
+    """
+    parent: _builtins.str
+    """The parent's name, where it is in the same namespace."""
+    parent_namespace_id: _builtins.int
+    """IFLA_LINK_NETNSID."""
+    master: _builtins.str
+    """Name of the bridge or bond that the link is a port of."""
+    parent_device_bus: _builtins.str
+    """The device on a bus of the host (IFLA_PARENT_DEV_BUS_NAME and _NAME, Linux
+    5.14): "pci" and "0000:3b:02.1".
+    """
+    parent_device: _builtins.str
+    num_vfs: _builtins.int
+    """Of a physical function: how many virtual functions it has (IFLA_NUM_VF)."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
+    @_builtins.property
+    def default_routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DefaultRoute]:
+        """Of the main routing table."""
+
+    @_builtins.property
+    def counters(self) -> Global___LinkCounters: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        mac: _builtins.str = ...,
+        mtu: _builtins.int = ...,
+        operational_state: _builtins.str = ...,
+        up: _builtins.bool = ...,
+        addresses: _abc.Iterable[Global___Address] | None = ...,
+        default_routes: _abc.Iterable[Global___DefaultRoute] | None = ...,
+        counters: Global___LinkCounters | None = ...,
+        vlan_id: _builtins.int | None = ...,
+        parent_index: _builtins.int | None = ...,
+        parent: _builtins.str = ...,
+        parent_namespace_id: _builtins.int | None = ...,
+        master: _builtins.str = ...,
+        parent_device_bus: _builtins.str = ...,
+        parent_device: _builtins.str = ...,
+        num_vfs: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_vfs", b"_num_vfs", "_parent_index", b"_parent_index", "_parent_namespace_id", b"_parent_namespace_id", "_vlan_id", b"_vlan_id", "counters", b"counters", "num_vfs", b"num_vfs", "parent_index", b"parent_index", "parent_namespace_id", b"parent_namespace_id", "vlan_id", b"vlan_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_vfs", b"_num_vfs", "_parent_index", b"_parent_index", "_parent_namespace_id", b"_parent_namespace_id", "_vlan_id", b"_vlan_id", "addresses", b"addresses", "counters", b"counters", "default_routes", b"default_routes", "index", b"index", "kind", b"kind", "mac", b"mac", "master", b"master", "mtu", b"mtu", "num_vfs", b"num_vfs", "operational_state", b"operational_state", "parent", b"parent", "parent_device", b"parent_device", "parent_device_bus", b"parent_device_bus", "parent_index", b"parent_index", "parent_namespace_id", b"parent_namespace_id", "up", b"up", "vlan_id", b"vlan_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__num_vfs: _TypeAlias = _typing.Literal["num_vfs"]  # noqa: Y015
+    _WhichOneofArgType__num_vfs: _TypeAlias = _typing.Literal["_num_vfs", b"_num_vfs"]  # noqa: Y015
+    _WhichOneofReturnType__parent_index: _TypeAlias = _typing.Literal["parent_index"]  # noqa: Y015
+    _WhichOneofArgType__parent_index: _TypeAlias = _typing.Literal["_parent_index", b"_parent_index"]  # noqa: Y015
+    _WhichOneofReturnType__parent_namespace_id: _TypeAlias = _typing.Literal["parent_namespace_id"]  # noqa: Y015
+    _WhichOneofArgType__parent_namespace_id: _TypeAlias = _typing.Literal["_parent_namespace_id", b"_parent_namespace_id"]  # noqa: Y015
+    _WhichOneofReturnType__vlan_id: _TypeAlias = _typing.Literal["vlan_id"]  # noqa: Y015
+    _WhichOneofArgType__vlan_id: _TypeAlias = _typing.Literal["_vlan_id", b"_vlan_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_vfs) -> _WhichOneofReturnType__num_vfs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_index) -> _WhichOneofReturnType__parent_index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent_namespace_id) -> _WhichOneofReturnType__parent_namespace_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vlan_id) -> _WhichOneofReturnType__vlan_id | None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class Address(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """With prefix length: "10.1.0.5/24"."""
+    scope: _builtins.str
+    """"global", "site", "link" or "host"."""
+    peer: _builtins.str
+    """The other end of a point-to-point address."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        peer: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "peer", b"peer", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Address: _TypeAlias = Address  # noqa: Y015
+
+@_typing.final
+class DefaultRoute(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    IP_VERSION_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    gateway: _builtins.str
+    """Empty: the network is on the link itself."""
+    ip_version: _builtins.int
+    """4 or 6."""
+    metric: _builtins.int
+    source: _builtins.str
+    """The address that packets are sent from, where the route prefers one."""
+    def __init__(
+        self,
+        *,
+        gateway: _builtins.str = ...,
+        ip_version: _builtins.int = ...,
+        metric: _builtins.int = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "ip_version", b"ip_version", "metric", b"metric", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefaultRoute: _TypeAlias = DefaultRoute  # noqa: Y015
+
+@_typing.final
+class LinkCounters(_message.Message):
+    """Since the link was made (IFLA_STATS64)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RX_BYTES_FIELD_NUMBER: _builtins.int
+    RX_PACKETS_FIELD_NUMBER: _builtins.int
+    RX_ERRORS_FIELD_NUMBER: _builtins.int
+    RX_DROPPED_FIELD_NUMBER: _builtins.int
+    TX_BYTES_FIELD_NUMBER: _builtins.int
+    TX_PACKETS_FIELD_NUMBER: _builtins.int
+    TX_ERRORS_FIELD_NUMBER: _builtins.int
+    TX_DROPPED_FIELD_NUMBER: _builtins.int
+    rx_bytes: _builtins.int
+    rx_packets: _builtins.int
+    rx_errors: _builtins.int
+    rx_dropped: _builtins.int
+    tx_bytes: _builtins.int
+    tx_packets: _builtins.int
+    tx_errors: _builtins.int
+    tx_dropped: _builtins.int
+    def __init__(
+        self,
+        *,
+        rx_bytes: _builtins.int = ...,
+        rx_packets: _builtins.int = ...,
+        rx_errors: _builtins.int = ...,
+        rx_dropped: _builtins.int = ...,
+        tx_bytes: _builtins.int = ...,
+        tx_packets: _builtins.int = ...,
+        tx_errors: _builtins.int = ...,
+        tx_dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rx_bytes", b"rx_bytes", "rx_dropped", b"rx_dropped", "rx_errors", b"rx_errors", "rx_packets", b"rx_packets", "tx_bytes", b"tx_bytes", "tx_dropped", b"tx_dropped", "tx_errors", b"tx_errors", "tx_packets", b"tx_packets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinkCounters: _TypeAlias = LinkCounters  # noqa: Y015
+
+@_typing.final
+class HugepagesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    pid: _builtins.str
+    def __init__(
+        self,
+        *,
+        pid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugepagesRequest: _TypeAlias = HugepagesRequest  # noqa: Y015
+
+@_typing.final
+class HugepagesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    POOLS_FIELD_NUMBER: _builtins.int
+    SPEC_ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerHugepages]:
+        """Per container of the pod that asks for huge pages in its spec, in the
+        spec's order. Empty together with `spec_error`: the spec is not known.
+        """
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___HugepageUsage]:
+        """The process's own container: its hugetlb cgroup, one entry per page size.
+        Empty: the hierarchy is not there.
+        """
+
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___HugepagePool]:
+        """The node's pools, one entry per page size."""
+
+    @_builtins.property
+    def spec_error(self) -> Global___PartError:
+        """Why nothing is known of the pod's spec."""
+
+    def __init__(
+        self,
+        *,
+        containers: _abc.Iterable[Global___ContainerHugepages] | None = ...,
+        usage: _abc.Iterable[Global___HugepageUsage] | None = ...,
+        pools: _abc.Iterable[Global___HugepagePool] | None = ...,
+        spec_error: Global___PartError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec_error", b"spec_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "pools", b"pools", "spec_error", b"spec_error", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugepagesResponse: _TypeAlias = HugepagesResponse  # noqa: Y015
+
+@_typing.final
+class ContainerHugepages(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    container_name: _builtins.str
+    page_size_bytes: _builtins.int
+    request_bytes: _builtins.int
+    """resources.requests and resources.limits of hugepages-<size>. The API
+    server makes both equal.
+    """
+    limit_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        container_name: _builtins.str = ...,
+        page_size_bytes: _builtins.int = ...,
+        request_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_name", b"container_name", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerHugepages: _TypeAlias = ContainerHugepages  # noqa: Y015
+
+@_typing.final
+class HugepageUsage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    USAGE_BYTES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    page_size_bytes: _builtins.int
+    limit_bytes: _builtins.int
+    """hugetlb.<size>.limit_in_bytes (cgroup v1), hugetlb.<size>.max (v2).
+    Absent: no limit.
+    """
+    usage_bytes: _builtins.int
+    """hugetlb.<size>.usage_in_bytes (v1), hugetlb.<size>.current (v2)."""
+    failures: _builtins.int
+    """How often an allocation failed because of the limit:
+    hugetlb.<size>.failcnt (v1), "max" in hugetlb.<size>.events (v2).
+    """
+    def __init__(
+        self,
+        *,
+        page_size_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int | None = ...,
+        usage_bytes: _builtins.int = ...,
+        failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes", "limit_bytes", b"limit_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes", "failures", b"failures", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "usage_bytes", b"usage_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit_bytes: _TypeAlias = _typing.Literal["limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__limit_bytes: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_bytes) -> _WhichOneofReturnType__limit_bytes | None: ...
+
+Global___HugepageUsage: _TypeAlias = HugepageUsage  # noqa: Y015
+
+@_typing.final
+class HugepagePool(_message.Message):
+    """/sys/kernel/mm/hugepages/hugepages-<size>kB and, per NUMA node,
+    /sys/devices/system/node/node<n>/hugepages.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    RESERVED_BYTES_FIELD_NUMBER: _builtins.int
+    SURPLUS_BYTES_FIELD_NUMBER: _builtins.int
+    NUMA_NODES_FIELD_NUMBER: _builtins.int
+    page_size_bytes: _builtins.int
+    total_bytes: _builtins.int
+    free_bytes: _builtins.int
+    reserved_bytes: _builtins.int
+    """Promised to mappings, not yet faulted in."""
+    surplus_bytes: _builtins.int
+    """Above the configured size, for as long as they are used."""
+    @_builtins.property
+    def numa_nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumaHugepages]: ...
+    def __init__(
+        self,
+        *,
+        page_size_bytes: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        reserved_bytes: _builtins.int = ...,
+        surplus_bytes: _builtins.int = ...,
+        numa_nodes: _abc.Iterable[Global___NumaHugepages] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "numa_nodes", b"numa_nodes", "page_size_bytes", b"page_size_bytes", "reserved_bytes", b"reserved_bytes", "surplus_bytes", b"surplus_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HugepagePool: _TypeAlias = HugepagePool  # noqa: Y015
+
+@_typing.final
+class NumaHugepages(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMA_NODE_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    SURPLUS_BYTES_FIELD_NUMBER: _builtins.int
+    numa_node: _builtins.int
+    total_bytes: _builtins.int
+    free_bytes: _builtins.int
+    surplus_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        numa_node: _builtins.int = ...,
+        total_bytes: _builtins.int = ...,
+        free_bytes: _builtins.int = ...,
+        surplus_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free_bytes", b"free_bytes", "numa_node", b"numa_node", "surplus_bytes", b"surplus_bytes", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NumaHugepages: _TypeAlias = NumaHugepages  # noqa: Y015
+
+@_typing.final
+class AllRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    pid: _builtins.str
+    def __init__(
+        self,
+        *,
+        pid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllRequest: _TypeAlias = AllRequest  # noqa: Y015
+
+@_typing.final
+class AllResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POD_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    HUGEPAGES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pod(self) -> Global___PodResponse: ...
+    @_builtins.property
+    def cpu(self) -> Global___CPUResponse:
+        """With its topology."""
+
+    @_builtins.property
+    def env(self) -> Global___EnvResponse: ...
+    @_builtins.property
+    def network(self) -> Global___NetworkStatusResponse: ...
+    @_builtins.property
+    def interfaces(self) -> Global___InterfacesResponse: ...
+    @_builtins.property
+    def hugepages(self) -> Global___HugepagesResponse: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceResponse: ...
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartError]:
+        """One entry per part that is absent above."""
+
+    def __init__(
+        self,
+        *,
+        pod: Global___PodResponse | None = ...,
+        cpu: Global___CPUResponse | None = ...,
+        env: Global___EnvResponse | None = ...,
+        network: Global___NetworkStatusResponse | None = ...,
+        interfaces: Global___InterfacesResponse | None = ...,
+        hugepages: Global___HugepagesResponse | None = ...,
+        resources: Global___ResourceResponse | None = ...,
+        errors: _abc.Iterable[Global___PartError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "env", b"env", "hugepages", b"hugepages", "interfaces", b"interfaces", "network", b"network", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "env", b"env", "errors", b"errors", "hugepages", b"hugepages", "interfaces", b"interfaces", "network", b"network", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllResponse: _TypeAlias = AllResponse  # noqa: Y015
+
+@_typing.final
+class PartError(_message.Message):
+    """A failure of one part of an answer: what the status of a failed call holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    part: _builtins.str
+    """Name of the field that is absent, "interfaces"."""
+    code: _builtins.str
+    """The gRPC status code, and the reason of google.rpc.ErrorInfo."""
+    reason: _builtins.str
+    sentence: _builtins.str
+    read: _builtins.str
+    advice: _builtins.str
+    def __init__(
+        self,
+        *,
+        part: _builtins.str = ...,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+        read: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "code", b"code", "part", b"part", "read", b"read", "reason", b"reason", "sentence", b"sentence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartError: _TypeAlias = PartError  # noqa: Y015
 
 @_typing.final
 class PodRequest(_message.Message):

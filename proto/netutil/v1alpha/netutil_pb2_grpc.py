@@ -58,6 +58,21 @@ class NetUtilStub:
                 request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.ResourceRequest.SerializeToString,
                 response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.ResourceResponse.FromString,
                 _registered_method=True)
+        self.GetInterfaces = channel.unary_unary(
+                '/v1alpha.NetUtil/GetInterfaces',
+                request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.InterfacesRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.InterfacesResponse.FromString,
+                _registered_method=True)
+        self.GetHugepages = channel.unary_unary(
+                '/v1alpha.NetUtil/GetHugepages',
+                request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.HugepagesRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.HugepagesResponse.FromString,
+                _registered_method=True)
+        self.GetAll = channel.unary_unary(
+                '/v1alpha.NetUtil/GetAll',
+                request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.AllRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.AllResponse.FromString,
+                _registered_method=True)
         self.GetPod = channel.unary_unary(
                 '/v1alpha.NetUtil/GetPod',
                 request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.PodRequest.SerializeToString,
@@ -94,7 +109,33 @@ class NetUtilServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetResource(self, request, context):
-        """The devices that the kubelet allocated to the container.
+        """What the kubelet's device, CPU and memory managers and dynamic resource
+        allocation gave to the container: PodResources v1. UNAVAILABLE while the
+        kubelet's socket cannot be read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInterfaces(self, request, context):
+        """The pod's interfaces: what its CNI plugins reported, what its network
+        namespace holds now, and the devices behind both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHugepages(self, request, context):
+        """Huge pages: asked for in the pod's spec, granted and used in the
+        container's cgroup, and the node's pools.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAll(self, request, context):
+        """All of it in one round trip. A part that fails is an entry of `errors`
+        beside the rest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +170,21 @@ def add_NetUtilServicer_to_server(servicer, server):
                     servicer.GetResource,
                     request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.ResourceRequest.FromString,
                     response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.ResourceResponse.SerializeToString,
+            ),
+            'GetInterfaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInterfaces,
+                    request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.InterfacesRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.InterfacesResponse.SerializeToString,
+            ),
+            'GetHugepages': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHugepages,
+                    request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.HugepagesRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.HugepagesResponse.SerializeToString,
+            ),
+            'GetAll': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAll,
+                    request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.AllRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.AllResponse.SerializeToString,
             ),
             'GetPod': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPod,
@@ -248,6 +304,87 @@ class NetUtil:
             '/v1alpha.NetUtil/GetResource',
             netutil_dot_v1alpha_dot_netutil__pb2.ResourceRequest.SerializeToString,
             netutil_dot_v1alpha_dot_netutil__pb2.ResourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInterfaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.NetUtil/GetInterfaces',
+            netutil_dot_v1alpha_dot_netutil__pb2.InterfacesRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_netutil__pb2.InterfacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHugepages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.NetUtil/GetHugepages',
+            netutil_dot_v1alpha_dot_netutil__pb2.HugepagesRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_netutil__pb2.HugepagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.NetUtil/GetAll',
+            netutil_dot_v1alpha_dot_netutil__pb2.AllRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_netutil__pb2.AllResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,7 +54,22 @@ class NetUtilStub:
     GetNetworkStatus: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.NetworkStatusRequest, _netutil_pb2.NetworkStatusResponse]
     """The pod's networks, as its CNI plugins reported them."""
     GetResource: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.ResourceRequest, _netutil_pb2.ResourceResponse]
-    """The devices that the kubelet allocated to the container."""
+    """What the kubelet's device, CPU and memory managers and dynamic resource
+    allocation gave to the container: PodResources v1. UNAVAILABLE while the
+    kubelet's socket cannot be read.
+    """
+    GetInterfaces: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.InterfacesRequest, _netutil_pb2.InterfacesResponse]
+    """The pod's interfaces: what its CNI plugins reported, what its network
+    namespace holds now, and the devices behind both.
+    """
+    GetHugepages: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.HugepagesRequest, _netutil_pb2.HugepagesResponse]
+    """Huge pages: asked for in the pod's spec, granted and used in the
+    container's cgroup, and the node's pools.
+    """
+    GetAll: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.AllRequest, _netutil_pb2.AllResponse]
+    """All of it in one round trip. A part that fails is an entry of `errors`
+    beside the rest.
+    """
     GetPod: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.PodRequest, _netutil_pb2.PodResponse]
     """Who the caller is: its pod and container."""
 
@@ -74,7 +89,22 @@ class NetUtilAsyncStub(NetUtilStub):
     GetNetworkStatus: _aio.UnaryUnaryMultiCallable[_netutil_pb2.NetworkStatusRequest, _netutil_pb2.NetworkStatusResponse]  # type: ignore[assignment]
     """The pod's networks, as its CNI plugins reported them."""
     GetResource: _aio.UnaryUnaryMultiCallable[_netutil_pb2.ResourceRequest, _netutil_pb2.ResourceResponse]  # type: ignore[assignment]
-    """The devices that the kubelet allocated to the container."""
+    """What the kubelet's device, CPU and memory managers and dynamic resource
+    allocation gave to the container: PodResources v1. UNAVAILABLE while the
+    kubelet's socket cannot be read.
+    """
+    GetInterfaces: _aio.UnaryUnaryMultiCallable[_netutil_pb2.InterfacesRequest, _netutil_pb2.InterfacesResponse]  # type: ignore[assignment]
+    """The pod's interfaces: what its CNI plugins reported, what its network
+    namespace holds now, and the devices behind both.
+    """
+    GetHugepages: _aio.UnaryUnaryMultiCallable[_netutil_pb2.HugepagesRequest, _netutil_pb2.HugepagesResponse]  # type: ignore[assignment]
+    """Huge pages: asked for in the pod's spec, granted and used in the
+    container's cgroup, and the node's pools.
+    """
+    GetAll: _aio.UnaryUnaryMultiCallable[_netutil_pb2.AllRequest, _netutil_pb2.AllResponse]  # type: ignore[assignment]
+    """All of it in one round trip. A part that fails is an entry of `errors`
+    beside the rest.
+    """
     GetPod: _aio.UnaryUnaryMultiCallable[_netutil_pb2.PodRequest, _netutil_pb2.PodResponse]  # type: ignore[assignment]
     """Who the caller is: its pod and container."""
 
@@ -115,7 +145,40 @@ class NetUtilServicer(metaclass=_abc_1.ABCMeta):
         request: _netutil_pb2.ResourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_netutil_pb2.ResourceResponse, _abc.Awaitable[_netutil_pb2.ResourceResponse]]:
-        """The devices that the kubelet allocated to the container."""
+        """What the kubelet's device, CPU and memory managers and dynamic resource
+        allocation gave to the container: PodResources v1. UNAVAILABLE while the
+        kubelet's socket cannot be read.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInterfaces(
+        self,
+        request: _netutil_pb2.InterfacesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_netutil_pb2.InterfacesResponse, _abc.Awaitable[_netutil_pb2.InterfacesResponse]]:
+        """The pod's interfaces: what its CNI plugins reported, what its network
+        namespace holds now, and the devices behind both.
+        """
+
+    @_abc_1.abstractmethod
+    def GetHugepages(
+        self,
+        request: _netutil_pb2.HugepagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_netutil_pb2.HugepagesResponse, _abc.Awaitable[_netutil_pb2.HugepagesResponse]]:
+        """Huge pages: asked for in the pod's spec, granted and used in the
+        container's cgroup, and the node's pools.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAll(
+        self,
+        request: _netutil_pb2.AllRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_netutil_pb2.AllResponse, _abc.Awaitable[_netutil_pb2.AllResponse]]:
+        """All of it in one round trip. A part that fails is an entry of `errors`
+        beside the rest.
+        """
 
     @_abc_1.abstractmethod
     def GetPod(
