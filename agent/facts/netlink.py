@@ -1,0 +1,133 @@
+"""An rtnetlink socket of another network namespace, and dumps over it.
+
+A socket belongs to the network namespace in which it was made, for as long as it
+is open (network_namespaces(7)). So a thread that exists for nothing else enters
+the namespace (setns(2)), opens the socket and ends; no other thread of the agent
+ever leaves its own namespace, and nothing can fail on the way back. Messages are
+decoded by pyroute2; the socket is ours because a workload decides how much it
+holds, and how long that takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netutil.agent.errors import Exhausted, Inconsistent, Reason
+
+LARGEST_DUMP_BYTES = 8 * 1024 * 1024
+_RECEIVE_SECONDS = 1.0
+_RECEIVE_BYTES = 64 * 1024
+_LOOKS = 5
+_CLONE_NEWNET = 0x40000000
+# linux/netlink.h
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLM_F_DUMP_INTR = 0x10
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_HEADER = struct.Struct("=IHHII")
+_ERROR = struct.Struct("=i")
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: its type, and the bytes of the whole of it with its header."""
+
+    type: int
+    data: bytes
+
+    @property
+    def body(self) -> bytes:
+        """Return what follows the header of netlink."""
+        return self.data[_HEADER.size :]
+
+
+def open_rtnetlink(namespace: int) -> socket.socket:
+    """Return an rtnetlink socket in a network namespace, given as a descriptor of nsfs.
+
+    Raises OSError: EPERM without CAP_SYS_ADMIN (setns(2)).
+    """
+    opened: list[socket.socket | OSError] = []
+
+    def work() -> None:
+        try:
+            _enter(namespace)
+            opened.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
+        except OSError as error:
+            opened.append(error)
+
+    thread = threading.Thread(target=work, name="network-namespace", daemon=True)
+    thread.start()
+    thread.join()
+    (made,) = opened
+    if isinstance(made, OSError):
+        raise made
+    made.settimeout(_RECEIVE_SECONDS)
+    return made
+
+
+def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message, ...]:
+    """Return all messages of one dump that nothing changed while it was made.
+
+    Raises `Exhausted` if it is larger than `LARGEST_DUMP_BYTES`, `Inconsistent` if it changes all
+    the time, OSError if the kernel refuses it, TimeoutError if it does not answer.
+    """
+    for sequence in range(1, _LOOKS + 1):
+        header = _HEADER.pack(
+            _HEADER.size + len(request), kind, _NLM_F_REQUEST | _NLM_F_DUMP, sequence, 0
+        )
+        connection.send(header + request)
+        messages: list[Message] = []
+        interrupted = False
+        for flags, message in _received(connection, sequence):
+            interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+            messages.append(message)
+        if not interrupted:
+            return tuple(messages)
+    raise Inconsistent(
+        Reason.NETWORK_NAMESPACE_CHANGING,
+        f"The network namespace changed during each of {_LOOKS} looks at it.",
+        read="rtnetlink in the caller's network namespace",
+        advice="Ask again once its links and routes have settled.",
+    )
+
+
+def _enter(namespace: int) -> None:
+    """Move the calling thread into a network namespace (os.setns comes with Python 3.12)."""
+    if _LIBC.setns(namespace, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "setns")
+
+
+def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, Message]]:
+    size = 0
+    while True:
+        block = connection.recv(_RECEIVE_BYTES)
+        size += len(block)
+        if size > LARGEST_DUMP_BYTES:
+            raise Exhausted(
+                Reason.NETWORK_NAMESPACE_TOO_LARGE,
+                f"The network namespace has more than {LARGEST_DUMP_BYTES} bytes of links,"
+                " addresses or routes.",
+                read="rtnetlink in the caller's network namespace",
+            )
+        offset = 0
+        while offset + _HEADER.size <= len(block):
+            length, kind, flags, number, _ = _HEADER.unpack_from(block, offset)
+            data = block[offset : offset + length]
+            offset += max(_HEADER.size, (length + 3) & ~3)
+            if number != sequence:
+                continue  # the rest of a dump that was given up
+            if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                code = _ERROR.unpack_from(data, _HEADER.size)[0]
+                if code < 0:
+                    raise OSError(-code, os.strerror(-code), "rtnetlink")
+                if flags & _NLM_F_DUMP_INTR:
+                    yield flags, Message(kind, b"")
+                return
+            yield flags, Message(kind, data)
