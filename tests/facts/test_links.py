@@ -1,0 +1,255 @@
+"""Links read over netlink are what `ip -j` shows inside the namespace, field by field."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.facts import links as room
+from netutil.agent.facts import netlink
+from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import network_namespace as namespace_of
+from netutil.agent.facts.links import read_links
+
+from tests.facts.namespaces import Namespace, network_namespace
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces"),
+]
+
+KINDS = [
+    "link add eth0 address 02:00:00:00:00:01 type veth peer name peer0",
+    "link add macvlan0 link eth0 type macvlan mode bridge",
+    "link add br0 type bridge",
+    "link set peer0 master br0",
+    "link add vxlan0 type vxlan id 42 remote 192.0.2.9 dstport 4789 dev eth0",
+    "tuntap add tap0 mode tap",
+    "link set eth0 mtu 1400 up",
+    "link set peer0 up",
+    "link set br0 up",
+    "link set lo up",
+    "address add 192.0.2.5/24 dev eth0",
+    "address add 198.51.100.1 peer 198.51.100.2 dev eth0",
+    "address add 2001:db8::5/64 dev eth0 nodad",
+    "route add default via 192.0.2.1 metric 50",
+    "route add default via 192.0.2.2 metric 60 src 192.0.2.5",
+    "-6 route add default via 2001:db8::1",
+]
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with network_namespace() as made:
+        yield made
+
+
+def set_up(namespace: Namespace, lines: list[str]) -> None:
+    for line in lines:
+        namespace.ip(*line.split())
+
+
+def as_ip_prints_links(links: tuple[Link, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "ifindex": link.index,
+            "ifname": link.name,
+            "kind": link.kind,
+            "address": link.mac,
+            "mtu": link.mtu,
+            "operstate": link.operational_state,
+            "up": link.up,
+            "link": link.parent,
+            "master": link.master,
+            "addresses": sorted((a.address, a.scope, a.peer) for a in link.addresses),
+        }
+        for link in links
+    ]
+
+
+def of_ip(namespace: Namespace) -> list[dict[str, Any]]:
+    return [
+        {
+            "ifindex": one["ifindex"],
+            "ifname": one["ifname"],
+            "kind": one.get("linkinfo", {}).get("info_kind", ""),
+            "address": one["address"],
+            "mtu": one["mtu"],
+            "operstate": one["operstate"],
+            "up": "UP" in one["flags"],
+            "link": one.get("link", ""),
+            "master": one.get("master", ""),
+            "addresses": sorted(
+                (f"{a['local']}/{a['prefixlen']}", a["scope"], a.get("address", ""))
+                for a in one["addr_info"]
+            ),
+        }
+        for one in sorted(namespace.ip("address"), key=lambda one: int(one["ifindex"]))
+    ]
+
+
+def test_links_of_every_kind_are_what_ip_shows(namespace: Namespace) -> None:
+    set_up(namespace, KINDS)
+    links = read_links(namespace.directory)
+    assert {link.kind for link in links} == {"", "veth", "macvlan", "bridge", "vxlan", "tun"}
+    assert as_ip_prints_links(links) == of_ip(namespace)
+
+
+def test_default_routes_are_what_ip_shows(namespace: Namespace) -> None:
+    set_up(namespace, KINDS)
+    ours = sorted(
+        (link.name, route.ip_version, route.gateway, route.metric, route.source)
+        for link in read_links(namespace.directory)
+        for route in link.default_routes
+    )
+    theirs = sorted(
+        (
+            one["dev"],
+            version,
+            one["gateway"],
+            one["metric"],
+            one.get("prefsrc", ""),
+        )
+        for version in (4, 6)
+        for one in namespace.ip(f"-{version}", "route", "show", "default")
+    )
+    assert ours == theirs
+    assert len(ours) == 3
+
+
+def test_a_multipath_route_is_one_for_each_of_its_links(namespace: Namespace) -> None:
+    set_up(namespace, [*KINDS[:13], "address add 203.0.113.5/24 dev br0"])
+    both = "route add default nexthop via 192.0.2.1 dev eth0 nexthop via 203.0.113.1 dev br0"
+    set_up(namespace, [both])
+    found = {
+        link.name: [route.gateway for route in link.default_routes]
+        for link in read_links(namespace.directory)
+        if link.default_routes
+    }
+    assert found == {"eth0": ["192.0.2.1"], "br0": ["203.0.113.1"]}
+
+
+def test_counters_are_what_ip_shows(namespace: Namespace) -> None:
+    namespace.ip("link", "set", "lo", "up")
+    subprocess.run(
+        ["nsenter", "-t", str(namespace.pid), "-n", "sh", "-c", "echo x >/dev/udp/127.0.0.1/9"],
+        check=False,
+        capture_output=True,
+    )
+    (ours,) = read_links(namespace.directory)
+    (theirs,) = namespace.ip("link", "show", "lo")
+    stats = theirs["stats64"]
+    for direction in ("rx", "tx"):
+        for name in ("bytes", "packets", "errors", "dropped"):
+            assert getattr(ours.counters, f"{direction}_{name}") == stats[direction][name]
+
+
+def test_changes_are_seen_at_the_next_look(namespace: Namespace) -> None:
+    set_up(namespace, KINDS[:1])
+    read_links(namespace.directory)
+    set_up(
+        namespace,
+        ["link set eth0 address 02:00:00:00:00:99 mtu 1300", "address add 192.0.2.7/24 dev eth0"],
+    )
+    assert as_ip_prints_links(read_links(namespace.directory)) == of_ip(namespace)
+    set_up(namespace, ["link delete eth0"])
+    assert [link.name for link in read_links(namespace.directory)] == ["lo"]
+
+
+def test_a_parent_in_another_namespace_is_no_index_of_this_one(namespace: Namespace) -> None:
+    with network_namespace() as other:
+        set_up(
+            namespace,
+            ["link add eth0 type veth peer name far0", f"link set far0 netns {other.pid}"],
+        )
+        (link,) = [one for one in read_links(other.directory) if one.name == "far0"]
+    assert link.parent == ""
+    assert link.parent_namespace_id is not None
+    assert link.parent_index is not None
+
+
+def test_ten_thousand_looks_leave_no_descriptor_and_no_thread(namespace: Namespace) -> None:
+    read_links(namespace.directory)
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(10_000):
+        netlink.open_rtnetlink(opened := os.open(f"/proc/{namespace.pid}/ns/net", 0)).close()
+        os.close(opened)
+    for _ in range(200):
+        read_links(namespace.directory)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert threading.active_count() == threads
+
+
+def test_the_agent_itself_stays_in_its_own_namespace(namespace: Namespace) -> None:
+    own = os.stat("/proc/thread-self/ns/net").st_ino
+    read_links(namespace.directory)
+    assert os.stat("/proc/thread-self/ns/net").st_ino == own
+    assert {
+        os.stat(f"/proc/self/task/{task}/ns/net").st_ino for task in os.listdir("/proc/self/task")
+    } == {own}
+    me = os.open("/proc/self", os.O_RDONLY)
+    try:
+        assert namespace_of(me) != namespace_of(namespace.directory)
+    finally:
+        os.close(me)
+
+
+def test_a_process_that_ended_has_no_links() -> None:
+    with network_namespace() as made:
+        kept = os.dup(made.directory)
+    try:
+        with pytest.raises((ProcessLookupError, FileNotFoundError)):
+            read_links(kept)
+    finally:
+        os.close(kept)
+
+
+def test_more_links_than_the_bound_are_refused(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MOST_LINKS", 3)
+    set_up(namespace, KINDS[:3])
+    with pytest.raises(Exhausted) as refused:
+        read_links(namespace.directory)
+    assert refused.value.reason is Reason.NETWORK_NAMESPACE_TOO_LARGE
+    assert "reads 3 at the most" in refused.value.sentence
+
+
+def test_a_dump_past_the_bound_is_refused(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(netlink, "LARGEST_DUMP_BYTES", 1000)
+    with pytest.raises(Exhausted):
+        read_links(namespace.directory)
+
+
+def test_many_other_routes_do_not_hide_or_slow_the_default(namespace: Namespace) -> None:
+    set_up(namespace, KINDS)
+    batch = "".join(f"route add 10.{n >> 8}.{n & 255}.0/24 via 192.0.2.1\n" for n in range(20_000))
+    subprocess.run(
+        ["nsenter", "-t", str(namespace.pid), "-n", "ip", "-batch", "-"],
+        input=batch.encode(),
+        check=True,
+    )
+    (link,) = [one for one in read_links(namespace.directory) if one.name == "eth0"]
+    assert [route.gateway for route in link.default_routes if route.ip_version == 4] == [
+        "192.0.2.1",
+        "192.0.2.2",
+    ]
+
+
+def test_a_kernel_that_does_not_answer_is_a_failure_in_time(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = socket.socketpair()
+    near.settimeout(0.05)
+    monkeypatch.setattr(room, "open_rtnetlink", lambda _: near)
+    with far, pytest.raises(Unavailable) as refused:
+        read_links(namespace.directory)
+    assert refused.value.reason is Reason.NETWORK_NAMESPACE_NOT_READABLE
