@@ -1,0 +1,76 @@
+"""Where what was reported of an interface and what the kernel shows disagree. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netutil.agent.facts.link import Link
+from netutil.agent.facts.pci import PciInfo
+from netutil.agent.parsers.network_status import NetworkStatus
+from netutil.agent.parsers.pci_address import normalise_pci_address
+
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One disagreement: "link", "mac", "mtu", "ips" or "pci-address"; "" in `found` is nothing."""
+
+    field: str
+    reported: str
+    found: str = ""
+
+
+def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Drift]:
+    """Yield what a reported network and its live link disagree on; all is missing with the link.
+
+    What was not reported cannot disagree. Of IPs only the addresses are
+    compared: few plugins report a prefix length, and some one of their own.
+    """
+    if network is None:
+        return
+    if link is None:
+        if network.interface:
+            yield Drift("link", network.interface)
+        elif network.ips:
+            yield Drift("ips", ", ".join(network.ips))
+        return
+    if network.mac and network.mac.lower() != link.mac.lower():
+        yield Drift("mac", network.mac, link.mac)
+    if network.mtu and network.mtu != link.mtu:
+        yield Drift("mtu", str(network.mtu), str(link.mtu))
+    there = _ips_of(link)
+    missing = [ip for ip in network.ips if _ip(ip) not in there]
+    if missing:
+        yield Drift("ips", ", ".join(missing), ", ".join(one.address for one in link.addresses))
+
+
+def pci_drift(reported: str, own: str, pci: PciInfo | None) -> Iterator[Drift]:
+    """Yield whether a PCI address is not the link's own, or not the host's.
+
+    `reported` is as written, `own` what the kernel names for the link ("" for
+    none), `pci` what the host has of it.
+    """
+    if own and own != normalise_pci_address(reported):
+        yield Drift("pci-address", reported, own)
+    elif reported and pci is None:
+        yield Drift("pci-address", reported)
+
+
+def shared_ips(network: NetworkStatus, link: Link) -> bool:
+    """Tell whether a link has one of the reported addresses."""
+    return not _ips_of(link).isdisjoint(ip for one in network.ips if (ip := _ip(one)) is not None)
+
+
+def _ips_of(link: Link) -> set[IP | None]:
+    return {ip for one in link.addresses if (ip := _ip(one.address)) is not None}
+
+
+def _ip(text: str) -> IP | None:
+    """Return an address with or without prefix length and zone, None for what is none."""
+    try:
+        return ipaddress.ip_address(text.partition("/")[0].partition("%")[0].strip())
+    except ValueError:
+        return None

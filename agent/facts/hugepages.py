@@ -1,0 +1,204 @@
+"""Huge pages: the node's pools, what a container's cgroup grants and uses, and what its spec asks.
+
+Sources: the kernel's admin-guide/mm/hugetlbpage.rst (pools), cgroup-v1/hugetlb.rst and
+cgroup-v2.rst, section "HugeTLB"; Kubernetes, "Manage HugePages" (hugepages-<size>).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from netutil.agent.parsers.quantity import parse_bytes
+
+_RESOURCE = "hugepages-"
+_POOL = re.compile(r"hugepages-([0-9]{1,12})kB")
+_NODE = re.compile(r"node([0-9]{1,5})")
+_UNITS = {"KB": 2**10, "MB": 2**20, "GB": 2**30}
+_USAGE = re.compile(
+    r"hugetlb\.(?P<size>(?P<number>[0-9]{1,6})(?P<unit>[KMG]B))\.(?P<file>current|usage_in_bytes)"
+)
+_FILES = {1: "usage_in_bytes", 2: "current"}
+_LARGEST = 2**63 - 1
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
+
+
+@dataclass(frozen=True, slots=True)
+class NumaHugepages:
+    """One NUMA node's part of a pool."""
+
+    numa_node: int
+    total_bytes: int
+    free_bytes: int
+    surplus_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugepagePool:
+    """The node's pages of one size.
+
+    `reserved_bytes` are promised to mappings but not yet faulted in,
+    `surplus_bytes` stand above the configured size for as long as they are used.
+    """
+
+    page_size_bytes: int
+    total_bytes: int
+    free_bytes: int
+    reserved_bytes: int
+    surplus_bytes: int
+    numa_nodes: tuple[NumaHugepages, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HugetlbDirectory:
+    """A container's cgroup directory in the hierarchy of hugetlb."""
+
+    cgroup_version: int
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageUsage:
+    """What a cgroup has and uses of one page size. `limit_bytes` is None for no limit."""
+
+    page_size_bytes: int
+    limit_bytes: int | None
+    usage_bytes: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerHugepages:
+    """What a container's spec asks of one page size."""
+
+    container_name: str
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+
+
+def read_pools(host_root: str) -> tuple[HugepagePool, ...]:
+    """Return the node's pools, the smallest pages first; () if the kernel has none.
+
+    Files: /sys/kernel/mm/hugepages/hugepages-<size>kB/{nr,free,resv,surplus}_hugepages, and
+    the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node.
+    """
+    kernel = os.path.join(host_root, "sys/kernel/mm/hugepages")
+    system = os.path.join(host_root, "sys/devices/system/node")
+    nodes = sorted(int(match[1]) for name in _names(system) if (match := _NODE.fullmatch(name)))
+    pools = []
+    for name in _names(kernel):
+        match = _POOL.fullmatch(name)
+        if match is None:
+            continue
+        size = int(match[1]) * 1024
+        pool = os.path.join(kernel, name)
+        pools.append(
+            HugepagePool(
+                page_size_bytes=size,
+                total_bytes=_pages(pool, "nr") * size,
+                free_bytes=_pages(pool, "free") * size,
+                reserved_bytes=_pages(pool, "resv") * size,
+                surplus_bytes=_pages(pool, "surplus") * size,
+                numa_nodes=tuple(
+                    NumaHugepages(
+                        node,
+                        _pages(part, "nr") * size,
+                        _pages(part, "free") * size,
+                        _pages(part, "surplus") * size,
+                    )
+                    for node in nodes
+                    if os.path.isdir(part := os.path.join(system, f"node{node}/hugepages/{name}"))
+                ),
+            )
+        )
+    return tuple(sorted(pools, key=lambda pool: pool.page_size_bytes))
+
+
+def read_usage(hugetlb: HugetlbDirectory | None) -> tuple[HugepageUsage, ...]:
+    """Return one entry for each page size, the smallest first.
+
+    () if there is no such hierarchy, its controller is off, or the cgroup is gone. Files:
+    hugetlb.<size>.{limit_in_bytes,usage_in_bytes,failcnt} on cgroup v1,
+    hugetlb.<size>.{max,current,events} on v2. Raises OSError if one cannot be read.
+    """
+    if hugetlb is None:
+        return ()
+    found = []
+    for name in _names(hugetlb.directory):
+        match = _USAGE.fullmatch(name)
+        if match is None or match["file"] != _FILES[hugetlb.cgroup_version]:
+            continue
+        usage = _text(hugetlb.directory, name)
+        if usage is None:
+            continue  # the cgroup ended meanwhile
+        size = int(match["number"]) * _UNITS[match["unit"]]
+        files = f"hugetlb.{match['size']}"
+        read = _read_v1 if hugetlb.cgroup_version == 1 else _read_v2
+        limit, failures = read(hugetlb.directory, files, size)
+        found.append(HugepageUsage(size, limit, int(usage), failures))
+    return tuple(sorted(found, key=lambda usage: usage.page_size_bytes))
+
+
+def asked(
+    containers: Iterable[tuple[str, Mapping[str, object], Mapping[str, object]]], *, pod: str
+) -> tuple[ContainerHugepages, ...]:
+    """Return what containers, given as (name, requests, limits), ask for.
+
+    In their order, then by page size; nothing for an amount of 0. Where only
+    the limit is set, it is the request as well, as the API server defaults it. `pod` names the
+    pod for errors. Raises `Inconsistent` for what is no quantity.
+    """
+    found = []
+    for name, requests, limits in containers:
+        names = {one for one in (*requests, *limits) if one.startswith(_RESOURCE)}
+        where = f"resources of container {name} of pod {pod}"
+        sizes = [(parse_bytes(one.removeprefix(_RESOURCE), read=where), one) for one in names]
+        for size, resource in sorted(sizes):
+            read = f"{where}: {resource}"
+            limit = parse_bytes(limits.get(resource), read=read)
+            request = parse_bytes(requests.get(resource, limits.get(resource)), read=read)
+            if request or limit:
+                found.append(ContainerHugepages(name, size, request, limit))
+    return tuple(found)
+
+
+def _read_v1(directory: str, files: str, size: int) -> tuple[int | None, int]:
+    limit = int(_text(directory, f"{files}.limit_in_bytes") or _LARGEST)
+    failures = int(_text(directory, f"{files}.failcnt") or 0)
+    # "No limit" is the largest number of whole huge pages (PAGE_COUNTER_MAX, rounded down).
+    return (limit if limit < _LARGEST // size * size else None), failures
+
+
+def _read_v2(directory: str, files: str, _: int) -> tuple[int | None, int]:
+    limit = _text(directory, f"{files}.max") or "max"
+    events = (_text(directory, f"{files}.events") or "").split("\n")
+    failures = next((int(line[4:]) for line in events if line.startswith("max ")), 0)
+    return (None if limit == "max" else int(limit)), failures
+
+
+def _pages(directory: str, name: str) -> int:
+    return int(_text(directory, f"{name}_hugepages") or 0)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
+
+
+def _text(directory: str, name: str) -> str | None:
+    """Return the file's text, stripped; None if it, or its cgroup, is not there."""
+    try:
+        return Path(directory, name).read_text(encoding="ascii").strip()
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise

@@ -1,0 +1,107 @@
+"""PCI devices of the host.
+
+Source: /sys/bus/pci/devices (the kernel's ABI/testing/sysfs-bus-pci and
+Documentation/PCI/pci-iov-howto.rst).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from netutil.agent.parsers.pci_address import normalise_pci_address
+
+_VIRTUAL_FUNCTION = re.compile(r"virtfn([0-9]{1,5})")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+# The file is not there, the link is none, or the device left while it was read.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV, errno.ENXIO)
+
+
+@dataclass(frozen=True, slots=True)
+class PciInfo:
+    """A PCI device. What is "" or None is not shown for it.
+
+    `driver` is the bound driver's name; `pf_address` and `vf_index` are those of a
+    virtual function; `max_vfs` is the device's, or its physical function's.
+    """
+
+    address: str
+    driver: str = ""
+    vendor_id: str = ""
+    device_id: str = ""
+    numa_node: int | None = None
+    pf_address: str = ""
+    vf_index: int | None = None
+    iommu_group: int | None = None
+    max_vfs: int | None = None
+
+
+def read_pci(host_root: str, address: str) -> PciInfo | None:
+    """Return the device, None if the host has none of that address or it is no address.
+
+    Files: `driver`, `vendor`, `device`, `numa_node`, `physfn`, `iommu_group`,
+    `sriov_totalvfs`, and `virtfn<n>` of the physical function. Of a link only the name of its
+    target is read. Raises OSError if a file that is there cannot be read.
+    """
+    known = normalise_pci_address(address)
+    if known is None:
+        return None
+    devices = os.path.join(host_root, "sys/bus/pci/devices")
+    device = os.path.join(devices, known)
+    if not os.path.isdir(device):
+        return None
+    physical = normalise_pci_address(_target(device, "physfn"))
+    parent = os.path.join(devices, physical) if physical else device
+    return PciInfo(
+        address=known,
+        driver=_target(device, "driver"),
+        vendor_id=_text(device, "vendor"),
+        device_id=_text(device, "device"),
+        numa_node=_number(_text(device, "numa_node")),
+        pf_address=physical or "",
+        vf_index=_index(parent, known) if physical else None,
+        iommu_group=_number(_target(device, "iommu_group")),
+        max_vfs=_number(_text(parent, "sriov_totalvfs")),
+    )
+
+
+def _index(physical: str, address: str) -> int | None:
+    """Return which virtual function of the physical function `address` is."""
+    try:
+        names = os.listdir(physical)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+    for name in names:
+        match = _VIRTUAL_FUNCTION.fullmatch(name)
+        if match and _target(physical, name) == address:
+            return int(match[1])
+    return None
+
+
+def _target(directory: str, name: str) -> str:
+    """Return the last part of a link's target, "" if there is no such link."""
+    try:
+        return os.path.basename(os.readlink(os.path.join(directory, name)))
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return ""
+        raise
+
+
+def _text(directory: str, name: str) -> str:
+    try:
+        return Path(directory, name).read_text(encoding="ascii").strip()
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return ""
+        raise
+
+
+def _number(text: str) -> int | None:
+    """Return a number; None for none, and for -1, which stands for "not known"."""
+    return int(text) if _NUMBER.fullmatch(text) else None

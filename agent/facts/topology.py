@@ -1,0 +1,133 @@
+"""Each CPU of the node: core, socket, NUMA node, siblings, and what it is kept for.
+
+Sources: /sys/devices/system/cpu (the kernel's ABI/stable/sysfs-devices-system-cpu
+and ABI/testing/sysfs-devices-system-cpu) and /sys/devices/system/node.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from netutil.agent.parsers.cpulist import parse_cpu_list
+
+_CPU = re.compile(r"cpu([0-9]{1,5})")
+_NODE = re.compile(r"node([0-9]{1,5})")
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
+# nohz_full, where the kernel was started without it (older kernels).
+_NO_MASK = "(null)"
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """One CPU. `core`, `socket` and `siblings` are not known while it is offline.
+
+    `core` is unique within a socket only; `siblings` are the CPUs of the same
+    core, this one included.
+    """
+
+    id: int
+    core: int | None
+    socket: int | None
+    numa_node: int | None
+    siblings: tuple[int, ...]
+    online: bool
+    isolated: bool
+    nohz_full: bool
+
+
+def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cpu, ...]:
+    """Return `cpus`, or all that the node has, in ascending order.
+
+    One that the node does not have is offline. Files: `online`, `isolated` and
+    `nohz_full`; of each CPU `topology/core_id`, `physical_package_id` and `core_cpus_list`
+    (before Linux 5.3 `thread_siblings_list`); `node<n>/cpulist`. Raises `Inconsistent`
+    for a list that is not as the kernel writes it, OSError if a file that is there cannot be read.
+    """
+    system = os.path.join(host_root, "sys/devices/system")
+    directory = os.path.join(system, "cpu")
+    wanted = _all_cpus(directory) if cpus is None else sorted(set(cpus))
+    online = _list_if_there(directory, "online")
+    isolated = frozenset(_list_if_there(directory, "isolated") or ())
+    nohz_full = frozenset(_list_if_there(directory, "nohz_full") or ())
+    nodes = _nodes(os.path.join(system, "node"))
+    found = []
+    for number in wanted:
+        own = os.path.join(directory, f"cpu{number}")
+        topology = os.path.join(own, "topology")
+        siblings = _list_if_there(topology, "core_cpus_list")
+        if siblings is None:
+            siblings = _list_if_there(topology, "thread_siblings_list") or ()
+        # A kernel that cannot take CPUs away does not say which are there.
+        is_online = number in online if online is not None else bool(siblings)
+        found.append(
+            Cpu(
+                id=number,
+                core=_number(topology, "core_id") if is_online else None,
+                socket=_number(topology, "physical_package_id") if is_online else None,
+                numa_node=nodes[number] if number in nodes else _node_of(own),
+                siblings=siblings if is_online else (),
+                online=is_online,
+                isolated=number in isolated,
+                nohz_full=number in nohz_full,
+            )
+        )
+    return tuple(found)
+
+
+def _all_cpus(directory: str) -> list[int]:
+    return sorted(int(match[1]) for name in _names(directory) if (match := _CPU.fullmatch(name)))
+
+
+def _nodes(directory: str) -> dict[int, int]:
+    """Return the NUMA node of each CPU that is online: only those stand in the nodes' lists."""
+    nodes: dict[int, int] = {}
+    for name in _names(directory):
+        if match := _NODE.fullmatch(name):
+            listed = _list_if_there(os.path.join(directory, name), "cpulist") or ()
+            nodes.update(dict.fromkeys(listed, int(match[1])))
+    return nodes
+
+
+def _node_of(directory: str) -> int | None:
+    """Return the NUMA node of a CPU by its own link node<n>, which it keeps while offline."""
+    for name in _names(directory):
+        if match := _NODE.fullmatch(name):
+            return int(match[1])
+    return None
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
+
+
+def _list_if_there(directory: str, name: str) -> tuple[int, ...] | None:
+    text = _text(directory, name)
+    if text is None:
+        return None
+    return () if text == _NO_MASK else parse_cpu_list(text, read=os.path.join(directory, name))
+
+
+def _number(directory: str, name: str) -> int | None:
+    """Return a number; None if it is not there, or is the kernel's -1 for "not known"."""
+    text = _text(directory, name)
+    return int(text) if text and text.isdigit() else None
+
+
+def _text(directory: str, name: str) -> str | None:
+    """Return the file's text, stripped; None if it is not there, or its CPU just went offline."""
+    try:
+        return Path(directory, name).read_text(encoding="ascii").strip()
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise

@@ -1,0 +1,71 @@
+"""Amounts of bytes as Kubernetes writes them: "2Gi", "1.5G", "1e9".
+
+Source: the Kubernetes API reference, resource.Quantity (k8s.io/apimachinery,
+pkg/api/resource/quantity.go), whose grammar is quoted in the pattern below.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+from netutil.agent.errors import Inconsistent, Reason
+
+LARGEST_BYTES = 2**63 - 1
+"""The largest value of a Quantity."""
+_LONGEST = 64
+_FARTHEST_EXPONENT = 2 * _LONGEST
+"""A number of `_LONGEST` digits is below 1 or above `LARGEST_BYTES` from there on."""
+
+# <quantity> ::= <signedNumber><suffix>; <suffix> ::= <binarySI> | <decimalExponent> | <decimalSI>
+_QUANTITY = re.compile(
+    r"(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))"
+    r"(?:(?P<binary>[KMGTPE])i|[eE](?P<exponent>[+-]?[0-9]+)|(?P<decimal>[numkMGTPE]))?"
+)
+_DECIMAL_EXPONENTS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY_EXPONENTS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
+
+
+def parse_bytes(quantity: object, *, read: str) -> int:
+    """Return a quantity in whole bytes; a part of a byte counts as one, as with Quantity.Value().
+
+    A number stands for itself and null for 0, as in Go's decoding. Raises `Inconsistent`
+    for what is no quantity, is negative, or is larger than `LARGEST_BYTES`. `read`
+    names where it stands, for that error.
+    """
+    if quantity is None:
+        return 0
+    text = _text(quantity)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None or text.startswith("-"):
+        raise _malformed(text, read)
+    found = math.ceil(Fraction(match["number"]) * _multiplier(match))
+    if found > LARGEST_BYTES:
+        raise _malformed(text, read)
+    return found
+
+
+def _text(quantity: object) -> str:
+    if isinstance(quantity, str):
+        return quantity
+    if isinstance(quantity, bool) or not isinstance(quantity, int | float):
+        return f"a {type(quantity).__name__}"
+    # str() of an integer of any length would not end soon.
+    return str(quantity) if abs(quantity) <= LARGEST_BYTES else "a number that large"
+
+
+def _multiplier(match: re.Match[str]) -> Fraction:
+    if match["binary"]:
+        return Fraction(2) ** _BINARY_EXPONENTS[match["binary"]]
+    exponent = int(match["exponent"] or _DECIMAL_EXPONENTS.get(match["decimal"], 0))
+    return Fraction(10) ** max(-_FARTHEST_EXPONENT, min(exponent, _FARTHEST_EXPONENT))
+
+
+def _malformed(text: str, read: str) -> Inconsistent:
+    return Inconsistent(
+        Reason.QUANTITY_MALFORMED,
+        f"{text[:_LONGEST]!r} is no amount of bytes.",
+        read=read,
+        advice="Write it as Kubernetes does, for example 512Mi or 2Gi.",
+    )
