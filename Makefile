@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # package_dir of setup.cfg, so they are shown the same tree as links.
 TREE := build/tree
 PROTO := proto/netutil/v1alpha
+POD_RESOURCES := proto/netutil/podresources
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint proto proto-check constraints wheel packages-check clean
@@ -39,15 +40,16 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/agent $(TREE)/netutil/agent
 	@ln -sfn $(CURDIR)/client $(TREE)/netutil/client
 	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
+	@ln -sfn $(CURDIR)/$(POD_RESOURCES) $(TREE)/netutil/podresources
 	@touch $(TREE)
 
 proto: venv  ## generate the Python code of proto/ anew
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-	  netutil/v1alpha/*.proto
+	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
-	git diff --exit-code -- $(PROTO)
+	git diff --exit-code -- $(PROTO) $(POD_RESOURCES)
 
 constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
 	$(PYTHON) -m venv build/constraints
@@ -64,7 +66,9 @@ packages-check: wheel  ## install the wheel, and the tree, each into a clean env
 	  build/packages/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$what && \
 	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.daemon, netutil.client, \
 	importlib.resources as r; p = r.files('netutil.v1alpha'); \
-	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed'))") && \
+	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
+	p = r.files('netutil.podresources.v1'); \
+	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed'))") && \
 	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \
 	  || exit 1; done
 
