@@ -29,9 +29,11 @@ from netutil.agent.identity.peer import Peer, identify_peer
 from netutil.agent.identity.pinning import choose_pin, peer_credentials
 from netutil.agent.ops.http import OpsServer
 from netutil.agent.ops.metrics import Metrics
+from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Answering, CallLog
+from netutil.agent.service.gather import Gathering
 from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.node import Node
 from netutil.agent.service.reads import ReadPool
@@ -70,6 +72,8 @@ class Agent:
         self._log = CallLog()
         self._door_counts = DoorCounts()
         self._callers = Callers(self._tree, self._pods, self._reads)
+        self._resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
+        self._gathering = Gathering(self._callers, self._reads, self._resources, settings.host_root)
         self._metrics = Metrics(*self._readings())
         _LOG.info(
             "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
@@ -88,6 +92,7 @@ class Agent:
             private = tempfile.mkdtemp(prefix="netutil-")  # mode 0700
             stack.callback(shutil.rmtree, private, ignore_errors=True)
             stack.push_async_callback(self._pods.close)
+            stack.push_async_callback(self._resources.close)
             # Before the sockets: an agent that cannot have its address must not take
             # them from one that runs. And closed after them: /readyz says no while
             # calls in flight are finished.
@@ -113,7 +118,7 @@ class Agent:
 
         def add(server: grpc.aio.Server) -> tuple[str, ...]:
             netutil_pb2_grpc.add_NetUtilServicer_to_server(
-                NetUtil(self._callers, answering), server
+                NetUtil(self._callers, self._gathering, answering), server
             )
             return (_NETUTIL,)
 

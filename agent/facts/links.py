@@ -67,6 +67,15 @@ def network_namespace(process_directory: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def host_network_namespace() -> tuple[int, int] | None:
+    """Return the same of the host's init, None where the agent may not look at it."""
+    try:
+        found = os.stat("/proc/1/ns/net")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _read(connection: socket.socket) -> tuple[Link, ...]:
     links = _decoded(
         dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + _EXT_MASK_VF),

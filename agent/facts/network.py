@@ -58,16 +58,22 @@ def of_interface(networks: Networks, interface: str) -> Networks:
     ensure_interface_name(interface)
     found = tuple(status for status in networks.status if status.interface == interface)
     if not found:
-        known = ", ".join(status.interface or "(unnamed)" for status in networks.status)
-        raise Missing(
-            Reason.INTERFACE_NOT_FOUND,
-            f"The pod reports no network on an interface {interface!r}; it reports:"
-            f" {known or 'none'}.",
-            read=networks.source.value,
-            advice="Without a network-status annotation no interface names are known;"
-            " ask for all with an empty name.",
+        raise interface_not_found(
+            interface, [status.interface for status in networks.status], networks.source.value
         )
     return Networks(found, networks.source)
+
+
+def interface_not_found(interface: str, known: Sequence[str], read: str) -> Missing:
+    """Return the error for an interface that is none of the known ones."""
+    names = ", ".join(name or "(unnamed)" for name in known)
+    return Missing(
+        Reason.INTERFACE_NOT_FOUND,
+        f"The pod has no interface {interface!r}; it has: {names or 'none'}.",
+        read=read,
+        advice="Without a network-status annotation GetNetworkStatus knows no interface names;"
+        " GetInterfaces does. Ask for all with an empty name.",
+    )
 
 
 def ensure_interface_name(interface: str) -> None:

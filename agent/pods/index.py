@@ -28,6 +28,18 @@ class Match:
     container_kind: str
     observed_at: datetime
 
+    @property
+    def started_at(self) -> datetime | None:
+        """Return when the container was started (UTC), None if the list does not say."""
+        return next(
+            (
+                status.started_at
+                for kind, status in self.pod.container_statuses
+                if (kind, status.name) == (self.container_kind, self.container_name)
+            ),
+            None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PodList:

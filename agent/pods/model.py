@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -106,10 +107,16 @@ class Present(msgspec.Struct, frozen=True, gc=False):
     """An object of which only its presence counts."""
 
 
-class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """ContainerState: one of the three is there. Nobody reads what it holds."""
+class Running(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """ContainerStateRunning. `started_at` is RFC 3339, in whole seconds."""
 
-    running: Present | None = None
+    started_at: str = ""
+
+
+class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """ContainerState: one of the three is there."""
+
+    running: Running | None = None
     waiting: Present | None = None
     terminated: Present | None = None
 
@@ -125,6 +132,17 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def id(self) -> str:
         """Return the container ID without the runtime's prefix, "" before the first start."""
         return self.container_id.rpartition("://")[2]
+
+    @property
+    def started_at(self) -> datetime | None:
+        """Return when the container that runs was started (UTC); None if that is not said."""
+        if self.state is None or self.state.running is None:
+            return None
+        try:
+            found = datetime.fromisoformat(self.state.running.started_at)
+        except ValueError:
+            return None
+        return found if found.tzinfo is not None else None
 
     @property
     def state_name(self) -> str:

@@ -14,7 +14,7 @@ from netutil.agent.parsers.network_status import Device, DeviceInfo, NetworkStat
 from netutil.agent.pods.index import Match
 from netutil.v1alpha import netutil_pb2 as api
 
-_SOURCES = {
+SOURCES = {
     Source.NETWORK_STATUS: api.NETWORK_SOURCE_NETWORK_STATUS,
     Source.NETWORKS_STATUS: api.NETWORK_SOURCE_NETWORKS_STATUS,
     Source.POD_STATUS: api.NETWORK_SOURCE_POD_STATUS,
@@ -49,8 +49,8 @@ def environment(found: Environment, variables: Mapping[str, str]) -> api.EnvResp
 def network(networks: Networks, match: Match) -> api.NetworkStatusResponse:
     """Return the answer to GetNetworkStatus."""
     return api.NetworkStatusResponse(
-        status=[_network_status(status) for status in networks.status],
-        source=_SOURCES[networks.source],
+        status=[network_status(status) for status in networks.status],
+        source=SOURCES[networks.source],
         observed_at=timestamp(match.observed_at),
         host_network=match.pod.spec.host_network,
     )
@@ -84,7 +84,8 @@ def timestamp(when: datetime) -> timestamp_pb2.Timestamp:
     return stamp
 
 
-def _network_status(status: NetworkStatus) -> api.NetworkStatus:
+def network_status(status: NetworkStatus) -> api.NetworkStatus:
+    """Return one network attachment."""
     dns = status.dns
     return api.NetworkStatus(
         name=status.name,

@@ -9,6 +9,8 @@ from typing import TypeVar
 from netutil.agent.door.table import Connection
 from netutil.agent.errors import Denied, Invalid, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuDirectories
+from netutil.agent.facts.hugepages import HugetlbDirectory
+from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.access import ensure_may_read_environment
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
@@ -49,6 +51,7 @@ class Callers:
         self._tree = tree
         self._pods = pods
         self._reads = reads
+        self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
 
     async def identify(
         self, connection: Connection, wait_seconds: float, *, need_container: bool = False
@@ -119,6 +122,14 @@ class Callers:
                 hierarchy = self._tree.hierarchies[controller]
                 cpu = self._tree.container_directory(cgroups, controller and "cpu")
                 return CpuDirectories(hierarchy.version, directory, hierarchy.directory, cpu)
+        return None
+
+    def hugetlb_directory(self, cgroups: CgroupIdentity) -> HugetlbDirectory | None:
+        """Return where the container's hugetlb files stand, None where it has no such hierarchy."""
+        for controller in ("hugetlb", UNIFIED):
+            directory = self._tree.container_directory(cgroups, controller)
+            if directory is not None:
+                return HugetlbDirectory(self._tree.hierarchies[controller].version, directory)
         return None
 
     async def all_cpu_directories(self) -> dict[str, CpuDirectories]:

@@ -6,6 +6,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from netutil.agent import errors
+from netutil.v1alpha import netutil_pb2 as api
 
 DOMAIN = "netutil"
 _CODES: dict[type[errors.AgentError], grpc.StatusCode] = {
@@ -44,6 +45,18 @@ def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]
         details=details,
     )
     return ((_DETAILS_KEY, status.SerializeToString()),)
+
+
+def part_error(part: str, error: errors.AgentError) -> api.PartError:
+    """Return an error as an entry beside the parts of an answer that could be had."""
+    return api.PartError(
+        part=part,
+        code=code_of(error).name,
+        reason=error.reason,
+        sentence=error.sentence[:_LONGEST_TEXT],
+        read=error.read[:_LONGEST_TEXT],
+        advice=error.advice[:_LONGEST_TEXT],
+    )
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:

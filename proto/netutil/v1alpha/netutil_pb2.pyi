@@ -1072,6 +1072,7 @@ class InterfacesResponse(_message.Message):
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
     HOST_NETWORK_FIELD_NUMBER: _builtins.int
     NETWORK_ERROR_FIELD_NUMBER: _builtins.int
+    ALLOCATED_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
     """Where `network` of the entries comes from."""
     host_network: _builtins.bool
@@ -1095,6 +1096,10 @@ class InterfacesResponse(_message.Message):
     def network_error(self) -> Global___PartError:
         """Why nothing is known of the networks that were reported."""
 
+    @_builtins.property
+    def allocated_error(self) -> Global___PartError:
+        """Why nothing is known of the devices that the environment names."""
+
     def __init__(
         self,
         *,
@@ -1103,10 +1108,11 @@ class InterfacesResponse(_message.Message):
         observed_at: _timestamp_pb2.Timestamp | None = ...,
         host_network: _builtins.bool = ...,
         network_error: Global___PartError | None = ...,
+        allocated_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_network", b"host_network", "interfaces", b"interfaces", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1211,6 +1217,8 @@ class AllocatedDevice(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     PCI_ADDRESS_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
     variable: _builtins.str
     """PCIDEVICE_INTEL_COM_SRIOV. The resource name cannot be restored from it;
     GetResource has it.
@@ -1218,6 +1226,13 @@ class AllocatedDevice(_message.Message):
     position: _builtins.int
     """Position in the variable's list, from 0."""
     pci_address: _builtins.str
+    """Empty: what the variable holds is no PCI address ("mlx5_core.sf.4")."""
+    name: _builtins.str
+    """As the variable holds it."""
+    problem: _builtins.str
+    """Why `info` or `pci_address` is missing, where the variables are not as the
+    plugin writes them.
+    """
     @_builtins.property
     def info(self) -> _struct_pb2.Struct:
         """The device's entry in PCIDEVICE_<RESOURCE>_INFO, where that is set."""
@@ -1229,10 +1244,12 @@ class AllocatedDevice(_message.Message):
         position: _builtins.int = ...,
         pci_address: _builtins.str = ...,
         info: _struct_pb2.Struct | None = ...,
+        name: _builtins.str = ...,
+        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "pci_address", b"pci_address", "position", b"position", "variable", b"variable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "name", b"name", "pci_address", b"pci_address", "position", b"position", "problem", b"problem", "variable", b"variable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

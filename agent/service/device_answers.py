@@ -1,0 +1,141 @@
+"""From interfaces, devices, huge pages and CPUs to the messages of the API. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from google.protobuf import json_format, struct_pb2
+from netutil.agent.facts.interfaces import DeviceType, Interface
+from netutil.agent.facts.link import Link
+from netutil.agent.facts.pci import PciInfo
+from netutil.agent.facts.topology import Cpu
+from netutil.agent.parsers.cpulist import format_cpu_list
+from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.podresources.model import ContainerResources
+from netutil.agent.service import answers
+from netutil.agent.service.gather import Hugepages, Interfaces
+from netutil.agent.service.status import part_error
+from netutil.v1alpha import netutil_pb2 as api
+
+_TYPES = {
+    DeviceType.HOST: api.DEVICE_TYPE_HOST,
+    DeviceType.SR_IOV: api.DEVICE_TYPE_SR_IOV,
+    DeviceType.VDPA: api.DEVICE_TYPE_VDPA,
+    DeviceType.VHOST_USER: api.DEVICE_TYPE_VHOST_USER,
+    DeviceType.MEMIF: api.DEVICE_TYPE_MEMIF,
+    DeviceType.UNKNOWN: api.DEVICE_TYPE_UNKNOWN,
+}
+
+
+def interfaces(found: Interfaces) -> api.InterfacesResponse:
+    """Return the answer to GetInterfaces."""
+    response = api.InterfacesResponse(
+        interfaces=[_interface(one) for one in found.interfaces],
+        observed_at=answers.timestamp(found.match.observed_at) if found.match else None,
+        host_network=found.host_network,
+    )
+    if found.networks is not None:
+        response.source = answers.SOURCES[found.networks.source]
+    if found.network_error is not None:
+        response.network_error.CopyFrom(part_error("network", found.network_error))
+    if found.allocated_error is not None:
+        response.allocated_error.CopyFrom(part_error("allocated", found.allocated_error))
+    return response
+
+
+def hugepages(found: Hugepages) -> api.HugepagesResponse:
+    """Return the answer to GetHugepages."""
+    response = api.HugepagesResponse(
+        containers=[api.ContainerHugepages(**asdict(one)) for one in found.containers],
+        usage=[api.HugepageUsage(**asdict(one)) for one in found.usage],
+        pools=[api.HugepagePool(**asdict(one)) for one in found.pools],
+    )
+    if found.spec_error is not None:
+        response.spec_error.CopyFrom(part_error("containers", found.spec_error))
+    return response
+
+
+def resources(found: ContainerResources) -> api.ResourceResponse:
+    """Return the answer to GetResource."""
+    return api.ResourceResponse(
+        devices=[
+            api.Device(ID=device_id, resourceName=one.resource_name, numa_nodes=one.numa_nodes)
+            for one in found.devices
+            for device_id in one.device_ids
+        ],
+        exclusive_cpu_ids=found.cpu_ids,
+        exclusive_cpus=format_cpu_list(found.cpu_ids),
+        memory=[
+            api.MemoryBlock(
+                type=one.memory_type, size_bytes=one.size_bytes, numa_nodes=one.numa_nodes
+            )
+            for one in found.memory
+        ],
+        dynamic_resources=[
+            api.DynamicResource(
+                claim_name=one.claim_name,
+                claim_namespace=one.claim_namespace,
+                claim_resources=[api.ClaimResource(**asdict(each)) for each in one.claim_resources],
+            )
+            for one in found.dynamic_resources
+        ],
+        observed_at=answers.timestamp(found.observed_at),
+    )
+
+
+def add_topology(
+    response: api.CPUResponse, cpus: Iterable[Cpu], exclusive: Iterable[int] | None
+) -> None:
+    """Add each CPU to the answer to GetCPUInfo; `exclusive` is None where it is not known."""
+    own = None if exclusive is None else frozenset(exclusive)
+    if own is not None:
+        response.exclusive_cpus = format_cpu_list(own)
+    for cpu in cpus:
+        response.cpus.add(
+            id=cpu.id,
+            core=cpu.core,
+            socket=cpu.socket,
+            numa_node=cpu.numa_node,
+            siblings=cpu.siblings,
+            online=cpu.online,
+            isolated=cpu.isolated,
+            nohz_full=cpu.nohz_full,
+            exclusive=None if own is None else cpu.id in own,
+        )
+
+
+def _interface(one: Interface) -> api.Interface:
+    return api.Interface(
+        name=one.name,
+        device_type=_TYPES[one.device_type],
+        network=answers.network_status(one.network) if one.network else None,
+        link=_link(one.link) if one.link else None,
+        pci=_pci(one.pci) if one.pci else None,
+        allocated=_allocated(one.allocated) if one.allocated else None,
+        drift=[api.Drift(**asdict(drift)) for drift in one.drift],
+    )
+
+
+def _link(link: Link) -> api.Link:
+    fields = asdict(link)
+    del fields["name"]
+    return api.Link(**fields)
+
+
+def _pci(pci: PciInfo) -> api.PCIInfo:
+    return api.PCIInfo(**asdict(pci))
+
+
+def _allocated(device: AllocatedDevice) -> api.AllocatedDevice:
+    info = None
+    if device.info is not None:
+        info = json_format.ParseDict(dict(device.info), struct_pb2.Struct())
+    return api.AllocatedDevice(
+        variable=device.variable,
+        position=device.position,
+        pci_address=device.pci_address,
+        info=info,
+        name=device.name,
+        problem=device.problem or "",
+    )

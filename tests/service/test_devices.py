@@ -1,0 +1,169 @@
+"""Interfaces, huge pages, topology and all at once, asked by pods of the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab import Lab, LabContainer
+from tests.lab.agent import LabAgent
+from tests.lab.observing import needs_lab
+from tests.service.conftest import NETWORK_STATUS, ask
+
+pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
+
+SCRIPT = """
+import sys, grpc, json
+from google.protobuf import json_format
+from netutil.v1alpha import netutil_pb2 as api, netutil_pb2_grpc
+stub = netutil_pb2_grpc.NetUtilStub(grpc.insecure_channel("unix:/etc/netutil/net.sock"))
+method, request = sys.argv[1], getattr(api, sys.argv[2])(**json.loads(sys.argv[3]))
+try:
+    answer = getattr(stub, method)(request, timeout=20)
+except grpc.RpcError as error:
+    print(json.dumps({"code": error.code().name, "sentence": error.details()}))
+else:
+    print(json.dumps(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
+"""
+
+
+def call(container: LabContainer, method: str, request: str, **fields: object) -> Any:
+    return ask(container, "-c", SCRIPT, method, request, json.dumps(fields))
+
+
+def interfaces(container: LabContainer, **fields: object) -> Any:
+    return call(container, "GetInterfaces", "InterfacesRequest", **fields)
+
+
+def by_name(answer: Any) -> dict[str, Any]:
+    return {one["name"]: one for one in answer["interfaces"]}
+
+
+def reported(**fields: object) -> dict[str, str]:
+    networks = [
+        {"name": "cbr0", "interface": "eth0", "default": True, **fields},
+        {"name": "shop/fast", "interface": "net1"},
+    ]
+    return {NETWORK_STATUS: json.dumps(networks)}
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+def started(lab: Lab) -> LabAgent:
+    return lab.agent("--pod-resources=/nonexistent/kubelet.sock")
+
+
+def test_interfaces_are_merged_from_what_is_reported_and_what_is(lab: Lab) -> None:
+    container = lab.pod("web", annotations=reported(mac="02:ff:ff:ff:ff:ff")).container("app")
+    started(lab)
+    answer = interfaces(container)
+    assert answer["source"] == "NETWORK_SOURCE_NETWORK_STATUS"
+    eth0, net1 = answer["interfaces"]
+    (kernels,) = ip(container, "address", "show", "eth0")
+    assert eth0["device_type"] == "DEVICE_TYPE_HOST"
+    assert eth0["link"]["kind"] == "veth"
+    assert eth0["link"]["mac"] == kernels["address"]
+    assert eth0["link"]["index"] == kernels["ifindex"]
+    assert [one["address"] for one in eth0["link"]["addresses"]] == [
+        f"{one['local']}/{one['prefixlen']}" for one in kernels["addr_info"]
+    ]
+    assert eth0["drift"] == [
+        {"field": "mac", "reported": "02:ff:ff:ff:ff:ff", "found": kernels["address"]}
+    ]
+    assert "link" not in net1
+    assert [one["field"] for one in net1["drift"]] == ["link"]
+
+
+def ip(container: LabContainer, *arguments: str) -> Any:
+    done = subprocess.run(
+        ["nsenter", "-t", str(container.pid), "-n", "ip", "-j", *arguments],
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_link_made_meanwhile_is_seen_at_the_next_call(lab: Lab) -> None:
+    container = lab.pod("web").container("app")
+    started(lab)
+    assert "br7" not in by_name(interfaces(container))
+    enter = ["nsenter", "-t", str(container.pid), "-n"]
+    subprocess.run([*enter, "ip", "link", "add", "br7", "type", "bridge"], check=True)
+    assert by_name(interfaces(container))["br7"]["link"]["kind"] == "bridge"
+    (only,) = interfaces(container, int="br7")["interfaces"]
+    assert only["name"] == "br7"
+    assert interfaces(container, int="nope0")["code"] == "NOT_FOUND"
+    assert interfaces(container, int="a/b")["code"] == "INVALID_ARGUMENT"
+
+
+def test_devices_that_the_environment_names_are_entries(lab: Lab) -> None:
+    env = {"PCIDEVICE_EXAMPLE_COM_NIC": "ffff:1f:1f.7", "PATH": os.environ["PATH"]}
+    container = lab.pod("dpdk").container("app", env=env)
+    started(lab)
+    device = interfaces(container)["interfaces"][-1]
+    assert device["allocated"]["variable"] == "PCIDEVICE_EXAMPLE_COM_NIC"
+    assert device["allocated"]["pci_address"] == "ffff:1f:1f.7"
+    assert [one["field"] for one in device["drift"]] == ["pci-address"]
+
+
+def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab: Lab) -> None:
+    container = lab.pod("exporter", host_network=True).container("app")
+    started(lab)
+    answer = interfaces(container)
+    assert answer["host_network"] is True
+    assert all("link" not in one for one in answer.get("interfaces", ()))
+
+
+def test_without_a_pod_list_the_kernels_links_are_answered_with_the_reason(lab: Lab) -> None:
+    container = lab.pod("web").container("app")
+    lab.agent(pod_source="file:/nonexistent/pods.json")
+    answer = interfaces(container)
+    assert "link" in by_name(answer)["eth0"]
+    assert answer["network_error"]["code"] == "UNAVAILABLE"
+
+
+def test_each_cpu_of_the_set_is_described(lab: Lab) -> None:
+    container = lab.pod("web").container("app", cpus="0")
+    started(lab)
+    answer = call(container, "GetCPUInfo", "CPURequest", topology=True)
+    (cpu,) = answer["cpus"]
+    assert cpu.get("id", 0) == 0
+    assert cpu["online"] is True
+    assert "core" in cpu or os.path.exists("/sys/devices/system/cpu/cpu0/topology") is False
+    assert "exclusive_cpus" not in answer
+    assert answer["resources_error"]["code"] == "UNAVAILABLE"
+    assert "cpus" not in call(container, "GetCPUInfo", "CPURequest")
+
+
+def test_huge_pages_of_the_node_are_what_its_sysfs_says(lab: Lab) -> None:
+    container = lab.pod("web").container("app")
+    started(lab)
+    answer = call(container, "GetHugepages", "HugepagesRequest")
+    top = "/sys/kernel/mm/hugepages"
+    sizes = (
+        sorted(int(name[10:-2]) * 1024 for name in os.listdir(top)) if os.path.isdir(top) else []
+    )
+    assert [int(pool["page_size_bytes"]) for pool in answer.get("pools", ())] == sizes
+    assert "spec_error" not in answer
+
+
+def test_all_at_once_with_what_fails_beside_the_rest(lab: Lab) -> None:
+    container = lab.pod("web", annotations={NETWORK_STATUS: "[{"}).container("app", cpus="0")
+    started(lab)
+    answer = call(container, "GetAll", "AllRequest")
+    assert answer["pod"]["name"] == "web"
+    assert answer["cpu"]["cpuset"] == "0"
+    assert answer["env"] is not None
+    failed = {one["part"]: one["reason"] for one in answer["errors"]}
+    assert failed["network"] == failed["interfaces"] == "NETWORK_STATUS_MALFORMED"
+    assert failed["resources"] == "POD_RESOURCES_UNAVAILABLE"
+    assert not {"network", "interfaces", "resources"} & set(answer)
