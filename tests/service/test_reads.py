@@ -61,6 +61,32 @@ async def test_a_pods_turn_comes_back_once_the_kernel_lets_go() -> None:
             pass
 
 
+def test_a_read_that_ends_after_the_loop_is_no_error() -> None:
+    release, ended = threading.Event(), threading.Event()
+    failures: list[object] = []
+    threads = set(threading.enumerate())
+    before, threading.excepthook = threading.excepthook, failures.append
+
+    def read() -> None:
+        release.wait()
+        ended.set()
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable):
+            await ReadPool(timeout_seconds=0.05).run("pod", read, "a file")
+
+    try:
+        asyncio.run(ask())
+        release.set()
+        assert ended.wait(10)
+        (thread,) = set(threading.enumerate()) - threads
+        thread.join(0.2)  # an exception would end it; so it lives on, to wait for the next read
+        assert thread.is_alive()
+        assert failures == []
+    finally:
+        threading.excepthook = before
+
+
 async def test_more_than_the_waiting_of_one_pod_are_refused_at_once() -> None:
     pool = ReadPool(waiting_per_pod=2, timeout_seconds=5)
     release = threading.Event()
