@@ -128,9 +128,13 @@ def lab_node() -> Iterator[LabNode]:
         # The first process of a container is the "other process" of whoever asks in it.
         waiting = ("sleep", "infinity")
         user = user_pod.container("app", argv=waiting, uid=_USER, gid=_USER, env={"WHO": "user"})
+        # Pods of their own: a pid is looked for among all processes of a pod, in no order.
         root, bare = (
-            root_pod.container(name, argv=[*with_capabilities(*capabilities), *waiting])
-            for name, capabilities in (("app", RUNTIME_DEFAULT), ("bare", ()))
+            pod.container("app", argv=[*with_capabilities(*capabilities), *waiting])
+            for pod, capabilities in (
+                (root_pod, RUNTIME_DEFAULT),
+                (lab.pod("of-bare-root"), ()),
+            )
         )
         context = context_of(authority.issue_cert(address))
         with serving(KubeletDouble(answer, context, (address, _KUBELET_PORT))) as kubelet:
