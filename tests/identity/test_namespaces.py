@@ -10,6 +10,7 @@ from netutil.agent.errors import AgentError, Exhausted, Missing, Reason, Unident
 from netutil.agent.identity import namespaces as room
 from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
+from netutil.agent.identity.process import PinnedProcess
 
 from tests.identity.processes import child_of, open_descriptors, pinned, process
 from tests.lab import Lab, LabContainer
@@ -136,3 +137,26 @@ def eventually_child(pid: int) -> int:
 def status_numbers(pid: int) -> tuple[int, ...]:
     with pinned(pid) as pin:
         return tuple(pin.status().namespace_pids)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_process_that_may_not_be_looked_at_does_not_hide_another(
+    first: bool, one: LabContainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = one.pod.container("hidden")
+    look = room._namespace
+
+    def looking(process: PinnedProcess, levels_up: int) -> tuple[int, int]:
+        if process.pid == side.pid:
+            raise PermissionError
+        return look(process, levels_up)
+
+    monkeypatch.setattr(room, "_namespace", looking)
+    order = (side.pid, one.pid) if first else (one.pid, side.pid)
+    with one.spawn(["sleep", "60"]) as caller, pinned(caller.host_pid) as pin:
+        process = find_process(pin, 1, order)
+        assert process.pid == one.pid
+        process.close()
+        with pytest.raises(PermissionError):
+            find_process(pin, 1, (side.pid,))
+        caller.kill()
