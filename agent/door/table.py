@@ -26,13 +26,11 @@ class Connection:
 class ConnectionTable:
     """The open connections by name, with counts per pod. Used on the event loop only.
 
-    Names start with a random part that no workload knows, and are never used
-    twice.
+    Every name is random: whoever shares the agent's network namespace sees the
+    names in use (/proc/net/unix), and must not be able to take the next one.
     """
 
     def __init__(self) -> None:
-        self._prefix = f"netutil-{secrets.token_hex(16)}-"
-        self._number = 0
         self._connections: dict[str, Connection] = {}
         self._by_key: Counter[str] = Counter()
 
@@ -48,8 +46,7 @@ class ConnectionTable:
 
     def add(self, key: str, peer: Peer | None, refusal: AgentError | None) -> Connection:
         """Enter a connection and return it with its fresh name."""
-        self._number += 1
-        connection = Connection(f"{self._prefix}{self._number:x}", key, peer, refusal)
+        connection = Connection(f"netutil-{secrets.token_hex(16)}", key, peer, refusal)
         self._connections[connection.name] = connection
         self._by_key[key] += 1
         return connection

@@ -6,11 +6,18 @@ and cgroup-v2.rst, sections "CPU" and "Cpuset".
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from netutil.agent.errors import Inconsistent, Reason
+
+# bitmap_print_to_pagebuf in the kernel's lib/bitmap-str.c: "0-3,8", or nothing.
+_CPU_LIST = re.compile(r"(?:[0-9]{1,6}(?:-[0-9]{1,6})?(?:,[0-9]{1,6}(?:-[0-9]{1,6})?)*)?")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,25 @@ class CpuFacts:
 def read_cpu(directories: CpuDirectories) -> CpuFacts:
     """Return the CPU facts of a container.
 
-    Raises `Inconsistent` if the cgroup is gone or names no CPUs anywhere up to
-    the root, OSError if a file that is there cannot be read.
+    Raises `Inconsistent` if the cgroup is gone, if it names no CPUs anywhere up to
+    the root, or if a file that is there cannot be read or is not as the kernel
+    writes it.
     """
+    facts = _read(directories)
+    # Only now: files of a cgroup that goes meanwhile are missing, and what stands
+    # above it would be taken for its own.
+    for directory in filter(None, (directories.cpuset, directories.cpu)):
+        if not os.path.isdir(directory):
+            raise Inconsistent(
+                Reason.CPUSET_NOT_FOUND,
+                "The container's cgroup is gone.",
+                read=directory,
+                advice="The container has ended.",
+            )
+    return facts
+
+
+def _read(directories: CpuDirectories) -> CpuFacts:
     if directories.cgroup_version == 1:
         cpuset = _nearest(directories, ("cpuset.cpus",))
         effective = _nearest(directories, ("cpuset.effective_cpus", "cpuset.cpus"))
@@ -76,9 +99,9 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
     directory = directories.cpuset
     while True:
         for name in names if directory == directories.cpuset_top else names[:1]:
-            text = _read_if_there(directory, name)
-            if text:
-                return text
+            match = _match_if_there(directory, name, _CPU_LIST)
+            if match and match[0]:
+                return match[0]
         if directory in (directories.cpuset_top, "/"):
             break
         directory = os.path.dirname(directory)
@@ -94,32 +117,52 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
 def _bandwidth_v1(directory: str | None) -> CpuBandwidth:
     if directory is None:
         return CpuBandwidth()
-    quota = _number(_read_if_there(directory, "cpu.cfs_quota_us"))
+    quota = _number(directory, "cpu.cfs_quota_us")
     return CpuBandwidth(
         quota_microseconds=quota if quota is not None and quota >= 0 else None,
-        period_microseconds=_number(_read_if_there(directory, "cpu.cfs_period_us")),
-        shares=_number(_read_if_there(directory, "cpu.shares")),
+        period_microseconds=_number(directory, "cpu.cfs_period_us"),
+        shares=_number(directory, "cpu.shares"),
     )
 
 
 def _bandwidth_v2(directory: str | None) -> CpuBandwidth:
     if directory is None:
         return CpuBandwidth()
-    quota, _, period = _read_if_there(directory, "cpu.max").partition(" ")
+    limit = _match_if_there(directory, "cpu.max", _CPU_MAX)
     return CpuBandwidth(
-        quota_microseconds=None if quota == "max" else _number(quota),
-        period_microseconds=_number(period),
-        weight=_number(_read_if_there(directory, "cpu.weight")),
+        quota_microseconds=int(limit["quota"]) if limit and limit["quota"] != "max" else None,
+        period_microseconds=int(limit["period"]) if limit else None,
+        weight=_number(directory, "cpu.weight"),
     )
 
 
-def _read_if_there(directory: str, name: str) -> str:
-    """Return the file's text, stripped; "" if the cgroup or its controller's file is not there."""
+def _number(directory: str, name: str) -> int | None:
+    match = _match_if_there(directory, name, _NUMBER)
+    return int(match[0]) if match else None
+
+
+def _match_if_there(directory: str, name: str, form: re.Pattern[str]) -> re.Match[str] | None:
+    """Return the match of a file's whole text; None if the cgroup or the file is not there."""
+    path = f"{directory}/{name}"
     try:
-        return Path(directory, name).read_text(encoding="ascii").strip()
+        text = Path(path).read_bytes().decode("ascii", errors="replace").removesuffix("\n")
     except FileNotFoundError:
-        return ""
+        return None
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # the cgroup went after the file was opened
+            return None
+        raise _unusable(path, f"cannot be read: {error.strerror}") from error
+    match = form.fullmatch(text)
+    if match is None:
+        raise _unusable(path, f"holds {text[:60]!r}, which is not what the kernel writes there")
+    return match
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text else None
+def _unusable(path: str, why: str) -> Inconsistent:
+    return Inconsistent(
+        Reason.CGROUP_FILE_UNUSABLE,
+        f"The file {path} {why}.",
+        read=path,
+        advice="Look at that file on the node; see whether --host-root names the host's own"
+        " cgroup file systems.",
+    )

@@ -7,6 +7,7 @@ event loop. Source: proc_pid_environ(5).
 
 from __future__ import annotations
 
+import errno
 import os
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable
@@ -17,6 +18,7 @@ LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
 _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
+_ENDED_STATES = "ZX"  # zombie, dead: of the first thread, others may still run
 
 
 def read_environment(process_directory: int) -> Environment:
@@ -26,7 +28,11 @@ def read_environment(process_directory: int) -> Environment:
     be read now, `Exhausted` if the block is larger than `LARGEST_BYTES`.
     """
     for _ in range(_LOOKS):
-        block = _read_block(process_directory, "environ")
+        try:
+            block = _read_block(process_directory, "environ")
+        except ProcessLookupError:
+            # Recent kernels say so of a first thread that has ended too; stat tells.
+            block = b""
         if block:
             return parse_environment(block)
         # Recent kernels return nothing when the process's memory is not to be had.
@@ -37,17 +43,20 @@ def read_environment(process_directory: int) -> Environment:
         if stat.environment_start is None:
             # The first thread has ended or is ending: its memory is no longer
             # shown, but that of another thread is the same.
-            return _read_of_other_thread(process_directory)
+            return _read_of_other_thread(process_directory, ended=stat.state in _ENDED_STATES)
     raise _unreadable("its environment block cannot be read at the moment")
 
 
-def _read_of_other_thread(process_directory: int) -> Environment:
-    tasks = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process_directory)
+def _read_of_other_thread(process_directory: int, *, ended: bool) -> Environment:
+    tasks = _open("task", os.O_RDONLY | os.O_DIRECTORY, process_directory)
     try:
-        for thread in os.listdir(tasks):
+        threads = os.listdir(tasks)
+        if ended and len(threads) <= 1:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        for thread in threads:
             try:
                 block = _read_block(tasks, f"{thread}/environ")
-            except (FileNotFoundError, ProcessLookupError):
+            except ProcessLookupError:
                 continue
             if block:
                 return parse_environment(block)
@@ -57,7 +66,7 @@ def _read_of_other_thread(process_directory: int) -> Environment:
 
 
 def _read_block(directory: int, name: str) -> bytes:
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = _open(name, os.O_RDONLY, directory)
     try:
         chunks: list[bytes] = []
         size = 0
@@ -73,6 +82,14 @@ def _read_block(directory: int, name: str) -> bytes:
         return b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def _open(name: str, flags: int, directory: int) -> int:
+    """Open below a directory of /proc, which is empty (ENOENT) once its process is gone."""
+    try:
+        return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError as error:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
 
 
 def _unreadable(why: str) -> Unavailable:

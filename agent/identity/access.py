@@ -39,7 +39,8 @@ def ensure_may_read_environment(caller: PinnedProcess, target: PinnedProcess) ->
 
     Both must bear the same real, effective and saved ids, and the kernel must
     agree. A caller in another user namespace than the agent's is asked for
-    without capabilities, so it may be refused what its own kernel check allows.
+    without capabilities, and nobody with the power that the owner of a user
+    namespace has over it: both may be refused what the kernel itself allows them.
     Raises `Unidentified` if either is gone. Blocks for a moment: not for the loop.
     """
     asking, asked = caller.status(), target.status()

@@ -111,8 +111,8 @@ def read_cgroup_tree(host_root: str) -> CgroupTree:
     Never from a workload's: it can shape that. Where the agent stands in a
     private cgroup namespace, it finds its own place in the host's mount first.
     """
-    mounts = parse_cgroup_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
-    own = parse_cgroup_file(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
+    mounts = parse_cgroup_mounts(_own("mountinfo"))
+    own = parse_cgroup_file(_own("cgroup"))
     return build_tree(mounts, own, host_root)
 
 
@@ -219,6 +219,14 @@ def _hierarchy(mount: CgroupMount, controller: str, own: Iterable[CgroupLine]) -
     path = next(line.path for line in own if controller in (line.controllers or (UNIFIED,)))
     place = _own_place(mount.mount_point)
     return Hierarchy(mount.version, mount.mount_point, "/", place.removesuffix(path.rstrip("/")))
+
+
+def _own(name: str) -> str:
+    """Return a file of the agent's own process. Paths in it need not be UTF-8, nor lines end at CR.
+
+    Whoever may mount anything on the host, a user's FUSE for one, chooses such paths.
+    """
+    return Path("/proc/self", name).read_bytes().decode("utf-8", errors="surrogateescape")
 
 
 def _own_place(mount_point: str) -> str:

@@ -26,7 +26,8 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
 
     `pod_processes` are the host pids of the caller's pod. Raises `Missing` if
     none of them bears the number there, `Unidentified` if the caller is gone,
-    `Exhausted` for a pod of too many processes. A caller in the host's PID
+    `Exhausted` for a pod of too many processes, PermissionError if it may be one
+    that the agent may not look at. A caller in the host's PID
     namespace may name any process; whether that one is in its pod is for the
     caller of this function to check.
     """
@@ -39,13 +40,20 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
         return _pin_or_missing(number, number)
     namespace = _namespace(caller, 0)
     caller.ensure_alive()
+    hidden: PermissionError | None = None
     for count, pid in enumerate(pod_processes):
         if count >= MOST_PROCESSES:
             raise _too_many()
-        process = _candidate(pid, number, level, namespace)
+        try:
+            process = _candidate(pid, number, level, namespace)
+        except PermissionError as error:
+            # One that the agent may not look at (a security module, a missing
+            # capability) must not hide the others; but then "none" would be a guess.
+            hidden = error
+            continue
         if process is not None:
             return process
-    raise _missing(number)
+    raise hidden or _missing(number)
 
 
 def shares_pid_namespace(one: PinnedProcess, other: PinnedProcess) -> bool:

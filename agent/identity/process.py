@@ -22,7 +22,8 @@ class PinnedProcess:
     """One process of this host, pinned. Close it when the connection ends.
 
     Not safe for use from several threads; a reader on another thread takes a
-    descriptor of its own with `duplicate`.
+    descriptor of its own with `duplicate`. A pin that was handed to a read whose
+    caller gave up has nobody to close it: it is closed when it is forgotten.
     """
 
     __slots__ = ("_directory", "_pidfd", "pid")
@@ -96,6 +97,8 @@ class PinnedProcess:
             if descriptor >= 0:
                 os.close(descriptor)
         self._pidfd = self._directory = -1
+
+    __del__ = close
 
 
 @dataclass(frozen=True, slots=True)

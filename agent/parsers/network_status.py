@@ -9,6 +9,8 @@ are preserved as they stand.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,6 +19,10 @@ from netutil.agent.errors import Inconsistent, Reason
 
 T = TypeVar("T")
 _LARGEST_MTU = 2**32 - 1
+_DEEPEST = 20
+"""Levels of lists and objects. The standards need 5; protobuf readers give up at about 30."""
+_LARGEST_NUMBER_DIGITS = 300
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_./-]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +99,17 @@ def parse_network_status(text: str, *, read: str) -> tuple[NetworkStatus, ...]:
     `read` names the annotation and the pod, for that error.
     """
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_int=_integer)
+        _ensure_sendable("", document, 1)
         return tuple(
             _network(f"[{number}]", _object(f"[{number}]", item))
             for number, item in enumerate(_list("the annotation", document))
         )
     except json.JSONDecodeError as error:
         problem = f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-    except (_Malformed, RecursionError, ValueError) as error:
+    except RecursionError:
+        problem = f"it is nested more than {_DEEPEST} levels deep"
+    except _Malformed as error:
         problem = str(error)
     raise Inconsistent(
         Reason.NETWORK_STATUS_MALFORMED,
@@ -109,6 +118,36 @@ def parse_network_status(text: str, *, read: str) -> tuple[NetworkStatus, ...]:
         advice="The annotation is written by the CNI meta-plugin (Multus, OVN-Kubernetes);"
         " mend it there.",
     )
+
+
+def _ensure_sendable(where: str, value: object, level: int) -> None:
+    """Raise `_Malformed` for what Python's JSON lets pass and an answer cannot carry."""
+    here = where or "the annotation"
+    if isinstance(value, str):
+        _ensure_text(here, value)
+    elif isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise _Malformed(here, "a finite number", value)
+    elif isinstance(value, list | dict):
+        if level > _DEEPEST:
+            raise _Malformed(here, f"at most {_DEEPEST} levels deep", value)
+        entries = enumerate(value) if isinstance(value, list) else value.items()
+        for key, item in entries:
+            if isinstance(key, str):
+                _ensure_text(f"a key of {here}", key)
+            _ensure_sendable(where + _step(key), item, level + 1)
+
+
+def _ensure_text(where: str, text: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _Malformed(where, "text without a lone surrogate", text)
+
+
+def _step(key: int | str) -> str:
+    """Return a key as part of a path; what is in it was chosen by a stranger."""
+    if isinstance(key, int):
+        return f"[{key}]"
+    return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{json.dumps(key)[:60]}]"
 
 
 def _network(where: str, found: dict[str, Any]) -> NetworkStatus:
@@ -202,5 +241,6 @@ def _mtu(where: str, value: object) -> int:
     return value
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"it is not JSON: {name} is no JSON value")
+def _integer(digits: str) -> int | float:
+    """Return the number; infinity for one too large to send (int refuses over 4300 digits)."""
+    return int(digits) if len(digits) <= _LARGEST_NUMBER_DIGITS else float(digits)

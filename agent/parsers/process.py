@@ -66,6 +66,8 @@ def parse_status(text: str) -> ProcessStatus:
     """
     fields = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
     try:
+        if not fields["NSpid"].split():
+            raise ValueError("the status file's NSpid line is empty")
         return ProcessStatus(
             namespace_pids=tuple(int(number) for number in fields["NSpid"].split()),
             uids=_four(fields["Uid"]),

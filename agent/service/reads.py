@@ -9,6 +9,7 @@ kernel lets go of the thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -93,7 +94,8 @@ class ReadPool:
                 result, error = read(), None
             except Exception as raised:  # noqa: BLE001 - handed to whoever waits
                 result, error = None, raised
-            loop.call_soon_threadsafe(finish, result, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(finish, result, error)
 
         self._running += 1
         self._jobs.put(job)

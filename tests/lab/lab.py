@@ -135,10 +135,7 @@ class Lab:
             pod_source = f"file:{self.write_pod_list()}"
         own = [flag.partition("=")[2] for flag in flags if flag.startswith("--metrics-address=")]
         metrics = own[-1] if own else free_address()
-        place = f"agent-{len(self.agents)}"
-        self._site.cgroups.make(place)
-        agent = LabAgent(
-            self._site.processes,
+        return self.start_agent(
             [
                 *command,
                 f"--socket={self.socket}",
@@ -147,9 +144,19 @@ class Lab:
                 f"--metrics-address={metrics}",
                 *flags,
             ],
+            metrics,
+        )
+
+    def start_agent(self, command: Sequence[str], metrics_address: str) -> LabAgent:
+        """Start an agent by its whole command line; wait until it listens at the lab's socket."""
+        place = f"agent-{len(self.agents)}"
+        self._site.cgroups.make(place)
+        agent = LabAgent(
+            self._site.processes,
+            command,
             socket_path=self.socket,
             admin_socket=self.admin_socket,
-            metrics_address=metrics,
+            metrics_address=metrics_address,
             log=self.directory / f"{place}.log",
             cgroups=self._site.cgroups.members_files(place),
         )

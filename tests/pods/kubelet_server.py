@@ -58,12 +58,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class KubeletDouble(ThreadingHTTPServer):
-    """Serves on 127.0.0.1. `answer` and `context` may be set at any time."""
+    """Serves on loopback. `answer` and `context` may be set at any time."""
 
     daemon_threads = True
 
-    def __init__(self, answer: Answer, context: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(
+        self,
+        answer: Answer,
+        context: ssl.SSLContext | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        super().__init__(address, Handler)
         self.answer = answer
         self.context = context
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -73,7 +78,7 @@ class KubeletDouble(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         scheme = "https" if self.context else "http"
-        return f"{scheme}://127.0.0.1:{self.server_address[1]}"
+        return "{}://{}:{}".format(scheme, *self.server_address[:2])
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()

@@ -29,6 +29,13 @@ def _relay(listener: socket.socket, inherited: socket.socket) -> None:
 
 def _child(inherited: socket.socket, parent_gone: int, answer: int) -> None:
     os.read(parent_gone, 1)
+    try:
+        os.write(answer, json.dumps(_ask(inherited)).encode())
+    finally:
+        os._exit(0)
+
+
+def _ask(inherited: socket.socket) -> dict[str, object]:
     import grpc
     from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc
 
@@ -39,44 +46,56 @@ def _child(inherited: socket.socket, parent_gone: int, answer: int) -> None:
     listener.listen()
     threading.Thread(target=_relay, args=(listener, inherited), daemon=True).start()
     stub = netutil_pb2_grpc.NetUtilStub(grpc.insecure_channel(f"unix:{path}"))
-    cpu = stub.GetCPUInfo(netutil_pb2.CPURequest(), timeout=10)
+    try:
+        cpu = stub.GetCPUInfo(netutil_pb2.CPURequest(), timeout=30)
+    except grpc.RpcError as error:
+        return {"refused": error.code().name, "sentence": error.details()}
+    finally:
+        Path(path).unlink()
+        Path(folder).rmdir()
     pod = stub.GetPod(netutil_pb2.PodRequest(), timeout=10)
     try:
         stub.GetEnv(netutil_pb2.EnvRequest(), timeout=10)
         env = "answered"
     except grpc.RpcError as error:
         env = error.code().name
-    found = {
+    return {
         "cpuset": cpu.cpuset,
         "has_affinity": cpu.HasField("affinity"),
         "pod": pod.name,
         "env": env,
     }
-    os.write(answer, json.dumps(found).encode())
-    Path(path).unlink()
-    Path(folder).rmdir()
-    os._exit(0)
 
 
-def main(path: str) -> None:
-    """Run the parent in a process of its own, and print what the orphan was told."""
+def main(path: str, *, seen: bool) -> None:
+    """Run the parent in a process of its own, and print what the orphan was told.
+
+    Without `seen` the parent does not wait for the agent: it is gone before the
+    agent, which somebody has stopped, can look at it. The orphan asks after the
+    end of the standard input.
+    """
     reading, writing = os.pipe()
     held, closing = os.pipe()
     parent = os.fork()
     if parent == 0:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(path)
-        # The agent's greeting (SETTINGS) says that it has let this process in.
-        connection.recv(1, socket.MSG_PEEK)
+        if seen:
+            # The agent's greeting (SETTINGS) says that it has let this process in.
+            connection.recv(1, socket.MSG_PEEK)
         if os.fork() == 0:
             os.close(closing)
             _child(connection, held, writing)
         os._exit(0)
     os.waitpid(parent, 0)
+    if not seen:
+        sys.stderr.write("gone\n")
+        sys.stderr.flush()
+        sys.stdin.read()
     os.close(closing)
     os.close(writing)
     sys.stdout.write(os.read(reading, 65536).decode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], seen="unseen" not in sys.argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -129,6 +130,21 @@ def test_a_child_on_its_dead_parents_connection_gets_facts_but_no_environment(no
         "pod": "upf",
         "env": "UNAUTHENTICATED",
     }
+
+
+def test_a_process_that_connects_and_dies_before_it_is_seen_is_refused(node: Node) -> None:
+    os.kill(node.agent.pid, signal.SIGSTOP)
+    try:
+        script = [sys.executable, str(HERE / "orphan_client.py"), "/etc/netutil/net.sock", "unseen"]
+        client = node.upf_app.spawn(script, stdin=subprocess.PIPE)
+        assert client.stderr is not None
+        assert client.stderr.readline() == b"gone\n"
+    finally:
+        os.kill(node.agent.pid, signal.SIGCONT)
+    output, _ = client.communicate(timeout=60)
+    answer = json.loads(output)
+    assert answer["refused"] == "UNAUTHENTICATED"
+    assert "has ended" in answer["sentence"]
 
 
 def test_operators_see_every_pod(node: Node) -> None:

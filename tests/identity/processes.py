@@ -1,0 +1,63 @@
+"""Real processes that say when they are ready, and that always end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.process import PinnedProcess
+
+READY = "import sys; print(flush=True); sys.stdin.read()"
+"""Ends a script: say that all is set up, then wait for the end of the standard input."""
+
+BECOME = """
+import ctypes, os
+os.setgroups([]); os.setresgid({gid}, {gid}, {saved_gid}); os.setresuid({uid}, {uid}, {uid})
+ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: lost with the ids, and given back by execve(2)
+"""
+
+
+def become(uid: int, gid: int, saved_gid: int | None = None) -> str:
+    """Return a script that takes on ids. In the script: others may not execute this Python."""
+    return BECOME.format(uid=uid, gid=gid, saved_gid=gid if saved_gid is None else saved_gid)
+
+
+@contextmanager
+def process(script: str = "", *, before: Sequence[str] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python script, under a command like `setpriv`, until it is ready; end it afterwards."""
+    started = subprocess.Popen(
+        [*before, sys.executable, "-I", "-c", f"{script}\n{READY}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"\n"
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+
+
+@contextmanager
+def pinned(pid: int) -> Iterator[PinnedProcess]:
+    pin = pin_pid(pid)
+    try:
+        yield pin
+    finally:
+        pin.close()
+
+
+def child_of(pid: int) -> int:
+    """Return the only child of a process: of `unshare --fork`, the program itself."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+        (child,) = children.read().split()
+    return int(child)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

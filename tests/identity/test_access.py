@@ -1,0 +1,129 @@
+"""An environment is for those whom the kernel itself would let read it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from netutil.agent.errors import Denied, Reason, Unidentified
+from netutil.agent.identity.access import ensure_may_read_environment
+
+from tests.identity.processes import become, pinned, process
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users"),
+]
+
+USER, OTHER = 12345, 12346
+NOT_DUMPABLE = "import ctypes; ctypes.CDLL(None).prctl(4, 0)"  # PR_SET_DUMPABLE
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+IN_ITS_OWN_USER_NAMESPACE = """
+libc = ctypes.CDLL(None)
+assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
+libc.prctl(4, 1)
+"""
+AS_USER = become(USER, USER)
+
+
+def ask(caller: int, target: int) -> None:
+    with pinned(caller) as asking, pinned(target) as asked:
+        ensure_may_read_environment(asking, asked)
+
+
+def assert_refused(caller: int, target: int) -> None:
+    with pytest.raises(Denied) as refused:
+        ask(caller, target)
+    assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
+
+
+def kernel_allows(target: int, script: str = "", before: Sequence[str] = ()) -> bool:
+    """Return what the kernel itself says to a process that tries."""
+    attempt = f"open('/proc/{target}/environ').close()"
+    done = subprocess.run(
+        [*before, sys.executable, "-I", "-c", f"{script}\n{attempt}"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0 or b"PermissionError" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+def test_a_process_of_the_same_user_is_readable() -> None:
+    with process(AS_USER) as caller, process(AS_USER) as target:
+        ask(caller.pid, target.pid)
+        assert kernel_allows(target.pid, AS_USER)
+
+
+def test_a_process_of_root_is_readable_by_root_with_the_same_capabilities() -> None:
+    with process() as caller, process() as target:
+        ask(caller.pid, target.pid)
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid"), [(OTHER, USER), (USER, OTHER), (OTHER, OTHER)], ids=["uid", "gid", "both"]
+)
+def test_other_ids_are_refused(uid: int, gid: int) -> None:
+    with process(AS_USER) as caller, process(become(uid, gid)) as target:
+        assert_refused(caller.pid, target.pid)
+        assert not kernel_allows(target.pid, AS_USER)
+
+
+def test_another_saved_group_id_is_refused() -> None:
+    with process(AS_USER) as caller, process(become(USER, USER, OTHER)) as target:
+        assert_refused(caller.pid, target.pid)
+        assert not kernel_allows(target.pid, AS_USER)
+
+
+def test_root_is_not_readable_by_a_user() -> None:
+    with process(AS_USER) as caller, process() as target:
+        assert_refused(caller.pid, target.pid)
+
+
+def test_a_user_is_not_readable_by_a_root_without_the_same_ids() -> None:
+    with process() as caller, process(AS_USER) as target:
+        assert_refused(caller.pid, target.pid)
+
+
+def test_a_process_that_is_not_dumpable_is_refused() -> None:
+    with process(AS_USER) as caller, process(AS_USER + NOT_DUMPABLE) as target:
+        assert_refused(caller.pid, target.pid)
+        assert not kernel_allows(target.pid, AS_USER)
+
+
+def test_a_root_with_fewer_capabilities_does_not_read_one_with_more() -> None:
+    with process(before=WITHOUT_CAPABILITIES) as caller, process() as target:
+        assert_refused(caller.pid, target.pid)
+        assert not kernel_allows(target.pid, before=WITHOUT_CAPABILITIES)
+
+
+def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
+    """The kernel would let the namespace's owner in; the agent does not take on that power."""
+    with process(AS_USER) as caller, process(AS_USER + IN_ITS_OWN_USER_NAMESPACE) as target:
+        assert_refused(caller.pid, target.pid)
+
+
+def test_nobody_can_ask_for_a_process_that_ended() -> None:
+    with process() as target, pinned(os.getpid()) as asking, pinned(target.pid) as asked:
+        target.kill()
+        target.wait()
+        with pytest.raises(Unidentified):
+            ensure_may_read_environment(asking, asked)
+
+
+def test_asking_leaves_the_agents_own_credentials_and_threads_as_they_were() -> None:
+    before = Path("/proc/thread-self/status").read_text()
+    threads = threading.active_count()
+    with process(AS_USER) as caller, process(AS_USER) as target:
+        for _ in range(100):
+            ask(caller.pid, target.pid)
+    after = Path("/proc/thread-self/status").read_text()
+    for key in ("Uid:", "Gid:", "CapEff:", "CapPrm:"):
+        (was,) = [line for line in before.splitlines() if line.startswith(key)]
+        assert was in after
+    assert threading.active_count() == threads

@@ -1,0 +1,210 @@
+"""A cgroup's name proves nothing: who made the directories decides, in real hierarchies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netutil.agent.errors import Denied, Reason
+from netutil.agent.identity.cgroups import (
+    UNIFIED,
+    CgroupTree,
+    Hierarchy,
+    containers_below,
+    processes_below,
+    read_cgroup_tree,
+)
+from netutil.agent.identity.peer import identify_process
+from netutil.agent.parsers.cgroup import identify
+
+from tests.identity.processes import become, pinned, process
+from tests.lab import Lab, LabContainer
+from tests.lab.cgroups import find_hierarchies
+from tests.lab.observing import needs_lab
+
+pytestmark = [pytest.mark.root, needs_lab]
+
+USER = 12345
+UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
+ID = "c" * 64
+
+
+@pytest.fixture(scope="module")
+def tree() -> CgroupTree:
+    return read_cgroup_tree("/")
+
+
+@pytest.fixture
+def container() -> Iterator[LabContainer]:
+    with Lab() as lab:
+        yield lab.pod("web", uid=UID).container("app")
+
+
+def identified(pid: int, tree: CgroupTree) -> tuple[str | None, str | None]:
+    with pinned(pid) as pin:
+        found = identify_process(pin, tree)
+    return found.pod_uid, found.container_id
+
+
+def refusal(pid: int, tree: CgroupTree) -> Denied:
+    with pytest.raises(Denied) as refused:
+        identified(pid, tree)
+    return refused.value
+
+
+@pytest.fixture
+def delegated() -> Iterator[Path]:
+    """A cgroup that an unprivileged user was given, as systemd gives user@.service."""
+    top = find_hierarchies()[0].directory / f"netutil-delegated-{os.getpid()}"
+    top.mkdir()
+    try:
+        for path in (top, top / "cgroup.procs", top / "tasks"):
+            if path.exists():
+                os.chown(path, USER, USER)
+        yield top
+    finally:
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+
+
+def test_a_users_own_cgroup_named_like_a_pod_is_refused(delegated: Path, tree: CgroupTree) -> None:
+    inside = delegated / "kubepods" / f"pod{UID}" / ID
+    script = (
+        f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
+        f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
+    )
+    with process(script) as forger:
+        assert f"pod{UID}/{ID}" in Path(f"/proc/{forger.pid}/cgroup").read_text()
+        refused = refusal(forger.pid, tree)
+        assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
+        assert f"uid {USER}" in refused.sentence
+        forger.kill()
+        forger.wait()
+
+
+def test_a_container_of_the_kubelets_making_is_accepted(
+    container: LabContainer, tree: CgroupTree
+) -> None:
+    assert identified(container.pid, tree) == (UID.replace("-", ""), container.id)
+
+
+def test_a_user_namespaced_containers_own_directory_may_be_its_roots(
+    container: LabContainer, tree: CgroupTree
+) -> None:
+    for directory in container.cgroups:
+        os.chown(directory, 100_000, 100_000)
+    assert identified(container.pid, tree)[1] == container.id
+
+
+@pytest.mark.parametrize("levels_up", [1, 2, 3], ids=["the pod", "its QoS class", "kubepods"])
+def test_each_directory_above_must_be_roots(
+    levels_up: int, container: LabContainer, tree: CgroupTree
+) -> None:
+    directory = container.cgroups[0]
+    for _ in range(levels_up):
+        directory = directory.parent
+    os.chown(directory, USER, -1)
+    refused = refusal(container.pid, tree)
+    assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
+    assert refused.read == str(directory)
+
+
+def test_a_name_deeper_down_is_the_workloads_own_doing(
+    container: LabContainer, tree: CgroupTree
+) -> None:
+    victim = "99999999-8888-7777-6666-555555555555"
+    deeper = container.cgroups[0] / f"pod{victim}" / ("d" * 64)
+    deeper.mkdir(parents=True)
+    (deeper / "cgroup.procs").write_text(str(container.pid))
+    assert f"pod{victim}" in Path(f"/proc/{container.pid}/cgroup").read_text()
+    assert identified(container.pid, tree)[1] == container.id
+
+
+def test_a_host_process_is_no_pod(tree: CgroupTree) -> None:
+    with process() as host:
+        assert refusal(host.pid, tree).reason is Reason.NOT_A_POD
+
+
+def test_without_the_hosts_cgroups_nobody_can_tell(container: LabContainer) -> None:
+    refused = refusal(container.pid, CgroupTree())
+    assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
+    assert "--host-root" in refused.advice
+
+
+def test_a_directory_that_went_away_is_refused(tree: CgroupTree) -> None:
+    controller, hierarchy = next(iter(tree.hierarchies.items()))
+    found = identify(f"1:{controller}:/kubepods/pod{UID}/{ID}\n")
+    with pytest.raises(Denied) as refused:
+        CgroupTree({controller: hierarchy}).ensure_made_by_root(found)
+    assert "cannot be checked" in refused.value.sentence
+
+
+def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
+    container: LabContainer, tree: CgroupTree
+) -> None:
+    """Its /proc shows paths like /../../pod…, its mounts those of the host."""
+    own = find_hierarchies()[0].directory / f"netutil-agent-{os.getpid()}"
+    own.mkdir()
+    script = (
+        "import os, sys\n"
+        "open(sys.argv[1] + '/cgroup.procs', 'w').write('0')\n"
+        "import ctypes\n"
+        "assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0\n"  # CLONE_NEWCGROUP
+        "from netutil.agent.identity.cgroups import read_cgroup_tree\n"
+        "from netutil.agent.identity.peer import identify_process\n"
+        "from netutil.agent.identity.pinning import pin_pid\n"
+        "tree = read_cgroup_tree('/')\n"
+        "pin = pin_pid(int(sys.argv[2]))\n"
+        "found = identify_process(pin, tree)\n"
+        "print(found.container_id)\n"
+        "print('/../' in pin.cgroup_text())\n"
+        "print(*sorted({tree.scope_directory(found)}))\n"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(own), str(container.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        own.rmdir()
+    assert done.returncode == 0, done.stderr
+    container_id, relative, scope = done.stdout.split()
+    assert container_id == container.id
+    assert relative == "True"
+    with pinned(container.pid) as pin:
+        assert scope == tree.scope_directory(identify_process(pin, tree))
+
+
+def test_the_pods_processes_and_the_nodes_containers_are_listed(
+    container: LabContainer, tree: CgroupTree
+) -> None:
+    second = container.pod.container("side")
+    assert {container.pid, second.pid} <= set(processes_below(str(container.cgroups[0].parent)))
+    name = next(name for name in ("cpuset", UNIFIED, *tree.hierarchies) if name in tree.hierarchies)
+    found = containers_below(tree.hierarchies[name])
+    assert {container.id, second.id} <= set(found)
+    assert os.path.basename(found[container.id]) == container.id
+
+
+@pytest.mark.parametrize(
+    ("hierarchy", "path", "directory"),
+    [
+        (Hierarchy(2, "/sys/fs/cgroup"), "/a/b", "/sys/fs/cgroup/a/b"),
+        (Hierarchy(1, "/c", root="/docker/x"), "/docker/x/kubepods", "/c/kubepods"),
+        (Hierarchy(1, "/c", root="/docker/x"), "/docker/x", "/c"),
+        (Hierarchy(1, "/c", root="/docker/x"), "/docker/xy", None),
+        (Hierarchy(1, "/c", root="/docker/x"), "/elsewhere", None),
+        (Hierarchy(2, "/c", namespace="/kubepods/p/agent"), "/../../q/w", "/c/kubepods/q/w"),
+        (Hierarchy(2, "/c"), "/../../../etc", "/c/etc"),
+    ],
+)
+def test_a_path_never_leaves_its_hierarchy(
+    hierarchy: Hierarchy, path: str, directory: str | None
+) -> None:
+    assert hierarchy.resolve(path) == directory

@@ -1,0 +1,61 @@
+"""Cgroups and labs are named as they should be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.ownership import is_stale, new_name
+from tests.lab.shapes import Driver, QoS, Runtime, container_name, pod_path
+
+UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
+UID_IN_SLICES = "2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b"
+
+
+@pytest.mark.parametrize(
+    ("qos", "driver", "path"),
+    [
+        ("guaranteed", "cgroupfs", f"kubepods/pod{UID}"),
+        ("burstable", "cgroupfs", f"kubepods/burstable/pod{UID}"),
+        ("besteffort", "cgroupfs", f"kubepods/besteffort/pod{UID}"),
+        ("guaranteed", "systemd", f"kubepods.slice/kubepods-pod{UID_IN_SLICES}.slice"),
+        (
+            "burstable",
+            "systemd",
+            f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID_IN_SLICES}.slice",
+        ),
+    ],
+)
+def test_pod_cgroups_are_named_as_the_kubelet_does(qos: QoS, driver: Driver, path: str) -> None:
+    assert pod_path(UID, qos, driver) == path
+
+
+@pytest.mark.parametrize(
+    ("runtime", "driver", "name"),
+    [
+        ("containerd", "cgroupfs", "ID"),
+        ("docker", "cgroupfs", "ID"),
+        ("cri-o", "cgroupfs", "crio-ID"),
+        ("containerd", "systemd", "cri-containerd-ID.scope"),
+        ("docker", "systemd", "docker-ID.scope"),
+        ("cri-o", "systemd", "crio-ID.scope"),
+    ],
+)
+def test_container_cgroups_are_named_as_the_runtime_does(
+    runtime: Runtime, driver: Driver, name: str
+) -> None:
+    assert container_name("ID", runtime, driver) == name
+
+
+def test_the_name_of_a_live_owner_is_not_stale() -> None:
+    assert not is_stale(new_name())
+
+
+def test_the_name_of_a_reused_pid_is_stale() -> None:
+    prefix, pid, _, chance = new_name().rsplit("-", 3)
+
+    assert is_stale(f"{prefix}-{pid}-1-{chance}")
+
+
+@pytest.mark.parametrize("name", ["netutil-lab-1-999999999-1-abcdef", "netutil-lab-x", "kubepods"])
+def test_names_that_nobody_can_judge_are_left_alone(name: str) -> None:
+    assert not is_stale(name)

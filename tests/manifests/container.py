@@ -1,0 +1,117 @@
+"""From a manifest to a command that starts the agent in a container made as it says.
+
+What stands in the manifest is taken from there: arguments, environment, mounts
+with their modes, capabilities. Only the directories of the host are others.
+Not had without a container runtime: seccomp, AppArmor, SELinux, a network
+namespace of the pod.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from netutil.agent.settings import SERVICE_ACCOUNT
+
+from tests.lab.agent import COMMAND
+from tests.manifests import enter
+from tests.manifests.documents import (
+    ROOT,
+    Manifest,
+    agent_of,
+    arguments_of,
+    environment_of,
+    mounts_of,
+)
+
+_SIZES = {"Mi": "m"}
+
+
+def command(
+    objects: list[Manifest],
+    node: dict[str, str],
+    *,
+    root: Path,
+    host_paths: Mapping[str, Path],
+    service_account: Path,
+) -> list[str]:
+    """The command that starts the manifest's agent on that node.
+
+    `host_paths` are the directories that stand for those of the host; `root` is
+    an empty directory, which stays empty for everybody else.
+    """
+    agent = agent_of(objects)
+    context = agent["securityContext"]
+    privileged = context.get("privileged", False)
+    token = {"target": SERVICE_ACCOUNT, "source": str(service_account)}
+    container = {
+        "root": str(root),
+        "mounts": [
+            *(_mount(*pair, host_paths) for pair in mounts_of(objects).values()),
+            {**token, "read_only": True, "propagation": False},
+            *_program(),
+        ],
+        "read_only_root": context["readOnlyRootFilesystem"],
+        # Runtimes give one to containers that are not privileged, on cgroup v2.
+        "private_cgroup_namespace": not privileged,
+        "env": {**environment_of(agent, node), "PYTHONDONTWRITEBYTECODE": "1"},
+        "argv": [
+            *([] if privileged else with_capabilities(*context["capabilities"]["add"])),
+            *COMMAND,
+            *arguments_of(agent, node),
+        ],
+    }
+    return [sys.executable, "-I", "-S", enter.__file__, json.dumps(container)]
+
+
+def with_capabilities(*names: str) -> tuple[str, ...]:
+    """A prefix that runs a command with these capabilities and no way to others."""
+    program = shutil.which("setpriv")
+    assert program is not None
+    bounding = "".join(f",+{name.lower()}" for name in names)
+    return (program, "--no-new-privs", f"--bounding-set=-all{bounding}", "--inh-caps=-all")
+
+
+def mask(names: Iterable[str]) -> int:
+    """The bit mask of capabilities, as /proc/<pid>/status shows it."""
+    return sum(1 << _all_capabilities().index(name.lower()) for name in names)
+
+
+@cache
+def _all_capabilities() -> list[str]:
+    """The names in the order of their numbers."""
+    done = subprocess.run(["setpriv", "--list-caps"], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def _mount(mount: Manifest, volume: Manifest, host_paths: Mapping[str, Path]) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "target": mount["mountPath"],
+        "propagation": mount.get("mountPropagation") == "HostToContainer",
+        "read_only": "recursive" if "recursiveReadOnly" in mount else mount.get("readOnly", False),
+    }
+    if "emptyDir" in volume:
+        assert volume["emptyDir"]["medium"] == "Memory"
+        limit = volume["emptyDir"]["sizeLimit"]
+        return {
+            **made,
+            "source": None,
+            "options": f"mode=1777,size={limit[:-2]}{_SIZES[limit[-2:]]}",
+        }
+    return {**made, "source": str(host_paths[volume["hostPath"]["path"]])}
+
+
+def _program() -> list[dict[str, Any]]:
+    """This tree and its Python, in case they stand where the container has its own directories."""
+    own = {str(ROOT), sys.prefix, sys.base_prefix}
+    return [
+        {"target": path, "source": path, "read_only": True, "propagation": False}
+        for path in sorted(own)
+        if path.split("/")[1] in ("tmp", "var", "run")
+    ]

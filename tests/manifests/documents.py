@@ -1,0 +1,105 @@
+"""The manifests as parsed documents, and the agent's settings that they lead to."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from netutil.agent.settings import Settings, parse
+
+ROOT = Path(__file__).parent.parent.parent
+MANIFESTS = ROOT / "manifests"
+DEFAULT = MANIFESTS / "daemonset.yaml"
+HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"
+EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
+NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
+
+# What the kubelet puts into the environment; the two families of addresses.
+NODES = (
+    {"status.hostIP": "192.0.2.10", "status.podIP": "10.1.0.7", "spec.nodeName": "node-a"},
+    {"status.hostIP": "2001:db8::10", "status.podIP": "fd00::7", "spec.nodeName": "node-a"},
+)
+
+Manifest = dict[str, Any]
+
+
+def documents(text: str) -> list[Manifest]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def read(path: Path) -> list[Manifest]:
+    """The documents of a file, parsed anew: whoever asks may change them."""
+    return documents(_text(path))
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def one(objects: list[Manifest], kind: str) -> Manifest:
+    (found,) = (manifest for manifest in objects if manifest["kind"] == kind)
+    return found
+
+
+def pod_of(objects: list[Manifest]) -> Manifest:
+    spec: Manifest = one(objects, "DaemonSet")["spec"]["template"]["spec"]
+    return spec
+
+
+def agent_of(objects: list[Manifest]) -> Manifest:
+    (container,) = pod_of(objects)["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def environment_of(container: Manifest, node: dict[str, str]) -> dict[str, str]:
+    """The variables that the kubelet of that node would set."""
+    return {
+        variable["name"]: node[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        for variable in container["env"]
+    }
+
+
+def arguments_of(container: Manifest, node: dict[str, str]) -> list[str]:
+    """The arguments as the kubelet of that node would expand them."""
+    environment = environment_of(container, node)
+    return [
+        re.sub(r"\$\((\w+)\)", lambda match: environment[match[1]], argument)
+        for argument in container["args"]
+    ]
+
+
+def settings_of(container: Manifest, node: dict[str, str]) -> Settings:
+    """The settings of an agent that is started by this manifest on that node."""
+    return parse(arguments_of(container, node), environment_of(container, node))
+
+
+def mounts_of(objects: list[Manifest]) -> dict[str, tuple[Manifest, Manifest]]:
+    """By path in the container: the mount and its volume."""
+    volumes = {volume["name"]: volume for volume in pod_of(objects)["volumes"]}
+    mounts = agent_of(objects)["volumeMounts"]
+    assert {mount["name"] for mount in mounts} == set(volumes)
+    return {mount["mountPath"]: (mount, volumes[mount["name"]]) for mount in mounts}
+
+
+def assert_bound(objects: list[Manifest], account: Manifest) -> None:
+    """The objects' one binding gives their one role to that account and nobody else."""
+    binding = one(objects, "ClusterRoleBinding")
+    assert binding["roleRef"]["name"] == one(objects, "ClusterRole")["metadata"]["name"]
+    assert binding["subjects"] == [
+        {
+            "kind": "ServiceAccount",
+            "name": account["metadata"]["name"],
+            "namespace": account["metadata"]["namespace"],
+        }
+    ]
+
+
+def hardened_capabilities() -> frozenset[str]:
+    """What the hardened variant adds after dropping all."""
+    context = agent_of(read(HARDENED))["securityContext"]
+    return frozenset(context["capabilities"]["add"])

@@ -1,0 +1,46 @@
+"""Overlays of a user's own, as docs/install.md writes them, made by the real kubectl."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.manifests.documents import DEFAULT, HARDENED, MANIFESTS, ROOT, Manifest, documents, read
+from tests.manifests.kubectl import find_kubectl, kustomize
+
+_IN_DOCUMENT = re.compile(r"^### An overlay of your own$.*?^```yaml\n(.*?)^```$", re.M | re.S)
+_FILES = {"default": DEFAULT, "hardened": HARDENED}
+_FOLDERS = {
+    "self-signed-kubelet": "netutil/manifests",
+    "self-signed-kubelet, hardened": "netutil/manifests/hardened",
+}
+VARIANTS = (*_FILES, *_FOLDERS)
+
+
+def objects_of(variant: str) -> list[Manifest]:
+    """The objects that a variant makes; the two files need no kubectl."""
+    if variant in _FILES:
+        return read(_FILES[variant])
+    return documents(_overlay(_FOLDERS[variant]))
+
+
+def documented_overlay() -> str:
+    """The kustomization that docs/install.md shows."""
+    text = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    (found,) = _IN_DOCUMENT.findall(text)
+    return str(found)
+
+
+@cache
+def _overlay(folder: str) -> str:
+    kubectl = find_kubectl()
+    overlay, replaced = re.subn(r"\bnetutil/manifests(?=\s)", folder, documented_overlay(), count=1)
+    assert replaced == 1
+    with tempfile.TemporaryDirectory() as top:
+        # A link will do: kustomize asks only that the base is not above the overlay.
+        Path(top, "netutil").mkdir()
+        Path(top, "netutil", "manifests").symlink_to(MANIFESTS)
+        Path(top, "kustomization.yaml").write_text(overlay, encoding="utf-8")
+        return kustomize(kubectl, Path(top))

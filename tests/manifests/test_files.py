@@ -1,0 +1,86 @@
+"""Every file of the manifests: valid for the versions it is for, and of use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.manifests.documents import (
+    DEFAULT,
+    EXAMPLE_POD,
+    HARDENED,
+    MANIFESTS,
+    NODES_PROXY,
+    documents,
+    one,
+    read,
+)
+from tests.manifests.kubectl import find_kubectl, kustomize
+
+# The oldest version that a file is for, and newer ones.
+VERSIONS = {
+    DEFAULT: ("1.25", "1.33", "1.37"),
+    HARDENED: ("1.31", "1.33", "1.37"),
+    NODES_PROXY: ("1.25", "1.33", "1.37"),
+    EXAMPLE_POD: ("1.25", "1.33", "1.37"),
+}
+
+
+def named(path: object) -> str:
+    return path.relative_to(MANIFESTS).as_posix() if isinstance(path, Path) else str(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [(path, version) for path, versions in VERSIONS.items() for version in versions],
+    ids=named,
+)
+def test_every_object_is_valid(path: Path, version: str) -> None:
+    objects = read(path)
+    assert objects
+    for manifest in objects:
+        assert kubernetes_validate.validate(manifest, version, strict=True) == version
+
+
+def test_an_unknown_field_is_found() -> None:
+    pod = one(read(EXAMPLE_POD), "Pod")
+    pod["spec"]["hostPid"] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match="hostPid"):
+        kubernetes_validate.validate(pod, "1.33", strict=True)
+
+
+def test_there_is_no_other_file() -> None:
+    kustomizations = {
+        MANIFESTS / "kustomization.yaml",
+        MANIFESTS / "hardened" / "kustomization.yaml",
+        MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
+    }
+    files = {path for path in MANIFESTS.rglob("*") if path.is_file()}
+    assert files == set(VERSIONS) | kustomizations
+
+
+@pytest.mark.parametrize("path", [DEFAULT, HARDENED], ids=named)
+def test_what_others_need_comes_first(path: Path) -> None:
+    """kubectl applies a file from top to bottom."""
+    kinds = [manifest["kind"] for manifest in read(path)]
+    assert kinds == [
+        "Namespace",
+        "ResourceQuota",
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "DaemonSet",
+    ]
+
+
+@pytest.mark.parametrize("path", [DEFAULT, HARDENED], ids=named)
+def test_an_overlay_builds_on_the_same_objects(path: Path) -> None:
+    listed = yaml.safe_load((path.parent / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert listed["resources"] == [path.name]
+    made = documents(kustomize(find_kubectl(), path.parent))
+    assert {manifest["kind"]: manifest for manifest in made} == {
+        manifest["kind"]: manifest for manifest in read(path)
+    }

@@ -1,0 +1,99 @@
+"""From the NUL-separated block of /proc/<pid>/environ to variables."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.parsers.environment import Environment, parse_environment
+
+CASES = {
+    "two variables": (b"HOME=/root\0TERM=xterm\0", {"HOME": "/root", "TERM": "xterm"}),
+    "every = but the first is of the value": (b"OPTS=a=b==c=\0", {"OPTS": "a=b==c="}),
+    "newlines are of the value": (
+        b"LINES=one\ntwo\r\n\0B=2\0",
+        {"LINES": "one\ntwo\r\n", "B": "2"},
+    ),
+    "a newline may be in a name": (b"A\nB=1\0", {"A\nB": "1"}),
+    "an empty value is set": (b"EMPTY=\0", {"EMPTY": ""}),
+    "a name may be empty": (b"=value\0", {"": "value"}),
+    "only an equals sign": (b"=\0", {"": ""}),
+    "of two the first counts": (b"PATH=/bin\0PATH=/evil\0", {"PATH": "/bin"}),
+    "an empty first one counts too": (b"A=\0A=2\0", {"A": ""}),
+    "without a final NUL": (b"A=1\0B=2", {"A": "1", "B": "2"}),
+    "NULs between": (b"\0\0A=1\0\0\0B=2\0\0", {"A": "1", "B": "2"}),
+    "an empty block": (b"", {}),
+    "nothing but NULs": (b"\0" * 4096, {}),
+    "UTF-8 of all lengths": (
+        "V=\u00e9\u20ac\U0001f600\0".encode(),
+        {"V": "\u00e9\u20ac\U0001f600"},
+    ),
+    "control characters": (b"ESC=\x1b[31m\x07\0", {"ESC": "\x1b[31m\x07"}),
+    "names differ by case": (b"a=1\0A=2\0", {"a": "1", "A": "2"}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_block_gives_its_variables_and_nothing_is_lost(case: str) -> None:
+    block, variables = CASES[case]
+    assert parse_environment(block) == Environment(variables, 0, 0)
+
+
+def test_a_value_of_100_kib_is_kept_whole() -> None:
+    value = "0123456789abcde=" * 6400
+    assert parse_environment(f"BIG={value}\0".encode()).variables == {"BIG": value}
+
+
+def test_entries_without_an_equals_sign_are_skipped_and_counted() -> None:
+    found = parse_environment(b"no sign\0A=1\0nginx: master process\0")
+    assert found == Environment({"A": "1"}, replaced_entries=0, skipped_entries=2)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "value"),
+    [
+        pytest.param(b"BAD=\xff", "BAD", "\ufffd", id="no start byte"),
+        pytest.param(b"BAD=a\xc3", "BAD", "a\ufffd", id="cut sequence"),
+        pytest.param(b"BAD=\xe9t\xe9", "BAD", "\ufffdt\ufffd", id="Latin-1"),
+        pytest.param(b"BAD=\xed\xa0\x80", "BAD", "\ufffd" * 3, id="encoded surrogate"),
+        pytest.param(b"BAD=\xc0\xaf", "BAD", "\ufffd" * 2, id="overlong slash"),
+        pytest.param(b"N\xffME=good", "N\ufffdME", "good", id="in the name"),
+    ],
+)
+def test_what_is_not_utf_8_is_replaced_and_counted(entry: bytes, name: str, value: str) -> None:
+    found = parse_environment(entry + b"\0OK=1\0")
+    assert found == Environment({name: value, "OK": "1"}, replaced_entries=1, skipped_entries=0)
+
+
+def test_an_entry_counts_once_however_many_bytes_are_replaced() -> None:
+    assert parse_environment(b"A=\xff\xff\xff\0B=\xff\0").replaced_entries == 2
+
+
+def test_an_entry_without_an_equals_sign_is_only_skipped_if_it_is_no_utf_8_either() -> None:
+    assert parse_environment(b"\xff\xfe\0") == Environment({}, 0, 1)
+
+
+characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"]))
+
+
+@given(st.dictionaries(names, st.text(characters)), st.booleans())
+def test_what_a_process_is_started_with_comes_back(variables: dict[str, str], final: bool) -> None:
+    block = "\0".join(f"{name}={value}" for name, value in variables.items())
+    found = parse_environment((block + "\0" * final).encode())
+    assert found == Environment(variables, 0, 0)
+
+
+@given(st.lists(st.one_of(st.binary(), st.builds(bytes.__add__, st.binary(), st.just(b"=\xff")))))
+def test_any_bytes_give_text_that_can_be_sent_and_every_entry_is_accounted_for(
+    entries: list[bytes],
+) -> None:
+    block = b"\0".join(entries)
+    found = parse_environment(block)
+    parts = [part for part in block.split(b"\0") if part]
+    for name, value in found.variables.items():
+        assert "=" not in name
+        assert "\0" not in (name + value).encode().decode()
+    assert found.skipped_entries == sum(b"=" not in part for part in parts)
+    assert len(found.variables) <= len(parts) - found.skipped_entries
+    assert found.replaced_entries <= len(parts) - found.skipped_entries

@@ -1,0 +1,110 @@
+"""Amounts of bytes as Kubernetes writes them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kubernetes.utils.quantity import parse_quantity
+from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.parsers.quantity import LARGEST_BYTES, parse_bytes
+
+SUFFIXES = ["", *"numkMGTPE", *(f"{prefix}i" for prefix in "KMGTPE")]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "amount"),
+    [
+        ("0", 0),
+        ("512Mi", 512 * 2**20),
+        ("2Gi", 2**31),
+        ("1.5Gi", 3 * 2**29),
+        ("1G", 10**9),
+        ("1k", 1000),
+        ("1E", 10**18),
+        ("1e3", 1000),
+        ("1E+3", 1000),
+        ("12e-1", 2),
+        (".5Ki", 512),
+        ("5.", 5),
+        ("+1", 1),
+        ("100m", 1),
+        ("1e-999999999999", 1),
+        ("0e999999999999", 0),
+        (1073741824, 2**30),
+        (1.5, 2),
+        (1e18, 10**18),
+        (None, 0),
+    ],
+)
+def test_a_quantity_is_its_whole_bytes(quantity: object, amount: int) -> None:
+    assert parse_bytes(quantity, read="") == amount
+
+
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        "",
+        " 1Gi",
+        "1 Gi",
+        "1ki",
+        "1mi",
+        "1K",
+        "1gi",
+        "1GiB",
+        "1e",
+        "Gi",
+        ".",
+        "-1",
+        "--1",
+        "0x10",
+        "\u0661",
+        "1_000",
+        "NaN",
+        "8Ei",
+        "1e999999999999",
+        "1" * 65,
+        pytest.param(10**5000, id="a number of 5000 digits"),
+        -5,
+        float("inf"),
+        float("nan"),
+        True,
+        [],
+        {"a": 1},
+    ],
+)
+def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) -> None:
+    with pytest.raises(Inconsistent) as refused:
+        parse_bytes(quantity, read="container app of pod a/b")
+    assert refused.value.reason is Reason.QUANTITY_MALFORMED
+    assert refused.value.read == "container app of pod a/b"
+    assert len(refused.value.sentence) < 200
+
+
+@given(
+    st.decimals(min_value=0, max_value=10**9, places=6, allow_nan=False), st.sampled_from(SUFFIXES)
+)
+def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> None:
+    theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))
+    try:
+        ours = parse_bytes(f"{number:f}{suffix}", read="")
+    except Inconsistent:
+        assert theirs > LARGEST_BYTES
+    else:
+        assert ours == theirs
+
+
+@given(st.integers(0, 10**6), st.integers(-9, 9))
+def test_the_kubernetes_client_reads_the_same_exponents(number: int, exponent: int) -> None:
+    text = f"{number}e{exponent}"
+    assert parse_bytes(text, read="") == math.ceil(parse_quantity(text))
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[-+.0-9eEKMGi]{1,20}", fullmatch=True))
+def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
+    try:
+        assert 0 <= parse_bytes(text, read="") <= LARGEST_BYTES
+    except Inconsistent:
+        pass

@@ -1,0 +1,117 @@
+"""Reads off the loop: bounded for each pod, given up in time, and nothing is left open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+
+import pytest
+from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.service.reads import ReadPool
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the kernel and other threads set no event
+            await asyncio.sleep(0.005)
+
+
+async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
+    pool = ReadPool()
+    assert await pool.run("pod", lambda: 42, "a file") == 42
+    with pytest.raises(ZeroDivisionError):
+        await pool.run("pod", lambda: 1 // 0, "a file")
+
+
+async def test_a_pod_has_one_read_in_flight_and_waits_only_for_itself() -> None:
+    pool = ReadPool(timeout_seconds=0.1)
+    release = threading.Event()
+    wedged = asyncio.create_task(pool.run("wedged", release.wait, "/proc/1/environ"))
+    await asyncio.sleep(0)
+    assert await pool.run("other", lambda: 42, "a file") == 42
+    with pytest.raises(Unavailable) as late:
+        await pool.run("wedged", lambda: 42, "/proc/1/environ")
+    assert late.value.reason is Reason.READ_TIMED_OUT
+    with pytest.raises(Unavailable):
+        await wedged
+    assert pool.timeouts == 2
+    assert pool.threads <= 2
+    release.set()
+
+
+async def test_a_pods_turn_comes_back_once_the_kernel_lets_go() -> None:
+    pool = ReadPool(timeout_seconds=0.05)
+    release = threading.Event()
+    for read in (release.wait, release.is_set):  # the second never gets its turn
+        with pytest.raises(Unavailable):
+            await pool.run("pod", read, "a file")
+    release.set()
+
+    async def answered() -> bool:
+        try:
+            return await pool.run("pod", release.is_set, "a file")
+        except Unavailable:
+            return False
+
+    async with asyncio.timeout(20):
+        while not await answered():
+            pass
+
+
+def test_a_read_that_ends_after_the_loop_is_no_error() -> None:
+    release, ended = threading.Event(), threading.Event()
+    failures: list[object] = []
+    threads = set(threading.enumerate())
+    before, threading.excepthook = threading.excepthook, failures.append
+
+    def read() -> None:
+        release.wait()
+        ended.set()
+
+    async def ask() -> None:
+        with pytest.raises(Unavailable):
+            await ReadPool(timeout_seconds=0.05).run("pod", read, "a file")
+
+    try:
+        asyncio.run(ask())
+        release.set()
+        assert ended.wait(10)
+        (thread,) = set(threading.enumerate()) - threads
+        thread.join(0.2)  # an exception would end it; so it lives on, to wait for the next read
+        assert thread.is_alive()
+        assert failures == []
+    finally:
+        threading.excepthook = before
+
+
+async def test_more_than_the_waiting_of_one_pod_are_refused_at_once() -> None:
+    pool = ReadPool(waiting_per_pod=2, timeout_seconds=5)
+    release = threading.Event()
+    waiting = [asyncio.create_task(pool.run("pod", release.wait, "a file")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Exhausted) as refused:
+        await pool.run("pod", lambda: 42, "a file")
+    assert refused.value.reason is Reason.TOO_MANY_READS_OF_POD
+    release.set()
+    assert await asyncio.gather(*waiting) == [True, True]
+
+
+async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
+    pool = ReadPool(timeout_seconds=0.05)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    release, found = threading.Event(), threading.Event()
+
+    def find() -> object:
+        release.wait()
+        pin = pin_pid(os.getpid())
+        found.set()
+        return pin
+
+    with pytest.raises(Unavailable):
+        await pool.run("pod", find, "/proc/<pid>/status")
+    release.set()
+    await eventually(found.is_set)
+    await eventually(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
