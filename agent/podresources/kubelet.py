@@ -91,7 +91,7 @@ class Kubelet:
     async def _call(self, method: str, request: bytes) -> bytes:
         channel = await self._connected()
         # Without serializers: bytes go and come, and what breaks in them is told here.
-        ask = channel.unary_unary(_SERVICE + method)
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SERVICE + method)
         try:
             body: bytes = await ask(request, timeout=self._timeout_seconds)
         except grpc.aio.AioRpcError as error:
