@@ -83,7 +83,7 @@ def ensure_interface_name(interface: str) -> None:
     if bad_character or too_long or interface in (".", ".."):
         raise Invalid(
             Reason.INTERFACE_MALFORMED,
-            f"{interface[:64]!r} cannot be an interface name.",
+            f"{interface!r:.64} cannot be an interface name.",
             read="the request's field int",
             advice=f"A name has at most {_LONGEST_INTERFACE_NAME} bytes, without slash,"
             " colon or blank.",
