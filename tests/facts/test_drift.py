@@ -11,11 +11,11 @@ from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.network import read_networks
-from netutil.agent.facts.pci import PciInfo
+from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.parsers.devices import parse_devices
 
+from tests.facts.reports import Lookup, link, network, pci_info, reported
 from tests.facts.sriov_node import SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
-from tests.facts.test_interfaces import Lookup, link, network, pci_info, read_pci, reported
 
 GONE = "0000:99:00.0"
 

@@ -2,58 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from netutil.agent.facts.interfaces import DeviceType, Interface, merge
-from netutil.agent.facts.link import Address, Link
-from netutil.agent.facts.network import NETWORK_STATUS, Networks, read_networks
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.network import Networks, read_networks
+from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.devices import parse_devices
 
+from tests.facts.reports import Lookup, link, network, pci_info, reported
 from tests.facts.sriov_node import PF, PLAIN, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
 
 DEFAULT = {"name": "cluster", "interface": "eth0", "default": True}
-Lookup = Callable[[str], PciInfo | None]
 
 
 @pytest.fixture
 def pci(tmp_path: Path) -> Lookup:
     return partial(read_pci, build_sriov_node(tmp_path))
-
-
-def reported(*networks: dict[str, Any]) -> Networks:
-    return read_networks({NETWORK_STATUS: json.dumps(networks)}, (), pod="shop/web")
-
-
-def network(interface: str, **fields: Any) -> dict[str, Any]:
-    return {"name": "shop/fast", "interface": interface, **fields}
-
-
-def pci_info(address: str, **fields: str) -> dict[str, Any]:
-    return {
-        "device-info": {
-            "type": "pci",
-            "version": "1.1.0",
-            "pci": {"pci-address": address, **fields},
-        }
-    }
-
-
-def link(index: int, name: str, device: str = "", *ips: str) -> Link:
-    return Link(
-        index=index,
-        name=name,
-        mac="02:00:00:00:00:01",
-        mtu=1500,
-        addresses=tuple(Address(ip, "global") for ip in ips),
-        parent_device_bus="pci" if device else "",
-        parent_device=device,
-    )
 
 
 def shown(interfaces: tuple[Interface, ...]) -> list[tuple[str, str, str, str]]:
