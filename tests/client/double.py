@@ -95,9 +95,21 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         self._note(request, context)
         return self.network_status
 
-    def GetResource(  # noqa: N802  the client has no question for it yet
+    # The client has no questions for these yet.
+    def GetResource(self, request: Any, context: Any) -> netutil_pb2.ResourceResponse:  # noqa: N802
+        raise NotImplementedError
+
+    def GetInterfaces(  # noqa: N802
         self, request: Any, context: Any
-    ) -> netutil_pb2.ResourceResponse:
+    ) -> netutil_pb2.InterfacesResponse:
+        raise NotImplementedError
+
+    def GetHugepages(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> netutil_pb2.HugepagesResponse:
+        raise NotImplementedError
+
+    def GetAll(self, request: Any, context: Any) -> netutil_pb2.AllResponse:  # noqa: N802
         raise NotImplementedError
 
     def GetPod(self, request: Any, context: Any) -> netutil_pb2.PodResponse:  # noqa: N802

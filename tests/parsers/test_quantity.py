@@ -87,7 +87,7 @@ def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) 
     st.decimals(min_value=0, max_value=10**9, places=6, allow_nan=False), st.sampled_from(SUFFIXES)
 )
 def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> None:
-    theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+    theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))  # type: ignore[no-untyped-call]
     try:
         ours = parse_bytes(f"{number:f}{suffix}", read="")
     except Inconsistent:
@@ -100,7 +100,7 @@ def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> No
 def test_the_kubernetes_client_reads_the_same_exponents(number: int, exponent: int) -> None:
     text = f"{number}e{exponent}"
     theirs = math.ceil(parse_quantity(text))  # type: ignore[no-untyped-call]
-    assert parse_bytes(text, read="") == theirs  # type: ignore[no-untyped-call]
+    assert parse_bytes(text, read="") == theirs
 
 
 @given(st.text(max_size=20) | st.from_regex(r"[-+.0-9eEKMGi]{1,20}", fullmatch=True))
