@@ -37,6 +37,10 @@ def test_what_agrees_is_no_drift(pci: Lookup) -> None:
     assert drift(pci, live, **same, **pci_info(VF)) == ()
 
 
+def test_a_zone_is_no_part_of_an_address(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1", "", "fe80::5/64"), ips=["fe80::5%net1"]) == ()
+
+
 def test_what_was_not_reported_is_no_drift(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1", VF, "10.1.0.5/24")) == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,26 @@ def test_two_networks_of_one_device_both_have_it(pci: Lookup) -> None:
         ("net1", "sr-iov", VF, "PCIDEVICE_A[0]"),
         ("net2", "sr-iov", VF, "PCIDEVICE_A[0]"),
     ]
+
+
+def test_a_device_that_is_named_twice_goes_to_two_networks_of_it(pci: Lookup) -> None:
+    both = (network("net1", **pci_info(VF)), network("net2", **pci_info(VF)))
+    devices = parse_devices({"PCIDEVICE_A": VF, "PCIDEVICE_B": VF})
+    assert shown(merge(reported(*both), (), devices, pci)) == [
+        ("net1", "sr-iov", VF, "PCIDEVICE_A[0]"),
+        ("net2", "sr-iov", VF, "PCIDEVICE_B[0]"),
+    ]
+
+
+def test_of_several_devices_in_a_device_info_that_of_its_type_counts(pci: Lookup) -> None:
+    info = {"type": "vdpa", "pci": {"pci-address": PLAIN}, "vdpa": {"pci-address": VF}}
+    (found,) = merge(reported(network("net1", **{"device-info": info})), (), (), pci)
+    assert found.pci is not None and found.pci.address == VF
+
+
+def test_a_device_of_another_bus_is_no_pci_device(pci: Lookup) -> None:
+    live = replace(link(2, "net1", VF), parent_device_bus="platform")
+    assert shown(merge(None, (live,), (), pci)) == [("net1", "host", "", "")]
 
 
 def test_a_subfunction_stands_alone_and_is_paired_with_nothing(pci: Lookup) -> None:

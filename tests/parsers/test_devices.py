@@ -137,6 +137,11 @@ def test_a_subfunction_has_its_info() -> None:
     assert found.info == GENERIC
 
 
+def test_a_broken_info_of_a_subfunction_is_told_first() -> None:
+    (found,) = parse_devices({VARIABLE: "mlx5_core.sf.4", f"{VARIABLE}_INFO": "{"})
+    assert found.problem is DeviceProblem.INFO_NOT_JSON
+
+
 def test_a_path_is_no_address() -> None:
     found = parse_devices({VARIABLE: f"../../etc,{VF}/physfn,{VF}\n{VF}"})
     assert [one.pci_address for one in found] == ["", "", ""]
