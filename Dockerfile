@@ -21,7 +21,9 @@ RUN python -m venv "$VENV" \
 RUN "$VENV/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 # Wheels only: no dependency may run code of its own here, or want a compiler.
 RUN "$VENV/bin/pip" install --quiet --only-binary :all: --constraint constraints.txt dist/*.whl
+# Of pyroute2 the agent uses the decoder of netlink, none of its commands.
 RUN "$VENV/bin/pip" uninstall --quiet --yes setuptools pip \
+ && rm -f "$VENV"/bin/ss2 "$VENV"/bin/pyroute2-* "$VENV"/bin/dhcp-server-detector \
  && find "$VENV" \( -name __pycache__ -o -name tests -o -name 'activate*' -o -name Activate.ps1 \) \
       -prune -exec rm -rf {} +
 
