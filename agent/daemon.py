@@ -51,6 +51,8 @@ _GRPC_OPTIONS = (
     ("grpc.max_concurrent_streams", 64),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
+    # One connection's reads may not grow to 4 MiB each, gRPC's own bound.
+    ("grpc.experimental.tcp_max_read_chunk_size", 64 * 1024),
 )
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _NETUTIL = netutil_pb2.DESCRIPTOR.services_by_name["NetUtil"].full_name

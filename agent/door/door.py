@@ -133,7 +133,17 @@ class Door:
             return
         task = asyncio.create_task(self._serve(connection, entry))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Not in the task itself: one that is cancelled before its first turn runs
+            # none of its own code, not even a `finally`.
+            self._tasks.discard(task)
+            connection.close()
+            self._table.remove(entry)
+            if entry.peer is not None:
+                entry.peer.process.close()
+
+        task.add_done_callback(ended)
 
     def _enter(self, peer: Peer | None) -> Connection | None:
         if peer is None:
@@ -184,11 +194,6 @@ class Door:
             await self._relay.run(connection, upstream, other_ends=True)
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
-        finally:
-            connection.close()
-            self._table.remove(entry)
-            if entry.peer is not None:
-                entry.peer.process.close()
 
     async def _connect(self, name: str) -> socket.socket:
         """Return a socket under `name` that is connected to the gRPC server's private socket."""
