@@ -18,6 +18,8 @@ _BACKLOG = 4096
 LONGEST_PATH = 107 - len(".12345678")
 """sun_path of unix(7) holds 108 bytes; the temporary name is longer than the final one."""
 
+_NOT_FOR_OTHERS_TO_WRITE = 0o022
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -45,12 +47,17 @@ class Listener:
 def listen(path: str, *, mode: int, directory_mode: int) -> Listener:
     """Return a non-blocking listener at `path`, taking over whatever socket stands there.
 
-    A missing directory is made with `directory_mode`. The socket is born with
+    A missing directory is made with `directory_mode`, whatever the umask; neither it nor
+    those above it can be written by others. The socket is born with
     `mode`: no chmod follows, so nobody can slip another file in between.
     Raises OSError.
     """
     directory = Path(path).parent
-    directory.mkdir(mode=directory_mode, parents=True, exist_ok=True)
+    previous = os.umask(_NOT_FOR_OTHERS_TO_WRITE)
+    try:
+        directory.mkdir(mode=directory_mode, parents=True, exist_ok=True)
+    finally:
+        os.umask(previous)
     temporary = f"{path}.{secrets.token_hex(4)}"
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
