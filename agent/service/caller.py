@@ -63,7 +63,7 @@ class Callers:
         bears a pod UID is proven by that alone and returned without a pod.
         """
         if connection.refusal is not None:
-            raise connection.refusal
+            raise connection.refusal.with_traceback(None)  # or each call would add its frames
         if connection.peer is None:
             raise gone(0)
         peer = connection.peer
