@@ -37,6 +37,7 @@ from netutil.agent.service.gather import Gathering
 from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.node import Node
 from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
 from netutil.agent.settings import Settings
 from netutil.agent.sources import open_source
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
@@ -44,7 +45,8 @@ from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_gr
 _LOG = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0
 _DESCRIPTORS_PER_CONNECTION = 5
-_OPERATORS = Limits(connections=64, connections_per_pod=64)
+_UNANSWERED_BYTES = 256 * 1024
+_OPERATORS = Limits(64, 64, _UNANSWERED_BYTES)
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", 64 * 1024),
     ("grpc.max_send_message_length", 16 * 1024 * 1024),
@@ -76,6 +78,7 @@ class Agent:
         self._callers = Callers(self._tree, self._pods, self._reads)
         self._resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
         self._gathering = Gathering(self._callers, self._reads, self._resources, settings.host_root)
+        self._unfinished = Unfinished(UnfinishedLimits(settings.max_calls_per_pod))
         self._metrics = Metrics(*self._readings())
         _LOG.info(
             "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
@@ -116,7 +119,7 @@ class Agent:
 
     @contextlib.asynccontextmanager
     async def _public(self, path: Path) -> AsyncIterator[None]:
-        answering = Answering(self._table, self._log, self._metrics.observe)
+        answering = Answering(self._table, self._log, self._metrics.observe, self._unfinished)
 
         def add(server: grpc.aio.Server) -> tuple[str, ...]:
             netutil_pb2_grpc.add_NetUtilServicer_to_server(
@@ -126,14 +129,17 @@ class Agent:
 
         settings = self._settings
         listener = listen(settings.socket, mode=0o666, directory_mode=0o755)
-        limits = Limits(settings.max_connections, settings.max_connections_per_pod)
+        limits = Limits(
+            settings.max_connections, settings.max_connections_per_pod, _UNANSWERED_BYTES
+        )
         door = Door(listener, str(path), self._table, self._identify, limits, self._door_counts)
         async with _served(path, door, add):
             yield
 
     @contextlib.asynccontextmanager
     async def _admin(self, path: Path) -> AsyncIterator[None]:
-        answering = Answering(self._admin_table, CallLog(), self._metrics.observe)
+        unfinished = Unfinished(UnfinishedLimits())
+        answering = Answering(self._admin_table, CallLog(), self._metrics.observe, unfinished)
 
         def add(server: grpc.aio.Server) -> tuple[str, ...]:
             node = Node(self._pods, self._callers, self._table, self._log, answering)
@@ -185,6 +191,14 @@ class Agent:
             "netutil_max_connections": (
                 "The limit of open connections.",
                 lambda: float(self._settings.max_connections),
+            ),
+            "netutil_calls_unfinished": (
+                "Calls under way.",
+                lambda: float(self._unfinished.calls),
+            ),
+            "netutil_unread_bytes": (
+                "Bytes of large answers not taken yet.",
+                lambda: float(self._unfinished.bytes),
             ),
             "netutil_read_threads": ("Threads for reads.", lambda: float(self._reads.threads)),
         }

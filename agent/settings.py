@@ -32,6 +32,7 @@ class Settings:
     metrics_address: str
     max_connections: int
     max_connections_per_pod: int
+    max_calls_per_pod: int
     log_level: str
     log_format: str
     check: bool
@@ -78,6 +79,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
+    flag("max-calls-per-pod", "256", COUNT, "calls of one pod under way")
     flag("log-level", "info", LEVEL, "debug, info, warning or error")
     flag("log-format", "text", FORMAT, "text or json")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,10 +31,15 @@ Identify = Callable[[socket.socket], Peer | None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections may be open: in all, and for one pod."""
+    """How many connections may be open: in all, and for one pod; and what one may send unanswered.
+
+    gRPC answers each call and each window of data (64 KiB). But a header block that never
+    ends it keeps, megabytes of it, without a word.
+    """
 
     connections: int
     connections_per_pod: int
+    unanswered_bytes: float = math.inf
 
 
 @dataclass(slots=True)
@@ -191,7 +197,12 @@ class Door:
     async def _serve(self, connection: socket.socket, entry: Connection) -> None:
         try:
             upstream = await self._connect(entry.name)
-            await self._relay.run(connection, upstream, other_ends=True)
+            await self._relay.run(
+                connection,
+                upstream,
+                other_ends=True,
+                most_unanswered_bytes=self._limits.unanswered_bytes,
+            )
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
 

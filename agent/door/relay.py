@@ -9,6 +9,7 @@ sent is delivered for a while, then the other is closed.
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 
 _BUFFER_BYTES = 64 * 1024
@@ -19,11 +20,22 @@ LINGER_SECONDS = 5.0
 class _Side(asyncio.BufferedProtocol):
     """One end of a relay. What it receives is written to the other end."""
 
-    __slots__ = ("_buffer", "_ended", "_ends_relay", "closed", "other", "transport")
+    __slots__ = (
+        "_buffer",
+        "_ended",
+        "_ends_relay",
+        "_most",
+        "closed",
+        "other",
+        "transport",
+        "unanswered",
+    )
 
-    def __init__(self, buffer: memoryview, *, ends_relay: bool) -> None:
+    def __init__(self, buffer: memoryview, *, ends_relay: bool, most_bytes: float) -> None:
         self._buffer = buffer
         self._ends_relay = ends_relay
+        self._most = most_bytes
+        self.unanswered = 0
         self.transport: asyncio.Transport | None = None
         self.other: _Side | None = None
         self._ended = False
@@ -39,8 +51,15 @@ class _Side(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(bytes(self._buffer[:nbytes]))
+        if self.other is None or self.other.transport is None:
+            return
+        self.other.unanswered = 0
+        self.unanswered += nbytes
+        if self.unanswered > self._most:
+            self.other.transport.abort()
+            self.end()
+            return
+        self.other.transport.write(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> bool:
         self._ended = True
@@ -88,16 +107,22 @@ class Relay:
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
 
     async def run(
-        self, one: socket.socket, other: socket.socket, *, other_ends: bool = False
+        self,
+        one: socket.socket,
+        other: socket.socket,
+        *,
+        other_ends: bool = False,
+        most_unanswered_bytes: float = math.inf,
     ) -> None:
         """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
 
         With `other_ends` the end of what `other` sends is the end of all: a
-        server that closed has no use for what its peer may still say.
+        server that closed has no use for what its peer may still say. `one` is cut off when it
+        has sent more than `most_unanswered_bytes` since `other` last said anything.
         """
         loop = asyncio.get_running_loop()
-        left = _Side(self._buffer, ends_relay=False)
-        right = _Side(self._buffer, ends_relay=other_ends)
+        left = _Side(self._buffer, ends_relay=False, most_bytes=most_unanswered_bytes)
+        right = _Side(self._buffer, ends_relay=other_ends, most_bytes=math.inf)
         left.other, right.other = right, left
         try:
             # Together: both ends are set up in one turn of the loop, before it looks

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import grpc
 from cachetools import LRUCache
+from google.protobuf.message import Message
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.errors import AgentError
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
-from netutil.agent.service.status import code_of, trailing_metadata
+from netutil.agent.service.status import code_of, cut, trailing_metadata
+from netutil.agent.service.unfinished import Context, Unfinished
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 _PODS_REMEMBERED = 1024
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Observe = Callable[[str, str, str, float], None]
 """Called with method, code, reason and seconds of each call."""
 
@@ -55,8 +57,11 @@ class CallLog:
 class Answering:
     """Runs the body of a method for the caller of a connection, and turns errors into statuses."""
 
-    def __init__(self, table: ConnectionTable, log: CallLog, observe: Observe) -> None:
+    def __init__(
+        self, table: ConnectionTable, log: CallLog, observe: Observe, unfinished: Unfinished
+    ) -> None:
         self._table = table
+        self._unfinished = unfinished
         self._log = log
         self._observe = observe
 
@@ -69,21 +74,32 @@ class Answering:
         try:
             connection = self._table.of_grpc_peer(context.peer())
             key = connection.key
-            return await body(connection)
+            self._unfinished.begin(key, context)
+            return self._taken_up(key, await body(connection), context)
         except AgentError as error:
+            error.with_traceback(None)  # its frames hold what was read, a whole environment perhaps
             code, reason = code_of(error).name, error.reason
             _LOG.info("%s of pod %s refused: %s (read %s)", method, key or "-", error, error.read)
             await _abort(context, error)
-        except (OSError, ValueError) as error:
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug of the agent, answered and logged as such
             code, reason = "INTERNAL", type(error).__name__
             _LOG.exception("%s of pod %s failed", method, key or "-")
             await context.abort(
                 grpc.StatusCode.INTERNAL,
-                f"The agent failed to answer {method}: {error}; its log on the node says more.",
+                cut(
+                    f"The agent failed to answer {method}: {error}; its log on the node says more."
+                ),
             )
         finally:
             self._log.record(key, reason)
             self._observe(method, code, reason, time.perf_counter() - started)
+
+    def _taken_up(self, key: str, answer: T, context: Context) -> T:
+        self._unfinished.hold(key, answer.ByteSize(), context)
+        return answer
 
 
 def wait_seconds(context: Context) -> float:
@@ -93,4 +109,4 @@ def wait_seconds(context: Context) -> float:
 
 
 async def _abort(context: Context, error: AgentError) -> NoReturn:
-    await context.abort(code_of(error), error.sentence, trailing_metadata(error))
+    await context.abort(code_of(error), cut(error.sentence), trailing_metadata(error))

@@ -12,13 +12,14 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import ensure_interface_name, of_interface
 from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.calls import Answering, Context, wait_seconds
+from netutil.agent.service.calls import Answering, wait_seconds
 from netutil.agent.service.gather import Gathering, variables
 from netutil.agent.service.status import part_error
+from netutil.agent.service.unfinished import Context
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Message)
 
 
 class NetUtil(netutil_pb2_grpc.NetUtilServicer):

@@ -13,7 +13,8 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import Callers
-from netutil.agent.service.calls import Answering, CallLog, Context, PodCalls
+from netutil.agent.service.calls import Answering, CallLog, PodCalls
+from netutil.agent.service.unfinished import Context
 from netutil.v1alpha import node_pb2 as api
 from netutil.v1alpha import node_pb2_grpc
 
@@ -43,7 +44,7 @@ class Node(node_pb2_grpc.NodeServicer):
 
         async def body(connection: Connection) -> api.ListPodsResponse:
             if connection.refusal is not None:
-                raise connection.refusal
+                raise connection.refusal.with_traceback(None)
             pod_list = await self._pods.refresh()
             directories = await self._callers.all_cpu_directories()
             pods = sorted(pod_list.pods, key=lambda p: (p.metadata.namespace, p.metadata.name))

@@ -19,7 +19,8 @@ _CODES: dict[type[errors.AgentError], grpc.StatusCode] = {
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 _DETAILS_KEY = "grpc-status-details-bin"
-_LONGEST_TEXT = 1024
+_LONGEST_TEXT_BYTES = 768
+"""So that message and details fit into the 8 KiB of trailers that every gRPC client takes."""
 
 
 def code_of(error: errors.AgentError) -> grpc.StatusCode:
@@ -27,12 +28,18 @@ def code_of(error: errors.AgentError) -> grpc.StatusCode:
     return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 
+def cut(text: str) -> str:
+    """Return the beginning of a text, as what a status can carry: UTF-8, and not too long."""
+    sendable = text.encode("utf-8", errors="backslashreplace")
+    return sendable[:_LONGEST_TEXT_BYTES].decode("utf-8", errors="ignore")
+
+
 def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]:
     """Return google.rpc.Status with ErrorInfo and, where a retry helps, RetryInfo."""
     info = error_details_pb2.ErrorInfo(
         domain=DOMAIN,
         reason=error.reason,
-        metadata={"read": error.read[:_LONGEST_TEXT], "advice": error.advice[:_LONGEST_TEXT]},
+        metadata={"read": cut(error.read), "advice": cut(error.advice)},
     )
     details = [_packed(info)]
     if isinstance(error, errors.Unavailable):
@@ -41,7 +48,7 @@ def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     status = status_pb2.Status(
         code=code_of(error).value[0],
-        message=error.sentence[:_LONGEST_TEXT],
+        message=cut(error.sentence),
         details=details,
     )
     return ((_DETAILS_KEY, status.SerializeToString()),)
@@ -53,9 +60,9 @@ def part_error(part: str, error: errors.AgentError) -> api.PartError:
         part=part,
         code=code_of(error).name,
         reason=error.reason,
-        sentence=error.sentence[:_LONGEST_TEXT],
-        read=error.read[:_LONGEST_TEXT],
-        advice=error.advice[:_LONGEST_TEXT],
+        sentence=cut(error.sentence),
+        read=cut(error.read),
+        advice=cut(error.advice),
     )
 
 

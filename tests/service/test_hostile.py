@@ -1,0 +1,120 @@
+"""One pod does its worst to the agent; the others are answered, and its memory is bounded."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Lab, LabAgent, LabContainer
+from tests.service.conftest import HERE, netutil
+
+pytestmark = pytest.mark.xdist_group("hostile")
+WIRE = str(HERE / "wire.py")
+MEBIBYTE = 1024 * 1024
+CALLS_OF_POD = 256
+MOST_GROWTH = 128 * MEBIBYTE
+"""The manifest gives the agent 256 MiB; it has about 50 at its start."""
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: real namespaces and cgroups")
+    with Lab() as lab:
+        hostile = lab.pod("hostile").container("app")
+        other = lab.pod("other").container("app", env={"WHO": "other"})
+        lab.write_pod_list()
+        yield lab.agent(f"--max-calls-per-pod={CALLS_OF_POD}"), hostile, other
+
+
+def memory(agent: LabAgent) -> int:
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def metric(agent: LabAgent, name: str) -> float:
+    """The sum over all label sets."""
+    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
+
+
+def eventually(agent: LabAgent, name: str, least: float) -> None:
+    deadline = time.monotonic() + 60
+    while metric(agent, name) < least:
+        assert time.monotonic() < deadline, f"{name} does not reach {least}"
+        time.sleep(0.05)
+
+
+@contextmanager
+def asking_without_reading(
+    agent: LabAgent,
+    container: LabContainer,
+    method: str,
+    connections: int,
+    env: list[bytes] | None = None,
+) -> Iterator[None]:
+    """Hold 64 calls on each connection; within, the agent has dealt with all of them."""
+    dealt_with = metric(agent, "netutil_calls_total")
+    argv = [sys.executable, WIRE, "unread", method, str(connections), "64"]
+    hostile = container.spawn(argv, stdin=subprocess.PIPE, env=env)
+    try:
+        assert hostile.stdout is not None
+        assert hostile.stdout.readline() == b"asked\n"
+        eventually(agent, "netutil_calls_total", dealt_with + 64 * connections)
+        yield
+    finally:
+        hostile.communicate(timeout=30)
+        eventually_not(agent)
+
+
+def eventually_not(agent: LabAgent) -> None:
+    deadline = time.monotonic() + 60
+    while metric(agent, "netutil_calls_unfinished") or metric(agent, "netutil_unread_bytes"):
+        assert time.monotonic() < deadline, "calls of a client that is gone are still held"
+        time.sleep(0.05)
+
+
+def test_calls_whose_answers_nobody_reads_are_limited(
+    node: tuple[LabAgent, LabContainer, LabContainer],
+) -> None:
+    agent, hostile, other = node
+    with asking_without_reading(agent, hostile, "GetCPUInfo", connections=16):
+        assert metric(agent, "netutil_calls_unfinished") == CALLS_OF_POD
+        assert netutil(other, "whoami")["name"] == "other"
+    assert netutil(hostile, "whoami")["name"] == "hostile"
+
+
+def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
+    node: tuple[LabAgent, LabContainer, LabContainer],
+) -> None:
+    agent, hostile, other = node
+    large = [b"PATH=/usr/bin:/bin", *(b"V%d=" % n + b"x" * 120_000 for n in range(14))]
+    before = memory(agent)
+    with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
+        assert 0 < metric(agent, "netutil_unread_bytes") <= 8 * MEBIBYTE
+        assert memory(agent) - before < MOST_GROWTH
+        assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"
+
+
+def test_a_header_block_that_never_ends_is_cut_off(
+    node: tuple[LabAgent, LabContainer, LabContainer],
+) -> None:
+    agent, hostile, other = node
+    before = memory(agent)
+    done = hostile.run([sys.executable, WIRE, "endless"])
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * MEBIBYTE
+    assert memory(agent) - before < MOST_GROWTH
+    assert netutil(other, "whoami")["name"] == "other"
