@@ -19,6 +19,7 @@ from netutil.client.connection import (
     Settings,
     target,
 )
+from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.questions import Answer, Question
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
 from netutil.client.retry import Attempts
@@ -95,9 +96,9 @@ class AsyncClient(AsyncConnection):
     ) -> None:
         super().__init__(PUBLIC, socket, timeout_seconds)
 
-    async def cpu(self, pid: int | None = None) -> CPU:
-        """The CPUs of the process's container."""
-        return await self.ask(questions.cpu(pid))
+    async def cpu(self, pid: int | None = None, *, topology: bool = False) -> CPU:
+        """The CPUs of the process's container; with `topology` each of them, and the exclusive."""
+        return await self.ask(questions.cpu(pid, topology=topology))
 
     async def environment(self, pid: int | None = None) -> Environment:
         """All variables that the process was started with."""
@@ -116,6 +117,22 @@ class AsyncClient(AsyncConnection):
     async def pod(self, pid: int | None = None) -> Pod:
         """The pod and container of the process."""
         return await self.ask(questions.pod(pid))
+
+    async def interfaces(self, interface: str | None = None, pid: int | None = None) -> Interfaces:
+        """The pod's interfaces, or the one of that name; NotFound if there is none."""
+        return await self.ask(questions.interfaces(interface, pid))
+
+    async def hugepages(self, pid: int | None = None) -> Hugepages:
+        """Huge pages of the pod's spec, of the process's container, and of the node."""
+        return await self.ask(questions.hugepages(pid))
+
+    async def resources(self, pid: int | None = None) -> Resources:
+        """Devices, exclusive CPUs and memory that the kubelet gave to the process's container."""
+        return await self.ask(questions.resources(pid))
+
+    async def all(self, pid: int | None = None) -> All:
+        """All of it in one round trip; a part that could not be had is None, and an error."""
+        return await self.ask(questions.everything(pid))
 
 
 class AsyncNodeClient(AsyncConnection):

@@ -1,200 +1,89 @@
-"""From the messages of the API to the values of `results`. Pure."""
+"""From the messages of the API to the values of `results` and `devices`. Pure.
+
+A result has the fields of its message, under the same names; its type hints say
+how each is read, so that no field has to be carried over by hand.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from google.protobuf.message import Message
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
-from netutil.client import results
-from netutil.v1alpha import netutil_pb2, node_pb2
 
 _LARGEST_EXACT_INTEGER = 2**53
-_SOURCES = {
-    netutil_pb2.NETWORK_SOURCE_NETWORK_STATUS: results.NetworkSource.NETWORK_STATUS,
-    netutil_pb2.NETWORK_SOURCE_NETWORKS_STATUS: results.NetworkSource.NETWORKS_STATUS,
-    netutil_pb2.NETWORK_SOURCE_POD_STATUS: results.NetworkSource.POD_STATUS,
-}
+Result = TypeVar("Result")
+_Read = Callable[[Message, str], Any]
+"""Reads one field of a message, by its name."""
+_READERS: dict[type[Any], dict[str, _Read]] = {}
 
 
-def cpu(response: netutil_pb2.CPUResponse) -> results.CPU:
-    """The answer to GetCPUInfo."""
-    return results.CPU(
-        cpuset=response.cpuset,
-        effective_cpus=response.effective_cpus,
-        affinity=_present(response, "affinity"),
-        quota_cores=_present(response, "quota_cores"),
-        quota_microseconds=_present(response, "quota_microseconds"),
-        period_microseconds=_present(response, "period_microseconds"),
-        shares=_present(response, "shares"),
-        weight=_present(response, "weight"),
-        cgroup_version=response.cgroup_version,
-    )
+def result(kind: type[Result], response: Message) -> Result:
+    """The message as a value of that kind. Maps are ordered by key."""
+    readers = _READERS.get(kind)
+    if readers is None:
+        hints = get_type_hints(kind)
+        readers = _READERS[kind] = {name: _reader(hints[name]) for name in hints}
+    return kind(**{name: read(response, name) for name, read in readers.items()})
 
 
-def environment(response: netutil_pb2.EnvResponse) -> results.Environment:
-    """The answer to GetEnv, ordered by name."""
-    return results.Environment(
-        envs=dict(sorted(response.envs.items())),
-        replaced_entries=response.replaced_entries,
-        skipped_entries=response.skipped_entries,
-    )
+def _reader(hint: Any) -> _Read:
+    if isinstance(hint, UnionType):
+        (inner,) = (part for part in get_args(hint) if part is not NoneType)
+        read = _reader(inner)
+        return lambda message, name: read(message, name) if message.HasField(name) else None
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return lambda message, name: _member(hint, message, name)
+    if get_origin(hint) is tuple:
+        convert_each = _converter(get_args(hint)[0])
+        return lambda message, name: tuple(map(convert_each, getattr(message, name)))
+    convert = _converter(hint)
+    return lambda message, name: convert(getattr(message, name))
 
 
-def network_status(response: netutil_pb2.NetworkStatusResponse) -> results.NetworkStatus:
-    """The answer to GetNetworkStatus. A source that this client does not know is UNSPECIFIED."""
-    return results.NetworkStatus(
-        status=tuple(_network(network) for network in response.status),
-        source=_SOURCES.get(response.source, results.NetworkSource.UNSPECIFIED),
-        observed_at=_time(response, "observed_at"),
-        host_network=response.host_network,
-    )
+def _converter(hint: Any) -> Callable[[Any], Any]:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return lambda message: result(hint, message)
+    if hint is datetime:
+        return _time
+    if get_origin(hint) is Mapping:
+        return _mapping
+    return _same
 
 
-def _network(network: netutil_pb2.NetworkStatus) -> results.Network:
-    return results.Network(
-        name=network.name,
-        interface=network.interface,
-        mac=network.mac,
-        ips=tuple(network.ips),
-        default=network.default,
-        mtu=_present(network, "mtu"),
-        gateway=tuple(network.gateway),
-        dns=_dns(network.dns) if network.HasField("dns") else None,
-        device_info=_device(network.device_info) if network.HasField("device_info") else None,
-        extensions=_extensions(network.extensions),
-    )
+def _same(value: Any) -> Any:
+    return value
 
 
-def _dns(dns: netutil_pb2.DNS) -> results.DNS:
-    return results.DNS(
-        nameservers=tuple(dns.nameservers),
-        domain=dns.domain,
-        search=tuple(dns.search),
-        options=tuple(dns.options),
-    )
+def _time(timestamp: Timestamp) -> datetime:
+    return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _device(device: netutil_pb2.DeviceInfo) -> results.DeviceInfo:
-    return results.DeviceInfo(
-        type=device.type,
-        version=device.version,
-        pci=_pci(device.pci) if device.HasField("pci") else None,
-        vdpa=_vdpa(device.vdpa) if device.HasField("vdpa") else None,
-        vhost_user=_vhost_user(device.vhost_user) if device.HasField("vhost_user") else None,
-        memif=_memif(device.memif) if device.HasField("memif") else None,
-        extensions=_extensions(device.extensions),
-    )
+def _mapping(mapping: Struct | Mapping[str, Any]) -> dict[str, Any]:
+    items = mapping.fields if isinstance(mapping, Struct) else mapping
+    return {
+        key: plain(value) if isinstance(value, Value) else value
+        for key, value in sorted(items.items())
+    }
 
 
-def _pci(device: netutil_pb2.PCIDevice) -> results.PCIDevice:
-    return results.PCIDevice(
-        pci_address=device.pci_address,
-        vhost_net=device.vhost_net,
-        rdma_device=device.rdma_device,
-        pf_pci_address=device.pf_pci_address,
-        representor_device=device.representor_device,
-        extensions=_extensions(device.extensions),
-    )
-
-
-def _vdpa(device: netutil_pb2.VDPADevice) -> results.VDPADevice:
-    return results.VDPADevice(
-        parent_device=device.parent_device,
-        driver=device.driver,
-        path=device.path,
-        pci_address=device.pci_address,
-        pf_pci_address=device.pf_pci_address,
-        representor_device=device.representor_device,
-        extensions=_extensions(device.extensions),
-    )
-
-
-def _vhost_user(device: netutil_pb2.VhostUserDevice) -> results.VhostUserDevice:
-    return results.VhostUserDevice(
-        mode=device.mode, path=device.path, extensions=_extensions(device.extensions)
-    )
-
-
-def _memif(device: netutil_pb2.MemifDevice) -> results.MemifDevice:
-    return results.MemifDevice(
-        role=device.role,
-        path=device.path,
-        mode=device.mode,
-        extensions=_extensions(device.extensions),
-    )
-
-
-def pod(response: netutil_pb2.PodResponse) -> results.Pod:
-    """The answer to GetPod."""
-    return results.Pod(
-        namespace=response.namespace,
-        name=response.name,
-        uid=response.uid,
-        container_name=response.container_name,
-        container_id=response.container_id,
-        node_name=response.node_name,
-        service_account=response.service_account,
-        qos_class=response.qos_class,
-        ips=tuple(response.ips),
-        labels=dict(sorted(response.labels.items())),
-        annotations=dict(sorted(response.annotations.items())),
-        host_network=response.host_network,
-        phase=response.phase,
-        observed_at=_time(response, "observed_at"),
-    )
-
-
-def node_pods(response: node_pb2.ListPodsResponse) -> results.NodePods:
-    """The answer to ListPods."""
-    return results.NodePods(
-        pods=tuple(_node_pod(pod) for pod in response.pods),
-        observed_at=_time(response, "observed_at"),
-    )
-
-
-def _node_pod(pod: node_pb2.NodePod) -> results.NodePod:
-    return results.NodePod(
-        namespace=pod.namespace,
-        name=pod.name,
-        uid=pod.uid,
-        qos_class=pod.qos_class,
-        phase=pod.phase,
-        containers=tuple(_node_container(container) for container in pod.containers),
-        networks=tuple(pod.networks),
-        connections=pod.connections,
-        calls=pod.calls,
-        last_error=pod.last_error,
-        last_error_at=_time(pod, "last_error_at"),
-        networks_error=pod.networks_error,
-    )
-
-
-def _node_container(container: node_pb2.NodeContainer) -> results.NodeContainer:
-    return results.NodeContainer(
-        name=container.name,
-        id=container.id,
-        kind=container.kind,
-        state=container.state,
-        effective_cpus=container.effective_cpus,
-    )
-
-
-def _present(message: Message, field: str) -> Any:
-    return getattr(message, field) if message.HasField(field) else None
-
-
-def _time(message: Message, field: Literal["observed_at", "last_error_at"]) -> datetime | None:
-    timestamp: Timestamp | None = _present(message, field)
-    return None if timestamp is None else timestamp.ToDatetime(tzinfo=UTC)
-
-
-def _extensions(extensions: Mapping[str, Value]) -> Mapping[str, Any]:
-    return {key: plain(value) for key, value in sorted(extensions.items())}
+def _member(kind: type[StrEnum], message: Message, name: str) -> StrEnum:
+    """The member of a result's enum. A value that this client does not know is UNSPECIFIED."""
+    enum: Any = message.DESCRIPTOR.fields_by_name[name].enum_type
+    number = getattr(message, name)
+    known = enum.values_by_number.get(number)
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    unspecified: StrEnum = kind["UNSPECIFIED"]
+    if known is None:
+        return unspecified
+    return kind.__members__.get(known.name.removeprefix(prefix), unspecified)
 
 
 def plain(value: Value) -> Any:
@@ -209,7 +98,7 @@ def plain(value: Value) -> Any:
         case "list_value":
             return [plain(item) for item in value.list_value.values]
         case "struct_value":
-            return {key: plain(item) for key, item in sorted(value.struct_value.fields.items())}
+            return _mapping(value.struct_value)
         case _:
             return None
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
-from netutil.client import conversion
+from netutil.client.conversion import result
+from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.errors import InvalidRequest, NotFound
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
 from netutil.v1alpha import netutil_pb2, node_pb2
@@ -28,24 +30,16 @@ class Question(Generic[Answer]):
     read: Callable[[Any], Answer]
 
 
-def cpu(pid: int | None = None) -> Question[CPU]:
+def cpu(pid: int | None = None, *, topology: bool = False) -> Question[CPU]:
     """GetCPUInfo."""
-    return Question(
-        "/v1alpha.NetUtil/GetCPUInfo",
-        netutil_pb2.CPURequest(pid=_pid(pid)),
-        netutil_pb2.CPUResponse,
-        conversion.cpu,
-    )
+    request = netutil_pb2.CPURequest(pid=_pid(pid), topology=topology)
+    return _question("GetCPUInfo", request, netutil_pb2.CPUResponse, CPU)
 
 
 def environment(pid: int | None = None) -> Question[Environment]:
     """GetEnv for all variables."""
-    return Question(
-        "/v1alpha.NetUtil/GetEnv",
-        netutil_pb2.EnvRequest(pid=_pid(pid)),
-        netutil_pb2.EnvResponse,
-        conversion.environment,
-    )
+    request = netutil_pb2.EnvRequest(pid=_pid(pid))
+    return _question("GetEnv", request, netutil_pb2.EnvResponse, Environment)
 
 
 def variable(key: str, pid: int | None = None) -> Question[Environment]:
@@ -70,23 +64,37 @@ def variable(key: str, pid: int | None = None) -> Question[Environment]:
 
 def network_status(interface: str | None = None, pid: int | None = None) -> Question[NetworkStatus]:
     """GetNetworkStatus; None asks for all networks."""
-    name = "" if interface is None else _name(interface, "the name of an interface")
-    return Question(
-        "/v1alpha.NetUtil/GetNetworkStatus",
-        netutil_pb2.NetworkStatusRequest(pid=_pid(pid), int=name),
-        netutil_pb2.NetworkStatusResponse,
-        conversion.network_status,
-    )
+    request = netutil_pb2.NetworkStatusRequest(pid=_pid(pid), int=_interface(interface))
+    response = netutil_pb2.NetworkStatusResponse
+    return _question("GetNetworkStatus", request, response, NetworkStatus)
 
 
 def pod(pid: int | None = None) -> Question[Pod]:
     """GetPod."""
-    return Question(
-        "/v1alpha.NetUtil/GetPod",
-        netutil_pb2.PodRequest(pid=_pid(pid)),
-        netutil_pb2.PodResponse,
-        conversion.pod,
-    )
+    return _question("GetPod", netutil_pb2.PodRequest(pid=_pid(pid)), netutil_pb2.PodResponse, Pod)
+
+
+def interfaces(interface: str | None = None, pid: int | None = None) -> Question[Interfaces]:
+    """GetInterfaces; None asks for all interfaces."""
+    request = netutil_pb2.InterfacesRequest(pid=_pid(pid), int=_interface(interface))
+    return _question("GetInterfaces", request, netutil_pb2.InterfacesResponse, Interfaces)
+
+
+def hugepages(pid: int | None = None) -> Question[Hugepages]:
+    """GetHugepages."""
+    request = netutil_pb2.HugepagesRequest(pid=_pid(pid))
+    return _question("GetHugepages", request, netutil_pb2.HugepagesResponse, Hugepages)
+
+
+def resources(pid: int | None = None) -> Question[Resources]:
+    """GetResource."""
+    request = netutil_pb2.ResourceRequest(pid=_pid(pid))
+    return _question("GetResource", request, netutil_pb2.ResourceResponse, Resources)
+
+
+def everything(pid: int | None = None) -> Question[All]:
+    """GetAll."""
+    return _question("GetAll", netutil_pb2.AllRequest(pid=_pid(pid)), netutil_pb2.AllResponse, All)
 
 
 def node_pods() -> Question[NodePods]:
@@ -95,13 +103,23 @@ def node_pods() -> Question[NodePods]:
         "/v1alpha.Node/ListPods",
         node_pb2.ListPodsRequest(),
         node_pb2.ListPodsResponse,
-        conversion.node_pods,
+        partial(result, NodePods),
     )
+
+
+def _question(
+    method: str, request: Message, response_type: type[Message], kind: type[Answer]
+) -> Question[Answer]:
+    return Question(f"/v1alpha.NetUtil/{method}", request, response_type, partial(result, kind))
 
 
 def _pid(pid: int | None) -> str:
     """The pid of a request; the agent itself says what is wrong with one below 1."""
     return "" if pid is None else str(pid)
+
+
+def _interface(interface: str | None) -> str:
+    return "" if interface is None else _name(interface, "the name of an interface")
 
 
 def _name(name: str, what: str) -> str:

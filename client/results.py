@@ -15,8 +15,43 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class PartError:
+    """Why one part of an answer is missing: what an error of a whole call says."""
+
+    part: str
+    code: str
+    reason: str
+    sentence: str
+    read: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCPU:
+    """One CPU of the node. `core` is unique within its `socket`; both are None while offline.
+
+    `exclusive` says whether the kubelet gave it to this container alone, None where
+    that is not known.
+    """
+
+    id: int
+    core: int | None
+    socket: int | None
+    numa_node: int | None
+    siblings: tuple[int, ...]
+    online: bool
+    isolated: bool
+    nohz_full: bool
+    exclusive: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class CPU:
-    """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8"."""
+    """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
+
+    `cpus` and `exclusive_cpus` are there if the topology was asked for; where
+    `exclusive_cpus` is None all the same, `resources_error` says why.
+    """
 
     cpuset: str
     effective_cpus: str
@@ -27,6 +62,9 @@ class CPU:
     shares: int | None
     weight: int | None
     cgroup_version: int
+    cpus: tuple[NodeCPU, ...] = ()
+    exclusive_cpus: str | None = None
+    resources_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from netutil.client.connection import (
     Settings,
     target,
 )
+from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.questions import Answer, Question
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
 from netutil.client.retry import Attempts
@@ -102,9 +103,9 @@ class Client(Connection):
     ) -> None:
         super().__init__(PUBLIC, socket, timeout_seconds)
 
-    def cpu(self, pid: int | None = None) -> CPU:
-        """The CPUs of the process's container."""
-        return self.ask(questions.cpu(pid))
+    def cpu(self, pid: int | None = None, *, topology: bool = False) -> CPU:
+        """The CPUs of the process's container; with `topology` each of them, and the exclusive."""
+        return self.ask(questions.cpu(pid, topology=topology))
 
     def environment(self, pid: int | None = None) -> Environment:
         """All variables that the process was started with."""
@@ -121,6 +122,22 @@ class Client(Connection):
     def pod(self, pid: int | None = None) -> Pod:
         """The pod and container of the process."""
         return self.ask(questions.pod(pid))
+
+    def interfaces(self, interface: str | None = None, pid: int | None = None) -> Interfaces:
+        """The pod's interfaces, or the one of that name; NotFound if there is none."""
+        return self.ask(questions.interfaces(interface, pid))
+
+    def hugepages(self, pid: int | None = None) -> Hugepages:
+        """Huge pages of the pod's spec, of the process's container, and of the node."""
+        return self.ask(questions.hugepages(pid))
+
+    def resources(self, pid: int | None = None) -> Resources:
+        """Devices, exclusive CPUs and memory that the kubelet gave to the process's container."""
+        return self.ask(questions.resources(pid))
+
+    def all(self, pid: int | None = None) -> All:
+        """All of it in one round trip; a part that could not be had is None, and an error."""
+        return self.ask(questions.everything(pid))
 
 
 class NodeClient(Connection):

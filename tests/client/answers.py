@@ -29,6 +29,24 @@ def cpu() -> netutil_pb2.CPUResponse:
         period_microseconds=100000,
         weight=100,
         cgroup_version=2,
+        cpus=[node_cpu(number) for number in (0, 1, 2, 3, 8)],
+        exclusive_cpus="2-3",
+    )
+
+
+def node_cpu(number: int) -> netutil_pb2.CPU:
+    if number == 8:
+        return netutil_pb2.CPU(id=8, exclusive=False)
+    return netutil_pb2.CPU(
+        id=number,
+        core=number // 2,
+        socket=0,
+        numa_node=0,
+        siblings=[number // 2 * 2, number // 2 * 2 + 1],
+        online=True,
+        isolated=number > 1,
+        nohz_full=number > 1,
+        exclusive=number in (2, 3),
     )
 
 

@@ -15,7 +15,7 @@ import grpc
 from netutil.client.connection import target
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
 
-from tests.client import answers
+from tests.client import answers, device_answers
 
 
 @dataclass
@@ -62,6 +62,10 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         default_factory=answers.network_status
     )
     pod: netutil_pb2.PodResponse = field(default_factory=answers.pod)
+    resources: netutil_pb2.ResourceResponse = field(default_factory=device_answers.resources)
+    interfaces: netutil_pb2.InterfacesResponse = field(default_factory=device_answers.interfaces)
+    hugepages: netutil_pb2.HugepagesResponse = field(default_factory=device_answers.hugepages)
+    everything: netutil_pb2.AllResponse = field(default_factory=device_answers.everything)
     node_pods: node_pb2.ListPodsResponse = field(default_factory=answers.node_pods)
 
     def _note(self, request: Any, context: grpc.ServicerContext) -> None:
@@ -95,22 +99,25 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         self._note(request, context)
         return self.network_status
 
-    # The client has no questions for these yet.
     def GetResource(self, request: Any, context: Any) -> netutil_pb2.ResourceResponse:  # noqa: N802
-        raise NotImplementedError
+        self._note(request, context)
+        return self.resources
 
     def GetInterfaces(  # noqa: N802
         self, request: Any, context: Any
     ) -> netutil_pb2.InterfacesResponse:
-        raise NotImplementedError
+        self._note(request, context)
+        return self.interfaces
 
     def GetHugepages(  # noqa: N802
         self, request: Any, context: Any
     ) -> netutil_pb2.HugepagesResponse:
-        raise NotImplementedError
+        self._note(request, context)
+        return self.hugepages
 
     def GetAll(self, request: Any, context: Any) -> netutil_pb2.AllResponse:  # noqa: N802
-        raise NotImplementedError
+        self._note(request, context)
+        return self.everything
 
     def GetPod(self, request: Any, context: Any) -> netutil_pb2.PodResponse:  # noqa: N802
         self._note(request, context)

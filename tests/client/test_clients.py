@@ -41,7 +41,12 @@ pytestmark = pytest.mark.parametrize("kind", [SYNC, ASYNC])
 
 
 async def ask(
-    kind: str, path: str, method: str, *arguments: Any, timeout_seconds: float = 5.0
+    kind: str,
+    path: str,
+    method: str,
+    *arguments: Any,
+    timeout_seconds: float = 5.0,
+    **options: Any,
 ) -> Any:
     """One question over a new client of that kind."""
     if kind == ASYNC:
@@ -49,14 +54,14 @@ async def ask(
             async with AsyncNodeClient(path, timeout_seconds) as node:
                 return await node.pods()
         async with AsyncClient(path, timeout_seconds) as client:
-            return await getattr(client, method)(*arguments)
+            return await getattr(client, method)(*arguments, **options)
 
     def in_thread() -> Any:
         if method == "pods":
             with NodeClient(path, timeout_seconds) as node:
                 return node.pods()
         with Client(path, timeout_seconds) as client:
-            return getattr(client, method)(*arguments)
+            return getattr(client, method)(*arguments, **options)
 
     return await asyncio.to_thread(in_thread)
 
@@ -69,6 +74,11 @@ async def test_each_question_has_its_answer(kind: str, agent: Double) -> None:
     assert [network.interface for network in networks.status] == ["eth0", "net1"]
     assert (await ask(kind, agent.path, "pod")).uid == POD_UID
     assert (await ask(kind, agent.path, "pods")).pods[0].calls == 42
+    interfaces = await ask(kind, agent.path, "interfaces")
+    assert [interface.name for interface in interfaces.interfaces] == ["eth0", "net1"]
+    assert (await ask(kind, agent.path, "hugepages")).containers[0].container_name == "app"
+    assert (await ask(kind, agent.path, "resources")).exclusive_cpu_ids == (2, 3)
+    assert (await ask(kind, agent.path, "all")).pod.uid == POD_UID
 
 
 async def test_a_question_carries_pid_key_and_interface(kind: str, agent: Double) -> None:
@@ -76,11 +86,21 @@ async def test_a_question_carries_pid_key_and_interface(kind: str, agent: Double
     await ask(kind, agent.path, "variable", "PATH", 8)
     await ask(kind, agent.path, "network_status", "net1", 9)
     await ask(kind, agent.path, "pod")
-    cpu, environment, network_status, pod = agent.asked
+    await ask(kind, agent.path, "interfaces", "net1", 10)
+    await ask(kind, agent.path, "all", 11)
+    cpu, environment, network_status, pod, interfaces, everything = agent.asked
     assert cpu.pid == "7"
     assert (environment.pid, environment.key) == ("8", "PATH")
     assert (network_status.pid, network_status.int) == ("9", "net1")
     assert pod.pid == ""
+    assert (interfaces.pid, interfaces.int) == ("10", "net1")
+    assert everything.pid == "11"
+    assert not cpu.topology
+
+
+async def test_the_topology_is_asked_for_by_name(kind: str, agent: Double) -> None:
+    await ask(kind, agent.path, "cpu", topology=True)
+    assert agent.asked[0].topology
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,28 @@ import dataclasses
 from datetime import UTC
 
 import pytest
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.struct_pb2 import Value
-from netutil.client import CPU, DNS, NetworkSource, PCIDevice, conversion
+from netutil.client import (
+    CPU,
+    DNS,
+    All,
+    DeviceType,
+    Interfaces,
+    NetworkSource,
+    NetworkStatus,
+    NodeCPU,
+    NodePods,
+    PCIDevice,
+    Pod,
+    Resources,
+    devices,
+    results,
+)
+from netutil.client.conversion import plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import answers
+from tests.client import answers, device_answers
 
 EXTENSIONS = {
     "example.com/flag": True,
@@ -18,7 +35,8 @@ EXTENSIONS = {
 
 
 def test_every_cpu_fact_arrives() -> None:
-    assert conversion.cpu(answers.cpu()) == CPU(
+    cpu = result(CPU, answers.cpu())
+    assert dataclasses.replace(cpu, cpus=()) == CPU(
         cpuset="0-3,8",
         effective_cpus="0-3",
         affinity="0-1",
@@ -28,26 +46,39 @@ def test_every_cpu_fact_arrives() -> None:
         shares=None,
         weight=100,
         cgroup_version=2,
+        exclusive_cpus="2-3",
     )
+    assert cpu.cpus[2] == NodeCPU(
+        id=2,
+        core=1,
+        socket=0,
+        numa_node=0,
+        siblings=(2, 3),
+        online=True,
+        isolated=True,
+        nohz_full=True,
+        exclusive=True,
+    )
+    assert cpu.cpus[4] == NodeCPU(8, None, None, None, (), *(False,) * 4)
 
 
 def test_what_the_agent_left_out_is_none() -> None:
-    cpu = conversion.cpu(netutil_pb2.CPUResponse())
+    cpu = result(CPU, netutil_pb2.CPUResponse())
     assert (cpu.affinity, cpu.quota_cores, cpu.shares, cpu.weight) == (None, None, None, None)
-    assert conversion.pod(netutil_pb2.PodResponse()).observed_at is None
+    assert result(Pod, netutil_pb2.PodResponse()).observed_at is None
     empty = netutil_pb2.NetworkStatusResponse(status=[netutil_pb2.NetworkStatus()])
-    (network,) = conversion.network_status(empty).status
+    (network,) = result(NetworkStatus, empty).status
     assert (network.mtu, network.dns, network.device_info) == (None, None, None)
 
 
 def test_a_time_is_aware_and_exact_to_the_microsecond() -> None:
-    observed_at = conversion.pod(answers.pod()).observed_at
+    observed_at = result(Pod, answers.pod()).observed_at
     assert observed_at == answers.OBSERVED_AT
     assert observed_at is not None and observed_at.tzinfo is UTC
 
 
 def test_a_network_keeps_dns_device_and_extensions() -> None:
-    network = conversion.network_status(answers.network_status()).status[1]
+    network = result(NetworkStatus, answers.network_status()).status[1]
     assert network.ips == ("192.0.2.10/24", "2001:db8::10")
     assert network.mtu == 9000
     assert network.dns == DNS(("192.0.2.53",), "example", ("a.example",), ("ndots:2",))
@@ -71,7 +102,7 @@ def test_every_kind_of_device_is_carried() -> None:
     )
     status = [netutil_pb2.NetworkStatus(device_info=device)]
     info = (
-        conversion.network_status(netutil_pb2.NetworkStatusResponse(status=status))
+        result(NetworkStatus, netutil_pb2.NetworkStatusResponse(status=status))
         .status[0]
         .device_info
     )
@@ -81,37 +112,67 @@ def test_every_kind_of_device_is_carried() -> None:
     assert info.memif is not None and (info.memif.role, info.memif.mode) == ("master", "ip")
 
 
-@pytest.mark.parametrize("message", ["NetworkStatus", "DeviceInfo", "PCIDevice", "VDPADevice"])
-def test_no_field_of_the_api_is_dropped(message: str) -> None:
-    from netutil.client import results
+NAMES = {
+    "CPUResponse": "CPU",
+    "CPU": "NodeCPU",
+    "EnvResponse": "Environment",
+    "NetworkStatusResponse": "NetworkStatus",
+    "NetworkStatus": "Network",
+    "PodResponse": "Pod",
+    "ResourceResponse": "Resources",
+    "InterfacesResponse": "Interfaces",
+    "HugepagesResponse": "Hugepages",
+    "AllResponse": "All",
+    "ListPodsResponse": "NodePods",
+}
+"""The results that do not bear the name of their message."""
+MESSAGES = [
+    message
+    for file in (netutil_pb2.DESCRIPTOR, node_pb2.DESCRIPTOR)
+    for message in file.message_types_by_name.values()
+    if not message.name.endswith("Request")
+]
 
-    kind = "Network" if message == "NetworkStatus" else message
-    fields = {field.name for field in dataclasses.fields(getattr(results, kind))}
-    assert fields == set(getattr(netutil_pb2, message).DESCRIPTOR.fields_by_name)
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
+def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
+    name = NAMES.get(message.name, message.name)
+    kind = getattr(results, name, None) or getattr(devices, name)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    assert fields == set(message.fields_by_name)
 
 
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        (netutil_pb2.CPUResponse, "CPU"),
-        (netutil_pb2.EnvResponse, "Environment"),
-        (netutil_pb2.NetworkStatusResponse, "NetworkStatus"),
-        (netutil_pb2.DNS, "DNS"),
-        (netutil_pb2.VhostUserDevice, "VhostUserDevice"),
-        (netutil_pb2.MemifDevice, "MemifDevice"),
-        (netutil_pb2.PodResponse, "Pod"),
-        (node_pb2.NodePod, "NodePod"),
-        (node_pb2.NodeContainer, "NodeContainer"),
-        (node_pb2.ListPodsResponse, "NodePods"),
-    ],
-)
-def test_a_result_has_the_fields_of_its_message(message: object, kind: str) -> None:
-    from netutil.client import results
+@pytest.mark.parametrize("name", sorted(netutil_pb2.DeviceType.keys()))
+def test_every_type_of_device_has_its_word(name: str) -> None:
+    interface = netutil_pb2.Interface(device_type=netutil_pb2.DeviceType.Value(name))
+    response = netutil_pb2.InterfacesResponse(interfaces=[interface])
+    word = name.removeprefix("DEVICE_TYPE_").lower().replace("_", "-")
+    assert result(Interfaces, response).interfaces[0].device_type == DeviceType(word)
 
-    fields = {field.name for field in dataclasses.fields(getattr(results, kind))}
-    # Answered only to who asks for the topology; this client does not.
-    not_asked_for = {"cpus", "exclusive_cpus", "resources_error"}
-    assert fields == set(message.DESCRIPTOR.fields_by_name) - not_asked_for  # type: ignore[attr-defined]
+
+def test_all_answers_arrive_in_one() -> None:
+    everything = result(All, device_answers.everything())
+    assert everything.pod == result(Pod, answers.pod())
+    assert everything.cpu == result(CPU, answers.cpu())
+    assert everything.resources == result(Resources, device_answers.resources())
+    assert everything.errors == ()
+    assert everything.interfaces is not None
+    veth, function = everything.interfaces.interfaces
+    assert veth.link is not None and veth.link.counters is not None
+    assert (veth.link.addresses[0].address, veth.link.vlan_id) == ("10.244.0.5/24", None)
+    assert (veth.pci, veth.allocated, function.link) == (None, None, None)
+    assert function.allocated is not None
+    assert function.allocated.info == {"generic": {"deviceID": "0000:3b:02.1"}}
+    assert everything.resources is not None
+    assert everything.resources.devices[0].numa_nodes == (0,)
+
+
+def test_a_part_that_failed_is_none_beside_its_error() -> None:
+    response = netutil_pb2.AllResponse(errors=[device_answers.part_error("resources")])
+    everything = result(All, response)
+    assert (everything.resources, everything.pod) == (None, None)
+    assert everything.errors[0].part == "resources"
+    assert everything.errors[0].reason == "POD_RESOURCES_UNAVAILABLE"
 
 
 @pytest.mark.parametrize(
@@ -126,20 +187,20 @@ def test_a_result_has_the_fields_of_its_message(message: object, kind: str) -> N
 )
 def test_a_source_of_a_newer_agent_is_no_failure(number: int, source: NetworkSource) -> None:
     response = netutil_pb2.NetworkStatusResponse.FromString(bytes([0x10, number]))
-    assert conversion.network_status(response).source is source
+    assert result(NetworkStatus, response).source is source
 
 
 @pytest.mark.parametrize(
-    ("number", "plain"),
+    ("number", "expected"),
     [(1.0, 1), (-0.5, -0.5), (2.0**53, 2**53), (1e300, 1e300), (float("nan"), None)],
 )
-def test_a_number_is_what_json_would_have(number: float, plain: float | None) -> None:
-    result = conversion.plain(Value(number_value=number))
-    assert result == plain and type(result) is type(plain)
+def test_a_number_is_what_json_would_have(number: float, expected: float | None) -> None:
+    found = plain(Value(number_value=number))
+    assert found == expected and type(found) is type(expected)
 
 
 def test_the_pods_of_a_node_arrive_whole() -> None:
-    node = conversion.node_pods(answers.node_pods())
+    node = result(NodePods, answers.node_pods())
     web, broken = node.pods
     assert [container.name for container in web.containers] == ["app", "side", "setup"]
     assert web.last_error_at == node.observed_at == answers.OBSERVED_AT

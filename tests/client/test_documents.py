@@ -6,7 +6,8 @@ from typing import Any
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client import Environment, conversion
+from netutil.client import Environment, NetworkStatus
+from netutil.client.conversion import result
 from netutil.client.documents import document, to_json, to_yaml
 
 from tests.client import answers
@@ -31,7 +32,7 @@ def test_yaml_is_exact_and_printable_ascii(envs: dict[str, str]) -> None:
 
 
 def test_times_sources_and_extensions_are_plain() -> None:
-    plain: dict[str, Any] = document(conversion.network_status(answers.network_status()))
+    plain: dict[str, Any] = document(result(NetworkStatus, answers.network_status()))
     assert plain["observed_at"] == "2026-01-31T12:00:00.250000Z"
     assert plain["source"] == "network-status" and type(plain["source"]) is str
     assert plain["status"][1]["extensions"]["example.com/list"] == [1, 0.5, {"none": None}]

@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus, NodePods, conversion
+from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus, NodePods
+from netutil.client.conversion import result
 from netutil.client.results import MemifDevice, NetworkSource, VDPADevice, VhostUserDevice
 from netutil.client.views import table_of
 
@@ -59,7 +60,7 @@ def test_a_quota_without_its_parts_is_shown_alone() -> None:
     ],
 )
 def test_each_kind_of_device_is_named_by_where_it_is(device: DeviceInfo, cell: str) -> None:
-    status = conversion.network_status(answers.network_status())
+    status = result(NetworkStatus, answers.network_status())
     networks = replace(status, status=(replace(status.status[0], device_info=device),))
     assert table_of(networks).rows[0][-1] == cell
 

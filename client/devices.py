@@ -1,0 +1,270 @@
+"""The answers about devices, interfaces and huge pages, and all answers in one.
+
+As in `netutil.client.results`: frozen, typed, without protobuf, with the field names
+of netutil.proto, which says where each fact comes from. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from netutil.client.results import (
+    CPU,
+    Environment,
+    Network,
+    NetworkSource,
+    NetworkStatus,
+    PartError,
+    Pod,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say."""
+
+    ID: str
+    resourceName: str  # noqa: N815 - the API's name
+    numa_nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """Memory that is reserved on NUMA nodes; `type` is "memory" or "hugepages-<size>"."""
+
+    type: str
+    size_bytes: int
+    numa_nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResource:
+    """One device of a resource claim."""
+
+    cdi_devices: tuple[str, ...]
+    driver_name: str
+    pool_name: str
+    device_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicResource:
+    """A resource claim of the container (dynamic resource allocation)."""
+
+    claim_name: str
+    claim_namespace: str
+    claim_resources: tuple[ClaimResource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the kubelet's managers gave to the container."""
+
+    devices: tuple[Device, ...]
+    exclusive_cpu_ids: tuple[int, ...]
+    exclusive_cpus: str
+    memory: tuple[MemoryBlock, ...]
+    dynamic_resources: tuple[DynamicResource, ...]
+    observed_at: datetime | None
+
+
+class DeviceType(StrEnum):
+    """What stands behind an interface."""
+
+    HOST = "host"
+    SR_IOV = "sr-iov"
+    VDPA = "vdpa"
+    VHOST_USER = "vhost-user"
+    MEMIF = "memif"
+    UNKNOWN = "unknown"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What was reported and what the kernel shows instead; `found` is empty for nothing."""
+
+    field: str
+    reported: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatedDevice:
+    """A device that a variable PCIDEVICE_<RESOURCE> of the container names.
+
+    `info` is its entry in PCIDEVICE_<RESOURCE>_INFO, as plain JSON values.
+    """
+
+    variable: str
+    position: int
+    pci_address: str
+    info: Mapping[str, Any] | None
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class PCIInfo:
+    """A PCI device as the host shows it."""
+
+    address: str
+    driver: str
+    vendor_id: str
+    device_id: str
+    numa_node: int | None
+    pf_address: str
+    vf_index: int | None
+    iommu_group: int | None
+    max_vfs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a link, with its prefix length."""
+
+    address: str
+    scope: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route over a link; `ip_version` is 4 or 6."""
+
+    gateway: str
+    ip_version: int
+    metric: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounters:
+    """What went over a link since it was made."""
+
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of the pod's network namespace, as it is now. `mtu` is in bytes."""
+
+    index: int
+    kind: str
+    mac: str
+    mtu: int
+    operational_state: str
+    up: bool
+    addresses: tuple[Address, ...]
+    default_routes: tuple[DefaultRoute, ...]
+    counters: LinkCounters | None
+    vlan_id: int | None
+    parent_index: int | None
+    parent: str
+    parent_namespace_id: int | None
+    master: str
+    parent_device_bus: str
+    parent_device: str
+    num_vfs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface as reported, as it is now, and the device behind it; None: there is none."""
+
+    name: str
+    device_type: DeviceType
+    network: Network | None
+    link: Link | None
+    pci: PCIInfo | None
+    allocated: AllocatedDevice | None
+    drift: tuple[Drift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The interfaces of the pod. The errors say what is not known of them."""
+
+    interfaces: tuple[Interface, ...]
+    source: NetworkSource
+    observed_at: datetime | None
+    host_network: bool
+    network_error: PartError | None
+    allocated_error: PartError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerHugepages:
+    """Huge pages that a container asks for in the pod's spec."""
+
+    container_name: str
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageUsage:
+    """Huge pages of the container's cgroup; `failures` is how often the limit was hit."""
+
+    page_size_bytes: int
+    limit_bytes: int | None
+    usage_bytes: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumaHugepages:
+    """A NUMA node's part of a pool."""
+
+    numa_node: int
+    total_bytes: int
+    free_bytes: int
+    surplus_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugepagePool:
+    """The node's huge pages of one size."""
+
+    page_size_bytes: int
+    total_bytes: int
+    free_bytes: int
+    reserved_bytes: int
+    surplus_bytes: int
+    numa_nodes: tuple[NumaHugepages, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hugepages:
+    """Huge pages: asked for, granted and used, and there on the node."""
+
+    containers: tuple[ContainerHugepages, ...]
+    usage: tuple[HugepageUsage, ...]
+    pools: tuple[HugepagePool, ...]
+    spec_error: PartError | None
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every answer about one process, of one moment. `errors` has one entry per missing part."""
+
+    pod: Pod | None
+    cpu: CPU | None
+    env: Environment | None
+    network: NetworkStatus | None
+    interfaces: Interfaces | None
+    hugepages: Hugepages | None
+    resources: Resources | None
+    errors: tuple[PartError, ...]

@@ -1,0 +1,160 @@
+"""Answers about devices with every field set: a DPDK pod on a node of two NUMA nodes."""
+
+from __future__ import annotations
+
+from google.protobuf.struct_pb2 import Struct
+from netutil.v1alpha import netutil_pb2 as api
+
+from tests.client import answers
+
+MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+
+
+def part_error(part: str = "interfaces") -> api.PartError:
+    return api.PartError(
+        part=part,
+        code="UNAVAILABLE",
+        reason="POD_RESOURCES_UNAVAILABLE",
+        sentence="The kubelet's PodResources socket cannot be reached.",
+        read="/var/lib/kubelet/pod-resources/kubelet.sock",
+        advice="Mount the directory.",
+    )
+
+
+def resources() -> api.ResourceResponse:
+    claim = api.ClaimResource(
+        cdi_devices=["vendor.example/class=one"],
+        driver_name="driver.example",
+        pool_name="pool",
+        device_name="one",
+    )
+    return api.ResourceResponse(
+        devices=[
+            api.Device(ID="0000:3b:02.1", resourceName="intel.com/sriov", numa_nodes=[0]),
+            api.Device(ID="tun", resourceName="example.com/tun"),
+        ],
+        exclusive_cpu_ids=[2, 3],
+        exclusive_cpus="2-3",
+        memory=[
+            api.MemoryBlock(type="memory", size_bytes=2 * GIBIBYTE, numa_nodes=[0]),
+            api.MemoryBlock(type="hugepages-1Gi", size_bytes=GIBIBYTE, numa_nodes=[0]),
+        ],
+        dynamic_resources=[
+            api.DynamicResource(
+                claim_name="nic", claim_namespace="default", claim_resources=[claim]
+            )
+        ],
+        observed_at=answers.observed_at(),
+    )
+
+
+def link() -> api.Link:
+    return api.Link(
+        index=2,
+        kind="veth",
+        mac="0a:58:0a:f4:00:05",
+        mtu=1450,
+        operational_state="UP",
+        up=True,
+        addresses=[
+            api.Address(address="10.244.0.5/24", scope="global"),
+            api.Address(address="fe80::1/64", scope="link", peer="fe80::2"),
+        ],
+        default_routes=[
+            api.DefaultRoute(gateway="10.244.0.1", ip_version=4, metric=100, source="10.244.0.5")
+        ],
+        counters=api.LinkCounters(rx_bytes=1, rx_packets=2, tx_bytes=3, tx_dropped=4),
+        parent_index=9,
+        parent_namespace_id=0,
+    )
+
+
+def sriov(number: int = 1, numa_node: int = 0, driver: str = "vfio-pci") -> api.Interface:
+    """A virtual function that nobody can see as a link."""
+    address = f"0000:3b:02.{number}"
+    info = Struct()
+    info.update({"generic": {"deviceID": address}})
+    return api.Interface(
+        name=f"net{number}",
+        device_type=api.DEVICE_TYPE_SR_IOV,
+        network=answers.network_status().status[1],
+        pci=api.PCIInfo(
+            address=address,
+            driver=driver,
+            vendor_id="0x8086",
+            device_id="0x1889",
+            numa_node=numa_node,
+            pf_address="0000:3b:00.0",
+            vf_index=number,
+            iommu_group=40 + number,
+            max_vfs=64,
+        ),
+        allocated=api.AllocatedDevice(
+            variable="PCIDEVICE_INTEL_COM_SRIOV",
+            position=0,
+            pci_address=address,
+            info=info,
+            name=address,
+        ),
+    )
+
+
+def interfaces() -> api.InterfacesResponse:
+    default = api.Interface(
+        name="eth0",
+        device_type=api.DEVICE_TYPE_HOST,
+        network=answers.network_status().status[0],
+        link=link(),
+        drift=[api.Drift(field="mtu", reported="1500", found="1450")],
+    )
+    return api.InterfacesResponse(
+        interfaces=[default, sriov()],
+        source=api.NETWORK_SOURCE_NETWORK_STATUS,
+        observed_at=answers.observed_at(),
+    )
+
+
+def hugepages() -> api.HugepagesResponse:
+    return api.HugepagesResponse(
+        containers=[
+            api.ContainerHugepages(
+                container_name="app",
+                page_size_bytes=GIBIBYTE,
+                request_bytes=GIBIBYTE,
+                limit_bytes=GIBIBYTE,
+            )
+        ],
+        usage=[
+            api.HugepageUsage(page_size_bytes=2 * MEBIBYTE, limit_bytes=0),
+            api.HugepageUsage(
+                page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE, usage_bytes=GIBIBYTE, failures=1
+            ),
+        ],
+        pools=[
+            api.HugepagePool(
+                page_size_bytes=GIBIBYTE,
+                total_bytes=4 * GIBIBYTE,
+                free_bytes=3 * GIBIBYTE,
+                reserved_bytes=0,
+                numa_nodes=[
+                    api.NumaHugepages(
+                        numa_node=node, total_bytes=2 * GIBIBYTE, free_bytes=free * GIBIBYTE
+                    )
+                    for node, free in ((0, 1), (1, 2))
+                ],
+            )
+        ],
+    )
+
+
+def everything() -> api.AllResponse:
+    return api.AllResponse(
+        pod=answers.pod(),
+        cpu=answers.cpu(),
+        env=answers.environment(),
+        network=answers.network_status(),
+        interfaces=interfaces(),
+        hugepages=hugepages(),
+        resources=resources(),
+    )
