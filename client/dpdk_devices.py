@@ -1,0 +1,223 @@
+"""Which devices of a container a DPDK program is given, and how they are written.
+
+Sources: "EAL parameters" of the DPDK guide (`-a`, `--vdev`, `--no-pci`), and its pages on
+virtio_user (vhost-user, vhost-vdpa), memif, mlx5 (auxiliary devices) and on which kernel
+drivers a device must be bound to ("Linux Drivers").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from netutil.client.cpulist import list_of
+from netutil.client.devices import DeviceType, Interface, Interfaces, Resources
+from netutil.client.errors import Inconsistent, NotFound
+
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_SUBFUNCTION = re.compile(r"mlx5_core\.sf\.[0-9]{1,9}")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_PATH = re.compile(r"/[^\s,\x00-\x20\x7f]{1,106}")
+"""A comma would end the value within a device argument; a socket's path has 107 bytes."""
+_SHARED_WITH_KERNEL = frozenset({"mlx4_core", "mlx5_core", "mana"})
+"""Drivers that stay bound while DPDK uses the device (bifurcated drivers)."""
+_USER_SPACE = frozenset({"igb_uio", "uio_pci_generic"})
+_MEMIF_ROLES = {"master": "server", "slave": "client", "server": "server", "client": "client"}
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of EAL, in its words, and where it comes from."""
+
+    words: tuple[str, ...]
+    source: str
+
+
+@dataclass(slots=True)
+class Devices:
+    """The arguments of devices, and what is allowed but likely not meant."""
+
+    arguments: list[Argument] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def device_arguments(
+    interfaces: Interfaces, resources: Resources | None, cpu_nodes: Collection[int]
+) -> Devices:
+    """`-a`, `--vdev` and, where no PCI device is for DPDK, `--no-pci`.
+
+    Raises `Inconsistent` for a device that cannot be used as it is reported, and
+    `NotFound` if there is none at all.
+    """
+    found = Devices()
+    for interface in interfaces.interfaces:
+        _WRITERS.get(interface.device_type, _physical)(interface, found)
+    if not found.arguments:
+        raise NotFound(
+            "the container has no device that DPDK can use"
+            + "".join(f"; {warning}" for warning in found.warnings),
+            "NOT_FOUND",
+            reason="NO_DPDK_DEVICE",
+            read="network-status, PCIDEVICE_* variables and /sys/bus/pci/devices",
+            advice="ask for a device in the container's resources; netutil interfaces shows them",
+        )
+    if not any(_PCI_ADDRESS.fullmatch(one.words[-1]) for one in found.arguments):
+        source = "no PCI device is for DPDK: without this it would probe all of the node's"
+        found.arguments.append(Argument(("--no-pci",), source))
+    found.warnings += _far_devices(interfaces, resources, cpu_nodes, found.arguments)
+    return found
+
+
+def _physical(interface: Interface, found: Devices) -> None:
+    """A device on a bus, or nothing for an interface that the kernel keeps."""
+    address, allocated = _address(interface), interface.allocated
+    if not address and allocated is not None:
+        if not _SUBFUNCTION.fullmatch(allocated.name):
+            raise _unusable(
+                interface, f"{allocated.name!r} is neither a PCI address nor a subfunction"
+            )
+        words = ("-a", f"auxiliary:{allocated.name}")
+        found.arguments.append(Argument(words, _source(interface, "subfunction")))
+    elif address:
+        _pci(interface, address, found)
+    elif interface.device_type is DeviceType.UNKNOWN and interface.network is not None:
+        found.warnings.append(f"{_named(interface)} is left out: its device is of no known type")
+
+
+def _pci(interface: Interface, address: str, found: Devices) -> None:
+    if not _PCI_ADDRESS.fullmatch(address):
+        raise _unusable(interface, f"{address!r} is no PCI address")
+    if interface.pci is None:
+        raise _unusable(interface, f"the node has no PCI device {address}")
+    driver = interface.pci.driver
+    if not driver:
+        raise _unusable(interface, f"PCI device {address} is bound to no driver")
+    if not ("vfio" in driver or driver in _USER_SPACE or driver in _SHARED_WITH_KERNEL):
+        found.warnings.append(
+            f"{_named(interface)} is left out: PCI device {address} is bound to {driver},"
+            " which leaves it to the kernel"
+        )
+        return
+    words = ("-a", address)
+    if all(one.words != words for one in found.arguments):
+        found.arguments.append(Argument(words, _source(interface, f"bound to {driver}")))
+
+
+def _vhost_user(interface: Interface, found: Devices) -> None:
+    info = interface.network.device_info if interface.network else None
+    device = info.vhost_user if info else None
+    if device is None or device.mode not in ("client", "server"):
+        raise _unusable(interface, "its device-info names no vhost-user mode, client or server")
+    server = ",server=1" if device.mode == "server" else ""
+    _virtio_user(interface, device.path, server, f"vhost-user {device.mode}", found)
+
+
+def _vdpa(interface: Interface, found: Devices) -> None:
+    info = interface.network.device_info if interface.network else None
+    device = info.vdpa if info else None
+    if device is None or device.driver not in ("vhost", "virtio"):
+        raise _unusable(interface, "its device-info names no vDPA driver, vhost or virtio")
+    if device.driver == "virtio":
+        found.warnings.append(
+            f"{_named(interface)} is left out: its vDPA device is bound to virtio,"
+            " which leaves it to the kernel"
+        )
+        return
+    _virtio_user(interface, device.path, "", "vDPA, vhost", found)
+
+
+def _virtio_user(interface: Interface, path: str, more: str, what: str, found: Devices) -> None:
+    _ensure_path(interface, path)
+    number = sum("net_virtio_user" in one.words[-1] for one in found.arguments)
+    word = f"--vdev=net_virtio_user{number},path={path}{more}{_mac(interface)}"
+    found.arguments.append(Argument((word,), _source(interface, what)))
+
+
+def _memif(interface: Interface, found: Devices) -> None:
+    info = interface.network.device_info if interface.network else None
+    device = info.memif if info else None
+    role = _MEMIF_ROLES.get(device.role) if device else None
+    if device is None or role is None:
+        raise _unusable(interface, "its device-info names no memif role, master or slave")
+    if device.mode not in ("", "ethernet"):
+        raise _unusable(interface, f"its memif mode is {device.mode!r}, DPDK has ethernet only")
+    _ensure_path(interface, device.path)
+    if any(f",socket={device.path}," in one.words[-1] for one in found.arguments):
+        raise _unusable(interface, f"two memif interfaces have the socket {device.path}")
+    number = sum("net_memif" in one.words[-1] for one in found.arguments)
+    # Without this the path would be the name of an abstract socket, which a directory
+    # that is shared with the peer does not hold.
+    socket = f"socket={device.path},socket-abstract=no"
+    word = f"--vdev=net_memif{number},role={role},{socket}{_mac(interface)}"
+    found.arguments.append(Argument((word,), _source(interface, f"memif {device.role}")))
+
+
+_WRITERS: dict[DeviceType, Callable[[Interface, Devices], None]] = {
+    DeviceType.VHOST_USER: _vhost_user,
+    DeviceType.VDPA: _vdpa,
+    DeviceType.MEMIF: _memif,
+}
+
+
+def _address(interface: Interface) -> str:
+    info = interface.network.device_info if interface.network else None
+    reported = info.pci.pci_address if info and info.pci else ""
+    allocated = interface.allocated.pci_address if interface.allocated else ""
+    return (interface.pci.address if interface.pci else "") or allocated or reported
+
+
+def _mac(interface: Interface) -> str:
+    mac = interface.network.mac if interface.network else ""
+    return f",mac={mac}" if _MAC.fullmatch(mac) else ""
+
+
+def _ensure_path(interface: Interface, path: str) -> None:
+    if not _PATH.fullmatch(path):
+        raise _unusable(interface, f"{path!r} cannot stand in a device argument as a path")
+
+
+def _far_devices(
+    interfaces: Interfaces,
+    resources: Resources | None,
+    cpu_nodes: Collection[int],
+    arguments: list[Argument],
+) -> list[str]:
+    """A sentence for each device of the command line that is far from all CPUs."""
+    plugins = {one.ID: set(one.numa_nodes) for one in resources.devices} if resources else {}
+    warnings = []
+    for interface in interfaces.interfaces:
+        address = _address(interface) or (interface.allocated.name if interface.allocated else "")
+        nodes = plugins.get(address, set())
+        if interface.pci is not None and interface.pci.numa_node is not None:
+            nodes = {interface.pci.numa_node}
+        given = any(one.words[-1] in (address, f"auxiliary:{address}") for one in arguments)
+        if given and nodes and cpu_nodes and nodes.isdisjoint(cpu_nodes):
+            warnings.append(
+                f"{_named(interface)}: device {address} is on NUMA node {list_of(nodes)},"
+                f" the CPUs are on {list_of(cpu_nodes)}"
+            )
+    return warnings
+
+
+def _named(interface: Interface) -> str:
+    if interface.name:
+        return f"interface {interface.name}"
+    return f"device of {interface.allocated.variable}" if interface.allocated else "a device"
+
+
+def _source(interface: Interface, what: str) -> str:
+    network = interface.network.name if interface.network else ""
+    told = [network and f"network-status of {network}"]
+    told.append(interface.allocated.variable if interface.allocated else "")
+    return f"{_named(interface)}, {interface.device_type}, {what} ({', '.join(filter(None, told))})"
+
+
+def _unusable(interface: Interface, why: str) -> Inconsistent:
+    return Inconsistent(
+        f"{_named(interface)}: {why}",
+        "FAILED_PRECONDITION",
+        reason="DEVICE_UNUSABLE",
+        read="network-status, PCIDEVICE_* variables and /sys/bus/pci/devices",
+        advice="netutil interfaces shows what is reported and what is there",
+    )
