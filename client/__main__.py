@@ -30,14 +30,20 @@ environment:
 )
 _DEFAULTS: dict[str, Any] = {
     "command": "overview",
-    "output": "table",
+    "output": None,
     "timeout_seconds": 5.0,
     "socket": None,
     "admin_socket": None,
     "pid": None,
     "key": None,
     "interface": None,
+    "topology": False,
+    "explain": False,
+    "numa_mem": False,
 }
+_OUTPUTS = ("table", "json", "yaml")
+_DPDK_OUTPUTS = ("args", "shell", "json")
+_ALL_OUTPUTS = (*_OUTPUTS, "args", "shell")
 
 
 class _Version(argparse.Action):
@@ -68,12 +74,12 @@ def _pid(text: str) -> int:
     return int(text)
 
 
-def _shared_options(*, of_node: bool, of_pod: bool) -> argparse.ArgumentParser:
+def _shared_options(
+    *, of_node: bool, of_pod: bool, outputs: Sequence[str] = _OUTPUTS
+) -> argparse.ArgumentParser:
     """Options that stand before or after a command: never a default that hides the other."""
     options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    options.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), help="how to print (table)"
-    )
+    options.add_argument("-o", "--output", choices=outputs, help=f"how to print ({outputs[0]})")
     options.add_argument(
         "--timeout",
         dest="timeout_seconds",
@@ -99,25 +105,48 @@ def _parser() -> argparse.ArgumentParser:
         prog="netutil",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        parents=[_shared_options(of_node=True, of_pod=True)],
+        parents=[_shared_options(of_node=True, of_pod=True, outputs=_ALL_OUTPUTS)],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def add(name: str, text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, text: str, parents: list[argparse.ArgumentParser] = of_pod
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=text, description=text, parents=of_pod, allow_abbrev=False
+            name, help=text, description=text, parents=parents, allow_abbrev=False
         )
         command.set_defaults(command=name)
         return command
 
-    add("cpu", "the CPUs of the container")
+    cpu = add("cpu", "the CPUs of the container")
+    cpu.add_argument(
+        "--topology", action="store_true", help="each CPU: core, socket, NUMA node, exclusive"
+    )
     env = add("env", "the environment, or the value of one variable")
     env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
     network = add("network", "the pod's networks, or one of them")
     network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
     add("whoami", "the pod and container of the calling process")
+    interfaces = add("interfaces", "the pod's interfaces as they are now, with their devices")
+    interfaces.add_argument(
+        "interface", nargs="?", metavar="INTERFACE", help="this interface alone"
+    )
+    add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
+    add("hugepages", "huge pages of the pod, the container and the node")
+    add("all", "everything in one answer; what could not be had is listed with its reason")
+    dpdk = add(
+        "dpdk",
+        "EAL arguments of a DPDK program for this container",
+        [_shared_options(of_node=False, of_pod=True, outputs=_DPDK_OUTPUTS)],
+    )
+    dpdk.add_argument(
+        "--explain", action="store_true", help="a line for each argument, with its source"
+    )
+    dpdk.add_argument(
+        "--numa-mem", action="store_true", help="--numa-mem for --socket-mem (DPDK 25.07)"
+    )
     text = "for the node's operator"
     node = commands.add_parser(
         "node", help=text, description=text, parents=of_node, allow_abbrev=False
@@ -141,6 +170,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error(f"--{option} is not for node pods")
     elif chosen.admin_socket is not None:
         parser.error("--admin-socket is for node pods only")
+    outputs = _DPDK_OUTPUTS if chosen.command == "dpdk" else _OUTPUTS
+    chosen.output = chosen.output or outputs[0]
+    if chosen.output not in outputs:
+        parser.error(f"{chosen.command} has no -o {chosen.output}: {', '.join(outputs)}")
     if sys.stdout is None or sys.stderr is None:
         return Exit.FAILED
     # gRPC's own log would stand between the lines of this command.

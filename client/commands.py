@@ -10,28 +10,47 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from netutil.client import questions
 from netutil.client.asynchronous import AsyncClient, AsyncConnection, AsyncNodeClient
+from netutil.client.devices import All
 from netutil.client.documents import error_document, to_json, to_yaml
+from netutil.client.dpdk import command_line
+from netutil.client.dpdk_text import text_of
 from netutil.client.errors import NetUtilError
 from netutil.client.exits import Exit, exit_of
 from netutil.client.questions import Question
 from netutil.client.results import Environment
 from netutil.client.tables import Style, harmless, render
-from netutil.client.views import table_of
+from netutil.client.views import tables_of
 
-Output = Literal["table", "json", "yaml"]
+Output = Literal["table", "json", "yaml", "args", "shell"]
+_PAUSE_SECONDS = 0.25
+
+Command = Literal[
+    "overview",
+    "all",
+    "cpu",
+    "devices",
+    "dpdk",
+    "env",
+    "hugepages",
+    "interfaces",
+    "network",
+    "whoami",
+    "node pods",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The arguments of the command. None stands for what was not given."""
 
-    command: Literal["overview", "cpu", "env", "network", "whoami", "node pods"]
+    command: Command
     output: Output
     timeout_seconds: float
     socket: str | None
@@ -39,12 +58,17 @@ class Options:
     pid: int | None
     key: str | None
     interface: str | None
+    topology: bool
+    explain: bool
+    numa_mem: bool
 
 
 def run(options: Options) -> Exit:
     """Ask what the options say, print the answers and the errors."""
+    if options.command == "dpdk":
+        return _run_dpdk(options)
     try:
-        asked = _questions(options)
+        asked = _QUESTIONS[options.command](options)
     except NetUtilError as error:
         answers: dict[str, Any] = {options.command: error}
     else:
@@ -59,28 +83,62 @@ def run(options: Options) -> Exit:
     return exit_of(errors[0]) if errors else written
 
 
-def _questions(options: Options) -> Mapping[str, Question[Any]]:
-    """The questions of a command, under the names that a JSON object of all of them bears."""
+def _run_dpdk(options: Options) -> Exit:
+    """Print a whole command line or an error, never a part of it."""
+    try:
+        line = command_line(asyncio.run(_settled(options)), numa_mem=options.numa_mem)
+        text = text_of(line, options.output, explain=options.explain)
+    except NetUtilError as error:
+        print(_complaint(error, options.output), file=sys.stderr, flush=True)
+        return exit_of(error)
+    if options.output != "json":  # whose document holds them
+        for warning in line.warnings:
+            print(f"netutil: warning: {harmless(warning)}", file=sys.stderr, flush=True)
+    return _write(text)
+
+
+async def _settled(options: Options) -> All:
+    """All facts; asked for again while the kubelet has not yet reported a new container."""
+    deadline = time.monotonic() + options.timeout_seconds
+    async with _client(options) as client:
+        while True:
+            facts = await client.ask(questions.everything(options.pid))
+            reported = facts.pod is None or facts.pod.container_name
+            if reported or time.monotonic() + _PAUSE_SECONDS > deadline:
+                return facts
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _overview(options: Options) -> Mapping[str, Question[Any]]:
     pid = options.pid
-    match options.command:
-        case "overview":
-            return {
-                "cpu": questions.cpu(pid),
-                "environment": questions.environment(pid),
-                "network_status": questions.network_status(pid=pid),
-            }
-        case "cpu":
-            return {"cpu": questions.cpu(pid)}
-        case "env" if options.key is not None:
-            return {"environment": questions.variable(options.key, pid)}
-        case "env":
-            return {"environment": questions.environment(pid)}
-        case "network":
-            return {"network_status": questions.network_status(options.interface, pid)}
-        case "whoami":
-            return {"pod": questions.pod(pid)}
-        case "node pods":
-            return {"pods": questions.node_pods()}
+    return {
+        "cpu": questions.cpu(pid),
+        "environment": questions.environment(pid),
+        "network_status": questions.network_status(pid=pid),
+    }
+
+
+def _environment(options: Options) -> Mapping[str, Question[Any]]:
+    if options.key is not None:
+        return {"environment": questions.variable(options.key, options.pid)}
+    return {"environment": questions.environment(options.pid)}
+
+
+_QUESTIONS: Mapping[Command, Callable[[Options], Mapping[str, Question[Any]]]] = {
+    "overview": _overview,
+    "all": lambda given: {"all": questions.everything(given.pid)},
+    "cpu": lambda given: {"cpu": questions.cpu(given.pid, topology=given.topology)},
+    "devices": lambda given: {"resources": questions.resources(given.pid)},
+    "env": _environment,
+    "hugepages": lambda given: {"hugepages": questions.hugepages(given.pid)},
+    "interfaces": lambda given: {"interfaces": questions.interfaces(given.interface, given.pid)},
+    "network": lambda given: {
+        "network_status": questions.network_status(given.interface, given.pid)
+    },
+    "whoami": lambda given: {"pod": questions.pod(given.pid)},
+    "node pods": lambda _: {"pods": questions.node_pods()},
+}
+"""The questions of a command, under the names that a JSON object of all of them bears."""
 
 
 def _client(options: Options) -> AsyncConnection:
@@ -109,10 +167,11 @@ def _text(answers: Mapping[str, Any], options: Options) -> str:
             return to_json(whole)
         case "yaml":
             return to_yaml(whole)
-        case "table":
+        case _:
             if options.key is not None and isinstance(whole, Environment):
                 return _value(whole.envs[options.key])
-            return render([table_of(answer) for answer in answers.values()], _style())
+            tables = [table for answer in answers.values() for table in tables_of(answer)]
+            return render(tables, _style())
 
 
 def _value(value: str) -> str:

@@ -15,8 +15,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from netutil.client.cells import rfc3339
 from netutil.client.errors import NetUtilError
-from netutil.client.views import rfc3339
 
 
 def document(value: Any) -> Any:

@@ -28,6 +28,8 @@ from netutil.client.errors import (
 from netutil.client.results import CPU, PartError, Pod
 
 _MEBIBYTE = 1024 * 1024
+_HUGEPAGES = re.compile(r"hugepages-([1-9][0-9]{0,9})(Ki|Mi|Gi)")
+_UNITS = {"Ki": 1024, "Mi": _MEBIBYTE, "Gi": 1024 * _MEBIBYTE}
 _PREFIX = re.compile(r"[A-Za-z0-9.-]{1,150}")
 Part = TypeVar("Part")
 
@@ -170,12 +172,14 @@ def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
 
 
 def _reserved(facts: All) -> dict[tuple[int, int], int]:
-    """Bytes by page size and node, as the memory manager reserved them; page size 0: not said."""
+    """Bytes by page size and node, as the kubelet's memory manager reserved them."""
     shares: dict[tuple[int, int], int] = {}
     for block in facts.resources.memory if facts.resources else ():
-        if block.type.startswith("hugepages-") and block.numa_nodes:
-            for node, part in _parts(block.size_bytes, _MEBIBYTE, sorted(block.numa_nodes)):
-                shares[0, node] = shares.get((0, node), 0) + part
+        match = _HUGEPAGES.fullmatch(block.type)
+        if match is not None and block.numa_nodes:
+            page_size = int(match[1]) * _UNITS[match[2]]
+            for node, part in _parts(block.size_bytes, page_size, sorted(block.numa_nodes)):
+                shares[page_size, node] = shares.get((page_size, node), 0) + part
     return shares
 
 
@@ -200,8 +204,9 @@ def _shortages(hugepages: Hugepages, shares: dict[tuple[int, int], int]) -> Iter
             wanted = shares.get((pool.page_size_bytes, node.numa_node), 0)
             if wanted > node.free_bytes + used.get(pool.page_size_bytes, 0):
                 yield (
-                    f"NUMA node {node.numa_node} has {node.free_bytes // _MEBIBYTE} MiB of free huge"
-                    f" pages of {pool.page_size_bytes // 1024} KiB, {wanted // _MEBIBYTE} MiB are asked"
+                    f"NUMA node {node.numa_node} has {node.free_bytes // _MEBIBYTE} MiB free in"
+                    f" huge pages of {pool.page_size_bytes // 1024} KiB,"
+                    f" {wanted // _MEBIBYTE} MiB are asked for"
                 )
 
 

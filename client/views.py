@@ -3,57 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
+from netutil.client.cells import (
+    NOTHING,
+    listed,
+    observed,
+    or_nothing,
+    rfc3339,
+    unknown,
+    yes_no,
+)
+from netutil.client.cpulist import list_of
+from netutil.client.device_views import device, hugepages, interfaces, resources
+from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.results import (
     CPU,
     DNS,
-    DeviceInfo,
     Environment,
     Network,
     NetworkStatus,
     NodeContainer,
+    NodeCPU,
     NodePod,
     NodePods,
+    PartError,
     Pod,
 )
 from netutil.client.tables import Table
 
-_NOTHING = "-"
 
-
-def table_of(answer: object) -> Table:
-    """The table of an answer of this client."""
+def tables_of(answer: object) -> tuple[Table, ...]:
+    """The tables of an answer of this client."""
     match answer:
         case CPU():
-            return _cpu(answer)
+            return (_cpu(answer), *([_topology(answer)] if answer.cpus else []))
         case Environment():
-            return _environment(answer)
+            return (_environment(answer),)
         case NetworkStatus():
-            return _network_status(answer)
+            return (_network_status(answer),)
         case Pod():
-            return _pod(answer)
+            return (_pod(answer),)
+        case Interfaces():
+            return interfaces(answer)
+        case Hugepages():
+            return hugepages(answer)
+        case Resources():
+            return resources(answer)
+        case All():
+            return _all(answer)
         case NodePods():
-            return _node_pods(answer)
+            return (_node_pods(answer),)
     raise TypeError(type(answer))
 
 
-def rfc3339(time: datetime) -> str:
-    """A time in UTC as text ("2026-01-31T12:00:00Z")."""
-    return time.isoformat().replace("+00:00", "Z")
+def _all(answer: All) -> tuple[Table, ...]:
+    parts = (
+        *(answer.pod, answer.cpu, answer.env, answer.network),
+        *(answer.interfaces, answer.hugepages, answer.resources),
+    )
+    tables = [table for part in parts if part is not None for table in tables_of(part)]
+    if answer.errors:
+        rows = tuple(map(_error, answer.errors))
+        tables.append(Table("NOT ANSWERED", ("PART", "REASON", "SENTENCE", "ADVICE"), rows))
+    return tuple(tables)
+
+
+def _error(error: PartError) -> tuple[str, ...]:
+    return (error.part, error.reason, error.sentence, error.advice or NOTHING)
 
 
 def _cpu(cpu: CPU) -> Table:
-    rows = (
-        ("cpuset", cpu.cpuset or _NOTHING),
-        ("effective_cpus", cpu.effective_cpus or _NOTHING),
-        ("affinity", _or_nothing(cpu.affinity)),
+    rows = [
+        ("cpuset", cpu.cpuset or NOTHING),
+        ("effective_cpus", cpu.effective_cpus or NOTHING),
+        ("affinity", or_nothing(cpu.affinity)),
         ("quota", _quota(cpu)),
-        ("shares", _or_nothing(cpu.shares)),
-        ("weight", _or_nothing(cpu.weight)),
+        ("shares", or_nothing(cpu.shares)),
+        ("weight", or_nothing(cpu.weight)),
         ("cgroup_version", str(cpu.cgroup_version)),
+    ]
+    if cpu.exclusive_cpus is not None:
+        rows.append(("exclusive_cpus", cpu.exclusive_cpus or "none"))
+    return Table("CPU", (), tuple(rows), tuple(unknown("exclusive CPUs", cpu.resources_error)))
+
+
+def _topology(cpu: CPU) -> Table:
+    headers = (
+        *("CPU", "CORE", "SOCKET", "NUMA", "SIBLINGS"),
+        *("ONLINE", "ISOLATED", "NOHZ_FULL", "EXCLUSIVE"),
     )
-    return Table("CPU", (), rows)
+    return Table("TOPOLOGY", headers, tuple(map(_node_cpu, cpu.cpus)))
+
+
+def _node_cpu(cpu: NodeCPU) -> tuple[str, ...]:
+    return (
+        str(cpu.id),
+        or_nothing(cpu.core),
+        or_nothing(cpu.socket),
+        or_nothing(cpu.numa_node),
+        list_of(cpu.siblings) or NOTHING,
+        yes_no(cpu.online),
+        yes_no(cpu.isolated),
+        yes_no(cpu.nohz_full),
+        yes_no(cpu.exclusive),
+    )
 
 
 def _quota(cpu: CPU) -> str:
@@ -76,9 +129,7 @@ def _environment(environment: Environment) -> Table:
 
 def _network_status(networks: NetworkStatus) -> Table:
     headers = ("NAME", "INTERFACE", "MAC", "IPS", "DEFAULT", "MTU", "GATEWAY", "DNS", "DEVICE")
-    notes = [f"source: {networks.source}"]
-    if networks.observed_at is not None:
-        notes[0] += f", observed at {rfc3339(networks.observed_at)}"
+    notes = [", ".join((f"source: {networks.source}", *observed(networks.observed_at)))]
     if networks.host_network:
         notes.append("the pod uses the node's own network")
     rows = tuple(_network(network) for network in networks.status)
@@ -87,35 +138,20 @@ def _network_status(networks: NetworkStatus) -> Table:
 
 def _network(network: Network) -> tuple[str, ...]:
     return (
-        network.name or _NOTHING,
-        network.interface or _NOTHING,
-        network.mac or _NOTHING,
-        _list(network.ips),
-        _yes_no(network.default),
-        _or_nothing(network.mtu),
-        _list(network.gateway),
+        network.name or NOTHING,
+        network.interface or NOTHING,
+        network.mac or NOTHING,
+        listed(network.ips),
+        yes_no(network.default),
+        or_nothing(network.mtu),
+        listed(network.gateway),
         _dns(network.dns),
-        _device(network.device_info),
+        device(network.device_info),
     )
 
 
 def _dns(dns: DNS | None) -> str:
-    return _NOTHING if dns is None else _list((*dns.nameservers, *dns.search, dns.domain))
-
-
-def _device(device: DeviceInfo | None) -> str:
-    if device is None:
-        return _NOTHING
-    parts = [device.type]
-    if device.pci is not None:
-        parts.append(device.pci.pci_address)
-    if device.vdpa is not None:
-        parts += [device.vdpa.driver, device.vdpa.pci_address or device.vdpa.parent_device]
-    if device.vhost_user is not None:
-        parts += [device.vhost_user.mode, device.vhost_user.path]
-    if device.memif is not None:
-        parts += [device.memif.role, device.memif.path]
-    return " ".join(filter(None, parts)) or _NOTHING
+    return NOTHING if dns is None else listed((*dns.nameservers, *dns.search, dns.domain))
 
 
 def _pod(pod: Pod) -> Table:
@@ -129,13 +165,13 @@ def _pod(pod: Pod) -> Table:
         ("service_account", pod.service_account),
         ("qos_class", pod.qos_class),
         ("phase", pod.phase),
-        ("ips", _list(pod.ips)),
-        ("host_network", _yes_no(pod.host_network)),
+        ("ips", listed(pod.ips)),
+        ("host_network", yes_no(pod.host_network)),
         ("observed_at", "" if pod.observed_at is None else rfc3339(pod.observed_at)),
         *(("label", f"{key}={value}") for key, value in pod.labels.items()),
         *(("annotation", f"{key}={value}") for key, value in pod.annotations.items()),
     ]
-    return Table("POD", (), tuple((name, value or _NOTHING) for name, value in rows))
+    return Table("POD", (), tuple((name, value or NOTHING) for name, value in rows))
 
 
 def _node_pods(node: NodePods) -> Table:
@@ -143,7 +179,7 @@ def _node_pods(node: NodePods) -> Table:
         *("POD", "UID", "CONTAINERS", "QOS", "CPUS", "NETWORKS"),
         *("CONNECTIONS", "CALLS", "LAST ERROR"),
     )
-    notes = () if node.observed_at is None else (f"observed at {rfc3339(node.observed_at)}",)
+    notes = tuple(observed(node.observed_at))
     return Table("PODS", headers, tuple(_node_pod(pod) for pod in node.pods), notes)
 
 
@@ -151,10 +187,10 @@ def _node_pod(pod: NodePod) -> tuple[str, ...]:
     return (
         f"{pod.namespace}/{pod.name}",
         pod.uid,
-        _list(tuple(_container(container) for container in pod.containers)),
-        pod.qos_class or _NOTHING,
-        _list(tuple(dict.fromkeys(_cpu_sets(pod)))),
-        f"unreadable: {pod.networks_error}" if pod.networks_error else _list(pod.networks),
+        listed(tuple(_container(container) for container in pod.containers)),
+        pod.qos_class or NOTHING,
+        listed(tuple(dict.fromkeys(_cpu_sets(pod)))),
+        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks),
         str(pod.connections),
         str(pod.calls),
         _last_error(pod),
@@ -179,17 +215,5 @@ def _cpu_sets(pod: NodePod) -> Iterator[str]:
 
 def _last_error(pod: NodePod) -> str:
     if not pod.last_error:
-        return _NOTHING
+        return NOTHING
     return pod.last_error + (f" {rfc3339(pod.last_error_at)}" if pod.last_error_at else "")
-
-
-def _list(items: tuple[str, ...]) -> str:
-    return " ".join(filter(None, items)) or _NOTHING
-
-
-def _or_nothing(value: str | int | None) -> str:
-    return _NOTHING if value in (None, "") else str(value)
-
-
-def _yes_no(flag: bool) -> str:
-    return "yes" if flag else "no"

@@ -80,7 +80,13 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
 
     def GetCPUInfo(self, request: Any, context: Any) -> netutil_pb2.CPUResponse:  # noqa: N802
         self._note(request, context)
-        return self.cpu
+        if request.topology:
+            return self.cpu
+        without = netutil_pb2.CPUResponse()
+        without.CopyFrom(self.cpu)
+        for field_name in ("cpus", "exclusive_cpus", "resources_error"):
+            without.ClearField(field_name)
+        return without
 
     def GetEnv(self, request: Any, context: Any) -> netutil_pb2.EnvResponse:  # noqa: N802
         self._note(request, context)

@@ -1,0 +1,176 @@
+"""The tables of interfaces, devices and huge pages. Pure."""
+
+from __future__ import annotations
+
+from netutil.client.cells import NOTHING, listed, observed, or_nothing, size, unknown, yes_no
+from netutil.client.devices import (
+    HugepagePool,
+    Hugepages,
+    Interface,
+    Interfaces,
+    Link,
+    LinkCounters,
+    Resources,
+)
+from netutil.client.results import DeviceInfo
+from netutil.client.tables import Table
+
+
+def interfaces(answer: Interfaces) -> tuple[Table, ...]:
+    """The interfaces, and below them what the kernel counts and routes."""
+    headers = (
+        *("NAME", "TYPE", "NETWORK", "MAC", "MTU", "STATE"),
+        *("ADDRESSES", "DEVICE", "NUMA", "DRIFT"),
+    )
+    notes = [
+        ", ".join((f"source: {answer.source}", *observed(answer.observed_at))),
+        *(["the pod uses the node's own network: links are not listed"] * answer.host_network),
+        *unknown("reported networks", answer.network_error),
+        *unknown("devices of the environment", answer.allocated_error),
+    ]
+    rows = tuple(map(_interface, answer.interfaces))
+    links = [(one.name, one.link) for one in answer.interfaces if one.link is not None]
+    table = Table("INTERFACES", headers, rows, tuple(notes))
+    return (table, *([_links(links)] if links else []))
+
+
+def _interface(interface: Interface) -> tuple[str, ...]:
+    network = interface.network
+    return (
+        interface.name or NOTHING,
+        str(interface.device_type),
+        network.name or NOTHING if network else NOTHING,
+        *_now(interface),
+        _behind(interface),
+        or_nothing(interface.pci.numa_node) if interface.pci else NOTHING,
+        "; ".join(
+            f"{one.field}: reported {one.reported or 'nothing'}, found {one.found or 'nothing'}"
+            for one in interface.drift
+        )
+        or NOTHING,
+    )
+
+
+def _now(interface: Interface) -> tuple[str, str, str, str]:
+    """Hardware address, MTU, state and addresses: of the link, else as they are reported."""
+    link, network = interface.link, interface.network
+    if link is not None:
+        addresses = listed(one.address for one in link.addresses)
+        return link.mac or NOTHING, str(link.mtu), link.operational_state or NOTHING, addresses
+    if network is not None:
+        return network.mac or NOTHING, or_nothing(network.mtu), NOTHING, listed(network.ips)
+    return (NOTHING,) * 4
+
+
+def _behind(interface: Interface) -> str:
+    if interface.pci is not None:
+        return f"{interface.pci.address} {interface.pci.driver or '(no driver)'}"
+    told = device(interface.network.device_info if interface.network else None)
+    if told == NOTHING and interface.allocated is not None:
+        return interface.allocated.name
+    return told
+
+
+def _links(links: list[tuple[str, Link]]) -> Table:
+    headers = (
+        *("NAME", "INDEX", "KIND", "UP", "PARENT", "MASTER", "VLAN"),
+        *("DEFAULT ROUTES", "RX", "RX DROPPED", "TX", "TX DROPPED"),
+    )
+    return Table("LINKS", headers, tuple(_link(name, link) for name, link in links))
+
+
+def _link(name: str, link: Link) -> tuple[str, ...]:
+    count = link.counters or LinkCounters(*[0] * 8)
+    return (
+        name,
+        str(link.index),
+        or_nothing(link.kind),
+        yes_no(link.up),
+        link.parent or or_nothing(link.parent_index),
+        or_nothing(link.master),
+        or_nothing(link.vlan_id),
+        listed(route.gateway or "on link" for route in link.default_routes),
+        f"{count.rx_bytes} B, {count.rx_packets} packets",
+        str(count.rx_dropped),
+        f"{count.tx_bytes} B, {count.tx_packets} packets",
+        str(count.tx_dropped),
+    )
+
+
+def resources(answer: Resources) -> tuple[Table, ...]:
+    """Devices; memory and claims where there are any."""
+    notes = [f"exclusive CPUs: {answer.exclusive_cpus or 'none'}", *observed(answer.observed_at)]
+    devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
+    tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
+    if answer.memory:
+        memory = tuple(
+            (one.type, size(one.size_bytes), listed(one.numa_nodes)) for one in answer.memory
+        )
+        tables.append(Table("MEMORY", ("TYPE", "SIZE", "NUMA"), memory))
+    if answer.dynamic_resources:
+        headers = ("CLAIM", "DRIVER", "POOL", "DEVICE", "CDI DEVICES")
+        claims = tuple(
+            (
+                f"{claim.claim_namespace}/{claim.claim_name}",
+                *(one.driver_name, one.pool_name, one.device_name, listed(one.cdi_devices)),
+            )
+            for claim in answer.dynamic_resources
+            for one in claim.claim_resources
+        )
+        tables.append(Table("CLAIMS", headers, claims))
+    return tuple(tables)
+
+
+def hugepages(answer: Hugepages) -> tuple[Table, ...]:
+    """Asked for, in use, and there on the node."""
+    asked = tuple(
+        (
+            *(one.container_name, size(one.page_size_bytes)),
+            *(size(one.request_bytes), size(one.limit_bytes)),
+        )
+        for one in answer.containers
+    )
+    used = tuple(
+        (
+            *(size(one.page_size_bytes), size(one.usage_bytes)),
+            *("no limit" if one.limit_bytes is None else size(one.limit_bytes), str(one.failures)),
+        )
+        for one in answer.usage
+    )
+    notes = tuple(unknown("what the pod asks for", answer.spec_error))
+    return (
+        Table("HUGE PAGES ASKED FOR", ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT"), asked, notes),
+        Table("OF THIS CONTAINER", ("PAGE SIZE", "USED", "LIMIT", "FAILURES"), used),
+        Table(
+            "OF THE NODE",
+            ("PAGE SIZE", "TOTAL", "FREE", "RESERVED", "SURPLUS", "FREE ON NUMA NODES"),
+            tuple(map(_pool, answer.pools)),
+        ),
+    )
+
+
+def _pool(pool: HugepagePool) -> tuple[str, ...]:
+    return (
+        size(pool.page_size_bytes),
+        size(pool.total_bytes),
+        size(pool.free_bytes),
+        size(pool.reserved_bytes),
+        size(pool.surplus_bytes),
+        ", ".join(f"{one.numa_node}: {size(one.free_bytes)}" for one in pool.numa_nodes) or NOTHING,
+    )
+
+
+def device(device: DeviceInfo | None) -> str:
+    """The device behind an interface, in a few words."""
+    if device is None:
+        return NOTHING
+    parts = [device.type]
+    if device.pci is not None:
+        parts.append(device.pci.pci_address)
+    if device.vdpa is not None:
+        parts += [device.vdpa.driver, device.vdpa.pci_address or device.vdpa.parent_device]
+    if device.vhost_user is not None:
+        parts += [device.vhost_user.mode, device.vhost_user.path]
+    if device.memif is not None:
+        parts += [device.memif.role, device.memif.path]
+    return " ".join(filter(None, parts)) or NOTHING
