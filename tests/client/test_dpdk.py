@@ -1,0 +1,369 @@
+"""A whole EAL command line from the facts of a container, or an error; never a part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.client import (
+    All,
+    Inconsistent,
+    NetUtilError,
+    NotFound,
+    Unavailable,
+    errors,
+)
+from netutil.client.conversion import result
+from netutil.client.cpulist import list_of, numbers_of
+from netutil.client.dpdk import CommandLine, command_line
+from netutil.v1alpha import netutil_pb2 as api
+
+from tests.client import device_answers as answers
+from tests.client.answers import POD_UID
+
+GIBIBYTE, MEBIBYTE = answers.GIBIBYTE, answers.MEBIBYTE
+
+
+def facts() -> api.AllResponse:
+    everything = answers.everything()
+    everything.cpu.affinity = "0-3"
+    return everything
+
+
+def line_of(response: Message, *, numa_mem: bool = False) -> CommandLine:
+    return command_line(result(All, response), numa_mem=numa_mem)
+
+
+def refusal_of(response: Message) -> NetUtilError:
+    with pytest.raises(NetUtilError) as caught:
+        line_of(response)
+    return caught.value
+
+
+def option(line: CommandLine, name: str) -> str:
+    (found,) = (word for word in line.words if word.startswith(f"{name}="))
+    return found.partition("=")[2]
+
+
+def with_interfaces(*interfaces: api.Interface) -> api.AllResponse:
+    response = facts()
+    del response.interfaces.interfaces[:]
+    response.interfaces.interfaces.extend(interfaces)
+    return response
+
+
+def reported(name: str, device_type: int, **info: Message) -> api.Interface:
+    device_info = api.DeviceInfo(type="x", **info)  # type: ignore[arg-type]
+    network = api.NetworkStatus(
+        name="default/user", interface=name, mac="0a:00:00:00:00:07", device_info=device_info
+    )
+    return api.Interface(name=name, device_type=device_type, network=network)  # type: ignore[arg-type]
+
+
+def vhost_user(mode: str = "client", path: str = "/run/vhost/net1") -> api.Interface:
+    device = api.VhostUserDevice(mode=mode, path=path)
+    return reported("net1", api.DEVICE_TYPE_VHOST_USER, vhost_user=device)
+
+
+def memif(role: str = "slave", mode: str = "ethernet", path: str = "/run/m.sock") -> api.Interface:
+    device = api.MemifDevice(role=role, mode=mode, path=path)
+    return reported("net1", api.DEVICE_TYPE_MEMIF, memif=device)
+
+
+def test_the_whole_line_of_a_pinned_container_with_one_function() -> None:
+    line = line_of(facts())
+    assert line.words == (
+        *("-l", "2-3", "-a", "0000:3b:02.1"),
+        *("--socket-mem=1024", f"--file-prefix={POD_UID}-app"),
+    )
+    assert line.warnings == ()
+
+
+def test_every_argument_says_where_it_comes_from() -> None:
+    sources = [argument.source for argument in line_of(facts()).arguments]
+    assert "exclusive CPUs 2-3" in sources[0] and "affinity" in sources[0]
+    assert "net1" in sources[1] and "vfio-pci" in sources[1]
+    assert "PCIDEVICE_INTEL_COM_SRIOV" in sources[1]
+    assert "PodResources" in sources[2]
+    assert all(sources)
+
+
+def test_shared_cpus_are_all_that_the_process_may_use_with_a_warning() -> None:
+    response = facts()
+    response.cpu.exclusive_cpus = ""
+    response.cpu.affinity = "1-3,8"
+    line = line_of(response)
+    assert line.words[:2] == ("-l", "1-3")
+    assert "no CPU is exclusive" in line.warnings[0]
+
+
+def test_exclusive_cpus_that_are_not_known_are_a_warning_with_the_reason() -> None:
+    response = facts()
+    response.cpu.ClearField("exclusive_cpus")
+    response.cpu.resources_error.CopyFrom(answers.part_error("exclusive_cpus"))
+    line = line_of(response)
+    assert line.words[:2] == ("-l", "0-3")
+    assert "PodResources socket cannot be reached" in line.warnings[0]
+
+
+def test_exclusive_cpus_outside_the_affinity_make_no_line() -> None:
+    response = facts()
+    response.cpu.affinity = "0-1"
+    error = refusal_of(response)
+    assert isinstance(error, Inconsistent)
+    assert error.reason == "NO_USABLE_CPUS" and "2-3" in error.sentence and "0-1" in error.sentence
+
+
+@pytest.mark.parametrize("driver", ["vfio-pci", "igb_uio", "uio_pci_generic", "mlx5_core"])
+def test_a_device_that_dpdk_can_drive_is_allowed(driver: str) -> None:
+    assert "-a" in line_of(with_interfaces(answers.sriov(driver=driver))).words
+
+
+def test_a_device_of_the_kernel_is_left_out_with_a_warning() -> None:
+    kernel, user = answers.sriov(1, driver="iavf"), answers.sriov(2)
+    line = line_of(with_interfaces(kernel, user))
+    assert [word for word in line.words if word.startswith("0000:")] == ["0000:3b:02.2"]
+    assert "net1 is left out" in line.warnings[0] and "iavf" in line.warnings[0]
+
+
+def test_the_same_device_is_allowed_once() -> None:
+    line = line_of(with_interfaces(answers.sriov(1), answers.sriov(1)))
+    assert line.words.count("0000:3b:02.1") == 1
+
+
+def test_a_device_without_a_driver_makes_no_line() -> None:
+    error = refusal_of(with_interfaces(answers.sriov(1), answers.sriov(2, driver="")))
+    assert error.reason == "DEVICE_UNUSABLE" and "net2" in error.sentence
+
+
+def test_a_device_that_the_node_does_not_have_makes_no_line() -> None:
+    gone = answers.sriov(2)
+    gone.ClearField("pci")
+    error = refusal_of(with_interfaces(answers.sriov(1), gone))
+    assert isinstance(error, Inconsistent) and "0000:3b:02.2" in error.sentence
+
+
+def test_a_device_without_an_interface_is_allowed_too() -> None:
+    device = answers.sriov(3)
+    device.ClearField("network")
+    device.name = ""
+    line = line_of(with_interfaces(device))
+    assert "0000:3b:02.3" in line.words
+    assert "device of PCIDEVICE_INTEL_COM_SRIOV" in line.arguments[1].source
+
+
+def test_a_subfunction_is_named_on_the_auxiliary_bus_and_the_pci_bus_is_off() -> None:
+    allocated = api.AllocatedDevice(variable="PCIDEVICE_NVIDIA_COM_SF", name="mlx5_core.sf.4")
+    device = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
+    words = line_of(with_interfaces(device)).words
+    assert words[2:5] == ("-a", "auxiliary:mlx5_core.sf.4", "--no-pci")
+
+
+@pytest.mark.parametrize("name", ["sda", "mlx5_core.sf.4,x=y", "mlx5_core.sf.", "-a"])
+def test_an_allocated_device_of_no_known_name_makes_no_line(name: str) -> None:
+    allocated = api.AllocatedDevice(variable="PCIDEVICE_X", name=name)
+    device = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
+    assert refusal_of(with_interfaces(device)).reason == "DEVICE_UNUSABLE"
+
+
+@pytest.mark.parametrize(("mode", "more"), [("client", ""), ("server", ",server=1")])
+def test_vhost_user_is_a_virtual_device_and_no_pci_device_is_probed(mode: str, more: str) -> None:
+    words = line_of(with_interfaces(vhost_user(mode))).words
+    device = f"net_virtio_user0,path=/run/vhost/net1{more},mac=0a:00:00:00:00:07"
+    assert (f"--vdev={device}", "--no-pci") == words[2:4]
+
+
+def test_beside_a_pci_device_the_pci_bus_stays_on() -> None:
+    words = line_of(with_interfaces(vhost_user(), answers.sriov(1))).words
+    assert "--no-pci" not in words
+
+
+def test_vhost_vdpa_is_a_virtual_device_and_virtio_is_the_kernels() -> None:
+    def vdpa(driver: str) -> api.Interface:
+        device = api.VDPADevice(driver=driver, path="/dev/vhost-vdpa-0")
+        return reported("net1", api.DEVICE_TYPE_VDPA, vdpa=device)
+
+    line = line_of(with_interfaces(vdpa("virtio"), vdpa("vhost")))
+    assert "--vdev=net_virtio_user0,path=/dev/vhost-vdpa-0,mac=0a:00:00:00:00:07" in line.words
+    assert "virtio" in line.warnings[0]
+
+
+@pytest.mark.parametrize(("role", "dpdk"), [("master", "server"), ("slave", "client")])
+def test_memif_has_a_socket_in_the_file_system_and_a_role_of_today(role: str, dpdk: str) -> None:
+    (device,) = (
+        word for word in line_of(with_interfaces(memif(role))).words if word.startswith("--vdev")
+    )
+    assert device == (
+        f"--vdev=net_memif0,role={dpdk},socket=/run/m.sock,socket-abstract=no,mac=0a:00:00:00:00:07"
+    )
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        memif(mode="ip"),
+        memif(mode="inject-punt"),
+        memif(role="boss"),
+        memif(path=""),
+        memif(path="m.sock"),
+        memif(path="/run/m.sock,zero-copy=yes"),
+        vhost_user(mode=""),
+        vhost_user(path="/run/two words"),
+        vhost_user(path="/run/line\nend"),
+        vhost_user(path="/" + "x" * 200),
+        reported("net1", api.DEVICE_TYPE_VHOST_USER),
+        reported("net1", api.DEVICE_TYPE_VDPA, vdpa=api.VDPADevice(driver="vhost")),
+        reported("net1", api.DEVICE_TYPE_VDPA, vdpa=api.VDPADevice(path="/dev/v")),
+    ],
+)
+def test_what_dpdk_could_not_be_told_rightly_makes_no_line(interface: api.Interface) -> None:
+    error = refusal_of(with_interfaces(answers.sriov(1), interface))
+    assert error.reason == "DEVICE_UNUSABLE" and "net1" in error.sentence
+
+
+def test_two_memif_interfaces_need_two_sockets() -> None:
+    assert refusal_of(with_interfaces(memif(), memif())).reason == "DEVICE_UNUSABLE"
+    words = line_of(with_interfaces(memif(), memif(path="/run/n.sock"))).words
+    assert sum("net_memif1" in word for word in words) == 1
+
+
+def test_a_container_with_kernel_interfaces_only_has_no_line() -> None:
+    veth = answers.interfaces().interfaces[0]
+    error = refusal_of(with_interfaces(veth, answers.sriov(driver="iavf")))
+    assert isinstance(error, NotFound)
+    assert error.reason == "NO_DPDK_DEVICE" and "iavf" in error.sentence
+
+
+def test_a_device_on_another_node_than_the_cpus_is_a_warning() -> None:
+    line = line_of(with_interfaces(answers.sriov(1), answers.sriov(2, numa_node=1)))
+    (warning,) = line.warnings
+    assert "net2" in warning and "NUMA node 1" in warning and "CPUs are on 0" in warning
+
+
+def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
+    device = answers.sriov(1)
+    device.pci.ClearField("numa_node")
+    response = with_interfaces(device)
+    response.resources.devices[0].numa_nodes[:] = [1]
+    assert "NUMA node 1" in line_of(response).warnings[0]
+
+
+def test_without_the_memory_manager_the_limits_lie_on_the_nodes_of_the_cpus() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    for cpu in response.cpu.cpus:
+        cpu.numa_node = 1
+    assert option(line_of(response), "--socket-mem") == "0,1024"
+
+
+def test_limits_are_shared_among_nodes_in_whole_pages() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    response.cpu.cpus[3].numa_node = 1
+    asked = response.hugepages.containers[0]
+    asked.limit_bytes = response.hugepages.usage[1].limit_bytes = 3 * GIBIBYTE
+    assert option(line_of(response), "--socket-mem") == "2048,1024"
+
+
+def test_pages_of_two_sizes_add_up() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    response.hugepages.containers.add(
+        container_name="app", page_size_bytes=2 * MEBIBYTE, limit_bytes=512 * MEBIBYTE
+    )
+    response.hugepages.usage[0].limit_bytes = 256 * MEBIBYTE
+    assert option(line_of(response), "--socket-mem") == str(1024 + 256)
+
+
+def test_pages_of_another_container_do_not_count() -> None:
+    response = facts()
+    response.hugepages.containers[0].container_name = "other"
+    del response.resources.memory[:]
+    error = refusal_of(response)
+    assert isinstance(error, NotFound) and error.reason == "NO_HUGEPAGES"
+
+
+def test_a_cgroup_that_allows_no_page_makes_no_line() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    response.hugepages.usage[1].limit_bytes = 0
+    assert "cgroup allows none" in refusal_of(response).sentence
+
+
+def test_pages_that_the_node_does_not_have_free_are_a_warning() -> None:
+    response = facts()
+    response.hugepages.pools[0].numa_nodes[0].free_bytes = 0
+    response.hugepages.usage[1].usage_bytes = 0
+    (warning,) = line_of(response).warnings
+    assert "NUMA node 0 has 0 MiB free" in warning and "1024 MiB" in warning
+
+
+def test_newer_dpdk_calls_it_numa_mem() -> None:
+    assert option(line_of(facts(), numa_mem=True), "--numa-mem") == "1024"
+
+
+@pytest.mark.parametrize("part", ["pod", "cpu", "interfaces", "hugepages"])
+def test_a_part_that_failed_makes_no_line_but_its_own_error(part: str) -> None:
+    response = facts()
+    response.ClearField(part)  # type: ignore[arg-type]
+    response.errors.append(answers.part_error(part))
+    error = refusal_of(response)
+    assert isinstance(error, Unavailable) and error.reason == "POD_RESOURCES_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda r: r.interfaces.network_error.CopyFrom(answers.part_error()),
+        lambda r: r.interfaces.allocated_error.CopyFrom(answers.part_error()),
+        lambda r: r.hugepages.spec_error.CopyFrom(answers.part_error()),
+    ],
+)
+def test_a_source_that_failed_makes_no_line(spoil: Callable[[api.AllResponse], None]) -> None:
+    response = facts()
+    spoil(response)
+    assert isinstance(refusal_of(response), errors.Unavailable)
+
+
+def test_resources_that_cannot_be_had_alone_stop_nothing() -> None:
+    response = facts()
+    response.ClearField("resources")
+    response.errors.append(answers.part_error("resources"))
+    assert option(line_of(response), "--socket-mem") == "1024"
+
+
+def test_a_container_that_is_not_reported_yet_is_unavailable() -> None:
+    response = facts()
+    response.pod.container_name = ""
+    assert refusal_of(response).reason == "CONTAINER_NOT_REPORTED"
+
+
+@given(st.frozensets(st.integers(0, 300)))
+def test_a_list_of_cpus_reads_back(numbers: frozenset[int]) -> None:
+    assert numbers_of(list_of(numbers)) == numbers
+
+
+TEXT = st.text(max_size=40)
+
+
+@given(TEXT, TEXT, TEXT, TEXT, TEXT)
+def test_no_report_can_add_an_argument(
+    path: str, mac: str, role: str, address: str, name: str
+) -> None:
+    hostile = reported(name, api.DEVICE_TYPE_MEMIF, memif=api.MemifDevice(role=role, path=path))
+    hostile.network.mac = mac
+    allocated = api.AllocatedDevice(variable=name, name=address, pci_address=address)
+    for interface in (
+        hostile,
+        vhost_user(path=path),
+        api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated),
+    ):
+        try:
+            words = line_of(with_interfaces(answers.sriov(1), interface)).words
+        except Inconsistent:
+            continue
+        assert len(words) <= 7
+        assert all(word.isprintable() and " " not in word for word in words)
