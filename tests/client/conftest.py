@@ -5,7 +5,9 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from netutil.client.__main__ import main
 
+from tests.client.command import Ended, Netutil
 from tests.client.double import Double, serving
 
 
@@ -28,3 +30,22 @@ def agent(socket_path: str) -> Iterator[Double]:
     double = Double(socket_path)
     with serving(double):
         yield double
+
+
+@pytest.fixture
+def netutil(
+    agent: Double, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Netutil:
+    """Runs the command against the double."""
+    monkeypatch.setenv("NETUTIL_SOCKET", agent.path)
+    monkeypatch.setenv("NETUTIL_ADMIN_SOCKET", agent.path)
+
+    def run(*arguments: str) -> Ended:
+        try:
+            code = main(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run

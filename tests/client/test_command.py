@@ -6,50 +6,16 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
 import yaml
-from netutil.client.__main__ import main
 from netutil.client.exits import Exit
 
 from tests.client.answers import HOSTILE, POD_UID
+from tests.client.command import Netutil, rows_of
 from tests.client.double import Double, Refusal
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Netutil = Callable[..., Ended]
-
-
-@pytest.fixture
-def netutil(
-    agent: Double, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Netutil:
-    """Runs the command against the double."""
-    monkeypatch.setenv("NETUTIL_SOCKET", agent.path)
-    monkeypatch.setenv("NETUTIL_ADMIN_SOCKET", agent.path)
-
-    def run(*arguments: str) -> Ended:
-        try:
-            code = main(arguments)
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return run
-
-
-def rows_of(text: str) -> list[list[str]]:
-    return [re.split(r" {2,}", line) for line in text.splitlines()]
 
 
 def test_alone_it_prints_cpus_environment_and_networks(netutil: Netutil) -> None:
@@ -204,6 +170,13 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
         ("env", ""),
         ("env", "\udcff"),
         ("network", ""),
+        ("interfaces", ""),
+        ("-o", "args", "cpu"),
+        ("cpu", "-o", "shell"),
+        ("-o", "table", "dpdk"),
+        ("dpdk", "-o", "yaml"),
+        ("cpu", "--explain"),
+        ("--admin-socket", "/tmp/x", "all"),
     ],
 )
 def test_a_wrong_command_line_ends_as_usage(
