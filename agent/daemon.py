@@ -186,6 +186,9 @@ class Agent:
         def stats(name: str) -> Callable[[], float]:
             return lambda: float(getattr(self._pods.stats, name))
 
+        def resource_stats(name: str) -> Callable[[], float]:
+            return lambda: float(getattr(self._resources.stats, name))
+
         gauges = {
             "netutil_connections": ("Open connections.", lambda: float(len(self._table))),
             "netutil_max_connections": (
@@ -217,6 +220,12 @@ class Agent:
             "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
             "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
             "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
+            "netutil_pod_resources_lists": ("PodResources lists asked.", resource_stats("fetches")),
+            "netutil_pod_resources_gets": ("PodResources gets asked.", resource_stats("gets")),
+            "netutil_pod_resources_failures": (
+                "PodResources lists that failed.",
+                resource_stats("failures"),
+            ),
         }
         return gauges, counters
 

@@ -86,7 +86,7 @@ def _link(name: str, link: Link) -> tuple[str, ...]:
         str(link.index),
         or_nothing(link.kind),
         yes_no(link.up),
-        link.parent or or_nothing(link.parent_index),
+        link.parent or _foreign(link.parent_index),
         or_nothing(link.master),
         or_nothing(link.vlan_id),
         listed(route.gateway or "on link" for route in link.default_routes),
@@ -95,6 +95,11 @@ def _link(name: str, link: Link) -> tuple[str, ...]:
         f"{count.tx_bytes} B, {count.tx_packets} packets",
         str(count.tx_dropped),
     )
+
+
+def _foreign(index: int | None) -> str:
+    """A link of another network namespace, as ip(8) names it."""
+    return NOTHING if index is None else f"if{index}"
 
 
 def resources(answer: Resources) -> tuple[Table, ...]:
@@ -138,9 +143,10 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
         for one in answer.usage
     )
     notes = tuple(unknown("what the pod asks for", answer.spec_error))
+    no_cgroup = () if used else ("the container stands in no hugetlb hierarchy",)
     return (
         Table("HUGE PAGES ASKED FOR", ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT"), asked, notes),
-        Table("OF THIS CONTAINER", ("PAGE SIZE", "USED", "LIMIT", "FAILURES"), used),
+        Table("OF THIS CONTAINER", ("PAGE SIZE", "USED", "LIMIT", "FAILURES"), used, no_cgroup),
         Table(
             "OF THE NODE",
             ("PAGE SIZE", "TOTAL", "FREE", "RESERVED", "SURPLUS", "FREE ON NUMA NODES"),

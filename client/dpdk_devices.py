@@ -110,7 +110,7 @@ def _vhost_user(interface: Interface, found: Devices) -> None:
     if device is None or device.mode not in ("client", "server"):
         raise _unusable(interface, "its device-info names no vhost-user mode, client or server")
     server = ",server=1" if device.mode == "server" else ""
-    _virtio_user(interface, device.path, server, f"vhost-user {device.mode}", found)
+    _virtio_user(interface, device.path, server, f"mode {device.mode}", found)
 
 
 def _vdpa(interface: Interface, found: Devices) -> None:
@@ -124,7 +124,7 @@ def _vdpa(interface: Interface, found: Devices) -> None:
             " which leaves it to the kernel"
         )
         return
-    _virtio_user(interface, device.path, "", "vDPA, vhost", found)
+    _virtio_user(interface, device.path, "", "driver vhost", found)
 
 
 def _virtio_user(interface: Interface, path: str, more: str, what: str, found: Devices) -> None:
@@ -150,7 +150,7 @@ def _memif(interface: Interface, found: Devices) -> None:
     # that is shared with the peer does not hold.
     socket = f"socket={device.path},socket-abstract=no"
     word = f"--vdev=net_memif{number},role={role},{socket}{_mac(interface)}"
-    found.arguments.append(Argument((word,), _source(interface, f"memif {device.role}")))
+    found.arguments.append(Argument((word,), _source(interface, f"role {device.role}")))
 
 
 _WRITERS: dict[DeviceType, Callable[[Interface, Devices], None]] = {

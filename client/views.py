@@ -112,7 +112,7 @@ def _node_cpu(cpu: NodeCPU) -> tuple[str, ...]:
 def _quota(cpu: CPU) -> str:
     if cpu.quota_cores is None:
         return "no limit"
-    cores = f"{cpu.quota_cores:g} CPUs"
+    cores = f"{cpu.quota_cores:g} CPU{'' if cpu.quota_cores == 1 else 's'}"
     if cpu.quota_microseconds is None or cpu.period_microseconds is None:
         return cores
     return f"{cores} ({cpu.quota_microseconds} us in {cpu.period_microseconds} us)"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.lab.cgroups import Cgroups
 from tests.lab.launch import (
@@ -69,6 +69,8 @@ class LabContainer:
         self.log = Path(launch.output or os.devnull)
         self.started_at = datetime.now(UTC)
         self.running = True
+        self.resources: dict[str, Any] = {}
+        """As its spec has them; set before the pod list is written."""
         self._site = site
         self._path = path
         self._launch = launch

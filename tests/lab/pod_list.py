@@ -49,7 +49,7 @@ def _pod(pod: LabPod) -> dict[str, Any]:
         containers = [container for container in pod.containers if container.kind == kind]
         if containers or kind == "container":
             spec[f"{field}s"] = [
-                {"name": c.name, "image": "lab", "resources": {}} for c in containers
+                {"name": c.name, "image": "lab", "resources": c.resources} for c in containers
             ]
             status[f"{field}Statuses"] = [_status(container) for container in containers]
     metadata = {
