@@ -28,7 +28,7 @@ CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "TIME"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "CONTAINER-ID"),
     (re.compile(r"\bfe80::[0-9a-f:]+"), "LINK-LOCAL"),
-    (re.compile(r"\b02:ba:[0-9a-f:]{11}\b"), "MAC"),
+    (re.compile(r"\bcbr0 +[0-9a-f:]{17}\b"), "cbr0 MAC"),
     (re.compile(r"\b\d+ B, \d+ packets"), "COUNT"),
     (re.compile(r" +"), " "),
 )
