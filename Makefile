@@ -10,7 +10,7 @@ PROTO := proto/netutil/v1alpha
 POD_RESOURCES := proto/netutil/podresources
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test e2e-vm lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint  ## lint, types, import contract, and all tests with coverage
 	$(BIN)/python -m pytest
+
+e2e-vm: venv  ## the kernel's part of the tests under Debian's kernel 6.1, cgroup v2, systemd (needs root)
+	$(BIN)/python -m tests.e2e.vm
 
 lint: venv $(TREE)  ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .

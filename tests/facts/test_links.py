@@ -102,6 +102,35 @@ def test_links_of_every_kind_are_what_ip_shows(namespace: Namespace) -> None:
     assert as_ip_prints_links(links) == of_ip(namespace)
 
 
+def test_vlan_and_dummy_links_are_what_ip_shows(namespace: Namespace) -> None:
+    try:
+        namespace.ip("link", "add", "dummy0", "type", "dummy")
+    except subprocess.CalledProcessError as error:
+        assert b"Unknown device type" in error.stderr
+        pytest.skip("this kernel has neither dummy nor VLAN links; make e2e-vm has one that does")
+    set_up(
+        namespace,
+        [
+            "link add link dummy0 name dummy0.7 type vlan id 7",
+            "link set dummy0 up mtu 9000",
+            "link set dummy0.7 up",
+            "address add 192.0.2.7/24 dev dummy0.7",
+            "address add 2001:db8::7/64 dev dummy0.7 nodad",
+            "route add default via 192.0.2.1 dev dummy0.7",
+        ],
+    )
+    links = read_links(namespace.directory)
+    assert as_ip_prints_links(links) == of_ip(namespace)
+    ids = {
+        one["ifname"]: one.get("linkinfo", {}).get("info_data", {}).get("id")
+        for one in namespace.ip("link")
+    }
+    assert {link.name: link.vlan_id for link in links} == ids
+    vlan = next(link for link in links if link.vlan_id is not None)
+    assert (vlan.kind, vlan.parent, vlan.vlan_id) == ("vlan", "dummy0", 7)
+    assert [route.gateway for route in vlan.default_routes] == ["192.0.2.1"]
+
+
 def test_default_routes_are_what_ip_shows(namespace: Namespace) -> None:
     set_up(namespace, KINDS)
     ours = sorted(

@@ -73,7 +73,10 @@ def delegated() -> Iterator[Path]:
 
 def test_a_users_own_cgroup_named_like_a_pod_is_refused(delegated: Path, tree: CgroupTree) -> None:
     inside = delegated / "kubepods" / f"pod{UID}" / ID
+    # Into the delegated cgroup as root, as systemd does: on cgroup v2 a user moves
+    # processes within it only.
     script = (
+        f"open({str(delegated / 'cgroup.procs')!r}, 'w').write('0')\n"
         f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
         f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
     )

@@ -27,7 +27,12 @@ from netutil.agent.identity.pinning import (
 from tests.identity.processes import open_descriptors, pinned, process
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
-both = pytest.mark.parametrize("pin", [pin_by_peer_pidfd, pin_by_start_time])
+needs_peer_pidfd = pytest.mark.skipif(
+    choose_pin()[0] is not pin_by_peer_pidfd, reason="needs SO_PEERPIDFD, Linux 6.5 or later"
+)
+both = pytest.mark.parametrize(
+    "pin", [pytest.param(pin_by_peer_pidfd, marks=needs_peer_pidfd), pin_by_start_time]
+)
 
 CONNECT = "import socket; s = socket.socket(socket.AF_UNIX); s.connect({path!r})"
 
@@ -110,6 +115,7 @@ def test_a_peer_that_died_and_was_not_waited_for_is_refused(
     assert refused.value.reason is Reason.PEER_GONE
 
 
+@needs_peer_pidfd
 @pytest.mark.root
 @needs_root
 def test_another_process_under_the_peers_number_is_not_taken_for_it(

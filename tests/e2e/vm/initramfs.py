@@ -83,9 +83,7 @@ def build_initramfs(target: Path, kernel: Path) -> None:
         (units / "netutil-job.service").write_text(_SERVICE)
         (units / "tmp.mount").write_text(_TMP)
         _copy_modules(root / "modules", kernel, modules.name)
-        listed = subprocess.run(
-            ["find", "."], cwd=root, capture_output=True, check=True
-        ).stdout
+        listed = subprocess.run(["find", "."], cwd=root, capture_output=True, check=True).stdout
         with target.open("wb") as archive:
             subprocess.run(
                 ["cpio", "--quiet", "--create", "--format=newc"],

@@ -57,6 +57,7 @@ def _job(command: Sequence[str], directory: Path) -> str:
     path = shlex.quote(os.environ["PATH"])
     return (
         f"export PATH={path} HOME={shlex.quote(str(Path.home()))} LANG=C.UTF-8\n"
+        "modprobe tun\n"
         f"cd {shlex.quote(str(directory))} && {shlex.join(command)}\n"
         "echo $? >/results/exit\n"
     )
@@ -65,7 +66,7 @@ def _job(command: Sequence[str], directory: Path) -> str:
 def _qemu(kernel: Path, results: Path) -> list[str]:
     (image,) = (kernel / "boot").glob("vmlinuz-*")
     shares = (
-        f"local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
+        "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
         f"local,path={results},mount_tag=results,security_model=none",
     )
     return [
