@@ -13,7 +13,7 @@ POD_RESOURCES := proto/netutil/podresources
 .PHONY: help venv demo test e2e-vm lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed  ## make the virtual environment that every other target uses
 
