@@ -16,16 +16,24 @@ COPY setup.cfg pyproject.toml constraints.txt README.md ./
 COPY agent ./agent
 COPY client ./client
 COPY proto ./proto
+COPY manifests/hardened/seccomp.json ./seccomp.json
 RUN python -m venv "$VENV" \
  && "$VENV/bin/pip" install --quiet "setuptools==$SETUPTOOLS_VERSION"
 RUN "$VENV/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 # Wheels only: no dependency may run code of its own here, or want a compiler.
 RUN "$VENV/bin/pip" install --quiet --only-binary :all: --constraint constraints.txt dist/*.whl
-# Of pyroute2 the agent uses the decoder of netlink, none of its commands.
+# The hardened variant gives it to the node.
+RUN install -D -m 0644 seccomp.json "$VENV/share/netutil/seccomp.json"
+# Shells complete by `netutil completion`, not by a command of the library's; of pyroute2 the agent
+# uses the decoder of netlink, none of its commands.
 RUN "$VENV/bin/pip" uninstall --quiet --yes setuptools pip \
- && rm -f "$VENV"/bin/ss2 "$VENV"/bin/pyroute2-* "$VENV"/bin/dhcp-server-detector \
+ && rm -f "$VENV"/bin/register-python-argcomplete "$VENV"/bin/python-argcomplete-* \
+    "$VENV"/bin/ss2 "$VENV"/bin/pyroute2-* "$VENV"/bin/dhcp-server-detector \
  && find "$VENV" \( -name __pycache__ -o -name tests -o -name 'activate*' -o -name Activate.ps1 \) \
       -prune -exec rm -rf {} +
+# A start compiles nothing then, and a container's root file system is read-only.
+# The content, not the time of a file, is what a build can repeat.
+RUN "$VENV/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$VENV/lib"
 
 FROM ${PYTHON_IMAGE} AS agent
 LABEL org.opencontainers.image.title="netutil" \
@@ -33,7 +41,8 @@ LABEL org.opencontainers.image.title="netutil" \
       org.opencontainers.image.version="0.1.0"
 # Nothing in a privileged container should be able to install anything.
 RUN python -m pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \
- && rm -rf /usr/local/lib/python3*/ensurepip
+ && rm -rf /usr/local/lib/python3*/ensurepip \
+ && python -m compileall -q --invalidation-mode unchecked-hash /usr/local/lib/python3*
 COPY --from=build /opt/netutil /opt/netutil
 ENV PATH=/opt/netutil/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

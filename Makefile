@@ -8,9 +8,17 @@ BIN := $(VENV)/bin
 TREE := build/tree
 PROTO := proto/netutil/v1alpha
 POD_RESOURCES := proto/netutil/podresources
+PODS_API := proto/netutil/podsapi
+H2LOAD := /usr/bin/h2load
+PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
+# The folders of tests that start an agent in the lab.
+WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?agent\>' tests)))
+
+# Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
+export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test e2e-vm lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test coverage test-hardened examples fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,17 +33,55 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
 	@$(BIN)/python -m tests.lab.demo
 
-test: venv lint  ## lint, types, import contract, and all tests with coverage
-	$(BIN)/python -m pytest
+test: venv lint  ## lint, types, import contract, and all tests
+	$(BIN)/python -m pytest -m 'not alone'
+	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
 
-e2e-vm: venv  ## the kernel's part of the tests under Debian's kernel 6.1, cgroup v2, systemd (needs root)
+coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
+	$(BIN)/python -m pytest -m 'not alone' --cov --cov-report=term-missing:skip-covered
+
+examples: venv  ## client/examples: Python, shell, C and Go programs in a pod (needs root, Debian)
+	$(BIN)/python -m tests.examples
+
+test-hardened: venv  ## all tests that start an agent, confined as the hardened variant is (needs root)
+	NETUTIL_TEST_CONFINED=1 $(BIN)/python -m pytest -m 'not alone' $(WITH_AGENT)
+
+fuzz: venv  ## fuzz each parser for MINUTES (2), coverage-guided; TARGETS names some of them
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt 'atheris>=3.0'
+	$(BIN)/python -m tests.fuzz $(or $(MINUTES),2) $(TARGETS)
+
+soak: venv  ## every attack and fault at random for MINUTES (3), what is held before and after; SEED (root)
+	$(BIN)/python -m tests.soak $(or $(MINUTES),3) $(SEED)
+
+e2e: venv  ## a real kubelet, then a whole cluster, on this machine (needs root, Debian); or your KUBECONFIG
+	$(BIN)/python -m tests.e2e
+
+e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup v2, systemd (needs root)
 	$(BIN)/python -m tests.e2e.vm
+
+hostile: venv  ## what other pods lose while one does its worst, attack by attack, as a table (needs root)
+	@$(BIN)/python -m tests.hostile.fairness
+
+bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and sidecars, and draw the plot (root, Debian; QUICK=1)
+	@mkdir -p build
+	$(PYTHON_OF_BENCH) -m bench $(if $(QUICK),--quick) --json build/bench.json
+	$(if $(QUICK),,$(PYTHON_OF_BENCH) -m bench.plot build/bench.json docs/bench.svg)
+
+bench-check: venv $(TREE) $(H2LOAD)  ## fail if a ratio became dearer than bench/recorded.json, three times in a row (root)
+	$(PYTHON_OF_BENCH) -m bench.check
+
+bench-record: venv $(TREE) $(H2LOAD)  ## set bench/recorded.json to what is measured now (root)
+	$(PYTHON_OF_BENCH) -m bench.check --record
+
+$(H2LOAD):
+	apt-get update --quiet
+	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends nghttp2-client
 
 lint: venv $(TREE)  ## ruff, mypy --strict, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
-	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests
+	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench client/examples/python/pinned.py
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
 $(TREE): Makefile
@@ -44,19 +90,20 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/client $(TREE)/netutil/client
 	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
 	@ln -sfn $(CURDIR)/$(POD_RESOURCES) $(TREE)/netutil/podresources
+	@ln -sfn $(CURDIR)/$(PODS_API) $(TREE)/netutil/podsapi
 	@touch $(TREE)
 
 proto: venv  ## generate the Python code of proto/ anew
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto
+	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
-	git diff --exit-code -- $(PROTO) $(POD_RESOURCES)
+	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API)
 
 constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/pip install --quiet --upgrade '.[dev]'
+	build/constraints/bin/pip install --quiet --upgrade '.[dev,fuzz]'
 	build/constraints/bin/pip freeze --exclude netutil > constraints.txt
 
 wheel: venv  ## build the wheel into dist/
@@ -71,7 +118,9 @@ packages-check: wheel  ## install the wheel, and the tree, each into a clean env
 	importlib.resources as r; p = r.files('netutil.v1alpha'); \
 	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
 	p = r.files('netutil.podresources.v1'); \
-	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed'))") && \
+	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed')); \
+	p = r.files('netutil.podsapi.v1alpha1'); \
+	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed'))") && \
 	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \
 	  || exit 1; done
 

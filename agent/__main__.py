@@ -24,6 +24,15 @@ def _share_malloc_arenas() -> None:
         mallopt(_M_ARENA_MAX, 2)
 
 
+def _silence_grpc() -> None:
+    """Keep gRPC's C core from writing to standard error past the limits of the agent's log.
+
+    It has a line for each header that a client spells wrong: three bytes of a request made a
+    hundred of the log (grpc/doc/environment_variables.md, GRPC_VERBOSITY).
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def main() -> int:
     """Run the agent; exit 0 after a clean stop, 1 if it cannot start, 2 for a wrong flag."""
     settings = settings_module.parse(sys.argv[1:], os.environ)
@@ -32,6 +41,7 @@ def main() -> int:
 
         return check(settings.socket)
     _share_malloc_arenas()
+    _silence_grpc()
     set_up(settings.log_level, settings.log_format)
     from netutil.agent.daemon import Agent  # noqa: PLC0415 - a wrong flag is told at once
 

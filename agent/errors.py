@@ -8,6 +8,7 @@ are not of this hierarchy are bugs of the agent and are answered as INTERNAL.
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 
@@ -32,6 +33,8 @@ class Reason(StrEnum):
     PID_NOT_FOUND = "PID_NOT_FOUND"
     VARIABLE_NOT_SET = "VARIABLE_NOT_SET"
     INTERFACE_NOT_FOUND = "INTERFACE_NOT_FOUND"
+    POD_GONE = "POD_GONE"
+    POD_NOT_FOUND = "POD_NOT_FOUND"
 
     CGROUPS_DISAGREE = "CGROUPS_DISAGREE"
     CONTAINER_IN_TWO_PODS = "CONTAINER_IN_TWO_PODS"
@@ -46,16 +49,22 @@ class Reason(StrEnum):
     CGROUP_FILE_UNUSABLE = "CGROUP_FILE_UNUSABLE"
 
     POD_LIST_UNAVAILABLE = "POD_LIST_UNAVAILABLE"
+    CONTAINER_NOT_REPORTED = "CONTAINER_NOT_REPORTED"
     POD_RESOURCES_UNAVAILABLE = "POD_RESOURCES_UNAVAILABLE"
     POD_RESOURCES_UNIMPLEMENTED = "POD_RESOURCES_UNIMPLEMENTED"
     READ_TIMED_OUT = "READ_TIMED_OUT"
     NETWORK_NAMESPACE_NOT_READABLE = "NETWORK_NAMESPACE_NOT_READABLE"
     AGENT_RESTARTING = "AGENT_RESTARTING"
 
+    AGENT_MEMORY_LOW = "AGENT_MEMORY_LOW"
+    AGENT_OUT_OF_RESOURCES = "AGENT_OUT_OF_RESOURCES"
     TOO_MANY_CONNECTIONS = "TOO_MANY_CONNECTIONS"
     TOO_MANY_CONNECTIONS_OF_POD = "TOO_MANY_CONNECTIONS_OF_POD"
     TOO_MANY_READS_OF_POD = "TOO_MANY_READS_OF_POD"
     TOO_MANY_CALLS_OF_POD = "TOO_MANY_CALLS_OF_POD"
+    TOO_MANY_CALLS_PER_SECOND = "TOO_MANY_CALLS_PER_SECOND"
+    TOO_MANY_STREAMS_OF_POD = "TOO_MANY_STREAMS_OF_POD"
+    TOO_MANY_UNANSWERED_BYTES = "TOO_MANY_UNANSWERED_BYTES"
     TOO_MANY_UNREAD_ANSWERS = "TOO_MANY_UNREAD_ANSWERS"
     TOO_MANY_PROCESSES = "TOO_MANY_PROCESSES"
     ENVIRONMENT_TOO_LARGE = "ENVIRONMENT_TOO_LARGE"
@@ -68,7 +77,10 @@ class AgentError(Exception):
 
     `sentence` is one plain sentence; `read` names what was being read ("" if
     nothing was); `advice` says what the reader can do ("" if nothing).
+    `retry_after_seconds` is when asking again may help, None if it does not.
     """
+
+    retry_after_seconds: float | None = None
 
     def __init__(self, reason: Reason, sentence: str, *, read: str = "", advice: str = "") -> None:
         super().__init__(sentence)
@@ -101,8 +113,62 @@ class Inconsistent(AgentError):
 class Unavailable(AgentError):
     """A source cannot be read now. Expected in operation; the caller may try again."""
 
-    retry_after_seconds = 1.0
+    retry_after_seconds: float = 1.0
+
+    def told_again(self, retry_after_seconds: float) -> Unavailable:
+        """Return the error anew, without its traceback.
+
+        An error that is kept would keep the frames it was raised in, and the body of an
+        answer with them; one that many callers raise would collect all their frames.
+        """
+        told = Unavailable(self.reason, self.sentence, read=self.read, advice=self.advice)
+        told.retry_after_seconds = retry_after_seconds
+        return told
 
 
 class Exhausted(AgentError):
-    """A limit of the agent is reached."""
+    """A limit of the agent is reached: what is asked for is too large or too much."""
+
+
+class OverLimit(Exhausted):
+    """The caller's pod is over one of its limits now. It may ask again when it holds less."""
+
+    retry_after_seconds: float = 1.0
+
+
+_SHORTAGES = {
+    errno.EMFILE: (
+        "the agent has as many files open as it may",
+        "On the node, raise the agent's limit of open files, or lower --max-connections.",
+    ),
+    errno.ENFILE: (
+        "the node has as many files open as it may",
+        "On the node, look who holds them (`sysctl fs.file-nr`), or raise fs.file-max.",
+    ),
+    errno.ENOMEM: (
+        "the kernel has no memory for it",
+        "On the node, look at the memory of the node and of the agent's container.",
+    ),
+}
+
+
+def is_shortage(error: OSError) -> bool:
+    """Return whether the agent or its node had too little of something, whatever was read."""
+    return error.errno in _SHORTAGES
+
+
+def shortage(error: OSError, read: str) -> OverLimit | None:
+    """Return what the caller is told of a read that failed for a shortage, None for other failures.
+
+    EMFILE, ENFILE and ENOMEM say nothing of what was read: never that it is missing, or not to be
+    had for this caller.
+    """
+    if error.errno not in _SHORTAGES:
+        return None
+    why, advice = _SHORTAGES[error.errno]
+    return OverLimit(
+        Reason.AGENT_OUT_OF_RESOURCES,
+        f"{read} could not be read now: {why}.",
+        read=read,
+        advice=f"Ask again in a moment. {advice}",
+    )

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from netutil.agent.door.listener import LONGEST_PATH
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
+# RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
+_NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,11 @@ class Settings:
     kubelet_client_cert: str
     kubelet_client_key: str
     kubelet_verify: str
+    apiserver_url: str
+    apiserver_ca: str
+    apiserver_token: str
+    node_name: str
+    pods_api: str
     pod_refresh: float
     pod_resources: str
     host_root: str
@@ -33,12 +44,22 @@ class Settings:
     max_connections: int
     max_connections_per_pod: int
     max_calls_per_pod: int
+    max_frames_per_pod: int
+    max_streams_per_pod: int
+    max_calls_per_second_per_pod: int
+    max_call_burst_per_pod: int
+    max_unread_bytes: int
+    max_unread_bytes_per_pod: int
+    max_unanswered_bytes_per_pod: int
+    max_read_threads: int
+    memory_percent: int
+    stall_seconds: float
     log_level: str
     log_format: str
     check: bool
 
 
-def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # noqa: PLR0915 - a flag each
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
         prog="netutil-agent",
@@ -47,7 +68,10 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         allow_abbrev=False,
     )
     node_ip = environment.get("NODE_IP") or "127.0.0.1"
-    kubelet = f"https://{f'[{node_ip}]' if ':' in node_ip else node_ip}:10250"
+    kubelet = f"https://{_bracketed(node_ip)}:10250"
+    service = environment.get("KUBERNETES_SERVICE_HOST", "")
+    port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
 
     def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
         twin = "NETUTIL_" + name.upper().replace("-", "_")
@@ -64,14 +88,35 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
         PATH_OR_NONE,
         "operator socket; empty: none",
     )
-    flag("pod-source", "kubelet", POD_SOURCE, "kubelet, or file:PATH of a PodList")
+    flag(
+        "pod-source",
+        "kubelet",
+        POD_SOURCE,
+        "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
+        " socket exists, else kubelet); file:PATH of a PodList",
+    )
     flag("kubelet-url", kubelet, URL, "the kubelet's API")
     flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of the kubelet's certificate")
     flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token; empty: none")
     flag("kubelet-client-cert", "", TEXT, "client certificate file")
     flag("kubelet-client-key", "", TEXT, "client key file")
     flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
-    flag("pod-refresh", "10", SECONDS, "longest age of the pod list while somebody asks")
+    flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
+    flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
+    flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
+    flag(
+        "node-name",
+        environment.get("NODE_NAME", ""),
+        NODE,
+        "this node, as the API server knows it, for --pod-source apiserver",
+    )
+    flag(
+        "pods-api",
+        "/var/lib/kubelet/pods-api/pods-api.sock",
+        PATH,
+        "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
+    )
+    flag("pod-refresh", "10", SECONDS, "longest age of a pulled pod list while somebody asks")
     flag(
         "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
     )
@@ -80,6 +125,21 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     flag("max-connections", "4096", COUNT, "open connections in all")
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
     flag("max-calls-per-pod", "256", COUNT, "calls of one pod under way")
+    flag(
+        "max-frames-per-pod",
+        "20000",
+        COUNT,
+        "HTTP/2 frames of one pod passed on per second; one that opens a stream counts as 8",
+    )
+    flag("max-streams-per-pod", "128", COUNT, "streams among them")
+    flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
+    flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
+    flag("max-unread-bytes", "67108864", COUNT, "answers not taken yet, of all pods")
+    flag("max-unread-bytes-per-pod", "8388608", COUNT, "answers not taken yet, of one pod")
+    flag("max-unanswered-bytes-per-pod", "4194304", COUNT, "sent by one pod, unanswered")
+    flag("max-read-threads", "256", COUNT, "threads for reads that a pod can hold up, one each")
+    flag("memory-percent", "90", PERCENT, "share of its memory past which newcomers are refused")
+    flag("stall-seconds", "5", SECONDS, "longest turn of the event loop that is no stall")
     flag("log-level", "info", LEVEL, "debug, info, warning or error")
     flag("log-format", "text", FORMAT, "text or json")
     parser.add_argument(
@@ -88,7 +148,15 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:
     found = vars(parser.parse_args(argv))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    if found["pod_source"] == "apiserver":
+        for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
+            if not found[name.replace("-", "_")]:
+                parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
     return Settings(**found)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 class _Parser(argparse.ArgumentParser):
@@ -139,10 +207,30 @@ def URL(text: str) -> str:  # noqa: N802
     return text
 
 
+def URL_OR_NONE(text: str) -> str:  # noqa: N802
+    """An https address, or empty: a token goes there."""
+    try:
+        parts = urlsplit(text)
+        named = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        named = False
+    if text and not named:
+        raise argparse.ArgumentTypeError(f"{text!r} is not https://HOST:PORT, nor empty")
+    return text
+
+
+def NODE(text: str) -> str:  # noqa: N802
+    """A node's name, or empty."""
+    if text and not _NODE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a node, nor empty")
+    return text
+
+
 def POD_SOURCE(text: str) -> str:  # noqa: N802
     """A source of the pod list."""
-    if text != "kubelet" and not text.startswith("file:/"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not kubelet or file:PATH (absolute)")
+    if text not in _POD_SOURCES and not text.startswith("file:/"):
+        accepted = f"{', '.join(_POD_SOURCES)} or file:PATH (absolute)"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}")
     return text
 
 
@@ -161,6 +249,13 @@ def COUNT(text: str) -> int:  # noqa: N802
     """A positive whole number."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def PERCENT(text: str) -> int:  # noqa: N802
+    """A whole number from 1 to 100."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
     return int(text)
 
 

@@ -3,19 +3,61 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 
+from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.file import FileSource
 from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
-from netutil.agent.pods.source import PodSource
+from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.source import PodSource, PushedSource
+from netutil.agent.podsapi.source import PodsApiSource
 from netutil.agent.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 
 
-def open_source(settings: Settings) -> PodSource:
+def open_source(settings: Settings) -> PodSource | PushedSource:
     """Return the pod source that --pod-source names."""
     if settings.pod_source.startswith("file:"):
         return FileSource(settings.pod_source.removeprefix("file:"))
+    match settings.pod_source:
+        case "apiserver":
+            return _apiserver(settings)
+        case "pods-api":
+            return PodsApiSource(settings.pods_api)
+        case "auto":
+            return _whatever_there_is(settings)
+        case _:
+            return _kubelet(settings)
+
+
+def _whatever_there_is(settings: Settings) -> PodSource | PushedSource:
+    """Decide once, at the start: a source that changes under way would explain nothing."""
+    try:
+        found = stat.S_ISSOCK(os.stat(settings.pods_api).st_mode)
+        why = "is there" if found else "is no socket"
+    except OSError as error:
+        found, why = False, f"is not to be had: {error.strerror}"
+    chosen = "pods-api" if found else "kubelet"
+    _LOG.info("agent: --pod-source auto: %s, since %s %s", chosen, settings.pods_api, why)
+    return PodsApiSource(settings.pods_api) if found else _kubelet(settings)
+
+
+def _apiserver(settings: Settings) -> ApiServerSource:
+    return ApiServerSource(
+        ApiServerSettings(
+            ApiServerAddress(
+                url=settings.apiserver_url,
+                ca_file=settings.apiserver_ca,
+                token_file=settings.apiserver_token,
+            ),
+            node_name=settings.node_name,
+        )
+    )
+
+
+def _kubelet(settings: Settings) -> KubeletSource:
     if settings.kubelet_verify == "none":
         _LOG.warning(
             "agent: --kubelet-verify none: whoever answers at %s is believed, and is sent the"

@@ -7,9 +7,10 @@
         for interface in agent.interfaces().interfaces:
             print(interface.name, interface.device_type)
 
-`AsyncClient` is the same for asyncio, `NodeClient` and `AsyncNodeClient` ask the
-operator socket about the whole node. Make a client after a fork, never before:
-the agent identifies a caller by the connection.
+`Cached` holds all of it, kept up to date, so that reading it again costs nothing;
+`AsyncCached` is that for asyncio, as `AsyncClient` is of `Client`. `NodeClient` and
+`AsyncNodeClient` ask the operator socket about the whole node. Make a client after a
+fork, never before: the agent identifies a caller by the connection.
 
 Importing this package loads neither gRPC nor protobuf; the first use of a client does.
 """
@@ -54,6 +55,8 @@ from netutil.client.errors import (
     Unavailable,
     Unreachable,
 )
+from netutil.client.held import Current
+from netutil.client.observations import Observation
 from netutil.client.results import (
     CPU,
     DNS,
@@ -75,7 +78,9 @@ from netutil.client.results import (
 )
 
 if TYPE_CHECKING:
+    from netutil.client.async_cached import AsyncCached
     from netutil.client.asynchronous import AsyncClient, AsyncNodeClient
+    from netutil.client.cached import Cached
     from netutil.client.sync import Client, NodeClient
 
 __all__ = [
@@ -84,11 +89,14 @@ __all__ = [
     "Address",
     "All",
     "AllocatedDevice",
+    "AsyncCached",
     "AsyncClient",
     "AsyncNodeClient",
+    "Cached",
     "ClaimResource",
     "Client",
     "ContainerHugepages",
+    "Current",
     "DeadlineExceeded",
     "DefaultRoute",
     "Denied",
@@ -122,6 +130,7 @@ __all__ = [
     "NotFound",
     "NotIdentified",
     "NumaHugepages",
+    "Observation",
     "PCIDevice",
     "PCIInfo",
     "PartError",
@@ -136,6 +145,8 @@ __all__ = [
 _CLIENTS = {
     "Client": "netutil.client.sync",
     "NodeClient": "netutil.client.sync",
+    "Cached": "netutil.client.cached",
+    "AsyncCached": "netutil.client.async_cached",
     "AsyncClient": "netutil.client.asynchronous",
     "AsyncNodeClient": "netutil.client.asynchronous",
 }

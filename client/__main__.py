@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
+from netutil.client.arguments import OUTPUTS, awaited, shared_options
+from netutil.client.completion import COMPLETION, SHELLS, answer_shell, shell_code
 from netutil.client.exits import EXPLANATION, Exit
+from netutil.client.node_arguments import NODE_DEFAULTS, NODE_OUTPUTS, add_node, outputs_of
 
 _DESCRIPTION = """\
 Ask the netutil agent of this node about the calling process and its pod. Without
@@ -31,81 +33,29 @@ environment:
 _DEFAULTS: dict[str, Any] = {
     "command": "overview",
     "output": None,
-    "timeout_seconds": 5.0,
+    "timeout_seconds": None,
     "socket": None,
     "admin_socket": None,
     "pid": None,
     "key": None,
     "interface": None,
+    "wait": None,
     "topology": False,
     "explain": False,
     "numa_mem": False,
 }
-_OUTPUTS = ("table", "json", "yaml")
+_WATCH_OUTPUTS = ("lines", "json")
 _DPDK_OUTPUTS = ("args", "shell", "json")
-_ALL_OUTPUTS = (*_OUTPUTS, "args", "shell")
-
-
-class _Version(argparse.Action):
-    """Prints the version; loads the package's metadata only then."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, *_arguments: object, **_options: object
-    ) -> NoReturn:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        print(f"netutil {version('netutil')}")
-        parser.exit()
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
-    return seconds
-
-
-def _pid(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive decimal number")
-    return int(text)
-
-
-def _shared_options(
-    *, of_node: bool, of_pod: bool, outputs: Sequence[str] = _OUTPUTS
-) -> argparse.ArgumentParser:
-    """Options that stand before or after a command: never a default that hides the other."""
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    options.add_argument("-o", "--output", choices=outputs, help=f"how to print ({outputs[0]})")
-    options.add_argument(
-        "--timeout",
-        dest="timeout_seconds",
-        type=_seconds,
-        metavar="SECONDS",
-        help="longest time to wait for the answer (5)",
-    )
-    if of_pod:
-        options.add_argument("--socket", metavar="PATH", help="the agent's socket")
-        options.add_argument(
-            "--pid", type=_pid, metavar="PID", help="another process of the pod, as seen from here"
-        )
-    if of_node:
-        options.add_argument("--admin-socket", metavar="PATH", help="the agent's operator socket")
-    options.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    return options
+_ALL_OUTPUTS = (*OUTPUTS, *NODE_OUTPUTS, "args", "shell", "lines")
 
 
 def _parser() -> argparse.ArgumentParser:
-    of_pod = [_shared_options(of_node=False, of_pod=True)]
-    of_node = [_shared_options(of_node=True, of_pod=False)]
+    of_pod = [shared_options(of_node=False, of_pod=True)]
     parser = argparse.ArgumentParser(
         prog="netutil",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        parents=[_shared_options(of_node=True, of_pod=True, outputs=_ALL_OUTPUTS)],
+        parents=[shared_options(of_node=True, of_pod=True, outputs=_ALL_OUTPUTS)],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -128,18 +78,30 @@ def _parser() -> argparse.ArgumentParser:
     env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
     network = add("network", "the pod's networks, or one of them")
     network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
+    add(
+        "watch",
+        "a line for each change of what the agent says of this pod, until --timeout if given",
+        [shared_options(of_node=False, of_pod=True, outputs=_WATCH_OUTPUTS)],
+    )
     add("whoami", "the pod and container of the calling process")
     interfaces = add("interfaces", "the pod's interfaces as they are now, with their devices")
     interfaces.add_argument(
         "interface", nargs="?", metavar="INTERFACE", help="this interface alone"
     )
+    for waiting in (network, interfaces):
+        waiting.add_argument(
+            "--wait",
+            type=awaited,
+            metavar="INTERFACE=NAME",
+            help="wait until that interface is reported or live, 60 s or --timeout",
+        )
     add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
     add("hugepages", "huge pages of the pod, the container and the node")
     add("all", "everything in one answer; what could not be had is listed with its reason")
     dpdk = add(
         "dpdk",
         "EAL arguments of a DPDK program for this container",
-        [_shared_options(of_node=False, of_pod=True, outputs=_DPDK_OUTPUTS)],
+        [shared_options(of_node=False, of_pod=True, outputs=_DPDK_OUTPUTS)],
     )
     dpdk.add_argument(
         "--explain", action="store_true", help="a line for each argument, with its source"
@@ -147,41 +109,68 @@ def _parser() -> argparse.ArgumentParser:
     dpdk.add_argument(
         "--numa-mem", action="store_true", help="--numa-mem for --socket-mem (DPDK 25.07)"
     )
-    text = "for the node's operator"
-    node = commands.add_parser(
-        "node", help=text, description=text, parents=of_node, allow_abbrev=False
+    completion = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete this command",
+        description=COMPLETION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    of_operator = node.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    text = "every pod on the node, and what it asks of the agent"
-    pods = of_operator.add_parser(
-        "pods", help=text, description=text, parents=of_node, allow_abbrev=False
-    )
-    pods.set_defaults(command="node pods")
+    completion.add_argument("shell", choices=SHELLS)
+    add_node(commands)
     return parser
+
+
+def _of(given: dict[str, Any], options: type[Any]) -> dict[str, Any]:
+    return {name: given[name] for name in options.__annotations__}
+
+
+def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """End with an error for options that do not go together; choose how to print."""
+    if chosen.command.startswith("node "):
+        if chosen.pid is not None:
+            parser.error(f"--pid is not for {chosen.command}")
+        if chosen.socket is not None and chosen.command != "node doctor":
+            parser.error(f"--socket is not for {chosen.command}")
+    elif chosen.admin_socket is not None:
+        parser.error("--admin-socket is for node commands only")
+    if chosen.pid is not None and (chosen.wait is not None or chosen.command == "watch"):
+        parser.error("--pid is not for watch, nor for --wait: they are about the calling process")
+    if chosen.wait is not None and chosen.interface not in (None, chosen.wait):
+        parser.error(f"--wait INTERFACE={chosen.wait} and {chosen.interface} are two interfaces")
+    outputs = {"dpdk": _DPDK_OUTPUTS, "watch": _WATCH_OUTPUTS}.get(
+        chosen.command, outputs_of(chosen.command)
+    )
+    chosen.output = chosen.output or outputs[0]
+    if chosen.output not in outputs:
+        parser.error(f"{chosen.command} has no -o {chosen.output}: {', '.join(outputs)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code that `netutil --help` explains."""
     parser = _parser()
-    chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS))
-    if chosen.command == "node pods":
-        for option in ("pid", "socket"):
-            if getattr(chosen, option) is not None:
-                parser.error(f"--{option} is not for node pods")
-    elif chosen.admin_socket is not None:
-        parser.error("--admin-socket is for node pods only")
-    outputs = _DPDK_OUTPUTS if chosen.command == "dpdk" else _OUTPUTS
-    chosen.output = chosen.output or outputs[0]
-    if chosen.output not in outputs:
-        parser.error(f"{chosen.command} has no -o {chosen.output}: {', '.join(outputs)}")
+    answer_shell(parser)
+    chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS, **NODE_DEFAULTS))
+    if "shell" in chosen:
+        print(shell_code(chosen.shell))
+        return Exit.OK
+    _check(parser, chosen)
     if sys.stdout is None or sys.stderr is None:
         return Exit.FAILED
     # gRPC's own log would stand between the lines of this command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
+        given = vars(chosen)
+        if chosen.command.startswith("node "):
+            from netutil.client.node_commands import (  # noqa: PLC0415  loads gRPC
+                NodeOptions,
+                run_node,
+            )
+
+            return run_node(NodeOptions(**_of(given, NodeOptions)))
         from netutil.client.commands import Options, run  # noqa: PLC0415  loads gRPC
 
-        return run(Options(**vars(chosen)))
+        return run(Options(**_of(given, Options)))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,10 +21,14 @@ from netutil.client.connection import (
     Settings,
     target,
 )
-from netutil.client.devices import All, Hugepages, Interfaces, Resources
+from netutil.client.devices import All, Hugepages, Interface, Interfaces, Resources
+from netutil.client.errors import NetUtilError
+from netutil.client.observations import Completing, Observation
 from netutil.client.questions import Answer, Question
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
-from netutil.client.retry import Attempts
+from netutil.client.retry import Attempts, explained
+from netutil.client.translation import error_of
+from netutil.client.waiting import Waiting
 
 
 class AsyncConnection:
@@ -71,16 +77,42 @@ class AsyncConnection:
             else:
                 return question.read(response)
 
-    def _method(self, question: Question[Any]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+    async def stream(
+        self, question: Question[Answer], longest_seconds: float | None = None
+    ) -> AsyncGenerator[Answer, None]:
+        """The answers of a method that goes on; an error of `netutil.client.errors` ends them.
+
+        With `longest_seconds` that is `DeadlineExceeded` at the latest.
+        """
+        start = self._opened().unary_stream(
+            question.method,
+            request_serializer=type(question.request).SerializeToString,
+            response_deserializer=question.response_type.FromString,
+        )
+        call = start(question.request, timeout=longest_seconds)
+        try:
+            async for response in call:
+                yield question.read(response)
+        except grpc.aio.AioRpcError as failure:
+            raise explained(error_of(failure), self._settings) from None
+        finally:
+            call.cancel()
+
+    def _opened(self) -> grpc.aio.Channel:
+        """The channel, made at the first question."""
         if self._closed:
             raise RuntimeError("this client is closed")
         if self._owner is None or self._channel is None:
             self._owner = Owner()
             self._channel = grpc.aio.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
         self._owner.check()
+        return self._channel
+
+    def _method(self, question: Question[Any]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        channel = self._opened()
         method = self._methods.get(question.method)
         if method is None:
-            method = self._methods[question.method] = self._channel.unary_unary(
+            method = self._methods[question.method] = channel.unary_unary(
                 question.method,
                 request_serializer=type(question.request).SerializeToString,
                 response_deserializer=question.response_type.FromString,
@@ -133,6 +165,33 @@ class AsyncClient(AsyncConnection):
     async def all(self, pid: int | None = None) -> All:
         """All of it in one round trip; a part that could not be had is None, and an error."""
         return await self.ask(questions.everything(pid))
+
+    async def watch(
+        self, *, longest_seconds: float | None = None
+    ) -> AsyncGenerator[Observation, None]:
+        """All about this process at once, and again whenever a part of it changes.
+
+        An asynchronous generator; else as `Client.watch`.
+        """
+        completing = Completing()
+        async with aclosing(self.stream(questions.WATCH, longest_seconds)) as observations:
+            async for observation in observations:
+                yield completing.whole(observation)
+
+    async def wait_for_interface(self, interface: str, timeout_seconds: float = 60.0) -> Interface:
+        """The interface, as soon as it is there: as `Client.wait_for_interface`."""
+        waiting = Waiting(interface, timeout_seconds)
+        while True:
+            watch = self.watch(longest_seconds=waiting.remaining_seconds())
+            try:
+                async for observation in watch:
+                    if (found := waiting.look(observation)) is not None:
+                        return found
+            except NetUtilError as error:
+                pause = waiting.pause_seconds_after(error)
+            finally:
+                await watch.aclose()
+            await asyncio.sleep(pause)
 
 
 class AsyncNodeClient(AsyncConnection):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LARGEST = 8191
+"""The largest CPU number of any kernel (CONFIG_NR_CPUS is 8192 at the most)."""
+
 
 def numbers_of(text: str) -> frozenset[int]:
-    """The numbers of a list. Raises ValueError for what is none."""
+    """The numbers of a list. Raises ValueError for what is none, or beyond every kernel's CPUs."""
     numbers: set[int] = set()
     for region in text.split(",") if text else ():
-        first, _, last = region.partition("-")
-        numbers.update(range(int(first), int(last or first) + 1))
+        first, dash, last = region.partition("-")
+        low, high = _number(first), _number(last if dash else first)
+        if low > high:
+            raise ValueError(text[:80])
+        numbers.update(range(low, high + 1))
     return frozenset(numbers)
 
 
@@ -23,3 +29,12 @@ def list_of(numbers: Iterable[int]) -> str:
         else:
             ranges.append((number, number))
     return ",".join(f"{low}-{high}" if low != high else str(low) for low, high in ranges)
+
+
+def _number(digits: str) -> int:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(_LARGEST))):
+        raise ValueError(digits[:80])
+    number = int(digits)
+    if number > _LARGEST:
+        raise ValueError(digits)
+    return number

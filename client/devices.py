@@ -202,6 +202,7 @@ class Interfaces:
     host_network: bool
     network_error: PartError | None
     allocated_error: PartError | None
+    link_error: PartError | None
 
 
 @dataclass(frozen=True, slots=True)

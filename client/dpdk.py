@@ -11,8 +11,9 @@ and the memif roles need DPDK 20.11; `--numa-mem` is the name of `--socket-mem` 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeVar
 
 from netutil.client.cpulist import list_of, numbers_of
@@ -30,7 +31,14 @@ from netutil.client.results import CPU, PartError, Pod
 _MEBIBYTE = 1024 * 1024
 _HUGEPAGES = re.compile(r"hugepages-([1-9][0-9]{0,9})(Ki|Mi|Gi)")
 _UNITS = {"Ki": 1024, "Mi": _MEBIBYTE, "Gi": 1024 * _MEBIBYTE}
-_PREFIX = re.compile(r"[A-Za-z0-9.-]{1,150}")
+_PREFIX = re.compile(r"[A-Za-z0-9.-]+")
+_LONGEST_PREFIX = 58
+"""So /var/run/dpdk/<prefix>/mp_socket_<pid>_<time> has the 107 bytes of a socket's path."""
+_DIGEST_CHARACTERS = 8
+_MOST_LCORES = 128
+"""RTE_MAX_LCORE as DPDK is built by default. `-l` takes no CPU of that number or above."""
+_NEVER_READABLE = "NETWORK_NAMESPACE_NOT_READABLE"
+"""As for the hardened agent, which is no reason to have no line ever: a warning, then."""
 Part = TypeVar("Part")
 
 
@@ -61,6 +69,9 @@ def command_line(facts: All, *, numa_mem: bool = False) -> CommandLine:
     for error in (interfaces.network_error, interfaces.allocated_error, hugepages.spec_error):
         if error is not None:
             raise _error_of(error)
+    links = interfaces.link_error
+    if links is not None and links.reason != _NEVER_READABLE:
+        raise _error_of(links)
     if not pod.container_name:
         raise Unavailable(
             "the kubelet has not yet reported the calling container",
@@ -97,12 +108,12 @@ def _error_of(error: PartError) -> NetUtilError:
 
 def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
     """`-l`: the exclusive CPUs if there are any, else all that the process may use."""
-    usable, where = numbers_of(cpu.effective_cpus), f"effective CPUs {cpu.effective_cpus}"
+    usable, where = _numbers(cpu.effective_cpus), f"effective CPUs {cpu.effective_cpus}"
     if cpu.affinity is not None:
-        usable &= numbers_of(cpu.affinity)
+        usable &= _numbers(cpu.affinity)
         where += f", affinity of this process {cpu.affinity}"
     if cpu.exclusive_cpus:
-        chosen = usable & numbers_of(cpu.exclusive_cpus)
+        chosen = usable & _numbers(cpu.exclusive_cpus)
         if not chosen:
             raise Inconsistent(
                 f"the container has CPUs {cpu.exclusive_cpus} for itself, but this process may use"
@@ -112,10 +123,8 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
                 read=where,
                 advice="start the program without taskset, or mend the container's cpuset",
             )
-        argument = Argument(
-            ("-l", list_of(chosen)), f"exclusive CPUs {cpu.exclusive_cpus}; {where}"
-        )
-        return argument, chosen, ()
+        argument = _core_list(chosen, f"exclusive CPUs {cpu.exclusive_cpus}; {where}")
+        return argument, chosen, tuple(_too_many(chosen))
     if not usable:
         raise NotFound(
             "there is no CPU that the process may use",
@@ -127,7 +136,28 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
     if cpu.exclusive_cpus is None:
         why = cpu.resources_error.sentence if cpu.resources_error else "it was not asked for"
         warning = f"whether the CPUs are exclusive is not known: {why}"
-    return Argument(("-l", list_of(usable)), where), usable, (warning,)
+    return _core_list(usable, where), usable, (warning, *_too_many(usable))
+
+
+def _numbers(cpus: str) -> frozenset[int]:
+    try:
+        return numbers_of(cpus)
+    except ValueError:
+        raise NetUtilError(f"the agent's answer has {cpus!r:.80} for CPUs", "INTERNAL") from None
+
+
+def _core_list(cpus: Collection[int], source: str) -> Argument:
+    """`-l`, or what EAL itself advises where a CPU's number is too large for it: a mapping."""
+    if max(cpus) < _MOST_LCORES:
+        return Argument(("-l", list_of(cpus)), source)
+    mapped = ",".join(f"{lcore}@{cpu}" for lcore, cpu in enumerate(sorted(cpus)))
+    why = f"lcores from 0 on, as -l takes no CPU above {_MOST_LCORES - 1}"
+    return Argument((f"--lcores={mapped}",), f"{source}; {why}")
+
+
+def _too_many(cpus: Collection[int]) -> Iterator[str]:
+    if len(cpus) > _MOST_LCORES:
+        yield f"there are {len(cpus)} CPUs; DPDK takes {_MOST_LCORES} unless it is built for more"
 
 
 def _memory(
@@ -143,6 +173,8 @@ def _memory(
     for (_, node), size_bytes in shares.items():
         per_node[node] = per_node.get(node, 0) + size_bytes
     amounts = [per_node.get(node, 0) // _MEBIBYTE for node in range(max(per_node) + 1)]
+    if not any(amounts):
+        raise _no_hugepages(container, "in whole pages they are less than 1 MiB on each NUMA node")
     option = "--numa-mem" if numa_mem else "--socket-mem"
     argument = Argument((f"{option}={','.join(map(str, amounts))}",), f"{source}, in MiB per node")
     return argument, tuple(_shortages(hugepages, shares))
@@ -159,16 +191,21 @@ def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
         if one.container_name == container and one.limit_bytes
     }
     refused = [size for size in limits if granted.get(size) == 0]
-    if not limits or refused:
-        why = "its hugetlb cgroup allows none" if refused else "it asks for none in the pod's spec"
-        raise NotFound(
-            f"container {container} has no huge pages: {why}",
-            "NOT_FOUND",
-            reason="NO_HUGEPAGES",
-            read="the pod's spec and the hugetlb cgroup",
-            advice="give the container limits of hugepages-1Gi or hugepages-2Mi",
-        )
+    if refused:
+        raise _no_hugepages(container, "its hugetlb cgroup allows none")
+    if not limits:
+        raise _no_hugepages(container, "it asks for none in the pod's spec")
     return limits
+
+
+def _no_hugepages(container: str, why: str) -> NotFound:
+    return NotFound(
+        f"container {container} has no huge pages: {why}",
+        "NOT_FOUND",
+        reason="NO_HUGEPAGES",
+        read="the pod's spec and the hugetlb cgroup",
+        advice="give the container limits of hugepages-1Gi or hugepages-2Mi",
+    )
 
 
 def _reserved(facts: All) -> dict[tuple[int, int], int]:
@@ -212,7 +249,12 @@ def _shortages(hugepages: Hugepages, shares: dict[tuple[int, int], int]) -> Iter
 
 def _file_prefix(pod: Pod) -> Argument:
     """Its own for each container, and the same after a restart, so that EAL clears what it left."""
+    source = "UID of the pod, name of the container"
     prefix = f"{pod.uid}-{pod.container_name}"
+    if len(prefix) > _LONGEST_PREFIX:
+        digest = sha256(pod.container_name.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+        prefix = f"{prefix[: _LONGEST_PREFIX - _DIGEST_CHARACTERS - 1]}-{digest}"
+        source += ", cut, with its SHA-256: EAL makes sockets' paths of it"
     if not _PREFIX.fullmatch(prefix):
         raise Inconsistent(
             "the pod's UID and the container's name make no file name",
@@ -220,4 +262,4 @@ def _file_prefix(pod: Pod) -> Argument:
             reason="NOT_AN_ARGUMENT",
             read="the pod list",
         )
-    return Argument((f"--file-prefix={prefix}",), "UID of the pod, name of the container")
+    return Argument((f"--file-prefix={prefix}",), source)

@@ -36,21 +36,39 @@ class Argument:
 
 @dataclass(slots=True)
 class Devices:
-    """The arguments of devices, and what is allowed but likely not meant."""
+    """The arguments of devices, and what is allowed but likely not meant.
 
+    `given` are the interfaces that have an argument. Where links are not known, as of a pod on
+    the node's network, a missing one says nothing. `own` are the PCI devices that the container was
+    given, None where that cannot be told.
+    """
+
+    known_links: bool = True
+    own: frozenset[str] | None = None
     arguments: list[Argument] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    given: list[Interface] = field(default_factory=list)
+
+    def give(self, interface: Interface, words: tuple[str, ...], source: str) -> None:
+        """Add an argument, once; two interfaces may have one device."""
+        self.given.append(interface)
+        if all(one.words != words for one in self.arguments):
+            self.arguments.append(Argument(words, source))
 
 
 def device_arguments(
     interfaces: Interfaces, resources: Resources | None, cpu_nodes: Collection[int]
 ) -> Devices:
-    """`-a`, `--vdev` and, where no PCI device is for DPDK, `--no-pci`.
+    """`-a`, `--vdev`, where no PCI device is for DPDK `--no-pci`, and what vhost-user needs.
 
     Raises `Inconsistent` for a device that cannot be used as it is reported, and
     `NotFound` if there is none at all.
     """
-    found = Devices()
+    known_links = not interfaces.host_network and interfaces.link_error is None
+    found = Devices(known_links, _own_devices(interfaces, resources))
+    if interfaces.link_error is not None:
+        why = interfaces.link_error.sentence
+        found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
     if not found.arguments:
@@ -65,8 +83,36 @@ def device_arguments(
     if not any(_PCI_ADDRESS.fullmatch(one.words[-1]) for one in found.arguments):
         source = "no PCI device is for DPDK: without this it would probe all of the node's"
         found.arguments.append(Argument(("--no-pci",), source))
-    found.warnings += _far_devices(interfaces, resources, cpu_nodes, found.arguments)
+    if any(one.device_type is DeviceType.VHOST_USER for one in found.given):
+        source = "vhost-user hands over 8 files of huge pages at the most, not one for each page"
+        found.arguments.append(Argument(("--single-file-segments",), source))
+    found.warnings += _far_devices(found.given, resources, cpu_nodes)
     return found
+
+
+def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozenset[str] | None:
+    """PCI devices that the container was given: by its PCIDEVICE_* variables and PodResources.
+
+    A network is the whole pod's: its device may have been given to another container. None where
+    the kubelet cannot be asked, or gave claims or devices that bear names of their own.
+    """
+    if resources is None or resources.dynamic_resources:
+        return None
+    own = {one.allocated.pci_address for one in interfaces.interfaces if one.allocated}
+    own |= {one.ID.lower() for one in resources.devices if _PCI_ADDRESS.fullmatch(one.ID.lower())}
+    return frozenset(own) if own or not resources.devices else None
+
+
+def _is_of_another(interface: Interface, address: str, found: Devices) -> bool:
+    """Whether a reported device was not given to this container; a warning says so."""
+    info = interface.network.device_info if interface.network else None
+    if info is None or found.own is None or address in found.own:
+        return False
+    found.warnings.append(
+        f"{_named(interface)} is left out: neither PCIDEVICE_* nor PodResources name device"
+        f" {address} for this container; it may be another container's of the pod"
+    )
+    return True
 
 
 def _physical(interface: Interface, found: Devices) -> None:
@@ -78,11 +124,22 @@ def _physical(interface: Interface, found: Devices) -> None:
                 interface, f"{allocated.name!r} is neither a PCI address nor a subfunction"
             )
         words = ("-a", f"auxiliary:{allocated.name}")
-        found.arguments.append(Argument(words, _source(interface, "subfunction")))
+        found.give(interface, words, _source(interface, "subfunction"))
     elif address:
         _pci(interface, address, found)
-    elif interface.device_type is DeviceType.UNKNOWN and interface.network is not None:
-        found.warnings.append(f"{_named(interface)} is left out: its device is of no known type")
+    elif found.known_links:
+        _ensure_of_the_kernel(interface)
+
+
+def _ensure_of_the_kernel(interface: Interface) -> None:
+    """Raise for a secondary interface of which nothing is there: the line would be half a one."""
+    network = interface.network
+    if network is None or network.default or interface.link is not None:
+        return
+    info = network.device_info
+    if info is None:
+        raise _unusable(interface, "it is reported, but neither a link nor a device of it is there")
+    raise _unusable(interface, f"there is no argument for a device of type {info.type!r:.40}")
 
 
 def _pci(interface: Interface, address: str, found: Devices) -> None:
@@ -90,6 +147,9 @@ def _pci(interface: Interface, address: str, found: Devices) -> None:
         raise _unusable(interface, f"{address!r} is no PCI address")
     if interface.pci is None:
         raise _unusable(interface, f"the node has no PCI device {address}")
+    if _is_of_another(interface, address, found):
+        return
+    _ensure_one_address(interface)
     driver = interface.pci.driver
     if not driver:
         raise _unusable(interface, f"PCI device {address} is bound to no driver")
@@ -99,9 +159,15 @@ def _pci(interface: Interface, address: str, found: Devices) -> None:
             " which leaves it to the kernel"
         )
         return
-    words = ("-a", address)
-    if all(one.words != words for one in found.arguments):
-        found.arguments.append(Argument(words, _source(interface, f"bound to {driver}")))
+    found.give(interface, ("-a", address), _source(interface, f"bound to {driver}"))
+
+
+def _ensure_one_address(interface: Interface) -> None:
+    """Raise for a link whose own device is another than the reported one."""
+    for drift in interface.drift:
+        if drift.field == "pci-address":
+            what = f"PCI device {drift.reported} is reported, but its link is one of {drift.found}"
+            raise _unusable(interface, what)
 
 
 def _vhost_user(interface: Interface, found: Devices) -> None:
@@ -124,6 +190,10 @@ def _vdpa(interface: Interface, found: Devices) -> None:
             " which leaves it to the kernel"
         )
         return
+    # Of a function only: a device on a subfunction is reported with its parent's address.
+    is_function = interface.pci is not None and interface.pci.pf_address
+    if is_function and _is_of_another(interface, device.pci_address, found):
+        return
     _virtio_user(interface, device.path, "", "driver vhost", found)
 
 
@@ -131,7 +201,7 @@ def _virtio_user(interface: Interface, path: str, more: str, what: str, found: D
     _ensure_path(interface, path)
     number = sum("net_virtio_user" in one.words[-1] for one in found.arguments)
     word = f"--vdev=net_virtio_user{number},path={path}{more}{_mac(interface)}"
-    found.arguments.append(Argument((word,), _source(interface, what)))
+    found.give(interface, (word,), _source(interface, what))
 
 
 def _memif(interface: Interface, found: Devices) -> None:
@@ -150,7 +220,7 @@ def _memif(interface: Interface, found: Devices) -> None:
     # that is shared with the peer does not hold.
     socket = f"socket={device.path},socket-abstract=no"
     word = f"--vdev=net_memif{number},role={role},{socket}{_mac(interface)}"
-    found.arguments.append(Argument((word,), _source(interface, f"role {device.role}")))
+    found.give(interface, (word,), _source(interface, f"role {device.role}"))
 
 
 _WRITERS: dict[DeviceType, Callable[[Interface, Devices], None]] = {
@@ -178,21 +248,17 @@ def _ensure_path(interface: Interface, path: str) -> None:
 
 
 def _far_devices(
-    interfaces: Interfaces,
-    resources: Resources | None,
-    cpu_nodes: Collection[int],
-    arguments: list[Argument],
+    given: Collection[Interface], resources: Resources | None, cpu_nodes: Collection[int]
 ) -> list[str]:
     """A sentence for each device of the command line that is far from all CPUs."""
     plugins = {one.ID: set(one.numa_nodes) for one in resources.devices} if resources else {}
     warnings = []
-    for interface in interfaces.interfaces:
+    for interface in given:
         address = _address(interface) or (interface.allocated.name if interface.allocated else "")
         nodes = plugins.get(address, set())
         if interface.pci is not None and interface.pci.numa_node is not None:
             nodes = {interface.pci.numa_node}
-        given = any(one.words[-1] in (address, f"auxiliary:{address}") for one in arguments)
-        if given and nodes and cpu_nodes and nodes.isdisjoint(cpu_nodes):
+        if nodes and cpu_nodes and nodes.isdisjoint(cpu_nodes):
             warnings.append(
                 f"{_named(interface)}: device {address} is on NUMA node {list_of(nodes)},"
                 f" the CPUs are on {list_of(cpu_nodes)}"
@@ -208,7 +274,8 @@ def _named(interface: Interface) -> str:
 
 def _source(interface: Interface, what: str) -> str:
     network = interface.network.name if interface.network else ""
-    told = [network and f"network-status of {network}"]
+    other = interface.network.device_info_annotation if interface.network else ""
+    told = [network and f"{other or 'network-status'} of {network}"]
     told.append(interface.allocated.variable if interface.allocated else "")
     return f"{_named(interface)}, {interface.device_type}, {what} ({', '.join(filter(None, told))})"
 

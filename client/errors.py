@@ -93,7 +93,10 @@ class Unreachable(Unavailable):
 
 
 class LimitReached(NetUtilError):
-    """A limit of the agent is reached (RESOURCE_EXHAUSTED): hold fewer connections, ask less."""
+    """A limit of the agent is reached (RESOURCE_EXHAUSTED): hold fewer connections, ask less.
+
+    Where `retry_after_seconds` is set, the client has already tried again until its deadline.
+    """
 
 
 class DeadlineExceeded(NetUtilError):

@@ -32,7 +32,8 @@ EXPLANATION = """\
 exit status:
     0  answered
     1  the agent refused or failed for any other reason (see the reason with -o json),
-       or the output could not be written
+       or the output could not be written; node explain: that process is refused,
+       node doctor: something failed
     2  the command line, or a value in it, is not well-formed
     3  not found: no such variable, interface or process
     4  not permitted, or the agent cannot tell who is asking

@@ -6,7 +6,7 @@ Both clients and the command ask the same questions; only the waiting differs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from netutil.client.conversion import result
 from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.errors import InvalidRequest, NotFound
+from netutil.client.observations import Observation
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -69,6 +70,18 @@ def network_status(interface: str | None = None, pid: int | None = None) -> Ques
     return _question("GetNetworkStatus", request, response, NetworkStatus)
 
 
+def networks_of(interface: str) -> Question[NetworkStatus]:
+    """GetNetworkStatus for all networks, of which those of an interface are kept."""
+    everything = network_status()
+
+    def read(response: netutil_pb2.NetworkStatusResponse) -> NetworkStatus:
+        answer = everything.read(response)
+        kept = tuple(network for network in answer.status if network.interface == interface)
+        return replace(answer, status=kept)
+
+    return replace(everything, read=read)
+
+
 def pod(pid: int | None = None) -> Question[Pod]:
     """GetPod."""
     return _question("GetPod", netutil_pb2.PodRequest(pid=_pid(pid)), netutil_pb2.PodResponse, Pod)
@@ -95,6 +108,15 @@ def resources(pid: int | None = None) -> Question[Resources]:
 def everything(pid: int | None = None) -> Question[All]:
     """GetAll."""
     return _question("GetAll", netutil_pb2.AllRequest(pid=_pid(pid)), netutil_pb2.AllResponse, All)
+
+
+WATCH = Question(
+    "/v1alpha.NetUtil/Watch",
+    netutil_pb2.WatchRequest(),
+    netutil_pb2.WatchResponse,
+    partial(result, Observation),
+)
+"""Watch: the only method with a stream of responses, each of which `read` takes."""
 
 
 def node_pods() -> Question[NodePods]:

@@ -8,7 +8,7 @@ out is None. Times are aware and in UTC. `extensions` holds plain JSON values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -49,8 +49,8 @@ class NodeCPU:
 class CPU:
     """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
 
-    `cpus` and `exclusive_cpus` are there if the topology was asked for; where
-    `exclusive_cpus` is None all the same, `resources_error` says why.
+    `cpus`, `exclusive_cpus` and the sets as numbers are there if the topology was asked
+    for; where `exclusive_cpus` is None all the same, `resources_error` says why.
     """
 
     cpuset: str
@@ -65,6 +65,10 @@ class CPU:
     cpus: tuple[NodeCPU, ...] = ()
     exclusive_cpus: str | None = None
     resources_error: PartError | None = None
+    cpuset_ids: tuple[int, ...] = ()
+    effective_cpu_ids: tuple[int, ...] = ()
+    affinity_ids: tuple[int, ...] = ()
+    exclusive_cpu_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class DNS:
     domain: str
     search: tuple[str, ...]
     options: tuple[str, ...]
+    extensions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,7 @@ class Network:
     dns: DNS | None
     device_info: DeviceInfo | None
     extensions: Mapping[str, Any]
+    device_info_annotation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +231,7 @@ class NodePod:
     last_error: str
     last_error_at: datetime | None
     networks_error: str
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)

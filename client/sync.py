@@ -19,10 +19,14 @@ from netutil.client.connection import (
     Settings,
     target,
 )
-from netutil.client.devices import All, Hugepages, Interfaces, Resources
+from netutil.client.devices import All, Hugepages, Interface, Interfaces, Resources
+from netutil.client.errors import NetUtilError
+from netutil.client.observations import Completing, Observation
 from netutil.client.questions import Answer, Question
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
-from netutil.client.retry import Attempts
+from netutil.client.retry import Attempts, explained
+from netutil.client.translation import error_of
+from netutil.client.waiting import Waiting
 
 
 class Connection:
@@ -72,22 +76,60 @@ class Connection:
             else:
                 return question.read(response)
 
+    def _opened(self) -> grpc.Channel:
+        """The channel, made at the first question. Called with the lock held."""
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._owner is None or self._channel is None:
+            self._owner = Owner()
+            self._channel = grpc.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
+        self._owner.check()
+        return self._channel
+
     def _method(self, question: Question[Any]) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
         with self._opening:
-            if self._closed:
-                raise RuntimeError("this client is closed")
-            if self._owner is None or self._channel is None:
-                self._owner = Owner()
-                self._channel = grpc.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
-            self._owner.check()
+            channel = self._opened()
             method = self._methods.get(question.method)
             if method is None:
-                method = self._methods[question.method] = self._channel.unary_unary(
+                method = self._methods[question.method] = channel.unary_unary(
                     question.method,
                     request_serializer=type(question.request).SerializeToString,
                     response_deserializer=question.response_type.FromString,
                 )
             return method
+
+
+class Stream:
+    """Observations of one Watch, to be iterated over. `close` may be called from any thread."""
+
+    def __init__(self, call: Any, settings: Settings) -> None:
+        self._call = call
+        self._settings = settings
+        self._completing = Completing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Observation:
+        try:
+            response = next(self._call)
+        except grpc.FutureCancelledError:
+            raise StopIteration from None
+        except grpc.RpcError as failure:
+            if failure.code() is grpc.StatusCode.CANCELLED:  # closed by its owner
+                raise StopIteration from None
+            raise explained(error_of(failure), self._settings) from None
+        return self._completing.whole(questions.WATCH.read(response))
+
+    def close(self) -> None:
+        """End the stream: the iteration ends."""
+        self._call.cancel()
 
 
 class Client(Connection):
@@ -138,6 +180,36 @@ class Client(Connection):
     def all(self, pid: int | None = None) -> All:
         """All of it in one round trip; a part that could not be had is None, and an error."""
         return self.ask(questions.everything(pid))
+
+    def watch(self, *, longest_seconds: float | None = None) -> Stream:
+        """All about this process at once, and again whenever a part of it changes.
+
+        There is no timeout unless `longest_seconds` says one. The iteration raises what ends
+        the stream: `Unavailable` when the agent restarts, NotFound with reason POD_GONE when
+        the pod has left the node. `netutil.client.Cached` comes back by itself.
+        """
+        with self._opening:
+            watch = self._opened().unary_stream(
+                questions.WATCH.method,
+                request_serializer=type(questions.WATCH.request).SerializeToString,
+                response_deserializer=questions.WATCH.response_type.FromString,
+            )
+        return Stream(watch(questions.WATCH.request, timeout=longest_seconds), self._settings)
+
+    def wait_for_interface(self, interface: str, timeout_seconds: float = 60.0) -> Interface:
+        """The interface, as soon as it is there: in the network-status annotation, or live.
+
+        NotFound if it does not come in time; `Unavailable` if the agent was not there either.
+        """
+        waiting = Waiting(interface, timeout_seconds)
+        while True:
+            try:
+                with self.watch(longest_seconds=waiting.remaining_seconds()) as stream:
+                    for observation in stream:
+                        if (found := waiting.look(observation)) is not None:
+                            return found
+            except NetUtilError as error:
+                time.sleep(waiting.pause_seconds_after(error))
 
 
 class NodeClient(Connection):

@@ -46,7 +46,9 @@ def error_of(failure: Failure) -> NetUtilError:
     """The error that says what a failed call says; its class follows the status code."""
     code: _Code = failure.code()
     details = _details(failure.trailing_metadata() or ())
-    return KINDS.get(code.name, NetUtilError)(
+    # A server that stops cancels what it has not finished; the agent itself never says so.
+    name = "UNAVAILABLE" if code.name == "CANCELLED" and not details.reason else code.name
+    return KINDS.get(name, NetUtilError)(
         failure.details() or f"the agent answered {code.name}",
         code.name,
         reason=details.reason,

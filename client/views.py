@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from netutil.client.cells import (
     NOTHING,
     listed,
@@ -22,10 +20,7 @@ from netutil.client.results import (
     Environment,
     Network,
     NetworkStatus,
-    NodeContainer,
     NodeCPU,
-    NodePod,
-    NodePods,
     PartError,
     Pod,
 )
@@ -51,8 +46,6 @@ def tables_of(answer: object) -> tuple[Table, ...]:
             return resources(answer)
         case All():
             return _all(answer)
-        case NodePods():
-            return (_node_pods(answer),)
     raise TypeError(type(answer))
 
 
@@ -172,48 +165,3 @@ def _pod(pod: Pod) -> Table:
         *(("annotation", f"{key}={value}") for key, value in pod.annotations.items()),
     ]
     return Table("POD", (), tuple((name, value or NOTHING) for name, value in rows))
-
-
-def _node_pods(node: NodePods) -> Table:
-    headers = (
-        *("POD", "UID", "CONTAINERS", "QOS", "CPUS", "NETWORKS"),
-        *("CONNECTIONS", "CALLS", "LAST ERROR"),
-    )
-    notes = tuple(observed(node.observed_at))
-    return Table("PODS", headers, tuple(_node_pod(pod) for pod in node.pods), notes)
-
-
-def _node_pod(pod: NodePod) -> tuple[str, ...]:
-    return (
-        f"{pod.namespace}/{pod.name}",
-        pod.uid,
-        listed(tuple(_container(container) for container in pod.containers)),
-        pod.qos_class or NOTHING,
-        listed(tuple(dict.fromkeys(_cpu_sets(pod)))),
-        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks),
-        str(pod.connections),
-        str(pod.calls),
-        _last_error(pod),
-    )
-
-
-def _container(container: NodeContainer) -> str:
-    remarks = [
-        *([] if container.kind == "container" else [container.kind]),
-        *([] if container.state == "running" else [container.state]),
-    ]
-    return f"{container.name}({' '.join(remarks)})" if remarks else container.name
-
-
-def _cpu_sets(pod: NodePod) -> Iterator[str]:
-    """The CPU set that all containers share, or one for each of them."""
-    running = [container for container in pod.containers if container.effective_cpus]
-    shared = len({container.effective_cpus for container in running}) == 1
-    for container in running:
-        yield container.effective_cpus if shared else f"{container.name}:{container.effective_cpus}"
-
-
-def _last_error(pod: NodePod) -> str:
-    if not pod.last_error:
-        return NOTHING
-    return pod.last_error + (f" {rfc3339(pod.last_error_at)}" if pod.last_error_at else "")

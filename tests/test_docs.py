@@ -17,6 +17,7 @@ from netutil.agent.errors import AgentError, Reason
 from netutil.agent.ops.metrics import Metrics
 from netutil.agent.service.status import code_of
 from netutil.agent.settings import Settings, parse
+from netutil.client.__main__ import main as netutil_main
 from netutil.client.exits import EXPLANATION, Exit
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +95,7 @@ def test_the_reasons_of_the_client_are_those_of_its_source() -> None:
         if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)
     }
     written: set[str] = set()
-    for module in ("diagnosis", "questions", "retry"):
+    for module in ("diagnosis", "held", "questions", "retry", "waiting"):
         for node in ast.walk(ast.parse(text_of(f"client/{module}.py"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 written.update(re.findall(r"\A[A-Z]+(?:_[A-Z]+)+\Z", node.value))
@@ -129,7 +130,10 @@ def test_the_environment_twins_are_those_that_are_read() -> None:
     environment = Recorder()
     parse([], environment)
     documented = {row[0] for row in flag_rows().values()} - {"none"}
-    assert documented == environment.asked - {"NODE_IP"}
+    given_by_kubernetes = {"NODE_IP", "NODE_NAME"} | {
+        f"KUBERNETES_SERVICE_{what}" for what in ("HOST", "PORT")
+    }
+    assert documented == environment.asked - given_by_kubernetes
     for flag, (twin, *_) in flag_rows().items():
         assert twin in ("none", "NETUTIL_" + flag.removeprefix("--").upper().replace("-", "_"))
 
@@ -151,7 +155,7 @@ def test_the_defaults_are_those_of_the_settings() -> None:
 def readings() -> tuple[set[str], set[str]]:
     """The names of gauges and counters that the daemon hands to its metrics."""
     found: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(text_of("agent/daemon.py"))):
+    for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
         match node:
             case ast.Assign(
                 targets=[ast.Name("gauges" | "counters" as kind)], value=ast.Dict(keys=keys)
@@ -199,6 +203,48 @@ def test_every_make_target_that_a_page_names_exists(path: Path) -> None:
     assert named <= targets
     if path.name == "README.md":
         assert {"demo", "test"} <= named
+
+
+def operators_section() -> str:
+    return text_of("docs/operate.md").partition("## The operator's tools")[2].partition("\n## ")[0]
+
+
+def test_the_operators_commands_are_those_that_help_lists(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    documented = {
+        row[0].split()[2] for row in rows(operators_section()) if row[0].startswith("netutil node ")
+    }
+    with pytest.raises(SystemExit):
+        netutil_main(["node", "--help"])
+    listed = set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))
+    assert documented == listed - {"kubectl"}
+
+
+@pytest.mark.parametrize("command", ["pods", "pod", "map", "top", "trace", "explain", "doctor"])
+def test_the_flags_of_an_operators_command_are_its_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (row,) = (
+        row
+        for row in rows(operators_section())
+        if row[0].split()[:3] == ["netutil", "node", command]
+    )
+    with pytest.raises(SystemExit):
+        netutil_main(["node", command, "--help"])
+    shown = capsys.readouterr().out
+    for flag in re.findall(r"--[a-z-]+", row[1]):
+        assert f"{flag} " in shown
+    common = {"--help", "--output", "--timeout", "--admin-socket", "--version"}
+    own = set(re.findall(r"(?<![a-z])--[a-z-]+", shown)) - common
+    assert own - {"--socket"} == set(re.findall(r"--[a-z-]+", row[1]))
+
+
+def test_the_steps_of_an_explanation_are_those_of_its_source() -> None:
+    named = {row[0] for row in rows(operators_section()) if len(row) == 2 and row[0].islower()}
+    written = set(re.findall(r"step\(\"([a-z ]+)\"\)", text_of("agent/service/explain.py")))
+    assert named & written == written
+    assert len(written) == 7
 
 
 def test_the_exit_codes_are_those_of_the_command() -> None:

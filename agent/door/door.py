@@ -6,40 +6,38 @@ import asyncio
 import contextlib
 import logging
 import math
+import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from netutil.agent.door.listener import Listener
+from netutil.agent.door.hangups import Hangups
+from netutil.agent.door.limits import Limits
+from netutil.agent.door.listener import BACKLOG, Listener
 from netutil.agent.door.relay import Relay
 from netutil.agent.door.table import Connection, ConnectionTable
-from netutil.agent.errors import AgentError, Exhausted, Reason
-from netutil.agent.identity.peer import Peer
+from netutil.agent.door.turns import CLOSED_FRAMES, CONNECTION_FRAMES, IDENTIFIED_FRAMES, Turns
+from netutil.agent.door.upstream import connect_as
+from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified, shortage
+from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
+from netutil.agent.identity.pinning import peer_credentials, peer_pid
+from netutil.agent.identity.process import Credentials
 
 _LOG = logging.getLogger(__name__)
 
-_ACCEPTS_PER_WAKE = 64
+_ACCEPTING_SECONDS = 0.001
+"""How long the loop accepts before it looks after those who are in."""
+_CROWDED_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
-_CONNECT_SECONDS = 5.0
-_CONNECT_RETRY_SECONDS = 0.01
 _TOLD = 8
 """Connections past a limit that are still let in, so that their calls are told so."""
 
 Identify = Callable[[socket.socket], Peer | None]
 """Returns the peer, or None for one that needs no identity; raises the refusal of its calls."""
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many connections may be open: in all, and for one pod; and what one may send unanswered.
-
-    gRPC answers each call and each window of data (64 KiB). But a header block that never
-    ends it keeps, megabytes of it, without a word.
-    """
-
-    connections: int
-    connections_per_pod: int
-    unanswered_bytes: float = math.inf
+Refused = Callable[[Asker, str, AgentError], None]
+"""Told who was refused, what that pod is counted under, and why."""
 
 
 @dataclass(slots=True)
@@ -49,6 +47,8 @@ class DoorCounts:
     accepted: int = 0
     refused: int = 0
     closed_at_once: int = 0
+    hung_up: int = 0
+    cut_off: int = 0
     accept_failures: int = 0
 
 
@@ -63,16 +63,39 @@ class Door:
         identify: Identify,
         limits: Limits,
         counts: DoorCounts | None = None,
+        refused: Refused = lambda *_: None,
+        refuse_newcomers: Callable[[], AgentError | None] = lambda: None,
+        turns: Turns | None = None,
     ) -> None:
+        """`refuse_newcomers` returns what whoever connects now is told, None to look at them."""
         self._listener = listener
         self._server_path = server_path
         self._table = table
         self._identify = identify
         self._limits = limits
+        self._refused = refused
+        self._refuse_newcomers = refuse_newcomers
         self._relay = Relay()
+        self._hangups = Hangups()
+        self._turns = turns if turns is not None else Turns(math.inf)
+        self._crowded: dict[int, str] = {}
+        self._crowded_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self.counts = counts if counts is not None else DoorCounts()
+
+    @property
+    def listener(self) -> Listener:
+        """Return where connections are accepted now."""
+        return self._listener
+
+    def rebind(self, listener: Listener) -> None:
+        """Accept from another listener from now on, after letting in who is in the old queue."""
+        asyncio.get_running_loop().remove_reader(self._listener.connection)
+        self._accept_queue()
+        self._listener.connection.close()
+        self._listener = listener
+        self.open()
 
     def open(self) -> None:
         """Begin to accept."""
@@ -84,8 +107,7 @@ class Door:
             return
         self._listener.unlink_if_ours()
         asyncio.get_running_loop().remove_reader(self._listener.connection)
-        while self._accept_one():
-            pass
+        self._accept_queue()
         if self._resume is not None:
             self._resume.cancel()
         self._listener.connection.close()
@@ -97,7 +119,13 @@ class Door:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        for _ in range(_ACCEPTS_PER_WAKE):
+        end = time.monotonic() + _ACCEPTING_SECONDS
+        while self._accept_one() and time.monotonic() < end:
+            pass
+
+    def _accept_queue(self) -> None:
+        """Let in who is in the queue, which somebody may go on filling."""
+        for _ in range(BACKLOG):
             if not self._accept_one():
                 return
 
@@ -115,24 +143,18 @@ class Door:
             loop.remove_reader(self._listener.connection)
             self._resume = loop.call_later(_PAUSE_SECONDS, self.open)
             return False
-        connection.setblocking(False)
         self.counts.accepted += 1
-        self._admit(connection)
+        if _is_hung_up(connection):
+            self.counts.hung_up += 1
+            connection.close()
+        else:
+            self._admit(connection)
         return True
 
     def _admit(self, connection: socket.socket) -> None:
-        if len(self._table) >= self._limits.connections + _TOLD:
-            self.counts.closed_at_once += 1
-            connection.close()
-            return
-        try:
-            peer = self._identify(connection)
-            entry = self._enter(peer)
-        except AgentError as error:
-            entry = self._enter_refused(connection, error)
-        except OSError as error:
-            _LOG.error("door: a peer could not be identified: %s", error)
-            entry = None
+        pid = peer_pid(connection)
+        full = len(self._table) >= self._limits.connections + _TOLD
+        entry = None if full or self._is_crowded(pid) else self._entered(connection, pid)
         if entry is None:
             self.counts.closed_at_once += 1
             connection.close()
@@ -144,82 +166,139 @@ class Door:
             # Not in the task itself: one that is cancelled before its first turn runs
             # none of its own code, not even a `finally`.
             self._tasks.discard(task)
+            self._hangups.forget(entry.name)
             connection.close()
             self._table.remove(entry)
             if entry.peer is not None:
                 entry.peer.process.close()
 
         task.add_done_callback(ended)
+        try:
+            # Nobody would read the answers to what waits for its turn, for minutes perhaps.
+            self._hangups.watch(connection, entry.name, task.cancel)
+        except OSError as error:
+            _LOG.error("door: a peer cannot be looked after: %s", error)
+            task.cancel()
+
+    def _entered(self, connection: socket.socket, pid: int) -> Connection | None:
+        """Identify a peer and return its entry, None if it cannot even be told why not."""
+        connection.setblocking(False)
+        key = NO_POD
+        try:
+            refusal = self._refuse_newcomers()
+            if refusal is not None:
+                raise refusal
+            peer = self._identify(connection)
+            key = peer.pod_key if peer is not None else NO_POD
+            entry = self._enter(peer)
+        except AgentError as error:
+            entry = self._enter_refused(connection, error)
+        except OSError as error:
+            told = shortage(error, "/proc/<pid> of the caller")
+            if told is None:
+                _LOG.error("door: a peer could not be identified: %s", error)
+                return None
+            entry = self._enter_refused(connection, told)
+        self._turns.of_pod(key).charge(IDENTIFIED_FRAMES)
+        if entry is None:
+            self._crowded[pid] = key
+        return entry
+
+    def _is_crowded(self, pid: int) -> bool:
+        """Return whether a peer would surely be closed at once, without identifying it.
+
+        A process that has just been found to be of a pod past every limit is taken for the same
+        one for a moment. Were its number another's meanwhile, that one would have to connect again;
+        nobody is let in by this.
+        """
+        now = time.monotonic()
+        if now >= self._crowded_until:
+            self._crowded.clear()
+            self._crowded_until = now + _CROWDED_SECONDS
+        key = self._crowded.get(pid)
+        if key is None:
+            return False
+        most = self._limits.connections_per_pod + (0 if key == NO_POD else _TOLD)
+        if self._table.count(key) < most:
+            return False
+        self._turns.of_pod(key).charge(CLOSED_FRAMES)
+        return True
 
     def _enter(self, peer: Peer | None) -> Connection | None:
         if peer is None:
-            return self._table.add("", None, None)
-        key = peer.pod_key
+            return self._table.add(NO_POD, None, None)
+        key, asker = peer.pod_key, asker_of(peer)
         held = self._table.count(key)
-        refusal = self._over_limit(held)
+        refusal = self._limits.refusal(self._table, key)
         if refusal is None:
-            return self._table.add(key, peer, None)
+            return self._table.add(key, peer, None, asker)
         peer.process.close()
         self.counts.refused += 1
-        _LOG.warning("door: pid %d refused: %s", peer.credentials.pid, refusal)
+        self._refused(asker, key, refusal)
         if held >= self._limits.connections_per_pod + _TOLD:
             return None
-        return self._table.add(key, None, refusal)
+        return self._table.add(key, None, refusal, asker)
 
     def _enter_refused(self, connection: socket.socket, error: AgentError) -> Connection | None:
-        """Let a peer in that nobody knows, to be told so; all of them share one limit."""
+        """Let a peer in that is not looked at or not known, to be told so. They share one limit."""
         self.counts.refused += 1
-        _LOG.info("door: a peer is refused: %s (%s, read %s)", error, error.reason, error.read)
-        if self._table.count("") >= self._limits.connections_per_pod:
+        # It lives as long as the connection, and its frames would: a ring of garbage for each.
+        error.__traceback__ = error.__context__ = None
+        asker = Asker(_credentials(connection))
+        self._refused(asker, NO_POD, error)
+        if self._table.count(NO_POD) >= self._limits.connections_per_pod:
             return None
-        return self._table.add("", None, error)
-
-    def _over_limit(self, held: int) -> Exhausted | None:
-        if held >= self._limits.connections_per_pod:
-            return Exhausted(
-                Reason.TOO_MANY_CONNECTIONS_OF_POD,
-                f"The caller's pod holds {held} connections; one pod may hold"
-                f" {self._limits.connections_per_pod}.",
-                read="the agent's connection table",
-                advice="Keep one connection per process and close it; --max-connections-per-pod"
-                " sets the limit.",
-            )
-        if len(self._table) >= self._limits.connections:
-            return Exhausted(
-                Reason.TOO_MANY_CONNECTIONS,
-                f"The agent holds {len(self._table)} connections; it may hold"
-                f" {self._limits.connections}.",
-                read="the agent's connection table",
-                advice="--max-connections sets the limit; `netutil node pods` shows the holders.",
-            )
-        return None
+        return self._table.add(NO_POD, None, error, asker)
 
     async def _serve(self, connection: socket.socket, entry: Connection) -> None:
+        # Who is told to come back after a time is not to be held to this refusal then.
+        refusal = entry.refusal
+        seconds = refusal.retry_after_seconds if isinstance(refusal, OverLimit) else None
+        turns = self._turns.of_pod(entry.key)
         try:
-            upstream = await self._connect(entry.name)
-            await self._relay.run(
-                connection,
-                upstream,
-                other_ends=True,
-                most_unanswered_bytes=self._limits.unanswered_bytes,
-            )
+            await turns.pass_work(CONNECTION_FRAMES)
+            if _is_hung_up(connection):
+                return
+            upstream = await connect_as(entry.name, self._server_path)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._relay.run(
+                        connection,
+                        upstream,
+                        turns,
+                        entry.share,
+                        other_ends=True,
+                        most_unanswered_bytes=self._limits.unanswered_bytes,
+                        on_cut=lambda sent: self._cut_off(entry, sent),
+                    )
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
 
-    async def _connect(self, name: str) -> socket.socket:
-        """Return a socket under `name` that is connected to the gRPC server's private socket."""
-        upstream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            upstream.setblocking(False)
-            upstream.bind(f"\0{name}")
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                while True:
-                    with contextlib.suppress(BlockingIOError):
-                        upstream.connect(self._server_path)
-                        return upstream
-                    # The server's queue is full, and Unix sockets offer nothing to
-                    # wait on for that (connect(2), EAGAIN).
-                    await asyncio.sleep(_CONNECT_RETRY_SECONDS)
-        except BaseException:
-            upstream.close()
-            raise
+    def _cut_off(self, entry: Connection, sent_bytes: int) -> None:
+        self.counts.cut_off += 1
+        whole = OverLimit(
+            Reason.TOO_MANY_UNANSWERED_BYTES,
+            f"The caller sent {sent_bytes} bytes, its pod {entry.share.unanswered}, without a whole"
+            " question among them.",
+            read="the bytes of the connection",
+            advice="The connection is closed; --max-unanswered-bytes-per-pod sets the pod's limit.",
+        )
+        self._refused(entry.asker, entry.key, whole)
+
+
+def _is_hung_up(connection: socket.socket) -> bool:
+    """Return whether the peer has closed the connection: nobody would read what it asked.
+
+    One that has ended its sending alone still reads, and the kernel does not report that unasked
+    (poll(2), POLLHUP). To find out who it was would cost more than all that it did.
+    """
+    poll = select.poll()
+    poll.register(connection, 0)
+    return bool(poll.poll(0))
+
+
+def _credentials(connection: socket.socket) -> Credentials | None:
+    try:
+        return peer_credentials(connection)
+    except (Unidentified, OSError):  # no pid that the agent could see: it was refused for that
+        return None

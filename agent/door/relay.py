@@ -1,9 +1,11 @@
 """Bytes from one socket to another and back, with back-pressure.
 
 Neither side can make the relay hold more than one buffer per direction: while
-one side does not read, nothing more is read from the other. A side that ends
+one side does not read, nothing more is read from the other. What a client sends waits
+for its pod's turn likewise. A side that ends
 its sending (shutdown(2)) still receives. When one side is gone, what it had
-sent is delivered for a while, then the other is closed.
+sent is delivered for a while, then the other is closed; but what nobody can be answered any more
+is dropped by the door, which cancels the relay of a client that has hung up.
 """
 
 from __future__ import annotations
@@ -11,8 +13,15 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+from collections.abc import Callable
+
+from netutil.agent.door.frames import FrameWalk
+from netutil.agent.door.share import Share
+from netutil.agent.door.turns import STREAM_FRAMES, PodTurns
 
 _BUFFER_BYTES = 64 * 1024
+_CLIENTS_BYTES = 16 * 1024
+"""What is read of a client at once, and held while it waits for its turn."""
 LINGER_SECONDS = 5.0
 """How long bytes are held for a side that does not read, once the other side is gone."""
 
@@ -21,24 +30,26 @@ class _Side(asyncio.BufferedProtocol):
     """One end of a relay. What it receives is written to the other end."""
 
     __slots__ = (
+        "_blocked",
         "_buffer",
         "_ended",
         "_ends_relay",
-        "_most",
+        "_linger",
+        "_lost",
         "closed",
         "other",
         "transport",
-        "unanswered",
     )
 
-    def __init__(self, buffer: memoryview, *, ends_relay: bool, most_bytes: float) -> None:
+    def __init__(self, buffer: memoryview, *, ends_relay: bool) -> None:
         self._buffer = buffer
         self._ends_relay = ends_relay
-        self._most = most_bytes
-        self.unanswered = 0
         self.transport: asyncio.Transport | None = None
         self.other: _Side | None = None
         self._ended = False
+        self._blocked = False
+        self._lost = False
+        self._linger: asyncio.TimerHandle | None = None
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,17 +62,19 @@ class _Side(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.other is None or self.other.transport is None:
-            return
-        self.other.unanswered = 0
-        self.unanswered += nbytes
-        if self.unanswered > self._most:
-            self.other.transport.abort()
-            self.end()
-            return
-        self.other.transport.write(bytes(self._buffer[:nbytes]))
+        self.pass_on(bytes(self._buffer[:nbytes]))
+
+    def pass_on(self, data: bytes) -> None:
+        """Write to the other end."""
+        if self.other is not None and self.other.transport is not None:
+            self.other.answered()
+            self.other.transport.write(data)
+
+    def answered(self) -> None:
+        """Take note that the other end has said something."""
 
     def eof_received(self) -> bool:
+        # Of a client only once all that it sent is passed on: it is not read before.
         self._ended = True
         if self.other is not None and self.other.transport is not None:
             if self._ends_relay or self.other._ended:
@@ -74,18 +87,39 @@ class _Side(asyncio.BufferedProtocol):
         return True
 
     def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if self.other is not None:
+            self.other.block(blocked=True)
 
     def resume_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.resume_reading()
+        if self.other is not None:
+            self.other.block(blocked=False)
+
+    def block(self, *, blocked: bool) -> None:
+        """Read no more, or again: the other end does not take what this one sends, or does."""
+        self._blocked = blocked
+        self.read_or_not()
+
+    def may_read(self) -> bool:
+        """Return whether what this end sends can be passed on."""
+        return not self._blocked
+
+    def read_or_not(self) -> None:
+        """Make the transport read as `may_read` says."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.may_read():
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # which side broke off, and how, is of no interest to the other one
+        if self._linger is not None:
+            self._linger.cancel()  # it would hold both ends, and who they are, until then
         if self.other is not None and self.other.transport is not None:
             self.other.end()
-        if not self.closed.done():
+        self._lost = True
+        if not self.closed.done():  # whoever waited for it may have been cancelled, and it with it
             self.closed.set_result(None)
 
     def end(self) -> None:
@@ -93,14 +127,111 @@ class _Side(asyncio.BufferedProtocol):
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.close()
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(LINGER_SECONDS, self.abort)
+
+    def abort(self) -> None:
+        """Close this side now. One that is closed is left alone: asyncio breaks at that."""
+        if self.transport is not None and not self._lost:
+            self.transport.abort()
+
+
+class _Client(_Side):
+    """The end that nobody trusts: its frames wait for their turn, and are bounded."""
+
+    __slots__ = (
+        "_held",
+        "_most",
+        "_on_cut",
+        "_share",
+        "_stopped",
+        "_turns",
+        "_unanswered",
+        "_walk",
+    )
+
+    def __init__(
+        self,
+        buffer: memoryview,
+        turns: PodTurns,
+        share: Share,
+        most_bytes: float,
+        on_cut: Callable[[int], None],
+    ) -> None:
+        super().__init__(buffer, ends_relay=False)
+        self._turns = turns
+        self._share = share
+        self._walk = FrameWalk(STREAM_FRAMES)
+        self._most = most_bytes
+        self._on_cut = on_cut
+        self._unanswered = 0
+        self._held = b""
+        self._stopped = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._share.join(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._held = b""
+        self.answered()
+        self._share.leave(self)
+        super().connection_lost(exc)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._held = bytes(self._buffer[:nbytes])
+        self._let_pass()
+
+    def answered(self) -> None:
+        self._count(-self._unanswered)
+
+    def may_read(self) -> bool:
+        return not self._held and not self._stopped and super().may_read()
+
+    def read(self, *, stopped: bool) -> None:
+        """Stop reading, since the whole pod is stopped; or go on where that left off."""
+        self._stopped = stopped
+        if self._held and not stopped:
+            self._turns.wait(self._go_on)
+        self.read_or_not()
+
+    def _count(self, nbytes: int) -> None:
+        self._unanswered += nbytes
+        self._share.unanswered += nbytes
+
+    def _let_pass(self) -> None:
+        """Pass on what there is credit for; let the rest wait, and read no more meanwhile."""
+        credit = self._turns.credit()
+        if credit > 0:
+            passed, frames = self._walk.walk(self._held, credit)
+            self._turns.take(frames)
+            data, self._held = self._held[:passed], self._held[passed:]
+            self._count(passed)
+            if self._unanswered > self._most or self._share.is_over:
+                self._cut_off()
+                return
+            self.pass_on(data)
+        if self._held:
+            self._turns.wait(self._go_on)
+        self.read_or_not()
+
+    def _cut_off(self) -> None:
+        self._held = b""
+        self._on_cut(self._unanswered)
+        if self.other is not None:
+            self.other.abort()
+        self.end()
+
+    def _go_on(self) -> None:
+        if self._held and not self._stopped and not self._lost:
+            self._let_pass()
 
 
 class Relay:
     """Relays between pairs of connected sockets, all on one event loop.
 
     One receive buffer serves all: the loop handles one read at a time, and
-    what it reads is handed on before the next.
+    what it reads is handed on, or copied, before the next.
     """
 
     def __init__(self) -> None:
@@ -108,34 +239,40 @@ class Relay:
 
     async def run(
         self,
-        one: socket.socket,
-        other: socket.socket,
+        client: socket.socket,
+        server: socket.socket,
+        turns: PodTurns,
+        share: Share,
         *,
         other_ends: bool = False,
         most_unanswered_bytes: float = math.inf,
+        on_cut: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
 
-        With `other_ends` the end of what `other` sends is the end of all: a
-        server that closed has no use for what its peer may still say. `one` is cut off when it
-        has sent more than `most_unanswered_bytes` since `other` last said anything.
+        With `other_ends` the end of what the server sends is the end of all: a
+        server that closed has no use for what its peer may still say. The client is cut off when
+        it has sent more than `most_unanswered_bytes` since the server last said anything, or
+        together with others more than its `share` allows; `on_cut` is told how many it sent itself.
         """
         loop = asyncio.get_running_loop()
-        left = _Side(self._buffer, ends_relay=False, most_bytes=most_unanswered_bytes)
-        right = _Side(self._buffer, ends_relay=other_ends, most_bytes=math.inf)
+        left = _Client(self._buffer[:_CLIENTS_BYTES], turns, share, most_unanswered_bytes, on_cut)
+        right = _Side(self._buffer, ends_relay=other_ends)
         left.other, right.other = right, left
         try:
             # Together: both ends are set up in one turn of the loop, before it looks
             # for anything to read, so no byte arrives that has nowhere to go.
             await asyncio.gather(
-                loop.connect_accepted_socket(lambda: left, one),
-                loop.connect_accepted_socket(lambda: right, other),
+                loop.connect_accepted_socket(lambda: left, client),
+                loop.connect_accepted_socket(lambda: right, server),
             )
             await left.closed
             await right.closed
         finally:
-            for side, connection in ((left, one), (right, other)):
-                if side.transport is not None:
-                    side.transport.abort()
-                else:
+            for side, connection in ((left, client), (right, server)):
+                side.abort()
+                if side.transport is None:
                     connection.close()
+            # Two that know each other stay, with their peer and its cgroups, until the
+            # garbage is collected: some megabytes, after thousands of connections.
+            left.other = right.other = None

@@ -10,9 +10,9 @@ import errno
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import Inconsistent, Reason, is_shortage
+from netutil.agent.facts.kernel_file import read_kernel_file
 
 # bitmap_print_to_pagebuf in the kernel's lib/bitmap-str.c: "0-3,8", or nothing.
 _CPU_LIST = re.compile(r"(?:[0-9]{1,6}(?:-[0-9]{1,6})?(?:,[0-9]{1,6}(?:-[0-9]{1,6})?)*)?")
@@ -142,15 +142,21 @@ def _number(directory: str, name: str) -> int | None:
 
 
 def _match_if_there(directory: str, name: str, form: re.Pattern[str]) -> re.Match[str] | None:
-    """Return the match of a file's whole text; None if the cgroup or the file is not there."""
+    """Return the match of a file's whole text; None if the cgroup or the file is not there.
+
+    Raises `Inconsistent` for another text, or none to be had; OSError for a shortage.
+    """
     path = f"{directory}/{name}"
     try:
-        text = Path(path).read_bytes().decode("ascii", errors="replace").removesuffix("\n")
+        text = read_kernel_file(directory, name).decode("ascii", errors="replace")
+        text = text.removesuffix("\n")
     except FileNotFoundError:
         return None
     except OSError as error:
         if error.errno == errno.ENODEV:  # the cgroup went after the file was opened
             return None
+        if is_shortage(error):
+            raise
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
     match = form.fullmatch(text)
     if match is None:

@@ -16,7 +16,10 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One disagreement: "link", "mac", "mtu", "ips" or "pci-address"; "" in `found` is nothing."""
+    """One disagreement; "" in `found` is nothing.
+
+    `field` is "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address".
+    """
 
     field: str
     reported: str
@@ -27,7 +30,9 @@ def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Dri
     """Yield what a reported network and its live link disagree on; all is missing with the link.
 
     What was not reported cannot disagree. Of IPs only the addresses are
-    compared: few plugins report a prefix length, and some one of their own.
+    compared: few plugins report a prefix length, and some one of their own. Gateways are those
+    of the default routes of the main table; what is no address ("<nil>", as Multus writes a
+    default route without one) is passed over.
     """
     if network is None:
         return
@@ -45,6 +50,11 @@ def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Dri
     missing = [ip for ip in network.ips if _ip(ip) not in there]
     if missing:
         yield Drift("ips", ", ".join(missing), ", ".join(one.address for one in link.addresses))
+    routed = {_ip(route.gateway) for route in link.default_routes}
+    lost = [one for one in network.gateway if (ip := _ip(one)) is not None and ip not in routed]
+    if lost:
+        found = ", ".join(route.gateway for route in link.default_routes if route.gateway)
+        yield Drift("gateway", ", ".join(lost), found)
 
 
 def pci_drift(reported: str, own: str, pci: PciInfo | None) -> Iterator[Drift]:
@@ -57,6 +67,17 @@ def pci_drift(reported: str, own: str, pci: PciInfo | None) -> Iterator[Drift]:
         yield Drift("pci-address", reported, own)
     elif reported and pci is None:
         yield Drift("pci-address", reported)
+
+
+def pf_drift(reported: str, pci: PciInfo | None) -> Iterator[Drift]:
+    """Yield whether a device's physical function is not the reported one, as written.
+
+    A device that is reported as its own is none: so plugins write subfunctions.
+    """
+    if reported and pci is not None:
+        address = normalise_pci_address(reported)
+        if address not in (pci.pf_address, pci.address):
+            yield Drift("pf-pci-address", reported, pci.pf_address)
 
 
 def shared_ips(network: NetworkStatus, link: Link) -> bool:

@@ -12,13 +12,12 @@ import os
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable
 from netutil.agent.parsers.environment import Environment, parse_environment
-from netutil.agent.parsers.process import parse_stat
+from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
 _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
-_ENDED_STATES = "ZX"  # zombie, dead: of the first thread, others may still run
 
 
 def read_environment(process_directory: int) -> Environment:
@@ -37,22 +36,20 @@ def read_environment(process_directory: int) -> Environment:
             return parse_environment(block)
         # Recent kernels return nothing when the process's memory is not to be had.
         # Believe it only if the kernel says that the block itself is empty.
-        stat = parse_stat(_read_block(process_directory, "stat").decode("utf-8", errors="replace"))
+        stat = _read_stat(process_directory, "stat")
         if stat.environment_start and stat.environment_start == stat.environment_end:
             return parse_environment(b"")
         if stat.environment_start is None:
             # The first thread has ended or is ending: its memory is no longer
             # shown, but that of another thread is the same.
-            return _read_of_other_thread(process_directory, ended=stat.state in _ENDED_STATES)
+            return _read_of_other_thread(process_directory)
     raise _unreadable("its environment block cannot be read at the moment")
 
 
-def _read_of_other_thread(process_directory: int, *, ended: bool) -> Environment:
+def _read_of_other_thread(process_directory: int) -> Environment:
     tasks = _open("task", os.O_RDONLY | os.O_DIRECTORY, process_directory)
     try:
         threads = os.listdir(tasks)
-        if ended and len(threads) <= 1:
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         for thread in threads:
             try:
                 block = _read_block(tasks, f"{thread}/environ")
@@ -60,9 +57,22 @@ def _read_of_other_thread(process_directory: int, *, ended: bool) -> Environment
                 continue
             if block:
                 return parse_environment(block)
+        if all(_has_exited(tasks, thread) for thread in threads):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     finally:
         os.close(tasks)
     raise _unreadable("it is ending, or the kernel hides its memory")
+
+
+def _has_exited(tasks: int, thread: str) -> bool:
+    try:
+        return _read_stat(tasks, f"{thread}/stat").has_exited
+    except ProcessLookupError:
+        return True
+
+
+def _read_stat(directory: int, name: str) -> Stat:
+    return parse_stat(_read_block(directory, name).decode("utf-8", errors="replace"))
 
 
 def _read_block(directory: int, name: str) -> bytes:

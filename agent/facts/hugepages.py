@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
 _RESOURCE = "hugepages-"
@@ -169,16 +169,22 @@ def asked(
 
 def _read_v1(directory: str, files: str, size: int) -> tuple[int | None, int]:
     limit = int(_text(directory, f"{files}.limit_in_bytes") or _LARGEST)
-    failures = int(_text(directory, f"{files}.failcnt") or 0)
-    # "No limit" is the largest number of whole huge pages (PAGE_COUNTER_MAX, rounded down).
-    return (limit if limit < _LARGEST // size * size else None), failures
+    return _if_any(limit, size), int(_text(directory, f"{files}.failcnt") or 0)
 
 
-def _read_v2(directory: str, files: str, _: int) -> tuple[int | None, int]:
+def _read_v2(directory: str, files: str, size: int) -> tuple[int | None, int]:
     limit = _text(directory, f"{files}.max") or "max"
     events = (_text(directory, f"{files}.events") or "").split("\n")
     failures = next((int(line[4:]) for line in events if line.startswith("max ")), 0)
-    return (None if limit == "max" else int(limit)), failures
+    return (None if limit == "max" else _if_any(int(limit), size)), failures
+
+
+def _if_any(limit: int, size: int) -> int | None:
+    """Return a limit, None for "no limit": the largest number of pages, whole huge ones or not.
+
+    Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where nobody set a limit.
+    """
+    return limit if limit < _LARGEST // size * size else None
 
 
 def _pages(directory: str, name: str) -> int:
@@ -186,19 +192,9 @@ def _pages(directory: str, name: str) -> int:
 
 
 def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return []
-        raise
+    return names_if_there(directory, _ABSENT)
 
 
 def _text(directory: str, name: str) -> str | None:
     """Return the file's text, stripped; None if it, or its cgroup, is not there."""
-    try:
-        return Path(directory, name).read_text(encoding="ascii").strip()
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
+    return text_if_there(directory, name, _ABSENT)

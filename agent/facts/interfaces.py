@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from netutil.agent.facts.drift import Drift, link_drift, pci_drift, shared_ips
+from netutil.agent.facts.drift import Drift, link_drift, pci_drift, pf_drift, shared_ips
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pci import PciInfo
@@ -101,7 +101,7 @@ class _Entry:
 
 def merge(
     networks: Networks | None,
-    links: Sequence[Link],
+    links: Sequence[Link] | None,
     allocated: Sequence[AllocatedDevice],
     pci: Callable[[str], PciInfo | None],
     *,
@@ -111,10 +111,13 @@ def merge(
 
     A reported network without an interface name (the pod's own IPs) is the first link
     that has one of its addresses. `lo` is listed only if it is reported. With `host_network`
-    the links are the node's: none is listed, and that one is missing is no drift.
+    the links are the node's: none is listed, and that one is missing is no drift. `links` is None
+    where they are not known: that is no drift either, and nothing is paired, as every interface may
+    have a link of its own.
     `pci` is asked once for each address; it gets none but normalised ones.
     """
-    live = () if host_network else tuple(sorted(links, key=lambda link: link.index))
+    known_links = links is not None and not host_network
+    live = tuple(sorted(links or (), key=lambda link: link.index)) if known_links else ()
     entries = [
         _Entry(network, _link_of(network, live))
         for network in (networks.status if networks else ())
@@ -126,13 +129,14 @@ def merge(
     for entry in entries:
         entry.address = normalise_pci_address(entry.reported_address) or _own_address(entry.link)
     left = _give(entries, allocated)
-    left = _pair(entries, left)
+    if links is not None:
+        left = _pair(entries, left)
     entries += [_Entry(address=one.pci_address, allocated=one) for one in left]
     known = {
         address: pci(address) for address in dict.fromkeys(e.address for e in entries if e.address)
     }
     return tuple(
-        _interface(entry, known.get(entry.address), host_network=host_network) for entry in entries
+        _interface(entry, known.get(entry.address), known_links=known_links) for entry in entries
     )
 
 
@@ -174,10 +178,13 @@ def _pair(entries: Sequence[_Entry], left: Sequence[AllocatedDevice]) -> list[Al
     return [one for one in left if all(one is not device for _, device in paired)]
 
 
-def _interface(entry: _Entry, pci: PciInfo | None, *, host_network: bool) -> Interface:
+def _interface(entry: _Entry, pci: PciInfo | None, *, known_links: bool) -> Interface:
     reported = entry.reported_address or entry.address
-    drift = list(pci_drift(reported, _own_address(entry.link), pci))
-    if not (host_network or (entry.link is None and _is_in_user_space(entry.device_info, pci))):
+    drift = [
+        *pci_drift(reported, _own_address(entry.link), pci),
+        *pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci),
+    ]
+    if known_links and not (entry.link is None and _is_in_user_space(entry.device_info, pci)):
         drift = [*link_drift(entry.network, entry.link), *drift]
     return Interface(
         name=entry.name,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from netutil.agent.parsers.rtnetlink import NO_COUNTERS, Counters
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -25,20 +27,6 @@ class DefaultRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkCounters:
-    """Bytes and packets since the link was made (struct rtnl_link_stats64)."""
-
-    rx_bytes: int = 0
-    rx_packets: int = 0
-    rx_errors: int = 0
-    rx_dropped: int = 0
-    tx_bytes: int = 0
-    tx_packets: int = 0
-    tx_errors: int = 0
-    tx_dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Link:
     """One link. What is None or "" is not shown for its kind; see message Link of the proto."""
 
@@ -51,7 +39,7 @@ class Link:
     up: bool = False
     addresses: tuple[Address, ...] = ()
     default_routes: tuple[DefaultRoute, ...] = ()
-    counters: LinkCounters = LinkCounters()
+    counters: Counters = NO_COUNTERS
     vlan_id: int | None = None
     parent_index: int | None = None
     parent: str = ""

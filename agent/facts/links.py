@@ -9,33 +9,38 @@ import os
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
-from netutil.agent.errors import Exhausted, Reason, Unavailable
-from netutil.agent.facts.link import Address, DefaultRoute, Link, LinkCounters
+from netutil.agent.errors import Exhausted, Reason, Unavailable, shortage
+from netutil.agent.facts.link import Address, DefaultRoute, Link
 from netutil.agent.facts.netlink import Message, dump, open_rtnetlink
-from pyroute2.netlink.exceptions import NetlinkDecodeError
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
+from netutil.agent.parsers.rtnetlink import (
+    AddressMessage,
+    LinkMessage,
+    RouteMessage,
+    parse_address,
+    parse_link,
+    parse_route,
+)
 
+T = TypeVar("T")
 MOST_LINKS = 256
 MOST_ADDRESSES = 4096
 MOST_DEFAULT_ROUTES = 256
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_RTM_DELROUTE = 25
 _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
-# Without it the kernel does not say how many virtual functions a device has.
-_EXT_MASK_VF = struct.pack("=HHI", 8, 29, 1)
-_IFF_UP = 0x1
+# IFLA_EXT_MASK: without RTEXT_FILTER_VF the kernel does not say how many virtual functions a
+# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
+_WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
+_READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
 _MAIN_TABLE, _UNICAST = 254, 1
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
-_VERSIONS = {socket.AF_INET: 4, socket.AF_INET6: 6}
-_COUNTERS = tuple(one.name for one in fields(LinkCounters))
+_VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
 def read_links(process_directory: int) -> tuple[Link, ...]:
@@ -43,27 +48,36 @@ def read_links(process_directory: int) -> tuple[Link, ...]:
 
     `process_directory` is /proc/<pid>, open. Raises `Unavailable` if the
     namespace cannot be entered or does not answer, `Exhausted` for more
-    than the agent reads, OSError with ESRCH or ENOENT if the process is gone.
+    than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the process is gone.
     """
-    namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_directory)
     try:
-        connection = open_rtnetlink(namespace)
+        namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_directory)
     except OSError as error:
-        raise _unreadable(f"it cannot be entered: {error.strerror}") from error
-    finally:
-        os.close(namespace)
+        if isinstance(error, PermissionError):
+            why = f"the agent may not look at it: {error.strerror}"
+            raise _unreadable(why) from error
+        raise shortage(error, _READ_FROM) or error from error
     try:
-        with connection:
-            return _read(connection)
+        return _look(namespace)
     except TimeoutError as error:
         raise _unreadable("the kernel did not answer in time") from error
-    except (OSError, NetlinkDecodeError) as error:
-        raise _unreadable(str(error)) from error
+    except OSError as error:
+        raise shortage(error, _READ_FROM) or _unreadable(str(error)) from error
+    except ValueError as error:
+        raise _unreadable(f"a message of the kernel is not as expected ({error})") from error
+    finally:
+        os.close(namespace)
 
 
 def network_namespace(process_directory: int) -> tuple[int, int]:
-    """Return what tells the network namespace of a process from others (namespaces(7))."""
-    found = os.stat("ns/net", dir_fd=process_directory)
+    """Return what tells the network namespace of a process from others (namespaces(7)).
+
+    Raises `Unavailable` if the agent may not look at it.
+    """
+    try:
+        found = os.stat("ns/net", dir_fd=process_directory)
+    except PermissionError as error:
+        raise _unreadable(f"the agent may not look at it: {error.strerror}") from error
     return found.st_dev, found.st_ino
 
 
@@ -76,18 +90,40 @@ def host_network_namespace() -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _read(connection: socket.socket) -> tuple[Link, ...]:
+def _look(namespace: int) -> tuple[Link, ...]:
+    """Return the links; without the number of virtual functions where that spoils the message.
+
+    The kernel tells it with a list of them all, and hundreds make that longer than an attribute
+    can be, and the message longer than what is received.
+    """
+    try:
+        with _opened(namespace) as connection:
+            return _read(connection, _WITH_FUNCTIONS)
+    except ValueError:
+        with _opened(namespace) as connection:
+            return _read(connection, b"")
+
+
+def _opened(namespace: int) -> socket.socket:
+    try:
+        return open_rtnetlink(namespace)
+    except OSError as error:
+        told = shortage(error, _READ_FROM)
+        raise told or _unreadable(f"it cannot be entered: {error.strerror}") from error
+
+
+def _read(connection: socket.socket, extent: bytes) -> tuple[Link, ...]:
     links = _decoded(
-        dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + _EXT_MASK_VF),
+        dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + extent),
         _RTM_NEWLINK,
-        ifinfmsg,
+        parse_link,
         MOST_LINKS,
         "links",
     )
     addresses = _decoded(
         dump(connection, _RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)),
         _RTM_NEWADDR,
-        ifaddrmsg,
+        parse_address,
         MOST_ADDRESSES,
         "addresses",
     )
@@ -95,41 +131,48 @@ def _read(connection: socket.socket) -> tuple[Link, ...]:
         route
         for family in _VERSIONS
         for route in _decoded(
-            filter(
-                _is_default,
-                dump(
-                    connection, _RTM_GETROUTE, _RTMSG.pack(family, 0, 0, 0, _MAIN_TABLE, 0, 0, 0, 0)
-                ),
-            ),
+            filter(is_default_route, _main_table(connection, family)),
             _RTM_NEWROUTE,
-            rtmsg,
+            parse_route,
             MOST_DEFAULT_ROUTES,
             "default routes",
         )
     ]
-    names = {link["index"]: _text(link.get_attr("IFLA_IFNAME")) for link in links}
+    names = {link.index: link.name for link in links}
     by_address: defaultdict[int, list[Address]] = defaultdict(list)
     for one in addresses:
-        by_address[one["index"]].append(_address(one))
+        by_address[one.index].append(_address(one))
     by_route: defaultdict[int, list[DefaultRoute]] = defaultdict(list)
-    for one in routes:
-        for index, route in _default_routes(one):
+    for found in routes:
+        for index, route in _default_routes(found):
             by_route[index].append(route)
     return tuple(
-        _link(one, names, tuple(by_address[one["index"]]), tuple(by_route[one["index"]]))
-        for one in sorted(links, key=lambda one: int(one["index"]))
+        _link(one, names, tuple(by_address[one.index]), tuple(by_route[one.index]))
+        for one in sorted(links, key=lambda one: one.index)
     )
 
 
-def _is_default(message: Message) -> bool:
+def _main_table(connection: socket.socket, family: int) -> tuple[Message, ...]:
+    """Return the routes of the main table; none where it was never made (ENOENT)."""
+    try:
+        request = _RTMSG.pack(family, 0, 0, 0, _MAIN_TABLE, 0, 0, 0, 0)
+        return dump(connection, _RTM_GETROUTE, request)
+    except FileNotFoundError:
+        return ()
+
+
+def is_default_route(message: Message) -> bool:
     """Tell a default route before it is decoded: a router's table may hold a million others."""
-    if message.type != _RTM_NEWROUTE or len(message.body) < _RTMSG.size:
+    if message.type not in (_RTM_NEWROUTE, _RTM_DELROUTE) or len(message.body) < _RTMSG.size:
         return False
-    _, destination_length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(message.body)
-    return bool(destination_length == 0 and table == _MAIN_TABLE and kind == _UNICAST)
+    family, destination_length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(message.body)
+    known = family in _VERSIONS and kind == _UNICAST
+    return bool(known and destination_length == 0 and table == _MAIN_TABLE)
 
 
-def _decoded(messages: Iterable[Message], kind: int, form: Any, most: int, what: str) -> list[Any]:
+def _decoded(
+    messages: Iterable[Message], kind: int, parse: Callable[[bytes], T], most: int, what: str
+) -> list[T]:
     wanted = [message for message in messages if message.type == kind]
     if len(wanted) > most:
         raise Exhausted(
@@ -137,83 +180,61 @@ def _decoded(messages: Iterable[Message], kind: int, form: Any, most: int, what:
             f"The network namespace has {len(wanted)} {what}; the agent reads {most} at the most.",
             read="rtnetlink in the caller's network namespace",
         )
-    found = []
-    for message in wanted:
-        one = form(message.data)
-        one.decode()
-        found.append(one)
-    return found
+    return [parse(message.data) for message in wanted]
 
 
 def _link(
-    found: Any,
+    found: LinkMessage,
     names: Mapping[int, str],
     addresses: tuple[Address, ...],
     routes: tuple[DefaultRoute, ...],
 ) -> Link:
-    info = found.get_attr("IFLA_LINKINFO")
-    kind = _text(info.get_attr("IFLA_INFO_KIND")) if info is not None else ""
-    data = info.get_attr("IFLA_INFO_DATA") if kind == "vlan" else None
-    elsewhere = found.get_attr("IFLA_LINK_NETNSID")
-    below = found.get_attr("IFLA_LINK")
-    if below == found["index"] and elsewhere is None:
+    elsewhere = found.below_namespace_id
+    below = found.below
+    if below == found.index and elsewhere is None:
         below = None  # tunnels and loopback name themselves
-    stats = found.get_attr("IFLA_STATS64") or found.get_attr("IFLA_STATS") or {}
     return Link(
-        index=found["index"],
-        name=names[found["index"]],
-        kind=kind,
-        mac=_text(found.get_attr("IFLA_ADDRESS")),
-        mtu=found.get_attr("IFLA_MTU") or 0,
-        operational_state=_text(found.get_attr("IFLA_OPERSTATE")) or "UNKNOWN",
-        up=bool(found["flags"] & _IFF_UP),
+        index=found.index,
+        name=found.name,
+        kind=found.kind,
+        mac=found.mac,
+        mtu=found.mtu,
+        operational_state=found.operational_state,
+        up=found.up,
         addresses=addresses,
         default_routes=routes,
-        counters=LinkCounters(*(stats.get(name, 0) for name in _COUNTERS)),
-        vlan_id=data.get_attr("IFLA_VLAN_ID") if data is not None else None,
+        counters=found.counters,
+        vlan_id=found.vlan_id,
         parent_index=below or None,
-        parent=names.get(below, "") if elsewhere is None else "",
+        parent=names.get(below or 0, "") if elsewhere is None else "",
         parent_namespace_id=elsewhere,
-        master=names.get(found.get_attr("IFLA_MASTER"), ""),
-        parent_device_bus=_text(found.get_attr("IFLA_PARENT_DEV_BUS_NAME")),
-        parent_device=_text(found.get_attr("IFLA_PARENT_DEV_NAME")),
-        num_vfs=found.get_attr("IFLA_NUM_VF"),
+        master=names.get(found.master or 0, ""),
+        parent_device_bus=found.parent_device_bus,
+        parent_device=found.parent_device,
+        num_vfs=found.num_vfs,
     )
 
 
-def _address(found: Any) -> Address:
-    far = _text(found.get_attr("IFA_ADDRESS"))
-    own = _text(found.get_attr("IFA_LOCAL")) or far
+def _address(found: AddressMessage) -> Address:
     return Address(
-        f"{own}/{found['prefixlen']}",
-        _SCOPES.get(found["scope"], str(found["scope"])),
-        far if far != own else "",
+        f"{found.own}/{found.prefix_length}",
+        _SCOPES.get(found.scope, str(found.scope)),
+        found.far if found.far != found.own else "",
     )
 
 
-def _default_routes(found: Any) -> Iterable[tuple[int, DefaultRoute]]:
+def _default_routes(found: RouteMessage) -> Iterable[tuple[int, DefaultRoute]]:
     """Yield (link index, route); a multipath route is one for each of its next hops."""
-    version = _VERSIONS[found["family"]]
-    metric = found.get_attr("RTA_PRIORITY") or 0
-    source = _text(found.get_attr("RTA_PREFSRC"))
-    for hop in found.get_attr("RTA_MULTIPATH") or (found,):
-        index = hop["oif"] if hop is not found else found.get_attr("RTA_OIF")
-        via = hop.get_attr("RTA_VIA")
-        gateway = _text(hop.get_attr("RTA_GATEWAY")) or _text(via["addr"] if via else None)
-        if index:
-            yield index, DefaultRoute(gateway, version, metric, source)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.rstrip(b"\0").decode("utf-8", errors="replace")
-    return "" if value is None else str(value)
+    version = _VERSIONS[found.family]
+    for hop in found.hops:
+        if hop.index:
+            yield hop.index, DefaultRoute(hop.gateway, version, found.metric, found.source)
 
 
 def _unreadable(why: str) -> Unavailable:
     return Unavailable(
         Reason.NETWORK_NAMESPACE_NOT_READABLE,
         f"The links of the caller's network namespace are not to be had: {why}.",
-        read="/proc/<pid>/ns/net and rtnetlink",
+        read=_READ_FROM,
         advice="The agent needs CAP_SYS_ADMIN to look into a network namespace; else try again.",
     )

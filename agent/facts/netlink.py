@@ -3,20 +3,20 @@
 A socket belongs to the network namespace in which it was made, for as long as it
 is open (network_namespaces(7)). So a thread that exists for nothing else enters
 the namespace (setns(2)), opens the socket and ends; no other thread of the agent
-ever leaves its own namespace, and nothing can fail on the way back. Messages are
-decoded by pyroute2; the socket is ours because a workload decides how much it
-holds, and how long that takes.
+ever leaves its own namespace, and nothing can fail on the way back. How much a namespace
+holds, and how long that takes, a workload decides: both are bounded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from netutil.agent.errors import Exhausted, Inconsistent, Reason
 
@@ -25,6 +25,8 @@ _RECEIVE_SECONDS = 1.0
 _RECEIVE_BYTES = 64 * 1024
 _LOOKS = 5
 _CLONE_NEWNET = 0x40000000
+# linux/socket.h, linux/netlink.h: only what a request asks for is dumped.
+_SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 # linux/netlink.h
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLM_F_DUMP_INTR = 0x10
@@ -34,8 +36,7 @@ _ERROR = struct.Struct("=i")
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message: its type, and the bytes of the whole of it with its header."""
 
     type: int
@@ -47,9 +48,10 @@ class Message:
         return self.data[_HEADER.size :]
 
 
-def open_rtnetlink(namespace: int) -> socket.socket:
+def open_rtnetlink(namespace: int, groups: int = 0) -> socket.socket:
     """Return an rtnetlink socket in a network namespace, given as a descriptor of nsfs.
 
+    It is a member of the multicast `groups` (RTMGRP_… of linux/rtnetlink.h).
     Raises OSError: EPERM without CAP_SYS_ADMIN (setns(2)).
     """
     opened: list[socket.socket | OSError] = []
@@ -68,6 +70,10 @@ def open_rtnetlink(namespace: int) -> socket.socket:
     if isinstance(made, OSError):
         raise made
     made.settimeout(_RECEIVE_SECONDS)
+    with contextlib.suppress(OSError):  # before Linux 4.20 the whole of every table comes
+        made.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    if groups:
+        made.bind((0, groups))
     return made
 
 
@@ -75,7 +81,9 @@ def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message,
     """Return all messages of one dump that nothing changed while it was made.
 
     Raises `Exhausted` if it is larger than `LARGEST_DUMP_BYTES`, `Inconsistent` if it changes all
-    the time, OSError if the kernel refuses it, TimeoutError if it does not answer.
+    the time, OSError if the kernel refuses it, TimeoutError if it does not answer, ValueError for
+    a datagram longer than is received (of a device with hundreds of virtual functions). After an
+    error the socket is of no more use.
     """
     for sequence in range(1, _LOOKS + 1):
         header = _HEADER.pack(
@@ -97,6 +105,15 @@ def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message,
     )
 
 
+def messages_of(block: bytes) -> Iterator[Message]:
+    """Yield the messages of one datagram."""
+    offset = 0
+    while offset + _HEADER.size <= len(block):
+        length, kind, *_ = _HEADER.unpack_from(block, offset)
+        yield Message(kind, block[offset : offset + length])
+        offset += max(_HEADER.size, (length + 3) & ~3)
+
+
 def _enter(namespace: int) -> None:
     """Move the calling thread into a network namespace (os.setns comes with Python 3.12)."""
     if _LIBC.setns(namespace, _CLONE_NEWNET) != 0:
@@ -107,7 +124,9 @@ def _enter(namespace: int) -> None:
 def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, Message]]:
     size = 0
     while True:
-        block = connection.recv(_RECEIVE_BYTES)
+        block, _, cut, _ = connection.recvmsg(_RECEIVE_BYTES)
+        if cut & socket.MSG_TRUNC:
+            raise ValueError(f"a datagram of more than {_RECEIVE_BYTES} bytes")
         size += len(block)
         if size > LARGEST_DUMP_BYTES:
             raise Exhausted(

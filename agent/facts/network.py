@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from netutil.agent.errors import Invalid, Missing, Reason
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
+from netutil.agent.parsers.userspace import (
+    CONFIGURATION_DATA,
+    MAPPED_DIRECTORY,
+    UserspaceInterface,
+    parse_userspace,
+)
 
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 NETWORKS_STATUS = "k8s.v1.cni.cncf.io/networks-status"
@@ -30,13 +36,46 @@ class Networks:
     source: Source
 
 
+def network_characters(annotations: Mapping[str, str]) -> int:
+    """Return how much text the networks of a pod are read from."""
+    status = annotations.get(NETWORK_STATUS, annotations.get(NETWORKS_STATUS, ""))
+    return len(status) + len(annotations.get(CONFIGURATION_DATA, ""))
+
+
 def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod: str) -> Networks:
     """Return the networks of a pod.
 
     The network-status annotation counts, else its older spelling, else the
-    pod's own IPs make one default network without a name. `pod` names the pod for errors. Raises
-    `Inconsistent` for an annotation that breaks its specification.
+    pod's own IPs make one default network without a name. A network without device-info is
+    given that of the Userspace CNI plugin's annotation, and a network that only that one names
+    comes last. `pod` names the pod for errors. Raises `Inconsistent` for an annotation that breaks
+    its specification.
     """
+    networks = _reported(annotations, pod_ips, pod)
+    text = annotations.get(CONFIGURATION_DATA)
+    if text is None:
+        return networks
+    read = f"annotation {CONFIGURATION_DATA} of pod {pod}"
+    left = {
+        one.interface: one
+        for one in parse_userspace(text, annotations.get(MAPPED_DIRECTORY, ""), read=read)
+    }
+    status = [_with_device(one, left.pop(one.interface, None)) for one in networks.status]
+    status += [
+        _with_device(NetworkStatus(one.network, one.interface), one) for one in left.values()
+    ]
+    return Networks(tuple(status), networks.source)
+
+
+def _with_device(network: NetworkStatus, found: UserspaceInterface | None) -> NetworkStatus:
+    if found is None or network.device_info is not None:
+        return network
+    return replace(
+        network, device_info=found.device_info, device_info_annotation=CONFIGURATION_DATA
+    )
+
+
+def _reported(annotations: Mapping[str, str], pod_ips: Sequence[str], pod: str) -> Networks:
     for source in (Source.NETWORK_STATUS, Source.NETWORKS_STATUS):
         text = annotations.get(source.value)
         if text is not None:
@@ -71,8 +110,8 @@ def interface_not_found(interface: str, known: Sequence[str], read: str) -> Miss
         Reason.INTERFACE_NOT_FOUND,
         f"The pod has no interface {interface!r}; it has: {names or 'none'}.",
         read=read,
-        advice="Without a network-status annotation GetNetworkStatus knows no interface names;"
-        " GetInterfaces does. Ask for all with an empty name.",
+        advice="Without a network-status annotation there are no interface names but those of live"
+        " links, which GetInterfaces has. Ask for all with an empty name.",
     )
 
 

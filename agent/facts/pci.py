@@ -10,10 +10,11 @@ import errno
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.pci_address import normalise_pci_address
 
+_NETWORK_CLASS = "0x02"
 _VIRTUAL_FUNCTION = re.compile(r"virtfn([0-9]{1,5})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 # The file is not there, the link is none, or the device left while it was read.
@@ -37,6 +38,33 @@ class PciInfo:
     vf_index: int | None = None
     iommu_group: int | None = None
     max_vfs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkDevice:
+    """A network controller; `interfaces` are its links in the reader's network namespace."""
+
+    pci: PciInfo
+    interfaces: tuple[str, ...]
+
+
+def read_network_devices(host_root: str) -> tuple[NetworkDevice, ...]:
+    """Return every PCI function of class 02 (network controllers), by address.
+
+    Files: `class`, `net/`, and those of `read_pci`. A device that leaves meanwhile is left out.
+    Raises OSError if a file that is there cannot be read.
+    """
+    devices = os.path.join(host_root, "sys/bus/pci/devices")
+    found = []
+    for address in sorted(_names(devices)):
+        device = os.path.join(devices, address)
+        if not _text(device, "class").startswith(_NETWORK_CLASS):
+            continue
+        pci = read_pci(host_root, address)
+        if pci is not None:
+            interfaces = tuple(sorted(_names(os.path.join(device, "net"))))
+            found.append(NetworkDevice(pci, interfaces))
+    return tuple(found)
 
 
 def read_pci(host_root: str, address: str) -> PciInfo | None:
@@ -70,17 +98,15 @@ def read_pci(host_root: str, address: str) -> PciInfo | None:
 
 def _index(physical: str, address: str) -> int | None:
     """Return which virtual function of the physical function `address` is."""
-    try:
-        names = os.listdir(physical)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
-    for name in names:
+    for name in _names(physical):
         match = _VIRTUAL_FUNCTION.fullmatch(name)
         if match and _target(physical, name) == address:
             return int(match[1])
     return None
+
+
+def _names(directory: str) -> list[str]:
+    return names_if_there(directory, _ABSENT)
 
 
 def _target(directory: str, name: str) -> str:
@@ -94,12 +120,7 @@ def _target(directory: str, name: str) -> str:
 
 
 def _text(directory: str, name: str) -> str:
-    try:
-        return Path(directory, name).read_text(encoding="ascii").strip()
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return ""
-        raise
+    return text_if_there(directory, name, _ABSENT) or ""
 
 
 def _number(text: str) -> int | None:

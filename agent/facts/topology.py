@@ -11,8 +11,8 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
+from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.cpulist import parse_cpu_list
 
 _CPU = re.compile(r"cpu([0-9]{1,5})")
@@ -102,12 +102,7 @@ def _node_of(directory: str) -> int | None:
 
 
 def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return []
-        raise
+    return names_if_there(directory, _ABSENT)
 
 
 def _list_if_there(directory: str, name: str) -> tuple[int, ...] | None:
@@ -125,9 +120,4 @@ def _number(directory: str, name: str) -> int | None:
 
 def _text(directory: str, name: str) -> str | None:
     """Return the file's text, stripped; None if it is not there, or its CPU just went offline."""
-    try:
-        return Path(directory, name).read_text(encoding="ascii").strip()
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
+    return text_if_there(directory, name, _ABSENT)

@@ -1,21 +1,26 @@
-"""Whether the kernel would let one process read another's environment.
+"""One process reads another's environment through the agent, if the kernel would let it.
 
 The rule (ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS)
 takes ids, dumpability, capabilities and security modules into account. It is
 not written again here: a thread takes on the caller's file system ids and
-capabilities, which are per thread in Linux, and opens the file. The kernel
+capabilities, which are per thread in Linux, and reads the file. The kernel
 decides.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from netutil.agent.errors import Denied, Reason
-from netutil.agent.identity.process import PinnedProcess
-from netutil.agent.parsers.process import ProcessStatus
+from netutil.agent.identity.process import Credentials, PinnedProcess, gone
+
+T = TypeVar("T")
 
 _CAPABILITY_VERSION_3 = 0x20080522
 _ANY_ID = 0xFFFFFFFF
@@ -34,56 +39,74 @@ class _CapabilityData(ctypes.Structure):
     )
 
 
-def ensure_may_read_environment(caller: PinnedProcess, target: PinnedProcess) -> None:
-    """Raise `Denied` unless `caller` could read /proc/<target>/environ by itself.
+def ensure_same_ids(process: PinnedProcess, credentials: Credentials) -> None:
+    """Raise `Denied` unless a process still bears the ids under which it connected.
 
-    Both must bear the same real, effective and saved ids, and the kernel must
-    agree. A caller in another user namespace than the agent's is asked for
-    without capabilities, and nobody with the power that the owner of a user
-    namespace has over it: both may be refused what the kernel itself allows them.
-    Raises `Unidentified` if either is gone. Blocks for a moment: not for the loop.
+    A process that has executed a setuid program since, or was given up to another user by one
+    (sudo, su), has an environment that is not for those who share its connection.
+    Raises `Unidentified` if it is gone.
     """
+    status = process.status()
+    process.ensure_alive()
+    if (status.uids[1], status.gids[1]) != (credentials.uid, credentials.gid):
+        raise _refused("the calling process has taken on other ids since it connected")
+
+
+def read_as_caller(
+    caller: PinnedProcess,
+    credentials: Credentials,
+    target: PinnedProcess,
+    read: Callable[[int], T],
+) -> T:
+    """Return what `read` returns, run on the directory of `target` with the power of `caller`.
+
+    `read` opens what it reads with the ids of `credentials`, under which the caller connected, and
+    with the caller's capabilities: so there is no time between the kernel's consent and
+    the read in which the target could become another program. Raises `Denied` if the kernel
+    refuses, and unless both bear the same real, effective and saved ids and are in the agent's
+    own user namespace: of another one the agent, as its owner, could read more than the caller.
+    Raises `Unidentified` if either is gone, and what `read` raises. Blocks: not for the loop.
+    """
+    ensure_same_ids(caller, credentials)
     asking, asked = caller.status(), target.status()
-    same_ids = asking.uids[:3] == asked.uids[:3] and asking.gids[:3] == asked.gids[:3]
-    if not same_ids:
+    if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
         raise _refused("it runs under other user or group ids")
-    capabilities = asking.effective_capabilities if _in_own_user_namespace(caller) else 0
-    allowed = _open_as(asking, capabilities, target.directory())
-    caller.ensure_alive()
+    _ensure_own_user_namespace(caller, target)
+    try:
+        answer = _run_as(credentials, asking.effective_capabilities, read, target.directory())
+    except PermissionError:
+        caller.ensure_alive()
+        target.ensure_alive()
+        raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
+    # Nobody who left a user namespace comes back to it: here now, here all the time.
+    _ensure_own_user_namespace(caller, target)
+    ensure_same_ids(caller, credentials)
     target.ensure_alive()
-    if not allowed:
-        raise _refused("the kernel does not let the caller read it (ptrace access mode)")
-
-
-def _open_as(caller: ProcessStatus, capabilities: int, directory: int) -> bool:
-    """Return whether `environ` below `directory` opens with the caller's credentials."""
-    outcome: list[bool | OSError] = []
-
-    def attempt() -> None:
-        # The thread ends after this: its credentials are never given back.
-        try:
-            _take_on(caller, capabilities)
-        except OSError as error:
-            outcome.append(error)
-            return
-        try:
-            os.close(os.open("environ", os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory))
-        except OSError:
-            outcome.append(False)
-        else:
-            outcome.append(True)
-
-    thread = threading.Thread(target=attempt, name="ask-as-caller", daemon=True)
-    thread.start()
-    thread.join()
-    (answer,) = outcome
-    if isinstance(answer, OSError):
-        raise answer
     return answer
 
 
-def _take_on(caller: ProcessStatus, capabilities: int) -> None:
-    uid, gid = caller.uids[3], caller.gids[3]
+def _run_as(
+    credentials: Credentials, capabilities: int, read: Callable[[int], T], directory: int
+) -> T:
+    """Return or raise what `read(directory)` does on a thread with other credentials."""
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        # The thread ends after this: its credentials are never given back.
+        try:
+            _take_on(credentials, capabilities)
+            outcome.set_result(read(directory))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=work, name="ask-as-caller", daemon=True)
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def _take_on(credentials: Credentials, capabilities: int) -> None:
+    uid, gid = credentials.uid, credentials.gid
     _LIBC.setfsgid(gid)
     _LIBC.setfsuid(uid)
     # These calls do not say whether they succeeded; asking for an impossible id
@@ -92,7 +115,9 @@ def _take_on(caller: ProcessStatus, capabilities: int) -> None:
         gid,
         uid,
     ):
-        raise PermissionError("cannot take on the caller's ids; CAP_SETUID and CAP_SETGID needed")
+        raise OSError(
+            errno.ENOTSUP, "cannot take on the caller's ids; CAP_SETUID and CAP_SETGID needed"
+        )
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     own = (_CapabilityData * 2)()
     if _LIBC.capget(ctypes.byref(header), own) != 0:
@@ -105,10 +130,15 @@ def _take_on(caller: ProcessStatus, capabilities: int) -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _in_own_user_namespace(process: PinnedProcess) -> bool:
+def _ensure_own_user_namespace(*processes: PinnedProcess) -> None:
     own = os.stat("/proc/self/ns/user")
-    its = os.stat("ns/user", dir_fd=process.directory())
-    return (own.st_dev, own.st_ino) == (its.st_dev, its.st_ino)
+    for process in processes:
+        try:
+            its = os.stat("ns/user", dir_fd=process.directory())
+        except (ProcessLookupError, FileNotFoundError):
+            raise gone(process.pid) from None
+        if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino):
+            raise _refused("one of the two is in a user namespace of its own")
 
 
 def _refused(why: str) -> Denied:

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netutil.agent.errors import Denied, Reason
+from cachetools import LRUCache
+from netutil.agent.errors import Denied, Reason, is_shortage
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
     Placement,
+    containers_of,
     parse_cgroup_file,
     place,
 )
@@ -26,6 +28,7 @@ from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
 UNIFIED = ""
 _ROOT_UID = 0
 _DEEPEST = 12
+_MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,26 @@ class Hierarchy:
         return os.path.normpath(f"{self.directory}/{absolute.removeprefix(self.root)}")
 
 
+Directory = tuple[int, int]
+"""Device and inode. kernfs gives no number twice (64 bits, fs/kernfs/dir.c)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupTree:
-    """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's."""
+    """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's.
+
+    `node` are the containers that the agent stands in. A pod's cgroups may stand within
+    them: the node itself is a container then (kind).
+    `_made_by_root` are directories that are root's with all above them. A cgroup is never moved
+    to another parent, and only root gives one of its own away: what is once found so of a
+    directory stays so as long as that directory, by its number, is there and root's.
+    """
 
     hierarchies: Mapping[str, Hierarchy] = field(default_factory=dict)
+    node: frozenset[str] = frozenset()
+    _made_by_root: LRUCache[Directory, None] = field(
+        default_factory=lambda: LRUCache(maxsize=_MOST_REMEMBERED), repr=False, compare=False
+    )
 
     def of_line(self, line: CgroupLine) -> Hierarchy | None:
         """Return the mounted hierarchy that a line of /proc/<pid>/cgroup speaks of."""
@@ -80,6 +98,16 @@ class CgroupTree:
                 return hierarchy.resolve(path)
         return None
 
+    def has_container(self, identity: CgroupIdentity) -> bool:
+        """Return whether the cgroup of the process's container is still there."""
+        for placement in identity.placements:
+            hierarchy = self.of_line(placement.line)
+            path = placement.container_path
+            directory = hierarchy.resolve(path) if hierarchy and path is not None else None
+            if directory is not None:
+                return os.path.isdir(directory)
+        return False
+
     def ensure_made_by_root(self, identity: CgroupIdentity) -> None:
         """Raise `Denied` unless root made the pod's cgroup directory and each one above it.
 
@@ -93,7 +121,7 @@ class CgroupTree:
             guarded = _guarded_path(placement)
             directory = hierarchy.resolve(guarded) if hierarchy and guarded is not None else None
             if hierarchy and directory is not None:
-                _ensure_root_owns(hierarchy.directory, directory)
+                self._ensure_root_owns(hierarchy.directory, directory)
                 checked += 1
         if not checked:
             raise Denied(
@@ -103,6 +131,18 @@ class CgroupTree:
                 read=", ".join(sorted(h.directory for h in self.hierarchies.values())),
                 advice="Mount the host's /sys into the agent's container; --host-root names it.",
             )
+
+    def _ensure_root_owns(self, top: str, directory: str) -> None:
+        current, number = directory, None
+        while True:
+            owner, found = _owner(current)
+            if owner != _ROOT_UID:
+                raise _not_owned(current, owner)
+            number = number or found
+            if current == top or number in self._made_by_root:
+                self._made_by_root[number] = None
+                return
+            current = os.path.dirname(current)
 
 
 def read_cgroup_tree(host_root: str) -> CgroupTree:
@@ -130,40 +170,51 @@ def build_tree(
             if controller not in best or _width(mount) > _width(best[controller]):
                 best[controller] = mount
     return CgroupTree(
-        {controller: _hierarchy(mount, controller, lines) for controller, mount in best.items()}
+        {controller: _hierarchy(mount, controller, lines) for controller, mount in best.items()},
+        containers_of(lines),
     )
 
 
 def processes_below(directory: str) -> Iterator[int]:
-    """Yield the host pids in a cgroup and all below it (cgroup.procs), as they are now."""
-    for folder, _, files in os.walk(directory):
+    """Yield the host pids in a cgroup and all below it (cgroup.procs), as they are now.
+
+    Raises OSError for a shortage: a process that was not looked for is not missing.
+    """
+    for folder, _, files in os.walk(directory, onerror=_only_shortage):
         if "cgroup.procs" not in files:
             continue
         try:
             text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
-        except (FileNotFoundError, OSError):
+        except OSError as error:
             # The cgroup went away meanwhile, or is a threaded one of cgroup v2,
             # whose processes the nearest domain above it lists.
+            _only_shortage(error)
             continue
         for line in text.split():
             yield int(line)
 
 
-def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
+def containers_below(hierarchy: Hierarchy, node: frozenset[str] = frozenset()) -> dict[str, str]:
     """Return the directory of every container in a hierarchy whose path bears a pod UID.
 
-    For the operators' view: names are taken as they stand. Blocks: not for the loop.
+    For the operators' view: names are taken as they stand. Blocks: not for the loop. Raises
+    OSError for a shortage.
     """
     found: dict[str, str] = {}
-    for folder, below, _ in os.walk(hierarchy.directory):
+    for folder, below, _ in os.walk(hierarchy.directory, onerror=_only_shortage):
         path = folder.removeprefix(hierarchy.directory) or "/"
-        placement = place(CgroupLine(0, (), path))
+        placement = place(CgroupLine(0, (), path), node)
         if placement.pod_uid and placement.container_id:
             found.setdefault(placement.container_id, folder)
             below.clear()
         elif path.count("/") >= _DEEPEST:
             below.clear()
     return found
+
+
+def _only_shortage(error: OSError) -> None:
+    if is_shortage(error):
+        raise error
 
 
 def _guarded_path(placement: Placement) -> str | None:
@@ -173,29 +224,32 @@ def _guarded_path(placement: Placement) -> str | None:
     return None if path is None else os.path.dirname(path) or "/"
 
 
-def _ensure_root_owns(top: str, directory: str) -> None:
-    current = directory
-    while True:
-        try:
-            owner = os.stat(current, follow_symlinks=False).st_uid
-        except OSError as error:
-            raise Denied(
-                Reason.CGROUP_NOT_OWNED_BY_ROOT,
-                f"The caller's cgroup cannot be checked: {error.strerror}.",
-                read=current,
-            ) from error
-        if owner != _ROOT_UID:
-            raise Denied(
-                Reason.CGROUP_NOT_OWNED_BY_ROOT,
-                f"The caller's cgroup was made by uid {owner}, not by the kubelet:"
-                " its name proves nothing.",
-                read=current,
-                advice="A pod's cgroups are made by root. A delegated cgroup of a user"
-                " session or a rootless engine is no pod.",
-            )
-        if current == top:
-            return
-        current = os.path.dirname(current)
+def _owner(directory: str) -> tuple[int, Directory]:
+    """Return the owner of a directory and what tells it from others.
+
+    Raises `Denied`, OSError for a shortage.
+    """
+    try:
+        found = os.stat(directory, follow_symlinks=False)
+    except OSError as error:
+        _only_shortage(error)
+        raise Denied(
+            Reason.CGROUP_NOT_OWNED_BY_ROOT,
+            f"The caller's cgroup cannot be checked: {error.strerror}.",
+            read=directory,
+        ) from error
+    return found.st_uid, (found.st_dev, found.st_ino)
+
+
+def _not_owned(directory: str, owner: int) -> Denied:
+    return Denied(
+        Reason.CGROUP_NOT_OWNED_BY_ROOT,
+        f"The caller's cgroup was made by uid {owner}, not by the kubelet:"
+        " its name proves nothing.",
+        read=directory,
+        advice="A pod's cgroups are made by root. A delegated cgroup of a user"
+        " session or a rootless engine is no pod.",
+    )
 
 
 def _controllers(mount: CgroupMount, own: Iterable[CgroupLine]) -> tuple[str, ...]:

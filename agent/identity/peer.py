@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
+from netutil.agent.errors import Denied
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pinning import Pin, peer_credentials
 from netutil.agent.identity.process import Credentials, PinnedProcess
-from netutil.agent.parsers.cgroup import CgroupIdentity, identify
+from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container, identify
+
+NO_POD = ""
+"""What callers that cannot be told to be one pod's are counted under, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,19 +20,28 @@ class Peer:
     """The caller of one connection: the process that called connect(2), and its container.
 
     The container stays what it was at connect(2), whoever uses the connection
-    later: a forked child of the process is in the same container.
+    later: a forked child of the process is in the same container. `pod_key` is what its
+    pod is counted under: its UID, or its outermost container if root made that one's place.
     """
 
     credentials: Credentials
     process: PinnedProcess
     cgroups: CgroupIdentity
+    pod_key: str
 
-    @property
-    def pod_key(self) -> str:
-        """Return what the caller's pod is counted under: its UID, or its outermost container."""
-        if self.cgroups.pod_uid:
-            return self.cgroups.pod_uid
-        return self.cgroups.placements[0].containers[0][0]
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, for the log. What is not known is None; the pod is only that which is proven."""
+
+    credentials: Credentials | None = None
+    pod_uid: str | None = None
+    container_id: str | None = None
+
+
+def asker_of(peer: Peer) -> Asker:
+    """Return who a peer is, without holding its process."""
+    return Asker(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
 
 
 def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity:
@@ -37,7 +50,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
     Raises `Denied` for a process outside of pods, `Inconsistent` if its
     hierarchies disagree, `Unidentified` if it is gone.
     """
-    identity = identify(process.cgroup_text())
+    identity = identify(process.cgroup_text(), tree.node)
     if identity.pod_uid is not None:
         tree.ensure_made_by_root(identity)
     process.ensure_alive()
@@ -52,7 +65,24 @@ def identify_peer(connection: socket.socket, pin: Pin, tree: CgroupTree) -> Peer
     credentials = peer_credentials(connection)
     process = pin(connection, credentials.pid)
     try:
-        return Peer(credentials, process, identify_process(process, tree))
+        cgroups = identify_process(process, tree)
+        return Peer(credentials, process, cgroups, pod_key_of(cgroups, tree))
     except BaseException:
         process.close()
         raise
+
+
+def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
+    """Return what is counted for a caller: nothing that it could choose anew for each connection.
+
+    A user of the host makes as many directories with a container's name as they like, below a
+    cgroup that was delegated to them.
+    """
+    if cgroups.pod_uid:
+        return cgroups.pod_uid
+    outermost, _ = cgroups.placements[0].containers[0]
+    try:
+        tree.ensure_made_by_root(choose_container(cgroups, [outermost]))
+    except Denied:
+        return NO_POD
+    return outermost

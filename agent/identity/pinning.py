@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Callable
 
-from netutil.agent.errors import Reason, Unidentified
+from netutil.agent.errors import AgentError, Reason, Unidentified, shortage
 from netutil.agent.identity.process import Credentials, PinnedProcess, gone
 
 # include/uapi/asm-generic/socket.h; Python's socket module does not name it yet.
@@ -33,8 +33,7 @@ def peer_credentials(connection: socket.socket) -> Credentials:
 
     The kernel says pid 0 of a peer that has no number in the agent's PID namespace.
     """
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, gid = _UCRED.unpack(raw)
+    pid, uid, gid = _peer_credentials(connection)
     if pid <= 0:
         raise Unidentified(
             Reason.PEER_NOT_VISIBLE,
@@ -44,6 +43,20 @@ def peer_credentials(connection: socket.socket) -> Credentials:
             advice="Set hostPID: true in the agent's DaemonSet.",
         )
     return Credentials(pid, uid, gid)
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """Return the number of the process that connected; 0 or less if it has none here.
+
+    It identifies nobody: the process may be gone, and the number another's.
+    """
+    return _peer_credentials(connection)[0]
+
+
+def _peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, gid = _UCRED.unpack(raw)
+    return pid, uid, gid
 
 
 def choose_pin() -> tuple[Pin, str]:
@@ -128,8 +141,8 @@ def _pin(pid: int, pidfd: int) -> PinnedProcess:
     return process
 
 
-def _not_pinned(pid: int, error: OSError) -> Unidentified:
-    return Unidentified(
+def _not_pinned(pid: int, error: OSError) -> AgentError:
+    return shortage(error, f"pidfd and /proc/{pid}") or Unidentified(
         Reason.PEER_NOT_PINNED,
         f"The process (host pid {pid}) cannot be held on to: {error.strerror}.",
         read=f"pidfd and /proc/{pid}",

@@ -12,7 +12,7 @@ import os
 import select
 from dataclasses import dataclass
 
-from netutil.agent.errors import Reason, Unidentified
+from netutil.agent.errors import Reason, Unidentified, shortage
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
 
 _READ_BYTES = 64 * 1024
@@ -50,17 +50,21 @@ class PinnedProcess:
         """Return the content of /proc/<pid>/<name>.
 
         For small files that no workload can make slow. Raises `Unidentified` if the process
-        is gone, OSError for every other failure.
+        is gone, `OverLimit` for a shortage, OSError for every other failure.
         """
         try:
             descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory())
         except (ProcessLookupError, FileNotFoundError):
             self.ensure_alive()
             raise
+        except OSError as error:
+            raise shortage(error, f"/proc/{self.pid}/{name}") or error from None
         try:
             return _read_all(descriptor)
         except ProcessLookupError:
             raise gone(self.pid) from None
+        except OSError as error:
+            raise shortage(error, f"/proc/{self.pid}/{name}") or error from None
         finally:
             os.close(descriptor)
 
@@ -83,13 +87,18 @@ class PinnedProcess:
         return self._directory
 
     def duplicate(self) -> PinnedProcess:
-        """Return a second, independent pin of the same process, for another thread."""
-        directory = os.dup(self.directory())
+        """Return a second, independent pin of the same process, for another thread.
+
+        Raises `Unidentified` after `close`, `OverLimit` for a shortage of descriptors.
+        """
+        directory = -1
         try:
+            directory = os.dup(self.directory())
             return PinnedProcess(self.pid, os.dup(self._pidfd), directory)
-        except OSError:
-            os.close(directory)
-            raise
+        except OSError as error:
+            if directory >= 0:
+                os.close(directory)
+            raise shortage(error, f"pidfd and /proc/{self.pid}") or error from None
 
     def close(self) -> None:
         """Let the process go. May be called again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from typing import Any, cast
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 _LOG = logging.getLogger(__name__)
 _REQUEST_SECONDS = 5.0
 _MOST_REQUESTS = 16
+_PAUSE_SECONDS = 0.5
 
 Check = Callable[[], str]
 """Returns "" if all is well, else one sentence."""
@@ -35,12 +37,23 @@ class _Server(ThreadingMixIn, WSGIServer):
     _room = threading.BoundedSemaphore(_MOST_REQUESTS)
 
     def server_bind(self) -> None:
+        # An agent that was killed leaves connections in TIME_WAIT, which would keep the next
+        # one from its address for a minute. One that listens keeps it all the same.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # WSGIServer would look its own address up in DNS here.
         socket.socket.bind(self.socket, self.server_address)
         self.server_address = self.socket.getsockname()
         self.server_name = str(self.server_address[0])
         self.server_port = int(self.server_address[1])
         self.setup_environ()
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            # Out of descriptors: whoever waits still does, and `serve_forever` would spin.
+            time.sleep(_PAUSE_SECONDS)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._room.acquire(blocking=False):

@@ -1,11 +1,24 @@
-"""The agent's log: one line per event, on standard error, as text or as JSON."""
+"""The agent's log: one line per event, on standard error, as text or as JSON.
+
+What failed unforeseen is told by its kind and by the lines of code that it came through, never by
+what the exception says: that may quote what was being read, and so a secret.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 import time
+import traceback
+from types import TracebackType
+from typing import Any
+
+from netutil.agent.trace_context import CALLERS_TRACE
+
+_LOG = logging.getLogger(__name__)
+_ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class _Text(logging.Formatter):
@@ -20,24 +33,32 @@ class _Text(logging.Formatter):
         record.message = record.message.encode("unicode_escape").decode("ascii")
         return super().formatMessage(record)
 
+    def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - the base's name
+        return stack_of(ei[1])
+
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        entry |= getattr(record, "audit", {})
+        trace = CALLERS_TRACE.get()
+        if trace is not None:
+            entry |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = stack_of(record.exc_info[1])
         return json.dumps(entry)
 
 
 class _AtMost(logging.Filter):
     """Lets through a few records of one kind per second: no workload can fill the log.
 
-    The next record that passes says how many were left out.
+    The next record that passes says how many were left out. Records of the audit pass: it has
+    limits of its own, for each pod.
     """
 
     def __init__(self, per_second: int = 10) -> None:
@@ -46,6 +67,8 @@ class _AtMost(logging.Filter):
         self._seen: dict[str, tuple[int, int, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if hasattr(record, "audit"):
+            return True
         now = int(record.created)
         second, passed, dropped = self._seen.get(str(record.msg), (now, 0, 0))
         if second != now:
@@ -67,3 +90,24 @@ def set_up(level: str, kind: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def stack_of(error: BaseException | None) -> str:
+    """Return the kinds of an exception and of its causes, each with its frames, without a word."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        lines += [*traceback.format_tb(error.__traceback__), f"{type(error).__name__}\n"]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(lines).rstrip("\n")
+
+
+def report_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught on the event loop; to be its exception handler."""
+    error = context.get("exception")
+    _LOG.error(
+        "event loop: %s",
+        context.get("message"),
+        exc_info=(type(error), error, error.__traceback__) if error else None,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -54,6 +54,20 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "netutil_refusals",
+            "Refusals by where they are made and why.",
+            ("at", "reason"),
+            registry=self.registry,
+        )
+        self._not_logged = Counter(
+            "netutil_refusals_not_logged",
+            "Refusals without a line of their own in the log.",
+            registry=self.registry,
+        )
+        self._limits = Gauge(
+            "netutil_limit", "Limits as they are set.", ("limit",), registry=self.registry
+        )
         self.registry.register(_Readings(gauges, counters))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -62,3 +76,16 @@ class Metrics:
         """Count one call."""
         self._calls.labels(method, code, reason).inc()
         self._seconds.labels(method).observe(seconds)
+
+    def refused(self, at: str, reason: str) -> None:
+        """Count one refusal."""
+        self._refusals.labels(at, reason).inc()
+
+    def not_logged(self) -> None:
+        """Count one refusal that has no line of its own."""
+        self._not_logged.inc()
+
+    def set_limits(self, limits: Mapping[str, float]) -> None:
+        """Show limits, by name."""
+        for name, value in limits.items():
+            self._limits.labels(name).set(value)

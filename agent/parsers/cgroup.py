@@ -6,7 +6,9 @@ each rule, as found on real nodes.
 
 A path is read from the outside in. What the kubelet and the runtime made stands
 outside; whatever stands deeper was made by the workload, which may give its
-cgroups any name, that of another pod included, and is ignored.
+cgroups any name, that of another pod included, and is ignored. Where a container stands
+outside of everything that is named like a pod, that container is the workload: unless
+the agent is in it too, because the node itself is a container (kind).
 
 What this module says is what the *names* say. That the directories of these
 names were made by root is checked in `netutil.agent.identity.cgroups`, and
@@ -16,10 +18,13 @@ that the kubelet knows them in `netutil.agent.pods`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netutil.agent.errors import Denied, Inconsistent, Reason
+
+_LONGEST_REMEMBERED = 4096  # a workload may make it much longer
 
 _UID = r"[0-9a-f]{8}(?P<separator>[-_]?)(?:[0-9a-f]{4}(?P=separator)){3}[0-9a-f]{12}"
 
@@ -46,6 +51,10 @@ _CONTAINER = re.compile(
 _POD_AND_CONTAINER = re.compile(r"(?P<pod>[^:]+):cri-containerd:(?P<id>[0-9a-f]{64})")
 
 
+_LONGEST_NUMBER = 10
+"""Digits of a hierarchy's ID, an int of the kernel's."""
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupLine:
     """One line of /proc/<pid>/cgroup.
@@ -66,8 +75,9 @@ class Placement:
 
     `pod_uid` and `container_id` are None where no segment bears one;
     `pod_path` and `container_path` are the path down to the segment that does.
-    `containers` are all (id, path) pairs of strict container segments, the
-    outermost first, for a path on which no segment bears a pod UID.
+    `containers` are the (id, path) pairs of strict container segments, the
+    outermost first, for a path on which no segment bears a pod UID: those that the node
+    is in, and the first that it is not in. What stands within that one is its own doing.
     """
 
     line: CgroupLine
@@ -135,33 +145,38 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     return tuple(lines)
 
 
-def place(line: CgroupLine) -> Placement:
-    """Return where one hierarchy puts the process."""
+def place(line: CgroupLine, node: Set[str] = frozenset()) -> Placement:
+    """Return where one hierarchy puts the process; `node` are containers that the node is in."""
     segments = line.path.split("/")
     for index, segment in enumerate(segments):
         joined = _POD_AND_CONTAINER.fullmatch(segment)
         pod = _POD.fullmatch(joined["pod"] if joined else segment)
         if pod is None:
+            foreign = next(_containers([segment], 0), None)
+            if foreign is not None and foreign[0] not in node:
+                segments = segments[: index + 1]
+                break
             continue
         pod_path = _path_to(segments, index)
         uid = normalise_uid(pod["plain"] or pod["slice"])
         if joined:
             return Placement(line, uid, pod_path, joined["id"], pod_path)
-        inside = _containers(segments, index + 1)
-        if not inside:
+        inside = next(_containers(segments, index + 1), None)
+        if inside is None:
             return Placement(line, uid, pod_path, None, None)
-        return Placement(line, uid, pod_path, *inside[0])
-    return Placement(line, None, None, None, None, _containers(segments, 0))
+        return Placement(line, uid, pod_path, *inside)
+    return Placement(line, None, None, None, None, tuple(_containers(segments, 0)))
 
 
-def identify(text: str) -> CgroupIdentity:
+def identify(text: str, node: Set[str] = frozenset()) -> CgroupIdentity:
     """Return the pod and the container that the text of /proc/<pid>/cgroup names.
 
-    A hierarchy that bears a pod UID wins over those that do not. Raises
-    `Inconsistent` if two hierarchies name different pods or containers,
-    `Denied` if none names a container.
+    `node` are the IDs of the containers that the node itself is in. A hierarchy
+    that bears a pod UID wins over those that do not. Raises `Inconsistent` if two
+    hierarchies name different pods or containers, `Denied` if none names a container.
     """
-    placements = tuple(place(line) for line in parse_cgroup_file(text))
+    find = _remembered if len(text) <= _LONGEST_REMEMBERED else _placements
+    placements = find(text, frozenset(node))
     with_pod = tuple(placement for placement in placements if placement.pod_uid)
     if with_pod:
         return CgroupIdentity(
@@ -173,6 +188,14 @@ def identify(text: str) -> CgroupIdentity:
     if not with_container:
         raise _no_pod()
     return CgroupIdentity(None, None, with_container)
+
+
+def _placements(text: str, node: frozenset[str]) -> tuple[Placement, ...]:
+    return tuple(place(line, node) for line in parse_cgroup_file(text))
+
+
+_remembered = lru_cache(maxsize=512)(_placements)
+"""All processes of a container have the same text, and cgroup v1 a dozen lines of it."""
 
 
 def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupIdentity:
@@ -193,16 +216,22 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
     return CgroupIdentity(None, _required(decided), tuple(chosen))
 
 
-def _containers(segments: list[str], start: int) -> tuple[tuple[str, str], ...]:
-    found = []
+def containers_of(lines: Iterable[CgroupLine]) -> frozenset[str]:
+    """Return the IDs of all containers that a process stands in, whoever made them."""
+    return frozenset(
+        container_id for line in lines for container_id, _ in _containers(line.path.split("/"), 0)
+    )
+
+
+def _containers(segments: list[str], start: int) -> Iterator[tuple[str, str]]:
+    """Yield ID and path of each container: most callers want the first, and a path is long."""
     for index in range(start, len(segments)):
         joined = _POD_AND_CONTAINER.fullmatch(segments[index])
         match = _CONTAINER.fullmatch(segments[index])
         if joined:
-            found.append((joined["id"], _path_to(segments, index)))
+            yield joined["id"], _path_to(segments, index)
         elif match:
-            found.append((match["scope"] or match["plain"], _path_to(segments, index)))
-    return tuple(found)
+            yield match["scope"] or match["plain"], _path_to(segments, index)
 
 
 def _the_one(what: str, values: Iterable[str | None]) -> str | None:
@@ -240,4 +269,4 @@ def _path_to(segments: list[str], index: int) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER

@@ -23,8 +23,14 @@ from netutil.agent.errors import Exhausted, Reason
 from netutil.agent.parsers.pci_address import normalise_pci_address
 
 MOST_DEVICES = 256
+MOST_PLACES = 4 * MOST_DEVICES
+"""Places of one list, those that hold nothing included."""
 LONGEST_INFO = 256 * 1024
+"""Characters of all …_INFO variables together, in the order of their names."""
 LONGEST_NAME = 128
+LONGEST_VARIABLE = 512
+"""Characters of a variable's name, which stands beside each of its devices. A resource's has at
+most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
 DEEPEST_INFO = 16
 """Each level is three of a protobuf message, which has 100 at the most."""
 _PREFIX, _SUFFIX = "PCIDEVICE_", "_INFO"
@@ -38,6 +44,7 @@ class DeviceProblem(StrEnum):
     INFO_NOT_JSON = "has an info that is not JSON"
     INFO_NOT_AN_OBJECT = "has an info that is no JSON object"
     INFO_NOT_PORTABLE = "has an info that nests too deep or holds what protobuf cannot"
+    INFO_TOLD_BEFORE = "is named before, where its info stands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,9 @@ class AllocatedDevice:
 
     `name` is what the variable holds, cut at `LONGEST_NAME` characters;
     `pci_address` is the same as sysfs spells it, or "" if it is none: subfunctions are
-    named "mlx5_core.sf.4". `info` is None if nothing or nothing usable is said of it.
+    named "mlx5_core.sf.4". `info` is None if nothing or nothing usable is said of it, and
+    where the list has named the device before: a list of one address would else make of a
+    variable an answer of as many times its size.
     """
 
     variable: str
@@ -62,26 +71,34 @@ def parse_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]
 
     A resource's own name may end in "info". So PCIDEVICE_X_INFO is a list of
     devices if it holds an address, or if there is no PCIDEVICE_X and it does
-    not begin as JSON does. Raises `Exhausted` for more than `MOST_DEVICES`.
+    not begin as JSON does. Raises `Exhausted` for more than `MOST_DEVICES`, or a list of more
+    than `MOST_PLACES`.
     """
     lists = sorted(name for name in environment if _is_list(environment, name))
+    listed = frozenset(lists)
     found: list[AllocatedDevice] = []
+    left = LONGEST_INFO
     for variable in lists:
         information = variable + _SUFFIX
-        text = environment.get(information) if information not in lists else None
-        infos, problem = _infos(text)
+        text = environment.get(information) if information not in listed else None
+        infos, problem = _infos(text, left)
+        told: set[str] = set()
+        if problem is not DeviceProblem.INFO_TOO_LONG:
+            left -= len(text or "")
+        if environment[variable].count(",") >= MOST_PLACES:
+            raise _too_many(variable)
         for position, item in enumerate(environment[variable].split(",")):
             name = item.strip()[:LONGEST_NAME]
             if not name:
                 continue
-            found.append(_device(variable, position, name, infos, problem))
+            found.append(_device(variable, position, name, infos, problem, told))
             if len(found) > MOST_DEVICES:
                 raise _too_many(variable)
     return tuple(found)
 
 
 def _is_list(environment: Mapping[str, str], name: str) -> bool:
-    if not name.startswith(_PREFIX) or name == _PREFIX:
+    if not name.startswith(_PREFIX) or name == _PREFIX or len(name) > LONGEST_VARIABLE:
         return False
     if not name.endswith(_SUFFIX):
         return True
@@ -99,9 +116,13 @@ def _device(
     name: str,
     infos: Mapping[str, Any],
     problem: DeviceProblem | None,
+    told: set[str],
 ) -> AllocatedDevice:
     address = normalise_pci_address(name) or ""
     info = infos.get(address or name)
+    if info is not None and (address or name) in told:
+        info, problem = None, DeviceProblem.INFO_TOLD_BEFORE
+    told.add(address or name)
     if info is not None and not isinstance(info, dict):
         info, problem = None, DeviceProblem.INFO_NOT_AN_OBJECT
     if info is not None and not _is_portable(info, DEEPEST_INFO):
@@ -111,11 +132,11 @@ def _device(
     return AllocatedDevice(variable, position, name, address, info, problem)
 
 
-def _infos(text: str | None) -> tuple[Mapping[str, Any], DeviceProblem | None]:
+def _infos(text: str | None, longest: int) -> tuple[Mapping[str, Any], DeviceProblem | None]:
     """Return what a variable …_INFO says, by address."""
     if text is None:
         return {}, None
-    if len(text) > LONGEST_INFO:
+    if len(text) > longest:
         return {}, DeviceProblem.INFO_TOO_LONG
     try:
         document = json.loads(text)

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _FIELDS_AFTER_NAME = 3
+_FLAGS = 9
 _START_TIME = 22
 _ENVIRONMENT_START = 50
 _ENVIRONMENT_END = 51
+# include/linux/sched.h
+_PF_EXITING = 0x00000004
+_PF_KTHREAD = 0x00200000
+_ENDED_STATES = "ZX"  # zombie, dead
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
     """The fields of /proc/<pid>/stat that the agent uses.
 
-    `start_ticks` counts clock ticks since boot. The environment's addresses
-    are None on a kernel that hides them (zeroes count as hidden).
+    `start_ticks` counts clock ticks since boot. `has_exited`: this thread runs no more,
+    whether or not it was waited for. The environment's addresses are None on a kernel
+    that hides them (zeroes count as hidden).
     """
 
-    state: str
+    has_exited: bool
     start_ticks: int
     environment_start: int | None
     environment_end: int | None
@@ -40,6 +46,37 @@ class ProcessStatus:
     cpus_allowed: str
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What tells a person which process it is. `name` is the command's, without arguments.
+
+    `state` is the letter of proc_pid_stat(5). `thread_of` is the process whose thread
+    it is, its own number for a process.
+    """
+
+    name: str
+    state: str
+    thread_of: int
+    parent: int
+    is_kernel_thread: bool
+
+
+def describe(status: str, stat: str) -> Description:
+    """Return the description in both texts. Raises ValueError if they are not as documented."""
+    fields = dict(line.split(":", 1) for line in status.split("\n") if ":" in line)
+    after_name = stat.rpartition(")")[2].split()
+    try:
+        return Description(
+            name=fields["Name"].strip(),
+            state=after_name[0],
+            thread_of=int(fields["Tgid"]),
+            parent=int(fields["PPid"]),
+            is_kernel_thread=bool(int(after_name[_FLAGS - _FIELDS_AFTER_NAME]) & _PF_KTHREAD),
+        )
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"not a process's status and stat: {error}") from error
+
+
 def parse_stat(text: str) -> Stat:
     """Return the parsed line. Raises ValueError if it is not as proc_pid_stat(5) says.
 
@@ -50,8 +87,9 @@ def parse_stat(text: str) -> Stat:
     fields = rest.split()
     if not parenthesis or len(fields) <= _START_TIME - _FIELDS_AFTER_NAME:
         raise ValueError(f"not a stat line: {text!r}")
+    flags = int(fields[_FLAGS - _FIELDS_AFTER_NAME])
     return Stat(
-        state=fields[0],
+        has_exited=fields[0] in _ENDED_STATES or bool(flags & _PF_EXITING),
         start_ticks=int(fields[_START_TIME - _FIELDS_AFTER_NAME]),
         environment_start=_address(fields, _ENVIRONMENT_START),
         environment_end=_address(fields, _ENVIRONMENT_END),

@@ -1,4 +1,4 @@
-"""Amounts of bytes as Kubernetes writes them: "2Gi", "1.5G", "1e9".
+"""Amounts as Kubernetes writes them: "2Gi", "1.5G", "1e9" bytes, "500m" of a CPU.
 
 Source: the Kubernetes API reference, resource.Quantity (k8s.io/apimachinery,
 pkg/api/resource/quantity.go), whose grammar is quoted in the pattern below.
@@ -36,14 +36,26 @@ def parse_bytes(quantity: object, *, read: str) -> int:
     """
     if quantity is None:
         return 0
+    exact = _parsed(quantity)
+    found = None if exact is None else math.ceil(exact)
+    if found is None or found > LARGEST_BYTES:
+        raise _malformed(_text(quantity), read)
+    return found
+
+
+def is_whole(quantity: object) -> bool:
+    """Tell whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
+    exact = _parsed(quantity)
+    return exact is not None and exact >= 1 and exact.denominator == 1
+
+
+def _parsed(quantity: object) -> Fraction | None:
+    """Return the exact value, None for what is negative or no quantity."""
     text = _text(quantity)
     match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or text.startswith("-"):
-        raise _malformed(text, read)
-    found = math.ceil(Fraction(match["number"]) * _multiplier(match))
-    if found > LARGEST_BYTES:
-        raise _malformed(text, read)
-    return found
+        return None
+    return Fraction(match["number"]) * _multiplier(match)
 
 
 def _text(quantity: object) -> str:

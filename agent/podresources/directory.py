@@ -106,6 +106,35 @@ class ResourceDirectory:
                 ) from None
         return _container(entry, key, container_name, self._path)
 
+    async def refresh(self) -> None:
+        """Read the list anew if it is older than `refresh_seconds`, for all who peek.
+
+        A failure raises nothing: `peek` tells it.
+        """
+        now = self._clock()
+        if now - self._listed.monotonic_seconds >= self._refresh_seconds and now > self._retry_from:
+            await asyncio.shield(self._begin_list())
+
+    @property
+    def last_error(self) -> Unavailable | None:
+        """Return why the last list could not be had, None after a success."""
+        return self._error
+
+    def peek(self, namespace: str, pod_name: str, container_name: str) -> object:
+        """Return what differs as soon as `of_container` would answer something else.
+
+        It is of the last answer of the kubelet; nobody is asked.
+        """
+        if self._error is not None:
+            return self._error.reason
+        entry = self._entries.get((namespace, pod_name))
+        if entry is None:
+            return None
+        found = entry.containers.get(container_name)
+        if found is None:
+            return entry.pods
+        return found.devices, found.cpu_ids, found.memory, found.dynamic_resources
+
     async def close(self) -> None:
         """Let go of the kubelet; who still waits is told so by the end of its call."""
         if self._listing is not None:
@@ -128,11 +157,14 @@ class ResourceDirectory:
             if self._listing is None and wait > 0:
                 await asyncio.sleep(wait)
                 continue
-            if self._listing is None:
-                self._listing = asyncio.create_task(self._list())
             # One caller's cancellation must not end what others wait for.
-            await asyncio.shield(self._listing)
+            await asyncio.shield(self._begin_list())
         return self._entries.get(key)
+
+    def _begin_list(self) -> asyncio.Task[None]:
+        if self._listing is None:
+            self._listing = asyncio.create_task(self._list())
+        return self._listing
 
     async def _list(self) -> None:
         """Read the whole list. A failure is kept for a short pause only, and told by `_fresh`."""
@@ -151,7 +183,7 @@ class ResourceDirectory:
             self._failures_in_a_row = min(self._failures_in_a_row + 1, 16)
             # Somebody waits: a miss is tried again after a second at the latest.
             self._retry_from = self._clock() + min(pause, _MISS_SECONDS)
-            self._error = failures.told_again(error, _PAUSE_SECONDS)
+            self._error = error.told_again(_PAUSE_SECONDS)
         else:
             self._listed, self._error, self._failures_in_a_row = asked, None, 0
         finally:
@@ -160,7 +192,7 @@ class ResourceDirectory:
     def _raise_while_pausing(self) -> None:
         remaining = self._retry_from - self._clock()
         if self._error is not None and remaining > 0:
-            raise failures.told_again(self._error, max(0.1, remaining))
+            raise self._error.told_again(max(0.1, remaining))
 
     def _may_get(self) -> bool:
         now = self._clock()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-
 import grpc
 from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.local_socket import LOOK_AT_KUBELET, KubeletSocket, printable
 from netutil.agent.podresources.model import PodResourcesMalformed
 
 LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
 """The largest answer that is read: what Kubernetes' own clients take."""
 
-_AGAIN = "Look at the kubelet and its log; the agent tries again."
 _MOUNT = (
     "Look whether the kubelet runs, whether --pod-resources names its socket, and whether that"
     " directory is mounted into the agent. Kubelets before 1.28 may have the feature gate"
@@ -20,6 +18,13 @@ _MOUNT = (
 _RIGHTS = (
     "The agent has to run as root of the host, or with a group that may write to the socket;"
     " look also at SELinux and AppArmor."
+)
+_SOCKET = KubeletSocket(
+    name="PodResources",
+    api="PodResources",
+    flag="--pod-resources",
+    if_missing=_MOUNT,
+    if_denied=_RIGHTS,
 )
 
 
@@ -36,32 +41,9 @@ def unavailable(sentence: str, read: str, advice: str) -> Unavailable:
     return Unavailable(Reason.POD_RESOURCES_UNAVAILABLE, sentence, read=read, advice=advice)
 
 
-def told_again(error: Unavailable, retry_after_seconds: float) -> Unavailable:
-    """Return the error anew, without its traceback: one that is kept keeps its frames."""
-    told = Unavailable(error.reason, error.sentence, read=error.read, advice=error.advice)
-    told.retry_after_seconds = retry_after_seconds
-    return told
-
-
 def not_connected(error: OSError, path: str) -> Unavailable:
     """Return the error of a socket that cannot be connected to."""
-    match error.errno:
-        case errno.ENOENT | errno.ENOTDIR:
-            sentence, advice = "The kubelet's PodResources socket does not exist.", _MOUNT
-        case errno.EACCES | errno.EPERM:
-            sentence, advice = "The agent may not use the kubelet's PodResources socket.", _RIGHTS
-        case errno.ECONNREFUSED:
-            sentence = "Nobody listens on the kubelet's PodResources socket."
-            advice = "Look whether the kubelet runs; the agent tries again."
-        case errno.ENOTSOCK:
-            sentence = "The path of the kubelet's PodResources socket is no socket."
-            advice = "Look at --pod-resources."
-        case errno.EAGAIN:
-            sentence, advice = "The kubelet takes no connection to PodResources now.", _AGAIN
-        case _:
-            why = error.strerror or str(error)
-            sentence = f"The kubelet's PodResources socket cannot be connected to: {why}."
-            advice = "Look at --pod-resources."
+    sentence, advice = _SOCKET.explained(error)
     return unavailable(sentence, path, advice)
 
 
@@ -70,7 +52,7 @@ def answered(error: grpc.aio.AioRpcError, method: str, path: str, seconds: float
 
     `MethodNotServed` and `PodNotFound` where it says so, else `Unavailable`.
     """
-    code, said = error.code(), _printable(error.details() or "")
+    code, said = error.code(), printable(error.details() or "")
     if code is grpc.StatusCode.UNIMPLEMENTED or (
         # The kubelet's own words, of a Go error without a code: "… method disabled".
         code is grpc.StatusCode.UNKNOWN and said.endswith("disabled")
@@ -97,7 +79,9 @@ def answered(error: grpc.aio.AioRpcError, method: str, path: str, seconds: float
             "All callers on the node share 100 calls a second; find out who asks that often.",
         )
     return unavailable(
-        f"The kubelet answered PodResources {method} with {code.name}: {said}.", path, _AGAIN
+        f"The kubelet answered PodResources {method} with {code.name}: {said}.",
+        path,
+        LOOK_AT_KUBELET,
     )
 
 
@@ -136,8 +120,3 @@ def unforeseen(error: Exception, path: str) -> Unavailable:
         path,
         "This is a bug of the agent; its log holds the traceback.",
     )
-
-
-def _printable(said: str) -> str:
-    words = "".join(one if one.isprintable() else " " for one in said[:2000]).split()
-    return " ".join(words)[:300].rstrip(".") or "it says no more"

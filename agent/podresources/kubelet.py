@@ -8,13 +8,11 @@ call, and a channel made for another one is not used any more.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import socket
-import stat
 from urllib.parse import quote
 
 import grpc
+from netutil.agent.local_socket import connection_problem
 from netutil.agent.podresources import failures
 from netutil.agent.podresources.failures import MethodNotServed
 from netutil.agent.podresources.model import (
@@ -113,7 +111,7 @@ class Kubelet:
         if self._channel is not None and self._channel_to == signature:
             return self._channel
         old, self._channel = self._channel, None
-        if (problem := _connection_problem(self.socket_path)) is None:
+        if (problem := connection_problem(self.socket_path)) is None:
             address = "unix:" + quote(self.socket_path)
             self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
             self._channel_to = signature
@@ -134,18 +132,6 @@ class Kubelet:
                 self._channel = None
             await channel.close()
             # gRPC's text of a failed connect is for humans and changes: ask the kernel.
-            if (problem := _connection_problem(self.socket_path)) is not None:
+            if (problem := connection_problem(self.socket_path)) is not None:
                 return failures.not_connected(problem, self.socket_path)
         return failures.answered(error, method, self.socket_path, self._timeout_seconds)
-
-
-def _connection_problem(path: str) -> OSError | None:
-    """Return why connect(2) fails, None if it does not. Does not block: unix(7), EAGAIN."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            probe.connect(path)
-    except OSError as error:
-        return error.with_traceback(None)
-    return None

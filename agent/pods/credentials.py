@@ -1,4 +1,4 @@
-"""What the kubelet must prove, and what the agent shows it. All of it is files that rotate."""
+"""What a server must prove, and what the agent shows it. All of it is files that rotate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST_TOKEN_BYTES = 64 * 1024
 
 
 class Verify(StrEnum):
-    """How the kubelet's serving certificate is checked."""
+    """How a serving certificate is checked."""
 
     FULL = "full"
     CA = "ca"
@@ -24,12 +24,16 @@ class Verify(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files of a TLS connection. `ca_file` None stands for the system's own CAs."""
+    """The files of a TLS connection. `ca_file` None stands for the system's own CAs.
+
+    `flags` begin the flags that name them, for what is said of files that cannot be used.
+    """
 
     verify: Verify
     ca_file: str | None
-    client_cert: str | None
-    client_key: str | None
+    client_cert: str | None = None
+    client_key: str | None = None
+    flags: str = "--kubelet"
 
     def signatures(self) -> tuple[Signature, ...]:
         """Return what changes when one of the files is rotated. Raises `Unavailable`."""
@@ -45,27 +49,27 @@ class TlsFiles:
             try:
                 context.load_verify_locations(cafile=self.ca_file)
             except OSError as error:  # an ssl.SSLError is one
-                raise _unusable("--kubelet-ca", self.ca_file, error) from None
+                raise _unusable(f"{self.flags}-ca", self.ca_file, error) from None
         else:
             context.load_default_certs()
         if self.client_cert:
             try:
                 context.load_cert_chain(self.client_cert, self.client_key)
             except OSError as error:
-                raise _unusable("--kubelet-client-cert", self.client_cert, error) from None
+                raise _unusable(f"{self.flags}-client-cert", self.client_cert, error) from None
         return context
 
     def _used(self) -> list[tuple[str, str]]:
         ca_file = self.ca_file if self.verify is not Verify.NONE else None
         files = (
-            ("--kubelet-ca", ca_file),
-            ("--kubelet-client-cert", self.client_cert),
-            ("--kubelet-client-key", self.client_key),
+            (f"{self.flags}-ca", ca_file),
+            (f"{self.flags}-client-cert", self.client_cert),
+            (f"{self.flags}-client-key", self.client_key),
         )
         return [(flag, path) for flag, path in files if path]
 
 
-def read_token(path: str, *, required: bool) -> str:
+def read_token(path: str, *, required: bool, flag: str = "--kubelet-token") -> str:
     """Return the bearer token in a file, "" if there is no file and none is required.
 
     Raises `Unavailable`, which never bears the token, if there is no token in it.
@@ -78,12 +82,12 @@ def read_token(path: str, *, required: bool) -> str:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return ""
-        raise _unusable("--kubelet-token", path, error) from None
+        raise _unusable(flag, path, error) from None
     token = content.strip()
     # RFC 6750: visible ASCII. http.client would quote anything else in its error.
     if not token or not all(0x21 <= byte <= 0x7E for byte in token):  # noqa: PLR2004
         raise unavailable(
-            f"The file of --kubelet-token, {path}, holds no bearer token.",
+            f"The file of {flag}, {path}, holds no bearer token.",
             path,
             "The file must hold the token and nothing else.",
         )
@@ -105,6 +109,6 @@ def _unusable(flag: str, path: str, error: OSError) -> Unavailable:
         f"The file of {flag}, {path}, cannot be used: {why}.",
         path,
         f"Name a readable PEM file in {flag}; it is read again at the next try."
-        if flag != "--kubelet-token"
-        else "Mount the service account's token, or set --kubelet-token to an empty string.",
+        if not flag.endswith("-token")
+        else f"Mount the service account's token, or name its file in {flag}.",
     )

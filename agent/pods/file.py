@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
 from netutil.agent.pods.source import LARGEST_BYTES, Signature, signature, unavailable
+
+if TYPE_CHECKING:
+    from yaml import Event
 
 _SETTLED_SECONDS = 2.0
 """Age from which a second write cannot bear the same time: coarser than any file system's clock."""
@@ -78,18 +83,33 @@ def _parsed_yaml(body: bytes) -> object:
     import yaml  # noqa: PLC0415 - only a YAML file pays for it
 
     try:
-        # CSafeLoader builds recursively in C, without a limit: deep nesting ends the process.
-        depth = deepest = 0
-        for event in yaml.parse(body, Loader=yaml.CSafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            deepest = max(deepest, depth)
-        document: object = None
-        if deepest <= _DEEPEST_NESTING:
-            document = yaml.load(body, Loader=yaml.CSafeLoader)
+        _ensure_simple(yaml.parse(body, Loader=yaml.CSafeLoader))
+        document: object = yaml.load(body, Loader=yaml.CSafeLoader)
+    except PodListMalformed:
+        raise
     except Exception as error:  # noqa: BLE001 - PyYAML's constructors fail in many ways
-        text = " ".join(str(error).split())
-        raise PodListMalformed(f"it is neither JSON nor YAML: {text:.300}") from None
-    if deepest > _DEEPEST_NESTING:
-        raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")
+        # Not in its own words, which quote what stands there: an alias that is none, a number.
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        kind = type(error).__name__
+        raise PodListMalformed(f"it is neither JSON nor YAML: {kind}{where}") from None
     return document
+
+
+def _ensure_simple(events: Iterator[Event]) -> None:
+    """Raise `PodListMalformed` at the first event of what would cost more than its length.
+
+    CSafeLoader builds recursively in C, without a limit: deep nesting ends the process. libyaml
+    looks at all levels that are open at each token: 100 kB of brackets took 3 to 34 s. A few
+    hundred bytes of aliases of aliases stand for more than any memory holds.
+    """
+    from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent  # noqa: PLC0415
+
+    depth = 0
+    for event in events:
+        if isinstance(event, AliasEvent):
+            raise PodListMalformed("it has an alias, which no kubelet prints")
+        depth += isinstance(event, CollectionStartEvent)
+        depth -= isinstance(event, CollectionEndEvent)
+        if depth > _DEEPEST_NESTING:
+            raise PodListMalformed(f"it is nested deeper than {_DEEPEST_NESTING} levels")

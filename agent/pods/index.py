@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.cgroup import normalise_uid
 from netutil.agent.pods.model import Pod
 
+_SECOND = timedelta(seconds=1)
+_LATEST = datetime.max.replace(tzinfo=UTC) - _SECOND
+"""RFC 3339 can say later times than a datetime can reach."""
 _OWN_UID, _MIRRORED_HASH, _HASH = 3, 2, 1
 """How much a pod's claim to a UID is worth; see `_strength`."""
 
@@ -27,6 +30,14 @@ class Match:
     container_name: str
     container_kind: str
     observed_at: datetime
+    is_remembered: bool = False
+    """The last list lacks the pod: an earlier one had it."""
+
+    def bears(self, pod_uid: str | None) -> bool:
+        """Return whether a UID is the pod's own, and not only one that its annotation claims."""
+        return pod_uid is not None and normalise_uid(pod_uid) == normalise_uid(
+            self.pod.metadata.uid
+        )
 
     @property
     def started_at(self) -> datetime | None:
@@ -40,6 +51,30 @@ class Match:
             None,
         )
 
+    @property
+    def started_by(self) -> datetime:
+        """Return a time (UTC) by which the container was started; before, its name was another's.
+
+        A status has whole seconds. What is not reported yet has only just been started.
+        """
+        started_at = self.started_at
+        return min(started_at, _LATEST) + _SECOND if started_at else datetime.now(UTC)
+
+    def if_only_container(self) -> Match:
+        """Return the match with the container's name if the pod has but one container.
+
+        The kubelet does not report a container while its postStart hook runs, and late
+        otherwise; in the cgroup of such a pod nobody else stands who could ask.
+        """
+        name = self.pod.spec.only_container
+        if self.container_name or self.is_remembered or not name:
+            return self
+        return replace(self, container_name=name, container_kind="container")
+
+
+Place = tuple[Pod, str, str]
+"""A container: its pod, its name, and its kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class PodList:
@@ -48,7 +83,7 @@ class PodList:
     pods: tuple[Pod, ...]
     observed_at: datetime
     _by_uid: Mapping[str, tuple[Pod, ...]] = field(repr=False)
-    _by_container: Mapping[str, tuple[Match, ...]] = field(repr=False)
+    _by_container: Mapping[str, tuple[Place, ...]] = field(repr=False)
 
     def find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
         """Return the pod by container ID, else by pod UID, None if neither is known.
@@ -58,16 +93,25 @@ class PodList:
         of the UID, or if nothing but a UID that two pods claim is known.
         """
         owners = self._by_uid.get(normalise_uid(pod_uid), ()) if pod_uid else ()
-        matches = self._by_container.get(container_id, ()) if container_id else ()
-        if len(matches) > 1:
-            raise _in_two_pods(f"container {container_id}", [match.pod for match in matches])
-        if matches:
-            if pod_uid and not any(owner is matches[0].pod for owner in owners):
-                raise _disagree(pod_uid, matches[0].pod)
-            return matches[0]
+        places = self._by_container.get(container_id, ()) if container_id else ()
+        if len(places) > 1:
+            raise _in_two_pods(f"container {container_id}", [pod for pod, _, _ in places])
+        if places:
+            pod, name, kind = places[0]
+            if pod_uid and not any(owner is pod for owner in owners):
+                raise _disagree(pod_uid, pod)
+            return Match(pod, name, kind, self.observed_at)
         if len(owners) > 1:
             raise _in_two_pods(f"pod UID {pod_uid}", owners)
         return Match(owners[0], "", "", self.observed_at) if owners else None
+
+    def has_same_pods(self, other: PodList) -> bool:
+        """Return whether the two lists say the same, in whatever order and at whatever time."""
+
+        def named(pods: tuple[Pod, ...]) -> dict[tuple[str, str], Pod]:
+            return {(pod.metadata.uid, pod.full_name): pod for pod in pods}
+
+        return self.pods is other.pods or named(self.pods) == named(other.pods)
 
 
 def index(pods: Iterable[Pod], observed_at: datetime) -> PodList:
@@ -82,7 +126,7 @@ def index(pods: Iterable[Pod], observed_at: datetime) -> PodList:
         same.setdefault((normalise_uid(pod.cgroup_uid), pod.full_name), []).append(pod)
     chosen = [(max(entries, key=_completeness), entries) for entries in same.values()]
     known = tuple(pod for pod, _ in chosen)
-    return PodList(known, observed_at, _by_uid(chosen), _by_container(known, observed_at))
+    return PodList(known, observed_at, _by_uid(chosen), _by_container(known))
 
 
 def _completeness(pod: Pod) -> tuple[bool, bool]:
@@ -114,14 +158,14 @@ def _strength(pod: Pod) -> int:
     return _MIRRORED_HASH if pod.is_mirror else _HASH
 
 
-def _by_container(pods: Iterable[Pod], observed_at: datetime) -> dict[str, tuple[Match, ...]]:
+def _by_container(pods: Iterable[Pod]) -> dict[str, tuple[Place, ...]]:
     """Return for each container ID its place in each pod that has it."""
-    found: dict[str, tuple[Match, ...]] = {}
+    found: dict[str, tuple[Place, ...]] = {}
     for pod in pods:
         for kind, status in pod.container_statuses:
             others = found.get(status.id, ())
-            if status.id and not any(other.pod is pod for other in others):
-                found[status.id] = (*others, Match(pod, status.name, kind, observed_at))
+            if status.id and not any(other is pod for other, _, _ in others):
+                found[status.id] = (*others, (pod, status.name, kind))
     return found
 
 

@@ -19,6 +19,7 @@ from netutil.agent.pods.credentials import TlsFiles, Verify, read_token
 from netutil.agent.pods.deadline import Deadline
 from netutil.agent.pods.failures import closed, failed, malformed, refused, too_slow
 from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
+from netutil.agent.pods.party import KUBELET
 from netutil.agent.pods.source import LARGEST_BYTES, Signature
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
@@ -123,7 +124,7 @@ class KubeletSource:
                     said = response.read1(_SAID_BYTES, decode_content=False)
                 text = said.decode("ascii", "replace")
                 shown = text if text.startswith("Forbidden (user=") else ""
-                raise refused(response.status, shown, self._url)
+                raise refused(KUBELET, response.status, shown, self._url)
             return read_body(response, LARGEST_BYTES)
 
     def _headers(self) -> dict[str, str]:
@@ -177,7 +178,7 @@ class KubeletSource:
         if self._closed:
             return closed(self._url)
         if deadline.passed:
-            return too_slow(self._settings.total_timeout_seconds, self._url)
+            return too_slow(KUBELET, self._settings.total_timeout_seconds, self._url)
         if isinstance(error, PodListMalformed):
-            return malformed(error, self._url)
-        return failed(error, self._url)
+            return malformed(KUBELET, error, self._url)
+        return failed(KUBELET, error, self._url)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+from netutil.agent.pods.spec import Spec
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,9 +24,6 @@ CONFIG_MIRROR = "kubernetes.io/config.mirror"
 """Annotation of a mirror pod, the API server's copy of a static pod: that same hash."""
 CONFIG_SOURCE = "kubernetes.io/config.source"
 """Annotation that the kubelet sets on each pod of its own list: "api", "file" or "http"."""
-
-HUGEPAGES = "hugepages-"
-"""A resource name's beginning; the page size follows, "hugepages-2Mi"."""
 
 
 class PodListMalformed(ValueError):
@@ -40,67 +38,6 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     namespace: str = "default"
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
-
-
-def _huge_pages(amounts: dict[str, Any] | None) -> dict[str, Any] | None:
-    found = {name: amount for name, amount in (amounts or {}).items() if name.startswith(HUGEPAGES)}
-    return found or None
-
-
-def _with_huge_pages(containers: tuple[Container, ...] | None) -> tuple[Container, ...] | None:
-    found = tuple(
-        one
-        for one in containers or ()
-        if one.resources is not None and (one.resources.requests or one.resources.limits)
-    )
-    return found or None
-
-
-class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """ResourceRequirements: of requests and limits only huge pages are kept, as written.
-
-    A list of 250 pods would else hold a thousand dictionaries that nobody reads. A quantity may be
-    a string or, by hand, a number; it is parsed where it is used.
-    """
-
-    requests: dict[str, Any] | None = None
-    limits: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "requests", _huge_pages(self.requests))
-        msgspec.structs.force_setattr(self, "limits", _huge_pages(self.limits))
-
-
-class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Container."""
-
-    name: str = ""
-    resources: Resources | None = None
-
-
-class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """PodSpec. Of its containers only those are kept that ask for huge pages."""
-
-    node_name: str = ""
-    service_account_name: str = ""
-    host_network: bool = False
-    containers: tuple[Container, ...] | None = None
-    init_containers: tuple[Container, ...] | None = None
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "containers", _with_huge_pages(self.containers))
-        msgspec.structs.force_setattr(
-            self, "init_containers", _with_huge_pages(self.init_containers)
-        )
-
-    @property
-    def hugepages(self) -> tuple[tuple[str, dict[str, Any], dict[str, Any]], ...]:
-        """Return (name, requests, limits) of the containers that ask for huge pages, init first."""
-        return tuple(
-            (one.name, one.resources.requests or {}, one.resources.limits or {})
-            for one in (*(self.init_containers or ()), *(self.containers or ()))
-            if one.resources is not None
-        )
 
 
 class Present(msgspec.Struct, frozen=True, gc=False):
@@ -203,6 +140,15 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Return whether this is the API server's copy of a static pod."""
         return CONFIG_MIRROR in (self.metadata.annotations or {})
 
+    def may_own_cpus(self, container_name: str) -> bool:
+        """Return whether the kubelet may have given a container CPUs that nobody else uses.
+
+        Its static policy does so in pods of the class Guaranteed, for a whole number of CPUs
+        (Kubernetes documentation, "Control CPU Management Policies on the Node").
+        """
+        guaranteed = self.status.qos_class == "Guaranteed"
+        return guaranteed and container_name not in self.spec.sharing_cpus
+
     @property
     def ips(self) -> tuple[str, ...]:
         """Return the pod's IPs, none twice."""
@@ -269,7 +215,10 @@ def convert_pod_list(document: object) -> tuple[Pod, ...]:
     def named(item: object) -> _Named:
         return msgspec.convert(item, _Named)
 
-    return _pods(str(document.get("kind", "PodList")), items, pod, named)
+    kind = document.get("kind", "PodList")
+    if not isinstance(kind, str):
+        raise PodListMalformed("it is no PodList: `kind` is no text")
+    return _pods(kind, items, pod, named)
 
 
 def _pods(

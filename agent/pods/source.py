@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.model import Pod
 
 LARGEST_BYTES = 64 * 1024 * 1024
 """The largest pod list that is read: 250 pods are about 5 MiB."""
+MOST_PODS = 5000
+"""The most pods that a pushed list holds: kubelets take 110 where nobody says otherwise."""
 
 
 class PodSource(Protocol):
@@ -26,6 +29,43 @@ class PodSource(Protocol):
 
         May be called from any thread and more than once; does not block.
         """
+
+
+class Take(Protocol):
+    """Takes what a source pushes. Called on the event loop; does not block."""
+
+    def __call__(self, pods: tuple[Pod, ...], observed_at: datetime) -> None:
+        """Take all pods of the node as they were at a time (UTC).
+
+        The same object as the time before says that nothing has changed since.
+        """
+
+
+@runtime_checkable
+class PushedSource(Protocol):
+    """Follows the pods of this node over a stream. Used on one event loop."""
+
+    @property
+    def first_pause_seconds(self) -> float:
+        """Return how long to wait at the most after a first failure; it doubles with each."""
+
+    @property
+    def longest_pause_seconds(self) -> float:
+        """Return how long to wait at the most before a stream that failed is begun again."""
+
+    async def follow(self, take: Take) -> None:
+        """Hand over all pods, and again at each change, until the stream ends.
+
+        The first call of `take` says that the stream is there. Returns when the stream
+        ends as streams do, raises `Unavailable` when it cannot be had or breaks. Both
+        are followed by another call. When cancelled, it does not wait for the other side.
+        """
+
+    def describe(self) -> str:
+        """Return what is followed: an address or a path."""
+
+    async def close(self) -> None:
+        """Let go of what the source holds. No call of `follow` is under way."""
 
 
 Signature = tuple[int, int, int, int]
@@ -45,12 +85,20 @@ def unavailable(sentence: str, read: str, advice: str) -> Unavailable:
     return Unavailable(Reason.POD_LIST_UNAVAILABLE, sentence, read=read, advice=advice)
 
 
-def told_again(error: Unavailable, retry_after_seconds: float) -> Unavailable:
-    """Return the error anew, without its traceback.
+def unforeseen(error: Exception, read: str) -> Unavailable:
+    """Return the error of a failure that no source expects."""
+    return unavailable(
+        f"The pod source failed in an unforeseen way: {type(error).__name__}.",
+        read,
+        "This is a bug of the agent; its log holds the traceback.",
+    )
 
-    An error that is kept would keep the frames it was raised in, and the body of
-    the answer with them; one that many callers raise would collect all their frames.
-    """
-    told = Unavailable(error.reason, error.sentence, read=error.read, advice=error.advice)
-    told.retry_after_seconds = retry_after_seconds
-    return told
+
+def stopping(read: str) -> Unavailable:
+    """Return what those are told who wait for a list when the agent stops."""
+    return Unavailable(
+        Reason.AGENT_RESTARTING,
+        "The agent is stopping and reads no pod list any more.",
+        read=read,
+        advice="Connect and ask again.",
+    )

@@ -96,12 +96,17 @@ def network_status(status: NetworkStatus) -> api.NetworkStatus:
         mtu=status.mtu,
         gateway=status.gateway,
         dns=api.DNS(
-            nameservers=dns.nameservers, domain=dns.domain, search=dns.search, options=dns.options
+            nameservers=dns.nameservers,
+            domain=dns.domain,
+            search=dns.search,
+            options=dns.options,
+            extensions=_values(dns.extensions),
         )
         if dns
         else None,
         device_info=_device_info(status.device_info) if status.device_info else None,
         extensions=_values(status.extensions),
+        device_info_annotation=status.device_info_annotation,
     )
 
 

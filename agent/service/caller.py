@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from netutil.agent.door.table import Connection
-from netutil.agent.errors import Denied, Invalid, Reason, Unavailable
+from netutil.agent.errors import AgentError, Denied, Invalid, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.hugepages import HugetlbDirectory
 from netutil.agent.facts.links import host_network_namespace
-from netutil.agent.identity.access import ensure_may_read_environment
+from netutil.agent.identity.access import ensure_same_ids, read_as_caller
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process
-from netutil.agent.identity.process import PinnedProcess, gone
+from netutil.agent.identity.process import Credentials, PinnedProcess, gone
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
@@ -45,13 +47,17 @@ class Caller:
 
 
 class Callers:
-    """Turns connections into callers, and pids of requests into processes."""
+    """Turns connections into callers, and pids of requests into processes.
+
+    `walks` counts how often all cgroups of the node were walked, which only operators have done.
+    """
 
     def __init__(self, tree: CgroupTree, pods: PodDirectory, reads: ReadPool) -> None:
         self._tree = tree
         self._pods = pods
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
+        self.walks = 0
 
     async def identify(
         self, connection: Connection, wait_seconds: float, *, need_container: bool = False
@@ -69,7 +75,12 @@ class Callers:
         peer = connection.peer
         cgroups = peer.cgroups
         if cgroups.pod_uid is None:
-            cgroups = await self._choose(cgroups, wait_seconds)
+            cgroups = await self.choose(cgroups, wait_seconds)
+            self._tree.ensure_made_by_root(cgroups)
+        if not peer.process.alive() and not self._tree.has_container(cgroups):
+            # Whoever still holds the connection is elsewhere, and a pod that is made anew
+            # may bear the same UID (a static one does): it is not the one that connected.
+            raise gone(peer.process.pid)
         try:
             match = await self._pods.lookup(
                 cgroups.pod_uid,
@@ -97,22 +108,32 @@ class Callers:
             raise _unknown(cgroups)
         return match
 
-    async def _choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
-        known = []
+    async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
+        """Return the identity with the container that the pod list knows.
+
+        For a process of which no cgroup bears a pod UID; who made the cgroups is still to be
+        looked at. Raises `Denied` if the list knows none, else as `identify`.
+        """
+        # One time for all: a workload may nest as many directories with such names as it likes.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_seconds
+        known, unknown = [], set[str]()
         for placement in cgroups.placements:
             for container_id, _ in placement.containers:
                 if container_id in known:
                     break
+                if container_id in unknown:
+                    continue
+                remaining = max(0.0, until - loop.time())
                 if await self._pods.lookup(
-                    None, container_id, timeout_seconds=wait_seconds, need_container=True
+                    None, container_id, timeout_seconds=remaining, need_container=True
                 ):
                     known.append(container_id)
                     break
+                unknown.add(container_id)
         if not known:
             raise _unknown(cgroups)
-        chosen = choose_container(cgroups, known)
-        self._tree.ensure_made_by_root(chosen)
-        return chosen
+        return choose_container(cgroups, known)
 
     def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
         """Return where the container's CPU files stand, None where it has no cpuset hierarchy."""
@@ -132,13 +153,22 @@ class Callers:
                 return HugetlbDirectory(self._tree.hierarchies[controller].version, directory)
         return None
 
+    def watched_directories(self, cgroups: CgroupIdentity) -> tuple[str, ...]:
+        """Return the directories whose files say what of CPUs and huge pages is granted."""
+        cpu, hugetlb = self.cpu_directories(cgroups), self.hugetlb_directory(cgroups)
+        found = [*((cpu.cpuset, cpu.cpu) if cpu else ()), hugetlb.directory if hugetlb else None]
+        return tuple(dict.fromkeys(filter(None, found)))
+
     async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
         """Return where the CPU files of every container on the node stand, by container ID."""
         controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
         if controller is None:
             return {}
         hierarchy = self._tree.hierarchies[controller]
-        found = await self._reads.run("", lambda: containers_below(hierarchy), hierarchy.directory)
+        self.walks += 1
+        found = await self._reads.run(
+            "", partial(containers_below, hierarchy, self._tree.node), hierarchy.directory
+        )
         return {
             container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
             for container_id, directory in found.items()
@@ -188,28 +218,41 @@ class Callers:
     async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
         """Return what `read` makes of a process, if its environment is for the caller."""
         process, cgroups = await self.process(caller, pid)
-        own = caller.peer.process.duplicate() if pid else None
+        try:
+            own = caller.peer.process.duplicate()
+        except AgentError:
+            process.close()
+            raise
+        credentials = caller.peer.credentials
 
         def work() -> T:
             try:
-                if own is not None and own.pid != process.pid:
+                # The same number is the same process: both are alive at the end.
+                if own.pid == process.pid:
+                    answer = _read_own(own, credentials, read)
+                else:
                     if cgroups.container_id != caller.cgroups.container_id and (
                         not shares_pid_namespace(own, process)
                     ):
                         raise outside_pod(int(pid))
-                    ensure_may_read_environment(own, process)
-                try:
-                    answer = read(process.directory())
-                except ProcessLookupError:
-                    raise gone(process.pid) from None
+                    answer = read_as_caller(own, credentials, process, read)
+                own.ensure_alive()
                 process.ensure_alive()
                 return answer
+            except ProcessLookupError:
+                raise gone(process.pid) from None
             finally:
                 process.close()
-                if own is not None:
-                    own.close()
+                own.close()
 
         return await self._reads.run(caller.peer.pod_key, work, f"/proc/{process.pid}/environ")
+
+
+def _read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
+    ensure_same_ids(process, credentials)
+    answer = read(process.directory())
+    ensure_same_ids(process, credentials)
+    return answer
 
 
 def parse_pid(pid: str) -> int:

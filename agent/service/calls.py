@@ -6,106 +6,161 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import grpc
-from cachetools import LRUCache
 from google.protobuf.message import Message
 from netutil.agent.door.table import Connection, ConnectionTable
-from netutil.agent.errors import AgentError
+from netutil.agent.errors import AgentError, shortage
+from netutil.agent.identity.peer import NO_POD
+from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
+from netutil.agent.service.refusals import Observe, Refusals
 from netutil.agent.service.status import code_of, cut, trailing_metadata
+from netutil.agent.service.tracing import Event, Tracing
 from netutil.agent.service.unfinished import Context, Unfinished
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T", bound=Message)
-_PODS_REMEMBERED = 1024
-
-Observe = Callable[[str, str, str, float], None]
-"""Called with method, code, reason and seconds of each call."""
-
-
-@dataclass(slots=True)
-class PodCalls:
-    """The calls of one pod since the agent's start."""
-
-    calls: int = 0
-    last_error: str = ""
-    last_error_time: float = 0.0
+R = TypeVar("R")
+Send = Callable[[Message], Awaitable[None]]
+"""Sends one message of a stream; returns when gRPC has taken it."""
 
 
-@dataclass(slots=True)
-class CallLog:
-    """Calls by pod; the pods that asked last are remembered."""
+class _Timer:
+    """Seconds from its making to its first stop."""
 
-    by_pod: LRUCache[str, PodCalls] = field(
-        default_factory=lambda: LRUCache(maxsize=_PODS_REMEMBERED)
-    )
+    __slots__ = ("_seconds", "_started")
 
-    def record(self, pod_key: str, reason: str) -> None:
-        """Count one call; `reason` is "" for an answered one."""
-        entry: PodCalls | None = self.by_pod.get(pod_key)
-        if entry is None:
-            entry = self.by_pod[pod_key] = PodCalls()
-        entry.calls += 1
-        if reason:
-            entry.last_error = reason
-            entry.last_error_time = time.time()
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Return whether it was not stopped yet."""
+        return self._seconds is None
+
+    def stop(self) -> float:
+        if self._seconds is None:
+            self._seconds = time.perf_counter() - self._started
+        return self._seconds
 
 
 class Answering:
-    """Runs the body of a method for the caller of a connection, and turns errors into statuses."""
+    """Runs the body of a method for the caller of a connection, and turns errors into statuses.
+
+    For calls that were admitted: `unfinished` has counted them.
+    """
 
     def __init__(
-        self, table: ConnectionTable, log: CallLog, observe: Observe, unfinished: Unfinished
+        self,
+        table: ConnectionTable,
+        log: CallLog,
+        observe: Observe,
+        unfinished: Unfinished,
+        refusals: Refusals,
+        tracing: Tracing,
     ) -> None:
         self._table = table
         self._unfinished = unfinished
         self._log = log
         self._observe = observe
+        self._refusals = refusals
+        self._tracing = tracing
 
     async def answer(
         self, method: str, context: Context, body: Callable[[Connection], Awaitable[T]]
     ) -> T:
         """Return what `body` returns, or abort the call with the status of what it raises."""
-        started = time.perf_counter()
-        key, code, reason = "", "OK", ""
+
+        async def run(connection: Connection) -> T:
+            answer = await body(connection)
+            self._unfinished.hold(connection.key, answer.ByteSize(), context)
+            return answer
+
+        return await self._run(method, context, run, _Timer())
+
+    async def stream(
+        self,
+        method: str,
+        context: Context,
+        body: Callable[[Connection, Send], Awaitable[None]],
+    ) -> None:
+        """Run `body`, which sends messages; if it raises, abort the call as `answer` does.
+
+        A message that its reader does not take keeps `body` waiting, and counts as an answer
+        that nobody has read. The time that is observed is that to the first message.
+        """
+        timer = _Timer()
+
+        async def run(connection: Connection) -> None:
+            async def send(message: Message) -> None:
+                if timer.runs and self._tracing:
+                    self._tracing.tell(method, "began", connection, "OK", "", timer.stop())
+                timer.stop()
+                with self._unfinished.holding(connection.key, message.ByteSize()):
+                    await context.write(message)
+
+            await body(connection, send)
+
+        await self._run(method, context, run, timer, event="ended")
+
+    async def _run(
+        self,
+        method: str,
+        context: Context,
+        run: Callable[[Connection], Awaitable[R]],
+        timer: _Timer,
+        event: Event = "answered",
+    ) -> R:
+        connection, code, reason = None, "OK", ""
         try:
             connection = self._table.of_grpc_peer(context.peer())
-            key = connection.key
-            self._unfinished.begin(key, context)
-            return self._taken_up(key, await body(connection), context)
+            return await _told_of_shortage(run(connection))
         except AgentError as error:
             error.with_traceback(None)  # its frames hold what was read, a whole environment perhaps
             code, reason = code_of(error).name, error.reason
-            _LOG.info("%s of pod %s refused: %s (read %s)", method, key or "-", error, error.read)
+            self._refusals.told(method, connection, error)
             await _abort(context, error)
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
         except Exception as error:  # noqa: BLE001 - a bug of the agent, answered and logged as such
             code, reason = "INTERNAL", type(error).__name__
-            _LOG.exception("%s of pod %s failed", method, key or "-")
+            _LOG.exception("%s of pod %s failed", method, connection.key if connection else "-")
             await context.abort(
                 grpc.StatusCode.INTERNAL,
-                cut(
-                    f"The agent failed to answer {method}: {error}; its log on the node says more."
-                ),
+                f"The agent failed to answer {method} ({reason}); its log on the node says where.",
             )
         finally:
-            self._log.record(key, reason)
-            self._observe(method, code, reason, time.perf_counter() - started)
+            seconds = timer.stop()
+            self._log.record(connection.key if connection else NO_POD, reason, seconds)
+            self._observe(method, code, reason, seconds)
+            if self._tracing:
+                self._tracing.tell(method, event, connection, code, reason, seconds)
 
-    def _taken_up(self, key: str, answer: T, context: Context) -> T:
-        self._unfinished.hold(key, answer.ByteSize(), context)
-        return answer
+
+_SHARE_FOR_WAITING = 0.9
 
 
 def wait_seconds(context: Context) -> float:
-    """Return how long a call may wait for the pod list: its deadline, five seconds at the most."""
+    """Return how long a call may wait for the pod list, five seconds at the most.
+
+    A tenth of its deadline is left for the answer, which would else come too late.
+    """
     remaining = context.time_remaining()
-    return min(LONGEST_WAIT_SECONDS, remaining if remaining is not None else LONGEST_WAIT_SECONDS)
+    if remaining is None:
+        return LONGEST_WAIT_SECONDS
+    return min(LONGEST_WAIT_SECONDS, remaining * _SHARE_FOR_WAITING)
+
+
+async def _told_of_shortage(answer: Awaitable[R]) -> R:
+    """Return an answer. Raises `OverLimit` where what it needs could not be read for a shortage."""
+    try:
+        return await answer
+    except OSError as error:
+        raise shortage(error, str(error.filename or "what the call asks for")) or error from None
 
 
 async def _abort(context: Context, error: AgentError) -> NoReturn:

@@ -10,11 +10,11 @@ from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
-from netutil.agent.parsers.cpulist import format_cpu_list
+from netutil.agent.parsers.cpulist import format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gather import Hugepages, Interfaces
+from netutil.agent.service.gathered import Hugepages, Interfaces
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -41,6 +41,8 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
         response.network_error.CopyFrom(part_error("network", found.network_error))
     if found.allocated_error is not None:
         response.allocated_error.CopyFrom(part_error("allocated", found.allocated_error))
+    if found.link_error is not None:
+        response.link_error.CopyFrom(part_error("link", found.link_error))
     return response
 
 
@@ -87,22 +89,41 @@ def resources(found: ContainerResources) -> api.ResourceResponse:
 def add_topology(
     response: api.CPUResponse, cpus: Iterable[Cpu], exclusive: Iterable[int] | None
 ) -> None:
-    """Add each CPU to the answer to GetCPUInfo; `exclusive` is None where it is not known."""
+    """Add each CPU, and the sets as numbers, to the answer to GetCPUInfo.
+
+    `exclusive` is None where it is not known.
+    """
     own = None if exclusive is None else frozenset(exclusive)
     if own is not None:
         response.exclusive_cpus = format_cpu_list(own)
-    for cpu in cpus:
-        response.cpus.add(
-            id=cpu.id,
-            core=cpu.core,
-            socket=cpu.socket,
-            numa_node=cpu.numa_node,
-            siblings=cpu.siblings,
-            online=cpu.online,
-            isolated=cpu.isolated,
-            nohz_full=cpu.nohz_full,
-            exclusive=None if own is None else cpu.id in own,
-        )
+    for name, numbers in (
+        ("cpuset", response.cpuset_ids),
+        ("effective_cpus", response.effective_cpu_ids),
+        ("affinity", response.affinity_ids),
+        ("exclusive_cpus", response.exclusive_cpu_ids),
+    ):
+        numbers.extend(parse_cpu_list(getattr(response, name), read=name))
+    response.cpus.extend(cpu_of_node(cpu, None if own is None else cpu.id in own) for cpu in cpus)
+
+
+def cpu_of_node(cpu: Cpu, exclusive: bool | None = None) -> api.CPU:
+    """Return one CPU; `exclusive` is None where it is not known, or nobody's."""
+    return api.CPU(
+        id=cpu.id,
+        core=cpu.core,
+        socket=cpu.socket,
+        numa_node=cpu.numa_node,
+        siblings=cpu.siblings,
+        online=cpu.online,
+        isolated=cpu.isolated,
+        nohz_full=cpu.nohz_full,
+        exclusive=exclusive,
+    )
+
+
+def pci_info(pci: PciInfo) -> api.PCIInfo:
+    """Return a PCI device as the host shows it."""
+    return api.PCIInfo(**asdict(pci))
 
 
 def _interface(one: Interface) -> api.Interface:
@@ -111,7 +132,7 @@ def _interface(one: Interface) -> api.Interface:
         device_type=_TYPES[one.device_type],
         network=answers.network_status(one.network) if one.network else None,
         link=_link(one.link) if one.link else None,
-        pci=_pci(one.pci) if one.pci else None,
+        pci=pci_info(one.pci) if one.pci else None,
         allocated=_allocated(one.allocated) if one.allocated else None,
         drift=[api.Drift(**asdict(drift)) for drift in one.drift],
     )
@@ -121,10 +142,6 @@ def _link(link: Link) -> api.Link:
     fields = asdict(link)
     del fields["name"]
     return api.Link(**fields)
-
-
-def _pci(pci: PciInfo) -> api.PCIInfo:
-    return api.PCIInfo(**asdict(pci))
 
 
 def _allocated(device: AllocatedDevice) -> api.AllocatedDevice:

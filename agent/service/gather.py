@@ -5,27 +5,38 @@ Nothing here knows requests or messages. `pid` is as in a request: "" is the cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
-from netutil.agent.errors import AgentError, Inconsistent, Missing, Reason, Unidentified
-from netutil.agent.facts.cpu import CpuFacts, read_cpu
+from cachetools import LRUCache
+from netutil.agent.errors import (
+    AgentError,
+    Inconsistent,
+    Missing,
+    Reason,
+    Unavailable,
+    Unidentified,
+)
+from netutil.agent.facts.cpu import read_cpu
 from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
-    ContainerHugepages,
     HugepagePool,
     HugepageUsage,
     asked,
     read_pools,
     read_usage,
 )
-from netutil.agent.facts.interfaces import Interface, merge
-from netutil.agent.facts.link import Link
-from netutil.agent.facts.links import network_namespace, read_links
-from netutil.agent.facts.network import Networks, interface_not_found, read_networks
+from netutil.agent.facts.interfaces import merge
+from netutil.agent.facts.network import (
+    Networks,
+    network_characters,
+    read_networks,
+)
 from netutil.agent.facts.pci import read_pci
 from netutil.agent.facts.topology import Cpu, read_topology
-from netutil.agent.identity.process import PinnedProcess, gone
+from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice, parse_devices
@@ -33,38 +44,22 @@ from netutil.agent.parsers.environment import Environment
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
+from netutil.agent.pods.model import Pod
 from netutil.agent.service.caller import Caller, Callers
+from netutil.agent.service.gathered import Cpus, Hugepages, Interfaces
+from netutil.agent.service.live import links_if_known, only
 from netutil.agent.service.reads import ReadPool
 
+T = TypeVar("T")
+_FEW = 1024
+_PODS_REMEMBERED = 512
 
-@dataclass(frozen=True, slots=True)
-class Cpus:
-    """A container's CPU facts, and the affinity of the process: None if it has ended."""
-
-    facts: CpuFacts
-    affinity: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Interfaces:
-    """A pod's interfaces. `networks` and the devices may be unknown; the errors say why."""
-
-    interfaces: tuple[Interface, ...]
-    networks: Networks | None
-    match: Match | None
-    host_network: bool
-    network_error: AgentError | None
-    allocated_error: AgentError | None
+Allocated = tuple[tuple[AllocatedDevice, ...], AgentError | None]
+"""The devices that an environment names, and why they are not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hugepages:
-    """Huge pages of a pod, of the process's container, and of the node."""
-
-    containers: tuple[ContainerHugepages, ...]
-    usage: tuple[HugepageUsage, ...]
-    pools: tuple[HugepagePool, ...]
-    spec_error: AgentError | None
+EnvironmentRead = tuple[Environment | AgentError | None, Allocated]
+"""An environment, why there is none, or None where it is not asked for; and what it names."""
 
 
 class Gathering:
@@ -77,6 +72,8 @@ class Gathering:
         self._reads = reads
         self._resources = resources
         self._host_root = host_root
+        # Worked out once for each list that the pod came in: another list has other objects.
+        self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
 
     async def match(self, caller: Caller, pid: str, wait_seconds: float) -> tuple[Match, str]:
         """Return the pod list's entry of a process's container, and the container's ID."""
@@ -91,11 +88,39 @@ class Gathering:
         """Return the environment of a process, if it is for the caller."""
         return await self._callers.read_environ(caller, pid, read_environment)
 
+    async def environment_and_devices(self, caller: Caller, pid: str) -> EnvironmentRead:
+        """Return the environment of a process and the devices that it names, read once for both.
+
+        Either may be an error instead; nothing is raised for it.
+        """
+
+        def read(directory: int) -> tuple[Environment, Allocated]:
+            found = read_environment(directory)
+            try:
+                return found, (parse_devices(found.variables), None)
+            except AgentError as error:
+                return found, ((), error)
+
+        try:
+            return await self._callers.read_environ(caller, pid, read)
+        except AgentError as error:
+            error.with_traceback(None)  # it is kept, and its frames hold the process
+            return error, ((), error)
+
     async def networks(self, caller: Caller, pid: str) -> Networks:
         """Return the networks that are reported of the caller's pod."""
         await self._ensure_in_pod(caller, pid)
         pod = caller.known.pod
-        return read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
+        kept, networks = self._networks.get(pod.metadata.uid, (None, None))
+        if kept is pod and networks is not None:
+            return networks
+        annotations = pod.metadata.annotations or {}
+        size = network_characters(annotations)
+        read = partial(read_networks, annotations, pod.ips, pod=pod.full_name)
+        networks = await self.worked_out(caller, read, size)
+        if size <= _FEW:
+            self._networks[pod.metadata.uid] = (pod, networks)
+        return networks
 
     async def cpus(self, caller: Caller, pid: str) -> Cpus:
         """Return the CPUs, even after the caller's end if a child asks over its connection."""
@@ -106,23 +131,30 @@ class Gathering:
             if process is not None:
                 process.close()
 
-    async def topology(self, cpuset: str) -> tuple[Cpu, ...]:
+    async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
         wanted = parse_cpu_list(cpuset, read="cpuset.cpus")
         read = partial(read_topology, self._host_root, wanted)
-        return await self._reads.run("", read, "/sys/devices/system/cpu")
+        return await self._reads.run(caller.peer.pod_key, read, "/sys/devices/system/cpu")
 
     async def resources(self, caller: Caller, pid: str, seconds: float) -> ContainerResources:
         """Return what the kubelet allocated to a process's container."""
         match, _ = await self.match(caller, pid, seconds)
+        if not match.container_name:
+            raise _not_reported(match)
         metadata = match.pod.metadata
-        return await self._resources.of_container(
+        found = await self._resources.of_container(
             metadata.namespace,
             metadata.name,
             match.container_name,
-            not_before=match.started_at,
+            not_before=match.started_by,
             timeout_seconds=seconds,
         )
+        # Kubelets before Kubernetes 1.22 list the shared CPUs for those who have none of
+        # their own (kubernetes/kubernetes#100211, #97415).
+        if match.pod.may_own_cpus(match.container_name):
+            return found
+        return replace(found, cpu_ids=())
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
@@ -130,11 +162,12 @@ class Gathering:
         if process is not None:
             process.close()
         directory = self._callers.hugetlb_directory(cgroups)
-        usage = await self._reads.run(
-            caller.peer.pod_key, partial(read_usage, directory), "the hugetlb cgroup"
-        )
-        pools = await self._reads.run(
-            "", partial(read_pools, self._host_root), "/sys/kernel/mm/hugepages"
+
+        def read() -> tuple[tuple[HugepageUsage, ...], tuple[HugepagePool, ...]]:
+            return read_usage(directory), read_pools(self._host_root)
+
+        usage, pools = await self._reads.run(
+            caller.peer.pod_key, read, "the hugetlb cgroup and /sys/kernel/mm/hugepages"
         )
         try:
             pod = caller.known.pod
@@ -143,29 +176,54 @@ class Gathering:
             containers, error = (), raised
         return Hugepages(containers, usage, pools, error)
 
-    async def interfaces(self, caller: Caller, pid: str, interface: str) -> Interfaces:
-        """Return the interfaces as reported and as they are now; `interface` names one of them.
+    async def interfaces(
+        self,
+        caller: Caller,
+        pid: str,
+        interface: str,
+        make: Callable[[Interfaces], T],
+        known: Allocated | None = None,
+    ) -> T:
+        """Return what `make` makes of the interfaces as reported and as they are now.
 
-        Raises `Missing` for one that neither side knows.
+        `interface` names one of them. `known` are the devices of an environment that was read
+        before. `make` runs where the links were read, off the loop. Raises `Missing` for an
+        interface that neither side knows.
         """
         networks, network_error = await self._networks_if_known(caller, pid)
-        allocated, allocated_error = await self._allocated(caller, pid)
-        host_network, links = await self._links(caller, pid)
-        pci = partial(read_pci, self._host_root)
-        merged = await self._reads.run(
-            caller.peer.pod_key,
-            lambda: merge(networks, links, allocated, pci, host_network=host_network),
-            "/sys/bus/pci/devices",
-        )
-        if interface:
-            known = [one.name for one in merged]
-            merged = tuple(one for one in merged if one.name == interface)
-            if not merged:
-                raise interface_not_found(
-                    interface, known, "reported networks and /proc/<pid>/ns/net"
+        allocated, allocated_error = known or await self.allocated(caller, pid)
+        process, _ = await self._callers.process(caller, pid)
+        pci, node = partial(read_pci, self._host_root), self._callers.host_namespaces
+        reported = caller.match is not None and caller.match.pod.spec.host_network
+
+        def work() -> T:
+            host_network, links, link_error = links_if_known(process, node, reported=reported)
+            merged = merge(networks, links, allocated, pci, host_network=host_network)
+            if interface:
+                merged = only(interface, merged)
+            return make(
+                Interfaces(
+                    merged,
+                    networks,
+                    caller.match,
+                    host_network,
+                    network_error,
+                    allocated_error,
+                    link_error,
                 )
-        match = caller.match
-        return Interfaces(merged, networks, match, host_network, network_error, allocated_error)
+            )
+
+        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+
+    async def worked_out(self, caller: Caller, make: Callable[[], T], size: int | None = None) -> T:
+        """Return what `make` makes of `size` characters or entries that a workload wrote.
+
+        On the loop only if they are known to be few: each may cost microseconds, and there may
+        be millions.
+        """
+        if size is not None and size <= _FEW:
+            return make()
+        return await self._reads.run(caller.peer.pod_key, make, "what the pod itself wrote")
 
     async def _networks_if_known(
         self, caller: Caller, pid: str
@@ -175,34 +233,10 @@ class Gathering:
             return None, caller.unavailable
         return await self.networks(caller, pid), None
 
-    async def _allocated(
-        self, caller: Caller, pid: str
-    ) -> tuple[tuple[AllocatedDevice, ...], AgentError | None]:
-        try:
-            return parse_devices((await self.environment(caller, pid)).variables), None
-        except AgentError as error:
-            return (), error
-
-    async def _links(self, caller: Caller, pid: str) -> tuple[bool, tuple[Link, ...]]:
-        """Return whether the process is in the node's network namespace, and else its links."""
-        process, _ = await self._callers.process(caller, pid)
-        reported = caller.match is not None and caller.match.pod.spec.host_network
-
-        def read() -> tuple[bool, tuple[Link, ...]]:
-            try:
-                directory = process.directory()
-                if reported or network_namespace(directory) in self._callers.host_namespaces:
-                    return True, ()
-                links = read_links(directory)
-                process.ensure_alive()
-            except (ProcessLookupError, FileNotFoundError):
-                raise gone(process.pid) from None
-            else:
-                return False, links
-            finally:
-                process.close()
-
-        return await self._reads.run(caller.peer.pod_key, read, "/proc/<pid>/ns/net")
+    async def allocated(self, caller: Caller, pid: str) -> Allocated:
+        """Return the devices that a process's environment names."""
+        _, allocated = await self.environment_and_devices(caller, pid)
+        return allocated
 
     def _cpus(self, process: PinnedProcess | None, cgroups: CgroupIdentity) -> Cpus:
         directories = self._callers.cpu_directories(cgroups)
@@ -237,6 +271,15 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _not_reported(match: Match) -> Unavailable:
+    return Unavailable(
+        Reason.CONTAINER_NOT_REPORTED,
+        f"The kubelet has not yet reported the calling container of pod {match.pod.full_name}.",
+        read="the pod list",
+        advice="Ask again in a moment: it was just started.",
+    )
 
 
 def variables(found: Environment, key: str) -> dict[str, str]:

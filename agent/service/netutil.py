@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import NoReturn, TypeVar
 
 from google.protobuf.message import Message
 from netutil.agent.door.table import Connection
-from netutil.agent.errors import AgentError
-from netutil.agent.facts.network import ensure_interface_name, of_interface
+from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, shortage
+from netutil.agent.facts.network import (
+    ensure_interface_name,
+    network_characters,
+    of_interface,
+)
+from netutil.agent.parsers.environment import Environment
 from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.calls import Answering, wait_seconds
-from netutil.agent.service.gather import Gathering, variables
+from netutil.agent.service.calls import Answering, Send, wait_seconds
+from netutil.agent.service.gather import Allocated, EnvironmentRead, Gathering, variables
+from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.status import part_error
 from netutil.agent.service.unfinished import Context
+from netutil.agent.service.watch import Watches
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
 T = TypeVar("T", bound=Message)
+_REFUSALS = (Denied, Invalid, OverLimit)
+"""Errors of a part of an answer that somebody may be probing for."""
 
 
 class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     """`v1alpha.NetUtil`, for the caller's own pod only."""
 
-    def __init__(self, callers: Callers, gathering: Gathering, answering: Answering) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        gathering: Gathering,
+        answering: Answering,
+        watches: Watches,
+        refusals: Refusals,
+    ) -> None:
         self._callers = callers
         self._gather = gathering
         self._answering = answering
+        self._watches = watches
+        self._refusals = refusals
 
     async def GetCPUInfo(self, request: api.CPURequest, context: Context) -> api.CPUResponse:
         """Return the CPUs of the process's container."""
@@ -36,13 +55,15 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         async def body(caller: Caller) -> api.CPUResponse:
             return await self._cpu(caller, request, wait_seconds(context))
 
-        return await self._answer("GetCPUInfo", context, body)
+        # Exclusive CPUs are told by the container's name, which a new one has only after a while.
+        return await self._answer("GetCPUInfo", context, body, need_container=request.topology)
 
     async def GetEnv(self, request: api.EnvRequest, context: Context) -> api.EnvResponse:
         """Return the environment the process was started with."""
 
         async def body(caller: Caller) -> api.EnvResponse:
-            return await self._env(caller, request)
+            found = await self._gather.environment(caller, request.pid)
+            return await self._env(caller, found, request.key)
 
         return await self._answer("GetEnv", context, body)
 
@@ -96,30 +117,21 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     async def GetAll(self, request: api.AllRequest, context: Context) -> api.AllResponse:
         """Return everything; a part that fails is an entry of `errors`."""
-        pid, seconds = request.pid, wait_seconds(context)
 
         async def body(caller: Caller) -> api.AllResponse:
-            everything: dict[str, Awaitable[Message]] = {
-                "pod": self._pod(caller, api.PodRequest(pid=pid), seconds),
-                "cpu": self._cpu(caller, api.CPURequest(pid=pid, topology=True), seconds),
-                "env": self._env(caller, api.EnvRequest(pid=pid)),
-                "network": self._network(caller, api.NetworkStatusRequest(pid=pid)),
-                "interfaces": self._interfaces(caller, api.InterfacesRequest(pid=pid)),
-                "hugepages": self._hugepages(caller, api.HugepagesRequest(pid=pid)),
-                "resources": self._resources(caller, api.ResourceRequest(pid=pid), seconds),
-            }
-            found = await asyncio.gather(*everything.values(), return_exceptions=True)
-            response = api.AllResponse()
-            for name, part in zip(everything, found, strict=True):
-                if isinstance(part, AgentError):
-                    response.errors.append(part_error(name, part))
-                elif isinstance(part, BaseException):
-                    raise part
-                else:
-                    getattr(response, name).CopyFrom(part)
-            return response
+            return await self.all_facts(caller, request.pid, wait_seconds(context))
 
         return await self._answer("GetAll", context, body, need_container=True)
+
+    async def Watch(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: api.WatchRequest, context: Context
+    ) -> None:
+        """Send the caller's snapshot, and a new one whenever it changes."""
+
+        async def body(connection: Connection, send: Send) -> NoReturn:
+            await self._watches.run(connection, request, send, self.all_facts)
+
+        await self._answering.stream("Watch", context, body)
 
     async def _answer(
         self,
@@ -141,35 +153,89 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         return await self._answering.answer(method, context, identified)
 
+    async def all_facts(
+        self,
+        caller: Caller,
+        pid: str,
+        seconds: float,
+        *,
+        environment: EnvironmentRead | None = None,
+        each_cpu: bool = True,
+    ) -> api.AllResponse:
+        """Return every part; one that fails is an entry of `errors`.
+
+        `environment` is what was read of it before. Without `each_cpu` the exclusive CPUs are
+        told, but not the topology of each.
+        """
+        found, allocated = environment or await self._gather.environment_and_devices(caller, pid)
+        everything: dict[str, Awaitable[Message]] = {
+            "pod": self._pod(caller, api.PodRequest(pid=pid), seconds),
+            "cpu": self._cpu(caller, api.CPURequest(pid=pid, topology=True), seconds, each_cpu),
+        }
+        if found is not None:
+            everything["env"] = self._env(caller, found, "")
+        everything |= {
+            "network": self._network(caller, api.NetworkStatusRequest(pid=pid)),
+            "interfaces": self._interfaces(caller, api.InterfacesRequest(pid=pid), allocated),
+            "hugepages": self._hugepages(caller, api.HugepagesRequest(pid=pid)),
+            "resources": self._resources(caller, api.ResourceRequest(pid=pid), seconds),
+        }
+        parts = await asyncio.gather(*everything.values(), return_exceptions=True)
+        response = api.AllResponse()
+        refused: dict[str, tuple[str, AgentError]] = {}
+        for name, found_part in zip(everything, parts, strict=True):
+            part = found_part
+            if isinstance(part, OSError):
+                part = shortage(part, str(part.filename or name)) or part
+            if isinstance(part, AgentError):
+                response.errors.append(part_error(name, part))
+                if isinstance(part, _REFUSALS):
+                    refused.setdefault(part.reason, (name, part))
+            elif isinstance(part, BaseException):
+                raise part
+            else:
+                getattr(response, name).CopyFrom(part)
+        for name, error in refused.values():
+            self._refusals.part(name, caller.peer, error)
+        return response
+
     async def _cpu(
-        self, caller: Caller, request: api.CPURequest, seconds: float
+        self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
     ) -> api.CPUResponse:
         found = await self._gather.cpus(caller, request.pid)
         response = answers.cpu(found.facts, found.affinity)
         if request.topology:
-            await self._add_topology(response, caller, request.pid, seconds)
+            await self._add_topology(response, caller, request.pid, seconds, each_cpu)
         return response
 
     async def _add_topology(
-        self, response: api.CPUResponse, caller: Caller, pid: str, seconds: float
+        self, response: api.CPUResponse, caller: Caller, pid: str, seconds: float, each_cpu: bool
     ) -> None:
         exclusive = None
         try:
             exclusive = (await self._gather.resources(caller, pid, seconds)).cpu_ids
         except AgentError as error:
             response.resources_error.CopyFrom(part_error("exclusive_cpus", error))
-        cpus = await self._gather.topology(response.cpuset)
+        cpus = await self._gather.topology(caller, response.cpuset) if each_cpu else ()
         device_answers.add_topology(response, cpus, exclusive)
 
-    async def _env(self, caller: Caller, request: api.EnvRequest) -> api.EnvResponse:
-        found = await self._gather.environment(caller, request.pid)
-        return answers.environment(found, variables(found, request.key))
+    async def _env(
+        self, caller: Caller, found: Environment | AgentError, key: str
+    ) -> api.EnvResponse:
+        if isinstance(found, AgentError):
+            raise found
+        wanted = variables(found, key)
+        write = partial(answers.environment, found, wanted)
+        return await self._gather.worked_out(caller, write, len(wanted))
 
     async def _network(
         self, caller: Caller, request: api.NetworkStatusRequest
     ) -> api.NetworkStatusResponse:
         networks = await self._gather.networks(caller, request.pid)
-        return answers.network(of_interface(networks, request.int), caller.known)
+        match = caller.known
+        write = partial(answers.network, of_interface(networks, request.int), match)
+        size = network_characters(match.pod.metadata.annotations or {})
+        return await self._gather.worked_out(caller, write, size)
 
     async def _pod(
         self, caller: Caller, request: api.PodRequest, seconds: float
@@ -184,10 +250,14 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         return device_answers.resources(found)
 
     async def _interfaces(
-        self, caller: Caller, request: api.InterfacesRequest
+        self,
+        caller: Caller,
+        request: api.InterfacesRequest,
+        allocated: Allocated | None = None,
     ) -> api.InterfacesResponse:
-        found = await self._gather.interfaces(caller, request.pid, request.int)
-        return device_answers.interfaces(found)
+        return await self._gather.interfaces(
+            caller, request.pid, request.int, device_answers.interfaces, allocated
+        )
 
     async def _hugepages(
         self, caller: Caller, request: api.HugepagesRequest

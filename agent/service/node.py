@@ -1,22 +1,28 @@
-"""The operators' service: every pod of the node. Served on the operator socket only."""
+"""The operators' service: the whole node. Served on the operator socket only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
 
-from netutil.agent.door.table import Connection, ConnectionTable
-from netutil.agent.errors import AgentError, Inconsistent
-from netutil.agent.facts.cpu import CpuDirectories, read_cpu
-from netutil.agent.facts.network import read_networks
-from netutil.agent.parsers.cgroup import normalise_uid
+from google.protobuf.message import Message
+from netutil.agent.door.table import Connection
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.model import Pod
+from netutil.agent.service.activity import Activity
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import Callers
-from netutil.agent.service.calls import Answering, CallLog, PodCalls
+from netutil.agent.service.calls import Answering, Send, wait_seconds
+from netutil.agent.service.describe import Describing, by_name
+from netutil.agent.service.describe_node import DescribingNode
+from netutil.agent.service.doctor import Doctor
+from netutil.agent.service.explain import Explaining
+from netutil.agent.service.pod_summary import PodSummaries
+from netutil.agent.service.trace import Traces
 from netutil.agent.service.unfinished import Context
 from netutil.v1alpha import node_pb2 as api
 from netutil.v1alpha import node_pb2_grpc
+
+T = TypeVar("T", bound=Message)
 
 
 class Node(node_pb2_grpc.NodeServicer):
@@ -26,15 +32,25 @@ class Node(node_pb2_grpc.NodeServicer):
         self,
         pods: PodDirectory,
         callers: Callers,
-        connections: ConnectionTable,
-        log: CallLog,
         answering: Answering,
+        summaries: PodSummaries,
+        describing: Describing,
+        describing_node: DescribingNode,
+        activity: Activity,
+        traces: Traces,
+        explaining: Explaining,
+        doctor: Doctor,
     ) -> None:
         self._pods = pods
         self._callers = callers
-        self._connections = connections
-        self._log = log
         self._answering = answering
+        self._summaries = summaries
+        self._describing = describing
+        self._describing_node = describing_node
+        self._activity = activity
+        self._traces = traces
+        self._explaining = explaining
+        self._doctor = doctor
 
     async def ListPods(
         self, request: api.ListPodsRequest, context: Context
@@ -42,67 +58,90 @@ class Node(node_pb2_grpc.NodeServicer):
         """Return every pod that the pod source reports, by namespace and name."""
         del request
 
-        async def body(connection: Connection) -> api.ListPodsResponse:
-            if connection.refusal is not None:
-                raise connection.refusal.with_traceback(None)
+        async def body() -> api.ListPodsResponse:
             pod_list = await self._pods.refresh()
             directories = await self._callers.all_cpu_directories()
-            pods = sorted(pod_list.pods, key=lambda p: (p.metadata.namespace, p.metadata.name))
             return api.ListPodsResponse(
-                pods=[self._pod(pod, directories) for pod in pods],
+                pods=[self._summaries.of(pod, directories) for pod in by_name(pod_list)],
                 observed_at=timestamp(pod_list.observed_at),
             )
 
-        return await self._answering.answer("ListPods", context, body)
+        return await self._answer("ListPods", context, body)
 
-    def _pod(self, pod: Pod, directories: Mapping[str, CpuDirectories]) -> api.NodePod:
-        key = normalise_uid(pod.cgroup_uid)
-        calls = self._log.by_pod.get(key) or PodCalls()
-        networks, problem = _networks(pod)
-        answer = api.NodePod(
-            namespace=pod.metadata.namespace,
-            name=pod.metadata.name,
-            uid=pod.metadata.uid,
-            qos_class=pod.status.qos_class,
-            phase=pod.status.phase,
-            containers=_containers(pod, directories),
-            networks=networks,
-            networks_error=problem,
-            connections=self._connections.count(key),
-            calls=calls.calls,
-            last_error=calls.last_error,
-        )
-        if calls.last_error:
-            answer.last_error_at.FromNanoseconds(int(calls.last_error_time * 1e9))
-        return answer
+    async def DescribePod(
+        self, request: api.DescribePodRequest, context: Context
+    ) -> api.DescribePodResponse:
+        """Return everything that is known about one pod."""
+
+        async def body() -> api.DescribePodResponse:
+            return await self._describing.describe(
+                request.namespace, request.name, wait_seconds(context)
+            )
+
+        return await self._answer("DescribePod", context, body)
+
+    async def DescribePods(  # type: ignore[override]  # it writes to the context, as Trace does
+        self, request: api.DescribePodsRequest, context: Context
+    ) -> None:
+        """Send everything that is known about each pod."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> None:
+            _ensure_operator(connection)
+            await self._describing.describe_all(wait_seconds(context), send)
+
+        await self._answering.stream("DescribePods", context, body)
+
+    async def DescribeNode(
+        self, request: api.DescribeNodeRequest, context: Context
+    ) -> api.DescribeNodeResponse:
+        """Return the node itself."""
+        del request
+        return await self._answer("DescribeNode", context, self._describing_node.describe)
+
+    async def GetActivity(
+        self, request: api.GetActivityRequest, context: Context
+    ) -> api.GetActivityResponse:
+        """Return the counters of every pod."""
+        del request
+        return await self._answer("GetActivity", context, self._activity.read)
+
+    async def Trace(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: api.TraceRequest, context: Context
+    ) -> None:
+        """Send each call as it is answered."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> NoReturn:
+            _ensure_operator(connection)
+            await self._traces.run(send)
+
+        await self._answering.stream("Trace", context, body)
+
+    async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
+        """Identify a process step by step."""
+
+        async def body() -> api.ExplainResponse:
+            return await self._explaining.explain(request.pid, wait_seconds(context))
+
+        return await self._answer("Explain", context, body)
+
+    async def Diagnose(
+        self, request: api.DiagnoseRequest, context: Context
+    ) -> api.DiagnoseResponse:
+        """Look whether the agent has what it needs."""
+        del request
+        return await self._answer("Diagnose", context, self._doctor.diagnose)
+
+    async def _answer(self, method: str, context: Context, body: Callable[[], Awaitable[T]]) -> T:
+        async def admitted(connection: Connection) -> T:
+            _ensure_operator(connection)
+            return await body()
+
+        return await self._answering.answer(method, context, admitted)
 
 
-def _containers(pod: Pod, directories: Mapping[str, CpuDirectories]) -> list[api.NodeContainer]:
-    return [
-        api.NodeContainer(
-            name=status.name,
-            id=status.id,
-            kind=kind,
-            state=status.state_name,
-            effective_cpus=_effective_cpus(directories.get(status.id)),
-        )
-        for kind, status in pod.container_statuses
-    ]
-
-
-def _effective_cpus(directories: CpuDirectories | None) -> str:
-    """Return "" for a container that does not run, or ended while it was looked at."""
-    if directories is None:
-        return ""
-    try:
-        return read_cpu(directories).effective_cpus
-    except Inconsistent:
-        return ""
-
-
-def _networks(pod: Pod) -> tuple[list[str], str]:
-    try:
-        found = read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
-    except AgentError as error:
-        return [], error.sentence
-    return [s.interface or s.name or ",".join(s.ips) for s in found.status], ""
+def _ensure_operator(connection: Connection) -> None:
+    """Raise the refusal of whoever is not the host's root."""
+    if connection.refusal is not None:
+        raise connection.refusal.with_traceback(None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -9,6 +12,7 @@ from netutil.agent import errors
 from netutil.v1alpha import netutil_pb2 as api
 
 DOMAIN = "netutil"
+_STATUSES_KEPT = 256
 _CODES: dict[type[errors.AgentError], grpc.StatusCode] = {
     errors.Unidentified: grpc.StatusCode.UNAUTHENTICATED,
     errors.Denied: grpc.StatusCode.PERMISSION_DENIED,
@@ -36,22 +40,31 @@ def cut(text: str) -> str:
 
 def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]:
     """Return google.rpc.Status with ErrorInfo and, where a retry helps, RetryInfo."""
+    nanoseconds = None
+    if error.retry_after_seconds is not None:
+        # In whole milliseconds, never less: so few statuses differ, and those of limits are kept.
+        nanoseconds = math.ceil(error.retry_after_seconds * 1e3) * 1_000_000
+    made = _kept_trailers if isinstance(error, errors.OverLimit) else _trailers
+    code = code_of(error).value[0]
+    return made(code, error.reason, error.sentence, error.read, error.advice, nanoseconds)
+
+
+def _trailers(
+    code: int, reason: str, sentence: str, read: str, advice: str, retry_nanoseconds: int | None
+) -> tuple[tuple[str, bytes], ...]:
     info = error_details_pb2.ErrorInfo(
-        domain=DOMAIN,
-        reason=error.reason,
-        metadata={"read": cut(error.read), "advice": cut(error.advice)},
+        domain=DOMAIN, reason=reason, metadata={"read": cut(read), "advice": cut(advice)}
     )
     details = [_packed(info)]
-    if isinstance(error, errors.Unavailable):
+    if retry_nanoseconds is not None:
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        delay.FromNanoseconds(retry_nanoseconds)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    status = status_pb2.Status(
-        code=code_of(error).value[0],
-        message=cut(error.sentence),
-        details=details,
-    )
+    status = status_pb2.Status(code=code, message=cut(sentence), details=details)
     return ((_DETAILS_KEY, status.SerializeToString()),)
+
+
+_kept_trailers = lru_cache(maxsize=_STATUSES_KEPT)(_trailers)
 
 
 def part_error(part: str, error: errors.AgentError) -> api.PartError:

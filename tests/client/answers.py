@@ -31,6 +31,10 @@ def cpu() -> netutil_pb2.CPUResponse:
         cgroup_version=2,
         cpus=[node_cpu(number) for number in (0, 1, 2, 3, 8)],
         exclusive_cpus="2-3",
+        cpuset_ids=[0, 1, 2, 3, 8],
+        effective_cpu_ids=[0, 1, 2, 3],
+        affinity_ids=[0, 1],
+        exclusive_cpu_ids=[2, 3],
     )
 
 
@@ -132,6 +136,7 @@ def node_pods() -> node_pb2.ListPodsResponse:
         networks=["eth0", "net1"],
         connections=3,
         calls=42,
+        refused=5,
         last_error="PID_NOT_FOUND",
         last_error_at=observed_at(),
     )

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from queue import Empty, Queue
+from typing import Any, NoReturn
 
 import grpc
 from netutil.client.connection import target
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
 
-from tests.client import answers, device_answers
+from tests.client import answers, device_answers, node_answers
 
 
 @dataclass
@@ -66,7 +67,19 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
     interfaces: netutil_pb2.InterfacesResponse = field(default_factory=device_answers.interfaces)
     hugepages: netutil_pb2.HugepagesResponse = field(default_factory=device_answers.hugepages)
     everything: netutil_pb2.AllResponse = field(default_factory=device_answers.everything)
+    news: Queue[netutil_pb2.WatchResponse | Refusal] = field(default_factory=Queue)
     node_pods: node_pb2.ListPodsResponse = field(default_factory=answers.node_pods)
+    described_pod: node_pb2.DescribePodResponse = field(default_factory=node_answers.described_pod)
+    described_pods: list[node_pb2.DescribePodResponse | Refusal] = field(
+        default_factory=lambda: [node_answers.described_pod()]
+    )
+    described_node: node_pb2.DescribeNodeResponse = field(
+        default_factory=node_answers.described_node
+    )
+    activities: deque[node_pb2.GetActivityResponse] = field(default_factory=node_answers.activities)
+    traced: list[node_pb2.TraceResponse] = field(default_factory=node_answers.traced)
+    explanation: node_pb2.ExplainResponse = field(default_factory=node_answers.explanation)
+    diagnosis: node_pb2.DiagnoseResponse = field(default_factory=node_answers.diagnosis)
 
     def _note(self, request: Any, context: grpc.ServicerContext) -> None:
         self.asked.append(request)
@@ -75,8 +88,12 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         if refusal is None and self.refusals:
             refusal = self.refusals.popleft()
         if refusal is not None:
-            context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
-            context.abort(refusal.code, refusal.sentence)
+            self._refuse(refusal, context)
+
+    def _refuse(self, refusal: Refusal, context: grpc.ServicerContext) -> NoReturn:
+        context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
+        context.abort(refusal.code, refusal.sentence)
+        raise AssertionError
 
     def GetCPUInfo(self, request: Any, context: Any) -> netutil_pb2.CPUResponse:  # noqa: N802
         self._note(request, context)
@@ -94,9 +111,7 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
             return self.environment
         if request.key not in self.environment.envs:
             sentence = f"variable {request.key} is not set"
-            refusal = Refusal(grpc.StatusCode.NOT_FOUND, sentence, "VARIABLE_NOT_SET")
-            context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
-            context.abort(refusal.code, sentence)
+            self._refuse(Refusal(grpc.StatusCode.NOT_FOUND, sentence, "VARIABLE_NOT_SET"), context)
         return netutil_pb2.EnvResponse(envs={request.key: self.environment.envs[request.key]})
 
     def GetNetworkStatus(  # noqa: N802
@@ -129,15 +144,70 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         self._note(request, context)
         return self.pod
 
+    def Watch(self, request: Any, context: Any) -> Iterator[netutil_pb2.WatchResponse]:  # noqa: N802
+        """Gives `everything`, then what is put into `news`; a refusal there ends the stream."""
+        self._note(request, context)
+        yield netutil_pb2.WatchResponse(snapshot=self.everything, version=1)
+        while context.is_active():
+            try:
+                item = self.news.get(timeout=0.02)
+            except Empty:
+                continue
+            if isinstance(item, Refusal):
+                self._refuse(item, context)
+            else:
+                yield item
+
     def ListPods(self, request: Any, context: Any) -> node_pb2.ListPodsResponse:  # noqa: N802
         self._note(request, context)
         return self.node_pods
+
+    def DescribePod(self, request: Any, context: Any) -> node_pb2.DescribePodResponse:  # noqa: N802
+        self._note(request, context)
+        return self.described_pod
+
+    def DescribePods(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> Iterator[node_pb2.DescribePodResponse]:
+        """Gives what is recorded; a refusal there ends the stream."""
+        self._note(request, context)
+        for item in self.described_pods:
+            if isinstance(item, Refusal):
+                self._refuse(item, context)
+            else:
+                yield item
+
+    def DescribeNode(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> node_pb2.DescribeNodeResponse:
+        self._note(request, context)
+        return self.described_node
+
+    def GetActivity(self, request: Any, context: Any) -> node_pb2.GetActivityResponse:  # noqa: N802
+        """Gives one reading after the other, and the last of them for ever."""
+        self._note(request, context)
+        return self.activities.popleft() if len(self.activities) > 1 else self.activities[0]
+
+    def Trace(self, request: Any, context: Any) -> Iterator[node_pb2.TraceResponse]:  # noqa: N802
+        """Gives what is recorded, then nothing until the reader goes."""
+        self._note(request, context)
+        yield from self.traced
+        while context.is_active():
+            time.sleep(0.02)
+
+    def Explain(self, request: Any, context: Any) -> node_pb2.ExplainResponse:  # noqa: N802
+        self._note(request, context)
+        return self.explanation
+
+    def Diagnose(self, request: Any, context: Any) -> node_pb2.DiagnoseResponse:  # noqa: N802
+        self._note(request, context)
+        return self.diagnosis
 
 
 @contextmanager
 def serving(double: Double) -> Iterator[None]:
     """The double listens while the context lasts; the socket file is gone after it."""
-    server = grpc.server(ThreadPoolExecutor(4))
+    server = grpc.server(ThreadPoolExecutor(16))
     netutil_pb2_grpc.add_NetUtilServicer_to_server(double, server)
     node_pb2_grpc.add_NodeServicer_to_server(double, server)
     server.add_insecure_port(target(double.path))

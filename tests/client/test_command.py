@@ -58,23 +58,13 @@ def test_whoami_names_pod_container_and_labels(netutil: Netutil) -> None:
     assert ["annotation", r"note=two\nlines"] in rows
 
 
-def test_node_pods_shows_who_asks_the_agent(netutil: Netutil) -> None:
-    _, headers, web, broken, _ = rows_of(netutil("node", "pods").out)
-    assert headers == [
-        *("POD", "UID", "CONTAINERS", "QOS", "CPUS", "NETWORKS"),
-        *("CONNECTIONS", "CALLS", "LAST ERROR"),
-    ]
-    assert web == [
-        *("default/web-0", POD_UID, "app side setup(init terminated)", "Guaranteed"),
-        *("app:0-3 side:4", "eth0 net1", "3", "42", "PID_NOT_FOUND 2026-01-31T12:00:00.250000Z"),
-    ]
-    assert broken == [
-        *("kube-system/dns", "0" * 32, "app", "-", "0-3", "unreadable: no JSON at 7", "0", "0"),
-        "-",
-    ]
-
-
-@pytest.mark.parametrize("arguments", [(), ("env",), ("whoami",), ("network",), ("node", "pods")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((), ("env",), ("whoami",), ("network",), ("node", "pods")),
+        *(("node", "pod", "default/web-0"), ("node", "explain", "7"), ("node", "doctor")),
+    ],
+)
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
 def test_no_control_character_of_an_answer_is_printed(
     netutil: Netutil, agent: Double, arguments: tuple[str, ...], output: str
@@ -82,8 +72,14 @@ def test_no_control_character_of_an_answer_is_printed(
     agent.pod.annotations["hostile"] = agent.pod.name = HOSTILE
     agent.network_status.status[0].name = HOSTILE
     agent.node_pods.pods[0].networks_error = HOSTILE
+    for text in (agent.described_pod.pod, agent.described_pod.containers[0].container):
+        text.name = HOSTILE
+    agent.explanation.steps[0].found[:] = [HOSTILE]
+    agent.diagnosis.checks[0].found = agent.diagnosis.checks[0].mend = HOSTILE
+    if output == "table" and arguments[1:2] in (("explain",), ("doctor",)):
+        output = "text"
     ended = netutil(*arguments, "-o", output)
-    assert ended.code == 0
+    assert ended.code in (0, 1)
     assert ended.out.replace("\n", "").isprintable()
 
 
@@ -177,6 +173,17 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
         ("dpdk", "-o", "yaml"),
         ("cpu", "--explain"),
         ("--admin-socket", "/tmp/x", "all"),
+        ("node", "pods", "--sort", "colour"),
+        ("node", "pod", "web-0"),
+        ("node", "pod", "default/"),
+        ("node", "pod", "a/b/c"),
+        ("node", "explain"),
+        ("node", "explain", "self"),
+        ("node", "top", "--interval", "0"),
+        ("node", "top", "-o", "yaml"),
+        ("node", "trace", "-o", "wide"),
+        ("node", "pods", "--socket", "/tmp/x"),
+        ("node", "doctor", "--pid", "1"),
     ],
 )
 def test_a_wrong_command_line_ends_as_usage(

@@ -20,6 +20,8 @@ from netutil.client import (
     Pod,
     Resources,
     devices,
+    node_results,
+    observations,
     results,
 )
 from netutil.client.conversion import plain, result
@@ -47,6 +49,10 @@ def test_every_cpu_fact_arrives() -> None:
         weight=100,
         cgroup_version=2,
         exclusive_cpus="2-3",
+        cpuset_ids=(0, 1, 2, 3, 8),
+        effective_cpu_ids=(0, 1, 2, 3),
+        affinity_ids=(0, 1),
+        exclusive_cpu_ids=(2, 3),
     )
     assert cpu.cpus[2] == NodeCPU(
         id=2,
@@ -124,6 +130,13 @@ NAMES = {
     "HugepagesResponse": "Hugepages",
     "AllResponse": "All",
     "ListPodsResponse": "NodePods",
+    "WatchResponse": "Observation",
+    "DescribePodResponse": "DescribedPod",
+    "DescribeNodeResponse": "DescribedNode",
+    "GetActivityResponse": "Activity",
+    "TraceResponse": "Traced",
+    "ExplainResponse": "Explanation",
+    "DiagnoseResponse": "Diagnosis",
 }
 """The results that do not bear the name of their message."""
 MESSAGES = [
@@ -137,7 +150,8 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
-    kind = getattr(results, name, None) or getattr(devices, name)
+    modules = (results, devices, observations, node_results)
+    (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
     fields = {field.name for field in dataclasses.fields(kind)}
     assert fields == set(message.fields_by_name)
 

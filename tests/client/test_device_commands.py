@@ -193,6 +193,15 @@ def test_dpdk_waits_for_the_kubelet_to_report_a_new_container(
     assert len(agent.asked) > 1
 
 
+def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: Double) -> None:
+    error = device_answers.part_error("link")
+    error.reason = "NETWORK_NAMESPACE_CHANGING"
+    agent.everything.interfaces.link_error.CopyFrom(error)
+    ended = netutil("dpdk", "--timeout", "0.6")
+    assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
+    assert len(agent.asked) > 1
+
+
 def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: Double) -> None:
     agent.refused_methods["AllRequest"] = Refusal(grpc.StatusCode.PERMISSION_DENIED, "No pod.")
     ended = netutil("dpdk")

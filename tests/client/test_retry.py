@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 
 import grpc
 import pytest
-from netutil.client import DeadlineExceeded, Denied, Unavailable
+from netutil.client import DeadlineExceeded, Denied, LimitReached, Unavailable
 from netutil.client.connection import PUBLIC, Settings
-from netutil.client.retry import Attempts
+from netutil.client.retry import Attempts, Reconnects
 
 from tests.client.double import Refusal
 from tests.client.test_translation import Failure
@@ -83,6 +84,17 @@ def test_an_attempt_may_take_all_the_time_that_is_left() -> None:
     assert 0 < schedule.remaining_seconds() <= 0.001
 
 
+def test_a_limit_is_asked_again_when_the_agent_says_that_it_may_be() -> None:
+    clock = Clock()
+    limited = refused("TOO_MANY_CALLS_PER_SECOND", 0.25, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    tries = attempts(clock, jitter=0.0)
+    assert tries.pause_seconds_after(limited) == 0.25
+    clock.seconds += 4.9
+    with pytest.raises(LimitReached) as raised:
+        tries.pause_seconds_after(limited)
+    assert raised.value.retry_after_seconds == 0.25
+
+
 @pytest.mark.parametrize(
     "code",
     [code for code in grpc.StatusCode if code.name not in ("OK", "UNAVAILABLE")],
@@ -119,3 +131,18 @@ def test_a_socket_that_may_not_be_opened_is_not_waited_for(
     monkeypatch.setattr("netutil.client.retry.why_unreachable", lambda *_: denied)
     with pytest.raises(Denied):
         attempts(Clock(), socket_path).pause_seconds_after(Failure(grpc.StatusCode.UNAVAILABLE))
+
+
+def test_reconnects_double_up_to_three_seconds_and_begin_anew_after_a_success() -> None:
+    reconnects = Reconnects(jitter=lambda: 1.0)
+    pauses = [reconnects.pause_seconds() for _ in range(6)]
+    assert pauses == pytest.approx([0.5, 1.0, 2.0, 3.0, 3.0, 3.0])
+    reconnects.succeeded()
+    assert reconnects.pause_seconds() == pytest.approx(0.5)
+
+
+def test_watchers_that_lost_their_agent_at_one_moment_do_not_come_back_at_one() -> None:
+    pauses = sorted(Reconnects().pause_seconds() for _ in range(250))
+    assert 0.01 <= pauses[0] < 0.05
+    assert pauses[-1] <= 0.5
+    assert max(late - early for early, late in pairwise(pauses)) < 0.1

@@ -41,6 +41,13 @@ def test_a_failure_without_a_sentence_names_the_code() -> None:
     assert str(error) == "the agent answered DATA_LOSS"
 
 
+def test_a_call_that_a_stopping_server_cancelled_is_asked_again() -> None:
+    """As UNAVAILABLE is: found by a rolling update under a real kubelet."""
+    error = error_of(Failure(grpc.StatusCode.CANCELLED))
+    assert isinstance(error, Unavailable)
+    assert error.code == "CANCELLED"
+
+
 def test_an_older_agent_is_advised_to_be_updated() -> None:
     assert "update the agent" in error_of(Failure(grpc.StatusCode.UNIMPLEMENTED)).advice
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus, NodePods
+from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus
 from netutil.client.conversion import result
 from netutil.client.results import MemifDevice, NetworkSource, VDPADevice, VhostUserDevice
 from netutil.client.views import tables_of
@@ -74,7 +74,6 @@ def test_a_pod_on_the_nodes_network_is_said_to_be() -> None:
 
 def test_nothing_inexact_needs_no_note() -> None:
     assert tables_of(Environment({"A": "b"}, 0, 0))[0].notes == ()
-    assert tables_of(NodePods((), None))[0].notes == ()
 
 
 def test_only_answers_have_a_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,12 +11,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netutil.agent.door.door import Door, Identify, Limits
+import pytest
+from netutil.agent.door import door as door_room
+from netutil.agent.door.door import Door, Identify
+from netutil.agent.door.keeper import Keeper, Kept
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import Listener, listen
 from netutil.agent.door.table import ConnectionTable
+from netutil.agent.door.turns import Turns
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import peer_credentials, pin_pid
+from netutil.agent.identity.pinning import choose_pin, peer_credentials, pin_pid
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
+from netutil.agent.service.admission import Admission
+from netutil.agent.service.call_log import CallLog
+from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.tracing import Tracing
+from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 POD = "11111111-2222-3333-4444-555555555555"
@@ -27,7 +38,13 @@ def peer_of(connection: socket.socket, pod_uid: str = POD) -> Peer:
     """Return the other end as a process of a pod."""
     credentials = peer_credentials(connection)
     cgroups = identify_cgroups(f"0::/kubepods/pod{pod_uid}/{'a' * 64}\n")
-    return Peer(credentials, pin_pid(credentials.pid), cgroups)
+    return Peer(credentials, pin_pid(credentials.pid), cgroups, pod_uid.replace("-", ""))
+
+
+def each_from_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the door see another number for each connection, since one test plays several pods."""
+    numbers = itertools.count(1)
+    monkeypatch.setattr(door_room, "peer_pid", lambda _: next(numbers))
 
 
 @dataclass
@@ -65,6 +82,7 @@ async def door_before(
     *,
     identify: Identify = peer_of,
     limits: Limits = _WIDE,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Rig]:
     tasks: set[asyncio.Task[None]] = set()
     rig: Rig
@@ -85,7 +103,7 @@ async def door_before(
     server = await asyncio.start_unix_server(serving, private)
     listener = listen(path, mode=0o666, directory_mode=0o755)
     table = ConnectionTable()
-    door = Door(listener, private, table, identify, limits)
+    door = Door(listener, private, table, identify, limits, turns=turns)
     rig = Rig(door, listener, table, path)
     door.open()
     try:
@@ -103,6 +121,18 @@ async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - what is waited for sets no event
             await asyncio.sleep(0.005)
+
+
+def unlimited(table: ConnectionTable) -> Admission:
+    """Return what lets every call in, for `served`."""
+    refusals = Refusals(CallLog(), lambda *_: None, lambda *_: None, Tracing())
+    return Admission(table, Unfinished(UnfinishedLimits()), refusals)
+
+
+def keeper_of(door: Door) -> Keeper:
+    """Return what keeps the door's path, for `served`."""
+    pin, _ = choose_pin()
+    return Keeper(door, pin, Kept())
 
 
 def open_descriptors() -> int:

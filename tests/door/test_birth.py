@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -118,7 +119,7 @@ def test_a_start_that_fails_leaves_the_socket_of_the_one_that_runs(
     running = start(tmp_path / "net.sock")
 
     def no_rename(born: str, final: str) -> None:
-        raise PermissionError(born, final)
+        raise PermissionError(errno.EACCES, "Permission denied", born)
 
     monkeypatch.setattr(os, "rename", no_rename)
     with pytest.raises(PermissionError):

@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 from netutil.agent.door import door as room
-from netutil.agent.door.door import Limits
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import Denied, Reason, Unidentified
 from netutil.agent.identity.peer import Peer
 
-from tests.door.rig import POD, Rig, door_before, echo, eventually, open_descriptors, peer_of
+from tests.door.rig import (
+    POD,
+    Rig,
+    door_before,
+    each_from_a_process_of_its_own,
+    echo,
+    eventually,
+    open_descriptors,
+    peer_of,
+)
 
 OTHER_POD = "99999999-8888-7777-6666-555555555555"
 
@@ -107,7 +116,10 @@ async def test_past_a_pods_limit_calls_are_told_and_past_that_the_door_closes(
         assert await exchange(rig) == b"echo"
 
 
-async def test_one_pods_limit_is_no_other_pods(tmp_path: Path) -> None:
+async def test_one_pods_limit_is_no_other_pods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_from_a_process_of_its_own(monkeypatch)
     pods = [POD] * 20 + [OTHER_POD]
 
     def identify(connection: socket.socket) -> Peer:
@@ -116,7 +128,26 @@ async def test_one_pods_limit_is_no_other_pods(tmp_path: Path) -> None:
     async with door_before(echo, tmp_path, identify=identify, limits=Limits(1000, 2)) as rig:
         clients = [rig.connect_raw() for _ in range(20)]
         assert await exchange(rig) == b"echo"
-        assert [e.refusal for e in rig.table].count(None) == 2
+        await eventually(lambda: [e.refusal for e in rig.table].count(None) == 2)
+        for client in clients:
+            client.close()
+
+
+async def test_a_process_of_a_pod_past_its_limits_is_not_identified_again(tmp_path: Path) -> None:
+    identified = 0
+
+    def identify(connection: socket.socket) -> Peer:
+        nonlocal identified
+        identified += 1
+        return peer_of(connection)
+
+    async with door_before(echo, tmp_path, identify=identify, limits=Limits(1000, 2)) as rig:
+        clients = [rig.connect_raw() for _ in range(100)]
+        await eventually(lambda: rig.door.counts.accepted == len(clients))
+        assert len(rig.table) == 2 + room._TOLD
+        # Once more than are let in, and again each second.
+        assert identified < len(rig.table) + 20
+        assert rig.door.counts.closed_at_once == len(clients) - len(rig.table)
         for client in clients:
             client.close()
 
@@ -209,3 +240,30 @@ async def test_without_a_server_behind_it_the_peer_is_closed_and_nothing_is_left
         await writer.wait_closed()
         await eventually(lambda: len(rig.table) == 0)
         await eventually(lambda: open_descriptors() <= before)
+
+
+async def test_who_has_hung_up_is_not_looked_at(tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    def look(connection: socket.socket) -> Peer:
+        looked.append(1)
+        return peer_of(connection)
+
+    async with door_before(echo, tmp_path, identify=look) as rig:
+        client = rig.connect_raw()
+        client.send(b"a question")
+        client.close()
+        await eventually(lambda: rig.door.counts.hung_up == 1)
+        assert not looked
+        assert len(rig.table) == 0
+
+
+async def test_who_has_only_ended_its_sending_is_answered(tmp_path: Path) -> None:
+    async with door_before(echo, tmp_path) as rig:
+        client = rig.connect_raw()
+        client.send(b"a question")
+        client.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(20):
+            assert await asyncio.get_running_loop().sock_recv(client, 100) == b"a question"
+        client.close()
+        assert rig.door.counts.hung_up == 0

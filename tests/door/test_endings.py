@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import select
 import socket
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.door import relay as room
-from netutil.agent.door.door import Limits
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.relay import Relay
+from netutil.agent.door.share import Share
+from netutil.agent.door.turns import Turns
 from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.peer import Peer
 
@@ -31,7 +34,9 @@ async def relayed() -> AsyncIterator[tuple[socket.socket, socket.socket]]:
     right, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in (one, left, right, other):
         end.setblocking(False)
-    task = asyncio.create_task(Relay().run(left, right))
+    task = asyncio.create_task(
+        Relay().run(left, right, Turns(math.inf).of_pod(""), Share(math.inf, lambda: None))
+    )
     try:
         yield one, other
     finally:
@@ -103,6 +108,27 @@ async def test_what_nobody_takes_is_given_up_after_a_while(
         await eventually(lambda: rig.door.counts.accepted == 1)
         await eventually(lambda: len(rig.table) == 0)
         client.close()
+
+
+async def test_a_relay_that_is_cancelled_waits_for_nobody_to_take_the_rest() -> None:
+    one, left = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    right, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with one, other:
+        for end in (one, left, right, other):
+            end.setblocking(False)
+        right.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        share = Share(math.inf, lambda: None)
+        task = asyncio.create_task(Relay().run(left, right, Turns(math.inf).of_pod(""), share))
+        one.send(bytes(50_000))  # more than that socket takes, and nobody reads it
+        await eventually(lambda: share.unanswered == 50_000)
+        other.shutdown(socket.SHUT_WR)
+        one.close()
+        await eventually(lambda: left.fileno() < 0)
+        assert right.fileno() >= 0
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        async with asyncio.timeout(room.LINGER_SECONDS / 2):
+            await eventually(lambda: right.fileno() < 0)
 
 
 async def test_a_connection_dropped_before_its_first_turn_leaves_nothing(tmp_path: Path) -> None:

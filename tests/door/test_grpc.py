@@ -12,7 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.door.door import Door, Limits
+from netutil.agent.door.door import Door
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -51,6 +52,13 @@ def test_a_missing_directory_is_made_with_its_mode(tmp_path: Path) -> None:
     assert mode_of(path.parent) == 0o700
 
 
+def _accept_all(listeners: list[Listener]) -> None:
+    for listener in listeners:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listener.connection.accept()[0].close()
+
+
 def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     listeners = [start(path)]
@@ -75,7 +83,9 @@ def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
             listeners.append(start(path))
     finally:
         stop.set()
-        thread.join()
+        while thread.is_alive():  # it may stand before a full queue
+            _accept_all(listeners)
+            thread.join(0.01)
         for listener in listeners:
             listener.connection.close()
     assert failures == []
@@ -116,8 +126,50 @@ def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> N
     listener.connection.close()
 
 
-def test_a_directory_in_its_place_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
-    (tmp_path / "net.sock").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        start(tmp_path / "net.sock")
+def test_an_empty_directory_in_its_place_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    path.mkdir()
+    listener = start(path)
+    assert path.is_socket()
+    listener.connection.close()
+
+
+def test_a_directory_with_content_in_its_place_is_an_error_and_nothing_is_left(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "net.sock"
+    (path / "content").mkdir(parents=True)
+    with pytest.raises(OSError, match="cannot be made: Directory not empty") as raised:
+        start(path)
+    assert raised.value.filename == str(path)
     assert os.listdir(tmp_path) == ["net.sock"]
+
+
+def test_a_temporary_name_that_another_agent_took_for_a_dead_ones_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, lost = os.rename, [True]
+
+    def renaming(born: str, final: str) -> None:
+        if lost.pop() if lost else False:
+            os.unlink(born)
+        rename(born, final)
+
+    monkeypatch.setattr(os, "rename", renaming)
+    listener = start(tmp_path / "net.sock")
+    assert listener.still_ours()
+    listener.connection.close()
+
+
+def test_hundreds_who_connect_at_once_need_not_wait(tmp_path: Path) -> None:
+    listener, clients = start(tmp_path / "net.sock"), []
+    try:
+        for _ in range(500):
+            client = socket.socket(socket.AF_UNIX)
+            clients.append(client)
+            client.setblocking(False)
+            client.connect(str(tmp_path / "net.sock"))
+    finally:
+        for client in clients:
+            client.close()
+        listener.connection.close()

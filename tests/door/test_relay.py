@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from pathlib import Path
+from typing import Any
+
+import pytest
+from netutil.agent.door import relay as room
 
 from tests.door.rig import door_before, echo, eventually, open_descriptors
 
@@ -133,3 +139,51 @@ async def test_odd_endings_leave_no_descriptor(tmp_path: Path) -> None:
                 await eventually(lambda: len(rig.table) == 0)
         await eventually(lambda: len(rig.table) == 0)
         await eventually(lambda: open_descriptors() <= before)
+
+
+async def test_a_side_that_was_slow_to_take_the_end_is_not_closed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LINGER_SECONDS", 1.0)
+    loop = asyncio.get_running_loop()
+    failures: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    # More than a socket holds, so that the relay holds the rest when the end comes; what a
+    # socket holds is the kernel's to say.
+    sizes = [1024 * kib for kib in range(32, 353, 16)]
+
+    async def pour_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(1024 * int(await reader.readline())))
+        writer.close()
+
+    async with door_before(pour_and_close, tmp_path) as rig:
+        clients = [rig.connect_raw() for _ in sizes]
+        for client, size in zip(clients, sizes, strict=True):
+            client.send(b"%d\n" % (size // 1024))
+        await asyncio.sleep(0.3)
+        for client, size in zip(clients, sizes, strict=True):
+            received = 0
+            while data := await loop.sock_recv(client, 65536):
+                received += len(data)
+            assert received == size
+            client.close()
+        await eventually(lambda: len(rig.table) == 0)
+        await asyncio.sleep(1.5)  # past the time after which a side is closed by force
+    assert failures == []
+
+
+async def test_a_connection_that_ended_is_freed_at_once(tmp_path: Path) -> None:
+    async with door_before(echo, tmp_path) as rig:
+        reader, writer = await rig.connect()
+        writer.write(b"a")
+        assert await reader.readexactly(1) == b"a"
+        (entry,) = rig.table
+        share = weakref.ref(entry.share)
+        del entry
+        gc.disable()
+        try:
+            writer.close()
+            await eventually(lambda: len(rig.table) == 0)
+            await eventually(lambda: share() is None)
+        finally:
+            gc.enable()

@@ -13,7 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.door.door import Door, DoorCounts, Identify, Limits
+from netutil.agent.door.door import Door, DoorCounts, Identify
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError, Denied, Reason, Unidentified

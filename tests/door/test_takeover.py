@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.door import door as room
-from netutil.agent.door.door import Door, Limits
+from netutil.agent.door.door import Door
+from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 
@@ -108,7 +109,7 @@ async def test_connections_outlive_the_door_that_let_them_in(tmp_path: Path) -> 
 
 async def test_who_waits_in_the_queue_at_the_close_is_answered(tmp_path: Path) -> None:
     async with door_before(echo, tmp_path) as rig:
-        clients = [rig.connect_raw() for _ in range(room._ACCEPTS_PER_WAKE + 30)]
+        clients = [rig.connect_raw() for _ in range(94)]
         rig.door.close()
         answers = await asyncio.gather(*(ask(client) for client in clients))
     assert answers == [b"?"] * len(clients)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from pathlib import Path
 
-from netutil.agent.door.door import Limits
-from netutil.agent.errors import Denied, Reason
+import pytest
+from netutil.agent.door.limits import Limits
+from netutil.agent.errors import Denied, OverLimit, Reason
 from netutil.agent.identity.peer import Peer
 
-from tests.door.rig import Rig, door_before, echo, eventually, peer_of
+from tests.door.rig import (
+    Rig,
+    door_before,
+    each_from_a_process_of_its_own,
+    echo,
+    eventually,
+    peer_of,
+)
 
 
 class Doorkeeper:
@@ -75,7 +84,10 @@ async def test_a_strangers_freed_place_can_be_taken(tmp_path: Path) -> None:
             await eventually(lambda: len(rig.table) == 0)
 
 
-async def test_strangers_at_their_limit_take_nothing_from_a_pod(tmp_path: Path) -> None:
+async def test_strangers_at_their_limit_take_nothing_from_a_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each_from_a_process_of_its_own(monkeypatch)
     keeper = Doorkeeper()
     async with door_before(echo, tmp_path, identify=keeper, limits=Limits(1000, 2)) as rig:
         keeper.stranger = no_pod()
@@ -104,7 +116,7 @@ async def test_a_freed_place_of_all_is_a_pods_again(tmp_path: Path) -> None:
 async def test_a_failure_to_identify_ends_that_connection_only(tmp_path: Path) -> None:
     keeper = Doorkeeper()
     async with door_before(echo, tmp_path, identify=keeper) as rig:
-        keeper.stranger = OSError(errno.ENFILE, "Too many open files in system")
+        keeper.stranger = OSError(errno.EIO, "Input/output error")
         failed = await connected(rig, 1)
         keeper.stranger = None
         served = await connected(rig, 1)
@@ -113,6 +125,20 @@ async def test_a_failure_to_identify_ends_that_connection_only(tmp_path: Path) -
         assert len(rig.table) == 1
         for client in failed + served:
             client.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_a_peer_that_cannot_be_looked_at_for_a_shortage_is_told(
+    number: int, tmp_path: Path
+) -> None:
+    keeper = Doorkeeper()
+    async with door_before(echo, tmp_path, identify=keeper) as rig:
+        keeper.stranger = OSError(number, os.strerror(number))
+        (told,) = await connected(rig, 1)
+        (entry,) = rig.table
+        assert isinstance(entry.refusal, OverLimit)
+        assert entry.refusal.reason is Reason.AGENT_OUT_OF_RESOURCES
+        told.close()
 
 
 async def test_a_silent_peer_is_counted_against_its_pods_limit(tmp_path: Path) -> None:

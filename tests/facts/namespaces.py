@@ -27,6 +27,15 @@ class Namespace:
         )
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    def batch(self, *lines: str) -> None:
+        """Run lines of ip(8) inside, each ended, in one process."""
+        subprocess.run(
+            ["nsenter", "-t", str(self.pid), "-n", "ip", "-batch", "-"],
+            input="".join(lines).encode(),
+            check=True,
+            capture_output=True,
+        )
+
 
 @contextmanager
 def network_namespace() -> Iterator[Namespace]:

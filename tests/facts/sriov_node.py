@@ -4,7 +4,7 @@ CPUs     0-3 on node 0, 4-7 on node 1, two to a core; 2-3 and 6-7 are isolated, 
          without a tick; CPU 7 is offline
 PF       0000:3b:00.0 on node 0, driver ice, four of eight virtual functions
 VFs      0000:3b:01.0 and .1: driver iavf; .2: vfio-pci; .3: no driver
-other    0000:af:00.0 on node 1, no SR-IOV; 0000:00:1f.0, of no NUMA node
+other    0000:af:00.0 on node 1, no SR-IOV; 0000:00:1f.0, of no NUMA node and no network card
 pages    2 MiB and 1 GiB on each node
 """
 
@@ -64,7 +64,8 @@ def _build_pci(sys: Path) -> None:
     write(sys / f"bus/pci/devices/{PF}/sriov_totalvfs", "8")
     write(sys / f"bus/pci/devices/{PF}/sriov_numvfs", "4")
     _device(sys, PLAIN, "mlx5_core", "0x1017", node=1, group=40, vendor="0x15b3")
-    _device(sys, NO_NODE, "", "0xa323", node=-1, group=None)
+    _device(sys, NO_NODE, "", "0xa323", node=-1, group=None, kind="0x0c8000")
+    (sys / f"bus/pci/devices/{PF}/net/ens1f0").mkdir(parents=True)
 
 
 def _device(
@@ -76,11 +77,13 @@ def _device(
     node: int,
     group: int | None,
     vendor: str = "0x8086",
+    kind: str = "0x020000",
 ) -> None:
     bus = address[:7]
     real = sys / f"devices/pci{bus}/{address}"
     write(real / "vendor", vendor)
     write(real / "device", device)
+    write(real / "class", kind)
     write(real / "numa_node", str(node))
     if driver:
         (sys / f"bus/pci/drivers/{driver}").mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ from typing import Any
 import pytest
 from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.link import DefaultRoute, Link
 from netutil.agent.facts.network import read_networks
 from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.parsers.devices import parse_devices
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
-from tests.facts.sriov_node import SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
+from tests.facts.sriov_node import (
+    PF,
+    PLAIN,
+    SECOND_VF,
+    UNBOUND_VF,
+    VF,
+    VFIO_VF,
+    build_sriov_node,
+)
 
 GONE = "0000:99:00.0"
 
@@ -69,6 +78,23 @@ def test_an_address_that_is_gone_is_told_with_those_that_are_there(pci: Lookup) 
     )
 
 
+def routed(*gateways: str) -> Link:
+    routes = tuple(DefaultRoute(one, 6 if ":" in one else 4) for one in gateways)
+    return replace(link(2, "net1"), default_routes=routes)
+
+
+def test_a_gateway_that_no_default_route_goes_over_is_drift(pci: Lookup) -> None:
+    assert drift(pci, routed("10.1.0.1", "fd00:0::1"), gateway=["10.1.0.1", "fd00::1"]) == ()
+    assert drift(pci, routed("10.1.0.2"), gateway=["10.1.0.1", "10.1.0.2"]) == (
+        Drift("gateway", "10.1.0.1", "10.1.0.2"),
+    )
+    assert drift(pci, link(2, "net1"), gateway=["fd00::1"]) == (Drift("gateway", "fd00::1"),)
+
+
+def test_a_gateway_that_is_no_address_is_passed_over(pci: Lookup) -> None:
+    assert drift(pci, routed(""), gateway=["<nil>"]) == ()
+
+
 def test_a_pod_ip_that_no_link_has_is_drift(pci: Lookup) -> None:
     networks = read_networks({}, ("10.0.0.7",), pod="shop/web")
     first, second = merge(networks, (link(2, "eth0", "", "10.0.0.8/24"),), (), pci)
@@ -84,6 +110,15 @@ def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> No
     assert drift(pci, link(2, "net1", SECOND_VF), **pci_info(VF)) == (
         Drift("pci-address", VF, SECOND_VF),
     )
+
+
+def test_a_physical_function_that_is_not_the_devices_own_is_drift(pci: Lookup) -> None:
+    assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PF.upper()})) == ()
+    assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PLAIN})) == (
+        Drift("pf-pci-address", PLAIN, PF),
+    )
+    # As plugins write a subfunction: its parent is all that there is of it on the bus.
+    assert drift(pci, link(2, "net1"), **pci_info(PF, **{"pf-pci-address": PF})) == ()
 
 
 def test_an_address_in_another_spelling_is_no_drift(pci: Lookup) -> None:

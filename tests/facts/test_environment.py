@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +143,43 @@ def test_a_zombie_is_gone() -> None:
             environment_of(process.pid)
     finally:
         process.wait()
+
+
+EXIT_THAT_WAITS = f"""{_START}
+import signal
+if libc.unshare(0x20000000) != 0:  # CLONE_NEWPID
+    raise OSError(ctypes.get_errno(), "unshare")
+first = os.fork()
+if first == 0:
+    signal.pause()
+if os.fork() == 0:
+    signal.pause()
+print(first, flush=True)
+os.read(0, 1)  # and never a wait for the other child
+"""
+
+
+@pytest.mark.root
+def test_a_process_that_is_exiting_and_no_zombie_yet_is_gone() -> None:
+    """The first of a PID namespace stays there until all others in it were waited for."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a PID namespace")
+    command = [*PYTHON, EXIT_THAT_WAITS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        try:
+            first = int(parent.stdout.readline())
+            os.kill(first, signal.SIGKILL)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while Path(f"/proc/{first}/maps").read_text():
+                assert time.monotonic() < deadline, "it does not come to its exit"
+                time.sleep(0.01)
+            assert Path(f"/proc/{first}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+            with pytest.raises(ProcessLookupError):
+                environment_of(first)
+        finally:
+            parent.stdin.close()
 
 
 def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> None:

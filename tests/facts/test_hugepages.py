@@ -23,6 +23,7 @@ from tests.facts.sriov_node import build_sriov_node, write
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 # Of a kernel with pages of 4 KiB: PAGE_COUNTER_MAX, rounded down to whole huge pages.
+LARGEST = 0x7FFFFFFFFFFFF000  # as Linux 6.18 shows it, not rounded
 NO_LIMIT_2MB, NO_LIMIT_1GB = 0x7FFFFFFFFFE00000, 0x7FFFFFFFC0000000
 
 
@@ -94,6 +95,7 @@ def test_nodes_and_sizes_are_in_the_order_of_their_numbers(root: str) -> None:
     assert [part.numa_node for part in smallest.numa_nodes] == [2, 10]
 
 
+@pytest.mark.xdist_group("hugepages")
 def test_this_machines_pools_are_what_its_kernel_says() -> None:
     text = Path("/proc/meminfo").read_text()
     default = dict(line.split(":") for line in text.strip().split("\n"))
@@ -135,6 +137,16 @@ def test_cgroup_v2_says_limit_usage_and_failures(tmp_path: Path) -> None:
         HugepageUsage(64 * KIB, None, 64 * KIB, 0),
         HugepageUsage(2 * MIB, 64 * MIB, 8 * MIB, 5),
     )
+
+
+def test_the_largest_number_of_cgroup_v2_is_no_limit(tmp_path: Path) -> None:
+    for limit in (LARGEST, NO_LIMIT_1GB):
+        cgroup_v2(tmp_path, "1GB", limit=str(limit), usage=0, failures=0)
+        (found,) = read_usage(HugetlbDirectory(2, str(tmp_path)))
+        assert found.limit_bytes is None
+    cgroup_v2(tmp_path, "1GB", limit=str(NO_LIMIT_1GB - GIB), usage=0, failures=0)
+    (found,) = read_usage(HugetlbDirectory(2, str(tmp_path)))
+    assert found.limit_bytes == NO_LIMIT_1GB - GIB
 
 
 def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path) -> None:

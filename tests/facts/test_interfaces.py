@@ -225,6 +225,19 @@ def test_a_host_network_pod_is_not_given_the_nodes_links(pci: Lookup) -> None:
     assert all(one.link is None and one.drift == () for one in found)
 
 
+def test_links_that_are_not_known_are_no_drift_and_nothing_is_paired(pci: Lookup) -> None:
+    networks = reported(DEFAULT, network("net1", ips=["10.1.0.5"]), network("net2", **pci_info(VF)))
+    devices = parse_devices({"PCIDEVICE_A": f"{VF},{VFIO_VF}"})
+    found = merge(networks, None, devices, pci)
+    assert shown(found) == [
+        ("eth0", "unknown", "", ""),
+        ("net1", "unknown", "", ""),
+        ("net2", "sr-iov", VF, "PCIDEVICE_A[0]"),
+        ("", "sr-iov", VFIO_VF, "PCIDEVICE_A[1]"),
+    ]
+    assert all(one.drift == () for one in found)
+
+
 @pytest.mark.parametrize(
     ("device_info", "kind"),
     [

@@ -21,12 +21,20 @@ from netutil.agent.facts.network import (
     read_networks,
 )
 from netutil.agent.parsers.network_status import NetworkStatus
+from netutil.agent.parsers.userspace import CONFIGURATION_DATA, MAPPED_DIRECTORY
 from netutil.agent.pods.index import Match
-from netutil.agent.pods.model import IP, Metadata, Pod, Spec, Status
+from netutil.agent.pods.model import IP, Metadata, Pod, Status
+from netutil.agent.pods.spec import Spec
 from netutil.agent.service import answers
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.parsers.annotations import MULTUS_SEVERAL, REAL_WORLD
+from tests.parsers.annotations import (
+    MULTUS_SEVERAL,
+    NO_DNS,
+    REAL_WORLD,
+    USERSPACE,
+    USERSPACE_DIRECTORY,
+)
 
 POD = "telco/upf-0"
 DUAL_STACK = ("10.244.1.7", "fd00:10:244:1::7")
@@ -65,6 +73,37 @@ def test_a_broken_older_one_is_told_under_its_own_name() -> None:
     with pytest.raises(Inconsistent) as refusal:
         read({NETWORKS_STATUS: "{}"}, *DUAL_STACK)
     assert refusal.value.read == f"annotation {NETWORKS_STATUS} of pod {POD}"
+
+
+def test_interfaces_of_the_userspace_plugin_are_given_its_device() -> None:
+    one = [{"name": "default/ovs", "interface": "net1", "ips": ["10.0.0.1"], "dns": {}}]
+    found = read(
+        {
+            NETWORK_STATUS: json.dumps(one),
+            CONFIGURATION_DATA: USERSPACE,
+            MAPPED_DIRECTORY: USERSPACE_DIRECTORY,
+        }
+    )
+    first, second = found.status
+    assert (first.name, first.ips, first.dns) == ("default/ovs", ("10.0.0.1",), NO_DNS)
+    assert (second.name, second.interface) == ("userspace-vpp-net", "net2")
+    kinds = [one.device_info and one.device_info.type for one in found.status]
+    assert kinds == ["vhost-user", "memif"]
+    assert {one.device_info_annotation for one in found.status} == {CONFIGURATION_DATA}
+
+
+def test_a_reported_device_info_is_not_replaced() -> None:
+    info = {"type": "memif", "memif": {"path": "/run/m"}}
+    one = json.dumps([{"interface": "net1", "device-info": info}])
+    first, _ = read({NETWORK_STATUS: one, CONFIGURATION_DATA: USERSPACE}).status
+    assert first.device_info is not None and first.device_info.type == "memif"
+    assert first.device_info_annotation == ""
+
+
+def test_a_broken_annotation_of_the_userspace_plugin_is_told_under_its_name() -> None:
+    with pytest.raises(Inconsistent) as refusal:
+        read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
+    assert refusal.value.read == f"annotation {CONFIGURATION_DATA} of pod {POD}"
 
 
 def test_the_request_for_networks_is_no_status_of_them() -> None:

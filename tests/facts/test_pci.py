@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import PciInfo, read_network_devices, read_pci
 
 from tests.facts.sriov_node import (
     NO_NODE,
@@ -15,6 +15,7 @@ from tests.facts.sriov_node import (
     SECOND_VF,
     UNBOUND_VF,
     VFIO_VF,
+    VFS,
     build_sriov_node,
 )
 
@@ -112,3 +113,14 @@ def test_devices_of_this_machine_can_be_read() -> None:
         found = read_pci("/", name)
         assert found is not None
         assert found.vendor_id == (devices / name / "vendor").read_text().strip()
+
+
+def test_network_devices_are_those_of_their_class_by_address(root: str) -> None:
+    found = read_network_devices(root)
+    assert [one.pci.address for one in found] == [PF, *VFS, PLAIN]
+    assert [one.pci for one in found] == [read_pci(root, one.pci.address) for one in found]
+    assert {one.pci.address: one.interfaces for one in found if one.interfaces} == {PF: ("ens1f0",)}
+
+
+def test_a_node_without_pci_has_no_network_devices(tmp_path: Path) -> None:
+    assert read_network_devices(str(tmp_path)) == ()

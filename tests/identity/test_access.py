@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Denied, Reason, Unidentified
-from netutil.agent.identity.access import ensure_may_read_environment
+from netutil.agent.facts.environment import read_environment
+from netutil.agent.identity.access import ensure_same_ids, read_as_caller
+from netutil.agent.identity.process import Credentials, PinnedProcess
 
 from tests.identity.processes import become, pinned, process
 
@@ -31,15 +36,26 @@ libc.prctl(4, 1)
 AS_USER = become(USER, USER)
 
 
+def connected(process: PinnedProcess) -> Credentials:
+    """Return what SO_PEERCRED would say if the process connected now."""
+    status = process.status()
+    return Credentials(process.pid, status.uids[1], status.gids[1])
+
+
 def ask(caller: int, target: int) -> None:
     with pinned(caller) as asking, pinned(target) as asked:
-        ensure_may_read_environment(asking, asked)
+        read_as_caller(asking, connected(asking), asked, read_environment)
 
 
 def assert_refused(caller: int, target: int) -> None:
     with pytest.raises(Denied) as refused:
         ask(caller, target)
     assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
+
+
+def name_of(directory: int) -> str:
+    with open("comm", opener=lambda name, flags: os.open(name, flags, dir_fd=directory)) as comm:
+        return comm.read().strip()
 
 
 def kernel_allows(target: int, script: str = "", before: Sequence[str] = ()) -> bool:
@@ -104,8 +120,11 @@ def test_a_root_with_fewer_capabilities_does_not_read_one_with_more() -> None:
 
 def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
     """The kernel would let the namespace's owner in; the agent does not take on that power."""
-    with process(AS_USER) as caller, process(AS_USER + IN_ITS_OWN_USER_NAMESPACE) as target:
+    shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
+    with process(AS_USER) as caller, process(shut_in) as target, process(shut_in) as neighbour:
         assert_refused(caller.pid, target.pid)
+        assert_refused(target.pid, caller.pid)
+        assert_refused(neighbour.pid, target.pid)
 
 
 def test_nobody_can_ask_for_a_process_that_ended() -> None:
@@ -113,7 +132,63 @@ def test_nobody_can_ask_for_a_process_that_ended() -> None:
         target.kill()
         target.wait()
         with pytest.raises(Unidentified):
-            ensure_may_read_environment(asking, asked)
+            read_as_caller(asking, connected(asking), asked, read_environment)
+
+
+@pytest.fixture
+def anybodys() -> Iterator[Path]:
+    """A folder that every user may enter."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
+    anybodys: Path,
+) -> None:
+    """The kernel's consent was for the program before: a look and then a read would be too late."""
+    program = anybodys / "unreadable"
+    shutil.copy("/bin/cat", program)
+    program.chmod(0o4711)
+    ends, end = os.pipe()
+    become_it = (
+        f"os.read({ends}, 1); os.execve({str(program)!r}, ['cat'], {{'PASSWORD': 'secret'}})"
+    )
+
+    def read(directory: int) -> object:
+        os.write(end, b".")
+        deadline = time.monotonic() + 20
+        while name_of(directory) != "unreadable":
+            assert time.monotonic() < deadline
+            os.sched_yield()
+        return read_environment(directory)
+
+    script = f"{AS_USER}\nprint(flush=True)\n{become_it}"
+    with (
+        process(AS_USER) as caller,
+        subprocess.Popen(
+            [sys.executable, "-I", "-c", script],
+            pass_fds=[ends],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as target,
+    ):
+        assert target.stdout is not None
+        target.stdout.readline()
+        with pinned(caller.pid) as asking, pinned(target.pid) as asked, pytest.raises(Denied):
+            read_as_caller(asking, connected(asking), asked, read)
+        target.kill()
+    os.close(ends)
+    os.close(end)
+
+
+def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
+    with process(AS_USER) as caller, pinned(caller.pid) as asking:
+        ensure_same_ids(asking, Credentials(caller.pid, USER, USER))
+        for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
+            with pytest.raises(Denied) as refused:
+                ensure_same_ids(asking, Credentials(caller.pid, uid, gid))
+            assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 
 def test_asking_leaves_the_agents_own_credentials_and_threads_as_they_were() -> None:

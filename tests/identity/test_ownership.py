@@ -18,7 +18,7 @@ from netutil.agent.identity.cgroups import (
     processes_below,
     read_cgroup_tree,
 )
-from netutil.agent.identity.peer import identify_process
+from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
 from netutil.agent.parsers.cgroup import identify
 
 from tests.identity.processes import become, pinned, process
@@ -158,7 +158,7 @@ def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
         "import ctypes\n"
         "assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0\n"  # CLONE_NEWCGROUP
         "from netutil.agent.identity.cgroups import read_cgroup_tree\n"
-        "from netutil.agent.identity.peer import identify_process\n"
+        "from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of\n"
         "from netutil.agent.identity.pinning import pin_pid\n"
         "tree = read_cgroup_tree('/')\n"
         "pin = pin_pid(int(sys.argv[2]))\n"
@@ -211,3 +211,58 @@ def test_a_path_never_leaves_its_hierarchy(
     hierarchy: Hierarchy, path: str, directory: str | None
 ) -> None:
     assert hierarchy.resolve(path) == directory
+
+
+def test_names_of_a_users_own_making_are_all_counted_as_one(
+    delegated: Path, tree: CgroupTree
+) -> None:
+    keys = set()
+    for letter in "abc":
+        inside = delegated / (letter * 64)
+        script = (
+            f"open({str(delegated / 'cgroup.procs')!r}, 'w').write('0')\n"
+            f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
+            f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
+        )
+        with process(script) as user:
+            with pinned(user.pid) as pin:
+                cgroups = identify_process(pin, tree)
+            assert cgroups.placements[0].containers[0][0] == letter * 64
+            keys.add(pod_key_of(cgroups, tree))
+            user.kill()
+            user.wait()
+    assert keys == {NO_POD}
+
+
+def test_a_container_without_a_pods_uid_in_its_path_is_counted_by_its_id(tree: CgroupTree) -> None:
+    hierarchy = find_hierarchies()[0]
+    directory = hierarchy.directory / ("d" * 64)
+    directory.mkdir()
+    try:
+        with process(f"open({str(directory / 'cgroup.procs')!r}, 'w').write('0')") as stranger:
+            with pinned(stranger.pid) as pin:
+                assert pod_key_of(identify_process(pin, tree), tree) == "d" * 64
+            stranger.kill()
+            stranger.wait()
+    finally:
+        directory.rmdir()
+
+
+def test_a_directory_is_not_taken_for_one_of_its_name_that_was_checked_before(
+    delegated: Path,
+) -> None:
+    """Checked once, a directory is known by its number, so that its name may be anybody's."""
+    pod = delegated / f"pod{UID}"
+    pod.mkdir()
+    hierarchy = next(h for h in find_hierarchies() if delegated.is_relative_to(h.directory))
+    controller = UNIFIED if hierarchy.version == 2 else "cpu"
+    tree = CgroupTree({controller: Hierarchy(hierarchy.version, str(delegated), "/")})
+    found = identify(f"1:{controller}:/pod{UID}/{ID}\n")
+    os.chown(delegated, 0, 0)
+    tree.ensure_made_by_root(found)
+    tree.ensure_made_by_root(found)
+    pod.rmdir()
+    os.chown(delegated, USER, USER)
+    pod.mkdir()
+    with pytest.raises(Denied):
+        tree.ensure_made_by_root(found)

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Reason, Unidentified
+from netutil.agent.errors import OverLimit, Reason, Unidentified
 from netutil.agent.identity import pinning
 from netutil.agent.identity.pinning import (
     Pin,
@@ -25,6 +24,7 @@ from netutil.agent.identity.pinning import (
 )
 
 from tests.identity.processes import open_descriptors, pinned, process
+from tests.lab.reused_pid import process_under
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
 needs_peer_pidfd = pytest.mark.skipif(
@@ -122,26 +122,9 @@ def test_another_process_under_the_peers_number_is_not_taken_for_it(
     listener: socket.socket,
 ) -> None:
     connection, pid = connect_and_die(listener)
-    with connection, under_the_number(pid) as other:
-        assert other == pid
-        with pytest.raises(Unidentified) as refused:
-            pin_by_peer_pidfd(connection, pid)
+    with connection, process_under(pid), pytest.raises(Unidentified) as refused:
+        pin_by_peer_pidfd(connection, pid)
     assert refused.value.reason is Reason.PEER_GONE
-
-
-@contextmanager
-def under_the_number(pid: int) -> Iterator[int]:
-    """Start a process that bears a number which another one has just given back; end it."""
-    for _ in range(200):
-        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
-        with subprocess.Popen(["sleep", "60"]) as made:
-            try:
-                if made.pid == pid:
-                    yield made.pid
-                    return
-            finally:
-                made.kill()
-    raise AssertionError(f"the number {pid} cannot be had again")
 
 
 def test_a_process_younger_than_the_connection_is_not_the_peer(
@@ -170,9 +153,15 @@ def test_a_peer_that_the_kernel_calls_gone_is_never_looked_up_by_number(
 
 def test_another_failure_to_pin_says_what_failed() -> None:
     with pytest.raises(Unidentified) as refused:
-        pin_by_peer_pidfd(Socket(errno.EMFILE), os.getpid())  # type: ignore[arg-type]
+        pin_by_peer_pidfd(Socket(errno.EPERM), os.getpid())  # type: ignore[arg-type]
     assert refused.value.reason is Reason.PEER_NOT_PINNED
-    assert "Too many open files" in refused.value.sentence
+    assert "Operation not permitted" in refused.value.sentence
+
+
+def test_a_peer_that_no_descriptor_is_left_for_may_come_again() -> None:
+    with pytest.raises(OverLimit) as refused:
+        pin_by_peer_pidfd(Socket(errno.EMFILE), os.getpid())  # type: ignore[arg-type]
+    assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
 
 
 def answering(number: int) -> Callable[..., tuple[Socket, socket.socket]]:

@@ -89,4 +89,5 @@ def test_one_version_everywhere() -> None:
         text = path.read_text(encoding="utf-8")
         tags = re.findall(r"image: \S+/netutil:(\S+)", text) + re.findall(r"newTag: (\S+)", text)
         assert set(tags) <= {version()}, path
-        assert list(yaml.safe_load_all(text))
+        if "templates" not in path.parts:  # Helm's, which are YAML once they are rendered
+            assert list(yaml.safe_load_all(text))

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from tests.lab.agent import COMMAND, LabAgent, free_address
 from tests.lab.cgroups import Cgroups, find_hierarchies
+from tests.lab.confined import CONFINED, confined
 from tests.lab.network import Fabric
 from tests.lab.ownership import is_stale, new_name
 from tests.lab.pod import LabPod, Site
@@ -124,9 +125,15 @@ class Lab:
         return target
 
     def agent(
-        self, *flags: str, pod_source: str | None = None, command: Sequence[str] = COMMAND
+        self,
+        *flags: str,
+        pod_source: str | None = None,
+        command: Sequence[str] = COMMAND,
+        around: Sequence[str] = (),
     ) -> LabAgent:
         """Start an agent and wait until it listens. Flags given here win over the lab's.
+
+        `around` is a prefix that makes its surroundings; it is never confined.
 
         Without `pod_source` it reads what `write_pod_list` writes; that is
         written once now.
@@ -135,17 +142,19 @@ class Lab:
             pod_source = f"file:{self.write_pod_list()}"
         own = [flag.partition("=")[2] for flag in flags if flag.startswith("--metrics-address=")]
         metrics = own[-1] if own else free_address()
-        return self.start_agent(
-            [
-                *command,
-                f"--socket={self.socket}",
-                f"--admin-socket={self.admin_socket}",
-                f"--pod-source={pod_source}",
-                f"--metrics-address={metrics}",
-                *flags,
-            ],
-            metrics,
-        )
+        argv = [
+            *command,
+            f"--socket={self.socket}",
+            f"--admin-socket={self.admin_socket}",
+            f"--pod-source={pod_source}",
+            f"--metrics-address={metrics}",
+            *flags,
+        ]
+        if CONFINED:
+            root = self.directory / f"root-{len(self.agents)}"
+            root.mkdir()
+            argv = confined(argv, root, (self.socket.parent, self.admin_socket.parent))
+        return self.start_agent([*around, *argv], metrics)
 
     def start_agent(self, command: Sequence[str], metrics_address: str) -> LabAgent:
         """Start an agent by its whole command line; wait until it listens at the lab's socket."""

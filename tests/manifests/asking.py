@@ -47,6 +47,9 @@ def _failed() -> dict[str, str]:
             "pod": agent.pod,
             "networks": agent.network_status,
             "CPUs": agent.cpu,
+            "CPU topology": partial(agent.cpu, topology=True),
+            "interfaces": agent.interfaces,
+            "huge pages": agent.hugepages,
             "own environment": agent.environment,
             # The container's first process, under the same ids.
             "CPUs of another process": partial(agent.cpu, pid=1),

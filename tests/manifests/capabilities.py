@@ -18,7 +18,7 @@ from pathlib import Path
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.environment import read_environment
-from netutil.agent.identity.access import ensure_may_read_environment
+from netutil.agent.identity.access import read_as_caller
 from netutil.agent.identity.cgroups import read_cgroup_tree
 from netutil.agent.identity.namespaces import NS_GET_PARENT, shares_pid_namespace
 from netutil.agent.identity.pinning import (
@@ -27,6 +27,7 @@ from netutil.agent.identity.pinning import (
     pin_by_start_time,
     pin_pid,
 )
+from netutil.agent.identity.process import Credentials
 
 
 def main() -> None:
@@ -50,7 +51,10 @@ def main() -> None:
     attempt("NS_GET_PARENT", lambda: parent_namespace(pid["nested"]))
     for asking in ("user", "bare", "root"):
         other = pin_pid(pid[f"{asking}'s other"])
-        ask = partial(ensure_may_read_environment, pin_pid(pid[asking]), other)
+        caller = pin_pid(pid[asking])
+        status = caller.status()
+        credentials = Credentials(caller.pid, status.uids[1], status.gids[1])
+        ask = partial(read_as_caller, caller, credentials, other, read_environment)
         attempt(f"ask as {asking}", ask)
     attempt("pin a peer", lambda: pin_a_peer(given["directory"]))
     attempt("take a socket over", lambda: take_over(given["directory"]))

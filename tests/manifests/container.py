@@ -1,19 +1,16 @@
 """From a manifest to a command that starts the agent in a container made as it says.
 
 What stands in the manifest is taken from there: arguments, environment, mounts
-with their modes, capabilities. Only the directories of the host are others.
-Not had without a container runtime: seccomp, AppArmor, SELinux, a network
-namespace of the pod.
+with their modes, capabilities, the seccomp profile. Only the directories of the host
+are others. Not had without a container runtime: AppArmor, SELinux, a network namespace
+of the pod.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,9 @@ from tests.manifests.documents import (
     arguments_of,
     environment_of,
     mounts_of,
+    pod_of,
 )
+from tests.manifests.privileges import profile_of, under_seccomp, with_capabilities
 
 _SIZES = {"Mi": "m"}
 
@@ -40,11 +39,13 @@ def command(
     root: Path,
     host_paths: Mapping[str, Path],
     service_account: Path,
+    services: Mapping[str, str],
 ) -> list[str]:
     """The command that starts the manifest's agent on that node.
 
     `host_paths` are the directories that stand for those of the host; `root` is
-    an empty directory, which stays empty for everybody else.
+    an empty directory, which stays empty for everybody else; `services` are the
+    variables that every container has of the API server.
     """
     agent = agent_of(objects)
     context = agent["securityContext"]
@@ -54,40 +55,25 @@ def command(
         "root": str(root),
         "mounts": [
             *(_mount(*pair, host_paths) for pair in mounts_of(objects).values()),
-            {**token, "read_only": True, "propagation": False},
+            *(
+                [{**token, "read_only": True, "propagation": False}]
+                if pod_of(objects)["automountServiceAccountToken"]
+                else []
+            ),
             *_program(),
         ],
         "read_only_root": context["readOnlyRootFilesystem"],
         # Runtimes give one to containers that are not privileged, on cgroup v2.
         "private_cgroup_namespace": not privileged,
-        "env": {**environment_of(agent, node), "PYTHONDONTWRITEBYTECODE": "1"},
+        "env": {**services, **environment_of(agent, node), "PYTHONDONTWRITEBYTECODE": "1"},
         "argv": [
             *([] if privileged else with_capabilities(*context["capabilities"]["add"])),
+            *([] if privileged else under_seccomp(profile_of(objects))),
             *COMMAND,
             *arguments_of(agent, node),
         ],
     }
     return [sys.executable, "-I", "-S", enter.__file__, json.dumps(container)]
-
-
-def with_capabilities(*names: str) -> tuple[str, ...]:
-    """A prefix that runs a command with these capabilities and no way to others."""
-    program = shutil.which("setpriv")
-    assert program is not None
-    bounding = "".join(f",+{name.lower()}" for name in names)
-    return (program, "--no-new-privs", f"--bounding-set=-all{bounding}", "--inh-caps=-all")
-
-
-def mask(names: Iterable[str]) -> int:
-    """The bit mask of capabilities, as /proc/<pid>/status shows it."""
-    return sum(1 << _all_capabilities().index(name.lower()) for name in names)
-
-
-@cache
-def _all_capabilities() -> list[str]:
-    """The names in the order of their numbers."""
-    done = subprocess.run(["setpriv", "--list-caps"], capture_output=True, text=True, check=True)
-    return done.stdout.split()
 
 
 def _mount(mount: Manifest, volume: Manifest, host_paths: Mapping[str, Path]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,9 @@ import trustme
 
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.manifests import asking
-from tests.manifests.container import command, with_capabilities
+from tests.manifests.container import command
 from tests.manifests.documents import Manifest, agent_of, settings_of
+from tests.manifests.privileges import with_capabilities
 from tests.pods.conftest import context_of
 from tests.pods.kubelet_server import Handler, KubeletDouble, serving
 
@@ -44,7 +45,14 @@ class LabNode:
     bare: LabContainer
     node: dict[str, str] = field(default_factory=dict)
 
-    def deploy(self, objects: list[Manifest]) -> LabAgent:
+    @property
+    def pods_api(self) -> Path:
+        """The directory of the kubelet's socket."""
+        return self.lab.directory / "pods-api"
+
+    def deploy(
+        self, objects: list[Manifest], services: Mapping[str, str] | None = None
+    ) -> LabAgent:
         """Start the agent of these objects in the place of the one that runs."""
         self.withdraw()
         self.node = {
@@ -56,6 +64,7 @@ class LabNode:
         place.mkdir()
         pod_resources = self.lab.directory / "pod-resources"
         pod_resources.mkdir(exist_ok=True)
+        self.pods_api.mkdir(exist_ok=True)
         argv = command(
             objects,
             self.node,
@@ -65,10 +74,12 @@ class LabNode:
                 "/run/netutil-admin": self.lab.admin_socket.parent,
                 "/sys": Path("/sys"),
                 "/var/lib/kubelet/pod-resources": pod_resources,
+                "/var/lib/kubelet/pods-api": self.pods_api,
             },
             service_account=self.service_account,
+            services=services or {},
         )
-        address = settings_of(agent_of(objects), self.node).metrics_address
+        address = settings_of(agent_of(objects), self.node, services).metrics_address
         return self.lab.start_agent(argv, address)
 
     def withdraw(self) -> None:

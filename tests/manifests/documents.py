@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ DEFAULT = MANIFESTS / "daemonset.yaml"
 HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"
 EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
+APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.
 NODES = (
@@ -56,6 +58,12 @@ def agent_of(objects: list[Manifest]) -> Manifest:
     return container
 
 
+def initial_of(objects: list[Manifest]) -> list[Manifest]:
+    """The containers that end before the agent starts."""
+    found: list[Manifest] = pod_of(objects).get("initContainers", [])
+    return found
+
+
 def environment_of(container: Manifest, node: dict[str, str]) -> dict[str, str]:
     """The variables that the kubelet of that node would set."""
     return {
@@ -73,16 +81,20 @@ def arguments_of(container: Manifest, node: dict[str, str]) -> list[str]:
     ]
 
 
-def settings_of(container: Manifest, node: dict[str, str]) -> Settings:
+def settings_of(
+    container: Manifest, node: dict[str, str], services: Mapping[str, str] | None = None
+) -> Settings:
     """The settings of an agent that is started by this manifest on that node."""
-    return parse(arguments_of(container, node), environment_of(container, node))
+    environment = {**(services or {}), **environment_of(container, node)}
+    return parse(arguments_of(container, node), environment)
 
 
 def mounts_of(objects: list[Manifest]) -> dict[str, tuple[Manifest, Manifest]]:
     """By path in the container: the mount and its volume."""
     volumes = {volume["name"]: volume for volume in pod_of(objects)["volumes"]}
     mounts = agent_of(objects)["volumeMounts"]
-    assert {mount["name"] for mount in mounts} == set(volumes)
+    before = [mount for one in initial_of(objects) for mount in one["volumeMounts"]]
+    assert {mount["name"] for mount in (*mounts, *before)} == set(volumes)
     return {mount["mountPath"]: (mount, volumes[mount["name"]]) for mount in mounts}
 
 
@@ -97,9 +109,3 @@ def assert_bound(objects: list[Manifest], account: Manifest) -> None:
             "namespace": account["metadata"]["namespace"],
         }
     ]
-
-
-def hardened_capabilities() -> frozenset[str]:
-    """What the hardened variant adds after dropping all."""
-    context = agent_of(read(HARDENED))["securityContext"]
-    return frozenset(context["capabilities"]["add"])

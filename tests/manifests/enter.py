@@ -17,6 +17,7 @@ from typing import Any
 _NEW_MOUNT, _NEW_CGROUP = 0x00020000, 0x02000000
 # linux/mount.h
 _READ_ONLY, _REMOUNT, _BIND, _REC, _PRIVATE, _SLAVE = 1, 32, 4096, 1 << 14, 1 << 18, 1 << 19
+_UNBINDABLE = 1 << 17
 _DETACH = 2
 _AT_RECURSIVE, _AT_FDCWD = 0x8000, -100
 _MOUNT_SETATTR = 442  # one number on all architectures
@@ -31,6 +32,8 @@ def enter(container: dict[str, Any]) -> None:
     _check(_libc.unshare(namespaces), "unshare")
     _mount("none", "/", None, _REC | _SLAVE)
     _mount("tmpfs", root, "tmpfs", 0, "mode=755,size=1m")
+    # Or a mount of what stands above it would show it again within itself.
+    _mount("none", root, None, _UNBINDABLE)
     _show_machine(root)
     for directory in (*_FRESH, "var/lib"):
         os.makedirs(f"{root}/{directory}", exist_ok=True)

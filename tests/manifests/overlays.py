@@ -12,18 +12,23 @@ from tests.manifests.kubectl import find_kubectl, kustomize
 
 _IN_DOCUMENT = re.compile(r"^### An overlay of your own$.*?^```yaml\n(.*?)^```$", re.M | re.S)
 _FILES = {"default": DEFAULT, "hardened": HARDENED}
-_FOLDERS = {
-    "self-signed-kubelet": "netutil/manifests",
-    "self-signed-kubelet, hardened": "netutil/manifests/hardened",
-}
-VARIANTS = (*_FILES, *_FOLDERS)
+_FOLDERS = {"default": "netutil/manifests", "hardened": "netutil/manifests/hardened"}
+_SELF_SIGNED = "netutil/manifests/examples/self-signed-kubelet"
+VARIANTS = (*_FILES, "self-signed-kubelet", "self-signed-kubelet, hardened")
+BASES = tuple(_FOLDERS)
 
 
 def objects_of(variant: str) -> list[Manifest]:
     """The objects that a variant makes; the two files need no kubectl."""
     if variant in _FILES:
         return read(_FILES[variant])
-    return documents(_overlay(_FOLDERS[variant]))
+    base = "hardened" if variant.endswith("hardened") else "default"
+    return documents(_overlay(_FOLDERS[base], _SELF_SIGNED))
+
+
+def with_component(base: str, component: str) -> list[Manifest]:
+    """The objects of a variant with one of the components of manifests/."""
+    return documents(_overlay(_FOLDERS[base], f"netutil/manifests/{component}"))
 
 
 def documented_overlay() -> str:
@@ -34,10 +39,12 @@ def documented_overlay() -> str:
 
 
 @cache
-def _overlay(folder: str) -> str:
+def _overlay(folder: str, component: str) -> str:
     kubectl = find_kubectl()
     overlay, replaced = re.subn(r"\bnetutil/manifests(?=\s)", folder, documented_overlay(), count=1)
     assert replaced == 1
+    assert _SELF_SIGNED in overlay
+    overlay = overlay.replace(_SELF_SIGNED, component)
     with tempfile.TemporaryDirectory() as top:
         # A link will do: kustomize asks only that the base is not above the overlay.
         Path(top, "netutil").mkdir()

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.container import mask, with_capabilities
 from tests.manifests.deployment import RUNTIME_DEFAULT
-from tests.manifests.documents import ROOT, hardened_capabilities
+from tests.manifests.documents import ROOT
+from tests.manifests.privileges import hardened_capabilities, mask, with_capabilities
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("capabilities")]
 

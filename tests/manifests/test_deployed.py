@@ -15,16 +15,15 @@ from pathlib import Path
 import pytest
 
 from tests.lab import LabAgent, why_no_lab
-from tests.manifests.container import mask
 from tests.manifests.deployment import LabNode, lab_node
 from tests.manifests.documents import (
     DEFAULT,
     HARDENED,
     Manifest,
     agent_of,
-    hardened_capabilities,
     read,
 )
+from tests.manifests.privileges import hardened_capabilities, mask
 from tests.service.conftest import netutil
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
@@ -40,9 +39,12 @@ NEEDED_BY = {
         *("hidden user: own environment", "hidden user: environment of another process"),
         "hidden user: CPUs of another process",
         *("root: own environment", "root: CPUs of another process"),
+        # They read the environment, for PCIDEVICE_*.
+        *("user: interfaces", "hidden user: interfaces", "root: interfaces"),
         # A root without capabilities needs none: the agent is its like, and has more of them.
     },
-    "DAC_READ_SEARCH": {USER_OWN, USER_OTHER, "hidden user: environment of another process"},
+    # Another process's environment is read with its owner's own ids.
+    "DAC_READ_SEARCH": {USER_OWN, "user: interfaces"},
     "SETUID": {USER_OTHER, "hidden user: environment of another process"},
     "SETGID": {USER_OTHER, "hidden user: environment of another process"},
 }
@@ -79,9 +81,14 @@ def succeeds(probe: Manifest, node: LabNode, port: int) -> bool:
     return True
 
 
-def effective_capabilities(agent: LabAgent) -> int:
+def status_of(agent: LabAgent, field: str) -> str:
+    """A field of /proc/<pid>/status."""
     text = Path(f"/proc/{agent.pid}/status").read_text(encoding="utf-8")
-    return int(text.partition("CapEff:\t")[2].partition("\n")[0], 16)
+    return text.partition(f"\n{field}:\t")[2].partition("\n")[0]
+
+
+def effective_capabilities(agent: LabAgent) -> int:
+    return int(status_of(agent, "CapEff"), 16)
 
 
 @pytest.fixture(scope="module", params=[DEFAULT, HARDENED], ids=["default", "hardened"])
@@ -136,6 +143,15 @@ def test_the_hardened_one_answers_with_its_capabilities_all_but_the_documented(
     agent = node.deploy(read(HARDENED))
     assert effective_capabilities(agent) == mask(hardened_capabilities())
     assert node.failed() == {REFUSED}
+
+
+def test_the_hardened_one_is_under_its_seccomp_profile_and_gains_no_privileges(
+    node: LabNode,
+) -> None:
+    agent = node.deploy(read(HARDENED))
+    assert status_of(agent, "Seccomp") == "2"  # SECCOMP_MODE_FILTER
+    assert status_of(agent, "NoNewPrivs") == "1"
+    assert int(status_of(agent, "CapBnd"), 16) == mask(hardened_capabilities())
 
 
 def test_each_capability_is_tried() -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.manifests.documents import (
+    APISERVER_RBAC,
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
@@ -25,6 +26,7 @@ VERSIONS = {
     DEFAULT: ("1.25", "1.33", "1.37"),
     HARDENED: ("1.31", "1.33", "1.37"),
     NODES_PROXY: ("1.25", "1.33", "1.37"),
+    APISERVER_RBAC: ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
 }
 
@@ -56,10 +58,18 @@ def test_there_is_no_other_file() -> None:
     kustomizations = {
         MANIFESTS / "kustomization.yaml",
         MANIFESTS / "hardened" / "kustomization.yaml",
+        MANIFESTS / "apiserver" / "kustomization.yaml",
+        MANIFESTS / "pods-api" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
     }
-    files = {path for path in MANIFESTS.rglob("*") if path.is_file()}
-    assert files == set(VERSIONS) | kustomizations
+    monitoring = {  # test_monitoring.py
+        MANIFESTS / "monitoring" / name
+        for name in ("kustomization.yaml", "alerts.yaml", "podmonitor.yaml", "dashboard.json")
+    }
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring}
+    chart = MANIFESTS / "helm"  # test_helm.py
+    files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
+    assert files == set(VERSIONS) | kustomizations | others
 
 
 @pytest.mark.parametrize("path", [DEFAULT, HARDENED], ids=named)

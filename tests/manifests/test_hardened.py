@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from tests.image.dockerfile import stage
 from tests.manifests.documents import (
     DEFAULT,
     HARDENED,
     ROOT,
     agent_of,
-    hardened_capabilities,
+    initial_of,
     mounts_of,
+    pod_of,
     read,
 )
+from tests.manifests.privileges import LOCALHOST_PROFILE, PROFILE, hardened_capabilities
 
-_CONTAINER = "DaemonSet/spec/template/spec/containers/agent"
+_POD = "DaemonSet/spec/template/spec"
+_CONTAINER = f"{_POD}/containers/agent"
 _CONTEXT = f"{_CONTAINER}/securityContext"
 _SYS = f"{_CONTAINER}/volumeMounts/host-sys"
+_GIVES_PROFILE = (f"{_POD}/initContainers/", f"{_POD}/volumes/seccomp")
 _ABSENT = object()
 
 
@@ -52,6 +59,7 @@ def test_nothing_but_these_fields_differs() -> None:
         path: (default.get(path, _ABSENT), hardened.get(path, _ABSENT))
         for path in default.keys() | hardened.keys()
         if default.get(path, _ABSENT) != hardened.get(path, _ABSENT)
+        and not path.startswith(_GIVES_PROFILE)
     }
     assert differing == {
         f"{_CONTEXT}/privileged": (True, _ABSENT),
@@ -61,7 +69,8 @@ def test_nothing_but_these_fields_differs() -> None:
             _ABSENT,
             ["SYS_PTRACE", "DAC_READ_SEARCH", "SETUID", "SETGID"],
         ),
-        f"{_CONTEXT}/seccompProfile/type": (_ABSENT, "RuntimeDefault"),
+        f"{_CONTEXT}/seccompProfile/type": (_ABSENT, "Localhost"),
+        f"{_CONTEXT}/seccompProfile/localhostProfile": (_ABSENT, LOCALHOST_PROFILE),
         f"{_CONTEXT}/appArmorProfile/type": (_ABSENT, "Unconfined"),
         f"{_CONTEXT}/seLinuxOptions/type": (_ABSENT, "spc_t"),
         f"{_SYS}/mountPropagation": ("HostToContainer", _ABSENT),
@@ -85,3 +94,40 @@ def test_it_cannot_write_to_what_is_mounted_below_sys() -> None:
     assert mount["readOnly"] is True
     assert mount["recursiveReadOnly"] == "IfPossible"
     assert "mountPropagation" not in mount
+
+
+def test_the_profile_comes_onto_the_node_before_the_agent_under_the_name_it_gives() -> None:
+    (giver,) = initial_of(read(HARDENED))
+    (mount,) = giver["volumeMounts"]
+    (volume,) = (one for one in pod_of(read(HARDENED))["volumes"] if one["name"] == mount["name"])
+    assert giver["image"] == agent_of(read(HARDENED))["image"]
+    directory = volume["hostPath"]["path"]
+    assert directory == str(Path("/var/lib/kubelet/seccomp", LOCALHOST_PROFILE).parent)
+    assert (
+        f"mv {mount['mountPath']}/.agent.json {mount['mountPath']}/agent.json" in giver["args"][0]
+    )
+    assert Path(LOCALHOST_PROFILE).name == "agent.json"
+    assert giver["volumeMounts"] == [{"name": "seccomp", "mountPath": mount["mountPath"]}]
+    # The agent itself cannot change it.
+    assert mount["name"] not in {one["name"] for one in agent_of(read(HARDENED))["volumeMounts"]}
+
+
+def test_what_gives_the_profile_has_no_capability() -> None:
+    (giver,) = initial_of(read(HARDENED))
+    context = giver["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_the_image_holds_the_profile_where_it_is_taken_from() -> None:
+    (giver,) = initial_of(read(HARDENED))
+    build = stage("build")
+    (copied,) = ([*sources, to] for sources, to in build.copies() if to.endswith("seccomp.json"))
+    assert copied == [PROFILE.relative_to(ROOT).as_posix(), "./seccomp.json"]
+    (run,) = (line for line in build.every("RUN") if "seccomp.json" in line)
+    *_, source, target = shlex.split(run)
+    assert source == "seccomp.json"
+    held = target.replace("$VENV", build.variables("ENV")["VENV"])
+    assert f"cp {held} " in giver["args"][0]

@@ -59,6 +59,44 @@ VHOST_USER = """[{"name": "ovs/userspace-ovs-net-1", "interface": "net1", "dns":
  "device-info": {"type": "vhost-user", "version": "1.0.0", "vhost-user": {
   "mode": "client", "path": "/var/lib/cni/usrspcni/55d27ed6fa-net1"}}}]"""
 
+# Written by the Userspace CNI plugin beside the network-status, which then has no device-info.
+USERSPACE = """[{
+    "containerId": "87042916ab4dac68611ea9d2f02bcf26bc82b5d17716ffa9ebff1cf36af1fca3",
+    "ifName": "net1",
+    "name": "userspace-ovs-net-1",
+    "config": {
+        "engine": "ovs-dpdk",
+        "iftype": "vhostuser",
+        "netType": "interface",
+        "memif": {},
+        "vhost": {"mode": "client", "socketfile": "87042916ab4d-net1"},
+        "bridge": {}
+    },
+    "ipResult": {
+        "interfaces": [{"name": "net1", "sandbox": "/proc/2910/ns/net"}],
+        "dns": {}
+    }
+},{
+    "containerId": "87042916ab4dac68611ea9d2f02bcf26bc82b5d17716ffa9ebff1cf36af1fca3",
+    "ifName": "net2",
+    "name": "userspace-vpp-net",
+    "config": {
+        "engine": "vpp",
+        "iftype": "memif",
+        "netType": "interface",
+        "memif": {
+            "role": "slave", "mode": "ethernet", "socketfile": "memif-87042916ab4d-net2.sock"
+        },
+        "vhost": {},
+        "bridge": {}
+    },
+    "ipResult": {
+        "interfaces": [{"name": "net2", "sandbox": "/proc/2910/ns/net"}],
+        "dns": {}
+    }
+}]"""
+USERSPACE_DIRECTORY = "/var/lib/cni/usrspcni/"
+
 MEMIF = """[{"name": "vpp/to-core", "interface": "net1", "device-info": {
   "type": "memif", "version": "1.0.0",
   "memif": {"role": "master", "path": "/var/lib/vpp/memif-1.sock", "mode": "ethernet"}}},
@@ -86,7 +124,7 @@ PREFIX_LENGTHS = """[{"name": "default/static", "interface": "net1",
 
 EXTENSIONS = """[{"name": "default/vendor", "interface": "net1",
  "com.example.vlan": 105, "com.example.path": {"spine": ["s1", null, true, 1.5]},
- "com.example.nothing": null,
+ "com.example.nothing": null, "dns": {"domain": "lab.example", "com.example.ttl": 5},
  "device-info": {"type": "pci", "version": "1.1.0", "com.example.slot": "7",
   "pci": {"pci-address": "0000:01:00.1", "com.example.queues": [1, 2]}}}]"""
 

@@ -19,6 +19,8 @@ STATIC = "d71a3f8c2b9e4a6f8c0d1e2f3a4b5c6d"
 OTHER = "99999999-8888-4777-9666-555555555555"
 ID = "4c1f" * 16
 ID2 = "be57" * 16
+NODE = frozenset({ID2})
+"""What kind's agent stands in."""
 
 REAL_WORLD = {
     "containerd, cgroupfs driver, v1": (
@@ -109,8 +111,25 @@ REAL_WORLD = {
 @pytest.mark.parametrize("case", REAL_WORLD)
 def test_a_real_cgroup_file_names_its_pod_and_container(case: str) -> None:
     text, (uid, container_id) = REAL_WORLD[case]
-    found = identify(text)
+    found = identify(text, NODE if case.startswith("kind") else frozenset())
     assert (found.pod_uid, found.container_id) == (normalise_uid(uid), container_id)
+
+
+@pytest.mark.parametrize("case", [case for case in REAL_WORLD if case.startswith("kind")])
+def test_in_a_container_that_the_agent_is_not_in_no_name_counts(case: str) -> None:
+    """Root in a container that no kubelet started makes cgroups that belong to root, too."""
+    found = identify(REAL_WORLD[case][0])
+    assert (found.pod_uid, found.container_id) == (None, None)
+    with pytest.raises(Denied):
+        choose_container(found, [ID])
+
+
+@pytest.mark.parametrize("inner", [f"pod{OTHER}/{ID2}", f"a/kubepods-pod{OTHER}.slice/{ID2}", ID2])
+def test_a_pods_container_without_a_pod_uid_is_not_what_it_makes_within(inner: str) -> None:
+    found = identify(f"0::/system.slice/crio-{ID}.scope/{inner}\n")
+    assert choose_container(found, [ID, ID2]).container_id == ID
+    with pytest.raises(Denied):
+        choose_container(found, [ID2])
 
 
 NO_POD = {
@@ -156,10 +175,12 @@ def test_a_line_that_is_not_of_the_kernel_is_refused(text: str) -> None:
 
 
 def test_without_a_pod_uid_the_outermost_known_container_decides() -> None:
-    found = identify(f"0::/machine.slice/crio-{ID}.scope/inner/{ID2}\n")
+    found = identify(f"0::/docker/{ID}/crio-{ID2}.scope/inner/{'d' * 64}\n", frozenset({ID}))
     assert found.pod_uid is None
     assert choose_container(found, [ID, ID2]).container_id == ID
     assert choose_container(found, [ID2]).container_id == ID2
+    with pytest.raises(Denied):
+        choose_container(found, ["d" * 64])
 
 
 def test_without_a_pod_uid_an_unknown_container_is_refused() -> None:
@@ -203,3 +224,8 @@ def test_the_path_of_the_container_is_given_per_hierarchy() -> None:
 def test_lines_are_read_as_cgroups_7_says() -> None:
     (line,) = parse_cgroup_file("12:cpu,cpuacct:/a:b\n")
     assert (line.hierarchy, line.controllers, line.path) == (12, ("cpu", "cpuacct"), "/a:b")
+
+
+def test_a_hierarchy_number_of_no_kernel_is_refused() -> None:
+    with pytest.raises(Inconsistent):
+        identify(f"{'1' * 5000}:cpuset:/kubepods/pod{UID}/{ID}\n")

@@ -13,7 +13,9 @@ from netutil.agent.errors import Exhausted, Reason
 from netutil.agent.parsers.devices import (
     LONGEST_INFO,
     LONGEST_NAME,
+    LONGEST_VARIABLE,
     MOST_DEVICES,
+    MOST_PLACES,
     DeviceProblem,
     parse_devices,
 )
@@ -198,3 +200,43 @@ def test_whatever_environment_comes_devices_are_in_order(environment: dict[str, 
     for variable, value in environment.items():
         if value in (VF, f"{VF},{OTHER}"):
             assert [p for v, p in found if v == variable] == list(range(len(value.split(","))))
+
+
+def test_infos_share_one_bound_in_the_order_of_their_names() -> None:
+    text = json.dumps({VF: {"a": "x" * (LONGEST_INFO // 2)}})
+    environment: dict[str, str] = {}
+    for name in ("PCIDEVICE_A", "PCIDEVICE_B", "PCIDEVICE_C"):
+        environment |= {name: VF, f"{name}_INFO": text}
+    environment["PCIDEVICE_C_INFO"] = json.dumps({VF: {}})
+    first, second, third = parse_devices(environment)
+    assert first.info is not None and first.problem is None
+    assert second.info is None and second.problem is DeviceProblem.INFO_TOO_LONG
+    assert third.info == {}
+
+
+def test_a_list_of_nothing_but_commas_is_not_walked() -> None:
+    with pytest.raises(Exhausted) as refused:
+        parse_devices({VARIABLE: "," * MOST_PLACES})
+    assert refused.value.reason is Reason.TOO_MANY_DEVICES
+
+
+def test_an_info_is_told_once_however_often_its_device_is_named() -> None:
+    info = json.dumps({VF: GENERIC, OTHER: {}})
+    found = parse_devices({VARIABLE: f"{VF},{VF.upper()},{OTHER},{VF}", f"{VARIABLE}_INFO": info})
+    again = (None, DeviceProblem.INFO_TOLD_BEFORE)
+    told = [(one.info, one.problem) for one in found]
+    assert told == [(GENERIC, None), again, ({}, None), again]
+
+
+def test_the_answer_is_no_multiple_of_the_variables() -> None:
+    """103 KiB of environment took 16 seconds and 400 MiB, more than the agent has."""
+    text = json.dumps({VF: {str(number): number for number in range(7500)}})
+    found = parse_devices({VARIABLE: ",".join([VF] * MOST_DEVICES), f"{VARIABLE}_INFO": text})
+    assert len(found) == MOST_DEVICES
+    assert sum(len(one.info or ()) for one in found) == 7500
+
+
+def test_a_name_that_no_resource_has_is_no_list() -> None:
+    """It stands in the answer once for each device of its list."""
+    assert parse_devices({"PCIDEVICE_" + "X" * LONGEST_VARIABLE: VF}) == ()
+    assert len(parse_devices({"PCIDEVICE_" + "X" * 317: VF})) == 1

@@ -22,7 +22,7 @@ PID, REST = (
     " 0 0 0 0 94289805495312 94289805496928 94290282381312 140721883146957 140721883146985"
     " 140721883146985 140721883148266 0\n",
 )
-EXPECTED = Stat("S", 471122, 140721883146985, 140721883148266)
+EXPECTED = Stat(False, 471122, 140721883146985, 140721883148266)
 
 HOSTILE_NAMES = [
     "cat",
@@ -64,7 +64,7 @@ def test_addresses_that_the_kernel_hides_are_none() -> None:
 
 def test_addresses_that_an_old_kernel_does_not_write_are_none() -> None:
     before_3_5 = " ".join(REST.split()[:42])
-    assert parse_stat(f"{PID} (cat) {before_3_5}\n") == Stat("S", 471122, None, None)
+    assert parse_stat(f"{PID} (cat) {before_3_5}\n") == Stat(False, 471122, None, None)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,13 @@ def test_any_name_and_numbers_come_back(name: str, state: str, start: int, addre
     fields = REST.split()
     fields[0], fields[19], fields[47], fields[48] = state, str(start), str(address), str(address)
     found = parse_stat(f"1 ({name}) {' '.join(fields)}\n")
-    assert found == Stat(state, start, address, address)
+    assert found == Stat(state in "ZX", start, address, address)
+
+
+def test_a_thread_that_exits_and_is_no_zombie_yet_has_exited() -> None:
+    fields = REST.split()
+    fields[6] = str(int(fields[6]) | 0x4)  # PF_EXITING
+    assert parse_stat(f"{PID} (cat) {' '.join(fields)}\n").has_exited
 
 
 @given(st.one_of(st.text(), st.text().map(lambda text: f"1 (x) {text}")))
@@ -235,7 +241,7 @@ def test_a_real_process_with_a_hostile_name_is_read_as_any_other(name: bytes) ->
         expected_start = raw.rpartition(b") ")[2].split()[19]
     assert name in raw
     stat = parse_stat(raw.decode("utf-8", errors="replace"))
-    assert stat.state in "RS"
+    assert not stat.has_exited
     assert stat.start_ticks == int(expected_start)
     found = parse_status(status.decode("utf-8", errors="replace"))
     assert found.namespace_pids[0] == pid

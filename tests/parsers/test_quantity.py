@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.parsers.quantity import LARGEST_BYTES, parse_bytes
+from netutil.agent.parsers.quantity import LARGEST_BYTES, is_whole, parse_bytes
 
 SUFFIXES = ["", *"numkMGTPE", *(f"{prefix}i" for prefix in "KMGTPE")]
 
@@ -109,3 +109,10 @@ def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
         assert 0 <= parse_bytes(text, read="") <= LARGEST_BYTES
     except Inconsistent:
         pass
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=4, allow_nan=False))
+def test_whole_numbers_are_those_that_the_kubernetes_client_reads_as_such(number: object) -> None:
+    for suffix in ("", "m", "k"):
+        theirs = parse_quantity(f"{number:f}{suffix}")  # type: ignore[no-untyped-call]
+        assert is_whole(f"{number:f}{suffix}") == (theirs >= 1 and theirs == theirs.to_integral())

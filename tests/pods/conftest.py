@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.requests import ApiServerAddress
 
+from tests.pods.api_server import NODE, ApiServer, api_server
 from tests.pods.kubelet_server import KubeletDouble, pod_json, pods, serving
+from tests.pods.streams import Clock, Pauses, PushingSource
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +55,39 @@ def kubelet(good_context: ssl.SSLContext) -> Iterator[KubeletDouble]:
 def plain_kubelet() -> Iterator[KubeletDouble]:
     with serving(KubeletDouble(pods(pod_json()))) as double:
         yield double
+
+
+@pytest.fixture
+def api(good_context: ssl.SSLContext) -> Iterator[ApiServer]:
+    with api_server(good_context) as made:
+        yield made
+
+
+@pytest.fixture
+def api_settings(api: ApiServer, ca_file: str, token_file: str) -> dict[str, Any]:
+    address = ApiServerAddress(api.url, ca_file, token_file)
+    return {"address": address, "node_name": NODE, "silence_seconds": 30.0}
+
+
+@pytest.fixture
+def pushing() -> PushingSource:
+    return PushingSource()
+
+
+@pytest.fixture
+def pauses() -> Pauses:
+    return Pauses()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def pushed(
+    pushing: PushingSource, pauses: Pauses, clock: Clock
+) -> AsyncIterator[PodDirectory]:
+    made = PodDirectory(pushing, 10, clock, pauses)
+    yield made
+    await made.close()

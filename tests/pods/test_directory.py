@@ -60,6 +60,22 @@ def source() -> Iterator[Source]:
     made.leave.set()
 
 
+@pytest.mark.timeout(30)
+async def test_who_comes_between_the_end_of_a_fetch_and_its_arrival_does_not_stop_the_loop(
+    source: Source,
+) -> None:
+    directory = PodDirectory(source, 10)
+    source.leave.clear()
+    first = asyncio.create_task(directory.lookup(UID, ID))
+    await asyncio.sleep(0)
+    source.leave.set()
+    time.sleep(0.3)  # noqa: ASYNC251 - the result waits in the loop's queue, before the second's turn
+    second = asyncio.create_task(directory.lookup(UID, ID))
+    found = await asyncio.gather(first, second)
+    assert {match.container_name for match in found if match} == {"app"}
+    await directory.close()
+
+
 async def test_one_fetch_serves_all_who_wait(source: Source) -> None:
     directory = PodDirectory(source, 10)
     source.leave.clear()
@@ -100,9 +116,57 @@ async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_lis
 
 async def test_a_pod_whose_container_is_not_reported_is_matched_by_its_uid(source: Source) -> None:
     directory = PodDirectory(source, 10)
-    match = await directory.lookup(UID, "e" * 64, need_container=True)
+    match = await directory.lookup(UID, "e" * 64)
     assert match is not None
     assert (match.pod.metadata.name, match.container_name) == ("web", "")
+    await directory.close()
+
+
+async def test_a_container_that_the_kubelet_reports_late_is_waited_for(source: Source) -> None:
+    late = list_json(pod_json("web", UID, {"app": f"{1:064x}", "late": "e" * 64}))
+
+    async def sleep(_: float) -> None:
+        if source.fetches == 3:
+            source.pods = decode_pod_list(late)
+
+    directory = PodDirectory(source, 10, sleep=sleep)
+    match = await directory.lookup(UID, "e" * 64, need_container=True)
+    assert match is not None
+    assert match.container_name == "late"
+    await directory.close()
+
+
+async def test_a_container_that_no_list_reports_is_answered_without_a_name_in_time(
+    source: Source,
+) -> None:
+    directory = PodDirectory(source, 10)
+    match = await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=0.2)
+    assert match is not None
+    assert (match.pod.metadata.name, match.container_name) == ("web", "")
+    await directory.close()
+
+
+async def test_the_only_container_of_a_pod_is_named_before_it_is_reported(source: Source) -> None:
+    only = {**pod_json("web", UID, {}), "spec": {"containers": [{"name": "app"}]}}
+    source.pods = decode_pod_list(list_json(only))
+    directory = PodDirectory(source, 10)
+    match = await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=30)
+    assert match is not None
+    assert (match.container_name, match.container_kind) == ("app", "container")
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source: Source) -> None:
+    containers = {"containers": [{"name": "app"}]}
+    source.pods = decode_pod_list(list_json({**pod_json("web", UID, {}), "spec": containers}))
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    debugged = {**containers, "ephemeralContainers": [{"name": "debugger"}]}
+    source.pods = decode_pod_list(list_json({**pod_json("web", UID, {}), "spec": debugged}))
+    match = await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=1.5)
+    assert match is not None
+    assert match.container_name == ""
     await directory.close()
 
 
@@ -203,3 +267,45 @@ async def test_close_does_not_wait_for_a_source_that_hangs(source: Source) -> No
     assert time.monotonic() - began < 1
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_who_waits_for_a_change_hears_of_a_list_that_differs(source: Source) -> None:
+    directory = PodDirectory(source, 0.01)
+    first = await directory.changed(0)
+    waiting = asyncio.create_task(directory.changed(first))
+    fetched = source.fetches
+    while source.fetches < fetched + 3:  # noqa: ASYNC110 - a thread fetches
+        await asyncio.sleep(0.005)
+    assert not waiting.done()
+    source.pods = decode_pod_list(pod_list("web", "shop"))
+    assert await asyncio.wait_for(waiting, 10) == first + 1
+    assert directory.last is not None and len(directory.last.pods) == 2
+    await directory.close()
+
+
+async def test_one_fetch_serves_all_who_wait_for_a_change(source: Source) -> None:
+    directory = PodDirectory(source, 3600)
+    waiting = [asyncio.create_task(directory.changed(0)) for _ in range(50)]
+    assert await asyncio.gather(*waiting) == [1] * 50
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_who_waits_for_a_change_goes_on_after_a_failed_fetch(source: Source) -> None:
+    source.failing = True
+    directory = PodDirectory(source, 0.01)
+    waiting = asyncio.create_task(directory.changed(0))
+    while not directory.stats.failures:  # noqa: ASYNC110 - a thread fetches
+        await asyncio.sleep(0.005)
+    source.failing = False
+    assert await asyncio.wait_for(waiting, 10) == 1
+    await directory.close()
+
+
+async def test_who_waits_for_a_change_is_told_that_the_agent_stops(source: Source) -> None:
+    directory = PodDirectory(source, 3600)
+    waiting = asyncio.create_task(directory.changed(await directory.changed(0)))
+    await asyncio.sleep(0)
+    await directory.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        await waiting

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -141,3 +142,47 @@ def test_a_file_past_the_bound_is_refused(path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(room, "LARGEST_BYTES", 100)
     write(path, b" " * 101)
     assert "larger than 100 bytes" in failure_of(FileSource(str(path))).sentence
+
+
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(path: Path) -> None:
+    """Each line names the one before nine times: 600 bytes for 9 ** 12 texts."""
+    lines = ["a0: &a0 [x]"]
+    for number in range(1, 13):
+        nine = ",".join([f"*a{number - 1}"] * 9)
+        lines.append(f"a{number}: &a{number} [{nine}]")
+    for last in ("kind: *a12\nitems: []", "items: [{<<: *a12}]"):
+        write(path, "\n".join([*lines, last]).encode())
+        assert "it has an alias" in failure_of(FileSource(str(path))).sentence
+
+
+@pytest.mark.parametrize("opening", ["[", "[{a: ", "- ", "? "])
+def test_nesting_costs_no_more_than_the_levels_that_are_allowed(
+    opening: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libyaml's own time for so many open brackets grows with their square."""
+    parse, events = yaml.parse, 0
+
+    def counting(*arguments: Any, **more: Any) -> Iterator[Any]:
+        nonlocal events
+        for event in parse(*arguments, **more):
+            events += 1
+            yield event
+
+    monkeypatch.setattr(yaml, "parse", counting)
+    write(path, (opening * 100_000).encode())
+    assert "nested deeper than 100 levels" in failure_of(FileSource(str(path))).sentence
+    assert 1 < events <= 3 * room._DEEPEST_NESTING
+
+
+def test_an_alias_costs_no_more_than_what_stands_before_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = iter([yaml.AliasEvent("a")])
+    monkeypatch.setattr(yaml, "parse", lambda *_, **__: events)
+    write(path, b"items: []")
+    assert "it has an alias" in failure_of(FileSource(str(path))).sentence
+
+
+def test_a_kind_that_is_no_text_is_no_list(path: Path) -> None:
+    write(path, b"kind: [PodList]\nitems: []\n")
+    assert "`kind` is no text" in failure_of(FileSource(str(path))).sentence

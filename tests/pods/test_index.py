@@ -176,3 +176,36 @@ def test_any_list_answers_with_a_pod_that_bears_what_was_asked_or_refuses(
     assert match.pod in whole.pods
     if match.container_name:
         assert container_id in {status.id for _, status in match.pod.container_statuses}
+
+
+def test_a_container_is_started_at_the_end_of_the_second_that_its_status_names() -> None:
+    running = {"running": {"startedAt": "2026-11-25T08:00:05Z"}}
+    status = {"name": "app", "containerID": "containerd://" + "a" * 64, "state": running}
+    pod = {"metadata": {"name": "web", "uid": "1"}, "status": {"containerStatuses": [status]}}
+    listed = index(
+        convert_pod_list({"kind": "PodList", "items": [pod]}), datetime.datetime.now(datetime.UTC)
+    )
+    match = listed.find(None, "a" * 64)
+    assert match is not None
+    assert match.started_by == datetime.datetime(2026, 11, 25, 8, 0, 6, tzinfo=datetime.UTC)
+
+
+def test_a_container_that_is_not_reported_has_only_just_been_started() -> None:
+    pod = {"metadata": {"name": "web", "uid": "1"}, "spec": {"containers": [{"name": "app"}]}}
+    listed = index(
+        convert_pod_list({"kind": "PodList", "items": [pod]}), datetime.datetime.now(datetime.UTC)
+    )
+    match = listed.find("1", "a" * 64)
+    assert match is not None
+    before = datetime.datetime.now(datetime.UTC)
+    assert match.if_only_container().started_by >= before
+
+
+def test_a_container_said_to_start_at_the_end_of_time_is_found() -> None:
+    running = {"running": {"startedAt": "9999-12-31T23:59:59Z"}}
+    status = {"containerStatuses": [{"name": "app", "containerID": APP, "state": running}]}
+    metadata = {"name": "web", "uid": UID}
+    (made,) = convert_pod_list({"items": [{"metadata": metadata, "status": status}]})
+    match = listed(made).find(UID, APP)
+    assert match is not None
+    assert match.started_by > NOW

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lab.agent import LabAgent
+from tests.lab.confined import CONFINED
 from tests.lab.lab import Lab
 from tests.lab.pod import LabContainer, LabPod
 
@@ -80,3 +81,16 @@ def ask(container: LabContainer, *argv: str, **options: Any) -> Any:
 def netutil(container: LabContainer, *argv: str, **options: Any) -> Any:
     """Run the command `netutil -o json` in a container."""
     return ask(container, "-m", "netutil.client", *argv, "-o", "json", **options)
+
+
+def links_are_refused(container: LabContainer) -> bool:
+    """Whether the agents of this run are confined and so tell no live links, as documented.
+
+    docs/install.md, "What to know before you choose it". Then it is asserted that they say so.
+    """
+    if not CONFINED:
+        return False
+    answer = netutil(container, "interfaces")
+    assert answer["link_error"]["reason"] == "NETWORK_NAMESPACE_NOT_READABLE"
+    assert all(one["link"] is None for one in answer["interfaces"])
+    return True

@@ -13,7 +13,7 @@ from pathlib import Path
 from netutil.podresources.v1 import podresources_pb2 as v1
 
 from tests.facts.sriov_node import PF, VFIO_VF, build_sriov_node
-from tests.lab.agent import COMMAND, LabAgent
+from tests.lab.agent import LabAgent
 from tests.lab.lab import Lab
 from tests.lab.pod import LabContainer
 from tests.podresources.kubelet import KubeletDouble
@@ -95,7 +95,7 @@ def dpdk_node() -> Iterator[DpdkNode]:
         agent = lab.agent(
             f"--host-root={root}",
             f"--pod-resources={kubelet.path}",
-            command=(*enter, *COMMAND),
+            around=enter,
         )
         yield DpdkNode(lab, agent, app, kubelet)
 

@@ -29,7 +29,9 @@ def shared(lab: Lab) -> tuple[LabContainer, LabContainer, LabContainer]:
     pod = lab.pod("shared", share_process_namespace=True)
     one = pod.container("one", env={"WHO": "one"})
     two = pod.container("two", env={"WHO": "two"})
-    user = pod.container("user", env={"WHO": "user"}, uid=1000, gid=1000)
+    user = pod.container(
+        "user", env={"WHO": "user", "PCIDEVICE_SECRET": "0000:3b:02.1"}, uid=1000, gid=1000
+    )
     apart = lab.pod("apart")
     apart.container("left", env={"WHO": "left"})
     apart.container("right", env={"WHO": "right"})
@@ -65,6 +67,20 @@ def test_an_environment_under_other_ids_is_refused(
 ) -> None:
     one, _, user = shared
     assert refusal(one, "env", "--pid", str(user.pid_inside)) == "ENVIRONMENT_NOT_READABLE"
+
+
+def test_devices_that_such_an_environment_names_are_not_told_by_another_question(
+    shared: tuple[LabContainer, LabContainer, LabContainer],
+) -> None:
+    one, _, user = shared
+    pid = str(user.pid_inside)
+    interfaces = netutil(one, "interfaces", "--pid", pid)
+    everything = netutil(one, "all", "--pid", pid)
+    for answer in (interfaces, everything["interfaces"]):
+        assert answer["allocated_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
+        assert "SECRET" not in json.dumps(answer) and "3b:02.1" not in json.dumps(answer)
+    assert everything["env"] is None
+    assert "SECRET" not in json.dumps(everything)
 
 
 def test_other_facts_of_that_process_are_answered(

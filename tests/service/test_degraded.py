@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -66,6 +67,7 @@ def test_without_any_pod_list_the_kernels_facts_are_answered(lab: Lab) -> None:
     status, text = get(agent, "/readyz")
     assert status == 503
     assert "pod list" in text
+    assert str(error["advice"]) in text
 
 
 def test_a_container_that_the_list_does_not_know_is_refused(lab: Lab) -> None:
@@ -113,7 +115,8 @@ def test_one_pods_connections_are_limited_and_the_others_go_on(lab: Lab) -> None
     assert netutil(other, "whoami")["name"] == "other"
     metrics = get(agent, "/metrics")[1]
     refused = 'code="RESOURCE_EXHAUSTED",method="GetCPUInfo",reason="TOO_MANY_CONNECTIONS_OF_POD"'
-    assert f"netutil_calls_total{{{refused}}} 2.0" in metrics
+    found = re.search(rf"^netutil_calls_total\{{{refused}\}} (.*)$", metrics, re.MULTILINE)
+    assert found is not None and float(found[1]) >= 2, "the client asks again until its timeout"
 
 
 def test_the_agents_own_pod_is_a_pod_like_any_other(lab: Lab) -> None:

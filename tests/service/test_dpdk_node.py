@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.facts.sriov_node import VFIO_VF
+from tests.lab.confined import CONFINED
 from tests.lab.observing import needs_lab
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
@@ -57,7 +58,10 @@ def metric(node: DpdkNode, name: str) -> float:
 
 def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode) -> None:
     code, out, err = printed(node, "dpdk")
-    assert (code, err) == (0, "")
+    assert code == 0
+    # Without live links it works, and warns (docs/install.md).
+    assert ("a device that only a link of the pod names is left out" in err) is CONFINED
+    assert CONFINED or err == ""
     assert out.split() == [
         *("-l", "1", "-a", VFIO_VF),
         "--vdev=net_memif0,role=client,socket=/run/memif/n6.sock,socket-abstract=no",
@@ -79,7 +83,10 @@ def test_devices_cpus_and_memory_are_what_the_kubelet_gave(node: DpdkNode) -> No
     assert given["devices"] == [{"ID": VFIO_VF, "resourceName": "intel.com/n3", "numa_nodes": [0]}]
     assert given["exclusive_cpus"] == "1"
     assert given["memory"] == [{"type": "hugepages-1Gi", "size_bytes": GIBIBYTE, "numa_nodes": [0]}]
-    (cpu,) = netutil(node.app, "cpu", "--topology")["cpus"]
+    cpus = netutil(node.app, "cpu", "--topology")
+    sets = ("cpuset_ids", "effective_cpu_ids", "affinity_ids", "exclusive_cpu_ids")
+    assert [cpus[one] for one in sets] == [[1], [1], [1], [1]]
+    (cpu,) = cpus["cpus"]
     assert (cpu["id"], cpu["exclusive"], cpu["siblings"]) == (1, True, [0, 1])
     (asked,) = netutil(node.app, "hugepages")["containers"]
     assert (asked["page_size_bytes"], asked["limit_bytes"]) == (GIBIBYTE, GIBIBYTE)
@@ -133,4 +140,7 @@ def test_what_the_documents_show_is_what_one_gets(
 ) -> None:
     code, out, _ = printed(node, *arguments)
     assert code == 0
+    if CONFINED and "if2" in shown:
+        assert "NETWORK_NAMESPACE_NOT_READABLE" in out
+        return
     assert unchanging(out) == unchanging(shown)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.xdist_group("hostile")
 WIRE = str(HERE / "wire.py")
 MEBIBYTE = 1024 * 1024
 CALLS_OF_POD = 256
+UNREAD_BYTES = 4 * MEBIBYTE
 MOST_GROWTH = 128 * MEBIBYTE
 """The manifest gives the agent 256 MiB; it has about 50 at its start."""
 
@@ -33,7 +34,8 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
         hostile = lab.pod("hostile").container("app")
         other = lab.pod("other").container("app", env={"WHO": "other"})
         lab.write_pod_list()
-        yield lab.agent(f"--max-calls-per-pod={CALLS_OF_POD}"), hostile, other
+        flags = f"--max-calls-per-pod={CALLS_OF_POD}", f"--max-unread-bytes-per-pod={UNREAD_BYTES}"
+        yield lab.agent(*flags), hostile, other
 
 
 def memory(agent: LabAgent) -> int:
@@ -103,7 +105,9 @@ def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
     large = [b"PATH=/usr/bin:/bin", *(b"V%d=" % n + b"x" * 120_000 for n in range(14))]
     before = memory(agent)
     with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
-        assert 0 < metric(agent, "netutil_unread_bytes") <= 8 * MEBIBYTE
+        assert 0 < metric(agent, "netutil_unread_bytes") <= UNREAD_BYTES
+        refused = r'netutil_refusals_total\{at="call",reason="TOO_MANY_UNREAD_ANSWERS"\}'
+        assert metric(agent, refused) > 0
         assert memory(agent) - before < MOST_GROWTH
         assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"
 
@@ -118,3 +122,26 @@ def test_a_header_block_that_never_ends_is_cut_off(
     assert int(done.stdout) < 2 * MEBIBYTE
     assert memory(agent) - before < MOST_GROWTH
     assert netutil(other, "whoami")["name"] == "other"
+
+
+def test_a_method_whose_name_is_not_utf_8_ends_nobodys_service(
+    node: tuple[LabAgent, LabContainer, LabContainer],
+) -> None:
+    """One such request ended the server for every pod of the node, until a restart."""
+    _, hostile, other = node
+    done = hostile.run([sys.executable, WIRE, "nameless"])
+    assert done.returncode == 0, done.stderr
+    assert netutil(other, "whoami")["name"] == "other"
+
+
+def test_headers_that_grpc_refuses_do_not_fill_the_log(
+    node: tuple[LabAgent, LabContainer, LabContainer],
+) -> None:
+    """Three bytes of a request made a hundred of the log."""
+    agent, hostile, other = node
+    before = len(agent.stderr_text())
+    for _ in range(5):
+        done = hostile.run([sys.executable, WIRE, "misspelt"])
+        assert done.returncode == 0, done.stderr
+    assert netutil(other, "whoami")["name"] == "other"
+    assert len(agent.stderr_text()) - before < 10_000

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.errors import Exhausted, OverLimit, Reason, Unavailable
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.service.reads import ReadPool
 
@@ -115,3 +115,41 @@ async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
     release.set()
     await eventually(found.is_set)
     await eventually(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
+
+
+class NoThreads:
+    """A machine whose limit of processes is reached."""
+
+    def __init__(self, **_: object) -> None: ...
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_turn_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ReadPool()
+    with monkeypatch.context() as limited:
+        limited.setattr(threading, "Thread", NoThreads)
+        with pytest.raises(OverLimit) as refused:
+            await pool.run("pod", lambda: 42, "a file")
+        assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+        assert pool.threads == 0
+    assert await pool.run("pod", lambda: 42, "a file") == 42
+
+
+async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ReadPool()
+    release = threading.Event()
+    held = asyncio.create_task(pool.run("held", release.wait, "a file"))
+    await eventually(lambda: pool.threads == 1)
+    monkeypatch.setattr(threading, "Thread", NoThreads)
+    other = asyncio.create_task(pool.run("other", lambda: 42, "a file"))
+    await asyncio.sleep(0)
+    release.set()
+    assert await held
+    assert await other == 42
+    assert pool.threads == 1

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.errors import Denied, Exhausted, Reason, Unavailable
-from netutil.agent.service.calls import Answering, CallLog
+from netutil.agent.service.call_log import CallLog
+from netutil.agent.service.calls import Answering
+from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.status import cut, part_error, trailing_metadata
+from netutil.agent.service.tracing import Tracing
 from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -68,7 +71,9 @@ def test_an_error_of_a_part_can_be_sent_whatever_it_says(text: str) -> None:
 
 
 def answering(unfinished: Unfinished, table: ConnectionTable) -> Answering:
-    return Answering(table, CallLog(), lambda *_: None, unfinished)
+    log = CallLog()
+    refusals = Refusals(log, lambda *_: None, lambda *_: None, Tracing())
+    return Answering(table, log, lambda *_: None, unfinished, refusals, Tracing())
 
 
 async def test_a_bug_of_the_agent_is_answered_as_internal(
@@ -85,10 +90,8 @@ async def test_a_bug_of_the_agent_is_answered_as_internal(
     with pytest.raises(Context.Aborted) as aborted:
         await answering(unfinished, table).answer("GetPod", context, body)  # type: ignore[arg-type]
     code, details = aborted.value.args
-    assert code is grpc.StatusCode.INTERNAL and "GetPod" in details
+    assert code is grpc.StatusCode.INTERNAL and "GetPod" in details and "surprise" not in details
     assert "KeyError" in caplog.text
-    context.finish()
-    assert unfinished.calls == 0
 
 
 def test_what_one_pod_leaves_unread_is_counted_until_it_is_taken() -> None:

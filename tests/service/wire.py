@@ -4,6 +4,8 @@
 through; it prints "asked" and waits until its standard input ends.
 `python wire.py endless` sends a header block that never ends, and prints how many bytes the
 agent took before it broke off.
+`python wire.py nameless` calls a method whose name is not UTF-8, `misspelt` sends 4000 headers
+that gRPC refuses.
 """
 
 from __future__ import annotations
@@ -42,8 +44,12 @@ def question(method: str) -> bytes:
 
 
 def connected(window: int) -> socket.socket:
+    return connected_to(SOCKET, window)
+
+
+def connected_to(path: str, window: int) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(SOCKET)
+    connection.connect(path)
     settings = frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, window))
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
     return connection
@@ -74,8 +80,27 @@ def endless() -> None:
     print(sent)
 
 
+def send(payload: bytes) -> None:
+    """Send what stands for a header block, as one call, and wait until the agent ends it."""
+    with connected(window=65535) as connection:
+        connection.settimeout(20)
+        asked = frame(HEADERS, END_HEADERS, 1, payload)
+        try:
+            connection.sendall(asked + frame(DATA, END_STREAM, 1, bytes(5)))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "unread":
-        unread(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    else:
-        endless()
+    match sys.argv[1]:
+        case "unread":
+            unread(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        case "nameless":
+            send(question("GetCPUInfo").replace(b"NetUtil", b"NetUti\xe2"))
+        case "misspelt":
+            send(question("GetCPUInfo") + b"\x08\x01x" * 4000)
+        case _:
+            endless()

@@ -96,7 +96,7 @@ class CPURequest(_message.Message):
     TOPOLOGY_FIELD_NUMBER: _builtins.int
     pid: _builtins.str
     topology: _builtins.bool
-    """Answer `cpus` and `exclusive_cpus` as well."""
+    """Answer `cpus`, `exclusive_cpus` and the sets as numbers as well."""
     def __init__(
         self,
         *,
@@ -127,6 +127,10 @@ class CPUResponse(_message.Message):
     CPUS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
     RESOURCES_ERROR_FIELD_NUMBER: _builtins.int
+    CPUSET_IDS_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
+    AFFINITY_IDS_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
     cpuset: _builtins.str
     """CPUs that the container may ask for, as a kernel list ("0-3,8"):
     cpuset.cpus of the container's cgroup. On cgroup v2 an empty file means "as
@@ -146,7 +150,8 @@ class CPUResponse(_message.Message):
     (cpu.cfs_quota_us / cpu.cfs_period_us, or cpu.max). Absent: no limit.
     """
     quota_microseconds: _builtins.int
-    """The quota and the period behind quota_cores, in microseconds. The quota is
+    """The quota and the period behind quota_cores, in microseconds
+    (cpu.cfs_quota_us and cpu.cfs_period_us, or both of cpu.max). The quota is
     absent where there is no limit.
     """
     period_microseconds: _builtins.int
@@ -175,6 +180,19 @@ class CPUResponse(_message.Message):
     def resources_error(self) -> Global___PartError:
         """Why `exclusive_cpus` is not known although it was asked for."""
 
+    @_builtins.property
+    def cpuset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The same sets as numbers, ascending: of `cpuset`, `effective_cpus`,
+        `affinity` and `exclusive_cpus`. Empty unless the request asks for the
+        topology, and where the set itself is absent.
+        """
+
+    @_builtins.property
+    def effective_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def affinity_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
         self,
         *,
@@ -190,10 +208,14 @@ class CPUResponse(_message.Message):
         cpus: _abc.Iterable[Global___CPU] | None = ...,
         exclusive_cpus: _builtins.str | None = ...,
         resources_error: Global___PartError | None = ...,
+        cpuset_ids: _abc.Iterable[_builtins.int] | None = ...,
+        effective_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
+        affinity_ids: _abc.Iterable[_builtins.int] | None = ...,
+        exclusive_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "cgroup_version", b"cgroup_version", "cpus", b"cpus", "cpuset", b"cpuset", "effective_cpus", b"effective_cpus", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__affinity: _TypeAlias = _typing.Literal["affinity"]  # noqa: Y015
     _WhichOneofArgType__affinity: _TypeAlias = _typing.Literal["_affinity", b"_affinity"]  # noqa: Y015
@@ -332,6 +354,8 @@ Global___EnvRequest: _TypeAlias = EnvRequest  # noqa: Y015
 
 @_typing.final
 class EnvResponse(_message.Message):
+    """/proc/<pid>/environ."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -422,9 +446,11 @@ class NetworkStatusResponse(_message.Message):
     network-status annotation (yet, or because no Multus runs here).
     """
     host_network: _builtins.bool
-    """The pod uses the node's own network namespace."""
+    """The pod uses the node's own network namespace (spec.hostNetwork)."""
     @_builtins.property
-    def status(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkStatus]: ...
+    def status(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkStatus]:
+        """In the order of `source`."""
+
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the pod was read from the kubelet."""
@@ -448,7 +474,9 @@ Global___NetworkStatusResponse: _TypeAlias = NetworkStatusResponse  # noqa: Y015
 @_typing.final
 class NetworkStatus(_message.Message):
     """One network attachment: the NetworkStatus of the Kubernetes Network Custom
-    Resource Definition De-facto Standard, version 1.3, section 4.1.2.
+    Resource Definition De-facto Standard, version 1.3, section 4.1.2, under the
+    keys of the pod's network-status annotation. Without one: the pod's own IPs
+    (see NetworkSource).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -484,6 +512,7 @@ class NetworkStatus(_message.Message):
     DNS_FIELD_NUMBER: _builtins.int
     DEVICE_INFO_FIELD_NUMBER: _builtins.int
     EXTENSIONS_FIELD_NUMBER: _builtins.int
+    DEVICE_INFO_ANNOTATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the network, usually "namespace/name" of its
     NetworkAttachmentDefinition.
@@ -496,6 +525,11 @@ class NetworkStatus(_message.Message):
     """The pod's default network."""
     mtu: _builtins.int
     """Largest packet in bytes. Absent: not reported."""
+    device_info_annotation: _builtins.str
+    """The annotation that `device_info` was read from, where that is another one:
+    userspace/configuration-data (with userspace/mapped-dir) of the Userspace
+    CNI plugin, which writes no device-info. Empty: the one of the rest.
+    """
     @_builtins.property
     def ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """IP addresses, as written; some plugins add a prefix length."""
@@ -529,10 +563,11 @@ class NetworkStatus(_message.Message):
         dns: Global___DNS | None = ...,
         device_info: Global___DeviceInfo | None = ...,
         extensions: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        device_info_annotation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mtu", b"_mtu", "device_info", b"device_info", "dns", b"dns", "mtu", b"mtu"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtu", b"_mtu", "default", b"default", "device_info", b"device_info", "dns", b"dns", "extensions", b"extensions", "gateway", b"gateway", "interface", b"interface", "ips", b"ips", "mac", b"mac", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mtu", b"_mtu", "default", b"default", "device_info", b"device_info", "device_info_annotation", b"device_info_annotation", "dns", b"dns", "extensions", b"extensions", "gateway", b"gateway", "interface", b"interface", "ips", b"ips", "mac", b"mac", "mtu", b"mtu", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mtu: _TypeAlias = _typing.Literal["mtu"]  # noqa: Y015
     _WhichOneofArgType__mtu: _TypeAlias = _typing.Literal["_mtu", b"_mtu"]  # noqa: Y015
@@ -542,12 +577,36 @@ Global___NetworkStatus: _TypeAlias = NetworkStatus  # noqa: Y015
 
 @_typing.final
 class DNS(_message.Message):
+    """"dns" of the annotation: what the network's plugin returned."""
+
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ExtensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAMESERVERS_FIELD_NUMBER: _builtins.int
     DOMAIN_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     @_builtins.property
     def nameservers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -555,6 +614,10 @@ class DNS(_message.Message):
     def search(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def extensions(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """Keys beyond these, preserved."""
+
     def __init__(
         self,
         *,
@@ -562,10 +625,11 @@ class DNS(_message.Message):
         domain: _builtins.str = ...,
         search: _abc.Iterable[_builtins.str] | None = ...,
         options: _abc.Iterable[_builtins.str] | None = ...,
+        extensions: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "nameservers", b"nameservers", "options", b"options", "search", b"search"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "extensions", b"extensions", "nameservers", b"nameservers", "options", b"options", "search", b"search"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +706,8 @@ Global___DeviceInfo: _TypeAlias = DeviceInfo  # noqa: Y015
 
 @_typing.final
 class PCIDevice(_message.Message):
+    """"pci" of the device-info, its keys with dashes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -698,6 +764,8 @@ Global___PCIDevice: _TypeAlias = PCIDevice  # noqa: Y015
 
 @_typing.final
 class VDPADevice(_message.Message):
+    """"vdpa" of the device-info, its keys with dashes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -758,6 +826,8 @@ Global___VDPADevice: _TypeAlias = VDPADevice  # noqa: Y015
 
 @_typing.final
 class VhostUserDevice(_message.Message):
+    """"vhost-user" of the device-info, its keys with dashes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -806,6 +876,8 @@ Global___VhostUserDevice: _TypeAlias = VhostUserDevice  # noqa: Y015
 
 @_typing.final
 class MemifDevice(_message.Message):
+    """"memif" of the device-info, its keys with dashes."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -891,15 +963,17 @@ class ResourceResponse(_message.Message):
     """The same as a kernel list."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
-        """In the kubelet's order: by resource name, as allocated."""
+        """ContainerDevices, one entry for each device ID: by resource name, NUMA
+        nodes and ID, as the kubelet tells them in another order each time.
+        """
 
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """CPUs that no other container may use (the static CPU manager policy)."""
+        """cpu_ids: CPUs that no other container may use (the static CPU manager policy)."""
 
     @_builtins.property
     def memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryBlock]:
-        """Memory that the memory manager's static policy reserved."""
+        """ContainerMemory: what the memory manager's static policy reserved."""
 
     @_builtins.property
     def dynamic_resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___DynamicResource]:
@@ -929,12 +1003,15 @@ Global___ResourceResponse: _TypeAlias = ResourceResponse  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
+    """ContainerDevices of PodResources v1."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     RESOURCENAME_FIELD_NUMBER: _builtins.int
     NUMA_NODES_FIELD_NUMBER: _builtins.int
     ID: _builtins.str
+    """One of device_ids."""
     resourceName: _builtins.str
     """Extended resource name, "vendor.example/nic"."""
     @_builtins.property
@@ -958,6 +1035,8 @@ Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class MemoryBlock(_message.Message):
+    """ContainerMemory of PodResources v1: memory_type, size and topology."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TYPE_FIELD_NUMBER: _builtins.int
@@ -985,6 +1064,8 @@ Global___MemoryBlock: _TypeAlias = MemoryBlock  # noqa: Y015
 
 @_typing.final
 class DynamicResource(_message.Message):
+    """DynamicResource of PodResources v1, under the same names."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CLAIM_NAME_FIELD_NUMBER: _builtins.int
@@ -1011,6 +1092,8 @@ Global___DynamicResource: _TypeAlias = DynamicResource  # noqa: Y015
 
 @_typing.final
 class ClaimResource(_message.Message):
+    """ClaimResource of PodResources v1, under the same names."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CDI_DEVICES_FIELD_NUMBER: _builtins.int
@@ -1073,11 +1156,13 @@ class InterfacesResponse(_message.Message):
     HOST_NETWORK_FIELD_NUMBER: _builtins.int
     NETWORK_ERROR_FIELD_NUMBER: _builtins.int
     ALLOCATED_ERROR_FIELD_NUMBER: _builtins.int
+    LINK_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
-    """Where `network` of the entries comes from."""
+    """Where `network` of the entries comes from: which annotation, or none."""
     host_network: _builtins.bool
-    """The pod uses the node's own network namespace. Its links are the node's,
-    so none is listed: entries have no `link`.
+    """The pod uses the node's own network namespace (spec.hostNetwork, or
+    /proc/<pid>/ns/net is the node's). Its links are the node's, so none is
+    listed: entries have no `link`.
     """
     @_builtins.property
     def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interface]:
@@ -1100,6 +1185,13 @@ class InterfacesResponse(_message.Message):
     def allocated_error(self) -> Global___PartError:
         """Why nothing is known of the devices that the environment names."""
 
+    @_builtins.property
+    def link_error(self) -> Global___PartError:
+        """Why nothing is known of the live links: the agent may not enter the network
+        namespace, or that holds more than the agent reads or changes all the time.
+        Entries then have no `link` and no `drift` about it.
+        """
+
     def __init__(
         self,
         *,
@@ -1109,10 +1201,11 @@ class InterfacesResponse(_message.Message):
         host_network: _builtins.bool = ...,
         network_error: Global___PartError | None = ...,
         allocated_error: Global___PartError | None = ...,
+        link_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1130,8 +1223,11 @@ class Interface(_message.Message):
     ALLOCATED_FIELD_NUMBER: _builtins.int
     DRIFT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name inside the pod. Empty: a device without an interface."""
+    """Name inside the pod: that of `network`, else of `link` (IFLA_IFNAME). Empty:
+    a device without an interface.
+    """
     device_type: Global___DeviceType.ValueType
+    """By the rule of DeviceType, from device-info, `link` and `pci`."""
     @_builtins.property
     def network(self) -> Global___NetworkStatus:
         """As reported: the network-status annotation, or the pod's own IPs. Absent:
@@ -1141,7 +1237,7 @@ class Interface(_message.Message):
     @_builtins.property
     def link(self) -> Global___Link:
         """As the pod's network namespace shows it now (rtnetlink(7)). Absent: there
-        is no such link, or the pod uses the host's network.
+        is no such link, the pod uses the host's network, or `link_error` is set.
         """
 
     @_builtins.property
@@ -1179,13 +1275,17 @@ Global___Interface: _TypeAlias = Interface  # noqa: Y015
 
 @_typing.final
 class Drift(_message.Message):
+    """What was reported (the annotation, or a PCIDEVICE_* variable) against what
+    the pod's network namespace and the host's sysfs show.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     FIELD_FIELD_NUMBER: _builtins.int
     REPORTED_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """"link", "mac", "mtu", "ips" or "pci-address"."""
+    """"link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address"."""
     reported: _builtins.str
     """What was reported."""
     found: _builtins.str
@@ -1257,6 +1357,8 @@ Global___AllocatedDevice: _TypeAlias = AllocatedDevice  # noqa: Y015
 
 @_typing.final
 class PCIInfo(_message.Message):
+    """Files and links of /sys/bus/pci/devices/<address> on the host."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
@@ -1269,19 +1371,20 @@ class PCIInfo(_message.Message):
     IOMMU_GROUP_FIELD_NUMBER: _builtins.int
     MAX_VFS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """"0000:3b:02.1"."""
+    """The directory's name, "0000:3b:02.1"."""
     driver: _builtins.str
-    """Name of the bound driver. Empty: none."""
+    """Name of the bound driver (driver). Empty: none."""
     vendor_id: _builtins.str
-    """"0x8086", "0x1889"."""
+    """vendor and device: "0x8086", "0x1889"."""
     device_id: _builtins.str
     numa_node: _builtins.int
-    """Absent: the firmware names none (numa_node is -1)."""
+    """numa_node. Absent: the firmware names none (-1)."""
     pf_address: _builtins.str
     """Of a virtual function: its physical function's address (physfn)."""
     vf_index: _builtins.int
     """Of a virtual function: its number (virtfn<n> of the physical function)."""
     iommu_group: _builtins.int
+    """iommu_group. Absent: the device is in none."""
     max_vfs: _builtins.int
     """sriov_totalvfs of the device, or of the physical function it is part of."""
     def __init__(
@@ -1322,6 +1425,10 @@ Global___PCIInfo: _TypeAlias = PCIInfo  # noqa: Y015
 
 @_typing.final
 class Link(_message.Message):
+    """A link of the network namespace: RTM_GETLINK, RTM_GETADDR and RTM_GETROUTE of
+    rtnetlink(7), with the attributes that stand in brackets.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
@@ -1342,16 +1449,23 @@ class Link(_message.Message):
     PARENT_DEVICE_FIELD_NUMBER: _builtins.int
     NUM_VFS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
+    """ifi_index."""
     kind: _builtins.str
     """"veth", "macvlan", … (IFLA_INFO_KIND). Empty: a hardware device or lo."""
     mac: _builtins.str
+    """As ip(8) prints it: 6 bytes on Ethernet, 20 on InfiniBand, an IP address
+    on a tunnel (IFLA_ADDRESS). Empty: the link has none.
+    """
     mtu: _builtins.int
+    """Largest packet in bytes (IFLA_MTU)."""
     operational_state: _builtins.str
-    """As ip(8) prints it: "UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", …"""
+    """As ip(8) prints it: "UP", "DOWN", "UNKNOWN", "LOWERLAYERDOWN", …
+    (IFLA_OPERSTATE)
+    """
     up: _builtins.bool
     """IFF_UP: the link is set up by its administrator."""
     vlan_id: _builtins.int
-    """Of a VLAN link: its VLAN ID."""
+    """Of a VLAN link: its VLAN ID (IFLA_VLAN_ID)."""
     parent_index: _builtins.int
     """The link below (IFLA_LINK): of a VLAN, macvlan, or a veth's other end.
     With `parent_namespace_id` it is an index of another network namespace.
@@ -1361,22 +1475,28 @@ class Link(_message.Message):
     parent_namespace_id: _builtins.int
     """IFLA_LINK_NETNSID."""
     master: _builtins.str
-    """Name of the bridge or bond that the link is a port of."""
+    """Name of the bridge or bond that the link is a port of (IFLA_MASTER)."""
     parent_device_bus: _builtins.str
     """The device on a bus of the host (IFLA_PARENT_DEV_BUS_NAME and _NAME, Linux
     5.14): "pci" and "0000:3b:02.1".
     """
     parent_device: _builtins.str
     num_vfs: _builtins.int
-    """Of a physical function: how many virtual functions it has (IFLA_NUM_VF)."""
+    """Of a physical function: how many virtual functions it has (IFLA_NUM_VF).
+    Absent also where their list is too long for the kernel's message.
+    """
     @_builtins.property
-    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
-    @_builtins.property
-    def default_routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DefaultRoute]:
-        """Of the main routing table."""
+    def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]:
+        """RTM_GETADDR, IPv4 and IPv6, in the kernel's order."""
 
     @_builtins.property
-    def counters(self) -> Global___LinkCounters: ...
+    def default_routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DefaultRoute]:
+        """RTM_GETROUTE, of the main routing table."""
+
+    @_builtins.property
+    def counters(self) -> Global___LinkCounters:
+        """Since the link was made."""
+
     def __init__(
         self,
         *,
@@ -1429,11 +1549,11 @@ class Address(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     address: _builtins.str
-    """With prefix length: "10.1.0.5/24"."""
+    """With prefix length: "10.1.0.5/24" (IFA_LOCAL, else IFA_ADDRESS)."""
     scope: _builtins.str
-    """"global", "site", "link" or "host"."""
+    """"global", "site", "link" or "host" (ifa_scope)."""
     peer: _builtins.str
-    """The other end of a point-to-point address."""
+    """The other end of a point-to-point address (IFA_ADDRESS)."""
     def __init__(
         self,
         *,
@@ -1458,12 +1578,15 @@ class DefaultRoute(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
-    """Empty: the network is on the link itself."""
+    """RTA_GATEWAY or RTA_VIA. Empty: the network is on the link itself."""
     ip_version: _builtins.int
-    """4 or 6."""
+    """4 or 6 (rtm_family)."""
     metric: _builtins.int
+    """RTA_PRIORITY: the lowest wins."""
     source: _builtins.str
-    """The address that packets are sent from, where the route prefers one."""
+    """The address that packets are sent from, where the route prefers one
+    (RTA_PREFSRC).
+    """
     def __init__(
         self,
         *,
@@ -1482,7 +1605,7 @@ Global___DefaultRoute: _TypeAlias = DefaultRoute  # noqa: Y015
 
 @_typing.final
 class LinkCounters(_message.Message):
-    """Since the link was made (IFLA_STATS64)."""
+    """IFLA_STATS64: the members of struct rtnl_link_stats64, under the same names."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1587,6 +1710,8 @@ Global___HugepagesResponse: _TypeAlias = HugepagesResponse  # noqa: Y015
 
 @_typing.final
 class ContainerHugepages(_message.Message):
+    """A container of the pod's spec, as the kubelet's pod list has it."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTAINER_NAME_FIELD_NUMBER: _builtins.int
@@ -1595,6 +1720,7 @@ class ContainerHugepages(_message.Message):
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     container_name: _builtins.str
     page_size_bytes: _builtins.int
+    """The <size> of the resource's name."""
     request_bytes: _builtins.int
     """resources.requests and resources.limits of hugepages-<size>. The API
     server makes both equal.
@@ -1618,6 +1744,10 @@ Global___ContainerHugepages: _TypeAlias = ContainerHugepages  # noqa: Y015
 
 @_typing.final
 class HugepageUsage(_message.Message):
+    """Files of the container's cgroup (the kernel's cgroup-v1/hugetlb.rst and
+    cgroup-v2.rst, "HugeTLB").
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
@@ -1625,6 +1755,7 @@ class HugepageUsage(_message.Message):
     USAGE_BYTES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     page_size_bytes: _builtins.int
+    """The <size> of the files' names."""
     limit_bytes: _builtins.int
     """hugetlb.<size>.limit_in_bytes (cgroup v1), hugetlb.<size>.max (v2).
     Absent: no limit.
@@ -1669,11 +1800,13 @@ class HugepagePool(_message.Message):
     NUMA_NODES_FIELD_NUMBER: _builtins.int
     page_size_bytes: _builtins.int
     total_bytes: _builtins.int
+    """nr_hugepages, times the size."""
     free_bytes: _builtins.int
+    """free_hugepages."""
     reserved_bytes: _builtins.int
-    """Promised to mappings, not yet faulted in."""
+    """resv_hugepages: promised to mappings, not yet faulted in."""
     surplus_bytes: _builtins.int
-    """Above the configured size, for as long as they are used."""
+    """surplus_hugepages: above the configured size, for as long as they are used."""
     @_builtins.property
     def numa_nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NumaHugepages]: ...
     def __init__(
@@ -1696,6 +1829,8 @@ Global___HugepagePool: _TypeAlias = HugepagePool  # noqa: Y015
 
 @_typing.final
 class NumaHugepages(_message.Message):
+    """The same files of one NUMA node, /sys/devices/system/node/node<n>/hugepages."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NUMA_NODE_FIELD_NUMBER: _builtins.int
@@ -1743,6 +1878,8 @@ Global___AllRequest: _TypeAlias = AllRequest  # noqa: Y015
 
 @_typing.final
 class AllResponse(_message.Message):
+    """Each part is what the call of its own would answer."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     POD_FIELD_NUMBER: _builtins.int
@@ -1852,6 +1989,8 @@ Global___PodRequest: _TypeAlias = PodRequest  # noqa: Y015
 
 @_typing.final
 class PodResponse(_message.Message):
+    """metadata, spec and status of the pod in the pod list."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1962,3 +2101,80 @@ class PodResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PodResponse: _TypeAlias = PodResponse  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    environment: _builtins.bool
+    """Put `env` into every snapshot. Else it is in the first one of a stream
+    only: the environment that a process was started with does not change.
+    """
+    def __init__(
+        self,
+        *,
+        environment: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchResponse(_message.Message):
+    """One snapshot. What makes a new one: the pod's list entry (annotations,
+    labels, IPs, phase, …), the CPU set, bandwidth and huge page limits of the
+    container's cgroup, links, addresses and default routes of the pod's network
+    namespace, and what PodResources say of the container.
+
+    What does not, although it is as of now in every snapshot: each
+    `observed_at`, LinkCounters, `usage_bytes` and `failures` of HugepageUsage,
+    all numbers of the node's HugepagePools, and the sentence of a PartError (its
+    code and reason do). What has no event of its own is noticed with the next
+    change of something else: `affinity`, drivers of PCI devices.
+
+    Two snapshots of a stream that follow each other differ in more than that.
+    They come at least 0.1 s apart; whoever reads more slowly gets the newest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """1 for the first snapshot of a stream, then one more each time."""
+    @_builtins.property
+    def snapshot(self) -> Global___AllResponse:
+        """As GetAll answers it; but see WatchRequest for `env`."""
+
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields of `snapshot` that differ from the snapshot before, by name
+        ("network"). Empty in the first.
+        """
+
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the snapshot was made."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Global___AllResponse | None = ...,
+        version: _builtins.int = ...,
+        changed: _abc.Iterable[_builtins.str] | None = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at", "snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "observed_at", b"observed_at", "snapshot", b"snapshot", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015

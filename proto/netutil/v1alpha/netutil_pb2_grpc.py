@@ -5,7 +5,7 @@ import warnings
 
 from netutil.v1alpha import netutil_pb2 as netutil_dot_v1alpha_dot_netutil__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.82.3'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -78,6 +78,11 @@ class NetUtilStub:
                 request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.PodRequest.SerializeToString,
                 response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.PodResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/v1alpha.NetUtil/Watch',
+                request_serializer=netutil_dot_v1alpha_dot_netutil__pb2.WatchRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.WatchResponse.FromString,
+                _registered_method=True)
 
 
 class NetUtilServicer:
@@ -148,6 +153,17 @@ class NetUtilServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Everything about the calling process at once, then again whenever a part
+        of it changes: see WatchResponse. The stream does not end by itself. It
+        ends with NOT_FOUND, reason POD_GONE, when the pod or container leaves the
+        node, and with UNAVAILABLE, reason AGENT_RESTARTING, when the agent stops:
+        then watch again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NetUtilServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -190,6 +206,11 @@ def add_NetUtilServicer_to_server(servicer, server):
                     servicer.GetPod,
                     request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.PodRequest.FromString,
                     response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.PodResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=netutil_dot_v1alpha_dot_netutil__pb2.WatchRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_netutil__pb2.WatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -412,6 +433,33 @@ class NetUtil:
             '/v1alpha.NetUtil/GetPod',
             netutil_dot_v1alpha_dot_netutil__pb2.PodRequest.SerializeToString,
             netutil_dot_v1alpha_dot_netutil__pb2.PodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/v1alpha.NetUtil/Watch',
+            netutil_dot_v1alpha_dot_netutil__pb2.WatchRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_netutil__pb2.WatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -72,6 +72,13 @@ class NetUtilStub:
     """
     GetPod: _grpc.UnaryUnaryMultiCallable[_netutil_pb2.PodRequest, _netutil_pb2.PodResponse]
     """Who the caller is: its pod and container."""
+    Watch: _grpc.UnaryStreamMultiCallable[_netutil_pb2.WatchRequest, _netutil_pb2.WatchResponse]
+    """Everything about the calling process at once, then again whenever a part
+    of it changes: see WatchResponse. The stream does not end by itself. It
+    ends with NOT_FOUND, reason POD_GONE, when the pod or container leaves the
+    node, and with UNAVAILABLE, reason AGENT_RESTARTING, when the agent stops:
+    then watch again.
+    """
 
 @_typing.type_check_only
 class NetUtilAsyncStub(NetUtilStub):
@@ -107,6 +114,13 @@ class NetUtilAsyncStub(NetUtilStub):
     """
     GetPod: _aio.UnaryUnaryMultiCallable[_netutil_pb2.PodRequest, _netutil_pb2.PodResponse]  # type: ignore[assignment]
     """Who the caller is: its pod and container."""
+    Watch: _aio.UnaryStreamMultiCallable[_netutil_pb2.WatchRequest, _netutil_pb2.WatchResponse]  # type: ignore[assignment]
+    """Everything about the calling process at once, then again whenever a part
+    of it changes: see WatchResponse. The stream does not end by itself. It
+    ends with NOT_FOUND, reason POD_GONE, when the pod or container leaves the
+    node, and with UNAVAILABLE, reason AGENT_RESTARTING, when the agent stops:
+    then watch again.
+    """
 
 class NetUtilServicer(metaclass=_abc_1.ABCMeta):
     """In every request, `pid` is empty (the calling process) or the decimal number
@@ -187,5 +201,18 @@ class NetUtilServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_netutil_pb2.PodResponse, _abc.Awaitable[_netutil_pb2.PodResponse]]:
         """Who the caller is: its pod and container."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _netutil_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_netutil_pb2.WatchResponse], _abc.AsyncIterator[_netutil_pb2.WatchResponse]]:
+        """Everything about the calling process at once, then again whenever a part
+        of it changes: see WatchResponse. The stream does not end by itself. It
+        ends with NOT_FOUND, reason POD_GONE, when the pod or container leaves the
+        node, and with UNAVAILABLE, reason AGENT_RESTARTING, when the agent stops:
+        then watch again.
+        """
 
 def add_NetUtilServicer_to_server(servicer: NetUtilServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from netutil.v1alpha import netutil_pb2 as _netutil_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -80,6 +81,7 @@ class NodePod(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
     NETWORKS_ERROR_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     uid: _builtins.str
@@ -93,6 +95,8 @@ class NodePod(_message.Message):
     """Reason of the last refused call, empty if there was none."""
     networks_error: _builtins.str
     """Why the pod's networks could not be read, empty if they could."""
+    refused: _builtins.int
+    """Calls refused since the agent started; they are among `calls`."""
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeContainer]: ...
     @_builtins.property
@@ -118,10 +122,11 @@ class NodePod(_message.Message):
         last_error: _builtins.str = ...,
         last_error_at: _timestamp_pb2.Timestamp | None = ...,
         networks_error: _builtins.str = ...,
+        refused: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_error_at", b"last_error_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "containers", b"containers", "last_error", b"last_error", "last_error_at", b"last_error_at", "name", b"name", "namespace", b"namespace", "networks", b"networks", "networks_error", b"networks_error", "phase", b"phase", "qos_class", b"qos_class", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "containers", b"containers", "last_error", b"last_error", "last_error_at", b"last_error_at", "name", b"name", "namespace", b"namespace", "networks", b"networks", "networks_error", b"networks_error", "phase", b"phase", "qos_class", b"qos_class", "refused", b"refused", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,3 +166,680 @@ class NodeContainer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeContainer: _TypeAlias = NodeContainer  # noqa: Y015
+
+@_typing.final
+class DescribePodRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePodRequest: _TypeAlias = DescribePodRequest  # noqa: Y015
+
+@_typing.final
+class DescribePodsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePodsRequest: _TypeAlias = DescribePodsRequest  # noqa: Y015
+
+@_typing.final
+class DescribePodResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POD_FIELD_NUMBER: _builtins.int
+    CGROUP_UID_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+    IPS_FIELD_NUMBER: _builtins.int
+    HOST_NETWORK_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    ANNOTATIONS_FIELD_NUMBER: _builtins.int
+    OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    cgroup_uid: _builtins.str
+    """The UID that the pod's cgroups bear: a static pod's is its config hash."""
+    node_name: _builtins.str
+    service_account: _builtins.str
+    host_network: _builtins.bool
+    @_builtins.property
+    def pod(self) -> Global___NodePod: ...
+    @_builtins.property
+    def ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def annotations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names only: values may hold a whole manifest, environment included."""
+
+    @_builtins.property
+    def observed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the pod list was read from its source."""
+
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedContainer]: ...
+    @_builtins.property
+    def network(self) -> _netutil_pb2.NetworkStatusResponse:
+        """Of the first container that runs: all of a pod share their networks."""
+
+    @_builtins.property
+    def interfaces(self) -> _netutil_pb2.InterfacesResponse: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactSource]: ...
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
+        """Parts that could not be had, with their reasons."""
+
+    def __init__(
+        self,
+        *,
+        pod: Global___NodePod | None = ...,
+        cgroup_uid: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        service_account: _builtins.str = ...,
+        ips: _abc.Iterable[_builtins.str] | None = ...,
+        host_network: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        annotations: _abc.Iterable[_builtins.str] | None = ...,
+        observed_at: _timestamp_pb2.Timestamp | None = ...,
+        containers: _abc.Iterable[Global___DescribedContainer] | None = ...,
+        network: _netutil_pb2.NetworkStatusResponse | None = ...,
+        interfaces: _netutil_pb2.InterfacesResponse | None = ...,
+        sources: _abc.Iterable[Global___FactSource] | None = ...,
+        errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network", b"network", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network", b"network", "node_name", b"node_name", "observed_at", b"observed_at", "pod", b"pod", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribePodResponse: _TypeAlias = DescribePodResponse  # noqa: Y015
+
+@_typing.final
+class DescribedContainer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    PIDS_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    HUGEPAGES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    processes: _builtins.int
+    """Processes in the container's cgroup and below it: how many, and the host's
+    pids of the first 16.
+    """
+    @_builtins.property
+    def container(self) -> Global___NodeContainer: ...
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was started, as the pod list says; not set if it does not say."""
+
+    @_builtins.property
+    def pids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def cpu(self) -> _netutil_pb2.CPUResponse: ...
+    @_builtins.property
+    def hugepages(self) -> _netutil_pb2.HugepagesResponse: ...
+    @_builtins.property
+    def resources(self) -> _netutil_pb2.ResourceResponse: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactSource]: ...
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]: ...
+    def __init__(
+        self,
+        *,
+        container: Global___NodeContainer | None = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        processes: _builtins.int = ...,
+        pids: _abc.Iterable[_builtins.int] | None = ...,
+        cpu: _netutil_pb2.CPUResponse | None = ...,
+        hugepages: _netutil_pb2.HugepagesResponse | None = ...,
+        resources: _netutil_pb2.ResourceResponse | None = ...,
+        sources: _abc.Iterable[Global___FactSource] | None = ...,
+        errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "cpu", b"cpu", "hugepages", b"hugepages", "resources", b"resources", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "cpu", b"cpu", "errors", b"errors", "hugepages", b"hugepages", "pids", b"pids", "processes", b"processes", "resources", b"resources", "sources", b"sources", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribedContainer: _TypeAlias = DescribedContainer  # noqa: Y015
+
+@_typing.final
+class FactSource(_message.Message):
+    """Where a part of the answer was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    part: _builtins.str
+    read: _builtins.str
+    def __init__(
+        self,
+        *,
+        part: _builtins.str = ...,
+        read: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "read", b"read"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactSource: _TypeAlias = FactSource  # noqa: Y015
+
+@_typing.final
+class DescribeNodeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeNodeRequest: _TypeAlias = DescribeNodeRequest  # noqa: Y015
+
+@_typing.final
+class DescribeNodeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    KERNEL_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    NETWORK_DEVICES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    """As the pod list names it; the host name where no pod does."""
+    kernel: _builtins.str
+    """Release of the running kernel, "6.1.0-18-amd64"."""
+    @_builtins.property
+    def cpus(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.CPU]:
+        """All CPUs, offline ones too, ascending. `exclusive` is never set here."""
+
+    @_builtins.property
+    def network_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkDevice]:
+        """PCI functions of class 02 (network controllers), by address."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
+        """"cpus" or "network_devices", where it could not be read, with its reason."""
+
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        kernel: _builtins.str = ...,
+        cpus: _abc.Iterable[_netutil_pb2.CPU] | None = ...,
+        network_devices: _abc.Iterable[Global___NetworkDevice] | None = ...,
+        errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "errors", b"errors", "kernel", b"kernel", "network_devices", b"network_devices", "node_name", b"node_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeNodeResponse: _TypeAlias = DescribeNodeResponse  # noqa: Y015
+
+@_typing.final
+class NetworkDevice(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PCI_FIELD_NUMBER: _builtins.int
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pci(self) -> _netutil_pb2.PCIInfo: ...
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its links in the agent's own network namespace (/sys/bus/pci/devices/<address>/net): none where a
+        pod has it, or no network driver is bound.
+        """
+
+    def __init__(
+        self,
+        *,
+        pci: _netutil_pb2.PCIInfo | None = ...,
+        interfaces: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pci", b"pci"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "pci", b"pci"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkDevice: _TypeAlias = NetworkDevice  # noqa: Y015
+
+@_typing.final
+class GetActivityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetActivityRequest: _TypeAlias = GetActivityRequest  # noqa: Y015
+
+@_typing.final
+class GetActivityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPTIME_SECONDS_FIELD_NUMBER: _builtins.int
+    PODS_FIELD_NUMBER: _builtins.int
+    LATENCY_BOUNDS_SECONDS_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
+    WATCHERS_FIELD_NUMBER: _builtins.int
+    uptime_seconds: _builtins.float
+    """Seconds since the agent started, by a clock that is never set."""
+    connections: _builtins.int
+    max_connections: _builtins.int
+    watchers: _builtins.int
+    @_builtins.property
+    def pods(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodActivity]: ...
+    @_builtins.property
+    def latency_bounds_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper bounds of the buckets of `latency_counts`, in rising order; the last
+        bucket, beyond them, has none.
+        """
+
+    def __init__(
+        self,
+        *,
+        uptime_seconds: _builtins.float = ...,
+        pods: _abc.Iterable[Global___PodActivity] | None = ...,
+        latency_bounds_seconds: _abc.Iterable[_builtins.float] | None = ...,
+        connections: _builtins.int = ...,
+        max_connections: _builtins.int = ...,
+        watchers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "latency_bounds_seconds", b"latency_bounds_seconds", "max_connections", b"max_connections", "pods", b"pods", "uptime_seconds", b"uptime_seconds", "watchers", b"watchers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetActivityResponse: _TypeAlias = GetActivityResponse  # noqa: Y015
+
+@_typing.final
+class PodActivity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    LATENCY_COUNTS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Empty for callers that could not be identified, and for a pod that the last
+    pod list does not have.
+    """
+    name: _builtins.str
+    uid: _builtins.str
+    """As the cgroups bear it, 32 hexadecimal digits; empty for callers that could
+    not be identified.
+    """
+    connections: _builtins.int
+    open_calls: _builtins.int
+    """Calls under way, `Watch` streams included."""
+    calls: _builtins.int
+    refused: _builtins.int
+    seconds: _builtins.float
+    """Time to answer, of all calls together."""
+    last_error: _builtins.str
+    @_builtins.property
+    def latency_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        connections: _builtins.int = ...,
+        open_calls: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        latency_counts: _abc.Iterable[_builtins.int] | None = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "last_error", b"last_error", "latency_counts", b"latency_counts", "name", b"name", "namespace", b"namespace", "open_calls", b"open_calls", "refused", b"refused", "seconds", b"seconds", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodActivity: _TypeAlias = PodActivity  # noqa: Y015
+
+@_typing.final
+class TraceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceRequest: _TypeAlias = TraceRequest  # noqa: Y015
+
+@_typing.final
+class TraceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
+    lost: _builtins.int
+    """Calls since the message before that are not told: the reader was too slow."""
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___TracedCall]: ...
+    def __init__(
+        self,
+        *,
+        calls: _abc.Iterable[Global___TracedCall] | None = ...,
+        lost: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "lost", b"lost"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceResponse: _TypeAlias = TraceResponse  # noqa: Y015
+
+@_typing.final
+class TracedCall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    event: _builtins.str
+    """"answered"; of a stream "began" with its first message, and "ended"."""
+    namespace: _builtins.str
+    """Empty where the caller or its pod is not known."""
+    pod: _builtins.str
+    container: _builtins.str
+    container_id: _builtins.str
+    pid: _builtins.int
+    """Of the process that connected, as the host sees it; 0 where nobody could tell."""
+    uid: _builtins.int
+    """Of the process that connected, if there is a pid."""
+    code: _builtins.str
+    """Name of the gRPC status."""
+    reason: _builtins.str
+    """Reason of a refusal, empty for an answered call."""
+    seconds: _builtins.float
+    """Time to answer; of a stream, to its first message."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        method: _builtins.str = ...,
+        event: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        pod: _builtins.str = ...,
+        container: _builtins.str = ...,
+        container_id: _builtins.str = ...,
+        pid: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "code", b"code", "container", b"container", "container_id", b"container_id", "event", b"event", "method", b"method", "namespace", b"namespace", "pid", b"pid", "pod", b"pod", "reason", b"reason", "seconds", b"seconds", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TracedCall: _TypeAlias = TracedCall  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    pid: _builtins.str
+    """As the host sees it."""
+    def __init__(
+        self,
+        *,
+        pid: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    answered: _builtins.bool
+    """Whether a call of this process would be answered."""
+    pod: _builtins.str
+    """"namespace/name" of its pod and the name of its container, where known."""
+    container: _builtins.str
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainStep]:
+        """In the order in which they are taken; the last is the one that stopped, if
+        one did.
+        """
+
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        steps: _abc.Iterable[Global___ExplainStep] | None = ...,
+        answered: _builtins.bool = ...,
+        pod: _builtins.str = ...,
+        container: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "container", b"container", "pid", b"pid", "pod", b"pod", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"pid", "process", "cgroup", "ownership", "container", "pod list" or "answer"."""
+    outcome: _builtins.str
+    """"passed", "degraded" (a part of the facts is not answered) or "stopped"."""
+    code: _builtins.str
+    """Why it stopped, as the process itself is told; empty if it passed."""
+    reason: _builtins.str
+    read: _builtins.str
+    advice: _builtins.str
+    @_builtins.property
+    def found(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was found, a line each."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        found: _abc.Iterable[_builtins.str] | None = ...,
+        code: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        read: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "code", b"code", "found", b"found", "name", b"name", "outcome", b"outcome", "read", b"read", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainStep: _TypeAlias = ExplainStep  # noqa: Y015
+
+@_typing.final
+class DiagnoseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseRequest: _TypeAlias = DiagnoseRequest  # noqa: Y015
+
+@_typing.final
+class DiagnoseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Check]: ...
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___Check] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiagnoseResponse: _TypeAlias = DiagnoseResponse  # noqa: Y015
+
+@_typing.final
+class Check(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    MEND_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    outcome: _builtins.str
+    """"ok", "warning" (works, but not fully) or "failed"."""
+    found: _builtins.str
+    mend: _builtins.str
+    """What to do, empty if nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        found: _builtins.str = ...,
+        mend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "mend", b"mend", "name", b"name", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Check: _TypeAlias = Check  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from netutil.v1alpha import node_pb2 as netutil_dot_v1alpha_dot_node__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.82.3'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class NodeStub:
-    """Missing associated documentation comment in .proto file."""
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -39,13 +41,103 @@ class NodeStub:
                 request_serializer=netutil_dot_v1alpha_dot_node__pb2.ListPodsRequest.SerializeToString,
                 response_deserializer=netutil_dot_v1alpha_dot_node__pb2.ListPodsResponse.FromString,
                 _registered_method=True)
+        self.DescribePod = channel.unary_unary(
+                '/v1alpha.Node/DescribePod',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.FromString,
+                _registered_method=True)
+        self.DescribePods = channel.unary_stream(
+                '/v1alpha.Node/DescribePods',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodsRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.FromString,
+                _registered_method=True)
+        self.DescribeNode = channel.unary_unary(
+                '/v1alpha.Node/DescribeNode',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribeNodeRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribeNodeResponse.FromString,
+                _registered_method=True)
+        self.GetActivity = channel.unary_unary(
+                '/v1alpha.Node/GetActivity',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.GetActivityRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.GetActivityResponse.FromString,
+                _registered_method=True)
+        self.Trace = channel.unary_stream(
+                '/v1alpha.Node/Trace',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.TraceRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.TraceResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/v1alpha.Node/Explain',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/v1alpha.Node/Diagnose',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServicer:
-    """Missing associated documentation comment in .proto file."""
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
 
     def ListPods(self, request, context):
         """Every pod that the pod source reports on this node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribePod(self, request, context):
+        """Everything that the agent knows about one pod, and from where. NOT_FOUND if
+        the pod source does not report it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribePods(self, request, context):
+        """The same of every pod that the pod source reports, a message each, by namespace
+        and name: all of one pod list and of one look at the node's cgroups. The `cpus`
+        of a container are left out, DescribeNode has them. What could not be had of a
+        pod is said in its message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeNode(self, request, context):
+        """The node itself: its CPUs and its network devices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetActivity(self, request, context):
+        """What every pod asks: counters since the agent's start. Two readings give rates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Trace(self, request, context):
+        """Each call as it is answered, until the stream is ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Identifies a process of the node as if it had connected, step by step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diagnose(self, request, context):
+        """Looks whether the agent has on this node what it needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -59,6 +151,41 @@ def add_NodeServicer_to_server(servicer, server):
                     request_deserializer=netutil_dot_v1alpha_dot_node__pb2.ListPodsRequest.FromString,
                     response_serializer=netutil_dot_v1alpha_dot_node__pb2.ListPodsResponse.SerializeToString,
             ),
+            'DescribePod': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribePod,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.SerializeToString,
+            ),
+            'DescribePods': grpc.unary_stream_rpc_method_handler(
+                    servicer.DescribePods,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodsRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.SerializeToString,
+            ),
+            'DescribeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeNode,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.DescribeNodeRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.DescribeNodeResponse.SerializeToString,
+            ),
+            'GetActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetActivity,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.GetActivityRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.GetActivityResponse.SerializeToString,
+            ),
+            'Trace': grpc.unary_stream_rpc_method_handler(
+                    servicer.Trace,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.TraceRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.TraceResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.ExplainRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'v1alpha.Node', rpc_method_handlers)
@@ -68,7 +195,9 @@ def add_NodeServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Node:
-    """Missing associated documentation comment in .proto file."""
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
 
     @staticmethod
     def ListPods(request,
@@ -87,6 +216,195 @@ class Node:
             '/v1alpha.Node/ListPods',
             netutil_dot_v1alpha_dot_node__pb2.ListPodsRequest.SerializeToString,
             netutil_dot_v1alpha_dot_node__pb2.ListPodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribePod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.Node/DescribePod',
+            netutil_dot_v1alpha_dot_node__pb2.DescribePodRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribePods(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/v1alpha.Node/DescribePods',
+            netutil_dot_v1alpha_dot_node__pb2.DescribePodsRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.DescribePodResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.Node/DescribeNode',
+            netutil_dot_v1alpha_dot_node__pb2.DescribeNodeRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.DescribeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.Node/GetActivity',
+            netutil_dot_v1alpha_dot_node__pb2.GetActivityRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.GetActivityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/v1alpha.Node/Trace',
+            netutil_dot_v1alpha_dot_node__pb2.TraceRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.TraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.Node/Explain',
+            netutil_dot_v1alpha_dot_node__pb2.ExplainRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/v1alpha.Node/Diagnose',
+            netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.FromString,
             options,
             channel_credentials,
             insecure,

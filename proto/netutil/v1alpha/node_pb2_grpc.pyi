@@ -29,20 +29,72 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeStub:
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
+
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeAsyncStub: ...
     ListPods: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListPodsRequest, _node_pb2.ListPodsResponse]
     """Every pod that the pod source reports on this node."""
+    DescribePod: _grpc.UnaryUnaryMultiCallable[_node_pb2.DescribePodRequest, _node_pb2.DescribePodResponse]
+    """Everything that the agent knows about one pod, and from where. NOT_FOUND if
+    the pod source does not report it.
+    """
+    DescribePods: _grpc.UnaryStreamMultiCallable[_node_pb2.DescribePodsRequest, _node_pb2.DescribePodResponse]
+    """The same of every pod that the pod source reports, a message each, by namespace
+    and name: all of one pod list and of one look at the node's cgroups. The `cpus`
+    of a container are left out, DescribeNode has them. What could not be had of a
+    pod is said in its message.
+    """
+    DescribeNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]
+    """The node itself: its CPUs and its network devices."""
+    GetActivity: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetActivityRequest, _node_pb2.GetActivityResponse]
+    """What every pod asks: counters since the agent's start. Two readings give rates."""
+    Trace: _grpc.UnaryStreamMultiCallable[_node_pb2.TraceRequest, _node_pb2.TraceResponse]
+    """Each call as it is answered, until the stream is ended."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_node_pb2.ExplainRequest, _node_pb2.ExplainResponse]
+    """Identifies a process of the node as if it had connected, step by step."""
+    Diagnose: _grpc.UnaryUnaryMultiCallable[_node_pb2.DiagnoseRequest, _node_pb2.DiagnoseResponse]
+    """Looks whether the agent has on this node what it needs."""
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
+
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListPods: _aio.UnaryUnaryMultiCallable[_node_pb2.ListPodsRequest, _node_pb2.ListPodsResponse]  # type: ignore[assignment]
     """Every pod that the pod source reports on this node."""
+    DescribePod: _aio.UnaryUnaryMultiCallable[_node_pb2.DescribePodRequest, _node_pb2.DescribePodResponse]  # type: ignore[assignment]
+    """Everything that the agent knows about one pod, and from where. NOT_FOUND if
+    the pod source does not report it.
+    """
+    DescribePods: _aio.UnaryStreamMultiCallable[_node_pb2.DescribePodsRequest, _node_pb2.DescribePodResponse]  # type: ignore[assignment]
+    """The same of every pod that the pod source reports, a message each, by namespace
+    and name: all of one pod list and of one look at the node's cgroups. The `cpus`
+    of a container are left out, DescribeNode has them. What could not be had of a
+    pod is said in its message.
+    """
+    DescribeNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]  # type: ignore[assignment]
+    """The node itself: its CPUs and its network devices."""
+    GetActivity: _aio.UnaryUnaryMultiCallable[_node_pb2.GetActivityRequest, _node_pb2.GetActivityResponse]  # type: ignore[assignment]
+    """What every pod asks: counters since the agent's start. Two readings give rates."""
+    Trace: _aio.UnaryStreamMultiCallable[_node_pb2.TraceRequest, _node_pb2.TraceResponse]  # type: ignore[assignment]
+    """Each call as it is answered, until the stream is ended."""
+    Explain: _aio.UnaryUnaryMultiCallable[_node_pb2.ExplainRequest, _node_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Identifies a process of the node as if it had connected, step by step."""
+    Diagnose: _aio.UnaryUnaryMultiCallable[_node_pb2.DiagnoseRequest, _node_pb2.DiagnoseResponse]  # type: ignore[assignment]
+    """Looks whether the agent has on this node what it needs."""
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
+    """No answer of this service holds the value of an environment variable, the
+    value of an annotation other than the reported networks, or a command line.
+    """
+
     @_abc_1.abstractmethod
     def ListPods(
         self,
@@ -50,5 +102,67 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.ListPodsResponse, _abc.Awaitable[_node_pb2.ListPodsResponse]]:
         """Every pod that the pod source reports on this node."""
+
+    @_abc_1.abstractmethod
+    def DescribePod(
+        self,
+        request: _node_pb2.DescribePodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.DescribePodResponse, _abc.Awaitable[_node_pb2.DescribePodResponse]]:
+        """Everything that the agent knows about one pod, and from where. NOT_FOUND if
+        the pod source does not report it.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribePods(
+        self,
+        request: _node_pb2.DescribePodsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.DescribePodResponse], _abc.AsyncIterator[_node_pb2.DescribePodResponse]]:
+        """The same of every pod that the pod source reports, a message each, by namespace
+        and name: all of one pod list and of one look at the node's cgroups. The `cpus`
+        of a container are left out, DescribeNode has them. What could not be had of a
+        pod is said in its message.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeNode(
+        self,
+        request: _node_pb2.DescribeNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.DescribeNodeResponse, _abc.Awaitable[_node_pb2.DescribeNodeResponse]]:
+        """The node itself: its CPUs and its network devices."""
+
+    @_abc_1.abstractmethod
+    def GetActivity(
+        self,
+        request: _node_pb2.GetActivityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.GetActivityResponse, _abc.Awaitable[_node_pb2.GetActivityResponse]]:
+        """What every pod asks: counters since the agent's start. Two readings give rates."""
+
+    @_abc_1.abstractmethod
+    def Trace(
+        self,
+        request: _node_pb2.TraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.TraceResponse], _abc.AsyncIterator[_node_pb2.TraceResponse]]:
+        """Each call as it is answered, until the stream is ended."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _node_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.ExplainResponse, _abc.Awaitable[_node_pb2.ExplainResponse]]:
+        """Identifies a process of the node as if it had connected, step by step."""
+
+    @_abc_1.abstractmethod
+    def Diagnose(
+        self,
+        request: _node_pb2.DiagnoseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.DiagnoseResponse, _abc.Awaitable[_node_pb2.DiagnoseResponse]]:
+        """Looks whether the agent has on this node what it needs."""
 
 def add_NodeServicer_to_server(servicer: NodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,55 @@
+"""Where the frames of an HTTP/2 connection begin (RFC 9113, section 4.1), and what they cost.
+
+Nothing of their content is read: that is the gRPC server's. A peer that speaks something else is
+counted by whatever its bytes happen to say, and ended by the server.
+"""
+
+from __future__ import annotations
+
+PREFACE_BYTES = 24
+_HEADER_BYTES = 9
+_HEADERS = 1
+_BYTES_OF_FRAME = 1024
+
+
+class FrameWalk:
+    """Follows one direction of one connection, from its first byte on, in pieces of any size."""
+
+    __slots__ = ("_header", "_rest", "_stream_frames")
+
+    def __init__(self, stream_frames: int) -> None:
+        """A frame that opens a stream counts as `stream_frames` others."""
+        self._stream_frames = stream_frames
+        self._rest = PREFACE_BYTES
+        self._header = b""
+
+    def walk(self, data: bytes, credit: float) -> tuple[int, float]:
+        """Return how many of the next bytes fit into a credit, and how many frames they count as.
+
+        With any credit left one more frame begins, and one that has begun goes on to its end.
+        A piece counts as one frame at least, and each KiB as one: a flood of single bytes, or of
+        few large frames, is one too.
+        """
+        at, size, count = 0, len(data), 0
+        while at < size:
+            if self._rest:
+                step = min(self._rest, size - at)
+                self._rest -= step
+                at += step
+                continue
+            if count + at / _BYTES_OF_FRAME >= credit:
+                break
+            if self._header or size - at < _HEADER_BYTES:
+                missing = _HEADER_BYTES - len(self._header)
+                self._header += data[at : at + missing]
+                at = min(size, at + missing)
+                if len(self._header) < _HEADER_BYTES:
+                    break
+                length, kind = int.from_bytes(self._header[:3], "big"), self._header[3]
+                self._header = b""
+            else:
+                length, kind = int.from_bytes(data[at : at + 3], "big"), data[at + 3]
+                at += _HEADER_BYTES
+            self._rest = length
+            count += self._stream_frames if kind == _HEADERS else 1
+        return at, max(1, count) + at / _BYTES_OF_FRAME

@@ -1,0 +1,167 @@
+"""When somebody writes another CPU set, bandwidth or huge page limit into a container's cgroup.
+
+inotify(7) tells writes to the files of a cgroup's directory, on cgroup v1 and v2. The
+effective CPU set also changes without a write there, with an ancestor's or when a CPU
+goes offline; so it is read anew from time to time, for all watched containers in one go.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from netutil.agent.facts.paced import PacedReader
+
+_LOG = logging.getLogger(__name__)
+Tell = Callable[[], None]
+
+_IN_MODIFY, _IN_Q_OVERFLOW, _IN_ONLYDIR = 0x2, 0x4000, 0x01000000
+_EVENT = struct.Struct("=iIII")
+_READ_BYTES = 64 * 1024
+_MOST_BLOCKS = 4
+# Not memory.events and the like, which the kernel itself writes.
+_CONTROLLERS = (b"cpuset.", b"cpu.", b"hugetlb.")
+# cgroup v2, cgroup v1, cgroup v1 before Linux 3.17: the first that is there.
+_EFFECTIVE = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
+_LONGEST_CPU_LIST_BYTES = 4096
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True)
+class _Directory:
+    number: int
+    effective: tuple[str, bytes] | None
+    told: set[Tell] = field(default_factory=set)
+
+
+class CgroupChanges:
+    """The watched cgroup directories. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self._directories: dict[str, _Directory] = {}
+        self._by_number: dict[int, _Directory] = {}
+        self._inotify = -1
+        self._reader: PacedReader | None = None
+
+    def __len__(self) -> int:
+        return len(self._directories)
+
+    def join(self, directories: Iterable[str], tell: Tell) -> None:
+        """Let `tell` be called on each change in these directories from now on."""
+        for path in directories:
+            found = self._directories.get(path)
+            if found is None:
+                found = self._directories[path] = _Directory(self._watch(path), _effective(path))
+                self._by_number[found.number] = found
+            found.told.add(tell)
+
+    def leave(self, directories: Iterable[str], tell: Tell) -> None:
+        """Undo `join`. Nothing happens if it was undone before."""
+        for path in directories:
+            found = self._directories.get(path)
+            if found is None:
+                continue
+            found.told.discard(tell)
+            if not found.told:
+                del self._directories[path]
+                self._by_number.pop(found.number, None)
+                # Fails for a directory that is gone, whose watch went with it.
+                _LIBC.inotify_rm_watch(self._inotify, found.number)
+        if not self._directories:
+            self._close()
+
+    def sweep(self) -> None:
+        """Read the effective CPU sets anew and tell of those that differ."""
+        for found in tuple(self._directories.values()):
+            if found.effective is None:
+                continue
+            path, before = found.effective
+            now = _read(path)
+            if now != before:
+                found.effective = (path, now)
+                _tell(found)
+
+    def _watch(self, path: str) -> int:
+        """Return the watch's number, below 0 if there is none: the sweep alone then finds changes.
+
+        The limits of the host's user root (fs.inotify.max_user_watches) may be reached.
+        """
+        if self._reader is None:
+            self._inotify = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._inotify >= 0:
+                self._reader = PacedReader(self._inotify, self._read)
+        number: int = _LIBC.inotify_add_watch(
+            self._inotify, os.fsencode(path), _IN_MODIFY | _IN_ONLYDIR
+        )
+        if number < 0 and (code := ctypes.get_errno()) != errno.ENOENT:
+            _LOG.warning("watch: no inotify for %s: %s", path, os.strerror(code))
+        return number
+
+    def _read(self) -> None:
+        news: set[int] = set()
+        for _ in range(_MOST_BLOCKS):
+            with suppress(BlockingIOError):
+                news |= _numbers(os.read(self._inotify, _READ_BYTES))
+                continue
+            break
+        for found in tuple(self._directories.values()) if -1 in news else ():
+            _tell(found)
+        for number in news:
+            if (one := self._by_number.get(number)) is not None:
+                _tell(one)
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+            os.close(self._inotify)
+            self._inotify = -1
+
+
+def _numbers(block: bytes) -> set[int]:
+    """Return the watches that a controller's file was written under; -1 if events were lost."""
+    found = set()
+    offset = 0
+    while offset + _EVENT.size <= len(block):
+        number, mask, _, length = _EVENT.unpack_from(block, offset)
+        name = block[offset + _EVENT.size : offset + _EVENT.size + length]
+        offset += _EVENT.size + length
+        if mask & _IN_Q_OVERFLOW:
+            found.add(-1)
+        elif name.startswith(_CONTROLLERS):
+            found.add(number)
+    return found
+
+
+def _effective(directory: str) -> tuple[str, bytes] | None:
+    """Return the file of the effective CPU set and its text, None if there is no such file."""
+    for name in _EFFECTIVE:
+        path = f"{directory}/{name}"
+        if os.path.exists(path):
+            return path, _read(path)
+    return None
+
+
+def _read(path: str) -> bytes:
+    """Return the text; "" once the cgroup is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, _LONGEST_CPU_LIST_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _tell(directory: _Directory) -> None:
+    for tell in tuple(directory.told):
+        tell()

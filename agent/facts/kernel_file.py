@@ -1,0 +1,48 @@
+"""A small file that the kernel writes anew for each reader: of sysfs, procfs, a cgroup.
+
+What may be missing is read with the error numbers that say so there: `absent`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+_READ_BYTES = 4096
+"""A page, which is what one attribute of sysfs holds at the most (filesystems/sysfs.rst)."""
+
+
+def read_kernel_file(directory: str, name: str) -> bytes:
+    """Return the whole of a file. Raises OSError as open(2) and read(2) do.
+
+    Three system calls, and not the layers of `open`, which cost five times as much as the
+    kernel's own work.
+    """
+    descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = os.read(descriptor, _READ_BYTES)
+        while more := os.read(descriptor, _READ_BYTES):
+            found += more
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def text_if_there(directory: str, name: str, absent: Collection[int]) -> str | None:
+    """Return a file's text, stripped; None if it is not there. Raises OSError."""
+    try:
+        return read_kernel_file(directory, name).decode("ascii").strip()
+    except OSError as error:
+        if error.errno in absent:
+            return None
+        raise
+
+
+def names_if_there(directory: str, absent: Collection[int]) -> list[str]:
+    """Return the names in a directory, none if there is no such directory. Raises OSError."""
+    try:
+        return os.listdir(directory)
+    except OSError as error:
+        if error.errno in absent:
+            return []
+        raise

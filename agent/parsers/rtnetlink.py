@@ -1,0 +1,162 @@
+"""Messages of rtnetlink(7) about links, addresses and routes, as far as the agent tells of them.
+
+Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from netutil.agent.parsers.hardware_address import format_hardware_address
+from netutil.agent.parsers.netlink_messages import (
+    OPERATIONAL_STATES,
+    Address,
+    Attributes,
+    Link,
+    Route,
+    attributes,
+    decoded,
+    value,
+)
+
+_IFF_UP = 0x1
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Bytes and packets since the link was made, in the order of struct rtnl_link_stats64."""
+
+    rx_packets: int = 0
+    tx_packets: int = 0
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    rx_errors: int = 0
+    tx_errors: int = 0
+    rx_dropped: int = 0
+    tx_dropped: int = 0
+
+
+NO_COUNTERS = Counters()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMessage:
+    """RTM_NEWLINK. `below` and `master` are indices; what the message lacks is None or ""."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    operational_state: str
+    up: bool
+    counters: Counters
+    vlan_id: int | None
+    below: int | None
+    below_namespace_id: int | None
+    master: int | None
+    parent_device_bus: str
+    parent_device: str
+    num_vfs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressMessage:
+    """RTM_NEWADDR. `far` is the other end of a point-to-point link, else the address itself."""
+
+    index: int
+    prefix_length: int
+    scope: int
+    own: str
+    far: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """Where a route leads: by which link, and to which gateway ("" for none)."""
+
+    index: int
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMessage:
+    """RTM_NEWROUTE, with one next hop, or with each of a multipath route."""
+
+    family: int
+    metric: int
+    source: str
+    hops: tuple[NextHop, ...]
+
+
+def parse_link(message: bytes) -> LinkMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError."""
+    link = decoded(Link, message)
+    found = attributes(link)
+    kind, vlan_id = _kind(value(found, "IFLA_LINKINFO"))
+    stats = value(found, "IFLA_STATS64")
+    return LinkMessage(
+        index=link["index"],
+        name=_text(value(found, "IFLA_IFNAME")),
+        kind=kind,
+        mac=format_hardware_address(link["ifi_type"], value(found, "IFLA_ADDRESS") or b""),
+        mtu=value(found, "IFLA_MTU") or 0,
+        operational_state=OPERATIONAL_STATES.get(value(found, "IFLA_OPERSTATE"), "UNKNOWN"),
+        up=bool(link["flags"] & _IFF_UP),
+        counters=NO_COUNTERS if stats is None else Counters(**stats),
+        vlan_id=vlan_id,
+        below=value(found, "IFLA_LINK"),
+        below_namespace_id=value(found, "IFLA_LINK_NETNSID"),
+        master=value(found, "IFLA_MASTER"),
+        parent_device_bus=_text(value(found, "IFLA_PARENT_DEV_BUS_NAME")),
+        parent_device=_text(value(found, "IFLA_PARENT_DEV_NAME")),
+        num_vfs=value(found, "IFLA_NUM_VF"),
+    )
+
+
+def parse_address(message: bytes) -> AddressMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError."""
+    address = decoded(Address, message)
+    found = attributes(address)
+    far = value(found, "IFA_ADDRESS") or ""
+    own = value(found, "IFA_LOCAL") or far
+    return AddressMessage(address["index"], address["prefixlen"], address["scope"], own, far)
+
+
+def parse_route(message: bytes) -> RouteMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError."""
+    route = decoded(Route, message)
+    found = attributes(route)
+    multipath = value(found, "RTA_MULTIPATH")
+    if multipath is not None:
+        hops = tuple(NextHop(one["oif"], _gateway(attributes(one))) for one in multipath)
+    else:
+        hops = (NextHop(value(found, "RTA_OIF") or 0, _gateway(found)),)
+    return RouteMessage(
+        route["family"],
+        value(found, "RTA_PRIORITY") or 0,
+        value(found, "RTA_PREFSRC") or "",
+        hops,
+    )
+
+
+def _kind(link_info: Any) -> tuple[str, int | None]:
+    """Return the kind of a link, and the VLAN's id of one that is a VLAN's."""
+    if link_info is None:
+        return "", None
+    found = attributes(link_info)
+    kind = _text(value(found, "IFLA_INFO_KIND"))
+    data = value(found, "IFLA_INFO_DATA") if kind == "vlan" else None
+    return kind, None if data is None else value(attributes(data), "IFLA_VLAN_ID")
+
+
+def _gateway(found: Attributes) -> str:
+    """Return the gateway; RTA_VIA is one of another family than the route's."""
+    via = value(found, "RTA_VIA")
+    return value(found, "RTA_GATEWAY") or (via and via["addr"]) or ""
+
+
+def _text(found: str | bytes | None) -> str:
+    """Return a text; the library leaves one that is no UTF-8 as it came."""
+    return found.decode(errors="replace") if isinstance(found, bytes) else found or ""

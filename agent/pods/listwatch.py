@@ -1,0 +1,168 @@
+"""Lists in pages and streams of events, as the API server writes them. Pure.
+
+Kubernetes API Concepts, "Efficient detection of changes", "Watch bookmarks" and
+"Retrieving large results sets in chunks".
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
+
+_LOG = logging.getLogger(__name__)
+
+LARGEST_EVENT_BYTES = 4 * 1024 * 1024
+"""The largest event that is read: etcd takes objects of 1.5 MiB, and JSON is longer."""
+_GONE = 410
+
+
+class Expired(Exception):
+    """The API server does not know what happened since that resource version: list anew."""
+
+
+class WatchFailed(Exception):
+    """The API server ended a watch with an error. The text is what it said."""
+
+
+class EventType(StrEnum):
+    """What a watch tells; ERROR is raised."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list; `next_page` is "" at its end."""
+
+    pods: tuple[Pod, ...]
+    version: str
+    next_page: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change. `pod` is None for a bookmark, and for a pod that cannot be read."""
+
+    type: EventType
+    version: str
+    uid: str
+    pod: Pod | None
+
+
+class _Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    resource_version: str = ""
+    uid: str = ""
+    namespace: str = ""
+    name: str = ""
+    next_page: str = msgspec.field(name="continue", default="")
+
+
+class _WithMetadata(msgspec.Struct, frozen=True, gc=False):
+    metadata: _Metadata = _Metadata()
+
+
+class _Event(msgspec.Struct, frozen=True):
+    type: str
+    object: msgspec.Raw
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False):
+    code: int = 0
+    message: str = ""
+    reason: str = ""
+
+
+_METADATA = msgspec.json.Decoder(_WithMetadata)
+_EVENTS = msgspec.json.Decoder(_Event)
+_STATUSES = msgspec.json.Decoder(_Status)
+_PODS = msgspec.json.Decoder(Pod)
+# RecursionError: a body may nest as deep as it likes.
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Lines:
+    """Cuts what is read into whole lines, and holds no more than the largest of them."""
+
+    def __init__(self, largest_bytes: int = LARGEST_EVENT_BYTES) -> None:
+        self._largest_bytes = largest_bytes
+        self._rest = bytearray()
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that are whole now. Raises `PodListMalformed` for one too long."""
+        first, *others = chunk.split(b"\n")
+        self._rest += first
+        lines = []
+        for other in others:
+            lines.append(bytes(self._rest))
+            self._rest = bytearray(other)
+        if max(len(self._rest), *(len(line) for line in lines), 0) > self._largest_bytes:
+            raise PodListMalformed(f"an event is larger than {self._largest_bytes} bytes")
+        return [line for line in lines if line.strip()]
+
+    @property
+    def is_between(self) -> bool:
+        """Return whether what was read ends with a whole line."""
+        return not self._rest.strip()
+
+
+def decode_page(body: bytes | bytearray) -> Page:
+    """Return one page of a PodList. Raises `PodListMalformed`."""
+    pods = decode_pod_list(body)
+    try:
+        metadata = _METADATA.decode(body).metadata
+    except _BROKEN as error:
+        raise PodListMalformed(f"its metadata cannot be read: {error}") from None
+    if not metadata.resource_version:
+        raise PodListMalformed("it bears no resource version")
+    return Page(pods, metadata.resource_version, metadata.next_page)
+
+
+def decode_event(line: bytes) -> Event:
+    """Return an event. Raises `Expired`, `WatchFailed`, and `PodListMalformed`."""
+    try:
+        found = _EVENTS.decode(line)
+        if found.type == "ERROR":
+            raise _failure(_STATUSES.decode(found.object))
+        metadata = _METADATA.decode(found.object).metadata
+    except _BROKEN as error:
+        text = f"an event is none: {error} (of {len(line)} bytes)"
+        raise PodListMalformed(text) from None
+    try:
+        event_type = EventType(found.type)
+    except ValueError:
+        raise PodListMalformed(f"an event is a {found.type[:32]!r}") from None
+    if not metadata.resource_version:
+        raise PodListMalformed(f"an event, {event_type}, bears no resource version")
+    pod = None if event_type is EventType.BOOKMARK else _pod(found.object, metadata)
+    return Event(event_type, metadata.resource_version, metadata.uid, pod)
+
+
+def decode_status(body: bytes) -> str:
+    """Return what a Status says, "" if it is none."""
+    try:
+        return _STATUSES.decode(body).message
+    except _BROKEN:
+        return ""
+
+
+def _failure(status: _Status) -> Exception:
+    if status.code == _GONE or status.reason in ("Expired", "Gone"):
+        return Expired(status.message)
+    words = "".join(one if one.isprintable() else " " for one in status.message[:400]).split()
+    return WatchFailed(f"{status.code} {' '.join(words)}".rstrip(". "))
+
+
+def _pod(raw: msgspec.Raw, metadata: _Metadata) -> Pod | None:
+    try:
+        return _PODS.decode(raw)
+    except _BROKEN as error:
+        name = f"{metadata.namespace}/{metadata.name}"
+        _LOG.warning("pod list: %.256r left out: %s", name, error)
+        return None

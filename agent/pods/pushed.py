@@ -1,0 +1,235 @@
+"""Lists that a source pushes over a stream.
+
+The last list is fresh while the stream is healthy, and goes on answering, with its
+time, after the stream broke. A stream is healthy from its first list until it fails; one
+that ends as streams do is begun again within half a second and is healthy meanwhile.
+After a failure it is begun again with a growing pause. Who waits for what only the stream
+can bring is told the failure at once in such a pause, with the time that is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.index import PodList, index
+from netutil.agent.pods.lists import (
+    NEVER,
+    SHORTEST_RETRY_SECONDS,
+    Changes,
+    DirectoryStats,
+    Failures,
+)
+from netutil.agent.pods.model import Pod
+from netutil.agent.pods.source import (
+    PushedSource,
+    stopping,
+    unavailable,
+    unforeseen,
+)
+
+_LOG = logging.getLogger(__name__)
+
+_STEADY_SECONDS = 1.0
+"""A stream that lasted so long and ended as streams do is no sign of trouble."""
+_PROVEN_SECONDS = 10.0
+"""After a stream that lasted so long, pauses begin anew from the shortest."""
+_BETWEEN_STREAMS_SECONDS = 0.5
+_ENDS_AT_ONCE = 3
+"""So many streams in a row that end at once are a failure: pauses grow, and changes are missed."""
+_LONGEST_ASKED_PAUSE_SECONDS = 60.0
+_SPACING_SECONDS = 0.05
+"""Least time between two lists that are shown: indexing 250 pods takes 4 ms of the loop."""
+_CLOSE_SECONDS = 0.5
+
+
+class PushedLists:
+    """Follows a source in one task, from the first time that somebody asks."""
+
+    def __init__(
+        self,
+        source: PushedSource,
+        stats: DirectoryStats,
+        changes: Changes,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        self._source = source
+        self._stats = stats
+        self._changes = changes
+        self._clock = clock
+        self._sleep = sleep
+        self._task: asyncio.Task[None] | None = None
+        self._pods: tuple[Pod, ...] | None = None
+        self._observed_at: datetime | None = None
+        self._coming: tuple[tuple[Pod, ...], datetime] | None = None
+        self._shown_at = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._indexed: tuple[tuple[Pod, ...], PodList] | None = None
+        self._failures = Failures(
+            source.describe(), source.first_pause_seconds, source.longest_pause_seconds
+        )
+        self._began_at = 0.0
+        self._next_at = 0.0
+        self._healthy = False
+        self._pausing = False  # after a failure
+        self._closed = False
+        self.last_error: Unavailable | None = None
+
+    @property
+    def last(self) -> PodList | None:
+        """Return the list that was pushed last, indexed when it is first asked for."""
+        if self._pods is None or self._observed_at is None:
+            return None
+        if self._indexed is None or self._indexed[0] is not self._pods:
+            self._indexed = self._pods, index(self._pods, self._observed_at)
+        elif self._indexed[1].observed_at != self._observed_at:
+            confirmed = replace(self._indexed[1], observed_at=self._observed_at)
+            self._indexed = self._pods, confirmed
+        return self._indexed[1]
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether the stream is healthy."""
+        return self._healthy
+
+    def is_fresh(self) -> bool:
+        """Return True: either the stream is healthy, or there is nothing better to wait for."""
+        return True
+
+    def mark(self) -> int:
+        """Return 0: what the stream brings is always newer."""
+        return 0
+
+    def is_after(self, mark: int) -> bool:
+        """Return whether the stream is healthy: what it brought is then as of now."""
+        del mark
+        return self._healthy
+
+    async def newer_soon(self) -> bool:
+        """Return False: nothing is asked for."""
+        return False
+
+    async def listed_after(self, mark: int, enough: Callable[[], bool]) -> None:
+        """Return when what was pushed is enough."""
+        del mark
+        self._start()
+        while not enough():
+            if self._closed:
+                raise stopping(self._source.describe())
+            if self._pausing and self.last_error is not None:
+                remaining = max(SHORTEST_RETRY_SECONDS, self._next_at - self._clock())
+                raise self.last_error.told_again(remaining)
+            await self._changes.wait()
+
+    async def current(self) -> None:
+        """Return when the stream is healthy."""
+        await self.listed_after(0, lambda: self._healthy)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Follow the source, now and from now on."""
+        self._start()
+        yield
+
+    async def close(self) -> None:
+        """Wake all who wait, and end the stream."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._changes.wake()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+        await self._source.close()
+
+    def _start(self) -> None:
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._follow(), name="pod-source")
+
+    async def _follow(self) -> None:
+        """Follow the source for ever, one stream after the other."""
+        while True:
+            self._began_at = self._clock()
+            self._stats.restarts += self._stats.fetches > 0
+            self._stats.fetches += 1
+            pause = self._ended(await self._stream())
+            self._next_at = self._clock() + pause
+            self._pausing = not self._healthy
+            self._changes.wake()
+            await self._sleep(pause)
+            self._pausing = False
+
+    async def _stream(self) -> Unavailable | None:
+        """Follow one stream to its end. Return why it failed, None if it did not."""
+        try:
+            await self._source.follow(self._take)
+        except Unavailable as error:
+            return error.told_again(error.retry_after_seconds)
+        except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
+            _LOG.exception("pod list: %s failed", self._source.describe())
+            return unforeseen(error, self._source.describe())
+        return None
+
+    def _ended(self, error: Unavailable | None) -> float:
+        """Take the end of a stream down. Return how long to pause."""
+        lasted = self._clock() - self._began_at
+        if lasted >= (_STEADY_SECONDS if error is None else _PROVEN_SECONDS) and self._healthy:
+            self._failures.over()
+            if error is None:
+                return random.uniform(0, _BETWEEN_STREAMS_SECONDS)  # noqa: S311 - no secret
+        pause = self._failures.pause()
+        if error is None and self._failures.in_a_row >= _ENDS_AT_ONCE:
+            error = unavailable(
+                "The stream of pods ends as soon as it begins.",
+                self._source.describe(),
+                "Look at what stands between the agent and that address.",
+            )
+        if error is None:
+            return pause
+        self._show()  # what came before the end
+        self._healthy = False
+        self._stats.streaming = 0
+        self._stats.failures += 1
+        self.last_error = error
+        self._failures.say(error)
+        return max(pause, min(error.retry_after_seconds, _LONGEST_ASKED_PAUSE_SECONDS))
+
+    def _take(self, pods: tuple[Pod, ...], observed_at: datetime) -> None:
+        """Show what was pushed, now or when the spacing allows it."""
+        if self._closed:
+            return
+        self._coming = pods, observed_at
+        wait = self._shown_at + _SPACING_SECONDS - self._clock()
+        if pods is self._pods or not self._healthy or wait <= 0:
+            self._show()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._show)
+
+    def _show(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._coming is None or self._closed:
+            return
+        pods, observed_at = self._coming
+        self._coming = None
+        differs, recovers = pods is not self._pods, not self._healthy
+        self._pods, self._observed_at = pods, observed_at
+        self._shown_at = self._clock()
+        self._healthy = True
+        self._stats.streaming = 1
+        self.last_error = None
+        if recovers:
+            self._failures.say_over()
+        if differs:
+            self._stats.changes += 1
+            self._changes.grew()
+        elif recovers:
+            self._changes.wake()

@@ -1,0 +1,96 @@
+"""Pods that a newer list lacks, kept for those whose processes still run.
+
+A kubelet that starts anew answers before it has read its static pods and before the API
+server has told it the rest: lists of one moment lack pods that run. Who stands in a cgroup
+of such a pod is proven by the kernel and known from the list before, so it keeps its
+answer. Nobody else can be taken for it: pod UIDs and container IDs are used once, and what
+the last list says goes before what is remembered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import msgspec
+from netutil.agent.errors import Inconsistent
+from netutil.agent.pods.index import Match, PodList, index
+from netutil.agent.pods.model import Pod
+
+REMEMBERED_SECONDS = 600.0
+MOST_REMEMBERED = 500
+"""Pods. The oldest are forgotten first."""
+MOST_REMEMBERED_BYTES = 8 * 1024 * 1024
+"""Of them as JSON, which is about what they take; one may have 256 KiB of annotations."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """Pods that one list had and its successor lacked, and when they are forgotten."""
+
+    pods: PodList
+    until: float
+    size_bytes: int
+
+
+class RememberedPods:
+    """What was lost from list to list. Used on one event loop."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: PodList | None = None
+        self._lost: deque[_Lost] = deque()
+
+    def __len__(self) -> int:
+        return sum(len(lost.pods.pods) for lost in self._lost)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the size of all that is remembered."""
+        return sum(lost.size_bytes for lost in self._lost)
+
+    def follow(self, last: PodList | None) -> None:
+        """Take note of the list that is the last one now."""
+        before, self._last = self._last, last
+        if before is last or last is None:
+            return
+        self._forget()
+        if before is not None:
+            there = {pod.metadata.uid for pod in last.pods}
+            gone = [pod for pod in before.pods if pod.metadata.uid not in there]
+            if gone:
+                until = self._clock() + REMEMBERED_SECONDS
+                kept, size_bytes = _bounded(gone)
+                pods = index(kept, before.observed_at)
+                self._lost.append(_Lost(pods, until, size_bytes))
+        while len(self) > MOST_REMEMBERED or self.size_bytes > MOST_REMEMBERED_BYTES:
+            self._lost.popleft()
+
+    def find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
+        """Return a pod that the last list lacks, as the last one that had it says."""
+        self._forget()
+        for lost in reversed(self._lost):
+            try:
+                match = lost.pods.find(pod_uid, container_id)
+            except Inconsistent:  # it is not that pod's any more, or never was
+                continue
+            if match is not None:
+                return replace(match, is_remembered=True)
+        return None
+
+    def _forget(self) -> None:
+        while self._lost and self._lost[0].until <= self._clock():
+            self._lost.popleft()
+
+
+def _bounded(pods: Iterable[Pod]) -> tuple[list[Pod], int]:
+    """Return as many of the pods as may be remembered at once, and their size in bytes."""
+    kept: list[Pod] = []
+    total = 0
+    for pod in pods:
+        size = len(msgspec.json.encode(pod))
+        if len(kept) < MOST_REMEMBERED and total + size <= MOST_REMEMBERED_BYTES:
+            kept.append(pod)
+            total += size
+    return kept, total

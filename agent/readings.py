@@ -1,0 +1,145 @@
+"""The numbers that the rooms keep for themselves, by the names of their metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from netutil.agent.door.door import DoorCounts
+from netutil.agent.door.keeper import Kept
+from netutil.agent.door.table import ConnectionTable
+from netutil.agent.door.turns import Turns
+from netutil.agent.ops.memory import MemoryLimit
+from netutil.agent.ops.watchdog import Watchdog
+from netutil.agent.podresources.directory import ResourceDirectory
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.service.caller import Callers
+from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unfinished import Unfinished
+from netutil.agent.service.watching import Watching
+from netutil.agent.settings import Settings
+
+Named = Mapping[str, tuple[str, Callable[[], float]]]
+"""Name of a metric to its help text and what reads it."""
+
+
+def readings(
+    *,
+    max_connections: int,
+    kept: Kept,
+    watchdog: Watchdog,
+    memory: MemoryLimit,
+    table: ConnectionTable,
+    door: DoorCounts,
+    turns: Turns,
+    unfinished: Unfinished,
+    watching: Watching,
+    reads: ReadPool,
+    callers: Callers,
+    pods: PodDirectory,
+    resources: ResourceDirectory,
+) -> tuple[Named, Named]:
+    """Return the gauges and the counters. docs/operate.md lists them."""
+
+    def counts(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(door, name))
+
+    def stats(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(pods.stats, name))
+
+    def resource_stats(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(resources.stats, name))
+
+    loop = asyncio.get_running_loop()
+    gauges = {
+        "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
+        "netutil_connections": ("Open connections.", lambda: float(len(table))),
+        "netutil_max_connections": (
+            "The limit of open connections.",
+            lambda: float(max_connections),
+        ),
+        "netutil_event_loop_lag_seconds": ("Last sign of life.", watchdog.lag_seconds),
+        "netutil_memory_bytes": (
+            "Memory of the agent's cgroup.",
+            lambda: float(memory.use.used_bytes),
+        ),
+        "netutil_memory_limit_bytes": (
+            "Its limit.",
+            lambda: float(memory.use.limit_bytes or 0),
+        ),
+        "netutil_calls_unfinished": (
+            "Calls under way.",
+            lambda: float(unfinished.calls),
+        ),
+        "netutil_streams": ("Streams among them.", lambda: float(unfinished.streams)),
+        "netutil_unanswered_bytes": (
+            "Bytes sent by pods that gRPC has not answered yet.",
+            lambda: float(table.unanswered_bytes),
+        ),
+        "netutil_unread_bytes": (
+            "Bytes of large answers not taken yet.",
+            lambda: float(unfinished.bytes),
+        ),
+        "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
+    }
+    counters = {
+        "netutil_connections_accepted": ("Connections accepted.", counts("accepted")),
+        "netutil_connections_refused": ("Connections refused.", counts("refused")),
+        "netutil_connections_closed": (
+            "Connections closed at once, past every limit.",
+            counts("closed_at_once"),
+        ),
+        "netutil_connections_hung_up": (
+            "Connections that their peers had closed before they were accepted.",
+            counts("hung_up"),
+        ),
+        "netutil_connections_cut_off": (
+            "Connections closed because of what they sent unanswered.",
+            counts("cut_off"),
+        ),
+        "netutil_accept_failures": ("Accepts that failed.", counts("accept_failures")),
+        "netutil_loop_late": (
+            "Times that the event loop came to its work more than 3 ms late.",
+            lambda: float(turns.late),
+        ),
+        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(kept.rebinds)),
+        "netutil_event_loop_stalls": (
+            "Stalls of the event loop.",
+            lambda: float(watchdog.stalls),
+        ),
+        "netutil_read_timeouts": (
+            "Reads given up by their callers.",
+            lambda: float(reads.timeouts),
+        ),
+        "netutil_cgroup_walks": (
+            "Walks of all cgroups of the node.",
+            lambda: float(callers.walks),
+        ),
+        "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
+        "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
+        "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
+        "netutil_pod_stream_restarts": ("Streams of pods begun anew.", stats("restarts")),
+        "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
+        "netutil_snapshots_sent": (
+            "Snapshots sent to watchers.",
+            lambda: float(watching.snapshots),
+        ),
+        "netutil_pod_resources_lists": ("PodResources lists asked.", resource_stats("fetches")),
+        "netutil_pod_resources_gets": ("PodResources gets asked.", resource_stats("gets")),
+        "netutil_pod_resources_failures": (
+            "PodResources lists that failed.",
+            resource_stats("failures"),
+        ),
+    }
+    return gauges, counters
+
+
+def limits_of(settings: Settings) -> dict[str, float]:
+    """Return the limits that flags set, by the names that `netutil_limit` bears them under."""
+    return {
+        name.removeprefix("max_"): float(getattr(settings, name))
+        for name in Settings.__dataclass_fields__
+        if name.startswith("max_")
+    }

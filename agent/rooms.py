@@ -1,0 +1,181 @@
+"""Makes all rooms of an agent from its settings: who knows whom is read here.
+
+Nothing runs yet, and nothing is bound; `daemon` does that.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from netutil.agent.door.descriptors import affordable_connections
+from netutil.agent.door.door import DoorCounts
+from netutil.agent.door.keeper import Kept
+from netutil.agent.door.limits import Limits
+from netutil.agent.door.table import ConnectionTable
+from netutil.agent.door.turns import Turns
+from netutil.agent.errors import AgentError
+from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
+from netutil.agent.identity.peer import Asker, Peer, identify_peer
+from netutil.agent.identity.pinning import Pin, choose_pin
+from netutil.agent.ops.audit import Audit, Names
+from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
+from netutil.agent.ops.metrics import Metrics
+from netutil.agent.ops.watchdog import Watchdog
+from netutil.agent.podresources.directory import ResourceDirectory
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.readings import limits_of, readings
+from netutil.agent.service.call_log import CallLog
+from netutil.agent.service.caller import Callers
+from netutil.agent.service.calls import Answering
+from netutil.agent.service.gather import Gathering
+from netutil.agent.service.netutil import NetUtil
+from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.tracing import Tracing
+from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
+from netutil.agent.service.watch import Watches
+from netutil.agent.service.watching import Watching
+from netutil.agent.settings import Settings
+from netutil.agent.sources import open_source
+
+_LOG = logging.getLogger(__name__)
+
+UNANSWERED_BYTES = 256 * 1024
+"""What one connection may send before anything is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms of one agent. Used on its event loop."""
+
+    settings: Settings
+    tree: CgroupTree
+    pin: Pin
+    pin_name: str
+    pods: PodDirectory
+    resources: ResourceDirectory
+    reads: ReadPool
+    callers: Callers
+    table: ConnectionTable
+    limits: Limits
+    turns: Turns
+    door_counts: DoorCounts
+    kept: Kept
+    watchdog: Watchdog
+    memory: MemoryLimit
+    log: CallLog
+    tracing: Tracing
+    unfinished: Unfinished
+    watching: Watching
+    metrics: Metrics
+    audit: Audit
+    refusals: Refusals
+    netutil: NetUtil
+
+    def identify(self, connection: socket.socket) -> Peer:
+        """Return who has connected. Raises as `identify_peer`."""
+        return identify_peer(connection, self.pin, self.tree)
+
+    def refused_at_door(self, asker: Asker, pod_key: str, error: AgentError) -> None:
+        """Take note of a refusal at a door."""
+        self.audit.refused("door", asker, pod_key, "", error)
+
+
+def make_rooms(settings: Settings) -> Rooms:
+    """Return the rooms. Raises OSError, ValueError for settings that cannot be met here."""
+    tree = read_cgroup_tree(settings.host_root)
+    pin, pin_name = choose_pin()
+    pods = PodDirectory(open_source(settings), refresh_seconds=settings.pod_refresh)
+    resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
+    reads = ReadPool(threads=settings.max_read_threads)
+    callers = Callers(tree, pods, reads)
+    gathering = Gathering(callers, reads, resources, settings.host_root)
+    watching = Watching(callers, pods, resources, reads, settings.pod_refresh)
+    table, log, tracing = (
+        ConnectionTable(settings.max_unanswered_bytes_per_pod),
+        CallLog(),
+        Tracing(),
+    )
+    door_counts, turns, kept = DoorCounts(), Turns(settings.max_frames_per_pod), Kept()
+    limits = Limits(
+        affordable_connections(settings.max_connections),
+        settings.max_connections_per_pod,
+        UNANSWERED_BYTES,
+    )
+    watchdog = Watchdog(settings.stall_seconds)
+    memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
+    unfinished = Unfinished(
+        UnfinishedLimits(
+            settings.max_calls_per_pod,
+            settings.max_streams_per_pod,
+            settings.max_unread_bytes_per_pod,
+            settings.max_unread_bytes,
+        )
+    )
+    metrics = Metrics(
+        *readings(
+            max_connections=limits.connections,
+            kept=kept,
+            callers=callers,
+            watchdog=watchdog,
+            memory=memory,
+            table=table,
+            door=door_counts,
+            turns=turns,
+            unfinished=unfinished,
+            watching=watching,
+            reads=reads,
+            pods=pods,
+            resources=resources,
+        )
+    )
+    metrics.set_limits(limits_of(settings))
+    audit = Audit(_names_in(pods), metrics.refused, metrics.not_logged)
+    refusals = Refusals(log, metrics.observe, audit.refused, tracing)
+    answering = Answering(table, log, metrics.observe, unfinished, refusals, tracing)
+    watches = Watches(callers, gathering, watching, memory.ensure_room, turns)
+    _LOG.info(
+        "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
+        pin_name,
+        ", ".join(sorted(name or "unified" for name in tree.hierarchies)) or "none",
+        settings.pod_source,
+    )
+    return Rooms(
+        settings=settings,
+        tree=tree,
+        pin=pin,
+        pin_name=pin_name,
+        pods=pods,
+        resources=resources,
+        reads=reads,
+        callers=callers,
+        table=table,
+        limits=limits,
+        turns=turns,
+        door_counts=door_counts,
+        kept=kept,
+        watchdog=watchdog,
+        memory=memory,
+        log=log,
+        tracing=tracing,
+        unfinished=unfinished,
+        watching=watching,
+        metrics=metrics,
+        audit=audit,
+        refusals=refusals,
+        netutil=NetUtil(callers, gathering, answering, watches, refusals),
+    )
+
+
+def _names_in(pods: PodDirectory) -> Callable[[str | None, str | None], Names]:
+    def names(pod_uid: str | None, container_id: str | None) -> Names:
+        match = pods.peek(pod_uid, container_id)
+        if match is None:
+            return "", "", ""
+        metadata = match.pod.metadata
+        return metadata.namespace, metadata.name, match.container_name
+
+    return names

@@ -1,0 +1,50 @@
+"""What each pod asked since the agent's start: how often, how fast, and what was refused last."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+_PODS_REMEMBERED = 1024
+
+LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
+
+
+@dataclass(slots=True)
+class PodCalls:
+    """The calls of one pod since the agent's start. `seconds` is the time of all together."""
+
+    calls: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    latency_counts: list[int] = field(
+        default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1)
+    )
+    last_error: str = ""
+    last_error_time: float = 0.0
+
+
+@dataclass(slots=True)
+class CallLog:
+    """Calls by pod; the pods that asked last are remembered."""
+
+    by_pod: LRUCache[str, PodCalls] = field(
+        default_factory=lambda: LRUCache(maxsize=_PODS_REMEMBERED)
+    )
+
+    def record(self, pod_key: str, reason: str, seconds: float) -> None:
+        """Count one call; `reason` is "" for an answered one."""
+        entry: PodCalls | None = self.by_pod.get(pod_key)
+        if entry is None:
+            entry = self.by_pod[pod_key] = PodCalls()
+        entry.calls += 1
+        entry.seconds += seconds
+        entry.latency_counts[bisect_left(LATENCY_BOUNDS_SECONDS, seconds)] += 1
+        if reason:
+            entry.refused += 1
+            entry.last_error = reason
+            entry.last_error_time = time.time()

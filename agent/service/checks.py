@@ -1,0 +1,231 @@
+"""Whether the node and its kernel give the agent what it needs: what can be looked at at once.
+
+Each function looks at one thing and returns what it found and the mend. Blocks: not for the loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
+from netutil.agent.parsers.process import parse_status
+
+Outcome = Literal["ok", "warning", "failed"]
+
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+_SETGID, _SETUID, _DAC_READ_SEARCH, _SYS_PTRACE, _SYS_ADMIN = 6, 7, 2, 19, 21
+_NEEDED = {
+    _SYS_PTRACE: "CAP_SYS_PTRACE",
+    _DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH",
+    _SETUID: "CAP_SETUID",
+    _SETGID: "CAP_SETGID",
+}
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_TIMEX_BYTES = 512  # struct timex has 208
+_FEW_WATCHES = 1024
+_NEAR = 0.8
+_SCOPES = ("cri-containerd-", "crio-", "docker-")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `mend` is "" where nothing is to be done."""
+
+    name: str
+    outcome: Outcome
+    found: str
+    mend: str = ""
+
+
+def process_ids(members: Iterable[str], number: int | None = None) -> Check:
+    """Return whether the processes of pods are visible, by their cgroup.procs files' entries.
+
+    The kernel writes 0 for a process that has no number in the reader's PID namespace
+    (cgroup-v2.rst). `number` is the agent's own PID namespace.
+    """
+    name, mend = "hostPID", "Set hostPID: true in the agent's DaemonSet."
+    entries = list(members)
+    hidden = entries.count("0")
+    if hidden:
+        found = f"{hidden} of {len(entries)} processes of pods have no number that the agent sees"
+        return Check(name, "failed", found, mend)
+    if number is None:
+        number = os.stat("/proc/self/ns/pid").st_ino
+    if number == _INITIAL_PID_NAMESPACE:
+        return Check(name, "ok", "the agent is in the machine's first PID namespace")
+    if entries:
+        found = f"all {len(entries)} processes of pods have numbers that the agent sees"
+        return Check(name, "ok", found)
+    found = "the agent is in a PID namespace that is not the machine's first; no pod runs to tell"
+    return Check(name, "warning", found, f"Unless the node itself is a container: {mend}")
+
+
+def cgroups(tree: CgroupTree, containers: Mapping[str, str]) -> tuple[Check, ...]:
+    """Return the cgroup version and the driver, by the directories of the node's containers."""
+    if not tree.hierarchies:
+        mend = "Mount the host's /sys into the agent's container; --host-root names it."
+        return (Check("cgroups", "failed", "no cgroup file system of the host is visible", mend),)
+    return _version(tree), _driver(containers)
+
+
+def _version(tree: CgroupTree) -> Check:
+    controllers = sorted(name for name in tree.hierarchies if name != UNIFIED)
+    if "cpuset" in controllers:
+        both = ", a unified one beside them" * (UNIFIED in tree.hierarchies)
+        return Check("cgroups", "ok", f"version 1: {', '.join(controllers)}{both}")
+    unified = tree.hierarchies.get(UNIFIED)
+    if unified is not None:
+        try:
+            text = Path(unified.directory, "cgroup.controllers").read_text(encoding="ascii")
+        except OSError as error:
+            text, why = "", f": {error.strerror}"
+        else:
+            why = ""
+        if "cpuset" in text.split():
+            return Check("cgroups", "ok", f"version 2 at {unified.directory}")
+        found = f"version 2 at {unified.directory} without the cpuset controller{why}"
+    else:
+        found = f"version 1 without the cpuset hierarchy: {', '.join(controllers)}"
+    return Check("cgroups", "failed", found, "Mount all of the host's /sys/fs/cgroup.")
+
+
+def _driver(containers: Mapping[str, str]) -> Check:
+    if not containers:
+        mend = "None runs, or the agent sees another cgroup tree: look at the mount of /sys."
+        return Check("cgroup driver", "warning", "no container of a pod is seen", mend)
+    names = [os.path.basename(directory) for directory in containers.values()]
+    kinds = {
+        "systemd" if one.startswith(_SCOPES) and one.endswith(".scope") else "cgroupfs"
+        for one in names
+    }
+    found = f"{' and '.join(sorted(kinds))}, {len(names)} containers"
+    return Check("cgroup driver", "ok", found)
+
+
+def host_files(host_root: str) -> Check:
+    """Return whether the host's /sys is to be seen."""
+    root = host_root.rstrip("/")
+    missing = []
+    for path in (f"{root}/sys/devices/system/cpu/online", f"{root}/sys/bus/pci/devices"):
+        try:
+            os.stat(path)
+        except OSError as error:
+            missing.append(f"{path}: {error.strerror}")
+    if missing:
+        mend = "Mount the host's /sys there, or let --host-root name where it is mounted."
+        return Check("host /sys", "failed", "; ".join(missing), mend)
+    return Check("host /sys", "ok", f"{root}/sys")
+
+
+def capabilities(effective: int | None = None) -> Check:
+    """Return which capabilities the agent lacks."""
+    name = "capabilities"
+    if effective is None:
+        text = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        effective = parse_status(text).effective_capabilities
+    missing = [text for bit, text in _NEEDED.items() if not effective >> bit & 1]
+    if missing:
+        mend = "Add them in the container's securityContext, as manifests/hardened does."
+        return Check(name, "failed", f"without {', '.join(missing)}", mend)
+    if not effective >> _SYS_ADMIN & 1:
+        found = "without CAP_SYS_ADMIN: interfaces are answered as reported only, not as they are"
+        return Check(name, "warning", found, "Intended in manifests/hardened; else run privileged.")
+    return Check(name, "ok", "all that are needed")
+
+
+def kernel(pin_name: str) -> Check:
+    """Return how callers are pinned."""
+    release = os.uname().release
+    if pin_name == "SO_PEERPIDFD":
+        return Check("kernel", "ok", f"Linux {release}: SO_PEERPIDFD and pidfd_open")
+    found = f"Linux {release}: no SO_PEERPIDFD, callers are pinned by {pin_name}"
+    mend = "Linux 6.5 or later closes the small window that docs/security.md describes."
+    return Check("kernel", "warning", found, mend)
+
+
+def clock(started: Iterable[datetime], now: datetime | None = None) -> Check:
+    """Return whether the clock is set: certificates and the age of devices depend on it."""
+    now = now or datetime.now(UTC)
+    ahead = max(started, default=now) - now
+    if ahead > timedelta(seconds=2):
+        found = f"{ahead.total_seconds():.0f} s behind the start of a container, as the list has it"
+        return Check("clock", "failed", found, "Set the node's clock: chrony or systemd-timesyncd.")
+    synchronised = _is_synchronised()
+    if synchronised is False:
+        mend = "See that chrony or systemd-timesyncd runs on the node."
+        return Check("clock", "warning", "the kernel says it is not synchronised", mend)
+    said = "synchronised" if synchronised else "whether it is synchronised, the kernel does not say"
+    return Check("clock", "ok", said)
+
+
+def _is_synchronised() -> bool | None:
+    """Return what adjtimex(2) says, None where it may not be asked."""
+    buffer = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: reads only
+    answer: int = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    return None if answer < 0 else answer != _TIME_ERROR
+
+
+def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check:
+    """Return whether a socket of the agent stands where clients look, with its rights."""
+    mend = "Restart the agent: it binds its sockets anew."
+    try:
+        status, directory = os.lstat(path), os.stat(os.path.dirname(path))
+    except OSError as error:
+        return Check(name, "failed", f"{path}: {error.strerror}", mend)
+    if not stat.S_ISSOCK(status.st_mode):
+        return Check(name, "failed", f"{path} is no socket", mend)
+    if stat.S_IMODE(status.st_mode) != mode:
+        found = f"{path} has mode {stat.S_IMODE(status.st_mode):04o} instead of {mode:04o}"
+        return Check(name, "failed", found, mend)
+    rights = stat.S_IMODE(directory.st_mode)
+    if rights & 0o022 or directory.st_uid != 0:
+        found = f"others may write to {os.path.dirname(path)} (mode {rights:04o})"
+        return Check(
+            name, "failed", found, f"chown root and chmod {'0755' if others_enter else '0700'} it."
+        )
+    if others_enter and not rights & 0o001:
+        found = f"only root may enter {os.path.dirname(path)} (mode {rights:04o})"
+        return Check(name, "failed", found, "chmod 0755 it.")
+    return Check(name, "ok", f"{path}, mode {mode:04o}")
+
+
+def descriptors(needed: int) -> Check:
+    """Return whether the agent may open as many files as its limit of connections takes."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    found = f"{used} open of {soft if soft != resource.RLIM_INFINITY else 'any number'}"
+    mend = "Raise the container's RLIMIT_NOFILE, or lower --max-connections."
+    if soft != resource.RLIM_INFINITY and used > soft * _NEAR:
+        return Check("descriptors", "failed", found, mend)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        return Check("descriptors", "warning", f"{found}; all connections need {needed}", mend)
+    return Check("descriptors", "ok", found)
+
+
+def connections(held: int, most: int) -> Check:
+    """Return how near the agent is to its limit of connections."""
+    found = f"{held} of {most}"
+    if held > most * _NEAR:
+        mend = "`netutil node top` shows the holders; --max-connections sets the limit."
+        return Check("connections", "warning", found, mend)
+    return Check("connections", "ok", found)
+
+
+def file_watches(path: str = "/proc/sys/fs/inotify/max_user_watches") -> Check:
+    """Return whether `Watch` can follow the cgroups of a full node."""
+    try:
+        most = int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        return Check("inotify", "warning", f"{path} cannot be read: {error}")
+    if most < _FEW_WATCHES:
+        mend = f"sysctl fs.inotify.max_user_watches={_FEW_WATCHES * 8}; until then CPUs that"
+        return Check("inotify", "warning", f"{most} watches", f"{mend} change are told late.")
+    return Check("inotify", "ok", f"{most} watches")

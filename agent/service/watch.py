@@ -1,0 +1,168 @@
+"""One stream of snapshots: wait for news, look again, send what differs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import NoReturn, Protocol
+
+from netutil.agent.door.table import Connection
+from netutil.agent.door.turns import STREAM_FRAMES, Turns
+from netutil.agent.errors import Denied, Missing, Reason
+from netutil.agent.service.answers import timestamp
+from netutil.agent.service.caller import LONGEST_WAIT_SECONDS, Caller, Callers
+from netutil.agent.service.calls import Send
+from netutil.agent.service.gather import Allocated, EnvironmentRead, Gathering
+from netutil.agent.service.pace import Pace
+from netutil.agent.service.snapshot import ENVIRONMENT, Digests, changed, digests
+from netutil.agent.service.watching import Watching
+from netutil.v1alpha import netutil_pb2 as api
+
+_SNAPSHOT_FRAMES = 8 * STREAM_FRAMES
+"""It is what GetAll answers, and that counts as eight calls."""
+_SHORTAGE_SECONDS = 1.0
+_LONG_AGO = -float("inf")
+
+
+class Everything(Protocol):
+    """Makes the answer to GetAll."""
+
+    async def __call__(  # noqa: D102
+        self,
+        caller: Caller,
+        pid: str,
+        seconds: float,
+        *,
+        environment: EnvironmentRead | None = None,
+        each_cpu: bool = True,
+    ) -> api.AllResponse: ...
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a stream keeps: never a snapshot itself."""
+
+    version: int = 0
+    turn: float = _LONG_AGO
+    digests: Digests = field(default_factory=dict)
+    environment: bool = False
+    allocated: Allocated | None = None
+
+
+class Watches:
+    """Runs the streams."""
+
+    def __init__(
+        self,
+        callers: Callers,
+        gathering: Gathering,
+        watching: Watching,
+        ensure_room: Callable[[], None],
+        turns: Turns,
+    ) -> None:
+        """`ensure_room` raises what a new stream is told when there is no room for one."""
+        self._turns = turns
+        self._ensure_room = ensure_room
+        self._callers = callers
+        self._gather = gathering
+        self._watching = watching
+        self._pace = Pace()
+
+    async def run(
+        self, connection: Connection, request: api.WatchRequest, send: Send, everything: Everything
+    ) -> NoReturn:
+        """Send snapshots until the stream is to end. Raises why.
+
+        A snapshot is made when the one before has been taken by its reader: a slow one gets
+        what is then the newest.
+        """
+        self._ensure_room()
+        async with self._watching.subject() as subject:
+            known = _Known()
+            while True:
+                known.turn = await self._pace.turn(connection.key, known.turn)
+                # All watchers of a pod at once would keep the loop from everybody else.
+                await self._turns.of_pod(connection.key).pass_work(_SNAPSHOT_FRAMES)
+                subject.look()
+                caller = await self._identified(connection, first=not known.version)
+                await self._watching.follow(subject, caller)
+                response = await self._newer(
+                    caller, known, everything, request.environment, subject.tell
+                )
+                if response is not None:
+                    await send(response)
+                    self._watching.snapshots += 1
+                del response  # not to be kept while nothing happens
+                await subject.news()
+
+    async def _newer(
+        self,
+        caller: Caller,
+        known: _Known,
+        everything: Everything,
+        environment: bool,
+        look_again: Callable[[], None],
+    ) -> api.WatchResponse | None:
+        """Return the next message, None if nothing differs from what is known."""
+        read = await self._environment(caller, known, asked=environment or not known.environment)
+        snapshot = await everything(caller, "", LONGEST_WAIT_SECONDS, environment=read)
+        if _is_short(snapshot):
+            # Nothing tells when there is enough again.
+            asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, look_again)
+        made = await self._gather.worked_out(
+            caller, partial(digests, snapshot), len(snapshot.env.envs)
+        )
+        seen = {**_environment(known.digests), **made}
+        differing = changed(known.digests, seen)
+        if not differing:
+            return None
+        known.digests = seen
+        known.environment = known.environment or snapshot.HasField("env")
+        known.version += 1
+        return api.WatchResponse(
+            snapshot=snapshot,
+            version=known.version,
+            changed=differing if known.version > 1 else (),
+            observed_at=timestamp(datetime.now(UTC)),
+        )
+
+    async def _environment(self, caller: Caller, known: _Known, *, asked: bool) -> EnvironmentRead:
+        """Read the environment, once, if it is asked for or its devices are not known yet."""
+        allocated = known.allocated
+        if asked or allocated is None or allocated[1] is not None:
+            found, named = await self._gather.environment_and_devices(caller, "")
+            if allocated is None or allocated[1] is not None:
+                known.allocated = allocated = named
+            return found if asked else None, allocated
+        return None, allocated
+
+    async def _identified(self, connection: Connection, *, first: bool) -> Caller:
+        try:
+            caller = await self._callers.identify(
+                connection, LONGEST_WAIT_SECONDS, need_container=first
+            )
+            # What the first snapshot named is not unnamed while the kubelet does not report it.
+            return replace(caller, match=caller.match and caller.match.if_only_container())
+        except Denied as error:
+            if first or error.reason is not Reason.UNKNOWN_TO_POD_LIST:
+                raise
+            raise Missing(
+                Reason.POD_GONE,
+                "The pod has left this node: its pod list does not have it any more.",
+                read=error.read,
+                advice="A pod that comes back is another one, with processes of its own.",
+            ) from None
+
+
+def _is_short(snapshot: api.AllResponse) -> bool:
+    interfaces = snapshot.interfaces
+    errors = (*snapshot.errors, interfaces.allocated_error, interfaces.link_error)
+    return any(error.reason == Reason.AGENT_OUT_OF_RESOURCES for error in errors)
+
+
+def _environment(known: Digests) -> Digests:
+    """Return the environment's digest alone, for snapshots without it."""
+    return {ENVIRONMENT: known[ENVIRONMENT]} if ENVIRONMENT in known else {}

@@ -1,0 +1,100 @@
+"""What a connection costs that is only held, and what one hostile pod does to the others."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from bench import answers, node
+from bench.asker import SERVICE, Asker
+from bench.rows import Row, ratio
+from tests.lab import Lab, LabContainer
+
+_PODS = 32
+_EACH = 63
+"""2016 connections; a pod may hold 64."""
+_SLICE = 100
+
+
+def rows(*, quick: bool) -> Iterator[Row]:
+    """Yield the rows."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        containers = node.light_pods(lab, _PODS)
+        agent = lab.agent("--log-level=error")
+        node.wait_for_socket(lab.socket)
+        kept = lab.directory / "answers.json"
+        answers.write(kept, node.ask_each_method(containers[0], methods=("GetPod",)))
+        echo_socket = lab.socket.parent / "echo.sock"
+        echo = stack.enter_context(
+            node.server(echo_socket, ["bench.echo", str(echo_socket), str(kept)])
+        )
+        victim = stack.enter_context(Asker(containers[0]))
+        victim.ask("kept", "GetPod", _SLICE)
+        ours = _hold(stack, containers, agent.pid, "/etc/netutil/net.sock")
+        theirs = _hold(stack, containers, echo.pid, "/etc/netutil/echo.sock")
+        for index, (key, what, unit) in enumerate(
+            (
+                ("memory", "memory of a held connection", "KiB"),
+                ("descriptors", "descriptors of a held connection", ""),
+            )
+        ):
+            yield Row(
+                f"held.{key}",
+                what,
+                "absolute",
+                ours[index],
+                unit,
+                note=f"{_PODS * _EACH} connections; echo {theirs[index]:.1f} {unit}",
+            )
+        yield from _hostile(victim, containers[1], slices=3 if quick else 7)
+
+
+def _hold(
+    stack: ExitStack, containers: list[LabContainer], pid: int, socket: str
+) -> tuple[float, float]:
+    memory, descriptors = node.pss_mib(pid), node.descriptors(pid)
+    for container in containers[1:]:
+        stack.enter_context(Asker(container, socket)).ask("hold", "GetPod", _EACH - 1)
+    held = (len(containers) - 1) * _EACH
+    time.sleep(1)
+    return (
+        1024 * (node.pss_mib(pid) - memory) / held,
+        (node.descriptors(pid) - descriptors) / held,
+    )
+
+
+def _hostile(victim: Asker, hostile: LabContainer, slices: int) -> Iterator[Row]:
+    """One connection of the hostile pod is left to it, with all the streams that it may have."""
+    body = node.TREE / "build" / "empty-message"
+    body.write_bytes(bytes(5))
+    without: list[float] = []
+    during: list[float] = []
+    for _ in range(slices):
+        without.append(victim.ask("kept", "GetPod", _SLICE).p99)
+        flood = hostile.spawn(
+            [
+                *("h2load", "-D", "30", "-c", "1", "-m", "64"),
+                *("-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"),
+                *("-B", "unix:/etc/netutil/net.sock", f"http://localhost{SERVICE}GetPod"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(0.5)
+            during.append(victim.ask("kept", "GetPod", _SLICE).p99)
+        finally:
+            flood.kill()
+            flood.communicate()
+        time.sleep(0.5)
+    yield ratio(
+        "hostile.p99",
+        f"another pod's p99 while one floods, {_PODS * _EACH} connections held",
+        "the same without the flood",
+        during,
+        without,
+        bound=3.0,
+        note="h2load: one connection, 64 calls under way",
+    )

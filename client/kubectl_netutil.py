@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""kubectl netutil: the operator's tool of a pod's or a node's agent, from anywhere.
+
+A plugin of kubectl: an executable named `kubectl-netutil` in the PATH. It finds the agent's pod
+on the right node and runs `netutil node …` in it by `kubectl exec`. This file needs nothing
+but Python and kubectl: it may be copied alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+_LABELS = "app.kubernetes.io/name=netutil,app.kubernetes.io/component=agent"
+_CONTAINER = "agent"
+_AGENT_NAMESPACE = "netutil"
+_FAILED = 1
+_NO_KUBECTL = 127
+_NAME = "kubectl-netutil"
+_DESCRIPTION = """\
+Run the operator's tool of netutil in the agent's pod of the right node."""
+_EPILOG = """\
+examples:
+  kubectl netutil pod trading/feed-handler        everything the agent knows about a pod
+  kubectl netutil -n trading pod feed-handler -o json
+  kubectl netutil node worker-3 pods --sort calls
+  kubectl netutil node worker-3 top
+  kubectl netutil node worker-3 trace --timeout 60s
+  kubectl netutil node worker-3 explain 4711      a pid as the node sees it
+  kubectl netutil node worker-3 doctor
+
+What stands after the pod or the node is for `netutil node`; its --help says what there is:
+  kubectl netutil node worker-3 --help
+
+You need the rights to get pods and to create pods/exec in the agent's namespace, and for
+"pod" to get that pod. The exit code is that of `netutil`; 1 also if the agent's pod is not
+found, 127 without kubectl."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Find the agent, and become the `kubectl exec` in it. Returns only if that fails."""
+    options = _parser().parse_args(arguments)
+    kubectl = [os.environ.get("KUBECTL", "kubectl"), *_passed_on(options)]
+    try:
+        if options.command == "pod":
+            node, words = _of_pod(kubectl, options)
+        else:
+            node, words = options.node, options.words
+        agent = _agent(kubectl, options.agent_namespace, node)
+    except FileNotFoundError:
+        _say(f"{kubectl[0]} is not in the PATH")
+        return _NO_KUBECTL
+    except subprocess.CalledProcessError as error:
+        _say(str(error.stderr).strip() or f"kubectl ended with {error.returncode}")
+        return _FAILED
+    except LookupError as error:
+        _say(str(error.args[0]))
+        return _FAILED
+    terminal = ["-i", "-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+    command = [*kubectl, "exec", "--namespace", options.agent_namespace, *terminal, agent]
+    command += ["--container", _CONTAINER, "--", "netutil", "node", *words]
+    return _become(command)
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Let kubectl take this process over: its streams, signals and exit code are the command's."""
+    os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kubectl netutil",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("-n", "--namespace", help="namespace of a pod that is named without one")
+    parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--kubeconfig", help="path of the kubeconfig")
+    parser.add_argument(
+        "--agent-namespace",
+        default=_AGENT_NAMESPACE,
+        help=f"namespace of the agents ({_AGENT_NAMESPACE})",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    pod = commands.add_parser("pod", help="about one pod", add_help=False)
+    pod.add_argument("pod", metavar="[NAMESPACE/]NAME")
+    pod.set_defaults(command="pod")
+    node = commands.add_parser("node", help="about one node", add_help=False)
+    node.add_argument("node", metavar="NODE")
+    node.set_defaults(command="node")
+    for command in (pod, node):
+        command.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+    return parser
+
+
+def _passed_on(options: argparse.Namespace) -> list[str]:
+    """The options that say which cluster is meant."""
+    given = {"--context": options.context, "--kubeconfig": options.kubeconfig}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+def _of_pod(kubectl: list[str], options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The node of a pod, and what `netutil node` is asked there. LookupError if it has none."""
+    namespace, slash, name = options.pod.partition("/")
+    if not slash:
+        namespace, name = options.namespace, namespace
+    where = ["--namespace", namespace] if namespace else []
+    found = _get(kubectl, "pod", name, *where)
+    metadata = found["metadata"]
+    full_name = f"{metadata['namespace']}/{metadata['name']}"
+    node = found.get("spec", {}).get("nodeName")
+    if not node:
+        raise LookupError(f"pod {full_name} is on no node yet")
+    return node, ["pod", full_name, *options.words]
+
+
+def _agent(kubectl: list[str], namespace: str, node: str) -> str:
+    """The agent's pod on a node; of two, during an update, the ready one. LookupError if none."""
+    selector = f"spec.nodeName={node}"
+    found = _get(
+        *(kubectl, "pods", "--namespace", namespace),
+        *("--selector", _LABELS, "--field-selector", selector),
+    )
+    running = [
+        one
+        for one in found["items"]
+        if one.get("status", {}).get("phase") == "Running"
+        and "deletionTimestamp" not in one["metadata"]
+    ]
+    if not running:
+        raise LookupError(
+            f"no agent runs on node {node} (namespace {namespace}, labels {_LABELS}):"
+            " see --agent-namespace, and kubectl get pods -o wide"
+        )
+    chosen = max(running, key=lambda one: (_is_ready(one), one["metadata"]["creationTimestamp"]))
+    name: str = chosen["metadata"]["name"]
+    return name
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _get(kubectl: list[str], *what: str) -> dict[str, Any]:
+    """What `kubectl get` prints. CalledProcessError with what it says if it fails."""
+    done = subprocess.run(
+        [*kubectl, "get", *what, "--output", "json"], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _say(text: str) -> None:
+    print(f"{_NAME}: {text}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

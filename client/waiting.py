@@ -1,0 +1,108 @@
+"""When waiting for an interface ends: it is there, time is up, or waiting is of no use. Pure.
+
+Multus writes the network-status annotation after the pod's containers are resolved, so an
+init container that needs a secondary interface has to wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from netutil.client.devices import DeviceType, Interface
+from netutil.client.errors import (
+    KINDS,
+    DeadlineExceeded,
+    InvalidRequest,
+    LimitReached,
+    NetUtilError,
+    NotFound,
+    Unavailable,
+    Unreachable,
+)
+from netutil.client.observations import Observation
+from netutil.client.retry import Reconnects
+
+_SHORTEST_STREAM_SECONDS = 0.001
+
+
+class Waiting:
+    """One wait, from now until its timeout.
+
+    Watch with a deadline of `remaining_seconds()` and `look` at each observation; when the
+    stream fails, sleep for `pause_seconds_after` and watch again.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        reconnects: Reconnects | None = None,
+    ) -> None:
+        if not (timeout_seconds > 0 and math.isfinite(timeout_seconds)):
+            msg = f"timeout_seconds is {timeout_seconds}: it takes a positive number of seconds"
+            raise ValueError(msg)
+        if not interface:
+            sentence = "the name of an interface is empty"
+            raise InvalidRequest(sentence, "INVALID_ARGUMENT", reason="NAME_EMPTY")
+        self._interface = interface
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._deadline = clock() + timeout_seconds
+        self._reconnects = reconnects or Reconnects()
+        self._last: Observation | None = None
+
+    def remaining_seconds(self) -> float:
+        """Time that is left, never nothing."""
+        return max(_SHORTEST_STREAM_SECONDS, self._deadline - self._clock())
+
+    def look(self, observation: Observation) -> Interface | None:
+        """The interface, if it is there: reported, or live."""
+        self._reconnects.succeeded()
+        self._last = observation
+        facts = observation.snapshot
+        for interface in facts.interfaces.interfaces if facts.interfaces else ():
+            if interface.name == self._interface:
+                return interface
+        for network in facts.network.status if facts.network else ():
+            if network.interface == self._interface:
+                kind = DeviceType.UNSPECIFIED
+                return Interface(self._interface, kind, network, None, None, None, ())
+        return None
+
+    def pause_seconds_after(self, error: NetUtilError) -> float:
+        """Time to sleep before the next stream. Raises what the caller is to get instead."""
+        if isinstance(error, Unreachable):
+            raise error
+        if not isinstance(error, Unavailable | DeadlineExceeded | LimitReached):
+            raise error
+        pause = self._reconnects.pause_seconds()
+        if isinstance(error, DeadlineExceeded) or self._clock() + pause >= self._deadline:
+            raise self._in_vain(error)
+        return pause
+
+    def _in_vain(self, error: NetUtilError) -> NetUtilError:
+        if self._last is None:
+            return error
+        facts = self._last.snapshot
+        for failed in facts.errors:
+            if failed.part == "interfaces":
+                return KINDS.get(failed.code, NetUtilError)(
+                    failed.sentence,
+                    failed.code,
+                    reason=failed.reason,
+                    read=failed.read,
+                    advice=failed.advice,
+                )
+        names = [one.name for one in facts.interfaces.interfaces] if facts.interfaces else []
+        return NotFound(
+            f"interface {self._interface} did not appear within {self._timeout_seconds:g} s;"
+            f" the pod has: {', '.join(filter(None, names)) or 'none'}",
+            "NOT_FOUND",
+            reason="INTERFACE_NOT_FOUND",
+            read="the network-status annotation and the pod's network namespace",
+            advice="see whether the pod asks for that network (annotation"
+            " k8s.v1.cni.cncf.io/networks) and what its CNI plugins logged",
+        )

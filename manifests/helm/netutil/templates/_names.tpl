@@ -1,0 +1,36 @@
+{{/* The labels that every object bears. */}}
+{{- define "netutil.labels" -}}
+app.kubernetes.io/name: netutil
+{{- end }}
+
+{{/* What the DaemonSet's pods are selected by. */}}
+{{- define "netutil.selector" -}}
+app.kubernetes.io/name: netutil
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{- define "netutil.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Binds the cluster role of that name to the agent's account: (list context name). */}}
+{{- define "netutil.binding" -}}
+{{- $context := index . 0 }}
+{{- $name := index . 1 }}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "netutil.labels" $context | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: netutil-agent
+    namespace: {{ $context.Release.Namespace }}
+{{- end }}

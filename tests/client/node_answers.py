@@ -1,0 +1,159 @@
+"""Answers of the operator socket with every field set."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from netutil.v1alpha import netutil_pb2, node_pb2
+
+from tests.client import answers, device_answers
+
+BOUNDS = (0.001, 0.005, 1.0)
+
+
+def described_pod() -> node_pb2.DescribePodResponse:
+    (pod, _) = answers.node_pods().pods
+    app, side, setup = pod.containers
+    missing = netutil_pb2.PartError(
+        part="resources",
+        code="UNAVAILABLE",
+        reason="POD_RESOURCES_UNAVAILABLE",
+        sentence="The socket does not exist.",
+    )
+    return node_pb2.DescribePodResponse(
+        pod=pod,
+        cgroup_uid=pod.uid,
+        node_name="node-1",
+        service_account="web",
+        ips=["10.244.0.5"],
+        labels={"tier": "front"},
+        annotations=["example.com/note"],
+        observed_at=answers.observed_at(),
+        containers=[
+            node_pb2.DescribedContainer(
+                container=app,
+                started_at=answers.observed_at(),
+                processes=20,
+                pids=range(100, 116),
+                cpu=answers.cpu(),
+                hugepages=device_answers.hugepages(),
+                resources=device_answers.resources(),
+                sources=[node_pb2.FactSource(part="cpu", read="/sys/fs/cgroup/cpuset/app")],
+            ),
+            node_pb2.DescribedContainer(container=side, errors=[missing]),
+            node_pb2.DescribedContainer(container=setup),
+        ],
+        network=answers.network_status(),
+        interfaces=device_answers.interfaces(),
+        sources=[node_pb2.FactSource(part="pod", read="https://127.0.0.1:10250/pods")],
+        errors=[missing],
+    )
+
+
+def described_node() -> node_pb2.DescribeNodeResponse:
+    return node_pb2.DescribeNodeResponse(
+        node_name="node-1",
+        kernel="6.1.0-28-amd64",
+        cpus=answers.cpu().cpus,
+        network_devices=[
+            node_pb2.NetworkDevice(
+                pci=netutil_pb2.PCIInfo(address="0000:3b:00.0", driver="ice", numa_node=0),
+                interfaces=["ens1f0"],
+            )
+        ],
+    )
+
+
+def pod_activity(
+    name: str, calls: int, refused: int, seconds: float, counts: tuple[int, ...]
+) -> node_pb2.PodActivity:
+    return node_pb2.PodActivity(
+        namespace="default" if name else "",
+        name=name,
+        uid=f"{name or 'gone'}-uid",
+        connections=2 if name == "web-0" else 0,
+        open_calls=1 if name == "web-0" else 0,
+        calls=calls,
+        refused=refused,
+        seconds=seconds,
+        latency_counts=counts,
+        last_error="PID_NOT_FOUND" if refused else "",
+    )
+
+
+def activity(uptime_seconds: float, *pods: node_pb2.PodActivity) -> node_pb2.GetActivityResponse:
+    return node_pb2.GetActivityResponse(
+        uptime_seconds=uptime_seconds,
+        pods=pods,
+        latency_bounds_seconds=BOUNDS,
+        connections=2,
+        max_connections=4096,
+        watchers=1,
+    )
+
+
+def activities() -> deque[node_pb2.GetActivityResponse]:
+    quiet = pod_activity("quiet", 7, 0, 0.1, (7, 0, 0, 0))
+    return deque(
+        [
+            activity(100.0, pod_activity("web-0", 1000, 3, 5.0, (900, 100, 0, 0)), quiet),
+            activity(
+                110.0,
+                quiet,
+                pod_activity("web-0", 1100, 8, 5.2, (980, 119, 1, 0)),
+                pod_activity("", 10, 10, 60.0, (0, 0, 0, 10)),
+            ),
+        ]
+    )
+
+
+def traced() -> list[node_pb2.TraceResponse]:
+    answered = node_pb2.TracedCall(
+        at=answers.observed_at(),
+        method="GetEnv",
+        event="answered",
+        namespace="default",
+        pod="web-0",
+        container="app",
+        container_id="4" * 64,
+        pid=4711,
+        uid=1000,
+        code="NOT_FOUND",
+        reason="VARIABLE_NOT_SET",
+        seconds=0.0012,
+    )
+    began = node_pb2.TracedCall(
+        at=answers.observed_at(), method="Watch", event="began", code="OK", seconds=0.01
+    )
+    return [
+        node_pb2.TraceResponse(),
+        node_pb2.TraceResponse(calls=[answered]),
+        node_pb2.TraceResponse(calls=[began], lost=12),
+    ]
+
+
+def explanation() -> node_pb2.ExplainResponse:
+    return node_pb2.ExplainResponse(
+        pid=7,
+        steps=[
+            node_pb2.ExplainStep(name="pid", outcome="passed", found=["it runs"]),
+            node_pb2.ExplainStep(
+                name="cgroup",
+                outcome="stopped",
+                found=["line 1 (unified): /user.slice", "The calling process is in no pod."],
+                code="PERMISSION_DENIED",
+                reason="NOT_A_POD",
+                read="/proc/<pid>/cgroup",
+                advice="Only processes in pods are answered.",
+            ),
+        ],
+    )
+
+
+def diagnosis() -> node_pb2.DiagnoseResponse:
+    return node_pb2.DiagnoseResponse(
+        checks=[
+            node_pb2.Check(name="hostPID", outcome="ok", found="first PID namespace"),
+            node_pb2.Check(name="clock", outcome="warning", found="unset", mend="Set it."),
+        ]
+    )

@@ -1,0 +1,80 @@
+"""A shell that reads what `netutil completion` prints completes the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+PACKAGES = ("zsh", "fish")
+"""Debian's, for the shells that are tried; `make examples` installs them."""
+
+
+def code(shell: str, directory: Path) -> Path:
+    done = subprocess.run(
+        [BIN / "netutil", "completion", shell], capture_output=True, text=True, check=True
+    )
+    path = directory / shell
+    path.write_text(done.stdout, encoding="utf-8")
+    return path
+
+
+def told(shell: str, script: str, directory: Path) -> list[str]:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"needs {shell}; make examples installs it")
+    options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(directory), "TERM": "dumb"}
+    done = subprocess.run(
+        [program, *options, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.split()
+
+
+def in_bash(line: str, directory: Path) -> list[str]:
+    words = " ".join(f"'{word}'" for word in line.split(" "))
+    script = f"""
+        source {code("bash", directory)}
+        COMP_LINE='{line}' COMP_POINT={len(line)} COMP_TYPE=9 COMP_WORDS=({words})
+        COMP_CWORD={len(line.split(" ")) - 1}
+        _python_argcomplete netutil
+        echo "${{COMPREPLY[@]}}"
+    """
+    return told("bash", script, directory)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("netutil netw", {"network"}),
+        ("netutil node ex", {"explain"}),
+        ("netutil whoami -o y", {"yaml"}),
+        ("netutil cpu --topo", {"--topology"}),
+        ("netutil completion z", {"zsh"}),
+        ("netutil nosuch", set()),
+    ],
+)
+def test_bash_completes(line: str, offered: set[str], tmp_path: Path) -> None:
+    assert set(in_bash(line, tmp_path)) == offered
+
+
+def test_fish_completes(tmp_path: Path) -> None:
+    script = f"source {code('fish', tmp_path)}; complete --do-complete 'netutil netw'"
+    offered = told("fish", script, tmp_path)
+    assert offered[:3] == ["network", "the", "pod's"]  # with what its help says
+
+
+def test_zsh_knows_who_completes(tmp_path: Path) -> None:
+    script = f"autoload -U compinit; compinit -D; source {code('zsh', tmp_path)}"
+    completer = told("zsh", f"{script}; print $_comps[netutil]", tmp_path)
+    assert completer == ["_python_argcomplete"]

@@ -1,0 +1,22 @@
+"""Lists of CPUs as an agent sends them, or whoever else listens at its path."""
+
+from __future__ import annotations
+
+import pytest
+from netutil.client import NetUtilError
+from netutil.client.cpulist import numbers_of
+
+from tests.client.dpdk_facts import facts, refusal_of
+
+
+@pytest.mark.parametrize("text", ["0-99999999999", "8192", "3-1", "1_0", "-1", "1-", "x", "\uff11"])
+def test_what_no_kernel_prints_is_refused_at_once(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^"):
+        numbers_of(text)
+
+
+def test_a_command_line_of_such_a_list_is_refused_as_the_agents_failure() -> None:
+    answer = facts()
+    answer.cpu.effective_cpus = "0-99999999999"
+    refusal: NetUtilError = refusal_of(answer)
+    assert (refusal.code, "99999999999" in str(refusal)) == ("INTERNAL", True)

@@ -1,0 +1,287 @@
+"""The map of a node, drawn of a big node, of a small one and of a hostile one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+import resvg_py
+from netutil.client.map_dot import dot
+from netutil.client.map_html import html
+from netutil.client.map_layout import lay_out
+from netutil.client.map_relations import relate
+from netutil.client.map_scene import shown
+from netutil.client.map_svg import svg
+from netutil.client.node_picture import (
+    AllottedDevice,
+    NodePicture,
+    PicturedContainer,
+    PicturedInterface,
+    PicturedPod,
+)
+
+from tests.client import big_node
+from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
+from tests.client.drawn import Drawn, drawn_share, faults, read
+
+needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")
+HOSTILE = '"><script>alert(1)</script>&amp;\']]><!--\\"; pod1 -- pod2; \u202e\x00\n{|}\\N\ufdfd'
+
+
+@pytest.fixture(scope="module")
+def picture() -> NodePicture:
+    return big_picture()
+
+
+@pytest.fixture(scope="module")
+def drawn(picture: NodePicture) -> Drawn:
+    return read(svg(lay_out(picture)))
+
+
+def name_of(picture: NodePicture, number: int) -> str:
+    pod = picture.pods[number - 1]
+    return f"{pod.namespace}/{pod.name}"
+
+
+def hostile_picture() -> NodePicture:
+    """Every text that a workload or its plugins choose is hostile, and there is too much of it."""
+    shared = PicturedContainer(HOSTILE, HOSTILE, (0, 1, 2), False, ())
+    device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,))
+    own = PicturedContainer(HOSTILE * 9, "running", (3,), True, (device,) * 30)
+    interface = PicturedInterface(HOSTILE, "sr-iov", HOSTILE, HOSTILE, 1)
+    pod = PicturedPod(HOSTILE * 3, HOSTILE * 3, True, (shared, own), (interface,) * 99, HOSTILE)
+    other = PicturedPod("default", "pod1", False, (shared,), ())
+    return replace(
+        big_picture(0), node_name=HOSTILE * 9, pods=(pod, other), problems=(HOSTILE * 9,)
+    )
+
+
+def few_cpus() -> NodePicture:
+    """A virtual machine: no NUMA node is known, one CPU is offline, no network card."""
+    online = replace(big_node.cpu(0), numa_node=None, siblings=(0,))
+    offline = replace(online, id=1, core=None, socket=None, siblings=(), online=False)
+    app = PicturedContainer("app", "running", (0,), None, ())
+    done = PicturedContainer("job", "terminated", (), None, ())
+    pods = (PicturedPod("default", "web", False, (app, done), ()),)
+    return replace(big_picture(0), cpus=(online, offline), devices=(), pods=pods)
+
+
+PICTURES = {
+    "big": big_picture(),
+    "hostile": hostile_picture(),
+    "few": few_cpus(),
+    "empty": replace(big_picture(0), cpus=(), devices=(), observed_at=None),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_everything_is_on_the_page_and_no_text_leaves_its_box_or_meets_another(name: str) -> None:
+    assert list(faults(read(svg(lay_out(PICTURES[name]))))) == []
+
+
+def test_every_pod_and_every_cpu_is_drawn_once(picture: NodePicture, drawn: Drawn) -> None:
+    names = [thing.name for thing in drawn.things if thing.name is not None]
+    assert sorted(names) == sorted(name_of(picture, number) for number in range(1, PODS + 1))
+    cpus = [int(thing.lines[0].what.split()[0]) for thing in drawn.of("cpu")]
+    assert sorted(cpus) == [cpu.id for cpu in picture.cpus]
+
+
+def test_a_cpu_shows_whose_it_is(drawn: Drawn) -> None:
+    shown = {thing.lines[0].what: thing for thing in drawn.of("cpu")}
+    assert shown["5"].lines[1].what == f"#{SPLIT}" and "own" in shown["5"].kinds
+    assert shown["0"].lines[1].what == "A" and "shared" in shown["0"].kinds
+    assert "sA" in shown["0"].keys and f"p{SPLIT}" in shown["5"].keys
+    assert "24 iso" in shown
+
+
+def test_cpus_on_two_numa_nodes_are_marked_as_crossing(picture: NodePicture, drawn: Drawn) -> None:
+    card = drawn.pod(name_of(picture, SPREAD))
+    assert "crosses" in card.kinds and "! user-plane: own CPUs on NUMA 0-1" in card.text
+    far = {thing.lines[0].what for thing in drawn.of("cpu") if "far" in thing.kinds}
+    assert far == {"2", "66", "40", "104"}
+
+
+def test_a_device_on_another_numa_node_is_marked(picture: NodePicture, drawn: Drawn) -> None:
+    card = drawn.pod(name_of(picture, FAR))
+    assert "! net1 on NUMA 0, user-plane on NUMA 1" in card.text
+    (far,) = (thing for thing in drawn.of("function") if "far" in thing.kinds)
+    assert far.lines[1].what == f"#{FAR} !"
+    assert {t.text.partition("\n")[0][:3].strip() for t in drawn.of("crossing")} == {"#1", "#4"}
+
+
+def test_nothing_else_is_marked_as_crossing(drawn: Drawn) -> None:
+    assert len(drawn.of("crosses")) == 2
+    assert len(drawn.of("far")) == 4 + 1
+
+
+def test_pods_on_the_siblings_of_one_core_are_marked(picture: NodePicture, drawn: Drawn) -> None:
+    (core,) = drawn.of("split")
+    assert core.title == "socket 0, core 5, shared by #2, #3"
+    (listed,) = drawn.of("splitting")
+    assert listed.text == "CPUs 5,69: #2, #3"
+    for number in (SPLIT, SPLIT_TOO):
+        assert core.keys & listed.keys & drawn.pod(name_of(picture, number)).keys >= {f"p{number}"}
+
+
+def test_functions_of_one_physical_function_have_a_key_in_common(drawn: Drawn) -> None:
+    functions = drawn.of("function")
+    assert len(functions) == PODS // 4
+    assert all(f"f{PFS[0]}" in thing.keys for thing in functions)
+    (first, second) = (thing for thing in drawn.of("device") if "VFs" in thing.text)
+    assert first.text == "0000:3b:00.0 ice ens0f0 VFs: 27 used, 37 free"
+    assert second.text.endswith("VFs: 0 used, 64 free")
+
+
+def test_a_pool_that_spans_numa_nodes_says_so(drawn: Drawn) -> None:
+    (pool,) = drawn.of("pool")
+    assert "NUMA 0-1, spans NUMA nodes" in pool.text and "120 containers of 92 pods" in pool.text
+
+
+def test_a_core_that_a_pool_shares_with_an_owner_is_split() -> None:
+    picture = big_picture(2)
+    side = PicturedContainer("side", "running", (69, 70), False, ())
+    pods = (replace(picture.pods[0], containers=(side,)), picture.pods[1])
+    (core,) = relate(replace(picture, pods=pods)).split_cores
+    assert (core.cpus, core.owners) == ((5, 69), ("#2", "pool A"))
+
+
+def test_an_interface_far_from_all_cpus_of_its_pod_crosses_without_a_plugins_word() -> None:
+    picture = big_picture(2)
+    interface = PicturedInterface("net1", "sr-iov", PFS[1], "", 1)
+    pods = (picture.pods[0], replace(picture.pods[1], interfaces=(interface,)))
+    crossings = relate(replace(picture, pods=pods)).crossings_of(2)
+    assert [one.sentence for one in crossings] == ["net1 on NUMA 1, CPUs on NUMA 0"]
+
+
+def test_the_picture_is_not_blank_when_it_is_rendered(picture: NodePicture) -> None:
+    text = svg(lay_out(picture))
+    png = resvg_py.svg_to_bytes(svg_string=text)
+    assert drawn_share(png) > 0.02
+    without = re.sub(r"(?s)</style>.*</svg>", "</style></svg>", text)
+    assert drawn_share(resvg_py.svg_to_bytes(svg_string=without)) < 0.002
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.policy = ""
+        self.inline: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if found.get("http-equiv") == "Content-Security-Policy":
+            self.policy = found["content"] or ""
+        if tag in ("script", "style"):
+            self.inline.append((tag, ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.inline and self.tags[-1][0] in ("script", "style") and not self.inline[-1][1]:
+            self.inline[-1] = (self.inline[-1][0], data)
+
+
+def page_of(picture: NodePicture) -> Page:
+    page = Page()
+    page.feed(html(lay_out(picture)))
+    page.close()
+    return page
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_page_may_run_its_own_script_alone_and_loads_nothing(name: str) -> None:
+    page = page_of(PICTURES[name])
+    directives = dict(part.split(None, 1) for part in page.policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    hashes = {"script": [], "style": []}  # type: dict[str, list[str]]
+    for tag, text in page.inline:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        hashes[tag].append(f"'sha256-{digest}'")
+    assert directives["script-src"].split() == hashes["script"] and len(hashes["script"]) == 1
+    assert directives["style-src"].split() == hashes["style"]
+    names = {name for _, attributes in page.tags for name in attributes}
+    assert names.isdisjoint({"src", "href", "xlink:href", "style", "action"})
+    assert not [name for name in names if name.startswith("on")]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_svg_loads_nothing_and_runs_nothing(name: str) -> None:
+    text = svg(lay_out(PICTURES[name]))
+    read(text)  # nothing but groups, rectangles and text
+    assert not re.search(r"@import|url\(|<script|<image|<use|foreignObject", text)
+
+
+def test_hostile_names_are_drawn_as_text() -> None:
+    drawn = read(svg(lay_out(hostile_picture())))
+    names = [thing.name for thing in drawn.things if thing.name is not None]
+    assert len(names) == 2
+    assert "<script>alert(1)</script>" in names[0] and "\\u202e" in names[0]
+    assert {thing.name for thing in drawn.things if "p2" in thing.keys} >= {"default/pod1"}
+
+
+def test_a_pod_with_very_many_interfaces_does_not_fill_the_page() -> None:
+    things = read(svg(lay_out(hostile_picture()))).things
+    (card,) = (thing for thing in things if thing.name is not None and "p1" in thing.keys)
+    assert 20 < len(card.lines) < 40
+    assert "more lines" in card.text
+    (crossing,) = (thing for thing in things if "crossing" in thing.kinds and thing.keys)
+    assert crossing.lines[-1].what == "! and 121 more"
+
+
+def graph(text: str, output: str = "plain") -> str:
+    done = subprocess.run(
+        ["dot", f"-T{output}"], input=text, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+@needs_dot
+@pytest.mark.parametrize("name", PICTURES)
+def test_graphviz_takes_the_graph(name: str) -> None:
+    assert graph(dot(PICTURES[name])).startswith("graph ")
+
+
+@needs_dot
+def test_the_graph_has_every_pod_and_marks_what_crosses() -> None:
+    text = dot(big_picture())
+    plain = graph(text)
+    assert len(re.findall(r"^node pod\d+ ", plain, re.MULTILINE)) == PODS
+    far = re.findall(r"^(pod\d+) -- (\S+|\"[^\"]*\") \[color=\"#d55e00\"", text, re.MULTILINE)
+    assert {pod for pod, _ in far} == {f"pod{SPREAD}", f"pod{FAR}"}
+    assert len(far) == 2 + 1
+
+
+@needs_dot
+def test_a_hostile_name_adds_no_node_and_no_edge() -> None:
+    plain = graph(dot(hostile_picture()))
+    nodes = re.findall(r"^node (\S+)", plain, re.MULTILINE)
+    assert sorted(nodes)[-4:] == ["core3", "pod1", "pod2", "poolA"]
+    assert len(nodes) == 4 + 2  # the device of the plugin, and that of the interfaces
+    ends = re.findall(r"^edge (\S+) (\S+)", plain, re.MULTILINE)
+    assert ("pod1", "pod2") not in ends
+
+
+@needs_dot
+def test_a_device_that_is_called_as_a_pod_is_none_in_the_graph() -> None:
+    picture = big_picture(2)
+    app = replace(picture.pods[0].containers[0], devices=(AllottedDevice("res", "pod2", ()),))
+    pods = (replace(picture.pods[0], containers=(app,)), picture.pods[1])
+    plain = graph(dot(replace(picture, pods=pods)))
+    assert re.search(r'^edge pod1 "device pod2" ', plain, re.MULTILINE)
+    assert not re.search(r"^edge pod1 pod2 ", plain, re.MULTILINE)
+
+
+@needs_dot
+def test_graphviz_shows_the_same_text_as_the_svg() -> None:
+    picture = hostile_picture()
+    root = ET.fromstring(graph(dot(picture), "svg"))  # noqa: S314 - graphviz's own output
+    texts = "".join(root.itertext())
+    assert shown(HOSTILE) in texts and f"#1 {shown(picture.pods[0].namespace)}/" in texts

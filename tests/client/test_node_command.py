@@ -1,0 +1,273 @@
+"""`netutil node …`, run in this process against a double of the agent."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from netutil.client.conversion import result
+from netutil.client.exits import Exit
+from netutil.client.node_results import Activity, Explanation
+from netutil.client.node_text import explanation
+from netutil.client.node_top import rates, table
+from netutil.client.node_views import ago, pods
+from netutil.client.results import NodePods
+from netutil.client.tables import Style, render
+
+from tests.client import answers, node_answers
+from tests.client.answers import POD_UID
+from tests.client.command import Netutil, rows_of
+from tests.client.double import Double, Refusal
+
+NOW = answers.OBSERVED_AT + timedelta(minutes=7)
+
+
+def test_pods_shows_who_asks_the_agent(netutil: Netutil) -> None:
+    title, headers, web, broken, note = rows_of(netutil("node", "pods").out)
+    assert title == ["PODS"]
+    assert headers == ["POD", "READY", "CPUS", "CONNS", "CALLS", "REFUSED", "LAST REFUSAL"]
+    assert web[:-1] == ["default/web-0", "2/2", "0-4", "3", "42", "5"]
+    assert web[-1].startswith("PID_NOT_FOUND ")
+    assert broken == ["kube-system/dns", "1/1", "0-3", "0", "0", "0", "-"]
+    assert note == [
+        "(2 pods, observed at 2026-01-31T12:00:00.250000Z, networks of 1 unreadable, see -o wide)"
+    ]
+
+
+def test_wide_pods_show_all_that_the_list_has(netutil: Netutil) -> None:
+    _, headers, web, broken, _ = rows_of(netutil("node", "pods", "-o", "wide").out)
+    assert headers[:7] == ["POD", "UID", "CONTAINERS", "QOS", "PHASE", "CPUS", "NETWORKS"]
+    assert web == [
+        *("default/web-0", POD_UID, "app side setup(init terminated)", "Guaranteed", "Running"),
+        *("app:0-3 side:4", "eth0 net1", "3", "42", "5"),
+        "PID_NOT_FOUND 2026-01-31T12:00:00.250000Z",
+    ]
+    assert broken[6] == "unreadable: no JSON at 7"
+
+
+@pytest.mark.parametrize(
+    ("order", "first"),
+    [
+        ("name", "default/web-0"),
+        ("calls", "kube-system/dns"),
+        ("connections", "default/web-0"),
+        ("refused", "default/web-0"),
+        ("last-refusal", "default/web-0"),
+    ],
+)
+def test_pods_are_sorted(netutil: Netutil, agent: Double, order: str, first: str) -> None:
+    agent.node_pods.pods[1].calls = 43
+    assert rows_of(netutil("node", "pods", "--sort", order).out)[2][0] == first
+    answer = json.loads(netutil("node", "pods", "--sort", order, "-o", "json").out)
+    assert f"{answer['pods'][0]['namespace']}/{answer['pods'][0]['name']}" == first
+
+
+def test_a_hundred_and_ten_pods_fit_a_terminal_of_80_columns() -> None:
+    message = answers.node_pods()
+    message.pods[0].name = "prometheus-node-exporter-5dd5756b68-abcde-with-a-long-name"
+    message.pods[0].last_error = "TOO_MANY_CONNECTIONS_OF_POD"
+    for number in range(108):
+        message.pods.add().CopyFrom(message.pods[0])
+        message.pods[-1].name += str(number)
+    node = result(NodePods, message)
+    for width in (80, 120):
+        shown = render([pods(node, "name", NOW, width)], Style(width=width))
+        lines = shown.splitlines()
+        assert len(lines) == 110 + 3
+        assert max(map(len, lines[:-1])) <= width
+        assert "default/prom" in lines[2] and "..." in lines[2]
+        assert ("REFUSED" in lines[1].replace("LAST REFUSAL", "")) == (width == 120)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59, "59s"), (60, "1m"), (7200, "2h"), (200_000, "2d")]
+)
+def test_an_age_has_one_unit(seconds: int, text: str) -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    assert ago(then + timedelta(seconds=seconds), then) == text
+    assert ago(then - timedelta(seconds=5), then) == "0s"
+
+
+def test_pod_shows_everything_and_from_where(netutil: Netutil, agent: Double) -> None:
+    ended = netutil("node", "pod", "default/web-0")
+    rows = rows_of(ended.out)
+    assert (agent.asked[0].namespace, agent.asked[0].name) == ("default", "web-0")
+    for row in (
+        ["pod", "default/web-0"],
+        ["calls", "42, 5 of them refused"],
+        ["annotation", "example.com/note (value not shown)"],
+        ["pod from", "https://127.0.0.1:10250/pods"],
+        ["CONTAINER app"],
+        ["cpu from", "/sys/fs/cgroup/cpuset/app"],
+        ["effective_cpus", "0-3"],
+        ["INTERFACES"],
+        ["resources", "POD_RESOURCES_UNAVAILABLE", "The socket does not exist."],
+    ):
+        assert row in rows
+    assert "115 and 4 more" in ended.out
+    assert ended.out.count("POD_RESOURCES_UNAVAILABLE") == 1  # of two parts that say the same
+
+
+@pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
+def test_documents_of_the_operators_commands(
+    netutil: Netutil, output: str, load: Callable[[str], Any]
+) -> None:
+    pod = load(netutil("node", "pod", "default/web-0", "-o", output).out)
+    assert pod["containers"][0]["pids"][0] == 100
+    told = load(netutil("node", "explain", "7", "-o", output).out)
+    assert told["steps"][1]["reason"] == "NOT_A_POD"
+    found = load(netutil("node", "doctor", "-o", output).out)
+    assert found["checks"][2]["outcome"] == "ok"
+
+
+def test_top_shows_rates_between_two_readings(netutil: Netutil) -> None:
+    ended = netutil("node", "top", "--once", "--interval", "10ms")
+    title, headers, web, gone, note = rows_of(ended.out)
+    assert title[0].startswith(
+        "11.0 calls/s in 10.0 s, 1 watchers, 2 of 4096 connections, up 1m50s"
+    )
+    assert headers == [
+        *("POD", "CONNS", "OPEN", "CALLS/S", "REFUSED/S", "MEAN ms", "P99 ms", "LAST REFUSAL"),
+    ]
+    assert web == ["default/web-0", "2", "1", "10.0", "0.5", "2.00", "5", "PID_NOT_FOUND"]
+    assert gone[0] == "(not listed: gone-uid)" and gone[-2] == ">5000"
+    assert note == ["(without a connection or a call: 1)"]
+
+
+def test_top_goes_on_and_sorts(netutil: Netutil, agent: Double) -> None:
+    out = netutil(*("node", "top", "-o", "json", "--interval", "10ms", "--timeout", "1s")).out
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) >= 2
+    assert [one["pod"] for one in lines[0]["pods"]] == ["default/web-0", "(not listed: gone-uid)"]
+    agent.activities = node_answers.activities()
+    out = netutil("node", "top", "--once", "--interval", "1ms", "--sort", "latency").out
+    assert rows_of(out)[2][0] == "(not listed: gone-uid)"
+
+
+def test_top_counts_anew_after_a_restart_of_the_agent() -> None:
+    later, sooner = node_answers.activities()
+    before, now = result(Activity, later), result(Activity, sooner)
+    found = rates(now, before, "calls")  # the clock of the agent went back
+    web = next(one for one in found.pods if one.pod == "default/web-0")
+    assert web.calls_per_second == pytest.approx(1000 / 100.0)
+
+
+def test_top_fits_its_terminal() -> None:
+    later, sooner = node_answers.activities()
+    found = rates(result(Activity, later), result(Activity, sooner), "name")
+    shown = table(found, 1, 100)
+    assert len(shown.rows) == 1
+    assert shown.notes == ("not shown: 1, without a connection or a call: 1",)
+    assert {"OPEN", "LAST REFUSAL"} <= set(shown.headers)
+
+
+def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
+    later, sooner = node_answers.activities()
+    found = rates(result(Activity, later), result(Activity, sooner), "name")
+    named = replace(found.pods[1], pod="kube-system/kube-proxy-5dd5756b68-00005")
+    narrow = table(replace(found, pods=(named,)), None, 80)
+    assert narrow.headers == ("POD", "CONNS", "CALLS/S", "REFUSED/S", "MEAN ms", "P99 ms")
+    lines = render([narrow], Style(width=80)).splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    assert lines[2].startswith("kube-system/kube-")
+    assert lines[2].split()[0].endswith("-00005")
+
+
+def test_wide_is_whole_in_a_narrow_terminal(
+    netutil: Netutil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netutil.client.node_commands.style", lambda: Style(width=60))
+    web = netutil("node", "pods", "-o", "wide").out.splitlines()[2]
+    assert web.endswith("PID_NOT_FOUND 2026-01-31T12:00:00.250000Z")
+
+
+def test_trace_prints_a_line_for_each_call_and_what_it_missed(netutil: Netutil) -> None:
+    ended = netutil("node", "trace", "--timeout", "1s")
+    assert ended.code == 0
+    assert ended.err == "netutil: tracing the calls of this node\n"
+    assert ended.out.splitlines() == [
+        "12:00:00.250 default/web-0 app pid 4711 uid 1000 GetEnv NOT_FOUND VARIABLE_NOT_SET 1.2 ms",
+        "(12 calls not shown: this reader was too slow)",
+        "12:00:00.250 - - pid ? Watch streams 10.0 ms",
+    ]
+    lines = [
+        json.loads(line)
+        for line in netutil("node", "trace", "-ojson", "--timeout=1s").out.splitlines()
+    ]
+    assert (lines[0]["pid"], lines[1], lines[2]["event"]) == (4711, {"lost": 12}, "began")
+
+
+def test_explain_ends_with_1_for_who_is_refused(netutil: Netutil, agent: Double) -> None:
+    ended = netutil("node", "explain", "7")
+    assert ended.code == Exit.FAILED
+    assert agent.asked[0].pid == "7"
+    verdict, *steps = rows_of(ended.out)
+    assert verdict == ['PID 7 is refused at "cgroup": PERMISSION_DENIED NOT_A_POD']
+    assert steps[0] == ["ok", "pid", "it runs"]
+    assert steps[1] == ["STOP", "cgroup", "line 1 (unified): /user.slice"]
+    assert steps[-1] == ["", "mend: Only processes in pods are answered."]
+    agent.explanation.answered = True
+    assert netutil("node", "explain", "7").code == 0
+
+
+def test_an_explanation_is_wrapped_beside_its_step() -> None:
+    message = node_answers.explanation()
+    message.steps[0].found[:] = ["/kubepods/pod" + "x" * 200, "a word " * 30]
+    text = explanation(result(Explanation, message), Style(width=80))
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[2].startswith(" " * 20)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [("warning", 0, "0 failed, 1 warning"), ("failed", 1, "1 failed, 0 warnings")],
+)
+def test_doctor_ends_with_1_only_if_something_failed(
+    netutil: Netutil, agent: Double, outcome: str, code: int, said: str
+) -> None:
+    agent.diagnosis.checks[1].outcome = outcome
+    ended = netutil("node", "doctor", "--socket", agent.path)
+    assert ended.code == code
+    assert "mend: Set it." in ended.out
+    assert ended.out.splitlines()[-1] == f"4 checks: {said}"
+
+
+def test_doctor_without_an_agent_is_no_error_but_a_finding(
+    netutil: Netutil, directory: str
+) -> None:
+    missing = f"{directory}/none.sock"
+    ended = netutil(
+        "node", "doctor", "--admin-socket", missing, "--socket", missing, "--timeout", "200ms"
+    )
+    assert (ended.code, ended.err) == (Exit.FAILED, "")
+    first = rows_of(ended.out)[0]
+    assert first[:2] == ["FAILED", "agent"]
+    assert ["ok", "kernel"] in [row[:2] for row in rows_of(ended.out)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("pods",), ("pod", "a/b"), ("top", "--once"), ("trace",), ("explain", "7")],
+)
+def test_who_is_not_root_is_told_so(
+    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+) -> None:
+    refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "uid 0 only", "NOT_AN_OPERATOR")
+    agent.refusals = deque([refusal])
+    ended = netutil("node", *arguments)
+    assert (ended.code, ended.out, ended.err) == (Exit.NOT_PERMITTED, "", "netutil: uid 0 only\n")
+
+
+@pytest.mark.parametrize("command", ["pods", "pod", "top", "trace", "explain", "doctor"])
+def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
+    ended = netutil("node", command, "--help")
+    assert ended.code == 0
+    assert f"usage: netutil node {command}" in ended.out
+    assert command in netutil("node", "--help").out

@@ -1,0 +1,149 @@
+"""A real API server on loopback, with etcd behind it and no node: for what only it can say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+import urllib3
+import yaml
+
+from tests.e2e.control_plane import variable
+from tests.e2e.namespaces import NODE_ADDRESS
+
+ADMIN, AGENT = "token-of-the-admin", "token-of-the-agent"
+ACCOUNT = "system:serviceaccount:netutil:netutil-agent"
+_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class RealApiServer:
+    """Its address, and the files that an agent would have of its service account."""
+
+    url: str
+    ca_file: Path
+    token_file: Path
+    etcd: str
+
+    def call(
+        self, method: str, path: str, body: object = None, kind: str = "application/json"
+    ) -> dict[str, Any]:
+        """Ask as the administrator."""
+        with urllib3.PoolManager(ca_certs=str(self.ca_file)) as pool:
+            answer = pool.request(
+                method,
+                self.url + path,
+                body=None if body is None else json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {ADMIN}", "Content-Type": kind},
+                timeout=10,
+                retries=False,
+            )
+            if answer.status >= 400:
+                raise OSError(f"{method} {path}: {answer.status} {answer.data[:300]!r}")
+            found: dict[str, Any] = json.loads(answer.data)
+            return found
+
+    def apply(self, file: Path) -> None:
+        """Create the ClusterRoles and bindings of a manifest."""
+        for made in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            path = f"/apis/rbac.authorization.k8s.io/v1/{made['kind'].lower()}s"
+            self.call("POST", path, made)
+
+
+@contextlib.contextmanager
+def real_api_server(directory: Path) -> Iterator[RealApiServer]:
+    """Start both, and end both; everything they write is below the directory."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("127.0.0.1")
+    ca, certificate, key = (directory / name for name in ("ca.crt", "tls.crt", "tls.key"))
+    authority.cert_pem.write_to_path(str(ca))
+    leaf.cert_chain_pems[0].write_to_path(str(certificate))
+    leaf.private_key_pem.write_to_path(str(key))
+    tokens = directory / "tokens.csv"
+    tokens.write_text(
+        f'{ADMIN},admin,1,"system:masters"\n'
+        f'{AGENT},{ACCOUNT},2,"system:serviceaccounts,system:authenticated"\n'
+    )
+    token = directory / "token"
+    token.write_text(AGENT)
+    client, peer, port = _free_ports(3)
+    etcd = f"http://127.0.0.1:{client}"
+    peers = f"http://127.0.0.1:{peer}"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            _running(
+                directory / "etcd.log",
+                os.environ[variable("etcd")],
+                f"--data-dir={directory / 'etcd'}",
+                f"--listen-client-urls={etcd}",
+                f"--advertise-client-urls={etcd}",
+                f"--listen-peer-urls={peers}",
+                f"--initial-advertise-peer-urls={peers}",
+                f"--initial-cluster=default={peers}",
+            )
+        )
+        stack.enter_context(
+            _running(
+                directory / "api.log",
+                os.environ[variable("kube-apiserver")],
+                f"--etcd-servers={etcd}",
+                "--bind-address=127.0.0.1",
+                f"--advertise-address={NODE_ADDRESS}",  # a place has no route to guess it by
+                f"--secure-port={port}",
+                f"--cert-dir={directory}",
+                f"--tls-cert-file={certificate}",
+                f"--tls-private-key-file={key}",
+                f"--token-auth-file={tokens}",
+                "--authorization-mode=RBAC",
+                "--disable-admission-plugins=ServiceAccount",
+                "--service-account-issuer=https://netutil.example",
+                f"--service-account-signing-key-file={key}",
+                f"--service-account-key-file={key}",
+                "--service-cluster-ip-range=10.96.0.0/16",
+            )
+        )
+        server = RealApiServer(f"https://127.0.0.1:{port}", ca, token, etcd)
+        _wait(server, directory / "api.log")
+        yield server
+
+
+def _wait(server: RealApiServer, log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            server.call("GET", "/api/v1/namespaces/default")
+            return
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(log.read_text(errors="replace")[-2000:]) from error
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _running(log: Path, *command: str) -> Iterator[None]:
+    with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [one.getsockname()[1] for one in sockets]

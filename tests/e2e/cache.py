@@ -1,0 +1,59 @@
+"""What is slow to make is kept under ~/.cache/netutil, with its checksum."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "netutil")
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes out, of tests that run side by side."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """Return the kept file of that name; `make` writes it where there is none that is whole."""
+    path = CACHE / name
+    if not is_whole(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fresh-", dir=path.parent) as scratch:
+            fresh = Path(scratch, path.name)
+            make(fresh)
+            keep(fresh, path)
+    return path
+
+
+def keep(fresh: Path, path: Path) -> None:
+    """Move a file into the cache; killed meanwhile, it leaves nothing that looks whole."""
+    _checksum_file(path).unlink(missing_ok=True)
+    checksum = _checksum(fresh)
+    fresh.replace(path)
+    _checksum_file(path).write_text(checksum, encoding="ascii")
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether the file is there and is what was kept."""
+    try:
+        return _checksum_file(path).read_text(encoding="ascii") == _checksum(path)
+    except FileNotFoundError:
+        return False
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")

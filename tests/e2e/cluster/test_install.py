@@ -1,0 +1,50 @@
+"""docs/install.md, run as it stands."""
+
+from __future__ import annotations
+
+from tests.e2e.cluster.kubectl import AGENTS, Cluster
+
+
+def test_every_node_has_an_agent_that_is_ready(cluster: Cluster) -> None:
+    cluster.documented("kubectl -n netutil rollout status daemonset/netutil-agent")
+    status = cluster.get("daemonset", "netutil-agent", AGENTS)["status"]
+    assert status["numberReady"] == status["desiredNumberScheduled"] > 0
+
+
+def test_the_daemon_sets_controller_made_the_agents_pod(cluster: Cluster) -> None:
+    (owner,) = cluster.agent()["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("DaemonSet", "netutil-agent")
+
+
+def test_its_log_says_that_it_serves(cluster: Cluster) -> None:
+    log = cluster.documented("kubectl -n netutil logs daemonset/netutil-agent")
+    assert "serving on /run/netutil/net.sock" in log
+    assert "Traceback" not in log
+
+
+def test_the_service_account_may_read_pod_lists_and_nothing_of_secrets(cluster: Cluster) -> None:
+    account = "--as=system:serviceaccount:netutil:netutil-agent"
+    said = cluster.documented(f"kubectl auth can-i get nodes --subresource=pods {account}")
+    assert said == "yes\n"
+    refused = cluster.attempt("auth", "can-i", "list", "secrets", "--all-namespaces", account)
+    assert (refused.returncode, refused.stdout) == (1, "no\n")
+
+
+def test_the_example_pod_prints_what_it_was_told(cluster: Cluster) -> None:
+    try:
+        cluster.documented("kubectl apply -f manifests/examples/pod.yaml")
+        cluster.documented(
+            "kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/netutil-example"
+        )
+        printed = cluster.documented("kubectl logs netutil-example")
+        for word in ("effective_cpus", "HOSTNAME", "netutil-example"):
+            assert word in printed
+    finally:
+        cluster.documented("kubectl delete -f manifests/examples/pod.yaml")
+
+
+def test_the_operator_sees_every_pod_of_the_node(cluster: Cluster) -> None:
+    shown = cluster.documented(
+        "kubectl -n netutil exec daemonset/netutil-agent -- netutil node pods"
+    )
+    assert cluster.agent()["metadata"]["name"] in shown

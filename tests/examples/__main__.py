@@ -1,0 +1,27 @@
+"""Run the examples of client/examples/, and the shells' completion: `python -m tests.examples`.
+
+Installs what they need from Debian. Arguments go to pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.client import test_completion
+from tests.e2e.packages import ensure_installed
+from tests.examples import test_examples
+
+PATHS = ("tests/examples", "tests/client/test_completion.py")
+
+
+def main() -> int:
+    """Return pytest's exit code."""
+    ensure_installed(*test_examples.PACKAGES, *test_completion.PACKAGES)
+    options = ("-n", "0", "-v")
+    return int(pytest.main([*options, *sys.argv[1:], *PATHS]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The first bytes of a connection, through the real door and a real gRPC server.
+
+One agent's front (door, relay, gRPC with the agent's own options) runs on a thread; each input is
+what a client sends. Whatever it was, the connection's row leaves the table, nothing of it stays
+open, and the next client is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import tempfile
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from netutil.agent.door.door import Door
+from netutil.agent.door.limits import Limits
+from netutil.agent.door.listener import listen
+from netutil.agent.door.table import ConnectionTable
+from netutil.agent.serving import served
+
+from tests.door.rig import keeper_of, open_descriptors, peer_of, unlimited
+from tests.fuzz.target import Target
+from tests.service.wire import END_HEADERS, END_STREAM, frame, question
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_SETTINGS = frame(4, 0, 0, b"")
+_PATIENCE_SECONDS = 30.0
+_ASKED_EVERY = 50
+"""After so many inputs a client that means well asks."""
+
+
+class _Front:
+    """A door with gRPC behind it, for the life of this process."""
+
+    def __init__(self) -> None:
+        self.table = ConnectionTable()
+        self.inputs = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="netutil-fuzz-")
+        self.path = str(Path(self._folder.name) / "net.sock")
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), daemon=True)
+        self._thread.start()
+        if not self._ready.wait(_PATIENCE_SECONDS):
+            raise TimeoutError("the door does not open")
+        self.ask()
+        self.descriptors = open_descriptors()
+
+    async def _serve(self) -> None:
+        private = Path(self._folder.name) / "private.sock"
+        listener = listen(self.path, mode=0o666, directory_mode=0o755)
+        door = Door(listener, str(private), self.table, peer_of, Limits(64, 64))
+        async with served(private, door, keeper_of(door), lambda _: (), unlimited(self.table)):
+            self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+            self._ready.set()
+            await self._ending.wait()
+
+    def close(self) -> None:
+        """Stop serving, and leave nothing."""
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join(_PATIENCE_SECONDS)
+        self._folder.cleanup()
+
+    def ask(self) -> None:
+        """Raise unless a client is answered."""
+        with grpc.insecure_channel(f"unix:{self.path}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        self.settle()
+
+    def settle(self, most_descriptors: int | None = None) -> None:
+        """Return once no connection is left; raise if one stays."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while len(self.table) or (most_descriptors and open_descriptors() > most_descriptors):
+            assert time.monotonic() < deadline, (
+                f"{len(self.table)} connections and {open_descriptors()} descriptors stay"
+            )
+            time.sleep(0.001)
+
+
+_front = cache(_Front)
+
+
+def close() -> None:
+    """End what the first input has started."""
+    if _front.cache_info().currsize:
+        _front().close()
+        _front.cache_clear()
+
+
+def _send(data: bytes) -> bytes:
+    front = _front()
+    front.inputs += 1
+    received = bytearray()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_PATIENCE_SECONDS)
+        client.connect(front.path)
+        try:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            while block := client.recv(65536):
+                received += block
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # broken off: that is an answer to garbage
+    front.settle(front.descriptors)
+    if front.inputs % _ASKED_EVERY == 0:
+        front.ask()
+    return bytes(received)
+
+
+def _fields(*pairs: tuple[int, int]) -> bytes:
+    return b"".join(struct.pack(">HI", key, value) for key, value in pairs)
+
+
+def targets() -> tuple[Target, ...]:
+    asked = frame(1, END_HEADERS, 1, question("GetCPUInfo"))
+    body = frame(0, END_STREAM, 1, bytes(5))
+    seeds = (
+        _PREFACE + _SETTINGS,
+        _PREFACE + _SETTINGS + asked + body,
+        _PREFACE + frame(4, 0, 0, _fields((4, 0), (1, 2**32 - 1), (5, 16384))) + asked,
+        _PREFACE + _SETTINGS + asked + frame(3, 0, 1, struct.pack(">I", 8)) * 20,
+        _PREFACE + _SETTINGS + frame(6, 0, 0, bytes(8)) * 20 + frame(8, 0, 0, b"\x7f\xff\xff\xff"),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
+        frame(0, END_STREAM, 1, bytes(64)),
+    )
+    words = (_PREFACE, _SETTINGS, asked, body, frame(1, 0, 3, b""), frame(9, 4, 1, b"\x88"))
+    # What gRPC answers to garbage is GOAWAY, and to a PING its echo.
+    return (Target("first-bytes", _send, seeds, (), words=words, most_more=65536, slow=True),)

@@ -1,0 +1,15 @@
+"""All targets."""
+
+from __future__ import annotations
+
+from tests.fuzz import door, kernel, kubernetes, wire
+from tests.fuzz.target import Target
+
+
+def targets() -> dict[str, Target]:
+    """The targets by name."""
+    every = (*kernel.targets(), *kubernetes.targets(), *wire.targets(), *door.targets())
+    named = {target.name: target for target in every}
+    if len(named) < len(every):
+        raise ValueError("two targets of one name")
+    return named

@@ -1,0 +1,136 @@
+"""A well-behaved pod: it calls at a steady rate and writes down how long each call took.
+
+`python -m tests.hostile.caller kept|new|echo SECONDS` asks each SECONDS, over one connection or a
+new one each time; or the echo server instead of the agent. For each call it prints a line
+"KIND START SECONDS", START as CLOCK_MONOTONIC has it; SECONDS is "failed" for a call that was
+refused or cut off. A call that was held up by the one before it counts from when it should have
+begun. It runs until it is killed.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+from tests.hostile import http2
+
+METHOD = "GetPod"
+ECHO = "/etc/netutil/echo.sock"
+_PATIENCE_SECONDS = 10.0
+
+
+class Refused(Exception):
+    """The stream ended without an answer."""
+
+
+class Connection:
+    """One connection, one call at a time."""
+
+    def __init__(self) -> None:
+        self._socket = http2.connect()
+        self._socket.settimeout(_PATIENCE_SECONDS)
+        self._stream = -1
+        self._socket.sendall(http2.opening())
+
+    def call(self) -> None:
+        """Ask and read the answer. Raises OSError, Refused."""
+        headers = http2.REQUEST_AGAIN if self._stream > 0 else http2.request_headers(METHOD)
+        self._stream += 2
+        self._socket.sendall(
+            http2.frame(http2.HEADERS, http2.END_HEADERS, self._stream, headers)
+            + http2.frame(http2.DATA, http2.END_STREAM, self._stream, http2.message())
+        )
+        answered = 0
+        while True:
+            top = self._read(http2.FRAME_HEADER_BYTES)
+            payload = self._read(int.from_bytes(top[:3], "big"))
+            kind, flags, stream = top[3], top[4], int.from_bytes(top[5:], "big")
+            if kind in (http2.SETTINGS, http2.PING) and not flags & http2.ACK:
+                echoed = payload if kind == http2.PING else b""
+                self._socket.sendall(http2.frame(kind, http2.ACK, 0, echoed))
+            elif kind in (http2.GOAWAY, http2.RST_STREAM):
+                raise Refused
+            elif kind == http2.DATA and stream == self._stream:
+                answered += len(payload)
+            elif kind == http2.HEADERS and flags & http2.END_STREAM:
+                if not answered:  # trailers alone: a status without a message
+                    raise Refused
+                return
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _read(self, size: int) -> bytes:
+        parts = b""
+        while len(parts) < size:
+            part = self._socket.recv(size - len(parts))
+            if not part:
+                raise ConnectionResetError
+            parts += part
+        return parts
+
+
+def ask_anew() -> None:
+    """Connect, ask, close. Raises OSError, Refused."""
+    connection = Connection()
+    try:
+        connection.call()
+    finally:
+        connection.close()
+
+
+class Kept:
+    """A connection that is made again when it breaks."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    def ask(self) -> None:
+        """Ask once. Raises OSError, Refused."""
+        if self._connection is None:
+            self._connection = Connection()
+        try:
+            self._connection.call()
+        except BaseException:
+            self._connection.close()
+            self._connection = None
+            raise
+
+
+class Echo:
+    """A connection to the echo server."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(ECHO)
+
+    def ask(self) -> None:
+        """Send a byte and wait for it."""
+        self._socket.sendall(b"?")
+        self._socket.recv(1)
+
+
+def main() -> None:
+    kind, interval = sys.argv[1], float(sys.argv[2])
+    ask = {"kept": Kept().ask, "new": ask_anew}.get(kind) or Echo().ask
+    due = time.monotonic()
+    while True:
+        due += interval
+        began = time.monotonic()
+        if began < due:
+            time.sleep(due - began)
+            began = time.monotonic()
+        else:
+            began = due
+        try:
+            ask()
+        except (OSError, Refused):
+            took = "failed"
+        else:
+            took = f"{time.monotonic() - began:.6f}"
+        print(kind, f"{began:.6f}", took, flush=True)
+
+
+if __name__ == "__main__":
+    main()

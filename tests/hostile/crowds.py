@@ -1,0 +1,135 @@
+"""Many connections rather than many bytes: `python -m tests.hostile.crowds NAME`, until killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from tests.hostile import http2
+
+_MANY = 5000
+
+
+def connect_and_die() -> None:
+    """Connect and close, as fast as one process can."""
+    while True:
+        try:
+            http2.connect().close()
+        except OSError:
+            time.sleep(0.001)
+
+
+def connect_ask_and_die() -> None:
+    """Connect, ask in full, and close without reading."""
+    asked = (
+        http2.opening()
+        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers("GetAll"))
+        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
+    )
+    while True:
+        try:
+            with http2.connect() as connection:
+                connection.sendall(asked)
+        except OSError:
+            time.sleep(0.001)
+
+
+def fork_connect_and_die() -> None:
+    """A new process for each connection: no number to remember a caller by."""
+    while True:
+        pid = os.fork()
+        if not pid:
+            try:
+                http2.connect().send(http2.PREFACE)
+            except OSError:
+                pass
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
+def hold(first: bytes) -> Callable[[], None]:
+    """Open thousands, say only `first` on each, and keep what the agent lets open."""
+
+    def held() -> None:
+        kept: list[socket.socket] = []
+        while True:
+            for connection in kept[:]:
+                try:
+                    if connection.recv(4096, socket.MSG_DONTWAIT):
+                        continue
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    pass
+                connection.close()
+                kept.remove(connection)
+            try:
+                while len(kept) < _MANY:
+                    connection = http2.connect()
+                    kept.append(connection)
+                    connection.send(first)
+            except OSError:
+                pass
+
+    return held
+
+
+def trickle() -> None:
+    """64 connections, each told the first bytes of a call one by one, one each 10 ms."""
+    call = http2.opening() + http2.frame(http2.HEADERS, 0, 1, http2.request_headers("GetPod"))
+    flows: list[tuple[socket.socket, int]] = []
+    while True:
+        try:
+            while len(flows) < 64:
+                flows.append((http2.connect(), 0))
+        except OSError:
+            pass
+        left = []
+        for connection, at in flows:
+            try:
+                connection.send(call[at % len(call) :][:1])
+                left.append((connection, at + 1))
+            except OSError:
+                connection.close()
+        flows = left
+        time.sleep(0.01)
+
+
+def watch_and_never_read() -> None:
+    """1000 and more streams of Watch over 64 connections, with no window to answer through."""
+    kept = []
+    for _ in range(64):
+        try:
+            connection = http2.connect()
+            connection.setblocking(False)
+            connection.send(http2.opening(window=0))
+            headers = http2.request_headers("Watch")
+            for stream in range(1, 128, 2):
+                connection.send(
+                    http2.frame(http2.HEADERS, http2.END_HEADERS, stream, headers)
+                    + http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message())
+                )
+                headers = http2.REQUEST_AGAIN
+            kept.append(connection)
+        except OSError:
+            pass
+    while True:
+        time.sleep(1)
+
+
+CROWDS: dict[str, Callable[[], None]] = {
+    "connect-and-die": connect_and_die,
+    "connect-ask-and-die": connect_ask_and_die,
+    "fork-connect-and-die": fork_connect_and_die,
+    "thousands-silent": hold(http2.PREFACE),
+    "half-a-preface": hold(http2.PREFACE[:10]),
+    "half-a-frame-header": hold(http2.opening() + b"\0\0"),
+    "trickle": trickle,
+    "watch-never-read": watch_and_never_read,
+}
+
+if __name__ == "__main__":
+    CROWDS[sys.argv[1]]()

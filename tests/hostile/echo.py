@@ -1,0 +1,35 @@
+"""A server that sends back each byte: `python -m tests.hostile.echo PATH`.
+
+What calls to it take longer during an attack is the scheduler's doing, and no agent's.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+
+
+def main() -> None:
+    selector = selectors.DefaultSelector()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    listener.listen(64)
+    selector.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                selector.register(listener.accept()[0], selectors.EVENT_READ)
+                continue
+            connection = key.fileobj
+            assert isinstance(connection, socket.socket)
+            data = connection.recv(64)
+            if data:
+                connection.sendall(data)
+            else:
+                selector.unregister(connection)
+                connection.close()
+
+
+if __name__ == "__main__":
+    main()

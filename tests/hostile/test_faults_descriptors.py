@@ -1,0 +1,113 @@
+"""The agent has no file descriptor left, or one or two, while it answers those who are in."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.hostile.asking import EVERYTHING, Asker, Outcomes, asked
+from tests.hostile.faulty import eventually, probe
+from tests.lab import Lab, LabAgent, LabContainer
+from tests.service.watching import ip, watching
+
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]
+SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")
+MOST_NEEDED = 5
+"""No answer needs so many descriptors at once."""
+OF_CONNECTION = 5
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: real namespaces and cgroups")
+    with Lab() as lab:
+        lab.pod("web").container("app")
+        yield lab
+
+
+@pytest.fixture
+def agent(lab: Lab) -> Iterator[LabAgent]:
+    # The list is not read anew meanwhile: it would take a descriptor now and then.
+    agent = lab.agent("--pod-refresh=3600")
+    yield agent
+    agent.stop()
+
+
+def held(agent: LabAgent) -> set[int]:
+    return set(map(int, os.listdir(f"/proc/{agent.pid}/fd")))
+
+
+@contextmanager
+def few_left(agent: LabAgent, number: int) -> Iterator[None]:
+    """Let the agent open so many files and no more (setrlimit(2), RLIMIT_NOFILE)."""
+    taken, limit, free = held(agent), 0, 0
+    while free < number or limit in taken:
+        free += limit not in taken
+        limit += 1
+    before = resource.prlimit(agent.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, before)
+
+
+def told(agent: LabAgent) -> float:
+    """How often somebody was told of a shortage."""
+    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^netutil_refusals_total\{.*"AGENT_OUT_OF_RESOURCES"\} (\S+)$', text, re.M)
+    return sum(map(float, found))
+
+
+def asked_with(agent: LabAgent, container: LabContainer, number: int) -> Outcomes:
+    """What somebody gets who is connected when the agent can open so many files and no more."""
+    before = len(held(agent))
+    asker = Asker.connected(container, *EVERYTHING)
+    eventually(lambda: len(held(agent)) >= before + OF_CONNECTION)
+    with few_left(agent, number):
+        found = asker.ask()
+    eventually(lambda: len(held(agent)) <= before)
+    return found
+
+
+def test_who_is_in_is_answered_or_told_and_nothing_stays_open(lab: Lab, agent: LabAgent) -> None:
+    web = lab.pods[0].containers[0]
+    assert asked(web, *EVERYTHING).refusals() == {("OK", "")}
+    outcomes = [asked_with(agent, web, number) for number in range(MOST_NEEDED + 1)]
+    assert set().union(*(one.refusals() for one in outcomes)) == {("OK", ""), SHORT}
+    assert outcomes[-1].refusals() == {("OK", "")}
+    methods = [method for method, _ in EVERYTHING]
+    none_left = dict(zip(methods, outcomes[0].calls, strict=True))
+    for method in ("GetEnv", "GetCPUInfo", "GetHugepages"):
+        assert none_left[method].refusal == SHORT
+        assert "the agent has as many files open as it may" in none_left[method].sentence
+    # What needs no file is answered, and the other parts of an answer are.
+    assert none_left["GetPod"].answer["name"] == "web"
+    parts = none_left["GetAll"].answer
+    assert parts["pod"]["name"] == "web"
+    short = {error["part"] for error in parts["errors"] if error["reason"] == SHORT[1]}
+    assert {"cpu", "env", "hugepages"} <= short
+    assert told(agent) >= len(short)
+    log = agent.stderr_text()
+    assert re.search(r"GetEnv refused: AGENT_OUT_OF_RESOURCES: \S.* could not be read now", log)
+    assert "Traceback" not in log
+    assert probe(agent, "/healthz") == (200, "ok")
+
+
+def test_a_watcher_that_was_told_of_a_shortage_hears_of_its_end(lab: Lab, agent: LabAgent) -> None:
+    web = lab.pods[0].containers[0]
+    with watching(web) as watcher:
+        assert "cpu" in watcher.next()["snapshot"]
+        with few_left(agent, 0):
+            ip(web, "link set dev lo mtu 60000")
+            told = watcher.until(lambda one: "cpu" not in one["snapshot"])
+            assert SHORT[1] in {error["reason"] for error in told["snapshot"]["errors"]}
+        watcher.until(lambda one: "cpu" in one["snapshot"])

@@ -1,0 +1,196 @@
+"""The socket's file, or its directory, is taken away from a running agent or replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.faulty import asking, eventually, metric, probe
+from tests.lab import Lab, LabAgent
+
+pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-socket")]
+REBINDS = "netutil_socket_rebinds_total"
+LISTEN = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1] + ".new")
+listener.listen(8)
+import os
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+print("listening", flush=True)
+while True:
+    listener.accept()
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: real namespaces and cgroups")
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def agent(lab: Lab) -> LabAgent:
+    return lab.agent()
+
+
+def inode(path: Path) -> int | None:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def connects(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return path.is_socket() and probe.connect_ex(str(path)) == 0
+
+
+def file_deleted(path: Path) -> None:
+    path.unlink()
+
+
+def directory_deleted(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def directory_renamed(path: Path) -> None:
+    path.parent.rename(path.parent.with_name(f"{path.parent.name}-{inode(path)}"))
+
+
+def directory_made_anew(path: Path) -> None:
+    directory_renamed(path)
+    path.parent.mkdir()
+
+
+def file_in_its_place(path: Path) -> None:
+    path.unlink()
+    path.write_text("not a socket")
+
+
+def directory_in_its_place(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def link_in_its_place(path: Path) -> None:
+    target = path.with_name("planted")
+    target.write_text("not the agent's")
+    path.unlink()
+    path.symlink_to(target)
+
+
+def fifo_in_its_place(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def dead_socket_in_its_place(path: Path) -> None:
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+
+def mode_taken_away(path: Path) -> None:
+    path.chmod(0)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        file_deleted,
+        directory_deleted,
+        directory_renamed,
+        directory_made_anew,
+        file_in_its_place,
+        directory_in_its_place,
+        link_in_its_place,
+        fifo_in_its_place,
+        dead_socket_in_its_place,
+        mode_taken_away,
+    ],
+)
+def test_a_socket_that_is_taken_away_is_bound_anew(
+    agent: LabAgent, fault: Callable[[Path], None]
+) -> None:
+    paths = (agent.socket, agent.admin_socket)
+    eventually(lambda: all(map(connects, paths)))
+    before, modes = metric(agent, REBINDS), [path.lstat().st_mode for path in paths]
+    for path in paths:
+        fault(path)
+    eventually(lambda: metric(agent, REBINDS) == before + len(paths))
+    assert all(map(connects, paths))
+    assert [path.lstat().st_mode for path in paths] == modes
+    assert agent.running
+    assert ": bound anew" in agent.stderr_text()
+    assert probe(agent, "/healthz") == (200, "ok")
+
+
+def test_what_a_planted_link_names_is_left_as_it_was(agent: LabAgent) -> None:
+    target = agent.socket.with_name("planted")
+    link_in_its_place(agent.socket)
+    eventually(lambda: connects(agent.socket))
+    assert not agent.socket.is_symlink()
+    assert target.read_text() == "not the agent's"
+
+
+@pytest.fixture
+def another_lab() -> Iterator[Lab]:
+    """Whose pod's mount is whole."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: real namespaces and cgroups")
+    with Lab() as another:
+        another.pod("web").container("app")
+        yield another
+
+
+def test_who_is_connected_goes_on_while_the_file_is_gone(another_lab: Lab) -> None:
+    agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
+    with asking(web) as asker:
+        assert asker.ask("pod")["said"] == "web"
+        file_deleted(agent.socket)
+        assert asker.ask("pod")["said"] == "web"
+        eventually(lambda: connects(agent.socket))
+        assert asker.ask("pod", fresh=True)["said"] == "web"
+
+
+def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
+    """Its hostPath is writable for it, and it listens: its PID namespace tells it from an agent."""
+    agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
+    listen = [sys.executable, "-c", LISTEN, "/etc/netutil/net.sock"]
+    hostile = web.spawn(listen, stdout=subprocess.PIPE)
+    try:
+        assert hostile.stdout is not None
+        assert hostile.stdout.readline() == b"listening\n"
+        planted = inode(agent.socket)
+        eventually(lambda: inode(agent.socket) != planted and connects(agent.socket))
+        with asking(web) as asker:
+            assert asker.ask("pod", fresh=True)["said"] == "web"
+        assert "was the socket of a process that is no agent" in agent.stderr_text()
+    finally:
+        hostile.kill()
+        hostile.wait()
+
+
+def test_a_directory_that_is_deleted_under_a_mount_fails_liveness(another_lab: Lab) -> None:
+    """As in the agent's container: only a new container mounts what the host has made since."""
+    host, mounted = another_lab.socket.parent, another_lab.directory / "mounted"
+    mounted.mkdir()
+    script = f'mount --bind {host} {mounted} && exec {sys.executable} -m netutil.agent "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "agent"]
+    agent = another_lab.agent(f"--socket={mounted}/net.sock", command=command)
+    assert probe(agent, "/healthz") == (200, "ok")
+    shutil.rmtree(host)
+    status, said = eventually(lambda: (p := probe(agent, "/healthz"))[0] == 503 and p)
+    assert (status, "was deleted on the host" in said) == (503, True)
+    assert "connections that are open go on" in agent.stderr_text()

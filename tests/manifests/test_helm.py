@@ -1,0 +1,149 @@
+"""The Helm chart: with each of its values it makes the objects that the other ways make."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+from functools import cache
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.manifests.documents import (
+    DEFAULT,
+    HARDENED,
+    MANIFESTS,
+    NODES,
+    NODES_PROXY,
+    ROOT,
+    Manifest,
+    agent_of,
+    documents,
+    initial_of,
+    one,
+    pod_of,
+    read,
+    settings_of,
+)
+from tests.manifests.kubectl import find_helm, helm_template
+from tests.manifests.overlays import objects_of, with_component
+
+CHART = MANIFESTS / "helm" / "netutil"
+
+
+@cache
+def _rendered(*values: str) -> str:
+    return helm_template(find_helm(), CHART, *(f"--set={value}" for value in values))
+
+
+def chart(*values: str) -> list[Manifest]:
+    return documents(_rendered(*values))
+
+
+def by_name(objects: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    """The objects but for the namespace, which is the release's, and the image's name."""
+    found = {
+        (manifest["kind"], manifest["metadata"]["name"]): manifest
+        for manifest in objects
+        if manifest["kind"] != "Namespace"
+    }
+    if any(kind == "DaemonSet" for kind, _ in found):
+        for container in (agent_of(objects), *initial_of(objects)):
+            container["image"] = "the agent's"
+    return found
+
+
+def test_by_itself_it_makes_what_the_file_has() -> None:
+    assert by_name(chart()) == by_name(read(DEFAULT))
+
+
+def test_hardened_it_makes_what_the_hardened_file_has() -> None:
+    assert by_name(chart("hardened=true")) == by_name(read(HARDENED))
+
+
+@pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
+@pytest.mark.parametrize("source", ["apiserver", "pods-api"])
+def test_with_another_source_it_makes_what_the_component_makes(source: str, hardened: bool) -> None:
+    values = (f"podSource={source}", f"hardened={str(hardened).lower()}")
+    base = "hardened" if hardened else "default"
+    assert by_name(chart(*values)) == by_name(with_component(base, source))
+
+
+def test_with_self_signed_kubelets_it_makes_what_the_component_makes() -> None:
+    assert by_name(chart("kubelet.selfSigned=true")) == by_name(objects_of("self-signed-kubelet"))
+
+
+def test_for_old_kubelets_it_makes_what_the_file_has() -> None:
+    more = by_name(read(NODES_PROXY))
+    assert by_name(chart("kubelet.nodesProxy=true")) == {**by_name(read(DEFAULT)), **more}
+
+
+def test_auto_keeps_the_right_and_adds_the_mount() -> None:
+    objects = chart("podSource=auto")
+    assert settings_of(agent_of(objects), NODES[0]).pod_source == "auto"
+    mounts = {mount["mountPath"] for mount in agent_of(objects)["volumeMounts"]}
+    assert "/var/lib/kubelet/pods-api" in mounts
+    assert pod_of(objects)["automountServiceAccountToken"] is True
+    assert one(objects, "ClusterRole") == one(read(DEFAULT), "ClusterRole")
+
+
+def test_flags_and_image_are_the_users() -> None:
+    digest = f"sha256:{'0' * 64}"
+    objects = chart(
+        "image.repository=registry.example.com/netutil",
+        f"image.digest={digest}",
+        "image.pullPolicy=Always",
+        "imagePullSecrets[0].name=registry",
+        "kubelet.verify=ca",
+        "extraArgs={--log-format=json,--pod-refresh=5}",
+        "podAnnotations.team=network",
+        "quota=false",
+    )
+    settings = settings_of(agent_of(objects), NODES[0])
+    assert (settings.kubelet_verify, settings.log_format, settings.pod_refresh) == ("ca", "json", 5)
+    assert agent_of(objects)["image"] == f"registry.example.com/netutil@{digest}"
+    assert agent_of(objects)["imagePullPolicy"] == "Always"
+    assert pod_of(objects)["imagePullSecrets"] == [{"name": "registry"}]
+    template = one(objects, "DaemonSet")["spec"]["template"]
+    assert template["metadata"]["annotations"]["team"] == "network"
+    assert not [manifest for manifest in objects if manifest["kind"] == "ResourceQuota"]
+
+
+@pytest.mark.parametrize("values", [(), ("hardened=true",), ("podSource=auto",)])
+def test_is_valid(values: tuple[str, ...]) -> None:
+    for manifest in chart(*values):
+        for version in ("1.31", "1.37"):
+            assert kubernetes_validate.validate(manifest, version, strict=True) == version
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("podSource=file", "podSource"),
+        ("hardenned=true", "hardenned"),
+        ("kubelet.verify=maybe", "verify"),
+        ("extraArgs={log-format=json}", "extraArgs"),
+        ("image.digest=latest", "digest"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        _rendered(value)
+    assert named in refused.value.stderr
+
+
+def test_helm_finds_nothing_to_mend() -> None:
+    done = subprocess.run(
+        [find_helm(), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_its_versions_are_the_packages() -> None:
+    package = configparser.ConfigParser()
+    package.read(ROOT / "setup.cfg")
+    meta = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert {meta["version"], meta["appVersion"]} == {package["metadata"]["version"]}
+    repository, _, tag = agent_of(read(DEFAULT))["image"].rpartition(":")
+    assert agent_of(documents(_rendered()))["image"] == f"{repository}:{tag}"

@@ -1,0 +1,86 @@
+"""The components that name another source of pods, and what right each of them leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+
+from tests.manifests.documents import (
+    APISERVER_RBAC,
+    DEFAULT,
+    NODES,
+    Manifest,
+    agent_of,
+    assert_bound,
+    mounts_of,
+    one,
+    pod_of,
+    read,
+    settings_of,
+)
+from tests.manifests.overlays import BASES, objects_of, with_component
+
+IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.fixture(params=BASES)
+def base(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def kinds(objects: list[Manifest]) -> list[str]:
+    return sorted(manifest["kind"] for manifest in objects)
+
+
+@pytest.mark.parametrize("component", ["apiserver", "pods-api"])
+class TestBoth:
+    def test_are_valid(self, base: str, component: str) -> None:
+        for manifest in with_component(base, component):
+            assert kubernetes_validate.validate(manifest, "1.37", strict=True) == "1.37"
+
+    def test_keep_the_privileges_of_what_they_build_on(self, base: str, component: str) -> None:
+        context = agent_of(with_component(base, component))["securityContext"]
+        assert context == agent_of(objects_of(base))["securityContext"]
+
+
+class TestApiServer:
+    def test_the_agent_asks_for_its_own_node(self, base: str) -> None:
+        objects = with_component(base, "apiserver")
+        settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
+        assert settings.pod_source == "apiserver"
+        assert settings.node_name == NODES[0]["spec.nodeName"]
+        assert settings.apiserver_url == "https://10.96.0.1:443"
+
+    def test_its_one_right_is_to_list_and_watch_pods(self, base: str) -> None:
+        objects = with_component(base, "apiserver")
+        assert kinds(objects) == kinds(objects_of(base))
+        role = one(objects, "ClusterRole")
+        assert role["rules"] == [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}
+        ]
+        assert_bound(objects, one(objects, "ServiceAccount"))
+
+    def test_its_right_may_stand_beside_the_kubelets(self) -> None:
+        names = {manifest["metadata"]["name"] for manifest in read(DEFAULT)}
+        assert one(read(APISERVER_RBAC), "ClusterRole")["metadata"]["name"] not in names
+        assert_bound(read(APISERVER_RBAC), one(read(DEFAULT), "ServiceAccount"))
+
+
+class TestPodsApi:
+    def test_the_socket_is_where_the_flag_says(self, base: str) -> None:
+        objects = with_component(base, "pods-api")
+        settings = settings_of(agent_of(objects), NODES[0])
+        assert settings.pod_source == "pods-api"
+        directory = str(Path(settings.pods_api).parent)
+        mount, volume = mounts_of(objects)[directory]
+        assert mount["readOnly"] is True
+        assert volume["hostPath"] == {"path": directory, "type": "DirectoryOrCreate"}
+
+    def test_it_has_neither_a_right_nor_a_token(self, base: str) -> None:
+        objects = with_component(base, "pods-api")
+        rights = {"ClusterRole", "ClusterRoleBinding"}
+        assert set(kinds(objects_of(base))) - set(kinds(objects)) == rights
+        assert not rights & set(kinds(objects))
+        assert pod_of(objects)["automountServiceAccountToken"] is False

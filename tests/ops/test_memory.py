@@ -1,0 +1,93 @@
+"""When newcomers are turned away: from the files of both versions of cgroups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.ops.memory import MemoryCgroup, MemoryLimit, MemoryUse
+
+MIB = 1024 * 1024
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def v2(top: Path, used: int, **files: str) -> MemoryCgroup:
+    """A container's cgroup two levels below the mount; keyword arguments are its files."""
+    own = top / "pod" / "container"
+    own.mkdir(parents=True, exist_ok=True)
+    (own / "memory.current").write_text(f"{used}\n")
+    (own / "memory.stat").write_text(f"anon {used}\ninactive_file {10 * MIB}\n")
+    for name in ("max", "high"):
+        (own / f"memory.{name}").write_text(files.get(name, "max") + "\n")
+        (own.parent / f"memory.{name}").write_text(files.get(f"pod_{name}", "max") + "\n")
+    return MemoryCgroup(2, str(own), str(top))
+
+
+def v1(top: Path, used: int, limit: int) -> MemoryCgroup:
+    (top / "memory.usage_in_bytes").write_text(f"{used}\n")
+    (top / "memory.stat").write_text(
+        f"cache 0\nhierarchical_memory_limit {limit}\ntotal_inactive_file {10 * MIB}\n"
+    )
+    return MemoryCgroup(1, str(top), str(top))
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"max": str(256 * MIB)}, 256 * MIB),
+        ({"max": str(256 * MIB), "high": str(200 * MIB)}, 200 * MIB),
+        ({"pod_max": str(128 * MIB), "max": str(256 * MIB)}, 128 * MIB),
+    ],
+)
+def test_the_lowest_limit_above_a_v2_cgroup_counts(
+    tmp_path: Path, files: dict[str, str], limit: int | None
+) -> None:
+    assert v2(tmp_path, 100 * MIB, **files).read() == MemoryUse(90 * MIB, limit)
+
+
+def test_a_v1_cgroup_without_a_limit_has_none(tmp_path: Path) -> None:
+    assert v1(tmp_path, 100 * MIB, 9223372036854771712).read() == MemoryUse(90 * MIB, None)
+    assert v1(tmp_path, 100 * MIB, 256 * MIB).read() == MemoryUse(90 * MIB, 256 * MIB)
+
+
+def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    limit = MemoryLimit(v2(tmp_path, 100 * MIB, max=str(100 * MIB)), 90, clock)
+    assert limit.refusal() is None  # 90 of 100 MiB, of which page cache does not count
+    v2(tmp_path, 101 * MIB, max=str(100 * MIB))
+    assert limit.refusal() is None  # read again in a quarter of a second
+    clock.now += 0.25
+    refusal = limit.refusal()
+    assert refusal is not None and refusal.reason is Reason.AGENT_MEMORY_LOW
+    with pytest.raises(Exhausted):
+        limit.ensure_room()
+    v2(tmp_path, 50 * MIB, max=str(100 * MIB))
+    clock.now += 0.25
+    limit.ensure_room()
+
+
+def test_files_that_cannot_be_read_refuse_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "gone"), str(tmp_path)), 90, clock)
+    for _ in range(3):
+        clock.now += 1
+        assert limit.refusal() is None
+    assert len(caplog.records) == 1
+
+
+def test_without_a_cgroup_there_is_no_limit() -> None:
+    limit = MemoryLimit(None, 90)
+    assert limit.use == MemoryUse(0, None)
+    assert limit.refusal() is None

@@ -1,0 +1,102 @@
+"""A source that pushes what a test tells it to, and one place where its pods are made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.source import Take, unavailable
+
+from tests.pods.kubelet_server import list_json, pod_json
+
+
+def made(*names: str, annotations: dict[str, str] | None = None) -> tuple[Pod, ...]:
+    """Running pods with one container each; the nth bears n as its UID and container ID."""
+    return decode_pod_list(
+        list_json(
+            *(
+                pod_json(name, f"{number:032x}", {"app": f"{number:064x}"}, annotations)
+                for number, name in enumerate(names, start=1)
+            )
+        )
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once it holds; for what tells nobody that it has changed."""
+    async with asyncio.timeout(60):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)
+
+
+class PushingSource:
+    """`follow` waits for steps: pods to push, an error to fail with, None to end."""
+
+    first_pause_seconds = 0.5
+    longest_pause_seconds = 30.0
+
+    def __init__(self) -> None:
+        self.steps: asyncio.Queue[tuple[Pod, ...] | Unavailable | None] = asyncio.Queue()
+        self.streams = 0
+        self.cancelled = self.closed = False
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def push(self, pods: tuple[Pod, ...]) -> tuple[Pod, ...]:
+        self.steps.put_nowait(pods)
+        return pods
+
+    async def follow(self, take: Take) -> None:
+        self.streams += 1
+        try:
+            while (step := await self.steps.get()) is not None:
+                if isinstance(step, Unavailable):
+                    raise step
+                take(step, self.now())
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    def describe(self) -> str:
+        return "there"
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Pauses:
+    """A sleep that ends when the test says so, and remembers how long it was to be."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.begun = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        self.begun.set()
+        await self.over.wait()
+        self.over.clear()
+
+    async def next(self) -> float:
+        await self.begun.wait()
+        self.begun.clear()
+        return self.asked[-1]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def broken(retry_after_seconds: float = 0.0) -> Unavailable:
+    error = unavailable("It is broken.", "there", "Mend it.")
+    error.retry_after_seconds = retry_after_seconds
+    return error

@@ -1,0 +1,147 @@
+"""Lines, pages and events as text, before any server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.pods.listwatch import (
+    EventType,
+    Expired,
+    Lines,
+    WatchFailed,
+    decode_event,
+    decode_page,
+)
+from netutil.agent.pods.model import PodListMalformed
+from netutil.agent.pods.store import PodStore
+
+from tests.pods.api_server import pod, status
+from tests.pods.streams import made
+
+
+def event(kind: str, content: dict[str, Any]) -> bytes:
+    return json.dumps({"type": kind, "object": content}).encode()
+
+
+def versioned(content: dict[str, Any], version: str = "7") -> dict[str, Any]:
+    content["metadata"]["resourceVersion"] = version
+    return content
+
+
+class TestLines:
+    @given(st.lists(st.text(alphabet="ab\r\v ", min_size=1)), st.integers(1, 7))
+    def test_they_are_the_same_however_they_are_cut(self, texts: list[str], size: int) -> None:
+        whole = "".join(f"{text}\n" for text in texts).encode()
+        lines = Lines()
+        found = [
+            line
+            for begin in range(0, len(whole), size)
+            for line in lines.feed(whole[begin : begin + size])
+        ]
+        assert found == [text.encode() for text in texts if text.strip()]
+        assert lines.is_between
+
+    def test_what_is_not_whole_is_held_back(self) -> None:
+        lines = Lines()
+        assert lines.feed(b"one\ntwo") == [b"one"]
+        assert not lines.is_between
+        assert lines.feed(b"\n") == [b"two"]
+
+    @pytest.mark.parametrize("chunk", [b"x" * 11, b"x" * 11 + b"\n", b"a\n" + b"x" * 11])
+    def test_one_that_is_too_long_is_refused(self, chunk: bytes) -> None:
+        with pytest.raises(PodListMalformed, match="larger than 10 bytes"):
+            Lines(10).feed(chunk)
+
+    def test_many_short_ones_are_not_too_long(self) -> None:
+        assert len(Lines(10).feed(b"12345\n" * 100)) == 100
+
+
+class TestEvents:
+    @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
+    def test_a_change_bears_its_pod_and_version(self, kind: str) -> None:
+        found = decode_event(event(kind, versioned(pod(1, "web"))))
+        assert (found.type, found.version, found.uid) == (kind, "7", f"{1:032x}")
+        assert found.pod is not None
+        assert found.pod.full_name == "default/web"
+
+    def test_a_bookmark_bears_a_version_alone(self) -> None:
+        found = decode_event(event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}))
+        assert (found.type, found.version, found.pod) == (EventType.BOOKMARK, "9", None)
+
+    @pytest.mark.parametrize("reason", ["Expired", "Gone"])
+    def test_a_version_that_is_too_old_is_told_apart(self, reason: str) -> None:
+        with pytest.raises(Expired):
+            decode_event(event("ERROR", status(410, reason, "too old resource version")))
+
+    def test_another_error_is_told_in_its_own_words(self) -> None:
+        with pytest.raises(WatchFailed, match=r"^500 no \[31m leader$"):
+            decode_event(event("ERROR", status(500, "InternalError", "no\n\x1b[31m leader.")))
+
+    def test_a_pod_that_cannot_be_read_is_named_in_the_log(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        bad = versioned(pod(1, "bad"))
+        bad["metadata"]["labels"] = 7
+        found = decode_event(event("MODIFIED", bad))
+        assert (found.pod, found.uid) == (None, f"{1:032x}")
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "'default/bad' left out" in record.getMessage()
+
+    @given(st.binary(max_size=200))
+    def test_whatever_comes_is_an_event_or_refused(self, line: bytes) -> None:
+        with pytest.raises(PodListMalformed):
+            decode_event(line)
+
+
+class TestPages:
+    def test_the_last_one_names_no_next(self) -> None:
+        body = {"kind": "PodList", "metadata": {"resourceVersion": "5"}, "items": [pod(1)]}
+        page = decode_page(json.dumps(body).encode())
+        assert (len(page.pods), page.version, page.next_page) == (1, "5", "")
+
+    def test_another_names_the_next(self) -> None:
+        metadata = {"resourceVersion": "5", "continue": "token"}
+        body = {"kind": "PodList", "metadata": metadata, "items": None}
+        assert decode_page(json.dumps(body).encode()).next_page == "token"
+
+    @pytest.mark.parametrize("metadata", [{}, {"resourceVersion": ""}, {"resourceVersion": 5}])
+    def test_one_without_a_version_is_none(self, metadata: dict[str, Any]) -> None:
+        body = {"kind": "PodList", "metadata": metadata, "items": []}
+        with pytest.raises(PodListMalformed):
+            decode_page(json.dumps(body).encode())
+
+
+class TestStore:
+    def test_its_pods_are_the_same_object_until_one_differs(self) -> None:
+        store = PodStore()
+        store.replace(made("web", "new"))
+        before = store.pods
+        store.replace(made("web", "new")[::-1])
+        store.put(made("web")[0])
+        store.remove("nobody's")
+        assert store.pods is before
+        store.put(made("web", annotations={"a": "b"})[0])
+        assert store.pods is not before
+        assert len(store.pods) == 2
+
+    def test_a_pod_that_is_removed_is_gone(self) -> None:
+        store = PodStore()
+        store.replace(made("web", "new"))
+        store.remove(f"{1:032x}")
+        assert [one.metadata.name for one in store.pods] == ["new"]
+
+    def test_it_holds_no_more_than_its_bound(self) -> None:
+        store = PodStore(most_pods=2)
+        store.replace(made("a", "b"))
+        store.put(made("a", annotations={"a": "b"})[0])
+        with pytest.raises(PodListMalformed):
+            store.put(made("a", "b", "c")[2])
+        with pytest.raises(PodListMalformed):
+            store.replace(made("a", "b", "c"))
+        assert len(store.pods) == 2

@@ -1,0 +1,193 @@
+"""A pod in protobuf is the pod that its JSON is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.pods.model import PodListMalformed, decode_pod_list
+from netutil.agent.podsapi.model import decode_pod, decode_uid
+from netutil.podsapi.v1alpha1 import pod_pb2
+
+MOMENT = pod_pb2.ContainerState(
+    running=pod_pb2.ContainerStateRunning(startedAt=pod_pb2.Time(seconds=1767225600))
+)
+WHOLE = pod_pb2.Pod(
+    metadata=pod_pb2.ObjectMeta(
+        name="web",
+        namespace="shop",
+        uid="11111111-2222-3333-4444-555555555555",
+        labels={"app": "web"},
+        annotations={"kubernetes.io/config.source": "api", "text": "a=ü\n"},
+    ),
+    spec=pod_pb2.PodSpec(
+        nodeName="node-1",
+        serviceAccountName="shop",
+        hostNetwork=True,
+        containers=[
+            pod_pb2.Container(
+                name="app",
+                resources=pod_pb2.ResourceRequirements(
+                    limits={
+                        "hugepages-2Mi": pod_pb2.Quantity(string="64Mi"),
+                        "cpu": pod_pb2.Quantity(string="2"),
+                    },
+                    requests={"hugepages-2Mi": pod_pb2.Quantity(string="64Mi")},
+                ),
+            ),
+            pod_pb2.Container(name="plain"),
+        ],
+        initContainers=[pod_pb2.Container(name="init")],
+        ephemeralContainers=[
+            pod_pb2.EphemeralContainer(ephemeralContainerCommon=pod_pb2.Container(name="debugger"))
+        ],
+    ),
+    status=pod_pb2.PodStatus(
+        phase="Running",
+        qosClass="Guaranteed",
+        podIP="10.0.0.7",
+        podIPs=[pod_pb2.PodIP(ip="10.0.0.7"), pod_pb2.PodIP(ip="fd00::7")],
+        containerStatuses=[
+            pod_pb2.ContainerStatus(name="app", containerID="containerd://aa", state=MOMENT),
+            pod_pb2.ContainerStatus(
+                name="plain", state=pod_pb2.ContainerState(waiting=pod_pb2.Present())
+            ),
+        ],
+        initContainerStatuses=[
+            pod_pb2.ContainerStatus(
+                name="init",
+                containerID="containerd://bb",
+                state=pod_pb2.ContainerState(terminated=pod_pb2.Present()),
+            )
+        ],
+        ephemeralContainerStatuses=[
+            pod_pb2.ContainerStatus(name="debug", containerID="containerd://cc")
+        ],
+    ),
+)
+AS_JSON = {
+    "metadata": {
+        "name": "web",
+        "namespace": "shop",
+        "uid": "11111111-2222-3333-4444-555555555555",
+        "labels": {"app": "web"},
+        "annotations": {"kubernetes.io/config.source": "api", "text": "a=ü\n"},
+    },
+    "spec": {
+        "nodeName": "node-1",
+        "serviceAccountName": "shop",
+        "hostNetwork": True,
+        "containers": [
+            {
+                "name": "app",
+                "resources": {
+                    "limits": {"hugepages-2Mi": "64Mi", "cpu": "2"},
+                    "requests": {"hugepages-2Mi": "64Mi"},
+                },
+            },
+            {"name": "plain", "resources": {}},
+        ],
+        "initContainers": [{"name": "init"}],
+        "ephemeralContainers": [{"name": "debugger"}],
+    },
+    "status": {
+        "phase": "Running",
+        "qosClass": "Guaranteed",
+        "podIP": "10.0.0.7",
+        "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}],
+        "containerStatuses": [
+            {
+                "name": "app",
+                "containerID": "containerd://aa",
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+            },
+            {"name": "plain", "state": {"waiting": {}}},
+        ],
+        "initContainerStatuses": [
+            {"name": "init", "containerID": "containerd://bb", "state": {"terminated": {}}}
+        ],
+        "ephemeralContainerStatuses": [{"name": "debug", "containerID": "containerd://cc"}],
+    },
+}
+
+
+def from_json(pod: object) -> object:
+    (found,) = decode_pod_list(json.dumps({"kind": "PodList", "items": [pod]}).encode())
+    return found
+
+
+def test_both_read_the_same_of_a_whole_pod() -> None:
+    assert decode_pod(WHOLE.SerializeToString()) == from_json(AS_JSON)
+
+
+def test_both_read_the_same_of_the_least_pod() -> None:
+    least = pod_pb2.Pod(metadata=pod_pb2.ObjectMeta(name="web", uid="u"))
+    assert decode_pod(least.SerializeToString()) == from_json(
+        {"metadata": {"name": "web", "uid": "u"}}
+    )
+
+
+def test_fields_that_are_not_used_are_skipped() -> None:
+    # PodStatus.hostIP is 5, PodSpec.dnsPolicy 6, Pod itself has no 99.
+    more = b"\x1a\x05\x2a\x03abc" + b"\x12\x05\x32\x03abc" + b"\x9a\x06\x01x"
+    assert decode_pod(WHOLE.SerializeToString() + more) == from_json(AS_JSON)
+
+
+def test_of_a_deleted_pod_the_uid_is_enough() -> None:
+    known = pod_pb2.Pod(metadata=pod_pb2.ObjectMeta(name="web", namespace="shop", uid="u"))
+    assert decode_uid(known.SerializeToString()) == "u"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pod_pb2.ObjectMeta(name="web"),
+        pod_pb2.ObjectMeta(uid="u"),
+        pod_pb2.ObjectMeta(),
+    ],
+    ids=["no UID", "no name", "neither"],
+)
+def test_a_pod_without_uid_or_name_is_none(metadata: pod_pb2.ObjectMeta) -> None:
+    with pytest.raises(PodListMalformed, match="no UID or no name"):
+        decode_pod(pod_pb2.Pod(metadata=metadata).SerializeToString())
+
+
+def test_text_that_is_not_utf_8_makes_no_pod() -> None:
+    with pytest.raises(PodListMalformed):
+        decode_pod(b"\x0a\x09\x0a\x03\xff\xfe\xfd\x2a\x02uu")
+
+
+def test_a_time_beyond_all_calendars_makes_no_pod() -> None:
+    state = pod_pb2.ContainerState(
+        running=pod_pb2.ContainerStateRunning(startedAt=pod_pb2.Time(seconds=2**62))
+    )
+    pod = pod_pb2.Pod(
+        metadata=pod_pb2.ObjectMeta(name="web", uid="u"),
+        status=pod_pb2.PodStatus(
+            containerStatuses=[pod_pb2.ContainerStatus(name="app", state=state)]
+        ),
+    )
+    with pytest.raises(PodListMalformed):
+        decode_pod(pod.SerializeToString())
+
+
+@given(st.binary(max_size=100))
+def test_whatever_comes_is_a_pod_or_refused(body: bytes) -> None:
+    try:
+        decode_pod(body)
+    except PodListMalformed as error:
+        assert str(error).startswith("it is no Pod")
+
+
+def test_what_is_derived_of_the_containers_is_derived_here_too() -> None:
+    half = pod_pb2.Quantity(string="500m")
+    asking = pod_pb2.ResourceRequirements(requests={"cpu": half}, limits={"cpu": half})
+    spec = pod_pb2.PodSpec(containers=[pod_pb2.Container(name="app", resources=asking)])
+    metadata = pod_pb2.ObjectMeta(name="web", uid="1")
+    one = decode_pod(pod_pb2.Pod(metadata=metadata, spec=spec).SerializeToString())
+    assert (one.spec.only_container, one.spec.sharing_cpus) == ("app", ("app",))
+    spec.ephemeralContainers.add().ephemeralContainerCommon.name = "debugger"
+    two = decode_pod(pod_pb2.Pod(metadata=metadata, spec=spec).SerializeToString())
+    assert two.spec.only_container == ""

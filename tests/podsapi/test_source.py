@@ -1,0 +1,179 @@
+"""The kubelet's pods, pushed: what is followed, what is waited for, and what failures say."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import pytest
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.directory import PodDirectory
+from netutil.podsapi.v1alpha1 import pods_pb2
+
+from tests.pods.streams import until
+from tests.podsapi.kubelet import KubeletDouble, following, pod
+
+
+def names(directory: PodDirectory) -> set[str]:
+    return {one.metadata.name for one in directory.last.pods} if directory.last else set()
+
+
+async def shown(directory: PodDirectory, *expected: str) -> None:
+    async with asyncio.timeout(60):
+        while names(directory) != set(expected):
+            await directory.changed(directory.generation)
+
+
+class TestFollowing:
+    async def test_all_pods_come_together_and_then_each_change(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "db"))
+        async with kubelet.serving(), following(path) as directory:
+            await directory.refresh()
+            assert (directory.generation, names(directory)) == (1, {"web", "db"})
+            kubelet.put(pod(3, "new"))
+            await shown(directory, "web", "db", "new")
+            kubelet.delete(pod(1))
+            await shown(directory, "db", "new")
+            seen = directory.generation
+            kubelet.put(pod(2, "db", {"example.com/a": "b"}))
+            await directory.changed(seen)
+            match = await directory.lookup(f"{2:032x}", f"{2:064x}")
+            assert match is not None
+            assert match.pod.metadata.annotations == {"example.com/a": "b"}
+            assert (match.container_name, kubelet.watches) == ("app", 1)
+
+    async def test_nothing_is_shown_before_the_kubelet_has_told_all(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        kubelet.syncs = False
+        async with kubelet.serving(), following(path) as directory:
+            waiting = asyncio.create_task(directory.refresh())
+            await until(lambda: kubelet.watches == 1)
+            kubelet.put(pod(2, "new"))
+            await asyncio.sleep(0.05)
+            assert directory.last is None
+            kubelet.send(pods_pb2.INITIAL_SYNC_COMPLETE, b"")
+            assert {one.metadata.name for one in (await waiting).pods} == {"web", "new"}
+
+    async def test_a_node_without_pods_has_an_empty_list(self, path: Path) -> None:
+        kubelet = KubeletDouble(path)
+        async with kubelet.serving(), following(path) as directory:
+            assert (await directory.refresh()).pods == ()
+            assert await directory.lookup("f" * 32, None, timeout_seconds=0.05) is None
+
+    async def test_a_caller_that_is_not_known_is_answered_when_its_pod_is_pushed(
+        self, path: Path
+    ) -> None:
+        kubelet = KubeletDouble(path)
+        async with kubelet.serving(), following(path) as directory:
+            await directory.refresh()
+            waiting = asyncio.create_task(directory.lookup(f"{1:032x}", f"{1:064x}"))
+            await asyncio.sleep(0)
+            kubelet.put(pod(1, "web"))
+            assert await waiting
+
+    async def test_a_pod_that_cannot_be_read_takes_nothing_from_the_others(
+        self, path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        kubelet.before = [pods_pb2.WatchPodsEvent(type=pods_pb2.ADDED, pod=b"\xff\xff")]
+        async with kubelet.serving(), following(path) as directory:
+            await directory.refresh()
+            assert names(directory) == {"web"}
+        assert "a pod left out: it is no Pod" in caplog.text
+
+    async def test_a_type_of_event_that_is_not_known_yet_changes_nothing(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving(), following(path) as directory:
+            await directory.refresh()
+            kubelet.send(pods_pb2.EventType.ValueType(9), b"")
+            kubelet.put(pod(2, "new"))
+            await shown(directory, "web", "new")
+
+    async def test_a_stream_is_begun_anew_now_and_then_and_says_the_same(self, path: Path) -> None:
+        """So that an event that was lost is made good."""
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving(), following(path, stream_seconds=1.1) as directory:
+            await directory.refresh()
+            del kubelet.pods[f"{1:032x}"]  # and nobody is told
+            await until(lambda: kubelet.watches >= 2)
+            await shown(directory)
+            seen = directory.generation
+            await until(lambda: kubelet.watches >= 3)
+            assert directory.generation == seen
+            assert directory.stats.failures == 0
+
+    async def test_quiet_is_proven_by_a_call_and_confirms_the_list(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving(), following(path, quiet_seconds=0.05) as directory:
+            before = (await directory.refresh()).observed_at
+            await until(lambda: kubelet.probes >= 3)
+            assert directory.last is not None
+            assert directory.last.observed_at > before
+            assert (directory.generation, kubelet.watches) == (1, 1)
+
+
+class TestAfterAFailure:
+    async def test_a_socket_that_appears_later_is_found(self, path: Path) -> None:
+        async with following(path) as directory:
+            with pytest.raises(Unavailable):
+                await directory.refresh()
+            kubelet = KubeletDouble(path, pod(1, "web"))
+            async with kubelet.serving():
+                await directory.changed(0)
+                assert names(directory) == {"web"}
+                assert directory.last_error is None
+
+    async def test_a_restarted_kubelet_is_followed_and_its_last_list_answers_meanwhile(
+        self, path: Path
+    ) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with following(path) as directory:
+            async with kubelet.serving():
+                before = (await directory.refresh()).observed_at
+            await until(lambda: directory.last_error is not None)
+            match = await directory.lookup(f"{1:032x}", f"{1:064x}")
+            assert match is not None
+            assert match.observed_at == before
+            with pytest.raises(Unavailable):
+                await directory.lookup(f"{2:032x}", f"{2:064x}")
+            again = KubeletDouble(path, pod(2, "new"))
+            again.refusal = grpc.StatusCode.FAILED_PRECONDITION, "Kubelet is initializing"
+            async with again.serving():
+                await until(lambda: again.watches > 0)
+                assert names(directory) == {"web"}
+                again.refusal = None
+                await shown(directory, "new")
+
+    async def test_a_reader_that_was_dropped_as_too_slow_begins_anew(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving(), following(path) as directory:
+            await directory.refresh()
+            kubelet.end(grpc.StatusCode.RESOURCE_EXHAUSTED, "watch client channel closed")
+            await until(lambda: directory.last_error is not None)
+            kubelet.put(pod(2, "new"))
+            await shown(directory, "web", "new")
+            assert kubelet.watches == 2
+
+    async def test_a_kubelet_that_hangs_is_found_out_and_the_last_list_goes_on_answering(
+        self, path: Path
+    ) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        kubelet.stuck = True
+        async with (
+            kubelet.serving(),
+            following(path, quiet_seconds=0.05, probe_seconds=0.1) as directory,
+        ):
+            await directory.refresh()
+            await until(lambda: directory.last_error is not None)
+            assert directory.last_error is not None
+            assert "did not answer" in directory.last_error.sentence
+            assert await directory.lookup(f"{1:032x}", f"{1:064x}")
+
+    async def test_close_ends_a_stream_that_says_nothing(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving():
+            async with following(path) as directory:
+                await directory.refresh()
+            async with asyncio.timeout(5):
+                await until(lambda: not kubelet._steps)

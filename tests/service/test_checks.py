@@ -1,0 +1,144 @@
+"""What the doctor says of a node that lacks something; of one that lacks nothing elsewhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.service import checks
+from netutil.agent.service.checks import Check
+
+NESTED = 4026532999
+ALL = (1 << 41) - 1
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def without(*bits: int) -> int:
+    return ALL & ~sum(1 << bit for bit in bits)
+
+
+def assert_is(check: Check, outcome: str, *said: str) -> None:
+    assert check.outcome == outcome, check
+    for text in said:
+        assert text in f"{check.found}\n{check.mend}"
+    assert bool(check.mend) == (outcome != "ok")
+
+
+def test_processes_without_a_number_mean_that_hostpid_is_missing() -> None:
+    assert_is(checks.process_ids(["0", "17", "0"], NESTED), "failed", "2 of 3", "hostPID: true")
+
+
+def test_a_node_that_is_itself_a_container_is_told_by_its_pods() -> None:
+    assert_is(checks.process_ids(["17"], NESTED), "ok", "all 1")
+    assert_is(checks.process_ids([], NESTED), "warning", "no pod runs")
+    assert_is(checks.process_ids([], 0xEFFFFFFC), "ok")
+
+
+def test_no_cgroups_are_no_agent() -> None:
+    (check,) = checks.cgroups(CgroupTree(), {})
+    assert_is(check, "failed", "--host-root")
+
+
+@pytest.mark.parametrize(
+    ("controllers", "outcome"), [("cpuset cpu memory", "ok"), ("cpu memory", "failed")]
+)
+def test_version_2_needs_the_cpuset_controller(
+    tmp_path: Path, controllers: str, outcome: str
+) -> None:
+    (tmp_path / "cgroup.controllers").write_text(f"{controllers}\n")
+    tree = CgroupTree({UNIFIED: Hierarchy(2, str(tmp_path))})
+    version, driver = checks.cgroups(tree, {"a": f"/x/cri-containerd-{'a' * 64}.scope"})
+    assert_is(version, outcome, "version 2")
+    assert_is(driver, "ok", "systemd, 1 containers")
+
+
+def test_version_1_needs_the_cpuset_hierarchy() -> None:
+    tree = CgroupTree({"memory": Hierarchy(1, "/m")})
+    version, driver = checks.cgroups(tree, {})
+    assert_is(version, "failed", "without the cpuset hierarchy: memory")
+    assert_is(driver, "warning", "no container of a pod")
+    (version, driver) = checks.cgroups(
+        CgroupTree({"cpuset": Hierarchy(1, "/c")}), {"a": f"/kubepods/podx/{'a' * 64}"}
+    )
+    assert_is(version, "ok", "version 1")
+    assert_is(driver, "ok", "cgroupfs")
+
+
+def test_a_host_root_without_sys_is_told(tmp_path: Path) -> None:
+    assert_is(checks.host_files(str(tmp_path)), "failed", f"{tmp_path}/sys", "--host-root")
+
+
+@pytest.mark.parametrize(
+    ("bit", "name"),
+    [(19, "SYS_PTRACE"), (2, "DAC_READ_SEARCH"), (6, "SETGID"), (7, "SETUID")],
+)
+def test_a_capability_that_is_needed_is_missed(bit: int, name: str) -> None:
+    assert_is(checks.capabilities(without(bit)), "failed", f"CAP_{name}", "securityContext")
+
+
+def test_the_hardened_variant_is_a_warning() -> None:
+    assert_is(checks.capabilities(without(21)), "warning", "as reported only")
+    assert_is(checks.capabilities(ALL), "ok")
+
+
+def test_an_old_kernel_is_a_warning() -> None:
+    assert_is(checks.kernel("pidfd_open and start time"), "warning", "Linux 6.5")
+    assert_is(checks.kernel("SO_PEERPIDFD"), "ok", os.uname().release)
+
+
+def test_a_clock_behind_its_containers_is_wrong() -> None:
+    assert_is(checks.clock([NOW + timedelta(seconds=90)], NOW), "failed", "90 s behind")
+
+
+@pytest.mark.parametrize(
+    ("synchronised", "outcome"), [(True, "ok"), (None, "ok"), (False, "warning")]
+)
+def test_a_clock_is_as_good_as_the_kernel_says(
+    synchronised: bool | None, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_is_synchronised", lambda: synchronised)
+    assert_is(checks.clock([NOW], NOW), outcome)
+
+
+def test_the_kernel_is_asked_for_the_clock() -> None:
+    assert checks._is_synchronised() in (True, False, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the directory is to be root's")
+def test_a_socket_stands_with_its_rights_in_a_directory_of_root(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    path = str(tmp_path / "net.sock")
+
+    def look() -> Check:
+        return checks.socket_file("pods' socket", path, 0o666, others_enter=True)
+
+    assert_is(look(), "failed", "No such file")
+    Path(path).touch()
+    assert_is(look(), "failed", "is no socket")
+    Path(path).unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        Path(path).chmod(0o600)
+        assert_is(look(), "failed", "mode 0600 instead of 0666")
+        Path(path).chmod(0o666)
+        assert_is(look(), "ok", path)
+        tmp_path.chmod(0o777)
+        assert_is(look(), "failed", "others may write")
+        tmp_path.chmod(0o700)
+        assert_is(look(), "failed", "only root may enter")
+
+
+def test_limits_that_are_too_low_are_told_before_they_are_reached(tmp_path: Path) -> None:
+    assert_is(checks.descriptors(1), "ok")
+    assert_is(checks.descriptors(2**40), "warning", "RLIMIT_NOFILE")
+    assert_is(checks.connections(90, 100), "warning", "90 of 100", "node top")
+    assert_is(checks.connections(10, 100), "ok")
+    limit = tmp_path / "max_user_watches"
+    limit.write_text("100\n")
+    assert_is(checks.file_watches(str(limit)), "warning", "sysctl")
+    limit.write_text("8192\n")
+    assert_is(checks.file_watches(str(limit)), "ok")

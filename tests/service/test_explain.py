@@ -1,0 +1,273 @@
+"""`netutil node explain` tells the truth about every kind of process, on one screen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from netutil.client import InvalidRequest, NodeClient, node_questions
+from netutil.client.node_results import Explanation
+from netutil.client.node_text import explanation
+from netutil.client.tables import Style
+
+from tests.identity.processes import become, process
+from tests.lab import Lab, LabContainer, LabPod
+from tests.lab.cgroups import find_hierarchies
+from tests.lab.observing import needs_lab
+
+pytestmark = [pytest.mark.root, needs_lab]
+
+USER = 12345
+KTHREADD = 2
+SCREEN_LINES, SCREEN_COLUMNS = 50, 100
+TREASURE = "correct-horse-battery-staple"
+ALL_STEPS = ["pid", "process", "cgroup", "ownership", "pod list", "answer"]
+HELD = 2
+HOLD = f"""
+import socket, sys
+held = [socket.socket(socket.AF_UNIX) for _ in range({HELD})]
+for one in held: one.connect("/etc/netutil/net.sock")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass
+class Node:
+    lab: Lab
+    client: NodeClient
+    web: LabPod
+    app: LabContainer
+    setup: LabContainer
+    other: LabContainer
+
+    def explain(self, pid: int) -> Explanation:
+        """The explanation; that it fits a screen and holds no secret is seen each time."""
+        answer = self.client.ask(node_questions.explanation(pid))
+        text = explanation(answer, Style(width=SCREEN_COLUMNS))
+        assert len(text.splitlines()) <= SCREEN_LINES, text
+        assert all(len(line) <= SCREEN_COLUMNS for line in text.splitlines()), text
+        assert TREASURE not in repr(answer)
+        assert f"PID {pid} is {'answered' if answer.answered else 'refused'}" in text
+        return answer
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    with Lab() as lab:
+        environment = {"KEY": TREASURE}
+        web = lab.pod("web", namespace="shop")
+        app = web.container("app", env=environment, argv=["sleep", "1000000"])
+        web.container("side")
+        setup = web.container("setup", kind="init")
+        other = lab.pod("other").container("app")
+        lab.agent(f"--max-connections-per-pod={HELD}")
+        with NodeClient(lab.admin_socket, timeout_seconds=20) as client:
+            yield Node(lab, client, web, app, setup, other)
+
+
+def assert_stops(answer: Explanation, step: str, reason: str, *said: str) -> None:
+    """It stops at that step for that reason, those before it passed, and each text is there."""
+    last = answer.steps[-1]
+    assert not answer.answered
+    assert (last.name, last.outcome, last.reason) == (step, "stopped", reason)
+    assert {one.outcome for one in answer.steps[:-1]} <= {"passed"}
+    told = "\n".join((*last.found, last.advice))
+    for text in said:
+        assert text in told
+
+
+def found(answer: Explanation, step: str) -> str:
+    (one,) = (one for one in answer.steps if one.name == step)
+    return "\n".join(one.found)
+
+
+def below_kubepods(container: LabContainer) -> str:
+    """The part of a container's path that an agent in a cgroup namespace of its own sees too."""
+    return "".join(container.cgroup_path.partition("/kubepods")[1:])
+
+
+def test_a_process_of_a_container_is_answered(node: Node) -> None:
+    answer = node.explain(node.app.pid)
+    assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "app")
+    assert [one.name for one in answer.steps] == ALL_STEPS
+    assert {one.outcome for one in answer.steps} == {"passed"}
+    assert f"pod segment: pod{node.web.uid}" in found(answer, "cgroup")
+    assert f"container segment: {node.app.id}" in found(answer, "cgroup")
+    assert below_kubepods(node.app) in found(answer, "cgroup")
+    assert "root made /sys/fs/cgroup" in found(answer, "ownership")
+    assert "'sleep'" in found(answer, "process")
+    assert "1000000" not in repr(answer)  # a command line may hold a password
+
+
+def test_a_process_of_another_pod_is_that_pods(node: Node) -> None:
+    answer = node.explain(node.other.pid)
+    assert (answer.answered, answer.pod, answer.container) == (True, "default/other", "app")
+
+
+def test_an_init_container_is_named_as_one(node: Node) -> None:
+    answer = node.explain(node.setup.pid)
+    assert (answer.answered, answer.container) == (True, "setup")
+    assert "init container setup" in found(answer, "pod list")
+
+
+def test_a_process_that_was_started_in_a_container_bears_another_number_there(node: Node) -> None:
+    with node.app.spawn(["sleep", "infinity"]) as inside:
+        answer = node.explain(inside.host_pid)
+        status = Path(f"/proc/{inside.host_pid}/status").read_text()
+        inside.kill()
+    (numbers,) = (line.split()[1:] for line in status.splitlines() if line.startswith("NSpid"))
+    assert f"PID namespace of its own, where it is {numbers[-1]}" in found(answer, "process")
+    assert (answer.answered, answer.container) == (True, "app")
+
+
+def test_a_host_process_is_no_pod(node: Node) -> None:
+    with process() as host:
+        answer = node.explain(host.pid)
+        host.kill()
+        host.wait()
+    assert_stops(answer, "cgroup", "NOT_A_POD", "not in a pod's container", "other numbers")
+    assert answer.steps[-1].read == f"/proc/{host.pid}/cgroup"
+
+
+def test_a_kernel_thread_is_called_one(node: Node) -> None:
+    answer = node.explain(KTHREADD)
+    assert "a kernel thread" in found(answer, "process")
+    assert_stops(answer, "cgroup", "NOT_A_POD")
+
+
+def test_a_dead_process_is_none(node: Node) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    answer = node.explain(ended.pid)
+    assert_stops(answer, "pid", "PEER_GONE", "no process of this node bears", "other numbers")
+
+
+def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        while " Z " not in Path(f"/proc/{ended.pid}/stat").read_text():
+            time.sleep(0.01)
+        answer = node.explain(ended.pid)
+    assert_stops(answer, "pid", "PEER_GONE", "a zombie: 'true'", f"pid {os.getpid()}")
+    assert answer.steps[-1].advice == "It asks nothing any more: explain the process that does."
+
+
+def test_a_thread_is_told_the_process_to_ask_for(node: Node) -> None:
+    done, ready = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        ready.set()
+        done.wait()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        ready.wait()
+        assert thread.native_id is not None
+        answer = node.explain(thread.native_id)
+    finally:
+        done.set()
+        thread.join()
+    assert_stops(answer, "pid", answer.steps[-1].reason, f"it is a thread of process {os.getpid()}")
+    assert answer.steps[-1].advice.endswith(f"`netutil node explain {os.getpid()}`.")
+
+
+def test_a_pod_that_the_list_lacks_is_refused_there(node: Node) -> None:
+    stranger = node.lab.pod("stranger")
+    try:
+        container = stranger.container("app")
+        assert_stops(
+            node.explain(container.pid),
+            "pod list",
+            "UNKNOWN_TO_POD_LIST",
+            stranger.uid.replace("-", ""),
+        )
+    finally:
+        stranger.delete()
+
+
+def test_a_container_that_the_list_lacks_is_its_pods_without_a_name(node: Node) -> None:
+    with NodeClient(node.lab.admin_socket, timeout_seconds=2) as hasty:
+        answer = hasty.ask(node_questions.explanation(node.web.sandbox_pid))
+    assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "")
+    assert "not reported yet" in found(answer, "pod list")
+
+
+@contextmanager
+def forged(uid: str, container_id: str) -> Iterator[int]:
+    """A user's process in a cgroup of its own making, named like a pod's."""
+    top = find_hierarchies()[0].directory / f"netutil-explain-{os.getpid()}"
+    inside = top / f"pod{uid}" / container_id
+    script = (
+        f"open({str(top / 'cgroup.procs')!r}, 'w').write('0')\n"
+        f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
+        f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
+    )
+    top.mkdir()
+    try:
+        for path in (top, top / "cgroup.procs", top / "tasks"):
+            if path.exists():
+                os.chown(path, USER, USER)
+        with process(script) as forger:
+            yield forger.pid
+            forger.kill()
+            forger.wait()
+    finally:
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+
+
+def test_a_forged_cgroup_stops_at_its_owner(node: Node) -> None:
+    with forged(node.web.uid, node.app.id) as pid:
+        answer = node.explain(pid)
+    assert_stops(answer, "ownership", "CGROUP_NOT_OWNED_BY_ROOT", f"made by uid {USER}")
+    assert f"pod segment: pod{node.web.uid}" in found(answer, "cgroup")
+
+
+def test_cgroups_that_disagree_are_shown_side_by_side(node: Node) -> None:
+    if len(node.app.cgroups) < 2:
+        pytest.skip("needs two hierarchies (cgroup v1)")
+    with node.app.spawn(["sleep", "infinity"]) as torn:
+        (node.other.cgroups[1] / "cgroup.procs").write_text(str(torn.host_pid))
+        answer = node.explain(torn.host_pid)
+        torn.kill()
+    paths = below_kubepods(node.app), below_kubepods(node.other)
+    assert_stops(answer, "cgroup", "CGROUPS_DISAGREE", *paths)
+
+
+def test_a_pod_at_its_limit_stops_at_the_last_step(node: Node) -> None:
+    holder = node.other.spawn([sys.executable, "-c", HOLD], stdin=subprocess.PIPE)
+    assert holder.stdin is not None and holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        answer = node.explain(node.other.pid)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert_stops(answer, "answer", "TOO_MANY_CONNECTIONS_OF_POD", f"holds {HELD} connections")
+
+
+def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
+    with Lab() as lab:
+        app = lab.pod("web").container("app")
+        lab.agent(pod_source=f"file:{lab.directory}/none.json")
+        with NodeClient(lab.admin_socket, timeout_seconds=2) as client:
+            answer = client.ask(node_questions.explanation(app.pid))
+    assert answer.answered
+    (step,) = (one for one in answer.steps if one.name == "pod list")
+    assert (step.outcome, step.reason) == ("degraded", "POD_LIST_UNAVAILABLE")
+    assert "CPUs and environment are answered" in step.found[0]
+
+
+def test_a_number_that_no_process_can_have_is_malformed(node: Node) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        node.client.ask(node_questions.explanation(2**23))
+    assert refused.value.reason == "PID_MALFORMED"

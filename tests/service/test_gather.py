@@ -1,0 +1,117 @@
+"""Whose turn a read takes, and what is told of a container that was just started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from netutil.agent.podresources.model import ContainerResources
+from netutil.agent.service.gather import Gathering
+from netutil.agent.service.reads import ReadPool
+
+from tests.facts.sriov_node import build_sriov_node
+from tests.lab import Lab
+from tests.lab.observing import needs_lab
+from tests.podresources.kubelet import pod as allocated
+from tests.service.conftest import netutil
+from tests.service.dpdk_node import podresources
+
+
+class WatchedPool(ReadPool):
+    """A pool that remembers in whose turn it read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    async def run(self, pod_key: str, read: Callable[[], Any], what: str) -> Any:
+        self.keys.append(pod_key)
+        return await super().run(pod_key, read, what)
+
+
+async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Path) -> None:
+    reads = WatchedPool()
+    callers: Any = SimpleNamespace(
+        hugetlb_directory=lambda _: None, process=_a_process_that_is_closed
+    )
+    caller: Any = SimpleNamespace(
+        peer=SimpleNamespace(pod_key="one"),
+        cgroups=None,
+        known=SimpleNamespace(
+            pod=SimpleNamespace(spec=SimpleNamespace(hugepages=()), full_name="shop/web")
+        ),
+    )
+    resources: Any = None
+    gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path))
+    (cpu,) = await gathering.topology(caller, "1")
+    assert cpu.siblings == (0, 1)
+    assert len((await gathering.hugepages(caller, "")).pools) == 2
+    assert set(reads.keys) == {"one"}
+
+
+async def _a_process_that_is_closed(*_: object) -> tuple[Any, None]:
+    return SimpleNamespace(close=lambda: None), None
+
+
+async def test_devices_are_those_of_a_time_when_the_container_had_been_started() -> None:
+    """Else they might be those of a pod that had its name before."""
+    started_by = datetime(2026, 11, 25, 8, 0, 6, tzinfo=UTC)
+    asked: list[dict[str, Any]] = []
+
+    async def of_container(*_: str, **bounds: Any) -> None:
+        asked.append(bounds)
+
+    metadata = SimpleNamespace(namespace="shop", name="web")
+    match = SimpleNamespace(
+        pod=SimpleNamespace(metadata=metadata, may_own_cpus=lambda _: True),
+        container_name="app",
+        started_by=started_by,
+    )
+    caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
+    resources: Any = SimpleNamespace(of_container=of_container)
+    callers: Any = None
+    await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+    assert asked[0]["not_before"] == started_by
+
+
+async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
+    """Kubelets before 1.22 list them as if they were (kubernetes/kubernetes#100211)."""
+    asked_at = datetime(2026, 11, 25, tzinfo=UTC)
+    listed = ContainerResources((), (0, 1), (), (), asked_at)
+
+    async def of_container(*_: str, **__: Any) -> ContainerResources:
+        return listed
+
+    resources: Any = SimpleNamespace(of_container=of_container)
+    callers: Any = None
+    for own, cpu_ids in ((True, (0, 1)), (False, ())):
+        pod = SimpleNamespace(
+            metadata=SimpleNamespace(namespace="shop", name="web"),
+            may_own_cpus={"app": own}.__getitem__,
+        )
+        match = SimpleNamespace(pod=pod, container_name="app", started_by=asked_at)
+        caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
+        found = await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+        assert found.cpu_ids == cpu_ids
+
+
+@pytest.mark.root
+@needs_lab
+@pytest.mark.xdist_group("service")
+def test_a_container_that_is_not_reported_yet_is_told_so_and_found_when_it_is() -> None:
+    with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
+        kubelet.pods = [allocated("web", namespace="shop")]
+        pod = lab.pod("web", namespace="shop", qos="guaranteed")
+        lab.agent(f"--pod-resources={kubelet.path}")
+        app = pod.container("app", cpus="0")
+        command = [sys.executable, "-m", "netutil.client", "devices", "--timeout", "2"]
+        refused = app.run(command)
+        assert refused.returncode == 5
+        assert "not yet reported the calling container of pod shop/web" in refused.stderr.decode()
+        lab.write_pod_list()
+        assert netutil(app, "cpu", "--topology")["exclusive_cpus"] == "2-3"

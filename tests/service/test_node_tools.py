@@ -1,0 +1,342 @@
+"""The operators' service of a real agent: one pod described, activity, a trace, a diagnosis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from netutil.client import NodeClient, NotFound, Unavailable, node_questions, questions
+from netutil.client.asynchronous import AsyncNodeClient
+from netutil.client.node_outside import with_outside
+from netutil.client.node_results import DescribedPod, Diagnosis, Traced, TracedCall
+from netutil.client.questions import Question
+
+from tests.lab import Lab, LabContainer, LabPod
+from tests.lab.agent import LabAgent
+from tests.lab.confined import CONFINED
+from tests.lab.observing import needs_lab
+
+pytestmark = [pytest.mark.root, needs_lab]
+
+TREASURE = "correct-horse-battery-staple"
+PATIENCE_SECONDS = 30.0
+NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+MANIFEST = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+@dataclass
+class Node:
+    lab: Lab
+    agent: LabAgent
+    web: LabPod
+    app: LabContainer
+    side: LabContainer
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    networks = [{"name": "cbr0", "interface": "eth0", "ips": ["10.1.0.5"], "default": True}]
+    with Lab() as lab:
+        web = lab.pod(
+            "web",
+            namespace="shop",
+            labels={"tier": "front"},
+            annotations={
+                NETWORK_STATUS: json.dumps(networks),
+                MANIFEST: json.dumps({"env": TREASURE}),
+            },
+        )
+        environment = {"KEY": TREASURE, "PATH": os.environ["PATH"]}
+        app = web.container("app", env=environment, cpus="0", argv=["sleep", "1000000"])
+        side = web.container("side", env=environment, cpus="0-1")
+        web.container("setup", env=environment, kind="init").kill()
+        lab.pod("quiet").container("app")
+        lab.write_pod_list()
+        yield Node(lab, lab.agent(), web, app, side)
+
+
+@pytest.fixture
+def client(node: Node) -> Iterator[NodeClient]:
+    with NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
+        yield client
+
+
+def ask(container: LabContainer, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return container.run([sys.executable, "-m", "netutil.client", *words])
+
+
+def test_a_pod_is_described_with_the_sources_of_its_facts(node: Node, client: NodeClient) -> None:
+    answer = client.ask(node_questions.described_pod("shop", "web"))
+    assert (answer.pod.uid, answer.labels) == (node.web.uid, {"tier": "front"})
+    assert answer.annotations == tuple(sorted((NETWORK_STATUS, MANIFEST)))
+    assert {one.part: one.read for one in answer.sources} == {
+        "pod": str(node.lab.directory / "pods.json"),
+        "network": f"annotation {NETWORK_STATUS}",
+        "interfaces": f"/proc/{node.app.pid}/ns/net, rtnetlink(7)",
+    }
+    assert answer.network is not None and answer.network.status[0].interface == "eth0"
+    assert answer.interfaces is not None
+    (eth0,) = answer.interfaces.interfaces
+    if CONFINED:
+        error = answer.interfaces.link_error
+        assert error is not None and error.reason == "NETWORK_NAMESPACE_NOT_READABLE"
+    else:
+        assert eth0.link is not None and eth0.link.mac
+    setup, app, side = answer.containers
+    assert (app.container.name, app.pids, app.processes) == ("app", (node.app.pid,), 1)
+    assert app.cpu is not None and app.cpu.effective_cpus == "0"
+    assert side.cpu is not None and side.cpu.effective_cpus == "0-1"
+    sources = {one.part: one.read for one in app.sources}
+    assert sources["identity"] == f"/proc/{node.app.pid}/cgroup"
+    assert sources["cpu"] in map(str, node.app.cgroups)
+    assert [one.part for one in app.errors] == ["resources"]  # no kubelet here
+    assert (setup.container.state, setup.cpu, setup.pids) == ("terminated", None, ())
+
+
+def test_a_pod_of_another_node_is_not_found(client: NodeClient) -> None:
+    with pytest.raises(NotFound) as missing:
+        client.ask(node_questions.described_pod("shop", "elsewhere"))
+    assert missing.value.reason == "POD_NOT_FOUND"
+    assert "'shop/elsewhere'" in missing.value.sentence
+
+
+def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeClient) -> None:
+    key = node.web.uid.replace("-", "")
+
+    def of_web() -> tuple[int, int, int, float]:
+        found = client.ask(node_questions.activity())
+        (web,) = (one for one in found.pods if one.uid == key)
+        assert (web.namespace, web.name) == ("shop", "web")
+        assert len(web.latency_counts) == len(found.latency_bounds_seconds) + 1
+        return web.calls, web.refused, sum(web.latency_counts), web.seconds
+
+    before = of_web()
+    assert ask(node.app, "cpu").returncode == 0
+    assert ask(node.app, "cpu", "--pid", "99999").returncode == 3
+    after = of_web()
+    assert [now - then for now, then in zip(after[:3], before[:3], strict=True)] == [2, 1, 2]
+    assert after[3] > before[3]
+
+
+@asynccontextmanager
+async def tracing(lab: Lab) -> AsyncIterator[AsyncIterator[Traced]]:
+    """A trace that misses nothing from here on."""
+    async with AsyncNodeClient(lab.admin_socket) as client:
+        stream = client.stream(node_questions.TRACE, PATIENCE_SECONDS)
+        async with aclosing(stream) as told:
+            assert await anext(told) == Traced(calls=(), lost=0)
+            yield told
+
+
+async def calls_of(told: AsyncIterator[Traced]) -> AsyncIterator[TracedCall]:
+    async for traced in told:
+        assert traced.lost == 0
+        for call in traced.calls:
+            yield call
+
+
+async def test_a_trace_tells_who_asks_what_and_no_value(node: Node) -> None:
+    async with tracing(node.lab) as told:
+        calls = calls_of(told)
+        done = await asyncio.to_thread(ask, node.app, "env", "KEY")
+        assert TREASURE.encode() in done.stdout
+        call = await anext(calls)
+        assert (call.method, call.event, call.code, call.reason) == (
+            "GetEnv",
+            "answered",
+            "OK",
+            "",
+        )
+        assert (call.namespace, call.pod, call.container) == ("shop", "web", "app")
+        assert call.container_id == node.app.id
+        assert call.pid > 0 and call.uid == 0 and call.seconds > 0
+        assert TREASURE not in repr(call) and "KEY" not in repr(call)
+        await asyncio.to_thread(ask, node.app, "env", "NOTHING")
+        call = await anext(calls)
+        assert (call.code, call.reason) == ("NOT_FOUND", "VARIABLE_NOT_SET")
+
+
+async def test_a_trace_names_the_pid_of_who_is_refused(node: Node) -> None:
+    """A host process is no pod: it has no name, but a number that can be explained."""
+    command = [sys.executable, "-m", "netutil.client", "cpu", "--socket", str(node.lab.socket)]
+    async with tracing(node.lab) as told:
+        calls = calls_of(told)
+        host = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
+        call = await anext(calls)
+        await host.wait()
+    assert (call.pid, call.pod, call.reason) == (host.pid, "", "NOT_A_POD")
+
+
+async def test_a_trace_tells_the_begin_and_the_end_of_a_stream(node: Node) -> None:
+    async with tracing(node.lab) as told:
+        calls = calls_of(told)
+        words = [sys.executable, "-m", "netutil.client", "watch"]
+        with await asyncio.to_thread(node.app.spawn, words) as watching:
+            began = await anext(calls)
+            watching.kill()
+        ended = await anext(calls)
+    assert [(one.method, one.event) for one in (began, ended)] == [
+        ("Watch", "began"),
+        ("Watch", "ended"),
+    ]
+    assert began.seconds == ended.seconds > 0
+
+
+def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
+    node: Node, client: NodeClient
+) -> None:
+    found = client.ask(node_questions.diagnosis())
+    checks = {one.name: one for one in found.checks}
+    for name in ("hostPID", "cgroups", "host /sys", "pod list", "operator socket"):
+        assert checks[name].outcome == "ok", checks[name]
+    assert checks["capabilities"].outcome == ("warning" if CONFINED else "ok")
+    assert "2 pods" in checks["pod list"].found
+    assert checks["PodResources"].outcome == "warning"
+    assert "--pod-resources" in checks["PodResources"].mend
+    both = {one.name: one for one in with_outside(found, str(node.lab.socket)).checks}
+    assert (both["agent"].outcome, both["connect"].outcome) == ("ok", "ok")
+
+
+def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
+    pods = node.lab.directory / "pods.json"
+    client.ask(node_questions.diagnosis())  # from here on there is a last list
+    whole = pods.read_text()
+    pods.unlink()
+    try:
+        found = client.ask(node_questions.diagnosis())
+    finally:
+        pods.write_text(whole)
+        wait_for_a_list(client)
+    checks = {one.name: one for one in found.checks}
+    assert checks["pod list"].outcome == "failed"
+    assert "the last list is of" in checks["pod list"].found
+
+
+def wait_for_a_list(client: NodeClient) -> None:
+    """For a second after a failed fetch the agent tells of that one; other tests come next."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            client.ask(questions.node_pods())
+        except Unavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return
+
+
+_TRY_AGAIN = "SOCKET_NOT_PERMITTED"
+
+
+def test_nobody_but_root_is_answered(node: Node) -> None:
+    """Each method refuses by itself: the rights of the socket are a second lock."""
+    directory, socket = node.lab.admin_socket.parent, node.lab.admin_socket
+    script = (
+        "import asyncio, os, sys\n"
+        "from netutil.client import AsyncNodeClient, NodeClient, node_questions, questions\n"
+        "os.setgid(12345); os.setuid(12345)\n"
+        "asked = [questions.node_pods(), node_questions.described_pod('shop', 'web'),\n"
+        "         node_questions.described_node(),\n"
+        "         node_questions.activity(), node_questions.explanation(1),\n"
+        "         node_questions.diagnosis()]\n"
+        "for one in asked:\n"
+        "    with NodeClient(sys.argv[1], timeout_seconds=30) as client:\n"
+        "        try: client.ask(one)\n"
+        "        except Exception as error: print(error.reason)\n"
+        "        else: print('answered')\n"
+        "async def stream(question):\n"
+        "    async with AsyncNodeClient(sys.argv[1]) as client:\n"
+        "        await anext(client.stream(question))\n"
+        "for one in (node_questions.TRACE, node_questions.described_pods()):\n"
+        "    try: asyncio.run(stream(one))\n"
+        "    except Exception as error: print(error.reason)\n"
+        "    else: print('answered')\n"
+    )
+    told = [_TRY_AGAIN] * 8
+    try:
+        for _ in range(20):  # the agent soon binds anew a socket whose rights were changed
+            directory.chmod(0o755)
+            socket.chmod(0o666)
+            command = [sys.executable, "-c", script, str(socket)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            pairs = zip(told, done.stdout.split(), strict=True)
+            told = [after if before == _TRY_AGAIN else before for before, after in pairs]
+            if _TRY_AGAIN not in told:
+                break
+    finally:
+        directory.chmod(0o700)
+    assert told == ["NOT_AN_OPERATOR"] * 8, done.stderr
+
+
+async def test_described_together_pods_are_told_as_one_by_one(
+    node: Node, client: NodeClient
+) -> None:
+    async with AsyncNodeClient(node.lab.admin_socket) as together:
+        stream = together.stream(node_questions.described_pods(), PATIENCE_SECONDS)
+        found = [one async for one in stream]
+    assert [(one.pod.namespace, one.pod.name) for one in found] == [
+        ("default", "quiet"),
+        ("shop", "web"),
+    ]
+    for one in found:
+        alone = client.ask(node_questions.described_pod(one.pod.namespace, one.pod.name))
+        assert timeless(one) == timeless(alone)
+    assert TREASURE not in repr(found) and "1000000" not in repr(found)
+
+
+def timeless(pod: DescribedPod) -> object:
+    """All but the topology, and what differs between two readings: times, links' counters."""
+    names = [one.name for one in pod.interfaces.interfaces] if pod.interfaces else []
+    network = pod.network and replace(pod.network, observed_at=None)
+    containers = tuple(
+        replace(one, cpu=one.cpu and replace(one.cpu, cpus=())) for one in pod.containers
+    )
+    same = replace(pod, observed_at=None, network=network, interfaces=None, containers=containers)
+    return same, names
+
+
+async def test_an_agent_that_stops_ends_its_traces_itself() -> None:
+    """Else gRPC would, after ten seconds, and without a reason."""
+    with Lab() as lab:
+        agent = lab.agent()
+        async with tracing(lab) as told:
+            stopping = asyncio.create_task(asyncio.to_thread(agent.stop))
+            with pytest.raises(Unavailable) as ended:
+                await anext(told)
+            assert await stopping == 0
+    assert ended.value.reason == "AGENT_RESTARTING"
+
+
+def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
+    missing = f"{node.lab.directory}/none.sock"
+    with NodeClient(missing, timeout_seconds=0.5) as nobody, pytest.raises(Unavailable) as down:
+        nobody.ask(node_questions.diagnosis())
+    found = with_outside(down.value, missing)
+    checks = {one.name: one for one in found.checks}
+    assert checks["agent"].outcome == checks["connect"].outcome == "failed"
+    assert checks["user"].outcome == checks["kernel"].outcome == checks["cgroups"].outcome == "ok"
+    assert checks["agent"].mend and isinstance(found, Diagnosis)
+
+
+def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> None:
+    asked: tuple[Question[Any], ...] = (
+        questions.node_pods(),
+        node_questions.described_pod("shop", "web"),
+        node_questions.described_node(),
+        node_questions.activity(),
+        node_questions.explanation(node.app.pid),
+        node_questions.diagnosis(),
+    )
+    for question in asked:
+        told = repr(client.ask(question))
+        assert TREASURE not in told
+        assert "1000000" not in told  # an argument of its command line

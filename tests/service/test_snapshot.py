@@ -1,0 +1,169 @@
+"""What makes a new snapshot, and how often one is made; the agent's and the client's view agree."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from netutil.agent.service.pace import LEAST_SECONDS, Pace
+from netutil.agent.service.snapshot import PARTS, changed, digests
+from netutil.client import All, observations
+from netutil.client.conversion import result
+from netutil.v1alpha import netutil_pb2 as api
+
+from tests.client.answers import observed_at
+from tests.client.device_answers import everything
+
+Change = Callable[[api.AllResponse], None]
+
+
+def set_counters(facts: api.AllResponse) -> None:
+    for interface in facts.interfaces.interfaces:
+        if interface.HasField("link"):
+            interface.link.counters.rx_bytes += 1
+            interface.link.counters.tx_packets += 1
+
+
+def set_times(facts: api.AllResponse) -> None:
+    for part in (facts.pod, facts.network, facts.interfaces, facts.resources):
+        moment = observed_at()
+        moment.seconds += 10
+        part.observed_at.CopyFrom(moment)
+
+
+def set_usage(facts: api.AllResponse) -> None:
+    facts.hugepages.usage[0].usage_bytes += 2**21
+    facts.hugepages.usage[0].failures += 1
+    facts.hugepages.pools[0].free_bytes -= 2**21
+    facts.hugepages.pools[0].total_bytes += 2**30
+    facts.hugepages.pools[0].numa_nodes[0].free_bytes = 1
+
+
+@pytest.mark.parametrize("change", [set_counters, set_times, set_usage])
+def test_what_changes_all_the_time_is_no_change(change: Change) -> None:
+    before, now = everything(), everything()
+    change(now)
+    assert before != now
+    assert changed(digests(before), digests(now)) == ()
+    assert observations.changed_parts(result(All, before), result(All, now)) == ()
+
+
+def add_address(facts: api.AllResponse) -> None:
+    (link, *_) = (one.link for one in facts.interfaces.interfaces if one.HasField("link"))
+    link.addresses.add(address="192.0.2.9/24", scope="global")
+
+
+def annotate(facts: api.AllResponse) -> None:
+    facts.pod.annotations["example.com/new"] = "1"
+
+
+def move(facts: api.AllResponse) -> None:
+    facts.cpu.cpuset = "1"
+
+
+def allocate(facts: api.AllResponse) -> None:
+    facts.resources.devices[0].ID = "another"
+
+
+def limit(facts: api.AllResponse) -> None:
+    facts.hugepages.usage[1].limit_bytes = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (add_address, "interfaces"),
+        (annotate, "pod"),
+        (move, "cpu"),
+        (allocate, "resources"),
+        (limit, "hugepages"),
+    ],
+)
+def test_a_change_names_its_part(change: Change, part: str) -> None:
+    before, now = everything(), everything()
+    change(now)
+    assert changed(digests(before), digests(now)) == (part,)
+    assert observations.changed_parts(result(All, before), result(All, now)) == (part,)
+
+
+def failed(reason: str, sentence: str) -> api.AllResponse:
+    facts = everything()
+    facts.ClearField("resources")
+    facts.errors.add(part="resources", code="UNAVAILABLE", reason=reason, sentence=sentence)
+    return facts
+
+
+def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sentence() -> None:
+    whole, first = everything(), failed("POD_RESOURCES_UNAVAILABLE", "After 1 s.")
+    again, other = failed("POD_RESOURCES_UNAVAILABLE", "After 2 s."), failed("OTHER", "After 2 s.")
+    for before, now, parts in (
+        (whole, first, ("resources",)),
+        (first, again, ()),
+        (again, other, ("resources",)),
+        (other, whole, ("resources",)),
+    ):
+        assert changed(digests(before), digests(now)) == parts
+        assert observations.changed_parts(result(All, before), result(All, now)) == parts
+
+
+def test_every_part_of_the_api_is_watched() -> None:
+    assert set(PARTS) == set(api.AllResponse.DESCRIPTOR.fields_by_name) - {"errors"}
+    assert observations.PARTS == PARTS
+
+
+class Time:
+    """A clock that goes on only in sleep."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def test_one_watcher_gets_ten_snapshots_a_second_at_the_most() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    turn = -float("inf")
+    for _ in range(11):
+        turn = await pace.turn("pod", turn)
+    assert time.now - 1000.0 == pytest.approx(10 * LEAST_SECONDS)
+
+
+async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    for _ in range(64):
+        await pace.turn("pod", -float("inf"))
+    assert time.now == 1000.0
+
+
+async def test_a_pod_that_changes_without_end_gets_twenty_snapshots_a_second() -> None:
+    time = Time()
+    pace = Pace(time.clock, time.sleep)
+    for _ in range(64 + 200):
+        await pace.turn("hostile", -float("inf"))
+    assert time.now - 1000.0 == pytest.approx(10, rel=0.1)
+    quiet = time.now
+    await pace.turn("other", -float("inf"))
+    assert time.now == quiet
+
+
+async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None:
+    time = Time()
+
+    async def given_up(_: float) -> None:
+        raise asyncio.CancelledError
+
+    pace = Pace(time.clock, given_up)
+    for _ in range(64):
+        await pace.turn("pod", -float("inf"))
+    for _ in range(1000):
+        with pytest.raises(asyncio.CancelledError):
+            await pace.turn("pod", -float("inf"))
+    time.now += 0.05
+    assert await pace.turn("pod", -float("inf")) == time.now

@@ -1,0 +1,80 @@
+"""Onlookers of the calls: bounded, told what they missed, and free while there are none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, CallLog
+from netutil.agent.service.tracing import Tracing
+
+WAITING = 1024
+
+
+def tell(tracing: Tracing, method: str = "GetPod") -> None:
+    tracing.tell(method, "answered", None, "OK", "", 0.001)
+
+
+async def test_an_onlooker_is_told_each_call_once() -> None:
+    tracing = Tracing()
+    onlooker = tracing.join()
+    tell(tracing, "GetPod")
+    tell(tracing, "GetEnv")
+    news = await onlooker.next()
+    assert news is not None
+    assert ([call.method for call in news[0]], news[1]) == (["GetPod", "GetEnv"], 0)
+    waiting = asyncio.create_task(onlooker.next())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    tell(tracing, "GetCPUInfo")
+    again = await waiting
+    assert again is not None and [call.method for call in again[0]] == ["GetCPUInfo"]
+
+
+async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest() -> None:
+    tracing = Tracing()
+    slow, fast = tracing.join(), tracing.join()
+    for number in range(WAITING):
+        tell(tracing, str(number))
+    await fast.next()
+    for number in range(WAITING, WAITING + 10):
+        tell(tracing, str(number))
+    calls, lost = await slow.next() or ([], 0)
+    assert (len(calls), lost) == (WAITING, 10)
+    assert (calls[0].method, calls[-1].method) == ("10", str(WAITING + 9))
+    _, lost = await fast.next() or ([], -1)
+    assert lost == 0
+
+
+async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None:
+    tracing = Tracing()
+    onlooker = tracing.join()
+    assert tracing
+    tracing.leave(onlooker)
+    assert not tracing
+    tell(tracing)
+    tracing.stop()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(onlooker.next(), 0.01)
+
+
+async def test_the_end_comes_after_what_was_told_before_it() -> None:
+    tracing = Tracing()
+    onlooker = tracing.join()
+    tell(tracing)
+    tracing.stop()
+    news = await onlooker.next()
+    assert news is not None and len(news[0]) == 1
+    assert await onlooker.next() is None
+    assert await tracing.join().next() is None
+
+
+def test_a_log_keeps_counts_by_latency_and_the_last_refusal() -> None:
+    log = CallLog()
+    log.record("pod", "", LATENCY_BOUNDS_SECONDS[0])
+    log.record("pod", "PID_NOT_FOUND", LATENCY_BOUNDS_SECONDS[0] + 1e-9)
+    log.record("pod", "", 1e6)
+    found = log.by_pod["pod"]
+    assert (found.calls, found.refused, found.last_error) == (3, 1, "PID_NOT_FOUND")
+    assert found.latency_counts[:2] == [1, 1] and found.latency_counts[-1] == 1
+    assert sum(found.latency_counts) == 3

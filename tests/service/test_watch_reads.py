@@ -1,0 +1,114 @@
+"""How often a stream reads the environment, whose reading a workload can make dear."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from netutil.agent.door.table import ConnectionTable
+from netutil.agent.door.turns import Turns
+from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.parsers.environment import parse_environment
+from netutil.agent.service.caller import Caller, Callers
+from netutil.agent.service.gather import EnvironmentRead, Gathering
+from netutil.agent.service.watch import Watches
+from netutil.agent.service.watching import Subject, Watching
+from netutil.v1alpha import netutil_pb2 as api
+
+_NO_LIST = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
+_CALLER = Caller(cast("Any", None), cast("Any", None), None, _NO_LIST)
+
+
+class Enough(Exception):
+    """Ends a stream."""
+
+
+class Rooms:
+    """The rooms below, as far as a stream needs them."""
+
+    def __init__(self, devices: list[Unavailable | None]) -> None:
+        self.reads = self.snapshots = 0
+        self._devices = devices
+
+    async def identify(self, *_: object, **__: object) -> Caller:
+        return _CALLER
+
+    async def environment_and_devices(self, *_: object) -> EnvironmentRead:
+        error = self._devices[min(self.reads, len(self._devices) - 1)]
+        self.reads += 1
+        return error or parse_environment(b"A=B\0"), ((), error)
+
+    async def worked_out(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
+        return make()
+
+    @asynccontextmanager
+    async def subject(self) -> AsyncIterator[Subject]:
+        yield Subject()
+
+    async def follow(self, subject: Subject, caller: Caller) -> None:
+        subject.tell()
+
+
+async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[EnvironmentRead]:
+    """What each snapshot was made of."""
+    given: list[EnvironmentRead] = []
+
+    async def everything(
+        caller: Caller,
+        pid: str,
+        seconds: float,
+        *,
+        environment: EnvironmentRead | None = None,
+        each_cpu: bool = True,
+    ) -> api.AllResponse:
+        del caller, pid, seconds, each_cpu
+        assert environment is not None
+        given.append(environment)
+        answer = api.AllResponse(pod=api.PodResponse(name=str(len(given))))
+        if environment[0] is not None:
+            answer.env.SetInParent()
+        return answer
+
+    async def send(_: object) -> None:
+        if len(given) == snapshots:
+            raise Enough
+
+    callers, gathering = cast("Callers", rooms), cast("Gathering", rooms)
+    watching = cast("Watching", rooms)
+    watches = Watches(callers, gathering, watching, lambda: None, Turns(math.inf))
+    connection = ConnectionTable().add("pod", None, None)
+    with pytest.raises(Enough):
+        async with asyncio.timeout(20):
+            await watches.run(
+                connection, api.WatchRequest(environment=environment), send, everything
+            )
+    return given
+
+
+@pytest.mark.parametrize("environment", [True, False])
+async def test_a_first_snapshot_reads_the_environment_once(environment: bool) -> None:
+    rooms = Rooms([None])
+    ((found, (devices, error)),) = await streamed(rooms, 1, environment=environment)
+    assert rooms.reads == 1
+    assert found is not None and devices == () and error is None
+
+
+async def test_later_snapshots_read_it_only_where_it_is_asked_for() -> None:
+    rooms = Rooms([None])
+    given = await streamed(rooms, 3, environment=False)
+    assert [found is None for found, _ in given] == [False, True, True]
+    assert rooms.reads == 1
+    rooms = Rooms([None])
+    await streamed(rooms, 3, environment=True)
+    assert rooms.reads == 3
+
+
+async def test_devices_that_could_not_be_read_are_read_again() -> None:
+    rooms = Rooms([_NO_LIST, None])
+    given = await streamed(rooms, 3, environment=False)
+    assert [allocated[1] for _, allocated in given] == [_NO_LIST, None, None]
+    assert rooms.reads == 2

@@ -1,0 +1,307 @@
+"""What a hostile pod does, and a node in trouble. Each action ends and undoes what it did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from random import Random
+
+from tests.pods.kubelet_server import (
+    Answer,
+    body,
+    chunked,
+    dripping,
+    gzip_bomb,
+    list_json,
+    silent,
+    status,
+    truncated,
+)
+from tests.service.conftest import HERE as SERVICE
+from tests.service.watching import Watcher, ip
+from tests.soak.node import Node, finish
+
+Action = Callable[[Node, Random], None]
+WIRE = str(SERVICE / "wire.py")
+
+_CONNECT_AND_DIE = """
+import os, socket, sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    child = os.fork()
+    if child == 0:
+        one = socket.socket(socket.AF_UNIX)
+        one.connect("/etc/netutil/net.sock")
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+_FLOOD = """
+import sys, threading, time
+from netutil.client import Client, NetUtilError
+end = time.monotonic() + float(sys.argv[1])
+def ask():
+    with Client(timeout_seconds=5) as client:
+        while time.monotonic() < end:
+            try:
+                getattr(client, sys.argv[2])()
+            except NetUtilError:
+                pass
+threads = [threading.Thread(target=ask) for _ in range(8)]
+[one.start() for one in threads]; [one.join() for one in threads]
+"""
+_CROWD = """
+import socket, sys, time
+held = []
+for _ in range(200):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect("/etc/netutil/net.sock")
+    held.append(one)
+time.sleep(float(sys.argv[1]))
+"""
+_SLOW_BYTES = """
+import socket, sys, time
+one = socket.socket(socket.AF_UNIX)
+one.connect("/etc/netutil/net.sock")
+end = time.monotonic() + float(sys.argv[1])
+try:
+    for byte in b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" * 100:
+        if time.monotonic() > end:
+            break
+        one.sendall(bytes([byte])); time.sleep(0.05)
+except OSError:
+    pass
+"""
+_PIDS = """
+import sys
+from netutil.client import Client, NetUtilError
+with Client(timeout_seconds=5) as client:
+    for pid in (2, 3, 4711, 2**31 - 1):
+        try:
+            found = client.environment(pid=pid).envs
+        except NetUtilError:
+            continue
+        if found.get("WHO", "hostile") != "hostile":
+            sys.exit(3)
+"""
+_STOPPED = """
+import os, signal, sys
+from netutil.client import Client
+client = Client(timeout_seconds=5)
+client.pod()
+sys.stdout.write("asked\\n"); sys.stdout.flush()
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+_GREEDY = """
+import json, os, sys
+from netutil.client import Client, NetUtilError
+address = "0000:3b:02.0"
+child = os.fork()
+if child == 0:
+    info = json.dumps({address: {str(n): n for n in range(6000)}})
+    environment = {"PCIDEVICE_X": ",".join([address] * 256), "PCIDEVICE_X_INFO": info,
+                   "WHO": "hostile", **{f"V{n}": "x" * 100_000 for n in range(8)}}
+    os.execve("/bin/sleep", ["sleep", "10"], environment)
+with Client(timeout_seconds=5) as client:
+    for ask in (client.interfaces, client.environment, client.all):
+        try:
+            ask(pid=child)
+        except NetUtilError:
+            pass
+os.kill(child, 9); os.waitpid(child, 0)
+"""
+
+
+def pods_come_and_go(node: Node, random: Random) -> None:
+    """A new pod asks who it is, at once, and is told that or nothing."""
+    script = (
+        "import sys\nfrom netutil.client import Client, NetUtilError\n"
+        "try:\n    with Client(timeout_seconds=5) as client: name = client.pod().name\n"
+        "except NetUtilError: sys.exit(0)\n"
+        "sys.exit(name != sys.argv[1])\n"
+    )
+    with node.passing_pod() as (pod, container):
+        done = container.spawn(
+            [sys.executable, "-c", script, pod.name], stdout=subprocess.DEVNULL, stderr=None
+        )
+        time.sleep(random.choice((0, 0.2)))
+        if random.random() < 0.3:
+            container.kill()
+        code = finish(done, 30)
+        if code == 1:
+            raise AssertionError(f"{pod.name} was told another pod's name")
+
+
+def connect_and_die(node: Node, random: Random) -> None:
+    """Peers that are gone before the agent has looked at them."""
+    node.run(_CONNECT_AND_DIE, str(random.uniform(0.3, 1.5)))
+
+
+def flood_of_calls(node: Node, random: Random) -> None:
+    """Eight clients at full speed."""
+    method = random.choice(("all", "cpu", "environment", "interfaces"))
+    node.run(_FLOOD, str(random.uniform(0.5, 2)), method)
+
+
+def crowd_of_connections(node: Node, random: Random) -> None:
+    """More connections than a pod may have."""
+    node.run(_CROWD, str(random.uniform(0.1, 1)))
+
+
+def slow_bytes(node: Node, random: Random) -> None:
+    """A preface that takes its time."""
+    node.run(_SLOW_BYTES, str(random.uniform(0.5, 3)))
+
+
+def frames_by_hand(node: Node, random: Random) -> None:
+    """Requests that no gRPC library sends."""
+    what = random.choice(("nameless", "misspelt", "endless"))
+    argv = [sys.executable, WIRE, what]
+    finish(node.hostile.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 30)
+
+
+def _programs() -> tuple[tuple[str, ...], ...]:
+    """The words of each attack program of tests/hostile that runs until it is killed."""
+    found: list[tuple[str, ...]] = []
+    for module, table, words in (("floods", "FLOODS", ("4",)), ("crowds", "CROWDS", ())):
+        name = f"tests.hostile.{module}"
+        if find_spec("tests.hostile") is not None and find_spec(name) is not None:
+            found += ((name, attack, *words) for attack in getattr(import_module(name), table))
+    return tuple(found)
+
+
+PROGRAMS = _programs()
+
+
+def hostile_program(node: Node, random: Random) -> None:
+    """One of the programs that are measured for fairness elsewhere."""
+    argv = [sys.executable, "-m", *random.choice(PROGRAMS)]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE.parents[1])}
+    process = node.hostile.spawn(
+        argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    finish(process, random.uniform(0.5, 2))
+
+
+def unread_answers(node: Node, random: Random) -> None:
+    """Calls whose answers nobody reads."""
+    method = random.choice(("GetAll", "GetEnv", "GetCPUInfo"))
+    argv = [sys.executable, WIRE, "unread", method, "4", "64"]
+    process = node.hostile.spawn(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    time.sleep(random.uniform(0.5, 2))
+    finish(process, 30)
+
+
+def stalled_watch(node: Node, random: Random) -> None:
+    """A stream whose reader stops reading, while what it watches changes."""
+    watcher = Watcher(node.hostile, environment=random.random() < 0.5, slow=True)
+    try:
+        for mtu in random.sample(range(1300, 1500), 3):
+            ip(node.hostile, f"link set eth0 mtu {mtu}")
+            time.sleep(random.uniform(0.1, 0.5))
+    finally:
+        watcher.close()
+
+
+def stopped_peer(node: Node, random: Random) -> None:
+    """A client that is stopped with its call's answer in hand, and then killed."""
+    process = node.hostile.spawn([sys.executable, "-c", _STOPPED], stderr=subprocess.DEVNULL)
+    time.sleep(random.uniform(0.5, 2))
+    with suppress(ProcessLookupError):
+        os.kill(process.host_pid, signal.SIGSTOP)
+    process.kill()
+    finish(process, 30)
+
+
+def pids_of_others(node: Node, random: Random) -> None:
+    """Numbers of processes that are not the caller's to read."""
+    del random
+    code = node.run(_PIDS)
+    if code == 3:
+        raise AssertionError("the hostile pod read another pod's environment")
+
+
+def greedy_environment(node: Node, random: Random) -> None:
+    """Variables that make much of little."""
+    del random
+    node.run(_GREEDY)
+
+
+def kubelet_in_trouble(node: Node, random: Random) -> None:
+    """A kubelet that fails, hangs, drips, lies or forgets every pod."""
+    whole = list_json()
+    answers: tuple[Answer, ...] = (
+        *(
+            status(500),
+            status(401),
+            silent,
+            dripping(b"HTTP/1.1 200 OK\r\n"),
+            truncated(whole * 99),
+        ),
+        *(body(b"<html>"), body(b'{"kind":"PodList"}'), body(whole), gzip_bomb(256 * 1024 * 1024)),
+        *(body(b'{"kind":"PodList","items":[{}]}'), chunked([whole[:9]], whole=False)),
+    )
+    node.kubelet.answer = random.choice(answers)
+    try:
+        time.sleep(random.uniform(0.5, 4))
+    finally:
+        node.kubelet.answer = node.answer_pods
+        node.kubelet.drop_connections()
+
+
+def resources_come_and_go(node: Node, random: Random) -> None:
+    """PodResources disappears for a while."""
+    with node.lock:
+        node.end_resources()
+        time.sleep(random.uniform(0.2, 1))
+        node.serve_resources()
+
+
+def socket_deleted(node: Node, random: Random) -> None:
+    """The socket's file is taken away; it comes back, by the agent or by whoever took it."""
+    path = node.lab.socket
+    aside = path.with_name("aside")
+    path.rename(aside)
+    time.sleep(random.uniform(0.2, 3))
+    if path.exists():
+        aside.unlink()
+    else:
+        aside.rename(path)
+
+
+def links_change(node: Node, random: Random) -> None:
+    """Addresses of a namespace come and go, faster than anybody may watch them."""
+    address = f"192.0.2.{random.randrange(1, 255)}/32"
+    lines = (f"address replace {address} dev eth0", f"address del {address} dev eth0")
+    ip(node.hostile, *lines * random.choice((1, 50)))
+
+
+ATTACKS: tuple[Action, ...] = (
+    pods_come_and_go,
+    connect_and_die,
+    flood_of_calls,
+    crowd_of_connections,
+    slow_bytes,
+    frames_by_hand,
+    unread_answers,
+    stalled_watch,
+    stopped_peer,
+    pids_of_others,
+    greedy_environment,
+    links_change,
+    *((hostile_program,) if PROGRAMS else ()),
+)
+"""Several at once."""
+FAULTS: tuple[Action, ...] = (
+    kubelet_in_trouble,
+    resources_come_and_go,
+    socket_deleted,
+    pods_come_and_go,
+)
+"""One after the other: two would undo each other."""

@@ -1,0 +1,117 @@
+"""Which source of pods the settings name, and what they must say for it."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from netutil.agent.pods.apiserver import ApiServerSource
+from netutil.agent.pods.file import FileSource
+from netutil.agent.pods.kubelet import KubeletSource
+from netutil.agent.podsapi.source import PodsApiSource
+from netutil.agent.settings import parse
+from netutil.agent.sources import open_source
+
+IN_CLUSTER = {
+    "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+    "KUBERNETES_SERVICE_PORT": "443",
+    "NODE_NAME": "node-1.example.com",
+}
+
+
+def test_the_kubelet_is_the_default() -> None:
+    assert isinstance(open_source(parse([], IN_CLUSTER)), KubeletSource)
+
+
+def test_a_file_is_named_by_its_path() -> None:
+    source = open_source(parse(["--pod-source", "file:/pods.json"], {}))
+    assert isinstance(source, FileSource)
+    assert source.describe() == "/pods.json"
+
+
+class TestApiServer:
+    def test_everything_comes_from_where_the_agent_runs(self) -> None:
+        source = open_source(parse(["--pod-source", "apiserver"], IN_CLUSTER))
+        assert isinstance(source, ApiServerSource)
+        assert source.describe() == "https://10.96.0.1:443/api/v1/pods"
+        assert source._selector() == "spec.nodeName=node-1.example.com"
+
+    def test_an_ipv6_address_is_put_in_brackets(self) -> None:
+        environment = {"KUBERNETES_SERVICE_HOST": "fd00::1"}
+        assert parse([], environment).apiserver_url == "https://[fd00::1]:443"
+
+    @pytest.mark.parametrize(
+        ("missing", "named"),
+        [
+            ("KUBERNETES_SERVICE_HOST", "--apiserver-url"),
+            ("NODE_NAME", "--node-name"),
+        ],
+    )
+    def test_what_is_missing_stops_the_start(
+        self, missing: str, named: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        environment = {name: value for name, value in IN_CLUSTER.items() if name != missing}
+        with pytest.raises(SystemExit) as ended:
+            parse(["--pod-source", "apiserver"], environment)
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert named in said and missing in said
+
+    def test_what_another_source_does_not_need_stops_nothing(self) -> None:
+        assert parse([], {}).node_name == ""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--apiserver-url", "http://10.96.0.1"],
+            ["--apiserver-url", "https://"],
+            ["--apiserver-url", "https://10.96.0.1:port"],
+            ["--node-name", "a,metadata.name=b"],
+            ["--node-name", "Node"],
+            ["--pods-api", "pods-api.sock"],
+            ["--pod-source", "api-server"],
+            ["--pod-source", "file:pods.json"],
+        ],
+    )
+    def test_what_is_ill_formed_stops_the_start(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            parse(arguments, {})
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert arguments[0] in said and said.count("\n") == 1
+
+
+class TestPodsApi:
+    def test_it_is_asked_for_by_name_also_where_its_socket_is_not_there_yet(self) -> None:
+        source = open_source(parse(["--pod-source", "pods-api", "--pods-api", "/no/such.sock"], {}))
+        assert isinstance(source, PodsApiSource)
+        assert source.describe() == "/no/such.sock"
+
+    def test_auto_takes_it_where_its_socket_is_and_says_so(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        path = tmp_path / "pods-api.sock"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+        source = open_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
+        assert isinstance(source, PodsApiSource)
+        assert caplog.messages == [f"agent: --pod-source auto: pods-api, since {path} is there"]
+
+    @pytest.mark.parametrize("stands", ["nothing", "a file"])
+    def test_auto_takes_the_kubelet_elsewhere_and_says_why(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, stands: str
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        path = tmp_path / "pods-api.sock"
+        if stands == "a file":
+            path.touch()
+        source = open_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
+        assert isinstance(source, KubeletSource)
+        missing = "is not to be had: No such file or directory"
+        why = "is no socket" if stands == "a file" else missing
+        assert caplog.messages == [f"agent: --pod-source auto: kubelet, since {path} {why}"]
