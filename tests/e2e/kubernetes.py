@@ -63,7 +63,7 @@ def build(commands: Iterable[str]) -> None:
             generate(source, _GO, environment)
         # Without the paths of this directory what is compiled once can be used again.
         settings = " ".join(f"-X {name}=v{version}" for name in _VERSION_VARIABLES)
-        flags = ["-trimpath", "-ldflags", f"-s -w {settings}"]
+        flags = ["-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", f"-s -w {settings}"]
         packages = [f"./cmd/{command}" for command in missing]
         go = ["nice", _GO, "build", *flags, "-o", f"{scratch}/", *packages]
         subprocess.run(go, cwd=source, env=environment, check=True)
@@ -82,6 +82,8 @@ def _environment(scratch: Path) -> dict[str, str]:
         "GO111MODULE": "off",
         "CGO_ENABLED": "1",
         "GOFLAGS": "-buildvcs=false",
+        # The compiler collects its garbage rarely: memory is there, and two cores are the bound.
+        "GOGC": "400",
     }
 
 

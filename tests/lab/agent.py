@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +19,10 @@ from tests.lab.launch import Launch
 from tests.lab.processes import LabProcess, Processes, entries, wait_gone
 
 COMMAND = (sys.executable, "-m", "netutil.agent")
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_COUNT = 1_000
+_FIRST_PORT = 12_000 + _COUNT * (_WORKER % 20)
+_taken = itertools.count(random.randrange(_COUNT))
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 
@@ -98,10 +106,18 @@ class LabAgent:
 
 
 def free_address() -> str:
-    """A loopback address whose port is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """A loopback address whose port nothing else takes before it is used.
+
+    It is not one of those that the kernel gives to whoever asks for any (ip_local_port_range
+    begins at 32768), and each process that runs tests beside others has ports of its own.
+    """
+    for place in itertools.islice(_taken, _COUNT):
+        port = _FIRST_PORT + place % _COUNT
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return f"127.0.0.1:{port}"
+    raise OSError(errno.EADDRINUSE, f"no port from {_FIRST_PORT} on is free for {_COUNT}")
 
 
 def _inode(path: Path) -> int | None:

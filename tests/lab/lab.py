@@ -17,7 +17,7 @@ from tests.lab.agent import COMMAND, LabAgent, free_address
 from tests.lab.cgroups import Cgroups, find_hierarchies
 from tests.lab.confined import CONFINED, confined
 from tests.lab.network import Fabric
-from tests.lab.ownership import is_stale, new_name
+from tests.lab.ownership import is_left, new_name
 from tests.lab.pod import LabPod, Site
 from tests.lab.pod_list import pod_list
 from tests.lab.processes import Processes
@@ -181,9 +181,8 @@ class Lab:
     def _open(self) -> None:
         cgroups = Cgroups(self.name)
         cgroups.remove_stale()
-        for entry in _TOP.iterdir():
-            if is_stale(entry.name) and entry.lstat().st_uid == os.geteuid():
-                shutil.rmtree(entry, ignore_errors=True)
+        for entry in filter(is_left, _TOP.iterdir()):
+            shutil.rmtree(entry, ignore_errors=True)
         self._cleanup.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.directory.mkdir(mode=0o755)
         self.socket.parent.mkdir(mode=0o755)

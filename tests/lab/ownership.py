@@ -27,6 +27,16 @@ def is_stale(name: str) -> bool:
     return _start_time(int(match["pid"])) != int(match["start"])
 
 
+def is_left(path: Path) -> bool:
+    """Whether a dead lab of this user left it. Another lab may remove it at the same time."""
+    if not is_stale(path.name):
+        return False
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
+
+
 def _pid_namespace() -> int:
     return os.stat("/proc/self/ns/pid").st_ino
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.lab.ownership import is_stale, new_name
+from tests.lab.agent import free_address
+from tests.lab.ownership import is_left, is_stale, new_name
 from tests.lab.shapes import Driver, QoS, Runtime, container_name, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
@@ -59,3 +62,23 @@ def test_the_name_of_a_reused_pid_is_stale() -> None:
 @pytest.mark.parametrize("name", ["netutil-lab-1-999999999-1-abcdef", "netutil-lab-x", "kubepods"])
 def test_names_that_nobody_can_judge_are_left_alone(name: str) -> None:
     assert not is_stale(name)
+
+
+def test_what_a_dead_lab_left_is_told_from_what_another_lab_has_just_removed(
+    tmp_path: Path,
+) -> None:
+    prefix, pid, _, chance = new_name().rsplit("-", 3)
+    left = tmp_path / f"{prefix}-{pid}-1-{chance}"
+    left.mkdir()
+
+    assert is_left(left)
+    left.rmdir()
+    assert not is_left(left)
+
+
+def test_no_address_is_given_twice_or_to_who_asks_the_kernel_for_any() -> None:
+    addresses = [free_address() for _ in range(100)]
+
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert len(set(addresses)) == 100
+    assert all(int(one.rpartition(":")[2]) < ephemeral for one in addresses)
