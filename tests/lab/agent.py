@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
-import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +22,7 @@ COMMAND = (sys.executable, "-m", "netutil.agent")
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _COUNT = 1_000
 _FIRST_PORT = 12_000 + _COUNT * (_WORKER % 20)
-_taken = itertools.count(random.randrange(_COUNT))
+_taken = itertools.count(secrets.randbelow(_COUNT))
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 15.0
 
@@ -113,10 +113,9 @@ def free_address() -> str:
     """
     for place in itertools.islice(_taken, _COUNT):
         port = _FIRST_PORT + place % _COUNT
-        with socket.socket() as probe:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return f"127.0.0.1:{port}"
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
     raise OSError(errno.EADDRINUSE, f"no port from {_FIRST_PORT} on is free for {_COUNT}")
 
 
