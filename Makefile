@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test coverage test-hardened examples fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone'
+	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
+
+test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
+	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
 	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
