@@ -144,17 +144,22 @@ class Door:
             self._resume = loop.call_later(_PAUSE_SECONDS, self.open)
             return False
         self.counts.accepted += 1
-        if _is_hung_up(connection):
+        # The cheapest question first: a flood is answered at the rate at which it is turned away,
+        # and whoever stands behind it in the kernel's one queue waits for all of that.
+        pid = peer_pid(connection)
+        if self._is_crowded(pid):
+            self.counts.closed_at_once += 1
+            connection.close()
+        elif _is_hung_up(connection):
             self.counts.hung_up += 1
             connection.close()
         else:
-            self._admit(connection)
+            self._admit(connection, pid)
         return True
 
-    def _admit(self, connection: socket.socket) -> None:
-        pid = peer_pid(connection)
+    def _admit(self, connection: socket.socket, pid: int) -> None:
         full = len(self._table) >= self._limits.connections + _TOLD
-        entry = None if full or self._is_crowded(pid) else self._entered(connection, pid)
+        entry = None if full else self._entered(connection, pid)
         if entry is None:
             self.counts.closed_at_once += 1
             connection.close()

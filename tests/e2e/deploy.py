@@ -8,6 +8,7 @@ no API server that could know a token. From it the pod is taken as it stands.
 from __future__ import annotations
 
 import copy
+import functools
 import shutil
 import tempfile
 from pathlib import Path
@@ -72,5 +73,9 @@ def static_pod(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def agent_pod(variant: str = "default", suffix: str = "") -> dict[str, Any]:
     """Return the static pod of a variant. Pods of other suffixes may stand beside it."""
-    name = f"netutil-agent-{variant}{suffix}"
-    return static_pod(daemon_set(variant, client_certificate()), name)
+    return static_pod(_objects(variant), f"netutil-agent-{variant}{suffix}")
+
+
+@functools.cache
+def _objects(variant: str) -> list[dict[str, Any]]:
+    return daemon_set(variant, client_certificate())

@@ -14,6 +14,7 @@ from tests.e2e.images import PAUSE_IMAGE
 # An emulated processor is some ten times slower.
 SLOWNESS = float(os.environ.get("NETUTIL_SLOWNESS", "1"))
 Driver = Literal["cgroupfs", "systemd"]
+CONTAINERD_ROOT = "/var/lib/containerd"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 STATIC_PODS = "/var/lib/manifests"
 RESULTS = Path("/run/results")
@@ -29,7 +30,7 @@ def containerd_settings(driver: Driver) -> str:
     systemd = "true" if driver == "systemd" else "false"
     return f"""\
 version = 2
-root = "/var/lib/containerd"
+root = "{CONTAINERD_ROOT}"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs"]
 [grpc]

@@ -17,8 +17,14 @@ from tests.e2e.settings import RESULTS
 def node() -> Iterator[Node]:
     """A node. Tests say which agent they want on it (`deploy`)."""
     kubelet = Path(os.environ["NETUTIL_KUBELET"])
-    agent = Path(os.environ["NETUTIL_AGENT_IMAGE"])
     RESULTS.mkdir()
     RESULTS.chmod(0o777)  # pods of any user write there
-    with running_node(kubelet, pause_image(), caller_image(), agent) as running:
+    with running_node(kubelet, *images()) as running:
         yield running
+
+
+def images() -> list[bytes | Path]:
+    """What the pods are made of. In the virtual machine containerd's disk has it already."""
+    if os.environ.get("NETUTIL_IMAGES_THERE"):
+        return []
+    return [pause_image(), caller_image(), Path(os.environ["NETUTIL_AGENT_IMAGE"])]

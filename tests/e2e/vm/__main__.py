@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.e2e import __main__ as e2e
+from tests.e2e.vm.disk import containerd_disk
 from tests.e2e.vm.machine import KEPT, MachineFailed, run
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def kernel(arguments: list[str]) -> int:
 def node(arguments: list[str]) -> int:
     """Run the end-to-end tests on a node that is this machine."""
     environment = {**e2e.prepared(), **_CALM_GO}
-    environment |= {"NETUTIL_NODE": "/", "NETUTIL_SLOWNESS": SLOWNESS}
+    environment |= {"NETUTIL_NODE": "/", "NETUTIL_SLOWNESS": SLOWNESS, "NETUTIL_IMAGES_THERE": "1"}
     record = os.environ.get("NETUTIL_RECORD")
     if record:
         environment["NETUTIL_RECORD"] = KEPT
@@ -50,6 +51,7 @@ def node(arguments: list[str]) -> int:
         timeout_seconds=NODE_TIMEOUT_SECONDS,
         environment=environment,
         keep=Path(record) if record else None,
+        containerd=containerd_disk(Path(environment["NETUTIL_AGENT_IMAGE"])),
     )
 
 

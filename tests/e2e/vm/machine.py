@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.e2e.namespaces import NODE_ADDRESS
 from tests.e2e.packages import dependency, ensure_installed, unpacked
+from tests.e2e.settings import CONTAINERD_ROOT
 from tests.e2e.vm.initramfs import build_initramfs
 
 PACKAGES = ("qemu-system-x86", "busybox-static", "cpio", "kmod", "systemd")
@@ -57,21 +58,25 @@ def run(
     timeout_seconds: float,
     environment: Mapping[str, str] | None = None,
     keep: Path | None = None,
+    containerd: Path | None = None,
 ) -> int:
     """Run a command in the machine as root, in a directory of this machine; return its exit code.
 
     What it prints is printed here while it runs. What it writes to `KEPT` is copied to `keep`,
-    a directory of this machine. Raises `MachineFailed`.
+    a directory of this machine. `containerd` is a disk for /var/lib/containerd (`disk`); what is
+    written to it is gone with the machine. Raises `MachineFailed`.
     """
     kernel = prepare()
     results = Path(tempfile.mkdtemp(prefix="netutil-vm-"))
     try:
-        (results / "job").write_text(_job(command, directory, environment or {}), encoding="utf-8")
+        (results / "job").write_text(
+            _job(command, directory, environment or {}, containerd), encoding="utf-8"
+        )
         (results / "output").touch()
         kept = results / Path(KEPT).name
         kept.mkdir()
         build_initramfs(results / "initramfs", kernel)
-        code = _booted(kernel, results, timeout_seconds)
+        code = _booted(_qemu(kernel, results, containerd), results, timeout_seconds)
         if keep is not None:
             shutil.copytree(kept, keep, dirs_exist_ok=True)
         return code
@@ -79,21 +84,27 @@ def run(
         shutil.rmtree(results)
 
 
-def _job(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> str:
+def _job(
+    command: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    containerd: Path | None,
+) -> str:
+    # Its snapshots are overlays, which have no other overlay below them.
+    mounted = "-t tmpfs tmpfs" if containerd is None else "-t ext4 /dev/vda"
     inherited = {"PATH": os.environ["PATH"], "HOME": str(Path.home()), "LANG": "C.UTF-8"}
     variables = shlex.join(f"{k}={v}" for k, v in {**inherited, **environment}.items())
     return (
         f"export {variables}\n"
-        "modprobe --all tun overlay veth\n"
-        # containerd's snapshots are overlays, which have no other overlay below them.
-        "mkdir -p /var/lib/containerd && mount -t tmpfs tmpfs /var/lib/containerd\n"
+        "modprobe --all tun overlay veth virtio_blk ext4\n"
+        f"mkdir -p {CONTAINERD_ROOT} && mount {mounted} {CONTAINERD_ROOT}\n"
         f"ip link set lo up && ip address add {NODE_ADDRESS}/32 dev lo\n"
         f"cd {shlex.quote(str(directory))} && {shlex.join(command)}\n"
         "echo $? >/results/exit\n"
     )
 
 
-def _qemu(kernel: Path, results: Path) -> list[str]:
+def _qemu(kernel: Path, results: Path, disk: Path | None) -> list[str]:
     (image,) = (kernel / "boot").glob("vmlinuz-*")
     shares = (
         "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
@@ -106,11 +117,12 @@ def _qemu(kernel: Path, results: Path) -> list[str]:
         *("-append", _CMDLINE),
         *("-serial", f"file:{results}/console"),
         *(word for share in shares for word in ("-virtfs", share)),
+        *(() if disk is None else ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on")),
     ]
 
 
-def _booted(kernel: Path, results: Path, timeout_seconds: float) -> int:
-    machine = subprocess.Popen(_qemu(kernel, results), stdin=subprocess.DEVNULL)
+def _booted(command: Sequence[str], results: Path, timeout_seconds: float) -> int:
+    machine = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     deadline = time.monotonic() + timeout_seconds
     try:
         with (results / "output").open("rb") as output:
