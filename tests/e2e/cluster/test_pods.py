@@ -26,8 +26,8 @@ _WHOAMI = "netutil whoami --output json"
 # The kubelet reports a container some time after its first instruction: until then its pod is
 # known and its name, one of several, is not.
 _WHOAMI_ONCE_REPORTED = (
-    'until netutil whoami --output json >/tmp/told && grep -q \'"container_name": "[^"]\' /tmp/told; '
-    "do sleep 0.2; done; cat /tmp/told"
+    "until netutil whoami --output json >/tmp/told"
+    ' && grep -q \'"container_name": "[^"]\' /tmp/told; do sleep 0.2; done; cat /tmp/told'
 )
 _QUALITY = {
     "guaranteed": {"limits": {"cpu": "500m", "memory": "64Mi"}},
