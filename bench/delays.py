@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 
 from bench import node
 from bench.rows import Row
 from tests.lab import Lab, LabContainer
+from tests.pods import kubelet_server
 
 WATCHER = [sys.executable, "-S", str(Path(__file__).with_name("watcher.py"))]
-_WATCHERS = 20
+_REFRESH_SECONDS = 10
 _QUIET_SECONDS = 0.15
 
 
@@ -51,7 +54,7 @@ class Watchers:
 
 def rows(*, quick: bool) -> Iterator[Row]:
     """Yield the delay of each kind of change, and how long watchers take to come back."""
-    changes = 20 if quick else 100
+    changes, watchers_back = (20, 20) if quick else (200, 250)
     with Lab() as lab:
         pod = lab.pod("web")
         app = pod.container("app", cpus="0-1")
@@ -106,30 +109,52 @@ def rows(*, quick: bool) -> Iterator[Row]:
                 "ms",
                 1000 * min(found),
                 1000 * max(found),
-                note=f"{changes} changes, a watcher in Python",
+                note=f"{changes} changes, p99 {1000 * _p99(found):.3g} ms; a watcher in Python",
             )
         tool.communicate()
-    yield _restart()
+    yield from _restart(watchers_back)
 
 
-def _restart() -> Row:
-    with Lab() as lab:
-        containers = node.light_pods(lab, _WATCHERS)
-        agent = lab.agent("--log-level=error")
+def _restart(number: int) -> Iterator[Row]:
+    """An agent ends and another begins; both ask one kubelet."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        containers = node.light_pods(lab, number)
+        double = kubelet_server.KubeletDouble(kubelet_server.pods(*lab.pod_list()["items"]))
+        kubelet = stack.enter_context(kubelet_server.serving(double))
+        flags = (
+            *(f"--kubelet-url={kubelet.url}", "--kubelet-token="),
+            *(f"--pod-refresh={_REFRESH_SECONDS}", "--log-level=error"),
+        )
+        agent = lab.agent(*flags, pod_source="kubelet")
         watchers = Watchers(containers)
         watchers.all_have_one()
         agent.stop()
-        lab.agent("--log-level=error")
+        asked = len(double.requests)
+        lab.agent(*flags, pod_source="kubelet")
         listening = time.monotonic()
         back = watchers.all_have_one() - listening
-    return Row(
+        asked = len(double.requests) - asked
+    yield Row(
         "restart.back",
-        f"{_WATCHERS} watchers after a restart: the last is back",
+        f"{number} watchers after a restart: the last is back",
         "absolute",
         back,
         "s",
         note="after the new agent listens; pauses are random",
     )
+    yield Row(
+        "restart.gets",
+        f"GETs to the kubelet while {number} watchers come back",
+        "absolute",
+        asked,
+        "",
+        note=f"--pod-refresh={_REFRESH_SECONDS}",
+    )
+
+
+def _p99(seconds: list[float]) -> float:
+    return sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
 
 
 def _delay(watchers: Watchers, change: Callable[[], None]) -> float:
