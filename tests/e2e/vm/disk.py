@@ -16,7 +16,7 @@ from tests.e2e.cache import CACHE, kept
 from tests.e2e.packages import ensure_installed
 
 PACKAGES = ("e2fsprogs",)
-_SIZE = "6G"  # sparse
+_SIZE = "2G"  # sparse
 _MOST_KEPT = 2
 _TIMEOUT_SECONDS = 600.0
 
