@@ -122,7 +122,8 @@ def test_one_hierarchy_of_the_victims_is_not_enough(on: Stage) -> None:
     """By an open descriptor of its cgroup.procs, say. With all of them it would be its process."""
     file = str(on.victim.cgroups[0] / "cgroup.procs")
     enter = f"held = open({file!r}, 'w'); held.write('0'); held.flush()"
-    assert len(on.victim.cgroups) > 1
+    if len(on.victim.cgroups) < 2:
+        pytest.skip("needs two hierarchies (cgroup v1)")
     got = asked(on.hostile, *EVERYTHING, before=enter)
     assert got.refusals() == {DISAGREE}
     assert_nothing_leaked(got)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,8 @@ CHANGING = (
     (re.compile(r" +"), " "),
 )
 """What differs between two runs."""
+SHARES = "shares          1024"
+REFRESH_SECONDS = 10  # the default of --pod-refresh
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +97,13 @@ def test_devices_cpus_and_memory_are_what_the_kubelet_gave(node: DpdkNode) -> No
 
 def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     netutil(node.app, "devices")
-    before = node.kubelet.lists
+    before, began = node.kubelet.lists, time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: netutil(node.app, "devices"), range(8)))
     assert {one["exclusive_cpus"] for one in answers} == {"1"}
-    assert node.kubelet.lists - before <= 1
+    # One list each refresh, however long that takes on a slow machine.
+    most = 1 + (time.monotonic() - began) // REFRESH_SECONDS
+    assert node.kubelet.lists - before <= most
     assert metric(node, "netutil_pod_resources_lists_total") == node.kubelet.lists
 
 
@@ -143,4 +148,6 @@ def test_what_the_documents_show_is_what_one_gets(
     if CONFINED and "if2" in shown:
         assert "NETWORK_NAMESPACE_NOT_READABLE" in out
         return
+    if not any((one / "cpu.shares").exists() for one in node.app.cgroups):
+        shown = shown.replace(SHARES, "shares          -")  # cgroup v2 has weights
     assert unchanging(out) == unchanging(shown)
