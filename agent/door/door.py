@@ -30,8 +30,8 @@ _ACCEPTING_SECONDS = 0.00005
 """How long the loop accepts before it looks after those who are in.
 
 A call takes some ten rounds of the loop, and in a flood of connections each of them accepts for as
-long as this: with a millisecond the others' p99 was 9 times the quiet one, with this 3 times. To
-come in from the kernel's queue takes hardly longer for that.
+long as this: with a millisecond the others' p99 was 9 times the quiet one, with this 2 to 4
+times (make hostile).
 """
 _CROWDED_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5

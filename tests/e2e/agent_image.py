@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.e2e.cache import CACHE, kept
+from tests.e2e.cache import keep_newest, kept
 from tests.e2e.images import archive
 from tests.e2e.packages import debian_mirror, ensure_installed
 from tests.image.dockerfile import ROOT, Stage, stages
@@ -36,8 +36,7 @@ def agent_image() -> Path:
     base = kept(f"images/base-{_key([ROOT / 'tests/e2e/agent_image.py'])}.tar", _make_base)
     sources = [ROOT / "Dockerfile", *(ROOT / name for name in _copied()), base]
     path = kept(f"images/agent-{_key(sources)}.tar", lambda fresh: _make(fresh, base))
-    os.utime(path)
-    _forget_old()
+    keep_newest(path, "agent-*.tar", _MOST_KEPT)
     return path
 
 
@@ -54,13 +53,6 @@ def _key(paths: Iterable[Path]) -> str:
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(f"{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _forget_old() -> None:
-    found = sorted((CACHE / "images").glob("agent-*.tar"), key=lambda path: path.stat().st_mtime)
-    for path in found[:-_MOST_KEPT]:
-        path.unlink()
-        path.with_name(f"{path.name}.sha256").unlink(missing_ok=True)
 
 
 def _make_base(target: Path) -> None:

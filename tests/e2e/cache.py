@@ -50,6 +50,15 @@ def is_whole(path: Path) -> bool:
         return False
 
 
+def keep_newest(path: Path, pattern: str, most: int) -> None:
+    """Note that a kept file was used, and remove all but the last used beside it of a pattern."""
+    os.utime(path)
+    found = sorted(path.parent.glob(pattern), key=lambda one: one.stat().st_mtime)
+    for old in found[:-most]:
+        old.unlink()
+        _checksum_file(old).unlink(missing_ok=True)
+
+
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

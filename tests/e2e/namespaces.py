@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.e2e import node_init
 from tests.lab.cgroups import Cgroups
-from tests.lab.ownership import is_stale, new_name
+from tests.lab.ownership import is_left, new_name
 
 NODE_ADDRESS = "192.0.2.10"  # RFC 5737: for documentation; nobody's
 TOP = Path("/var/tmp")
@@ -73,8 +73,8 @@ def _place() -> Iterator[tuple[Path, str]]:
     directory = TOP / name
     cgroups = Cgroups(name)
     cgroups.remove_stale()
-    for entry in TOP.iterdir():
-        if is_stale(entry.name):
+    for entry in filter(is_left, TOP.iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # another run clears up at the same time
             shutil.rmtree(entry)
     directory.mkdir(mode=0o755)
     try:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.e2e import images, namespaces, node, settings
-from tests.e2e.cache import CACHE, kept
+from tests.e2e.cache import keep_newest, kept
 from tests.e2e.packages import ensure_installed
 
 PACKAGES = ("e2fsprogs",)
@@ -27,12 +27,7 @@ def containerd_disk(agent_image: Path) -> Path:
     path = kept(
         f"images/containerd-{agent_image.stem}.ext4", lambda fresh: _make(fresh, agent_image)
     )
-    os.utime(path)
-    found = sorted(
-        (CACHE / "images").glob("containerd-*.ext4"), key=lambda one: one.stat().st_mtime
-    )
-    for old in found[:-_MOST_KEPT]:
-        old.unlink()
+    keep_newest(path, "containerd-*.ext4", _MOST_KEPT)
     return path
 
 
