@@ -10,37 +10,41 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from netutil.agent import __main__, daemon
+from google.protobuf.message import Message
+from netutil.agent import __main__, rooms
+from netutil.agent.service.caller import Caller
 from netutil.agent.service.netutil import NetUtil
 
 from bench.answers import canned, read
-
-_PARTS = {
-    "GetCPUInfo": "_cpu",
-    "GetEnv": "_env",
-    "GetNetworkStatus": "_network",
-    "GetPod": "_pod",
-    "GetResource": "_resources",
-    "GetInterfaces": "_interfaces",
-    "GetHugepages": "_hugepages",
-    "GetAll": "_all",
-}
-
 
 def main() -> int:
     """Run the agent in the stage that the command line names."""
     stage, answers = sys.argv[1:3]
     del sys.argv[1:3]
     if stage == "door":
-        vars(daemon)["NetUtil"] = lambda *_: canned(answers)
+        put(rooms, "NetUtil", lambda *_: canned(answers))
     else:
-        for method, message in read(answers).items():
-
-            async def part(*_: Any, message: Any = message) -> Any:
-                return message
-
-            setattr(NetUtil, _PARTS[method], part)
+        put(NetUtil, "_answer", identified_only(read(answers), NetUtil._answer))
     return __main__.main()
+
+
+def identified_only(answers: dict[str, Message], answer: Any) -> Any:
+    """Return a way to answer that finds out who calls, and then gives what is kept."""
+
+    async def given(self: NetUtil, method: str, context: Any, _: Any, **more: Any) -> Message:
+        async def body(caller: Caller) -> Message:
+            return answers[method]
+
+        message: Message = await answer(self, method, context, body, **more)
+        return message
+
+    return given
+
+
+def put(where: object, name: str, instead: object) -> None:
+    """Replace what is there. AttributeError if it is not: nothing would be left out then."""
+    getattr(where, name)
+    setattr(where, name, instead)
 
 
 if __name__ == "__main__":

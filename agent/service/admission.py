@@ -115,14 +115,16 @@ class Admission(grpc.aio.ServerInterceptor):
                 if wait_seconds:
                     raise _too_fast(max(wait_seconds, connection.share.stopped_seconds))
             self._unfinished.begin(connection.key, context, stream=stream)
-            if self._turns is not None and method in _EXTRA_FRAMES:
-                self._turns.of_pod(connection.key).charge(_EXTRA_FRAMES[method])
         except AgentError as error:
             if connection is not None and self._refused is not None:
                 debt_seconds = self._refused.charge(connection.key)
                 if debt_seconds:
                     self._table.stop(connection, max(_SHORTEST_STOP_SECONDS, debt_seconds))
             await self._refusals.abort(method, context, connection, error)
+        else:
+            if self._turns is not None and method in _EXTRA_FRAMES:
+                # One by one: the door let a dozen of them in at once, as the calls it took them for.
+                await self._turns.of_pod(connection.key).pass_work(_EXTRA_FRAMES[method])
 
 
 def _label(method: str) -> str:
