@@ -38,6 +38,7 @@ Attributes = dict[str, Any]
 
 OPERATIONAL_STATES: dict[int, str] = state_by_code
 _NOT_DECODED = (NetlinkDecodeError, struct.error, LookupError, TypeError, AttributeError)
+_HEADER_BYTES = sum(struct.calcsize(size) for _, size in nlmsg.header)
 _LENGTH = struct.Struct("=I")
 _ATTRIBUTE = struct.Struct("=HH")
 _FLAGS = NLA_F_NESTED | NLA_F_NET_BYTEORDER
@@ -72,13 +73,17 @@ class Link(ifinfmsg):  # type: ignore[misc]  # pyroute2 has no types
         IFLA_ADDRESS="cdata",
         IFLA_LINKINFO="Info",
         IFLA_OPERSTATE="uint8",
-        IFLA_STATS64="Counters",
     )
 
     class Info(ifinfmsg.ifinfo):  # type: ignore[misc]
         """IFLA_LINKINFO."""
 
         nla_map = _only(ifinfmsg.ifinfo, "IFLA_INFO_KIND", "IFLA_INFO_DATA")
+
+class LinkCounters(ifinfmsg):  # type: ignore[misc]
+    """RTM_NEWLINK again, for what changes all the time."""
+
+    nla_map = _only(ifinfmsg, IFLA_STATS64="Counters")
 
     class Counters(nla_struct):  # type: ignore[misc]
         """IFLA_STATS64: the first eight of struct rtnl_link_stats64, unpacked at once."""
@@ -125,8 +130,8 @@ class Route(rtmsg):  # type: ignore[misc]
 
 
 def decoded(form: Any, message: bytes) -> Any:
-    """Return a message, given with its header of netlink, as such a one. Raises ValueError."""
-    found = form(_without_others(form, message))
+    """Return a message that was reduced to such a form. Raises ValueError."""
+    found = form(message)
     try:
         found.decode()
     except _NOT_DECODED as error:
@@ -161,10 +166,11 @@ def value(found: Attributes, name: str) -> Any:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _without_others(form: Any, message: bytes) -> bytes:
-    """Return the message with those attributes alone that its form names.
+def reduced(form: Any, message: bytes) -> bytes:
+    """Return a message, given with its header of netlink, as far as its form names attributes.
 
-    The library makes an object of every attribute, which takes it twice the time, and cuts one
+    What the header says of the dump is left out: two that tell the same are the same bytes.
+    Raises ValueError. The library makes an object of every attribute, which takes it twice the time, and cuts one
     that does not fit, so that what follows is taken for attributes: a list of hundreds of virtual
     functions is such a one.
     """
@@ -172,7 +178,7 @@ def _without_others(form: Any, message: bytes) -> bytes:
     left = len(message) - start
     if left < 0:
         raise ValueError(f"{len(message)} bytes where {start} are expected")
-    kept = [message[_LENGTH.size : start]]
+    kept = [bytes(_HEADER_BYTES - _LENGTH.size), message[_HEADER_BYTES:start]]
     while left >= _ATTRIBUTE.size:
         size, number = _ATTRIBUTE.unpack_from(message, start)
         if not _ATTRIBUTE.size <= size <= left:
@@ -189,8 +195,7 @@ def _without_others(form: Any, message: bytes) -> bytes:
 @cache
 def _layout(form: Any) -> tuple[int, frozenset[int]]:
     """Return where attributes begin in such a message, and the numbers of those it names."""
-    header = sum(struct.calcsize(size) for _, size in nlmsg.header)
-    return header + form.get_size(), frozenset(number for number, *_ in form.nla_map)
+    return _HEADER_BYTES + form.get_size(), frozenset(number for number, *_ in form.nla_map)
 
 
 @cache

@@ -1,12 +1,16 @@
 """Messages of rtnetlink(7) about links, addresses and routes, as far as the agent tells of them.
 
-Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`).
+Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`). It
+takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes that are told,
+which hardly ever change but for a link's counters.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from netutil.agent.parsers.hardware_address import format_hardware_address
 from netutil.agent.parsers.netlink_messages import (
@@ -14,13 +18,18 @@ from netutil.agent.parsers.netlink_messages import (
     Address,
     Attributes,
     Link,
+    LinkCounters,
     Route,
     attributes,
     decoded,
+    reduced,
     value,
 )
 
+T = TypeVar("T")
 _IFF_UP = 0x1
+_REMEMBERED, _LARGEST_REMEMBERED_BYTES = 1024, 512
+"""Messages of each kind; a workload makes routes of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +101,37 @@ class RouteMessage:
 
 def parse_link(message: bytes) -> LinkMessage:
     """Return what a message says, given with its header of netlink. Raises ValueError."""
+    found = attributes(decoded(LinkCounters, reduced(LinkCounters, message)))
+    stats = value(found, "IFLA_STATS64")
+    link = _link(reduced(Link, message))
+    return link if stats is None else replace(link, counters=Counters(**stats))
+
+
+def parse_address(message: bytes) -> AddressMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError."""
+    return _address(reduced(Address, message))
+
+
+def parse_route(message: bytes) -> RouteMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError."""
+    return _route(reduced(Route, message))
+
+
+def _remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
+    """Return a function that parses what it has not seen lately."""
+    kept = lru_cache(_REMEMBERED)(parse)
+
+    def parsed(message: bytes) -> T:
+        return kept(message) if len(message) <= _LARGEST_REMEMBERED_BYTES else parse(message)
+
+    return parsed
+
+
+@_remembered
+def _link(message: bytes) -> LinkMessage:
     link = decoded(Link, message)
     found = attributes(link)
     kind, vlan_id = _kind(value(found, "IFLA_LINKINFO"))
-    stats = value(found, "IFLA_STATS64")
     return LinkMessage(
         index=link["index"],
         name=_text(value(found, "IFLA_IFNAME")),
@@ -104,7 +140,7 @@ def parse_link(message: bytes) -> LinkMessage:
         mtu=value(found, "IFLA_MTU") or 0,
         operational_state=OPERATIONAL_STATES.get(value(found, "IFLA_OPERSTATE"), "UNKNOWN"),
         up=bool(link["flags"] & _IFF_UP),
-        counters=NO_COUNTERS if stats is None else Counters(**stats),
+        counters=NO_COUNTERS,
         vlan_id=vlan_id,
         below=value(found, "IFLA_LINK"),
         below_namespace_id=value(found, "IFLA_LINK_NETNSID"),
@@ -115,8 +151,8 @@ def parse_link(message: bytes) -> LinkMessage:
     )
 
 
-def parse_address(message: bytes) -> AddressMessage:
-    """Return what a message says, given with its header of netlink. Raises ValueError."""
+@_remembered
+def _address(message: bytes) -> AddressMessage:
     address = decoded(Address, message)
     found = attributes(address)
     far = value(found, "IFA_ADDRESS") or ""
@@ -124,8 +160,8 @@ def parse_address(message: bytes) -> AddressMessage:
     return AddressMessage(address["index"], address["prefixlen"], address["scope"], own, far)
 
 
-def parse_route(message: bytes) -> RouteMessage:
-    """Return what a message says, given with its header of netlink. Raises ValueError."""
+@_remembered
+def _route(message: bytes) -> RouteMessage:
     route = decoded(Route, message)
     found = attributes(route)
     multipath = value(found, "RTA_MULTIPATH")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from typing import Any
 
 from google.protobuf import json_format, struct_pb2
+from netutil.agent.facts.hugepages import HugepagePool
 from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.pci import PciInfo
@@ -49,9 +50,9 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
 def hugepages(found: Hugepages) -> api.HugepagesResponse:
     """Return the answer to GetHugepages."""
     response = api.HugepagesResponse(
-        containers=[api.ContainerHugepages(**asdict(one)) for one in found.containers],
-        usage=[api.HugepageUsage(**asdict(one)) for one in found.usage],
-        pools=[api.HugepagePool(**asdict(one)) for one in found.pools],
+        containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
+        usage=[api.HugepageUsage(**_fields(one)) for one in found.usage],
+        pools=[_pool(one) for one in found.pools],
     )
     if found.spec_error is not None:
         response.spec_error.CopyFrom(part_error("containers", found.spec_error))
@@ -78,7 +79,9 @@ def resources(found: ContainerResources) -> api.ResourceResponse:
             api.DynamicResource(
                 claim_name=one.claim_name,
                 claim_namespace=one.claim_namespace,
-                claim_resources=[api.ClaimResource(**asdict(each)) for each in one.claim_resources],
+                claim_resources=[
+                    api.ClaimResource(**_fields(each)) for each in one.claim_resources
+                ],
             )
             for one in found.dynamic_resources
         ],
@@ -123,7 +126,18 @@ def cpu_of_node(cpu: Cpu, exclusive: bool | None = None) -> api.CPU:
 
 def pci_info(pci: PciInfo) -> api.PCIInfo:
     """Return a PCI device as the host shows it."""
-    return api.PCIInfo(**asdict(pci))
+    return api.PCIInfo(**_fields(pci))
+
+
+def _fields(one: Any) -> dict[str, Any]:
+    """Return what a dataclass says, by name. `asdict` copies each value, and takes ten times it."""
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _pool(pool: HugepagePool) -> api.HugepagePool:
+    parts = _fields(pool)
+    parts["numa_nodes"] = [api.NumaHugepages(**_fields(one)) for one in pool.numa_nodes]
+    return api.HugepagePool(**parts)
 
 
 def _interface(one: Interface) -> api.Interface:
@@ -134,14 +148,17 @@ def _interface(one: Interface) -> api.Interface:
         link=_link(one.link) if one.link else None,
         pci=pci_info(one.pci) if one.pci else None,
         allocated=_allocated(one.allocated) if one.allocated else None,
-        drift=[api.Drift(**asdict(drift)) for drift in one.drift],
+        drift=[api.Drift(**_fields(drift)) for drift in one.drift],
     )
 
 
 def _link(link: Link) -> api.Link:
-    fields = asdict(link)
-    del fields["name"]
-    return api.Link(**fields)
+    parts = _fields(link)
+    del parts["name"]
+    parts["addresses"] = [api.Address(**_fields(one)) for one in link.addresses]
+    parts["default_routes"] = [api.DefaultRoute(**_fields(one)) for one in link.default_routes]
+    parts["counters"] = api.LinkCounters(**_fields(link.counters))
+    return api.Link(**parts)
 
 
 def _allocated(device: AllocatedDevice) -> api.AllocatedDevice:
