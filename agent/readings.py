@@ -96,7 +96,7 @@ def readings(
             counts("hung_up"),
         ),
         "netutil_connections_cut_off": (
-            "Connections closed because of what they sent unanswered.",
+            "Connections closed for what they sent unanswered, or for a header block.",
             counts("cut_off"),
         ),
         "netutil_accept_failures": ("Accepts that failed.", counts("accept_failures")),

@@ -104,6 +104,7 @@ def make_rooms(settings: Settings) -> Rooms:
         affordable_connections(settings.max_connections),
         settings.max_connections_per_pod,
         UNANSWERED_BYTES,
+        settings.max_header_bytes,
     )
     watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import select
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,6 +87,7 @@ class Door:
         self._turns = turns if turns is not None else Turns(math.inf)
         self._crowded: dict[int, str] = {}
         self._crowded_until = 0.0
+        self._closed: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self.counts = counts if counts is not None else DoorCounts()
@@ -127,17 +130,21 @@ class Door:
         end = time.monotonic() + _ACCEPTING_SECONDS
         while self._accept_one() and time.monotonic() < end:
             pass
+        self._charge_closed()
 
     def _accept_queue(self) -> None:
         """Let in who is in the queue, which somebody may go on filling."""
         for _ in range(BACKLOG):
             if not self._accept_one():
-                return
+                break
+        self._charge_closed()
 
     def _accept_one(self) -> bool:
         """Accept a connection; return False if none waits or none can be had now."""
         try:
-            connection, _ = self._listener.connection.accept()
+            # `accept` makes a socket of it in Python, and looks at what kind the listener is: half
+            # as long again as the kernel takes, for what is mostly closed at once in a flood.
+            descriptor, _ = self._listener.connection._accept()  # noqa: SLF001
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -151,16 +158,24 @@ class Door:
         self.counts.accepted += 1
         # The cheapest question first: a flood is answered at the rate at which it is turned away,
         # and whoever stands behind it in the kernel's one queue waits for all of that.
+        if _is_hung_up(descriptor):
+            self.counts.hung_up += 1
+            os.close(descriptor)
+            return True
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         pid = peer_pid(connection)
         if self._is_crowded(pid):
             self.counts.closed_at_once += 1
             connection.close()
-        elif _is_hung_up(connection):
-            self.counts.hung_up += 1
-            connection.close()
         else:
             self._admit(connection, pid)
         return True
+
+    def _charge_closed(self) -> None:
+        """Take from pods past every limit what it cost to close so many connections of theirs."""
+        for key, count in self._closed.items():
+            self._turns.of_pod(key).charge(count * CLOSED_FRAMES)
+        self._closed.clear()
 
     def _admit(self, connection: socket.socket, pid: int) -> None:
         full = len(self._table) >= self._limits.connections + _TOLD
@@ -231,7 +246,7 @@ class Door:
         most = self._limits.connections_per_pod + (0 if key == NO_POD else _TOLD)
         if self._table.count(key) < most:
             return False
-        self._turns.of_pod(key).charge(CLOSED_FRAMES)
+        self._closed[key] += 1
         return True
 
     def _enter(self, peer: Peer | None) -> Connection | None:
@@ -267,7 +282,7 @@ class Door:
         turns = self._turns.of_pod(entry.key)
         try:
             await turns.pass_work(CONNECTION_FRAMES)
-            if _is_hung_up(connection):
+            if _is_hung_up(connection.fileno()):
                 return
             upstream = await connect_as(entry.name, self._server_path)
             with contextlib.suppress(TimeoutError):
@@ -279,31 +294,26 @@ class Door:
                         entry.share,
                         other_ends=True,
                         most_unanswered_bytes=self._limits.unanswered_bytes,
-                        on_cut=lambda sent: self._cut_off(entry, sent),
+                        most_header_bytes=self._limits.header_bytes,
+                        on_cut=lambda *sent: self._cut_off(entry, *sent),
                     )
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
 
-    def _cut_off(self, entry: Connection, sent_bytes: int) -> None:
+    def _cut_off(self, entry: Connection, sent_bytes: int, header_bytes: int) -> None:
         self.counts.cut_off += 1
-        whole = OverLimit(
-            Reason.TOO_MANY_UNANSWERED_BYTES,
-            f"The caller sent {sent_bytes} bytes, its pod {entry.share.unanswered}, without a whole"
-            " question among them.",
-            read="the bytes of the connection",
-            advice="The connection is closed; --max-unanswered-bytes-per-pod sets the pod's limit.",
-        )
-        self._refused(entry.asker, entry.key, whole)
+        why = self._limits.cut_off(sent_bytes, entry.share.unanswered, header_bytes)
+        self._refused(entry.asker, entry.key, why)
 
 
-def _is_hung_up(connection: socket.socket) -> bool:
+def _is_hung_up(descriptor: int) -> bool:
     """Return whether the peer has closed the connection: nobody would read what it asked.
 
     One that has ended its sending alone still reads, and the kernel does not report that unasked
     (poll(2), POLLHUP). To find out who it was would cost more than all that it did.
     """
     poll = select.poll()
-    poll.register(connection, 0)
+    poll.register(descriptor, 0)
     return bool(poll.poll(0))
 
 

@@ -1,6 +1,7 @@
 """Where the frames of an HTTP/2 connection begin (RFC 9113, section 4.1), and what they cost.
 
-Nothing of their content is read: that is the gRPC server's. A peer that speaks something else is
+Nothing of their content is read: that is the gRPC server's. A header block is dear for its size:
+a field may be one byte of it, and the server takes each apart, also of those that it then refuses. A peer that speaks something else is
 counted by whatever its bytes happen to say, and ended by the server.
 """
 
@@ -8,27 +9,30 @@ from __future__ import annotations
 
 PREFACE_BYTES = 24
 _HEADER_BYTES = 9
-_HEADERS = 1
+_HEADERS, _CONTINUATION = 1, 9
 _BYTES_OF_FRAME = 1024
+_HEADER_BLOCK_BYTES_OF_FRAME = 128
 
 
 class FrameWalk:
     """Follows one direction of one connection, from its first byte on, in pieces of any size."""
 
-    __slots__ = ("_header", "_rest", "_stream_frames")
+    __slots__ = ("_header", "_rest", "_stream_frames", "header_block_bytes")
 
     def __init__(self, stream_frames: int) -> None:
         """A frame that opens a stream counts as `stream_frames` others."""
         self._stream_frames = stream_frames
         self._rest = PREFACE_BYTES
         self._header = b""
+        self.header_block_bytes = 0
+        """Of the header block that began last: HEADERS, and the CONTINUATION that followed."""
 
     def walk(self, data: bytes, credit: float) -> tuple[int, float]:
         """Return how many of the next bytes fit into a credit, and how many frames they count as.
 
         With any credit left one more frame begins, and one that has begun goes on to its end.
-        A piece counts as one frame at least, and each KiB as one: a flood of single bytes, or of
-        few large frames, is one too.
+        A piece counts as one frame at least, and each KiB as one, or 128 bytes of a header
+        block: a flood of single bytes, or of few large frames, is one too.
         """
         at, size, count = 0, len(data), 0
         while at < size:
@@ -52,4 +56,8 @@ class FrameWalk:
                 at += _HEADER_BYTES
             self._rest = length
             count += self._stream_frames if kind == _HEADERS else 1
+            if kind in (_HEADERS, _CONTINUATION):
+                count += length / _HEADER_BLOCK_BYTES_OF_FRAME
+                begun = 0 if kind == _HEADERS else self.header_block_bytes
+                self.header_block_bytes = begun + length
         return at, max(1, count) + at / _BYTES_OF_FRAME

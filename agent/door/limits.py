@@ -14,12 +14,14 @@ class Limits:
     """How many connections may be open: in all, and for one pod; and what each may send unanswered.
 
     gRPC answers each call and each window of data (64 KiB). But a header block that never
-    ends it keeps, megabytes of it, without a word.
+    ends it keeps, megabytes of it, without a word. One of more than 16 KiB it refuses (as
+    `grpc.absolute_max_metadata_size`), after it has taken apart all of it.
     """
 
     connections: int
     connections_per_pod: int
     unanswered_bytes: float = math.inf
+    header_bytes: float = math.inf
 
     def refusal(self, table: ConnectionTable, key: str) -> OverLimit | None:
         """Return why a pod may open no further connection now, None if it may."""
@@ -41,3 +43,22 @@ class Limits:
                 advice="--max-connections sets the limit; `netutil node pods` shows the holders.",
             )
         return None
+
+    def cut_off(self, sent_bytes: int, pods_bytes: int, header_bytes: int) -> OverLimit:
+        """Return why a connection is closed in the middle, for what it and its pod have sent."""
+        if header_bytes > self.header_bytes:
+            return OverLimit(
+                Reason.TOO_MANY_HEADER_BYTES,
+                f"The caller sent a header block of {header_bytes} bytes; one may have"
+                f" {self.header_bytes}.",
+                read="the bytes of the connection",
+                advice="The connection is closed. Send less metadata with the call;"
+                " --max-header-bytes sets the limit.",
+            )
+        return OverLimit(
+            Reason.TOO_MANY_UNANSWERED_BYTES,
+            f"The caller sent {sent_bytes} bytes, its pod {pods_bytes}, without a whole"
+            " question among them.",
+            read="the bytes of the connection",
+            advice="The connection is closed; --max-unanswered-bytes-per-pod sets the pod's limit.",
+        )

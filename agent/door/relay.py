@@ -142,6 +142,7 @@ class _Client(_Side):
     __slots__ = (
         "_held",
         "_most",
+        "_most_of_headers",
         "_on_cut",
         "_share",
         "_stopped",
@@ -156,13 +157,15 @@ class _Client(_Side):
         turns: PodTurns,
         share: Share,
         most_bytes: float,
-        on_cut: Callable[[int], None],
+        most_header_bytes: float,
+        on_cut: Callable[[int, int], None],
     ) -> None:
         super().__init__(buffer, ends_relay=False)
         self._turns = turns
         self._share = share
         self._walk = FrameWalk(STREAM_FRAMES)
         self._most = most_bytes
+        self._most_of_headers = most_header_bytes
         self._on_cut = on_cut
         self._unanswered = 0
         self._held = b""
@@ -207,7 +210,11 @@ class _Client(_Side):
             self._turns.take(frames)
             data, self._held = self._held[:passed], self._held[passed:]
             self._count(passed)
-            if self._unanswered > self._most or self._share.is_over:
+            if (
+                self._unanswered > self._most
+                or self._walk.header_block_bytes > self._most_of_headers
+                or self._share.is_over
+            ):
                 self._cut_off()
                 return
             self.pass_on(data)
@@ -217,7 +224,7 @@ class _Client(_Side):
 
     def _cut_off(self) -> None:
         self._held = b""
-        self._on_cut(self._unanswered)
+        self._on_cut(self._unanswered, self._walk.header_block_bytes)
         if self.other is not None:
             self.other.abort()
         self.end()
@@ -246,17 +253,26 @@ class Relay:
         *,
         other_ends: bool = False,
         most_unanswered_bytes: float = math.inf,
-        on_cut: Callable[[int], None] = lambda _: None,
+        most_header_bytes: float = math.inf,
+        on_cut: Callable[[int, int], None] = lambda *_: None,
     ) -> None:
         """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
 
         With `other_ends` the end of what the server sends is the end of all: a
         server that closed has no use for what its peer may still say. The client is cut off when
         it has sent more than `most_unanswered_bytes` since the server last said anything, or
-        together with others more than its `share` allows; `on_cut` is told how many it sent itself.
+        together with others more than its `share` allows, or a header block of more than
+        `most_header_bytes`; `on_cut` is told how many it sent itself, and of its header block.
         """
         loop = asyncio.get_running_loop()
-        left = _Client(self._buffer[:_CLIENTS_BYTES], turns, share, most_unanswered_bytes, on_cut)
+        left = _Client(
+            self._buffer[:_CLIENTS_BYTES],
+            turns,
+            share,
+            most_unanswered_bytes,
+            most_header_bytes,
+            on_cut,
+        )
         right = _Side(self._buffer, ends_relay=other_ends)
         left.other, right.other = right, left
         try:

@@ -184,11 +184,11 @@ class Exhausted:
         self.failures = failures
         self.tried = 0
 
-    def accept(self) -> Any:
+    def _accept(self) -> Any:
         self.tried += 1
         if self.tried <= self.failures:
             raise OSError(errno.EMFILE, "Too many open files")
-        return self.inner.accept()
+        return self.inner._accept()  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

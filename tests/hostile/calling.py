@@ -4,6 +4,7 @@
 over a limit, COUNT at the most; then one of GetPod, and, if that was refused, one when the time has
 passed that it was told.
 `python calling.py streams PATH COUNT`: COUNT streams at once, held until standard input ends.
+`python calling.py metadata SIZE`: one call with so many bytes of metadata, then one without.
 `python calling.py connections COUNT`: GetPod over each of COUNT connections; then all are closed
 but the last, which asks again when the time has passed.
 What is told of a call: [code, reason, retry delay in seconds or null].
@@ -43,10 +44,10 @@ def told(error: Any) -> Told:
     return error.code().name, reason, delay
 
 
-def ask(open_channel: grpc.Channel, path: str) -> Told:
+def ask(open_channel: grpc.Channel, path: str, more: str = "") -> Told:
     try:
         method: Any = open_channel.unary_unary(path)
-        method(b"", timeout=20)
+        method(b"", timeout=20, metadata=[("x-more", more)] if more else None)
     except grpc.RpcError as error:
         return told(error)
     return "OK", "", None
@@ -88,6 +89,11 @@ def streams(path: str, count: int) -> None:
         sys.stdin.read()
 
 
+def metadata(size: int) -> dict[str, Any]:
+    with channel() as one:
+        return {"answers": [ask(one, GET_POD, "y" * size), ask(one, GET_POD)]}
+
+
 def connections(count: int) -> dict[str, Any]:
     held = [channel() for _ in range(count)]
     answers = [ask(one, GET_POD) for one in held]
@@ -102,5 +108,7 @@ if __name__ == "__main__":
             print(json.dumps(burst(path, int(count))))
         case "streams", path, count:
             streams(path, int(count))
+        case "metadata", size:
+            print(json.dumps(metadata(int(size))))
         case "connections", count:
             print(json.dumps(connections(int(count))))
