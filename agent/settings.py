@@ -138,7 +138,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     flag("max-unread-bytes", "67108864", COUNT, "answers not taken yet, of all pods")
     flag("max-unread-bytes-per-pod", "8388608", COUNT, "answers not taken yet, of one pod")
     flag("max-unanswered-bytes-per-pod", "4194304", COUNT, "sent by one pod, unanswered")
-    flag("max-header-bytes", "32768", COUNT, "header block of one call, as it is sent")
+    flag("max-header-bytes", "8192", COUNT, "header block of one call, as it is sent")
     flag("max-read-threads", "256", COUNT, "threads for reads that a pod can hold up, one each")
     flag("memory-percent", "90", PERCENT, "share of its memory past which newcomers are refused")
     flag("stall-seconds", "5", SECONDS, "longest turn of the event loop that is no stall")

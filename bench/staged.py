@@ -17,6 +17,7 @@ from netutil.agent.service.netutil import NetUtil
 
 from bench.answers import canned, read
 
+
 def main() -> int:
     """Run the agent in the stage that the command line names."""
     stage, answers = sys.argv[1:3]

@@ -21,7 +21,7 @@ from netutil.agent.door.relay import Relay
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.door.turns import CLOSED_FRAMES, CONNECTION_FRAMES, IDENTIFIED_FRAMES, Turns
 from netutil.agent.door.upstream import connect_as
-from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified, shortage
+from netutil.agent.errors import AgentError, OverLimit, Unidentified, shortage
 from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.identity.pinning import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
@@ -144,7 +144,7 @@ class Door:
         try:
             # `accept` makes a socket of it in Python, and looks at what kind the listener is: half
             # as long again as the kernel takes, for what is mostly closed at once in a flood.
-            descriptor, _ = self._listener.connection._accept()  # noqa: SLF001
+            descriptor, _ = self._listener.connection._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

@@ -1,8 +1,9 @@
 """Where the frames of an HTTP/2 connection begin (RFC 9113, section 4.1), and what they cost.
 
 Nothing of their content is read: that is the gRPC server's. A header block is dear for its size:
-a field may be one byte of it, and the server takes each apart, also of those that it then refuses. A peer that speaks something else is
-counted by whatever its bytes happen to say, and ended by the server.
+a field may be one byte of it, and the server takes each apart, also of those that it then refuses.
+A peer that speaks something else is counted by whatever its bytes happen to say, and ended by the
+server.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class FrameWalk:
         A piece counts as one frame at least, and each KiB as one, or 128 bytes of a header
         block: a flood of single bytes, or of few large frames, is one too.
         """
-        at, size, count = 0, len(data), 0
+        at, size, count = 0, len(data), 0.0
         while at < size:
             if self._rest:
                 step = min(self._rest, size - at)

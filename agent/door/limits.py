@@ -14,8 +14,9 @@ class Limits:
     """How many connections may be open: in all, and for one pod; and what each may send unanswered.
 
     gRPC answers each call and each window of data (64 KiB). But a header block that never
-    ends it keeps, megabytes of it, without a word. One of more than 16 KiB it refuses (as
-    `grpc.absolute_max_metadata_size`), after it has taken apart all of it.
+    ends it keeps, megabytes of it, without a word. One that it calls too large (from 8 KiB on,
+    `grpc.max_metadata_size`) it refuses after it has taken apart all of it, and has made objects
+    of the half of one whose connection ends there.
     """
 
     connections: int

@@ -21,6 +21,9 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
 # nohz_full, where the kernel was started without it (older kernels).
 _NO_MASK = "(null)"
 
+_Sets = tuple[str | None, ...]
+"""What the kernel says of all CPUs: which are online, isolated, and nohz_full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
@@ -77,6 +80,41 @@ def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cp
             )
         )
     return tuple(found)
+
+
+class Topology:
+    """A host's CPUs, each read once for as long as the kernel says the same of all of them.
+
+    On a host of 256 CPUs theirs are a thousand files. They change only when a CPU goes offline or
+    comes, which `online` tells, or is kept for something else. For any thread.
+    """
+
+    def __init__(self, host_root: str) -> None:
+        self._host_root = host_root
+        self._kept: tuple[_Sets | None, dict[int, Cpu]] = (None, {})
+
+    def known(self, cpus: Iterable[int]) -> tuple[Cpu, ...] | None:
+        """Return those CPUs in ascending order; None if one has to be read. Raises OSError."""
+        sets, known = self._kept
+        if sets is None or sets != _sets(self._host_root):
+            return None
+        found = [known.get(number) for number in sorted(set(cpus))]
+        wanted = tuple(cpu for cpu in found if cpu is not None)
+        return wanted if len(wanted) == len(found) else None
+
+    def read(self, cpus: Iterable[int]) -> tuple[Cpu, ...]:
+        """Return the same, read now. Raises as `read_topology`."""
+        before = _sets(self._host_root)
+        found = read_topology(self._host_root, cpus)
+        if before == _sets(self._host_root):
+            sets, known = self._kept
+            self._kept = before, (known if sets == before else {}) | {one.id: one for one in found}
+        return found
+
+
+def _sets(host_root: str) -> _Sets:
+    directory = os.path.join(host_root, "sys/devices/system/cpu")
+    return tuple(_text(directory, name) for name in ("online", "isolated", "nohz_full"))
 
 
 def _all_cpus(directory: str) -> list[int]:

@@ -80,6 +80,7 @@ class Link(ifinfmsg):  # type: ignore[misc]  # pyroute2 has no types
 
         nla_map = _only(ifinfmsg.ifinfo, "IFLA_INFO_KIND", "IFLA_INFO_DATA")
 
+
 class LinkCounters(ifinfmsg):  # type: ignore[misc]
     """RTM_NEWLINK again, for what changes all the time."""
 
@@ -170,7 +171,9 @@ def reduced(form: Any, message: bytes) -> bytes:
     """Return a message, given with its header of netlink, as far as its form names attributes.
 
     What the header says of the dump is left out: two that tell the same are the same bytes.
-    Raises ValueError. The library makes an object of every attribute, which takes it twice the time, and cuts one
+    Raises ValueError.
+
+    The library makes an object of every attribute, which takes it twice the time, and cuts one
     that does not fit, so that what follows is taken for attributes: a list of hundreds of virtual
     functions is such a one.
     """

@@ -123,7 +123,7 @@ class Admission(grpc.aio.ServerInterceptor):
             await self._refusals.abort(method, context, connection, error)
         else:
             if self._turns is not None and method in _EXTRA_FRAMES:
-                # One by one: the door let a dozen of them in at once, as the calls it took them for.
+                # One by one: the door let a dozen in at once, as the calls it took them for.
                 await self._turns.of_pod(connection.key).pass_work(_EXTRA_FRAMES[method])
 
 

@@ -35,7 +35,7 @@ from netutil.agent.facts.network import (
     read_networks,
 )
 from netutil.agent.facts.pci import read_pci
-from netutil.agent.facts.topology import Cpu, read_topology
+from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
@@ -72,6 +72,7 @@ class Gathering:
         self._reads = reads
         self._resources = resources
         self._host_root = host_root
+        self._topology = Topology(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
 
@@ -134,7 +135,10 @@ class Gathering:
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
         wanted = parse_cpu_list(cpuset, read="cpuset.cpus")
-        read = partial(read_topology, self._host_root, wanted)
+        known = self._topology.known(wanted)
+        if known is not None:
+            return known
+        read = partial(self._topology.read, wanted)
         return await self._reads.run(caller.peer.pod_key, read, "/sys/devices/system/cpu")
 
     async def resources(self, caller: Caller, pid: str, seconds: float) -> ContainerResources:

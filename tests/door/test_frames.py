@@ -58,9 +58,7 @@ def test_frames_are_found_wherever_the_stream_is_cut(
         begun = counted - passed / 1024
         found += begun
         at, number = at + passed, number + 1
-    wanted = sum(
-        STREAM_FRAMES + size / 128 if kind == HEADERS else 1 for kind, size in frames
-    )
+    wanted = sum(STREAM_FRAMES + size / 128 if kind == HEADERS else 1 for kind, size in frames)
     assert wanted - 0.001 <= found <= wanted + number + 0.001  # a piece without any counts as one
 
 

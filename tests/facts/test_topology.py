@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.facts.topology import Cpu, read_topology
+from netutil.agent.facts import topology as room
+from netutil.agent.facts.topology import Cpu, Topology, read_topology
 
 from tests.facts.sriov_node import OFFLINE_CPU, build_sriov_node, write
 
@@ -116,3 +118,39 @@ def test_this_machines_cpus_are_what_lscpu_shows() -> None:
 
 def _number(text: object) -> int | None:
     return None if text is None else int(str(text))
+
+
+def test_what_was_read_is_known(root: str) -> None:
+    topology = Topology(root)
+    assert topology.known([1]) is None
+    assert topology.read([5, 0]) == read_topology(root, [0, 5])
+    assert topology.known([5, 0]) == read_topology(root, [0, 5])
+    assert topology.known([0, 1]) is None
+    topology.read([1])
+    assert topology.known([0, 1, 5]) == read_topology(root, [0, 1, 5])
+
+
+@pytest.mark.parametrize("name", ["online", "isolated", "nohz_full"])
+def test_nothing_is_known_once_the_kernel_says_another_thing_of_a_cpu(name: str, root: str) -> None:
+    topology = Topology(root)
+    topology.read(range(8))
+    write(system(root) / "cpu" / name, "1-2")
+    assert topology.known([0]) is None
+    assert topology.read([0]) == read_topology(root, [0])
+    assert topology.known([0]) == read_topology(root, [0])
+    assert topology.known([1]) is None
+
+
+def test_cpus_that_change_while_they_are_read_are_not_kept(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology = Topology(root)
+
+    def changing(host_root: str, cpus: Iterable[int]) -> tuple[Cpu, ...]:
+        found = read_topology(host_root, cpus)
+        write(system(root) / "cpu/online", "0-3")
+        return found
+
+    monkeypatch.setattr(room, "read_topology", changing)
+    topology.read([5])
+    assert topology.known([5]) is None

@@ -4,7 +4,7 @@
 over a limit, COUNT at the most; then one of GetPod, and, if that was refused, one when the time has
 passed that it was told.
 `python calling.py streams PATH COUNT`: COUNT streams at once, held until standard input ends.
-`python calling.py metadata SIZE`: one call with so many bytes of metadata, then one without.
+`python calling.py metadata COUNT SIZE`: one call with COUNT fields of metadata, then one without.
 `python calling.py connections COUNT`: GetPod over each of COUNT connections; then all are closed
 but the last, which asks again when the time has passed.
 What is told of a call: [code, reason, retry delay in seconds or null].
@@ -16,6 +16,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -44,10 +45,10 @@ def told(error: Any) -> Told:
     return error.code().name, reason, delay
 
 
-def ask(open_channel: grpc.Channel, path: str, more: str = "") -> Told:
+def ask(open_channel: grpc.Channel, path: str, more: Sequence[tuple[str, str]] = ()) -> Told:
     try:
         method: Any = open_channel.unary_unary(path)
-        method(b"", timeout=20, metadata=[("x-more", more)] if more else None)
+        method(b"", timeout=20, metadata=more)
     except grpc.RpcError as error:
         return told(error)
     return "OK", "", None
@@ -89,9 +90,9 @@ def streams(path: str, count: int) -> None:
         sys.stdin.read()
 
 
-def metadata(size: int) -> dict[str, Any]:
+def metadata(count: int, size: int) -> dict[str, Any]:
     with channel() as one:
-        return {"answers": [ask(one, GET_POD, "y" * size), ask(one, GET_POD)]}
+        return {"answers": [ask(one, GET_POD, [("x-more", "y" * size)] * count), ask(one, GET_POD)]}
 
 
 def connections(count: int) -> dict[str, Any]:
@@ -108,7 +109,7 @@ if __name__ == "__main__":
             print(json.dumps(burst(path, int(count))))
         case "streams", path, count:
             streams(path, int(count))
-        case "metadata", size:
-            print(json.dumps(metadata(int(size))))
+        case "metadata", count, size:
+            print(json.dumps(metadata(int(count), int(size))))
         case "connections", count:
             print(json.dumps(connections(int(count))))
