@@ -50,7 +50,7 @@ def test_frames_are_found_wherever_the_stream_is_cut(
     frames: list[tuple[int, int]], sizes: list[int]
 ) -> None:
     stream, walk = PREFACE + b"".join(frame(kind, size) for kind, size in frames), None
-    walk, at, number, found = FrameWalk(STREAM_FRAMES), 0, 0, 0
+    walk, at, number, found = FrameWalk(STREAM_FRAMES), 0, 0, 0.0
     while at < len(stream):
         piece = stream[at : at + sizes[number % len(sizes)]]
         passed, counted = walk.walk(piece, math.inf)
