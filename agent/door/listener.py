@@ -17,7 +17,12 @@ from pathlib import Path
 
 from netutil.agent.door.place import Inode, inode_of, put, take_away, temporary_name
 
-BACKLOG = 512
+BACKLOG = 256
+"""Who may stand in the kernel's queue: one of each of 250 pods at once.
+
+Twice as many made a new connection take 3 to 6 times the quiet time while one pod filled it, these
+2.5 to 3 times (make hostile).
+"""
 """Connections that the kernel queues. All pods' processes connect at once after a restart, and who
 does not wait in connect(2), as no gRPC client does, gets EAGAIN of a full queue: 330 of 600, when
 it had 256 places. Not more than two for each of 250 pods: whoever connects stands behind all."""

@@ -26,8 +26,12 @@ from netutil.agent.trace_context import CALLERS_TRACE, parse_traceparent
 _REFUSALS_SHARE = 0.25
 """Refusals that a pod gets in a second, as a part of the calls that it may make in one."""
 _SHORTEST_STOP_SECONDS = 0.05
-_EXTRA_FRAMES = {"GetAll": 7 * STREAM_FRAMES}
-"""What costs more than the one call that the door takes it for: it answers seven at once."""
+_EXTRA_FRAMES = {"GetAll": 11 * STREAM_FRAMES}
+"""What costs more than the one call that the door takes it for.
+
+It takes as long as seven, in one piece: with as much as a pod has for a turn, no second one of the
+pod follows in the same.
+"""
 _NO_METHOD = "unknown"
 
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"

@@ -14,6 +14,7 @@ import sys
 import time
 
 from tests.hostile import http2
+from tests.hostile.echo import run_at_once
 
 METHOD = "GetPod"
 ECHO = "/etc/netutil/echo.sock"
@@ -112,6 +113,7 @@ class Echo:
 
 
 def main() -> None:
+    run_at_once()
     kind, interval = sys.argv[1], float(sys.argv[2])
     ask = {"kept": Kept().ask, "new": ask_anew}.get(kind) or Echo().ask
     due = time.monotonic()

@@ -9,8 +9,9 @@ The agent is judged here and not the scheduler, on two cores that others use too
 - The agent alone has the second CPU; the pods, hostile and quiet, share the first. So nobody takes
   the agent's time but by what it does for them.
 - On the first, the hostile pod has the least weight that a pod can have (as a pod without a CPU
-  request has), the quiet ones the usual. It still gets all the time that they leave, which is most:
-  it has no quota, and sends as fast as a core lets it.
+  request has). It gets all the time that the quiet ones leave, which is most: it has no quota, and
+  sends as fast as a core lets it. They are real-time tasks (sched(7), SCHED_FIFO) where they may
+  be: else each wake of theirs would wait for a slice of the hostile pod's.
 - The lab as a whole outweighs the rest of the machine.
 - What an echo of one byte on the pods' CPU takes longer during the attack is not the agent's doing.
 """
@@ -41,6 +42,8 @@ MOST_LEFT = 20
 FLOOD_CONNECTIONS = 16
 _AGENTS_CPU, _PODS_CPU = "1", "0"
 _PROBE_SECONDS, _LEAST_SAMPLES = 0.25, 15
+_REALTIME_MICROSECONDS = 100_000
+"""Of each second, for one pod. Its callers need some thousands."""
 _MEBIBYTE = 2**20
 _ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT)}
 
@@ -222,6 +225,8 @@ def bench(*flags: str, seconds: float) -> Iterator[Bench]:
         hostile = lab.pod("hostile", qos="besteffort").container("app", cpus=_PODS_CPU)
         _weigh([directory.parent for directory in hostile.cgroups], 2)
         _weigh([_top(directory, lab.name) for directory in hostile.cgroups], 262_144)
+        for one in quiet:
+            _let_be_realtime(one, lab.name)
         echo = quiet[0].spawn(_module("echo", "/etc/netutil/echo.sock"), env=_ENV, stderr=None)
         stack.callback(echo.wait)
         stack.callback(echo.kill)
@@ -230,6 +235,18 @@ def bench(*flags: str, seconds: float) -> Iterator[Bench]:
         stack.callback(callers.close)
         callers.wait_for(QUIET_PODS * 30)
         yield Bench(agent, hostile, callers, seconds)
+
+
+def _let_be_realtime(container: LabContainer, name: str) -> None:
+    """Give a container's pod a share of the real-time runtime (RT_GROUP_SCHED of cgroup v1)."""
+    for directory in container.cgroups:
+        top = _top(directory, name)
+        path = [one for one in (directory, *directory.parents) if one.is_relative_to(top)]
+        for one in reversed(path):
+            shared = one not in (directory, directory.parent)
+            if (one / "cpu.rt_runtime_us").exists():
+                microseconds = _REALTIME_MICROSECONDS * (QUIET_PODS if shared else 1)
+                (one / "cpu.rt_runtime_us").write_text(str(microseconds))
 
 
 def _top(directory: Path, name: str) -> Path:
