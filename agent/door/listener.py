@@ -18,14 +18,10 @@ from pathlib import Path
 from netutil.agent.door.place import Inode, inode_of, put, take_away, temporary_name
 
 BACKLOG = 256
-"""Who may stand in the kernel's queue: one of each of 250 pods at once.
-
-Twice as many made a new connection take 3 to 6 times the quiet time while one pod filled it, these
-2.5 to 3 times (make hostile).
-"""
-"""Connections that the kernel queues. All pods' processes connect at once after a restart, and who
-does not wait in connect(2), as no gRPC client does, gets EAGAIN of a full queue: 330 of 600, when
-it had 256 places. Not more than two for each of 250 pods: whoever connects stands behind all."""
+"""Connections that the kernel queues: one of each of 250 pods, which all connect at once after a
+restart. Who does not wait in connect(2), as no gRPC client does, gets EAGAIN of a full queue and
+comes again a second later: 330 of 600 did. But whoever connects stands behind all: with 512 places
+a new connection took 3 to 6 times the quiet time while one pod filled them (make hostile)."""
 LONGEST_PATH = 107 - len(".12345678")
 """sun_path of unix(7) holds 108 bytes; the temporary name is longer than the final one."""
 

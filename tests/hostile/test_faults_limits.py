@@ -174,7 +174,7 @@ def test_a_start_that_cannot_make_its_socket_says_so_in_one_sentence(lab: Lab, s
 def test_a_file_system_that_fills_up_or_becomes_read_only_stops_nobody(lab: Lab) -> None:
     with small_file_system(lab.directory / "filling", "nr_inodes=32,size=64k") as small:
         admin = small / "admin.sock"
-        agent = lab.agent(f"--admin-socket={admin}")
+        agent = lab.agent(f"--admin-socket={admin}", writable=[small])
         admin.unlink()
         fill(small)
         subprocess.run(["mount", "-o", "remount,bind,ro", str(small)], check=True)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -130,10 +131,12 @@ class Lab:
         pod_source: str | None = None,
         command: Sequence[str] = COMMAND,
         around: Sequence[str] = (),
+        writable: Sequence[Path] = (),
     ) -> LabAgent:
         """Start an agent and wait until it listens. Flags given here win over the lab's.
 
-        `around` is a prefix that makes its surroundings; it is never confined.
+        `around` is a prefix that makes its surroundings; it is never confined. One that is confined
+        may write to the sockets' directories, and those that are `writable`.
 
         Without `pod_source` it reads what `write_pod_list` writes; that is
         written once now.
@@ -151,10 +154,13 @@ class Lab:
             *flags,
         ]
         if CONFINED:
-            root = self.directory / f"root-{len(self.agents)}"
-            root.mkdir()
-            argv = confined(argv, root, (self.socket.parent, self.admin_socket.parent))
+            argv = self.confined(argv, writable)
         return self.start_agent([*around, *argv], metrics)
+
+    def confined(self, command: Sequence[str], writable: Sequence[Path] = ()) -> list[str]:
+        """Return the command confined, in a root directory of its own."""
+        root = Path(tempfile.mkdtemp(prefix="root-", dir=self.directory))
+        return confined(command, root, (self.socket.parent, self.admin_socket.parent, *writable))
 
     def start_agent(self, command: Sequence[str], metrics_address: str) -> LabAgent:
         """Start an agent by its whole command line; wait until it listens at the lab's socket."""
