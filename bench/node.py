@@ -78,7 +78,7 @@ def ask_each_method(
         "print(json.dumps({m: base64.b64encode(channel.unary_unary('/v1alpha.NetUtil/' + m)"
         "(b'', timeout=30)).decode() for m in sys.argv[1:]}))\n"
     )
-    done = container.run([sys.executable, "-c", code, *methods], env=ENV)
+    done = container.run([sys.executable, "-c", code, *methods])
     if done.returncode:
         raise RuntimeError(done.stderr.decode())
     return {m: b64decode(text) for m, text in json.loads(done.stdout).items()}
