@@ -17,6 +17,7 @@ from netutil.agent.door.keeper import Keeper
 from netutil.agent.door.leftovers import private_directory, remove_dead_sockets
 from netutil.agent.door.listener import listen
 from netutil.agent.errors import AgentError
+from netutil.agent.identity.pinning import pin_by_peer_pidfd
 from netutil.agent.operators import operators_served
 from netutil.agent.ops.http import OpsServer
 from netutil.agent.ops.logs import report_failure
@@ -121,6 +122,8 @@ async def _pods_served(rooms: Rooms, private: Path) -> AsyncIterator[None]:
         rooms.refused_at_door,
         rooms.memory.refusal,
         rooms.turns,
+        # A number alone might be another process's by the time that it is looked at.
+        may_wait=rooms.pin is pin_by_peer_pidfd,
     )
     keeper = Keeper(door, rooms.pin, rooms.kept)
     # Only behind a closed door: watchers that come back at once go to the next agent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from netutil.agent.door.door import DoorCounts
+from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.keeper import Kept
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.door.turns import Turns

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.descriptors import affordable_connections
-from netutil.agent.door.door import DoorCounts
 from netutil.agent.door.keeper import Kept
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable

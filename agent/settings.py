@@ -128,7 +128,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     flag("max-calls-per-pod", "256", COUNT, "calls of one pod under way")
     flag(
         "max-frames-per-pod",
-        "20000",
+        "10000",
         COUNT,
         "HTTP/2 frames of one pod passed on per second; one that opens a stream counts as 8",
     )

@@ -46,6 +46,7 @@ class Turns:
         self.frames_per_second = frames_per_second
         self.late = 0
         """How often the loop was late."""
+        self.frames_per_turn = frames_per_second * TURN_SECONDS
         self._of_pod: LRUCache[str, PodTurns] = LRUCache(_PODS_REMEMBERED)
         self._active: dict[PodTurns, None] = {}
         self._due = 0.0
@@ -116,7 +117,7 @@ class PodTurns:
     def __init__(self, turns: Turns) -> None:
         self._all = turns
         self._loop = asyncio.get_running_loop()
-        self._full = turns.frames_per_second * TURN_SECONDS
+        self._full = turns.frames_per_turn
         self._credit = self._full
         self._sent = 0.0
         self.share = 1.0

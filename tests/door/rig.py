@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.door import door as door_room
-from netutil.agent.door.door import Door, Identify
+from netutil.agent.door.door import Door
+from netutil.agent.door.entrance import Identify
 from netutil.agent.door.keeper import Keeper, Kept
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import Listener, listen

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.door import door as room
+from netutil.agent.door.entrance import TOLD
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import Denied, Reason, Unidentified
@@ -104,11 +105,11 @@ async def test_past_a_pods_limit_calls_are_told_and_past_that_the_door_closes(
     tmp_path: Path,
 ) -> None:
     async with door_before(echo, tmp_path, limits=Limits(1000, 3)) as rig:
-        clients = [rig.connect_raw() for _ in range(3 + room._TOLD + 5)]
+        clients = [rig.connect_raw() for _ in range(3 + TOLD + 5)]
         await eventually(lambda: rig.door.counts.accepted == len(clients))
         refusals = [entry.refusal for entry in rig.table if entry.refusal is not None]
         assert {refusal.reason for refusal in refusals} == {Reason.TOO_MANY_CONNECTIONS_OF_POD}
-        assert (len(rig.table), len(refusals)) == (3 + room._TOLD, room._TOLD)
+        assert (len(rig.table), len(refusals)) == (3 + TOLD, TOLD)
         assert rig.door.counts.closed_at_once == 5
         for client in clients:
             client.close()
@@ -144,7 +145,7 @@ async def test_a_process_of_a_pod_past_its_limits_is_not_identified_again(tmp_pa
     async with door_before(echo, tmp_path, identify=identify, limits=Limits(1000, 2)) as rig:
         clients = [rig.connect_raw() for _ in range(100)]
         await eventually(lambda: rig.door.counts.accepted == len(clients))
-        assert len(rig.table) == 2 + room._TOLD
+        assert len(rig.table) == 2 + TOLD
         # Once more than are let in, and again each second.
         assert identified < len(rig.table) + 20
         assert rig.door.counts.closed_at_once == len(clients) - len(rig.table)
@@ -156,11 +157,11 @@ async def test_past_the_limit_of_all_calls_are_told_and_past_that_the_door_close
     tmp_path: Path,
 ) -> None:
     async with door_before(echo, tmp_path, limits=Limits(4, 1000)) as rig:
-        clients = [rig.connect_raw() for _ in range(4 + room._TOLD + 5)]
+        clients = [rig.connect_raw() for _ in range(4 + TOLD + 5)]
         await eventually(lambda: rig.door.counts.accepted == len(clients))
         reasons = [e.refusal.reason for e in rig.table if e.refusal is not None]
         assert set(reasons) == {Reason.TOO_MANY_CONNECTIONS}
-        assert len(rig.table) == 4 + room._TOLD
+        assert len(rig.table) == 4 + TOLD
         assert rig.door.counts.closed_at_once == 5
         for client in clients:
             client.close()

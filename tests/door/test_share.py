@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from netutil.agent.door.door import Door, DoorCounts
+from netutil.agent.door.counts import DoorCounts
+from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable

@@ -13,7 +13,9 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.door.door import Door, DoorCounts, Identify
+from netutil.agent.door.counts import DoorCounts
+from netutil.agent.door.door import Door
+from netutil.agent.door.entrance import Identify
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
