@@ -50,14 +50,15 @@ class Arrivals:
             self._timer = None
 
     def _turn(self) -> None:
-        self._timer = None
         self._looked_at.clear()
+        # First, so that nobody is left waiting whatever befalls one that is let in.
+        self._timer = None
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
         for pid in tuple(self._waiting):
             while pid in self._waiting and self._looked_at[pid] < self._in_a_turn:
                 self._looked_at[pid] += 1
                 self._next(pid)
-        if self._looked_at:
-            self._timer = asyncio.get_running_loop().call_later(TURN_SECONDS, self._turn)
 
     def _next(self, pid: int) -> None:
         queue = self._waiting[pid]
