@@ -22,7 +22,7 @@ from netutil.agent.service.watching import Watching
 from netutil.v1alpha import netutil_pb2 as api
 
 _SNAPSHOT_FRAMES = 8 * STREAM_FRAMES
-"""It is what GetAll answers, and that counts as eight calls."""
+"""It is what GetAll answers, which takes as long as seven calls."""
 _SHORTAGE_SECONDS = 1.0
 _LONG_AGO = -float("inf")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.door import door as door_room
 from netutil.agent.door.door import Door
-from netutil.agent.door.entrance import Identify
+from netutil.agent.door.entrance import Identify, Refused
 from netutil.agent.door.keeper import Keeper, Kept
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import Listener, listen
@@ -84,6 +84,7 @@ async def door_before(
     identify: Identify = peer_of,
     limits: Limits = _WIDE,
     turns: Turns | None = None,
+    refused: Refused = lambda *_: None,
 ) -> AsyncIterator[Rig]:
     tasks: set[asyncio.Task[None]] = set()
     rig: Rig
@@ -104,7 +105,7 @@ async def door_before(
     server = await asyncio.start_unix_server(serving, private)
     listener = listen(path, mode=0o666, directory_mode=0o755)
     table = ConnectionTable()
-    door = Door(listener, private, table, identify, limits, turns=turns)
+    door = Door(listener, private, table, identify, limits, refused=refused, turns=turns)
     rig = Rig(door, listener, table, path)
     door.open()
     try:

@@ -6,15 +6,11 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from netutil.agent.door.counts import DoorCounts
-from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
-from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.peer import Asker
 
-from tests.door.rig import eventually, peer_of
+from tests.door.rig import door_before, eventually
 from tests.door.test_frames import CONTINUATION, DATA, HEADERS, PREFACE, frame
 
 MOST = 20_000
@@ -22,7 +18,7 @@ MOST = 20_000
 
 async def relayed(blocks: list[bytes], folder: Path) -> tuple[int, int, list[str]]:
     """Send, and return how many bytes came through, what was cut off, and the reasons told."""
-    came, counts, reasons = bytearray(), DoorCounts(), []
+    came, reasons = bytearray(), []
 
     async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -32,15 +28,10 @@ async def relayed(blocks: list[bytes], folder: Path) -> tuple[int, int, list[str
     def told(_: Asker, __: str, error: AgentError) -> None:
         reasons.append(f"{error.reason} {error.sentence}")
 
-    private, path = str(folder / "private.sock"), str(folder / "net.sock")
-    server = await asyncio.start_unix_server(hear, private)
-    listener = listen(path, mode=0o666, directory_mode=0o755)
     limits = Limits(100, 100, header_bytes=MOST)
-    table = ConnectionTable()
-    door = Door(listener, private, table, peer_of, limits, counts, told)
-    door.open()
-    try:
-        reader, writer = await asyncio.open_unix_connection(path)
+    async with door_before(hear, folder, limits=limits, refused=told) as rig:
+        counts = rig.door.counts
+        reader, writer = await rig.connect()
         writer.writelines(blocks)
         whole = sum(map(len, blocks))
         await eventually(lambda: counts.cut_off == 1 or len(came) == whole)
@@ -48,11 +39,7 @@ async def relayed(blocks: list[bytes], folder: Path) -> tuple[int, int, list[str
             with contextlib.suppress(ConnectionResetError):  # there is more that nobody read
                 assert await reader.read() == b""
         writer.close()
-        await eventually(lambda: len(table) == 0)
-    finally:
-        door.close()
-        await door.drop_all()
-        server.close()
+        await eventually(lambda: len(rig.table) == 0)
     return len(came), counts.cut_off, reasons
 
 
