@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,6 +86,7 @@ async def door_before(
     limits: Limits = _WIDE,
     turns: Turns | None = None,
     refused: Refused = lambda *_: None,
+    unanswered_bytes: float = math.inf,
 ) -> AsyncIterator[Rig]:
     tasks: set[asyncio.Task[None]] = set()
     rig: Rig
@@ -104,7 +106,7 @@ async def door_before(
     private, path = str(folder / "private.sock"), str(folder / "net.sock")
     server = await asyncio.start_unix_server(serving, private)
     listener = listen(path, mode=0o666, directory_mode=0o755)
-    table = ConnectionTable()
+    table = ConnectionTable(unanswered_bytes)
     door = Door(listener, private, table, identify, limits, refused=refused, turns=turns)
     rig = Rig(door, listener, table, path)
     door.open()

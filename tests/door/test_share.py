@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from netutil.agent.door.counts import DoorCounts
-from netutil.agent.door.door import Door
-from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
-from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.peer import Asker
 
-from tests.door.rig import door_before, echo, eventually, peer_of
+from tests.door.rig import door_before, echo, eventually
 
 _A_MOMENT_SECONDS = 0.3
 
@@ -79,19 +74,14 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def test_bytes_without_an_answer_count_for_the_pod_and_not_for_one_connection(
     tmp_path: Path,
 ) -> None:
-    table, counts, told = ConnectionTable(unanswered_bytes=100_000), DoorCounts(), []
+    told = []
 
     def hear(_: Asker, pod_key: str, error: AgentError) -> None:
         told.append((pod_key, error.reason))
 
-    private = str(tmp_path / "private.sock")
-    server = await asyncio.start_unix_server(silent, private)
-    path = str(tmp_path / "net.sock")
-    listener = listen(path, mode=0o666, directory_mode=0o755)
-    door = Door(listener, private, table, peer_of, Limits(100, 100), counts, hear)
-    door.open()
-    try:
-        pairs = [await asyncio.open_unix_connection(path) for _ in range(4)]
+    async with door_before(silent, tmp_path, refused=hear, unanswered_bytes=100_000) as rig:
+        table, counts = rig.table, rig.door.counts
+        pairs = [await rig.connect() for _ in range(4)]
         for _, writer in pairs[:3]:
             writer.write(bytes(30_000))
         await eventually(lambda: table.unanswered_bytes == 90_000)
@@ -104,7 +94,3 @@ async def test_bytes_without_an_answer_count_for_the_pod_and_not_for_one_connect
             writer.close()
         await eventually(lambda: len(table) == 0)
         assert table.unanswered_bytes == 0
-    finally:
-        door.close()
-        await door.drop_all()
-        server.close()
