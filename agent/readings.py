@@ -99,6 +99,10 @@ def readings(
             "Connections closed for what they sent unanswered, or for a header block.",
             counts("cut_off"),
         ),
+        "netutil_connection_floods": (
+            "Floods of connections that came to nothing.",
+            counts("floods"),
+        ),
         "netutil_accept_failures": ("Accepts that failed.", counts("accept_failures")),
         "netutil_loop_late": (
             "Times that the event loop came to its work more than 3 ms late.",

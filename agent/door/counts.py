@@ -15,3 +15,4 @@ class DoorCounts:
     hung_up: int = 0
     cut_off: int = 0
     accept_failures: int = 0
+    floods: int = 0

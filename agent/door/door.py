@@ -9,15 +9,15 @@ import math
 import os
 import select
 import socket
-import time
 from collections.abc import Callable
 
+from netutil.agent.door.accepting import Acceptor
 from netutil.agent.door.arrivals import Arrivals
 from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.entrance import Entrance, Identify, Refused
 from netutil.agent.door.hangups import Hangups
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import BACKLOG, Listener
+from netutil.agent.door.listener import Listener
 from netutil.agent.door.relay import Relay
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.door.turns import CONNECTION_FRAMES, IDENTIFIED_FRAMES, Turns
@@ -26,15 +26,6 @@ from netutil.agent.errors import AgentError, OverLimit
 from netutil.agent.identity.pinning import peer_pid
 
 _LOG = logging.getLogger(__name__)
-
-_ACCEPTING_SECONDS = 0.00005
-"""How long the loop accepts before it looks after those who are in.
-
-A call takes some ten rounds of the loop, and in a flood of connections each of them accepts for as
-long as this: with a millisecond the others' p99 was 9 times the quiet one, with this 2 to 4
-times (make hostile).
-"""
-_PAUSE_SECONDS = 0.5
 
 
 class Door:
@@ -58,7 +49,6 @@ class Door:
 
         `may_wait`: the kernel holds on to who connected, so that peers can be looked at later.
         """
-        self._listener = listener
         self._server_path = server_path
         self._table = table
         self._limits = limits
@@ -69,40 +59,29 @@ class Door:
         affordable = self._turns.frames_per_turn / (IDENTIFIED_FRAMES + CONNECTION_FRAMES)
         self._arrivals = Arrivals(self._admit, max(1, affordable) if may_wait else math.inf)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._resume: asyncio.TimerHandle | None = None
         self.counts = counts if counts is not None else DoorCounts()
         self._entrance = Entrance(
             table, identify, limits, self.counts, refused, refuse_newcomers, self._turns
         )
+        self._acceptor = Acceptor(listener, self._take, self._entrance.charge_closed, self.counts)
 
     @property
     def listener(self) -> Listener:
         """Return where connections are accepted now."""
-        return self._listener
+        return self._acceptor.listener
 
     def rebind(self, listener: Listener) -> None:
         """Accept from another listener from now on, after letting in who is in the old queue."""
-        asyncio.get_running_loop().remove_reader(self._listener.connection)
-        self._accept_queue()
-        self._listener.connection.close()
-        self._listener = listener
-        self.open()
+        self._acceptor.rebind(listener)
 
     def open(self) -> None:
         """Begin to accept."""
-        asyncio.get_running_loop().add_reader(self._listener.connection, self._accept)
+        self._acceptor.open()
 
     def close(self) -> None:
         """Stop accepting, after letting in who is in the queue. Removes the file if it is ours."""
-        if self._listener.connection.fileno() < 0:
-            return
-        self._listener.unlink_if_ours()
-        asyncio.get_running_loop().remove_reader(self._listener.connection)
-        self._accept_queue()
+        self._acceptor.close()
         self._arrivals.flush()
-        if self._resume is not None:
-            self._resume.cancel()
-        self._listener.connection.close()
 
     async def drop_all(self) -> None:
         """Close every connection that is still open, and wait until it is."""
@@ -110,42 +89,13 @@ class Door:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _accept(self) -> None:
-        end = time.monotonic() + _ACCEPTING_SECONDS
-        while self._accept_one() and time.monotonic() < end:
-            pass
-        self._entrance.charge_closed()
-
-    def _accept_queue(self) -> None:
-        """Let in who is in the queue, which somebody may go on filling."""
-        for _ in range(BACKLOG):
-            if not self._accept_one():
-                break
-        self._entrance.charge_closed()
-
-    def _accept_one(self) -> bool:
-        """Accept a connection; return False if none waits or none can be had now."""
-        try:
-            # `accept` makes a socket of it in Python, and looks at what kind the listener is: half
-            # as long again as the kernel takes, for what is mostly closed at once in a flood.
-            descriptor, _ = self._listener.connection._accept()  # type: ignore[attr-defined]
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError as error:
-            # Out of descriptors or memory: the queue holds the rest until there is room.
-            self.counts.accept_failures += 1
-            _LOG.error("door: accept failed, pausing %s s: %s", _PAUSE_SECONDS, error)
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._listener.connection)
-            self._resume = loop.call_later(_PAUSE_SECONDS, self.open)
-            return False
-        self.counts.accepted += 1
+    def _take(self, descriptor: int) -> None:
         # The cheapest question first: a flood is answered at the rate at which it is turned away,
         # and whoever stands behind it in the kernel's one queue waits for all of that.
         if _is_hung_up(descriptor):
             self.counts.hung_up += 1
             os.close(descriptor)
-            return True
+            return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         pid = peer_pid(connection)
         if self._entrance.is_crowded(pid):
@@ -153,7 +103,6 @@ class Door:
             connection.close()
         else:
             self._arrivals.add(connection, pid)
-        return True
 
     def _admit(self, connection: socket.socket, pid: int) -> None:
         if _is_hung_up(connection.fileno()):  # while it waited

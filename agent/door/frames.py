@@ -13,6 +13,8 @@ _HEADER_BYTES = 9
 _HEADERS, _CONTINUATION = 1, 9
 _BYTES_OF_FRAME = 1024
 _HEADER_BLOCK_BYTES_OF_FRAME = 128
+_FRAMES_OF_PIECE = 2
+"""A read, a write, and a thread of gRPC that wakes for it, whatever is in it."""
 
 
 class FrameWalk:
@@ -32,7 +34,7 @@ class FrameWalk:
         """Return how many of the next bytes fit into a credit, and how many frames they count as.
 
         With any credit left one more frame begins, and one that has begun goes on to its end.
-        A piece counts as one frame at least, and each KiB as one, or 128 bytes of a header
+        A piece counts as two frames at least, and each KiB as one, or 128 bytes of a header
         block: a flood of single bytes, or of few large frames, is one too.
         """
         at, size, count = 0, len(data), 0.0
@@ -61,4 +63,4 @@ class FrameWalk:
                 count += length / _HEADER_BLOCK_BYTES_OF_FRAME
                 begun = 0 if kind == _HEADERS else self.header_block_bytes
                 self.header_block_bytes = begun + length
-        return at, max(1, count) + at / _BYTES_OF_FRAME
+        return at, max(_FRAMES_OF_PIECE, count) + at / _BYTES_OF_FRAME

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from netutil.agent.door.place import Inode, inode_of, put, take_away, temporary_name
 
-BACKLOG = 256
-"""Connections that the kernel queues: one of each of 250 pods, which all connect at once after a
+BACKLOG = 1024
+"""Connections that the kernel queues: four of each of 250 pods, which all connect at once after a
 restart. Who does not wait in connect(2), as no gRPC client does, gets EAGAIN of a full queue and
-comes again a second later: 330 of 600 did. But whoever connects stands behind all: with 512 places
-a new connection took 3 to 6 times the quiet time while one pod filled them (make hostile)."""
+comes again a second later."""
+BACKLOG_IN_FLOOD = 64
+"""Whoever connects stands behind all: with 256 places that one pod kept full a new connection took
+3 to 6 times the quiet time (make hostile)."""
 LONGEST_PATH = 107 - len(".12345678")
 """sun_path of unix(7) holds 108 bytes; the temporary name is longer than the final one."""
 
@@ -39,6 +41,10 @@ class Listener:
     inode: Inode
     mode: int
     directory_mode: int
+
+    def queue(self, backlog: int) -> None:
+        """Let the kernel queue so many from now on; those who are queued stay (listen(2))."""
+        self.connection.listen(backlog)
 
     def still_ours(self) -> bool:
         """Return whether `path` is still the socket that this listener bound."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.agent.door import door as room
+from netutil.agent.door import accepting as room
 from netutil.agent.door.entrance import TOLD
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable

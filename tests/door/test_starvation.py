@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from netutil.agent.door import door as room
+from netutil.agent.door import accepting as room
 
 CLIENTS = 30
 

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from netutil.agent.door import door as room
+from netutil.agent.door import accepting as room
 from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import listen
@@ -126,7 +126,7 @@ async def test_a_pause_does_not_outlive_the_close_and_the_queue_is_answered(
         await eventually(lambda: rig.door.counts.accept_failures == 1)
         rig.door.close()
         assert await ask(client) == b"?"
-        resume = rig.door._resume
+        resume = rig.door._acceptor._resume
         assert resume is not None and resume.cancelled()
 
 
