@@ -21,6 +21,9 @@ from collections.abc import Callable
 from cachetools import LRUCache
 
 TURN_SECONDS = 0.005
+_PORTION_SECONDS = 0.001
+"""What waits goes on in portions of a turn: all of it at once would be some milliseconds of the
+loop's time, and of the gRPC server's, for which everybody else waits."""
 STREAM_FRAMES = 8
 """A frame that opens a stream makes a call of the agent: it counts as so many frames."""
 CONNECTION_FRAMES = 16
@@ -147,7 +150,7 @@ class PodTurns:
         """Call `go` when its turn comes, after what waits already."""
         self._waiting.append(go)
         if self._timer is None:
-            self._timer = self._loop.call_later(TURN_SECONDS, self._turn)
+            self._timer = self._loop.call_later(_PORTION_SECONDS, self._portion)
 
     async def pass_work(self, frames: float) -> None:
         """Return when something may be done for this pod, and take what that costs."""
@@ -181,7 +184,7 @@ class PodTurns:
             self._sent *= math.exp(-passed / _LATELY_SECONDS)
             self._since = now
 
-    def _turn(self) -> None:
+    def _portion(self) -> None:
         self._timer = None
         self._all.watch(self)
         waiting, self._waiting = self._waiting, deque()
@@ -190,4 +193,4 @@ class PodTurns:
         waiting.extend(self._waiting)
         self._waiting = waiting
         if waiting and self._timer is None:
-            self._timer = self._loop.call_later(TURN_SECONDS, self._turn)
+            self._timer = self._loop.call_later(_PORTION_SECONDS, self._portion)

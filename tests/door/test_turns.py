@@ -49,6 +49,16 @@ async def test_what_waits_comes_in_order_and_at_the_rate_of_its_pod() -> None:
     assert time.monotonic() - began >= 9 * TURN_SECONDS
 
 
+async def test_what_waits_goes_on_in_portions_not_with_the_credit_of_a_turn_at_once() -> None:
+    pod, loop = Turns(PER_SECOND).of_pod("a"), asyncio.get_running_loop()
+    pod.take(FULL)
+    for _ in range(20):
+        pod.wait(lambda: pod.take(FULL / 2))
+        assert pod._timer is not None
+        assert pod._timer.when() - loop.time() < TURN_SECONDS / 2
+        await asyncio.sleep(TURN_SECONDS / 5)
+
+
 async def test_pods_do_not_wait_for_each_other() -> None:
     all_pods = Turns(PER_SECOND)
     all_pods.of_pod("a").charge(1e6)
