@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -37,14 +37,12 @@ def connect_and_die(path: str, times: int) -> None:
 async def places(rig: Rig) -> int:
     """Return how many fit into the queue while the loop does nothing, and let them be accepted."""
     accepted, fitting = rig.door.counts.accepted, 0
-    with ExitStack() as stack:
-        for fitting in range(2 * BACKLOG):
+    with ExitStack() as stack, suppress(BlockingIOError):
+        while fitting < 2 * BACKLOG:
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
-            try:
-                client.connect(rig.path)
-            except BlockingIOError:
-                break
+            client.connect(rig.path)
+            fitting += 1
     await eventually(lambda: rig.door.counts.accepted == accepted + fitting)
     return fitting
 
