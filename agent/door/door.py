@@ -7,7 +7,6 @@ import contextlib
 import logging
 import math
 import os
-import select
 import socket
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from netutil.agent.door.accepting import Acceptor
 from netutil.agent.door.arrivals import Arrivals
 from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.entrance import Entrance, Identify, Refused
-from netutil.agent.door.hangups import Hangups
+from netutil.agent.door.hangups import Hangups, is_hung_up
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.listener import Listener
 from netutil.agent.door.relay import Relay
@@ -92,7 +91,7 @@ class Door:
     def _take(self, descriptor: int) -> None:
         # The cheapest question first: a flood is answered at the rate at which it is turned away,
         # and whoever stands behind it in the kernel's one queue waits for all of that.
-        if _is_hung_up(descriptor):
+        if is_hung_up(descriptor):
             self.counts.hung_up += 1
             os.close(descriptor)
             return
@@ -105,7 +104,7 @@ class Door:
             self._arrivals.add(connection, pid)
 
     def _admit(self, connection: socket.socket, pid: int) -> None:
-        if _is_hung_up(connection.fileno()):  # while it waited
+        if is_hung_up(connection.fileno()):  # while it waited
             self.counts.hung_up += 1
             connection.close()
             return
@@ -142,7 +141,7 @@ class Door:
         turns = self._turns.of_pod(entry.key)
         try:
             await turns.pass_work(CONNECTION_FRAMES)
-            if _is_hung_up(connection.fileno()):
+            if is_hung_up(connection.fileno()):
                 return
             upstream = await connect_as(entry.name, self._server_path)
             with contextlib.suppress(TimeoutError):
@@ -156,6 +155,7 @@ class Door:
                         most_unanswered_bytes=self._limits.unanswered_bytes,
                         most_header_bytes=self._limits.header_bytes,
                         on_cut=lambda *sent: self._cut_off(entry, *sent),
+                        is_gone=lambda: self._hangups.is_gone(entry.name),
                     )
         except OSError as error:
             _LOG.error("door: no connection to the gRPC server: %s", error)
@@ -164,14 +164,3 @@ class Door:
         self.counts.cut_off += 1
         why = self._limits.cut_off(sent_bytes, entry.share.unanswered, header_bytes)
         self._refused(entry.asker, entry.key, why)
-
-
-def _is_hung_up(descriptor: int) -> bool:
-    """Return whether the peer has closed the connection: nobody would read what it asked.
-
-    One that has ended its sending alone still reads, and the kernel does not report that unasked
-    (poll(2), POLLHUP). To find out who it was would cost more than all that it did.
-    """
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return bool(poll.poll(0))

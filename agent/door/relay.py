@@ -66,7 +66,7 @@ class _Side(asyncio.BufferedProtocol):
 
     def pass_on(self, data: bytes) -> None:
         """Write to the other end."""
-        if self.other is not None and self.other.transport is not None:
+        if self.other is not None and self.other.transport is not None and not self.other._lost:
             self.other.answered()
             self.other.transport.write(data)
 
@@ -116,11 +116,15 @@ class _Side(asyncio.BufferedProtocol):
         del exc  # which side broke off, and how, is of no interest to the other one
         if self._linger is not None:
             self._linger.cancel()  # it would hold both ends, and who they are, until then
-        if self.other is not None and self.other.transport is not None:
+        if self.other is not None and self.other.transport is not None and not self.is_left():
             self.other.end()
         self._lost = True
         if not self.closed.done():  # whoever waited for it may have been cancelled, and it with it
             self.closed.set_result(None)
+
+    def is_left(self) -> bool:
+        """Return whether somebody else lets go of both ends, since this one has hung up."""
+        return False
 
     def end(self) -> None:
         """Close this side once it has taken what is held for it, or after a while."""
@@ -141,6 +145,7 @@ class _Client(_Side):
 
     __slots__ = (
         "_held",
+        "_is_gone",
         "_most",
         "_most_of_headers",
         "_on_cut",
@@ -159,8 +164,10 @@ class _Client(_Side):
         most_bytes: float,
         most_header_bytes: float,
         on_cut: Callable[[int, int], None],
+        is_gone: Callable[[], bool],
     ) -> None:
         super().__init__(buffer, ends_relay=False)
+        self._is_gone = is_gone
         self._turns = turns
         self._share = share
         self._walk = FrameWalk(STREAM_FRAMES)
@@ -184,6 +191,12 @@ class _Client(_Side):
     def buffer_updated(self, nbytes: int) -> None:
         self._held = bytes(self._buffer[:nbytes])
         self._let_pass()
+
+    def eof_received(self) -> bool:
+        return self.is_left() or super().eof_received()
+
+    def is_left(self) -> bool:
+        return self._is_gone()
 
     def answered(self) -> None:
         self._count(-self._unanswered)
@@ -255,6 +268,7 @@ class Relay:
         most_unanswered_bytes: float = math.inf,
         most_header_bytes: float = math.inf,
         on_cut: Callable[[int, int], None] = lambda *_: None,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> None:
         """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
 
@@ -263,6 +277,7 @@ class Relay:
         it has sent more than `most_unanswered_bytes` since the server last said anything, or
         together with others more than its `share` allows, or a header block of more than
         `most_header_bytes`; `on_cut` is told how many it sent itself, and of its header block.
+        A client that `is_gone` when it ends, or is lost, is left to whoever said so, and cancels.
         """
         loop = asyncio.get_running_loop()
         left = _Client(
@@ -272,6 +287,7 @@ class Relay:
             most_unanswered_bytes,
             most_header_bytes,
             on_cut,
+            is_gone,
         )
         right = _Side(self._buffer, ends_relay=other_ends)
         left.other, right.other = right, left

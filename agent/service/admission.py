@@ -118,7 +118,7 @@ class Admission(grpc.aio.ServerInterceptor):
                 wait_seconds = self._rates.take(connection.key)
                 if wait_seconds:
                     raise _too_fast(max(wait_seconds, connection.share.stopped_seconds))
-            self._unfinished.begin(connection.key, context, stream=stream)
+            self._unfinished.begin(connection.key, stream=stream)
         except AgentError as error:
             if connection is not None and self._refused is not None:
                 debt_seconds = self._refused.charge(connection.key)

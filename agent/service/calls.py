@@ -76,7 +76,7 @@ class Answering:
 
         async def run(connection: Connection) -> T:
             answer = await body(connection)
-            self._unfinished.hold(connection.key, answer.ByteSize(), context)
+            self._unfinished.hold(connection.key, answer.ByteSize())
             return answer
 
         return await self._run(method, context, run, _Timer())

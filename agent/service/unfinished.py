@@ -6,10 +6,11 @@ the connection is open: unlimited, one pod could fill the agent's memory.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from netutil.agent.errors import OverLimit, Reason
@@ -36,8 +37,16 @@ class _Held:
     bytes: int = 0
 
 
-def _when_done(context: Context, end: Callable[[object], None]) -> None:
-    context.add_done_callback(cast("Any", end))  # types-grpcio has a callback of its own kind
+def _when_done(end: Callable[[object], None]) -> None:
+    """Call `end` when gRPC is done with the call that is answered here.
+
+    gRPC calls what ServicerContext.add_done_callback is given at the end of this same task
+    (aio/server.pyx.pxi, `_add_callback_handler`), but the context then refers to itself: each
+    call would leave ten objects for the garbage collector.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    task.add_done_callback(end)
 
 
 class Unfinished:
@@ -55,8 +64,11 @@ class Unfinished:
         held = self._held.get(pod_key)
         return held.calls if held is not None else 0
 
-    def begin(self, pod_key: str, context: Context, *, stream: bool = False) -> None:
-        """Count a call until it is finished. Raises `OverLimit` past a limit of the pod."""
+    def begin(self, pod_key: str, *, stream: bool = False) -> None:
+        """Count the call that runs here until it is finished.
+
+        Raises `OverLimit` past a limit of the pod.
+        """
         held = self._held.get(pod_key) or _Held()
         if held.calls >= self._limits.calls_of_pod:
             raise OverLimit(
@@ -87,16 +99,16 @@ class Unfinished:
             if not held.calls:
                 del self._held[pod_key]
 
-        _when_done(context, end)
+        _when_done(end)
 
-    def hold(self, pod_key: str, size_bytes: int, context: Context) -> None:
-        """Count an answer of a call that was begun, until it is taken.
+    def hold(self, pod_key: str, size_bytes: int) -> None:
+        """Count an answer of the call that runs here, and was begun, until it is taken.
 
         Raises `OverLimit` past a limit; a pod that holds none yet is always given one.
         """
         if size_bytes > SMALL_ANSWER_BYTES:
             held = self._add(pod_key, size_bytes)
-            _when_done(context, lambda _: self._take(held, size_bytes))
+            _when_done(lambda _: self._take(held, size_bytes))
 
     @contextmanager
     def holding(self, pod_key: str, size_bytes: int) -> Iterator[None]:

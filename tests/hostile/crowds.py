@@ -98,6 +98,28 @@ def trickle() -> None:
         time.sleep(0.01)
 
 
+def leave_together() -> None:
+    """64 connections that have asked and been answered, all closed at once; again and again."""
+    asked = (
+        http2.opening()
+        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers("GetPod"))
+        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
+    )
+    while True:
+        held: list[socket.socket] = []
+        try:
+            while len(held) < 64:
+                held.append(http2.connect())
+                held[-1].sendall(asked)
+            for connection in held:
+                connection.recv(4096)
+        except OSError:
+            pass
+        time.sleep(0.05)  # for the last words of all
+        for connection in held:
+            connection.close()
+
+
 def watch_and_never_read() -> None:
     """1000 and more streams of Watch over 64 connections, with no window to answer through."""
     kept = []
@@ -128,6 +150,7 @@ CROWDS: dict[str, Callable[[], None]] = {
     "half-a-preface": hold(http2.PREFACE[:10]),
     "half-a-frame-header": hold(http2.opening() + b"\0\0"),
     "trickle": trickle,
+    "leave-together": leave_together,
     "watch-never-read": watch_and_never_read,
 }
 

@@ -6,8 +6,8 @@ one, and what the agent holds before, at its worst and after. Needs root.
 
 The agent is judged here and not the scheduler, on two cores that others use too:
 
-- The agent alone has the second CPU; the pods, hostile and quiet, share the first. So nobody takes
-  the agent's time but by what it does for them.
+- The agent alone has the second CPU; the pods, hostile and quiet, and what measures share the
+  first. So nobody takes the agent's time but by what it does for them.
 - On the first, the hostile pod has the least weight that a pod can have (as a pod without a CPU
   request has). It gets all the time that the quiet ones leave, which is most: it has no quota, and
   sends as fast as a core lets it. They are real-time tasks (sched(7), SCHED_FIFO) where they may
@@ -308,6 +308,7 @@ def main() -> int:
     """Print the table; return 1 if an attack cost the others, or left behind, more than it may."""
     seconds = float(os.environ.get("NETUTIL_ATTACK_SECONDS", "5"))
     names = sys.argv[1:] or list(ATTACKS)
+    os.sched_setaffinity(0, {int(_PODS_CPU)})
     print(HEAD, flush=True)
     worst = 0
     with bench(seconds=seconds) as it:

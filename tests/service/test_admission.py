@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -33,9 +32,6 @@ class Context:
 
     def invocation_metadata(self) -> tuple[()]:
         return ()
-
-    def add_done_callback(self, done: Callable[[object], None]) -> None:
-        del done
 
     async def read(self) -> bytes:
         return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -29,21 +30,11 @@ class Context:
     class Aborted(Exception):
         pass
 
-    def __init__(self) -> None:
-        self.done: list[Any] = []
-
     def peer(self) -> str:
         return "unix-abstract:nobody"
 
-    def add_done_callback(self, callback: Any) -> None:
-        self.done.append(callback)
-
     async def abort(self, code: grpc.StatusCode, details: str, trailers: Any = ()) -> None:
         raise Context.Aborted(code, details)
-
-    def finish(self) -> None:
-        for callback in self.done:
-            callback(self)
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT)
@@ -94,21 +85,28 @@ async def test_a_bug_of_the_agent_is_answered_as_internal(
     assert "KeyError" in caplog.text
 
 
-def test_what_one_pod_leaves_unread_is_counted_until_it_is_taken() -> None:
+async def test_what_one_pod_leaves_unread_is_counted_until_it_is_taken() -> None:
     unfinished = Unfinished(UnfinishedLimits(calls_of_pod=2, bytes_of_pod=20_000))
-    first, second, third, other = Context(), Context(), Context(), Context()
-    unfinished.begin("pod", first)  # type: ignore[arg-type]
-    unfinished.begin("pod", second)  # type: ignore[arg-type]
-    unfinished.begin("other", other)  # type: ignore[arg-type]
-    with pytest.raises(Exhausted) as refused:
-        unfinished.begin("pod", third)  # type: ignore[arg-type]
-    assert refused.value.reason == Reason.TOO_MANY_CALLS_OF_POD
-    unfinished.hold("pod", 15_000, first)  # type: ignore[arg-type]
-    unfinished.hold("other", 30_000, other)  # type: ignore[arg-type]
-    with pytest.raises(Exhausted) as refused:
-        unfinished.hold("pod", 15_000, second)  # type: ignore[arg-type]
-    assert refused.value.reason == Reason.TOO_MANY_UNREAD_ANSWERS
+    taken = asyncio.Event()
+
+    async def call(pod_key: str, size_bytes: int) -> None:
+        unfinished.begin(pod_key)
+        unfinished.hold(pod_key, size_bytes)
+        await taken.wait()
+
+    calls = [("pod", 15_000), ("pod", 15_000), ("other", 30_000), ("pod", 0), ("pod", 0)]
+    tasks = [asyncio.create_task(call(*one)) for one in calls]
+    await asyncio.sleep(0)
+    # The second was refused, and counts until its task has ended.
     assert (unfinished.calls, unfinished.bytes) == (3, 45_000)
-    for context in (first, second, third, other):
-        context.finish()
+    taken.set()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [one.reason if isinstance(one, Exhausted) else one for one in ended]
+    assert refused == [
+        None,
+        Reason.TOO_MANY_UNREAD_ANSWERS,
+        None,
+        Reason.TOO_MANY_CALLS_OF_POD,
+        Reason.TOO_MANY_CALLS_OF_POD,
+    ]
     assert (unfinished.calls, unfinished.bytes) == (0, 0)
