@@ -13,20 +13,21 @@ _HEADER_BYTES = 9
 _HEADERS, _CONTINUATION = 1, 9
 _BYTES_OF_FRAME = 1024
 _HEADER_BLOCK_BYTES_OF_FRAME = 128
-_FRAMES_OF_PIECE = 2
+_FRAMES_OF_PIECE = 3
 """A read, a write, and a thread of gRPC that wakes for it, whatever is in it."""
 
 
 class FrameWalk:
     """Follows one direction of one connection, from its first byte on, in pieces of any size."""
 
-    __slots__ = ("_header", "_rest", "_stream_frames", "header_block_bytes")
+    __slots__ = ("_cost", "_header", "_rest", "_stream_frames", "header_block_bytes")
 
     def __init__(self, stream_frames: int) -> None:
         """A frame that opens a stream counts as `stream_frames` others."""
         self._stream_frames = stream_frames
         self._rest = PREFACE_BYTES
         self._header = b""
+        self._cost = 0.0
         self.header_block_bytes = 0
         """Of the header block that began last: HEADERS, and the CONTINUATION that followed."""
 
@@ -34,8 +35,10 @@ class FrameWalk:
         """Return how many of the next bytes fit into a credit, and how many frames they count as.
 
         With any credit left one more frame begins, and one that has begun goes on to its end.
-        A piece counts as two frames at least, and each KiB as one, or 128 bytes of a header
-        block: a flood of single bytes, or of few large frames, is one too.
+        A piece counts as three frames at least, and each KiB as one, or 128 bytes of a header
+        block: a flood of single bytes, or of few large frames, is one too. A frame counts with its
+        last byte, which the server waits for: else dozens of requests that lack but a byte each
+        would pass together.
         """
         at, size, count = 0, len(data), 0.0
         while at < size:
@@ -43,6 +46,8 @@ class FrameWalk:
                 step = min(self._rest, size - at)
                 self._rest -= step
                 at += step
+                if not self._rest:
+                    count, self._cost = count + self._cost, 0.0
                 continue
             if count + at / _BYTES_OF_FRAME >= credit:
                 break
@@ -57,10 +62,13 @@ class FrameWalk:
             else:
                 length, kind = int.from_bytes(data[at : at + 3], "big"), data[at + 3]
                 at += _HEADER_BYTES
-            self._rest = length
-            count += self._stream_frames if kind == _HEADERS else 1
+            cost = float(self._stream_frames if kind == _HEADERS else 1)
             if kind in (_HEADERS, _CONTINUATION):
-                count += length / _HEADER_BLOCK_BYTES_OF_FRAME
+                cost += length / _HEADER_BLOCK_BYTES_OF_FRAME
                 begun = 0 if kind == _HEADERS else self.header_block_bytes
                 self.header_block_bytes = begun + length
+            if length:
+                self._rest, self._cost = length, cost
+            else:
+                count += cost
         return at, max(_FRAMES_OF_PIECE, count) + at / _BYTES_OF_FRAME

@@ -119,6 +119,10 @@ class _Side(asyncio.BufferedProtocol):
         if self.other is not None and self.other.transport is not None and not self.is_left():
             self.other.end()
         self._lost = True
+        if self.transport is not None:
+            # asyncio's transport refers to itself by the method that reads, and so each connection
+            # would leave ten objects for the garbage collector, which keeps all waiting for it.
+            vars(self.transport).pop("_read_ready_cb", None)
         if not self.closed.done():  # whoever waited for it may have been cancelled, and it with it
             self.closed.set_result(None)
 
