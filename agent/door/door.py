@@ -155,6 +155,7 @@ class Door:
                         most_unanswered_bytes=self._limits.unanswered_bytes,
                         most_header_bytes=self._limits.header_bytes,
                         on_cut=lambda *sent: self._cut_off(entry, *sent),
+                        on_open=lambda stop: self._hangups.stop_first(entry.name, stop),
                         is_gone=lambda: self._hangups.is_gone(entry.name),
                     )
         except OSError as error:

@@ -21,12 +21,17 @@ _PORTION, _LEAST = 16, 2
 """At once at least two, and a sixteenth of all: so thousands are gone in a tenth of a second."""
 
 
-@dataclass(frozen=True, slots=True)
+def _nothing() -> None:
+    """Nothing is read of the peer yet."""
+
+
+@dataclass(slots=True)
 class _Watched:
     connection: socket.socket
     descriptor: int
     name: str
     tell: Callable[[], object]
+    stop_reading: Callable[[], None] = _nothing
 
 
 class Hangups:
@@ -50,6 +55,15 @@ class Hangups:
         if not self._by_name:
             asyncio.get_running_loop().add_reader(self._epoll, self._look)
         self._by_name[name] = self._by_descriptor[one.descriptor] = one
+
+    def stop_first(self, name: str, stop_reading: Callable[[], None]) -> None:
+        """Call this at once when a peer has hung up, and `tell` in its turn.
+
+        Else whoever reads finds out by itself, and lets go of all of a crowd at once.
+        """
+        one = self._by_name.get(name)
+        if one is not None:
+            one.stop_reading = stop_reading
 
     def forget(self, name: str) -> None:
         """Look after a connection no more; nothing happens if that is so already."""
@@ -79,6 +93,7 @@ class Hangups:
 
     def _goes(self, one: _Watched) -> None:
         self.forget(one.name)
+        one.stop_reading()
         self._gone[one.name] = one
         if self._timer is None:
             self._portion()

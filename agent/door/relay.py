@@ -215,6 +215,10 @@ class _Client(_Side):
             self._turns.wait(self._go_on)
         self.read_or_not()
 
+    def stop_reading(self) -> None:
+        """Read no more of a client that has hung up."""
+        self.read(stopped=True)
+
     def _count(self, nbytes: int) -> None:
         self._unanswered += nbytes
         self._share.unanswered += nbytes
@@ -273,6 +277,7 @@ class Relay:
         most_header_bytes: float = math.inf,
         on_cut: Callable[[int, int], None] = lambda *_: None,
         is_gone: Callable[[], bool] = lambda: False,
+        on_open: Callable[[Callable[[], None]], None] = lambda _: None,
     ) -> None:
         """Relay until both sides are closed. Owns both sockets; cancelling drops them at once.
 
@@ -281,7 +286,8 @@ class Relay:
         it has sent more than `most_unanswered_bytes` since the server last said anything, or
         together with others more than its `share` allows, or a header block of more than
         `most_header_bytes`; `on_cut` is told how many it sent itself, and of its header block.
-        A client that `is_gone` when it ends, or is lost, is left to whoever said so, and cancels.
+        A client that `is_gone` when it ends, or is lost, is left to whoever said so, and cancels;
+        `on_open` is given what stops reading of it until then.
         """
         loop = asyncio.get_running_loop()
         left = _Client(
@@ -295,6 +301,7 @@ class Relay:
         )
         right = _Side(self._buffer, ends_relay=other_ends)
         left.other, right.other = right, left
+        on_open(left.stop_reading)
         try:
             # Together: both ends are set up in one turn of the loop, before it looks
             # for anything to read, so no byte arrives that has nowhere to go.

@@ -176,3 +176,18 @@ async def test_no_descriptor_is_left_over(ending: str, tmp_path: Path) -> None:
         finally:
             gc.enable()
         assert rig.door.counts.accepted == CONNECTIONS
+
+
+async def test_a_connection_leaves_nothing_for_the_garbage_collector() -> None:
+    """All whom the agent serves wait while it collects: milliseconds, after thousands."""
+    gc.collect()
+    gc.disable()
+    try:
+        for ends_first in (0, 1) * 5:
+            async with relayed() as ends:
+                ends[ends_first].send(b"last words")
+                ends[ends_first].close()
+        left = [one for one in gc.get_objects() if isinstance(one, asyncio.Transport)]
+        assert not [one for one in left if one.is_closing()]
+    finally:
+        gc.enable()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from netutil.agent.door.hangups import Hangups
 from netutil.agent.door.turns import PodTurns, Turns
 
-from tests.door.rig import Rig, door_before, eventually, open_descriptors
+from tests.door.rig import Rig, door_before, echo, eventually, open_descriptors
 from tests.hostile import http2
 
 PER_SECOND = 500.0
 """What a connection floods, 9000 frames and more, takes a minute to pass."""
+CROWD = 64
 PINGS = http2.frame(http2.PING, http2.ACK, 0, bytes(8)) * 900
 
 
@@ -132,3 +135,51 @@ async def test_who_is_forgotten_is_not_told() -> None:
     assert told == ["second"]
     for one, _ in pairs:
         one.close()
+
+
+async def test_a_crowd_that_hangs_up_is_not_read_from_at_once_and_let_go_a_few_at_a_time() -> None:
+    hangups, told, stopped = Hangups(), list[str](), list[str]()
+    pairs = {f"{number}": socket.socketpair() for number in range(CROWD)}
+    for name, (one, _) in pairs.items():
+        hangups.watch(one, name, partial(told.append, name))
+        hangups.stop_first(name, partial(stopped.append, name))
+    for _, peer in pairs.values():
+        peer.close()
+    counts = list[int]()
+    while len(told) < CROWD:
+        await asyncio.sleep(0)
+        counts.append(len(told))
+        if told:
+            assert len(stopped) == CROWD
+    assert told == list(pairs)
+    assert max(after - before for before, after in pairwise([0, *counts])) <= CROWD // 16
+    for one, _ in pairs.values():
+        one.close()
+
+
+async def test_a_hang_up_is_known_before_it_was_looked_for() -> None:
+    hangups, told = Hangups(), list[str]()
+    one, peer = socket.socketpair()
+    hangups.watch(one, "one", lambda: told.append("one"))
+    assert not hangups.is_gone("one")
+    peer.shutdown(socket.SHUT_WR)
+    assert not hangups.is_gone("one"), "it has only ended its sending"
+    peer.close()
+    assert hangups.is_gone("one")
+    await eventually(lambda: told == ["one"])
+    assert not hangups.is_gone("another")
+    one.close()
+
+
+async def test_who_leaves_with_answers_unread_is_let_go_like_others(tmp_path: Path) -> None:
+    """The door's recv gets ECONNRESET then (unix_release_sock of net/unix/af_unix.c)."""
+    async with door_before(echo, tmp_path) as rig:
+        before = open_descriptors()
+        clients = [rig.connect_raw() for _ in range(CROWD)]
+        for client in clients:
+            client.send(b"question")
+        await eventually(lambda: len(select.select(clients, [], [], 0)[0]) == CROWD)
+        for client in clients:
+            client.close()
+        await eventually(lambda: len(rig.table) == 0)
+        await eventually(lambda: open_descriptors() <= before)
