@@ -28,6 +28,7 @@ from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
 T = TypeVar("T", bound=Message)
+_Parts = dict[str, Callable[[], Awaitable[Message]]]
 _REFUSALS = (Denied, Invalid, OverLimit)
 """Errors of a part of an answer that somebody may be probing for."""
 
@@ -168,22 +169,36 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         told, but not the topology of each.
         """
         found, allocated = environment or await self._gather.environment_and_devices(caller, pid)
-        everything: dict[str, Awaitable[Message]] = {
-            "pod": self._pod(caller, api.PodRequest(pid=pid), seconds),
-            "cpu": self._cpu(caller, api.CPURequest(pid=pid, topology=True), seconds, each_cpu),
+        first: _Parts = {
+            "pod": partial(self._pod, caller, api.PodRequest(pid=pid), seconds),
+            "cpu": partial(
+                self._cpu, caller, api.CPURequest(pid=pid, topology=True), seconds, each_cpu
+            ),
+            "resources": partial(self._resources, caller, api.ResourceRequest(pid=pid), seconds),
+        }
+        then: _Parts = {
+            "network": partial(self._network, caller, api.NetworkStatusRequest(pid=pid)),
+            "hugepages": partial(self._hugepages, caller, api.HugepagesRequest(pid=pid)),
         }
         if found is not None:
-            everything["env"] = self._env(caller, found, "")
-        everything |= {
-            "network": self._network(caller, api.NetworkStatusRequest(pid=pid)),
-            "interfaces": self._interfaces(caller, api.InterfacesRequest(pid=pid), allocated),
-            "hugepages": self._hugepages(caller, api.HugepagesRequest(pid=pid)),
-            "resources": self._resources(caller, api.ResourceRequest(pid=pid), seconds),
+            then["env"] = partial(self._env, caller, found, "")
+        last: _Parts = {
+            "interfaces": partial(
+                self._interfaces, caller, api.InterfacesRequest(pid=pid), allocated
+            )
         }
-        parts = await asyncio.gather(*everything.values(), return_exceptions=True)
+        # All at once would keep the loop and the interpreter's lock from everybody else for
+        # milliseconds (make hostile). But reads that hang hang together.
+        groups = (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
+        parts: dict[str, Message | BaseException] = {}
+        for group in groups:
+            made = await asyncio.gather(
+                *(make() for make in group.values()), return_exceptions=True
+            )
+            parts |= dict(zip(group, made, strict=True))
         response = api.AllResponse()
         refused: dict[str, tuple[str, AgentError]] = {}
-        for name, found_part in zip(everything, parts, strict=True):
+        for name, found_part in parts.items():
             part = found_part
             if isinstance(part, OSError):
                 part = shortage(part, str(part.filename or name)) or part
