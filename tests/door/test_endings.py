@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.door import relay as room
+from netutil.agent.door import side as room
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.relay import Relay
 from netutil.agent.door.share import Share

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.agent.door import relay as room
+from netutil.agent.door import side as room
 
 from tests.door.rig import door_before, echo, eventually, open_descriptors
 

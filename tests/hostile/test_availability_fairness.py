@@ -15,8 +15,9 @@ import pytest
 from tests.hostile.fairness import ATTACKS, MOST_LEFT, Bench, bench, line
 
 SECONDS = 1.5
-MOST_RATIO = 10.0
-"""Unhindered, each of these attacks leaves the others without an answer, or with one in seconds."""
+MOST_RATIO = 5.0
+"""Of 90 calls the 99th percentile is the worst. Without what the door does against it, each of
+these attacks cost 7 times, or left the others without an answer."""
 TRIES = 3
 """The machine has other users: what was one of them is gone the next time, an attack is not."""
 MOST_GROWTH_BYTES = 64 * 2**20
@@ -40,7 +41,18 @@ def attacked() -> Iterator[Bench]:
 @pytest.mark.timeout(240)
 @pytest.mark.alone
 @pytest.mark.parametrize(
-    "name", ["ping", "ping-ack", "connect-and-die", "fork-connect-and-die", "calls"]
+    "name",
+    [
+        "ping",
+        "ping-ack",
+        "calls",
+        "connect-and-die",
+        "connect-ask-and-die",
+        "fork-connect-and-die",
+        "thousands-silent",
+        "leave-together",
+        "trickle",
+    ],
 )
 def test_one_pods_worst_costs_the_others_little(name: str, attacked: Bench) -> None:
     for _ in range(TRIES):
