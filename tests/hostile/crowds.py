@@ -13,6 +13,15 @@ from tests.hostile import http2
 _MANY = 5000
 
 
+def _question(method: str) -> bytes:
+    """Return all that a new connection sends to ask for a method."""
+    return (
+        http2.opening()
+        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers(method))
+        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
+    )
+
+
 def connect_and_die() -> None:
     """Connect and close, as fast as one process can."""
     while True:
@@ -24,11 +33,7 @@ def connect_and_die() -> None:
 
 def connect_ask_and_die() -> None:
     """Connect, ask in full, and close without reading."""
-    asked = (
-        http2.opening()
-        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers("GetAll"))
-        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
-    )
+    asked = _question("GetAll")
     while True:
         try:
             with http2.connect() as connection:
@@ -100,11 +105,7 @@ def trickle() -> None:
 
 def leave_together() -> None:
     """64 connections that have asked and been answered, all closed at once; again and again."""
-    asked = (
-        http2.opening()
-        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers("GetPod"))
-        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
-    )
+    asked = _question("GetPod")
     while True:
         held: list[socket.socket] = []
         try:
