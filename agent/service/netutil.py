@@ -168,38 +168,49 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         `environment` is what was read of it before. Without `each_cpu` the exclusive CPUs are
         told, but not the topology of each.
         """
-        found, allocated = environment or await self._gather.environment_and_devices(caller, pid)
-        first: _Parts = {
-            "pod": partial(self._pod, caller, api.PodRequest(pid=pid), seconds),
-            "cpu": partial(
-                self._cpu, caller, api.CPURequest(pid=pid, topology=True), seconds, each_cpu
-            ),
-            "resources": partial(self._resources, caller, api.ResourceRequest(pid=pid), seconds),
-        }
-        then: _Parts = {
-            "network": partial(self._network, caller, api.NetworkStatusRequest(pid=pid)),
-            "hugepages": partial(self._hugepages, caller, api.HugepagesRequest(pid=pid)),
-        }
-        if found is not None:
-            then["env"] = partial(self._env, caller, found, "")
-        last: _Parts = {
-            "interfaces": partial(
-                self._interfaces, caller, api.InterfacesRequest(pid=pid), allocated
-            )
-        }
-        # All at once would keep the loop and the interpreter's lock from everybody else for
-        # milliseconds (make hostile). But reads that hang hang together.
-        groups = (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
+        read = environment or await self._gather.environment_and_devices(caller, pid)
         parts: dict[str, Message | BaseException] = {}
-        for group in groups:
+        for group in self._groups(caller, pid, seconds, read, each_cpu=each_cpu):
             made = await asyncio.gather(
                 *(make() for make in group.values()), return_exceptions=True
             )
             parts |= dict(zip(group, made, strict=True))
+        return self._together(caller, parts)
+
+    def _groups(
+        self, caller: Caller, pid: str, seconds: float, read: EnvironmentRead, *, each_cpu: bool
+    ) -> tuple[_Parts, ...]:
+        """Return what makes each part; those of a group are made at once.
+
+        All at once would keep the loop and the interpreter's lock from everybody else for
+        milliseconds (make hostile). But reads that hang hang together, and what may wait for the
+        kubelet, for most of the deadline, is last.
+        """
+        found, allocated = read
+        first: _Parts = {
+            "network": partial(self._network, caller, api.NetworkStatusRequest(pid=pid)),
+            "hugepages": partial(self._hugepages, caller, api.HugepagesRequest(pid=pid)),
+        }
+        if found is not None:
+            first["env"] = partial(self._env, caller, found, "")
+        request = api.InterfacesRequest(pid=pid)
+        then: _Parts = {"interfaces": partial(self._interfaces, caller, request, allocated)}
+        cpu = api.CPURequest(pid=pid, topology=True)
+        last: _Parts = {
+            "pod": partial(self._pod, caller, api.PodRequest(pid=pid), seconds),
+            "cpu": partial(self._cpu, caller, cpu, seconds, each_cpu),
+            "resources": partial(self._resources, caller, api.ResourceRequest(pid=pid), seconds),
+        }
+        return (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
+
+    def _together(
+        self, caller: Caller, parts: dict[str, Message | BaseException]
+    ) -> api.AllResponse:
+        """Return the parts as one answer. Raises what is no refusal and no failure to read."""
         response = api.AllResponse()
         refused: dict[str, tuple[str, AgentError]] = {}
-        for name, found_part in parts.items():
-            part = found_part
+        for name in filter(parts.__contains__, response.DESCRIPTOR.fields_by_name):
+            part = parts[name]
             if isinstance(part, OSError):
                 part = shortage(part, str(part.filename or name)) or part
             if isinstance(part, AgentError):
