@@ -18,9 +18,10 @@ import grpc
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.door.turns import STREAM_FRAMES, Turns
 from netutil.agent.errors import AgentError, OverLimit, Reason
+from netutil.agent.service.context import Context
 from netutil.agent.service.rates import Rates
 from netutil.agent.service.refusals import Refusals
-from netutil.agent.service.unfinished import Context, Unfinished
+from netutil.agent.service.unfinished import Unfinished
 from netutil.agent.trace_context import CALLERS_TRACE, parse_traceparent
 
 _REFUSALS_SHARE = 0.25
@@ -29,8 +30,8 @@ _SHORTEST_STOP_SECONDS = 0.05
 _EXTRA_FRAMES = {"GetAll": 11 * STREAM_FRAMES}
 """What costs more than the one call that the door takes it for.
 
-It takes as long as seven, in one piece: with as much as a pod has for a turn, no second one of the
-pod follows in the same.
+It takes as long as seven: with as much as a pod has for a turn, no second one of the pod follows
+in the same.
 """
 _NO_METHOD = "unknown"
 

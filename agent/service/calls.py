@@ -15,10 +15,11 @@ from netutil.agent.errors import AgentError, shortage
 from netutil.agent.identity.peer import NO_POD
 from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
+from netutil.agent.service.context import Context
 from netutil.agent.service.refusals import Observe, Refusals
 from netutil.agent.service.status import code_of, cut, trailing_metadata
 from netutil.agent.service.tracing import Event, Tracing
-from netutil.agent.service.unfinished import Context, Unfinished
+from netutil.agent.service.unfinished import Unfinished
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T", bound=Message)

@@ -19,10 +19,10 @@ from netutil.agent.parsers.environment import Environment
 from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.calls import Answering, Send, wait_seconds
+from netutil.agent.service.context import Context
 from netutil.agent.service.gather import Allocated, EnvironmentRead, Gathering, variables
 from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.status import part_error
-from netutil.agent.service.unfinished import Context
 from netutil.agent.service.watch import Watches
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc

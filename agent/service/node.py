@@ -12,13 +12,13 @@ from netutil.agent.service.activity import Activity
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Answering, Send, wait_seconds
+from netutil.agent.service.context import Context
 from netutil.agent.service.describe import Describing, by_name
 from netutil.agent.service.describe_node import DescribingNode
 from netutil.agent.service.doctor import Doctor
 from netutil.agent.service.explain import Explaining
 from netutil.agent.service.pod_summary import PodSummaries
 from netutil.agent.service.trace import Traces
-from netutil.agent.service.unfinished import Context
 from netutil.v1alpha import node_pb2 as api
 from netutil.v1alpha import node_pb2_grpc
 

@@ -10,9 +10,9 @@ from netutil.agent.errors import AgentError
 from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.ops.audit import Refusal
 from netutil.agent.service.call_log import CallLog
+from netutil.agent.service.context import Context
 from netutil.agent.service.status import code_of, cut, trailing_metadata
 from netutil.agent.service.tracing import Tracing
-from netutil.agent.service.unfinished import Context
 
 Observe = Callable[[str, str, str, float], None]
 """Called with method, code, reason and seconds of each call."""

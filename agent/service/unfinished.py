@@ -10,12 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
 from netutil.agent.errors import OverLimit, Reason
 
-Context = grpc.aio.ServicerContext[Any, Any]
 SMALL_ANSWER_BYTES = 4096
 """Answers up to this size are not counted: the limit of calls bounds them."""
 

@@ -38,10 +38,7 @@ class Connection:
         """Ask and read the answer. Raises OSError, Refused."""
         headers = http2.REQUEST_AGAIN if self._stream > 0 else http2.request_headers(METHOD)
         self._stream += 2
-        self._socket.sendall(
-            http2.frame(http2.HEADERS, http2.END_HEADERS, self._stream, headers)
-            + http2.frame(http2.DATA, http2.END_STREAM, self._stream, http2.message())
-        )
+        self._socket.sendall(http2.question(self._stream, headers))
         answered = 0
         while True:
             top = self._read(http2.FRAME_HEADER_BYTES)

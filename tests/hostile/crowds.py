@@ -15,11 +15,7 @@ _MANY = 5000
 
 def _question(method: str) -> bytes:
     """Return all that a new connection sends to ask for a method."""
-    return (
-        http2.opening()
-        + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers(method))
-        + http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
-    )
+    return http2.opening() + http2.question(1, http2.request_headers(method))
 
 
 def connect_and_die() -> None:
@@ -131,10 +127,7 @@ def watch_and_never_read() -> None:
             connection.send(http2.opening(window=0))
             headers = http2.request_headers("Watch")
             for stream in range(1, 128, 2):
-                connection.send(
-                    http2.frame(http2.HEADERS, http2.END_HEADERS, stream, headers)
-                    + http2.frame(http2.DATA, http2.END_STREAM, stream, http2.message())
-                )
+                connection.send(http2.question(stream, headers))
                 headers = http2.REQUEST_AGAIN
             kept.append(connection)
         except OSError:

@@ -222,6 +222,8 @@ class Bench:
 def bench(*flags: str, seconds: float) -> Iterator[Bench]:
     """Yield a lab in which the quiet pods call and nobody attacks yet."""
     with Lab() as lab, ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {int(_PODS_CPU)})
         quiet = [lab.pod(f"quiet-{n}").container("app", cpus=_PODS_CPU) for n in range(QUIET_PODS)]
         hostile = lab.pod("hostile", qos="besteffort").container("app", cpus=_PODS_CPU)
         _weigh([directory.parent for directory in hostile.cgroups], 2)
@@ -308,7 +310,6 @@ def main() -> int:
     """Print the table; return 1 if an attack cost the others, or left behind, more than it may."""
     seconds = float(os.environ.get("NETUTIL_ATTACK_SECONDS", "5"))
     names = sys.argv[1:] or list(ATTACKS)
-    os.sched_setaffinity(0, {int(_PODS_CPU)})
     print(HEAD, flush=True)
     worst = 0
     with bench(seconds=seconds) as it:

@@ -66,6 +66,12 @@ def message(payload: bytes = b"") -> bytes:
     return struct.pack(">BI", 0, len(payload)) + payload
 
 
+def question(stream: int, headers: bytes) -> bytes:
+    """Return a whole request with an empty message, on a stream of its own."""
+    asked = frame(HEADERS, END_HEADERS, stream, headers)
+    return asked + frame(DATA, END_STREAM, stream, message())
+
+
 def opening(window: int = _MAX_WINDOW) -> bytes:
     """Return a connection's first bytes; each stream may send `window` bytes unasked."""
     settings = frame(SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, window))
