@@ -166,9 +166,7 @@ class Callers:
             return {}
         hierarchy = self._tree.hierarchies[controller]
         self.walks += 1
-        found = await self._reads.run(
-            "", partial(containers_below, hierarchy, self._tree.node), hierarchy.directory
-        )
+        found = await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
         return {
             container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
             for container_id, directory in found.items()
