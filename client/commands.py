@@ -19,6 +19,7 @@ from netutil.client.devices import All
 from netutil.client.documents import to_json, to_yaml
 from netutil.client.dpdk import command_line
 from netutil.client.dpdk_text import text_of
+from netutil.client.dpdk_view import read_own_view
 from netutil.client.errors import NetUtilError
 from netutil.client.exits import Exit, exit_of
 from netutil.client.output import complain, complaint, style, write
@@ -90,7 +91,10 @@ def run(options: Options) -> Exit:
 def _run_dpdk(options: Options) -> Exit:
     """Print a whole command line or an error, never a part of it."""
     try:
-        line = command_line(asyncio.run(_settled(options)), numa_mem=options.numa_mem)
+        # Of another process this one cannot tell what it sees: that may be in another container.
+        view = read_own_view() if options.pid is None else None
+        facts = asyncio.run(_settled(options))
+        line = command_line(facts, numa_mem=options.numa_mem, view=view)
         text = text_of(line, options.output, explain=options.explain)
     except NetUtilError as error:
         complain(error, options.output)
