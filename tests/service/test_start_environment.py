@@ -131,8 +131,8 @@ def test_a_process_that_is_number_one_of_its_own_namespace_is_not_the_first(lab:
 
 
 def test_a_crypto_function_is_not_paired_with_a_network(lab: Lab) -> None:
-    networks = [{"name": "cbr0", "interface": "eth0", "default": True}, {"name": "a/b"}]
-    networks[1]["interface"] = "net1"
+    default = {"name": "cbr0", "interface": "eth0", "default": True}
+    networks = [default, {"name": "shop/fast", "interface": "net1"}]
     pod = lab.pod("web", annotations={NETWORK_STATUS: json.dumps(networks)})
     app = pod.container("app", env={**SU, "QAT0": VFIO_VF})
     lab.write_pod_list()
