@@ -12,6 +12,7 @@ import grpc
 import pytest
 import yaml
 from netutil.client import commands
+from netutil.client.dpdk_view import read_own_view
 from netutil.client.exits import Exit
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -180,6 +181,13 @@ def test_dpdk_compares_the_line_with_what_it_sees_of_its_own_container_only(
     assert "net1: the container has no /dev/vfio/41" in ended.err
     ended = netutil("dpdk", "--pid", "7")
     assert (ended.code, ended.out, ended.err) == (Exit.OK, LINE, "")
+
+
+def test_dpdk_without_proc_says_so(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "read_own_view", lambda: read_own_view("/nowhere"))
+    ended = netutil("dpdk")
+    assert (ended.code, ended.out) == (Exit.FAILED, "")
+    assert "cannot be read: No such file or directory" in ended.err
 
 
 def test_dpdk_prints_no_half_line(netutil: Netutil, agent: Double) -> None:
