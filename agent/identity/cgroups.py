@@ -147,6 +147,15 @@ class CgroupTree:
         hierarchy = self.hierarchies.get(controller)
         return hierarchy.resolve(path) if hierarchy and path is not None else None
 
+    def any_container_directory(self, identity: CgroupIdentity) -> str | None:
+        """Return a directory with all of the process's container, None if it is in none."""
+        for placement in identity.placements:
+            hierarchy = self.of_line(placement.line)
+            path = placement.container_path
+            if hierarchy and path is not None:
+                return hierarchy.resolve(path)
+        return None
+
     def scope_directory(self, identity: CgroupIdentity) -> str | None:
         """Return a directory with all of the caller's pod, or else of its container."""
         for placement in identity.placements:
