@@ -113,6 +113,16 @@ class CgroupIdentity:
                 return placement.container_path
         return None
 
+    def pod_path(self, controller: str) -> str | None:
+        """Return the path of the pod's cgroup in the hierarchy of `controller`.
+
+        As `container_path`; None also where no segment of the path bears a pod UID.
+        """
+        for placement in self.placements:
+            if controller in (placement.line.controllers or ("",)):
+                return placement.pod_path
+        return None
+
 
 def normalise_uid(uid: str) -> str:
     """Return a pod UID in one spelling: lower case, without dashes or underscores."""
