@@ -125,7 +125,7 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
                 read=where,
                 advice="start the program without taskset, or mend the container's cpuset",
             )
-        argument = _core_list(chosen, f"exclusive CPUs {cpu.exclusive_cpus}; {where}")
+        argument = _core_list(chosen, f"kubelet: exclusive CPUs {cpu.exclusive_cpus}; {where}")
         return argument, chosen, tuple(_too_many(chosen))
     if not usable:
         raise NotFound(

@@ -18,10 +18,6 @@ from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_gr
 
 from tests.client import answers, device_answers, node_answers
 
-_OF_THE_TOPOLOGY = (
-    *("cpus", "exclusive_cpus", "exclusive_cpu_ids", "resources_error", "cpuset_partition"),
-)
-
 
 @dataclass
 class Refusal:
@@ -105,8 +101,11 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
             return self.cpu
         without = netutil_pb2.CPUResponse()
         without.CopyFrom(self.cpu)
-        for field_name in _OF_THE_TOPOLOGY:
-            without.ClearField(field_name)
+        without.ClearField("cpus")
+        without.ClearField("exclusive_cpus")
+        without.ClearField("exclusive_cpu_ids")
+        without.ClearField("resources_error")
+        without.ClearField("cpuset_partition")
         return without
 
     def GetEnv(self, request: Any, context: Any) -> netutil_pb2.EnvResponse:  # noqa: N802

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from netutil.client import NodeClient, node_questions
 
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
@@ -126,6 +127,20 @@ def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
     lines = [" ".join(line.split()) for line in command(limited.app, "cpu").splitlines()]
     assert "quota 0.5 CPUs (50000 us in 100000 us), limit of the pod cgroup" in lines
     assert "container_quota no limit" in lines
+
+
+def test_the_operator_is_told_which_cgroup_it_is(limited: Node) -> None:
+    with NodeClient(limited.lab.admin_socket, timeout_seconds=20) as client:
+        answer = client.ask(node_questions.described_pod("default", "web"))
+    container = answer.containers[0]
+    assert container.cpu is not None and container.cpu.quota_level == "pod"
+    sources = {one.part: one.read for one in container.sources}
+    (quota,) = [
+        directory
+        for directory in (str(place.parent) for place in limited.app.cgroups)
+        if os.path.exists(f"{directory}/cpu.max") or os.path.exists(f"{directory}/cpu.cfs_quota_us")
+    ]
+    assert sources["cpu quota"] == quota
 
 
 def test_the_old_script_still_reads_what_it_knows(limited: Node) -> None:
