@@ -63,8 +63,15 @@ def _list_if_known(read: _Read, metadata: Mapping[str, str]) -> _Read:
     if (known_with := metadata.get(KNOWN_WITH)) is not None:
         return lambda message, name: read(message, name) if message.HasField(known_with) else None
     if (unknown_with := metadata.get(UNKNOWN_WITH)) is not None:
-        return lambda message, name: None if message.HasField(unknown_with) else read(message, name)
+        return lambda message, name: None if _says(message, unknown_with) else read(message, name)
     return lambda message, name: read(message, name) or None
+
+
+def _says(message: Message, error: str) -> bool:
+    """Whether an error is there, be it a message or a sentence."""
+    if message.DESCRIPTOR.fields_by_name[error].has_presence:
+        return message.HasField(error)
+    return bool(getattr(message, error))
 
 
 def _converter(hint: Any) -> Callable[[Any], Any]:

@@ -16,7 +16,7 @@ from typing import Any
 KNOWN_WITH = "known_with"
 """Metadata of a list: it is None unless the message has this field. An empty list is a fact."""
 UNKNOWN_WITH = "unknown_with"
-"""Metadata of a list: it is None if the message has this field, which is the error instead.
+"""Metadata of a list: it is None if the message says this error instead.
 
 A list that may be None and has neither is None where it is empty: it never is if it is known.
 """
@@ -264,7 +264,10 @@ class NodeContainer:
 
 @dataclass(frozen=True, slots=True)
 class NodePod:
-    """A pod on the node, and what it asks of the agent."""
+    """A pod on the node, and what it asks of the agent.
+
+    `networks` is None where they could not be read: `networks_error` says why.
+    """
 
     namespace: str
     name: str
@@ -272,7 +275,7 @@ class NodePod:
     qos_class: str
     phase: str
     containers: tuple[NodeContainer, ...]
-    networks: tuple[str, ...]
+    networks: tuple[str, ...] | None = field(metadata={UNKNOWN_WITH: "networks_error"})
     connections: int
     calls: int
     last_error: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
@@ -23,6 +24,7 @@ SOURCES = {
     Source.POD_STATUS: api.NETWORK_SOURCE_POD_STATUS,
 }
 
+_MAX_SETS = 256
 LEVELS = {
     CgroupLevel.CONTAINER: api.CGROUP_LEVEL_CONTAINER,
     CgroupLevel.POD: api.CGROUP_LEVEL_POD,
@@ -50,9 +52,9 @@ def cpu(
         shares=bandwidth.shares,
         weight=bandwidth.weight,
         cgroup_version=facts.cgroup_version,
-        cpuset_ids=parse_cpu_list(facts.cpuset, read="cpuset"),
-        effective_cpu_ids=parse_cpu_list(facts.effective_cpus, read="effective_cpus"),
-        affinity_ids=parse_cpu_list(affinity or "", read="affinity"),
+        cpuset_ids=_numbers(facts.cpuset),
+        effective_cpu_ids=_numbers(facts.effective_cpus),
+        affinity_ids=_numbers(affinity or ""),
         quota_level=LEVELS[bandwidth.level] if bandwidth.level else None,
         container_quota_cores=own.cores if own else None,
         container_quota_microseconds=own.quota_microseconds if own else None,
@@ -60,6 +62,12 @@ def cpu(
         quota_unknown=not bandwidth.is_known,
         cpuset_partition=_partition(partition) if partition is not None else None,
     )
+
+
+@lru_cache(maxsize=_MAX_SETS)
+def _numbers(cpus: str) -> tuple[int, ...]:
+    """Return the numbers of a CPU list. A node has few different ones, each asked for often."""
+    return parse_cpu_list(cpus, read="the container's CPU sets")
 
 
 def _partition(found: CpusetPartition) -> api.CpusetPartition:

@@ -252,4 +252,6 @@ def test_the_pods_of_a_node_arrive_whole() -> None:
     web, broken = node.pods
     assert [container.name for container in web.containers] == ["app", "side", "setup"]
     assert web.last_error_at == node.observed_at == answers.OBSERVED_AT
-    assert broken.networks_error == "no JSON at 7" and broken.last_error_at is None
+    assert web.networks == ("eth0", "net1")
+    assert (broken.networks, broken.networks_error) == (None, "no JSON at 7")
+    assert broken.last_error_at is None

@@ -153,7 +153,12 @@ def test_the_kernel_s_own_files_are_understood() -> None:
     with Lab() as lab:
         directories = directories_of(lab.pod("web").container("app").pid)
         found = read_partition(directories)
-    if directories.cgroup_version == 1:
-        assert found == CpusetPartition(cpu_exclusive=False)
-    else:
+        if directories.cgroup_version == 1:
+            assert found == CpusetPartition(cpu_exclusive=False)
+            return
         assert (found.state, found.level, found.cpu_exclusive) == ("member", None, None)
+        # The pod's cgroup is no partition root, so the kernel says that this is none either.
+        Path(directories.cpuset, "cpuset.cpus.partition").write_text("isolated", encoding="ascii")
+        invalid = read_partition(directories)
+    assert (invalid.state, invalid.level) == ("isolated invalid", CgroupLevel.CONTAINER)
+    assert invalid.invalid_reason and invalid.exclusive_cpus is None
