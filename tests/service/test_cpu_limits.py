@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from tests.service.conftest import ask, netutil
 from tests.service.test_devices import call
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]
+
+DOCUMENT = Path(__file__).parents[2] / "docs/cpu.md"
 
 
 @dataclass
@@ -124,9 +127,12 @@ def test_the_client_prints_null_for_what_was_not_asked_for(limited: Node) -> Non
 
 
 def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
-    lines = [" ".join(line.split()) for line in command(limited.app, "cpu").splitlines()]
+    said = command(limited.app, "cpu")
+    lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "quota 0.5 CPUs (50000 us in 100000 us), limit of the pod cgroup" in lines
     assert "container_quota no limit" in lines
+    if any((one / "cpu.shares").exists() for one in limited.app.cgroups):  # as documented: v1
+        assert f"$ netutil cpu\n{said}```" in DOCUMENT.read_text(encoding="utf-8")
 
 
 def test_the_operator_is_told_which_cgroup_it_is(limited: Node) -> None:
