@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from netutil.client.results import PartError
+from netutil.client.results import CgroupLevel, PartError
 
 NOTHING = "-"
 _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
@@ -44,6 +44,20 @@ def yes_no(flag: bool | None) -> str:
 def observed(time: datetime | None) -> list[str]:
     """A note of when the agent learned it."""
     return [] if time is None else [f"observed at {rfc3339(time)}"]
+
+
+_LEVELS = {
+    CgroupLevel.CONTAINER: "container",
+    CgroupLevel.POD: "pod",
+    CgroupLevel.QOS_CLASS: "QoS class",
+    CgroupLevel.KUBEPODS: "kubepods",
+    CgroupLevel.ABOVE: "above kubepods",
+}
+
+
+def level_name(level: CgroupLevel | None) -> str:
+    """Whose cgroup it is, in the words of Kubernetes; "-" for None or what is not known here."""
+    return NOTHING if level is None else _LEVELS.get(level, NOTHING)
 
 
 def unknown(what: str, error: PartError | None) -> list[str]:

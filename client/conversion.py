@@ -1,14 +1,15 @@
 """From the messages of the API to the values of `results` and `devices`. Pure.
 
 A result has the fields of its message, under the same names; its type hints say
-how each is read, so that no field has to be carried over by hand.
+how each is read, so that no field has to be carried over by hand. A list has no
+presence in a message: `results` says when an empty one is not known rather than empty.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import NoneType, UnionType
@@ -17,6 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from netutil.client.results import KNOWN_WITH, UNKNOWN_WITH
 
 _LARGEST_EXACT_INTEGER = 2**53
 Result = TypeVar("Result")
@@ -30,14 +32,22 @@ def result(kind: type[Result], response: Message) -> Result:
     readers = _READERS.get(kind)
     if readers is None:
         hints = get_type_hints(kind)
-        readers = _READERS[kind] = {name: _reader(hints[name]) for name in hints}
+        readers = _READERS[kind] = {
+            one.name: _reader(hints[one.name], one.metadata) for one in _fields_of(kind)
+        }
     return kind(**{name: read(response, name) for name, read in readers.items()})
 
 
-def _reader(hint: Any) -> _Read:
+def _fields_of(kind: Any) -> tuple[Field[Any], ...]:
+    return fields(kind)
+
+
+def _reader(hint: Any, metadata: Mapping[str, str]) -> _Read:
     if isinstance(hint, UnionType):
         (inner,) = (part for part in get_args(hint) if part is not NoneType)
-        read = _reader(inner)
+        read = _reader(inner, {})
+        if get_origin(inner) is tuple:
+            return _list_if_known(read, metadata)
         return lambda message, name: read(message, name) if message.HasField(name) else None
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return lambda message, name: _member(hint, message, name)
@@ -46,6 +56,22 @@ def _reader(hint: Any) -> _Read:
         return lambda message, name: tuple(map(convert_each, getattr(message, name)))
     convert = _converter(hint)
     return lambda message, name: convert(getattr(message, name))
+
+
+def _list_if_known(read: _Read, metadata: Mapping[str, str]) -> _Read:
+    """Read a list that may be not known, by what its field says of that."""
+    if (known_with := metadata.get(KNOWN_WITH)) is not None:
+        return lambda message, name: read(message, name) if message.HasField(known_with) else None
+    if (unknown_with := metadata.get(UNKNOWN_WITH)) is not None:
+        return lambda message, name: None if _says(message, unknown_with) else read(message, name)
+    return lambda message, name: read(message, name) or None
+
+
+def _says(message: Message, error: str) -> bool:
+    """Whether an error is there, be it a message or a sentence."""
+    if message.DESCRIPTOR.fields_by_name[error].has_presence:
+        return message.HasField(error)
+    return bool(getattr(message, error))
 
 
 def _converter(hint: Any) -> Callable[[Any], Any]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from netutil.client.cells import NOTHING, listed, observed, or_nothing, size, unknown, yes_no
+from netutil.client.cells import (
+    NOTHING,
+    level_name,
+    listed,
+    observed,
+    or_nothing,
+    size,
+    unknown,
+    yes_no,
+)
 from netutil.client.devices import (
     HugepagePool,
     Hugepages,
@@ -106,7 +115,8 @@ def _foreign(index: int | None) -> str:
 
 def resources(answer: Resources) -> tuple[Table, ...]:
     """Devices; memory and claims where there are any."""
-    notes = [f"exclusive CPUs: {answer.exclusive_cpus or 'none'}", *observed(answer.observed_at)]
+    cpus = f"exclusive CPUs {answer.exclusive_cpus}" if answer.exclusive_cpus else None
+    notes = [f"kubelet: {cpus or 'no exclusive CPUs'}", *observed(answer.observed_at)]
     devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:
@@ -135,12 +145,13 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
             *(one.container_name, size(one.page_size_bytes)),
             *(size(one.request_bytes), size(one.limit_bytes)),
         )
-        for one in answer.containers
+        for one in answer.containers or ()
     )
     used = tuple(
         (
             *(size(one.page_size_bytes), size(one.usage_bytes)),
-            *("no limit" if one.limit_bytes is None else size(one.limit_bytes), str(one.failures)),
+            "no limit" if one.limit_bytes is None else size(one.limit_bytes),
+            *(level_name(one.limit_level), str(one.failures)),
         )
         for one in answer.usage
     )
@@ -148,7 +159,12 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     no_cgroup = () if used else ("the container stands in no hugetlb hierarchy",)
     return (
         Table("HUGE PAGES ASKED FOR", ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT"), asked, notes),
-        Table("OF THIS CONTAINER", ("PAGE SIZE", "USED", "LIMIT", "FAILURES"), used, no_cgroup),
+        Table(
+            "OF THIS CONTAINER",
+            ("PAGE SIZE", "USED", "LIMIT", "LIMIT OF", "FAILURES"),
+            used,
+            no_cgroup,
+        ),
         Table(
             "OF THE NODE",
             ("PAGE SIZE", "TOTAL", "FREE", "RESERVED", "SURPLUS", "FREE ON NUMA NODES"),

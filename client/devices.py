@@ -7,13 +7,15 @@ of netutil.proto, which says where each fact comes from. Sizes are in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from netutil.client.results import (
     CPU,
+    UNKNOWN_WITH,
+    CgroupLevel,
     Environment,
     Network,
     NetworkSource,
@@ -230,12 +232,18 @@ class ContainerHugepages:
 
 @dataclass(frozen=True, slots=True)
 class HugepageUsage:
-    """Huge pages of the container's cgroup; `failures` is how often the limit was hit."""
+    """Huge pages of the container's cgroup; `failures` is how often its own limit was met.
+
+    `limit_bytes` is the smallest limit from the container's cgroup up to the node's root, and
+    `limit_level` says where it stands; None is no limit.
+    """
 
     page_size_bytes: int
     limit_bytes: int | None
     usage_bytes: int
     failures: int
+    limit_level: CgroupLevel | None = None
+    container_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +270,12 @@ class HugepagePool:
 
 @dataclass(frozen=True, slots=True)
 class Hugepages:
-    """Huge pages: asked for, granted and used, and there on the node."""
+    """Huge pages: asked for, granted and used, and there on the node.
 
-    containers: tuple[ContainerHugepages, ...]
+    `containers` is None where the pod's spec is not known: `spec_error` says why.
+    """
+
+    containers: tuple[ContainerHugepages, ...] | None = field(metadata={UNKNOWN_WITH: "spec_error"})
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: PartError | None

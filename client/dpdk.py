@@ -23,7 +23,7 @@ from netutil.client.dpdk_devices import device_arguments
 from netutil.client.dpdk_functions import Argument, error_of
 from netutil.client.dpdk_view import OwnView
 from netutil.client.errors import Inconsistent, NetUtilError, NotFound, Unavailable
-from netutil.client.results import CPU, PartError, Pod
+from netutil.client.results import CPU, CgroupLevel, PartError, Pod
 
 _MEBIBYTE = 1024 * 1024
 _HUGEPAGES = re.compile(r"hugepages-([1-9][0-9]{0,9})(Ki|Mi|Gi)")
@@ -82,7 +82,9 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
             advice="ask again in a moment, or with a longer --timeout",
         )
     cores, cpus, warnings = _cores(cpu)
-    nodes = {one.numa_node for one in cpu.cpus if one.id in cpus and one.numa_node is not None}
+    nodes = {
+        one.numa_node for one in cpu.cpus or () if one.id in cpus and one.numa_node is not None
+    }
     environment = facts.env.envs if facts.env else {}
     devices = device_arguments(interfaces, _resources(facts), nodes, environment)
     afxdp = tuple(af_xdp_arguments(devices, _mtus(interfaces), view))
@@ -161,14 +163,14 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
         chosen = usable & _numbers(cpu.exclusive_cpus)
         if not chosen:
             raise Inconsistent(
-                f"the container has CPUs {cpu.exclusive_cpus} for itself, but this process may use"
-                f" {list_of(usable) or 'none'} only",
+                f"the kubelet gave the container CPUs {cpu.exclusive_cpus}, but this process may"
+                f" use {list_of(usable) or 'none'} only",
                 "FAILED_PRECONDITION",
                 reason="NO_USABLE_CPUS",
                 read=where,
                 advice="start the program without taskset, or mend the container's cpuset",
             )
-        argument = _core_list(chosen, f"exclusive CPUs {cpu.exclusive_cpus}; {where}")
+        argument = _core_list(chosen, f"kubelet: exclusive CPUs {cpu.exclusive_cpus}; {where}")
         return argument, chosen, tuple(_too_many(chosen))
     if not usable:
         raise NotFound(
@@ -177,11 +179,27 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
             reason="NO_USABLE_CPUS",
             read=where,
         )
-    warning = "no CPU is exclusive: other containers run on them too"
+    if (partition := _own_partition(cpu, usable)) is not None:
+        argument = _core_list(usable, f"{where}; {partition}")
+        return argument, usable, tuple(_too_many(usable))
+    warning = "the kubelet gave the container no exclusive CPUs: other processes may run on them"
     if cpu.exclusive_cpus is None:
         why = cpu.resources_error.sentence if cpu.resources_error else "it was not asked for"
         warning = f"whether the CPUs are exclusive is not known: {why}"
     return _core_list(usable, where), usable, (warning, *_too_many(usable))
+
+
+def _own_partition(cpu: CPU, usable: Collection[int]) -> str | None:
+    """How the kernel keeps others from these CPUs, None if it does not: a cpuset partition.
+
+    Of the container's own cgroup: one of its pod is shared with the pod's other containers.
+    """
+    found = cpu.cpuset_partition
+    if found is None or found.level is not CgroupLevel.CONTAINER or not found.exclusive_cpus:
+        return None
+    if not _numbers(found.exclusive_cpus).issuperset(usable):
+        return None
+    return f'the container\'s own cpuset partition "{found.state}", CPUs {found.exclusive_cpus}'
 
 
 def _numbers(cpus: str) -> frozenset[int]:
@@ -238,7 +256,7 @@ def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
         one.page_size_bytes: min(
             one.limit_bytes, granted.get(one.page_size_bytes) or one.limit_bytes
         )
-        for one in hugepages.containers
+        for one in hugepages.containers or ()
         if one.container_name == container and one.limit_bytes
     }
     refused = [size for size in limits if granted.get(size) == 0]

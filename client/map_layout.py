@@ -28,10 +28,10 @@ from netutil.client.node_picture import NodePicture
 _MARGIN = 20.0
 _ROOM = 1600.0
 _LEGEND = (
-    ("cpu own", "#7: pod 7 alone"),
-    ("cpu shared", "A: pool A, shared"),
+    ("cpu own", "#7: the kubelet gave it to pod 7 alone"),
+    ("cpu shared", "A: pool A"),
     ("cpu shared", "A+: others have it too"),
-    ("cpu idle", "-: nobody's"),
+    ("cpu idle", "-: no container's"),
     ("cpu offline", "off: offline"),
     ("cpu idle", "iso: isolated from the scheduler"),
     ("core split", "split: a core of several pods"),
@@ -56,7 +56,7 @@ def lay_out(picture: NodePicture) -> Scene:
         *(_problem(sentence) for sentence in picture.problems),
         in_columns(list(panels.panels(panel_width)), columns, _ROOM),
         _section(
-            "Shared CPUs",
+            "Pools of CPUs",
             [pool_card(pool, _column_width(3)) for pool in relations.pools],
             3,
         ),
@@ -78,7 +78,7 @@ def lay_out(picture: NodePicture) -> Scene:
             6,
         ),
         _section(
-            "Pods with CPUs or devices of their own",
+            "Pods with CPUs (by the kubelet) or devices of their own",
             [cards.card(number, _column_width(5)) for number in notable],
             5,
         ),

@@ -88,7 +88,7 @@ class NodePanels:
         return Block((frame, *inside.boxes), inside.labels, height)
 
     def _core(self, cpus: Sequence[NodeCPU]) -> Block:
-        """A core with its CPUs side by side; a core that several have alone is marked."""
+        """A core with its CPUs side by side; one that several pods or pools have is marked."""
         key, split = self._split.get(cpus[0].siblings, ("", None))
         first = cpus[0]
         name = f"c{first.core}" if first.core is not None else "core -"
@@ -124,12 +124,13 @@ class NodePanels:
             Label(x + 4, y + 12, fitted(marks, _CPU_WIDTH - 4, _ID_SIZE), _ID_SIZE, "id"),
             Label(x + 4, y + 25, fitted(text, _CPU_WIDTH - 4, 12), 12, "user"),
         )
-        title = f"CPU {cpu.id}: " + (self._whose(owners, pools) or text.replace("-", "nobody's"))
+        whose = self._whose(owners, pools) or text.replace("-", "no container's")
+        title = f"CPU {cpu.id}: {whose}"
         keys += (*(f"p{pod}" for pod in owners), *(f"s{pool}" for pool in pools))
         return Box(x, y, _CPU_WIDTH, _CPU_HEIGHT, f"cpu {kind}", labels, keys, title)
 
     def _whose(self, owners: Sequence[int], pools: Sequence[str]) -> str:
-        names = [f"only {self._named(pod)}" for pod in owners]
+        names = [f"given by the kubelet to {self._named(pod)} alone" for pod in owners]
         return ", ".join((*names, *(f"pool {pool}" for pool in pools)))
 
     def _named(self, number: int) -> str:

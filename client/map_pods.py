@@ -35,7 +35,7 @@ def card(
 
 
 def pool_card(pool: Pool, width: float) -> Block:
-    """CPUs that several share, and how many do."""
+    """The CPUs of a pool, and how many containers run on them."""
     nodes = f"NUMA {list_of(pool.numa_nodes)}" if pool.numa_nodes else "NUMA not known"
     spans = ", spans NUMA nodes" if len(pool.numa_nodes) > 1 else ""
     head = f"Pool {pool.name}: CPUs {list_of(pool.cpus)}"
@@ -64,7 +64,7 @@ def _warnings(crossings: Sequence[Crossing]) -> Iterator[tuple[str, str]]:
 
 
 def split_card(core: SplitCore, number: int, width: float) -> Block:
-    """A core that a pod does not have alone, although it has one of its CPUs alone."""
+    """A core that a pod does not have alone, although the kubelet gave it one of its CPUs so."""
     said = f"CPUs {list_of(core.cpus)}: {', '.join(core.owners)}"
     keys = (f"c{number}", *(f"p{pod}" for pod in core.pods))
     return card("splitting", (("text", said),), width, keys, said)

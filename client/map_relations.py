@@ -25,7 +25,11 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """CPUs that nobody has alone, and the containers that run on just these."""
+    """CPUs, and the containers that run on just these.
+
+    The kubelet gave them to no container alone, as far as it can be asked. Another program may
+    keep other containers off them all the same.
+    """
 
     name: str
     cpus: tuple[int, ...]
@@ -36,7 +40,10 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class SplitCore:
-    """A core of which one pod has a CPU alone, and others its siblings; a pool by its name."""
+    """A core of which the kubelet gave one pod a CPU alone, and others have its siblings.
+
+    A pool is meant by its name.
+    """
 
     cpus: tuple[int, ...]
     owners: tuple[str, ...]
@@ -56,7 +63,10 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """All of them. `owners` are the pods that have a CPU alone; `device_users` are by address."""
+    """All of them; `device_users` are by address.
+
+    `owners` are the pods that the kubelet gave a CPU alone.
+    """
 
     owners: Mapping[int, tuple[int, ...]]
     pools: tuple[Pool, ...]
@@ -113,7 +123,7 @@ def _owners(picture: NodePicture) -> dict[int, tuple[int, ...]]:
 
 
 def _pools(picture: NodePicture, numa_node: Mapping[int, int]) -> tuple[Pool, ...]:
-    """One for each set of CPUs that is not exclusive; that of most containers first."""
+    """One for each set of CPUs that is in no container's hands alone, the most used one first."""
     users: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, pod in enumerate(picture.pods, 1):
         for container in pod.containers:

@@ -31,7 +31,8 @@ class AllottedDevice:
 class PicturedContainer:
     """A container; without CPUs it does not run.
 
-    `exclusive` says whether the kubelet gave `cpus` to it alone, None where that is not known.
+    `exclusive` says whether the kubelet gave all of `cpus` to it alone, None where that is not
+    known. False says nothing about other containers.
     """
 
     name: str
@@ -123,7 +124,9 @@ def _container(found: DescribedContainer) -> PicturedContainer:
     exclusive = None
     cpus = _cpus(found.container)
     if found.cpu is not None and found.cpu.exclusive_cpus is not None:
-        exclusive = bool(found.cpu.exclusive_cpu_ids)
+        # The cgroup's set may be wider than what the kubelet gave: another program's doing.
+        own = set(found.cpu.exclusive_cpu_ids or ())
+        exclusive = bool(own) and own.issuperset(cpus)
     devices = found.resources.devices if found.resources is not None else ()
     return PicturedContainer(
         name=found.container.name,

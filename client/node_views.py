@@ -68,7 +68,7 @@ def _pod_wide(pod: NodePod) -> tuple[str, ...]:
         pod.qos_class or NOTHING,
         pod.phase or NOTHING,
         listed(dict.fromkeys(_cpu_sets(pod))),
-        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks),
+        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks or ()),
         str(pod.connections),
         str(pod.calls),
         str(pod.refused),

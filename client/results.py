@@ -13,6 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+KNOWN_WITH = "known_with"
+"""Metadata of a list: it is None unless the message has this field. An empty list is a fact."""
+UNKNOWN_WITH = "unknown_with"
+"""Metadata of a list: it is None if the message says this error instead.
+
+A list that may be None and has neither is None where it is empty: it never is if it is known.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PartError:
@@ -24,6 +32,33 @@ class PartError:
     sentence: str
     read: str
     advice: str
+
+
+class CgroupLevel(StrEnum):
+    """Where a cgroup stands, from the container outwards."""
+
+    CONTAINER = "container"
+    POD = "pod"
+    QOS_CLASS = "qos-class"
+    KUBEPODS = "kubepods"
+    ABOVE = "above"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class CpusetPartition:
+    """What the kernel says of who else may run on the CPUs; see netutil.proto.
+
+    `state` is "root", "isolated", "root invalid", "isolated invalid", "member", or "" where no
+    cgroup has that file (cgroup v1). `cpu_exclusive` is cgroup v1's flag.
+    """
+
+    state: str
+    invalid_reason: str
+    level: CgroupLevel | None
+    exclusive_cpus: str | None
+    requested_exclusive_cpus: str | None
+    cpu_exclusive: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +84,12 @@ class NodeCPU:
 class CPU:
     """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
 
-    `cpus`, `exclusive_cpus` and the sets as numbers are there if the topology was asked
-    for; where `exclusive_cpus` is None all the same, `resources_error` says why.
+    `quota_cores` is the smallest limit from the container's cgroup up to the node's root, and
+    `quota_level` says where it stands; None is no limit, unless `quota_unknown`.
+    `cpus`, `exclusive_cpus`, `exclusive_cpu_ids` and `cpuset_partition` are None if the topology
+    was not asked for; where `exclusive_cpus` is None all the same, `resources_error` says why.
+    An empty `exclusive_cpus` means that the kubelet gave no CPU to this container alone, and
+    nothing about other containers. The sets as numbers are None where the set is.
     """
 
     cpuset: str
@@ -62,13 +101,21 @@ class CPU:
     shares: int | None
     weight: int | None
     cgroup_version: int
-    cpus: tuple[NodeCPU, ...] = ()
+    cpus: tuple[NodeCPU, ...] | None = None
     exclusive_cpus: str | None = None
     resources_error: PartError | None = None
-    cpuset_ids: tuple[int, ...] = ()
-    effective_cpu_ids: tuple[int, ...] = ()
-    affinity_ids: tuple[int, ...] = ()
-    exclusive_cpu_ids: tuple[int, ...] = ()
+    cpuset_ids: tuple[int, ...] | None = None
+    effective_cpu_ids: tuple[int, ...] | None = None
+    affinity_ids: tuple[int, ...] | None = None
+    exclusive_cpu_ids: tuple[int, ...] | None = field(
+        default=None, metadata={KNOWN_WITH: "exclusive_cpus"}
+    )
+    quota_level: CgroupLevel | None = None
+    container_quota_cores: float | None = None
+    container_quota_microseconds: int | None = None
+    container_period_microseconds: int | None = None
+    quota_unknown: bool = False
+    cpuset_partition: CpusetPartition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +264,10 @@ class NodeContainer:
 
 @dataclass(frozen=True, slots=True)
 class NodePod:
-    """A pod on the node, and what it asks of the agent."""
+    """A pod on the node, and what it asks of the agent.
+
+    `networks` is None where they could not be read: `networks_error` says why.
+    """
 
     namespace: str
     name: str
@@ -225,7 +275,7 @@ class NodePod:
     qos_class: str
     phase: str
     containers: tuple[NodeContainer, ...]
-    networks: tuple[str, ...]
+    networks: tuple[str, ...] | None = field(metadata={UNKNOWN_WITH: "networks_error"})
     connections: int
     calls: int
     last_error: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netutil.client.cells import (
     NOTHING,
+    level_name,
     listed,
     observed,
     or_nothing,
@@ -17,6 +18,8 @@ from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.results import (
     CPU,
     DNS,
+    CgroupLevel,
+    CpusetPartition,
     Environment,
     Network,
     NetworkStatus,
@@ -71,12 +74,15 @@ def _cpu(cpu: CPU) -> Table:
         ("effective_cpus", cpu.effective_cpus or NOTHING),
         ("affinity", or_nothing(cpu.affinity)),
         ("quota", _quota(cpu)),
+        *([("container_quota", _own_quota(cpu))] if _is_limited_above(cpu) else []),
         ("shares", or_nothing(cpu.shares)),
         ("weight", or_nothing(cpu.weight)),
         ("cgroup_version", str(cpu.cgroup_version)),
     ]
     if cpu.exclusive_cpus is not None:
-        rows.append(("exclusive_cpus", cpu.exclusive_cpus or "none"))
+        rows.append(("exclusive_cpus", f"kubelet: {cpu.exclusive_cpus or 'no exclusive CPUs'}"))
+    if cpu.cpuset_partition is not None:
+        rows.append(("cpuset_partition", f"kernel: {_partition(cpu.cpuset_partition)}"))
     return Table("CPU", (), tuple(rows), tuple(unknown("exclusive CPUs", cpu.resources_error)))
 
 
@@ -85,7 +91,8 @@ def _topology(cpu: CPU) -> Table:
         *("CPU", "CORE", "SOCKET", "NUMA", "SIBLINGS"),
         *("ONLINE", "ISOLATED", "NOHZ_FULL", "EXCLUSIVE"),
     )
-    return Table("TOPOLOGY", headers, tuple(map(_node_cpu, cpu.cpus)))
+    notes = ("EXCLUSIVE: given to this container alone by the kubelet",)
+    return Table("TOPOLOGY", headers, tuple(map(_node_cpu, cpu.cpus or ())), notes)
 
 
 def _node_cpu(cpu: NodeCPU) -> tuple[str, ...]:
@@ -103,12 +110,50 @@ def _node_cpu(cpu: NodeCPU) -> tuple[str, ...]:
 
 
 def _quota(cpu: CPU) -> str:
-    if cpu.quota_cores is None:
+    if cpu.quota_unknown:
+        return "not known: the agent sees no cpu cgroup of the container"
+    said = _limit(cpu.quota_cores, cpu.quota_microseconds, cpu.period_microseconds)
+    if not _is_limited_above(cpu):
+        return said
+    return f"{said}, limit of the {level_name(cpu.quota_level)} cgroup"
+
+
+def _own_quota(cpu: CPU) -> str:
+    return _limit(
+        cpu.container_quota_cores,
+        cpu.container_quota_microseconds,
+        cpu.container_period_microseconds,
+    )
+
+
+def _is_limited_above(cpu: CPU) -> bool:
+    """Whether the limit that the container meets is that of another cgroup than its own."""
+    return cpu.quota_level not in (None, CgroupLevel.CONTAINER)
+
+
+def _limit(cores: float | None, quota: int | None, period: int | None) -> str:
+    if cores is None:
         return "no limit"
-    cores = f"{cpu.quota_cores:g} CPU{'' if cpu.quota_cores == 1 else 's'}"
-    if cpu.quota_microseconds is None or cpu.period_microseconds is None:
-        return cores
-    return f"{cores} ({cpu.quota_microseconds} us in {cpu.period_microseconds} us)"
+    said = f"{cores:g} CPU{'' if cores == 1 else 's'}"
+    if quota is None or period is None:
+        return said
+    return f"{said} ({quota} us in {period} us)"
+
+
+def _partition(found: CpusetPartition) -> str:
+    """What the kernel says of who else may run there, in a few words."""
+    if found.cpu_exclusive is not None:
+        flag = "shares its CPUs with no other but those above and below it"
+        return f"the container's cgroup {flag}" if found.cpu_exclusive else "no exclusive cpuset"
+    asked = found.requested_exclusive_cpus
+    if found.level is None:
+        request = f", although cpuset.cpus.exclusive asks for {asked}" if asked else ""
+        return f"no cpuset partition{request}"
+    said = f"{found.state}, the {level_name(found.level)} cgroup's"
+    if found.state.endswith("invalid"):
+        why = f" ({found.invalid_reason})" if found.invalid_reason else ""
+        return f"{said}, without effect{why}"
+    return f"{said}, CPUs {found.exclusive_cpus}" if found.exclusive_cpus else said
 
 
 def _environment(environment: Environment) -> Table:

@@ -3,6 +3,11 @@
 inotify(7) tells writes to the files of a cgroup's directory, on cgroup v1 and v2. The
 effective CPU set also changes without a write there, with an ancestor's or when a CPU
 goes offline; so it is read anew from time to time, for all watched containers in one go.
+
+Limits of the cgroups above a container's hold for it too. Those directories are watched as
+well, each once for all containers below it; but the kubelet and systemd write there again and
+again what is there already, and one write would wake all of the node's watchers. So a write there
+is told only if a limit's file then holds something else than before.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +33,13 @@ _READ_BYTES = 64 * 1024
 _MOST_BLOCKS = 4
 # Not memory.events and the like, which the kernel itself writes.
 _CONTROLLERS = (b"cpuset.", b"cpu.", b"hugetlb.")
+# What of a cgroup holds for those below it, cgroup v1 and v2. CPU sets do too, but show in
+# the effective set of those below; weights do not.
+_LIMIT = re.compile(
+    rb"cpu\.(?:max|cfs_quota_us|cfs_period_us)"
+    rb"|hugetlb\.[0-9]{1,6}[KMG]B\.(?:max|limit_in_bytes)"
+    rb"|cpuset\.cpus\.(?:partition|exclusive\.effective)"
+)
 # cgroup v2, cgroup v1, cgroup v1 before Linux 3.17: the first that is there.
 _EFFECTIVE = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
 _LONGEST_CPU_LIST_BYTES = 4096
@@ -35,9 +48,18 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class _Directory:
+    """A directory and who is told of it.
+
+    `told` are told of each write, and of another effective set; `told_of_limits` of other limits.
+    `effective` and `limits` are what was read last, as far as somebody is told of it.
+    """
+
+    path: str
     number: int
-    effective: tuple[str, bytes] | None
+    effective: tuple[str, bytes] | None = None
+    limits: dict[bytes, bytes] = field(default_factory=dict)
     told: set[Tell] = field(default_factory=set)
+    told_of_limits: set[Tell] = field(default_factory=set)
 
 
 class CgroupChanges:
@@ -55,20 +77,28 @@ class CgroupChanges:
     def join(self, directories: Iterable[str], tell: Tell) -> None:
         """Let `tell` be called on each change in these directories from now on."""
         for path in directories:
-            found = self._directories.get(path)
-            if found is None:
-                found = self._directories[path] = _Directory(self._watch(path), _effective(path))
-                self._by_number[found.number] = found
+            found = self._directory(path)
+            if not found.told:
+                found.effective = _effective(path)
             found.told.add(tell)
 
+    def join_above(self, directories: Iterable[str], tell: Tell) -> None:
+        """Let `tell` be called whenever a limit in these directories is another than before."""
+        for path in directories:
+            found = self._directory(path)
+            if not found.told_of_limits:
+                found.limits = _limits(path)
+            found.told_of_limits.add(tell)
+
     def leave(self, directories: Iterable[str], tell: Tell) -> None:
-        """Undo `join`. Nothing happens if it was undone before."""
+        """Undo `join` and `join_above`. Nothing happens if it was undone before."""
         for path in directories:
             found = self._directories.get(path)
             if found is None:
                 continue
             found.told.discard(tell)
-            if not found.told:
+            found.told_of_limits.discard(tell)
+            if not found.told and not found.told_of_limits:
                 del self._directories[path]
                 self._by_number.pop(found.number, None)
                 # Fails for a directory that is gone, whose watch went with it.
@@ -77,15 +107,27 @@ class CgroupChanges:
             self._close()
 
     def sweep(self) -> None:
-        """Read the effective CPU sets anew and tell of those that differ."""
+        """Read the effective CPU sets anew and tell of those that differ.
+
+        The limits of the cgroups above too, where inotify cannot tell of them.
+        """
         for found in tuple(self._directories.values()):
-            if found.effective is None:
+            if found.number < 0:
+                _look_at_limits(found)
+            if found.effective is None or not found.told:
                 continue
             path, before = found.effective
             now = _read(path)
             if now != before:
                 found.effective = (path, now)
-                _tell(found)
+                _tell(found.told)
+
+    def _directory(self, path: str) -> _Directory:
+        found = self._directories.get(path)
+        if found is None:
+            found = self._directories[path] = _Directory(path, self._watch(path))
+            self._by_number[found.number] = found
+        return found
 
     def _watch(self, path: str) -> int:
         """Return the watch's number, below 0 if there is none: the sweep alone then finds changes.
@@ -110,11 +152,13 @@ class CgroupChanges:
                 news |= _numbers(os.read(self._inotify, _READ_BYTES))
                 continue
             break
-        for found in tuple(self._directories.values()) if -1 in news else ():
-            _tell(found)
-        for number in news:
-            if (one := self._by_number.get(number)) is not None:
-                _tell(one)
+        if -1 in news:
+            written = list(self._directories.values())
+        else:
+            written = [self._by_number[number] for number in news if number in self._by_number]
+        for found in written:
+            _tell(found.told)
+            _look_at_limits(found)
 
     def _close(self) -> None:
         if self._reader is not None:
@@ -162,6 +206,26 @@ def _read(path: str) -> bytes:
         os.close(descriptor)
 
 
-def _tell(directory: _Directory) -> None:
-    for tell in tuple(directory.told):
+def _limits(directory: str) -> dict[bytes, bytes]:
+    """Return the text of each limit's file, by name; {} once the cgroup is gone."""
+    try:
+        names = os.listdir(os.fsencode(directory))
+    except OSError:
+        return {}
+    below = f"{directory}/"
+    return {name: _read(below + os.fsdecode(name)) for name in names if _LIMIT.fullmatch(name)}
+
+
+def _look_at_limits(directory: _Directory) -> None:
+    """Read the limits again and tell of them if one differs."""
+    if not directory.told_of_limits:
+        return
+    now = _limits(directory.path)
+    if now != directory.limits:
+        directory.limits = now
+        _tell(directory.told_of_limits)
+
+
+def _tell(told: Iterable[Tell]) -> None:
+    for tell in tuple(told):
         tell()

@@ -1,4 +1,4 @@
-"""The CPUs of a container, from its cgroup.
+"""The CPUs of a container, from its cgroup and those above it.
 
 Sources: the kernel's cgroup-v1/cpusets.rst, scheduler/sched-bwc.rst (cgroup v1)
 and cgroup-v2.rst, sections "CPU" and "Cpuset".
@@ -6,17 +6,20 @@ and cgroup-v2.rst, sections "CPU" and "Cpuset".
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
 
-from netutil.agent.errors import Inconsistent, Reason, is_shortage
-from netutil.agent.facts.kernel_file import read_kernel_file
+from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there, unusable
+from netutil.agent.facts.cgroup_levels import (
+    CgroupLevel,
+    ControllerDirectory,
+    Levels,
+    cgroup_levels,
+)
 
-# bitmap_print_to_pagebuf in the kernel's lib/bitmap-str.c: "0-3,8", or nothing.
-_CPU_LIST = re.compile(r"(?:[0-9]{1,6}(?:-[0-9]{1,6})?(?:,[0-9]{1,6}(?:-[0-9]{1,6})?)*)?")
-_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_CONTROLLERS = re.compile(r"[a-z_ ]*")
 _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
 
 
@@ -24,31 +27,58 @@ _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
 class CpuDirectories:
     """A container's cgroup directories in the hierarchies of cpuset and cpu, and where each ends.
 
-    `cpuset` and `cpu` are the same directory on cgroup v2. `cpuset_top` is the
-    mount point: no file above it is read.
+    `cpuset` and `cpu.directory` are the same directory on cgroup v2. `cpuset_top` is the
+    mount point: no file above it is read. `cpu` is None where the container has no cgroup in
+    a cpu hierarchy that the agent sees. `cpuset_pod` is the pod's directory.
     """
 
     cgroup_version: int
     cpuset: str
     cpuset_top: str
-    cpu: str | None
+    cpu: ControllerDirectory | None
+    cpuset_pod: str | None = None
+
+    @property
+    def cpuset_levels(self) -> Levels:
+        """Return the container's directory in the hierarchy of cpuset and all above it."""
+        return cgroup_levels(self.cpuset, self.cpuset_top, self.cpuset_pod)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuLimit:
+    """The CPU bandwidth limit of one cgroup: quota and period in microseconds."""
+
+    quota_microseconds: int
+    period_microseconds: int
+
+    @property
+    def cores(self) -> float:
+        """Return quota divided by period, in CPUs."""
+        return self.quota_microseconds / self.period_microseconds
 
 
 @dataclass(frozen=True, slots=True)
 class CpuBandwidth:
-    """CPU bandwidth and weight; what is None is not limited or not of this cgroup version."""
+    """CPU bandwidth and weight; what is None is not limited or not of this cgroup version.
 
-    quota_microseconds: int | None = None
-    period_microseconds: int | None = None
+    `limit` is the smallest of the container's cgroup and all above it; `level` says where it
+    stands, the level nearest to the container if several have the same. `own_limit` is that of
+    the container's own cgroup, and `own_period_microseconds` is its period, limit or not. With
+    `is_known` False the agent sees no cpu cgroup of the container, and cannot know of a limit.
+    """
+
+    limit: CpuLimit | None = None
+    level: CgroupLevel | None = None
+    own_limit: CpuLimit | None = None
+    own_period_microseconds: int | None = None
     shares: int | None = None
     weight: int | None = None
+    is_known: bool = True
 
     @property
     def quota_cores(self) -> float | None:
-        """Return quota divided by period, in CPUs; None for no limit."""
-        if self.quota_microseconds is None or not self.period_microseconds:
-            return None
-        return self.quota_microseconds / self.period_microseconds
+        """Return the limit in CPUs; None for no limit."""
+        return self.limit.cores if self.limit else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +99,18 @@ def read_cpu(directories: CpuDirectories) -> CpuFacts:
     writes it.
     """
     facts = _read(directories)
-    # Only now: files of a cgroup that goes meanwhile are missing, and what stands
-    # above it would be taken for its own.
-    for directory in filter(None, (directories.cpuset, directories.cpu)):
+    ensure_there(directories)
+    return facts
+
+
+def ensure_there(directories: CpuDirectories) -> None:
+    """Raise `Inconsistent` if the container's cgroups are gone: call it after reading.
+
+    Files of a cgroup that goes meanwhile are missing, and what stands above it would be taken
+    for its own.
+    """
+    cpu = directories.cpu.directory if directories.cpu else None
+    for directory in filter(None, (directories.cpuset, cpu)):
         if not os.path.isdir(directory):
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
@@ -79,19 +118,19 @@ def read_cpu(directories: CpuDirectories) -> CpuFacts:
                 read=directory,
                 advice="The container has ended.",
             )
-    return facts
 
 
 def _read(directories: CpuDirectories) -> CpuFacts:
+    bandwidth = _bandwidth(directories.cpu)
     if directories.cgroup_version == 1:
         cpuset = _nearest(directories, ("cpuset.cpus",))
         effective = _nearest(directories, ("cpuset.effective_cpus", "cpuset.cpus"))
-        return CpuFacts(cpuset, effective, _bandwidth_v1(directories.cpu), 1)
+        return CpuFacts(cpuset, effective, bandwidth, 1)
     # An empty cpuset.cpus means "as the parent"; at the root only the effective
     # set exists. Where the controller is off the files are missing, which means the same.
     cpuset = _nearest(directories, ("cpuset.cpus", "cpuset.cpus.effective"))
     effective = _nearest(directories, ("cpuset.cpus.effective",))
-    return CpuFacts(cpuset, effective, _bandwidth_v2(directories.cpu), 2)
+    return CpuFacts(cpuset, effective, bandwidth, 2)
 
 
 def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
@@ -99,7 +138,7 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
     directory = directories.cpuset
     while True:
         for name in names if directory == directories.cpuset_top else names[:1]:
-            match = _match_if_there(directory, name, _CPU_LIST)
+            match = match_if_there(directory, name, CPU_LIST)
             if match and match[0]:
                 return match[0]
         if directory in (directories.cpuset_top, "/"):
@@ -114,61 +153,60 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
     )
 
 
-def _bandwidth_v1(directory: str | None) -> CpuBandwidth:
-    if directory is None:
-        return CpuBandwidth()
-    quota = _number(directory, "cpu.cfs_quota_us")
+def _bandwidth(cpu: ControllerDirectory | None) -> CpuBandwidth:
+    if cpu is None:
+        return CpuBandwidth(is_known=False)
+    is_v1 = cpu.cgroup_version == 1
+    read = _limit_v1 if is_v1 else _limit_v2
+    limits = [(read(directory), level) for level, directory in cpu.levels]
+    standing = [(limit, level) for limit, level in limits if limit is not None]
+    # `min` returns the first of equal ones, which is the nearest to the container.
+    limit, level = min(standing, key=lambda one: one[0].cores, default=(None, None))
+    own = limits[0][0]
+    period = own.period_microseconds if own else _period(cpu)
     return CpuBandwidth(
-        quota_microseconds=quota if quota is not None and quota >= 0 else None,
-        period_microseconds=_number(directory, "cpu.cfs_period_us"),
-        shares=_number(directory, "cpu.shares"),
+        limit=limit,
+        level=level,
+        own_limit=own,
+        own_period_microseconds=period,
+        shares=number_if_there(cpu.directory, "cpu.shares") if is_v1 else None,
+        weight=None if is_v1 else number_if_there(cpu.directory, "cpu.weight"),
+        is_known=is_v1 or bool(limit or period) or _has_cpu_controller(cpu.top),
     )
 
 
-def _bandwidth_v2(directory: str | None) -> CpuBandwidth:
-    if directory is None:
-        return CpuBandwidth()
-    limit = _match_if_there(directory, "cpu.max", _CPU_MAX)
-    return CpuBandwidth(
-        quota_microseconds=int(limit["quota"]) if limit and limit["quota"] != "max" else None,
-        period_microseconds=int(limit["period"]) if limit else None,
-        weight=_number(directory, "cpu.weight"),
-    )
+def _has_cpu_controller(top: str) -> bool:
+    """Return whether cgroup v2 has the controller: else it is in a hierarchy that is not seen."""
+    found = match_if_there(top, "cgroup.controllers", _CONTROLLERS)
+    return found is not None and "cpu" in found[0].split(" ")
 
 
-def _number(directory: str, name: str) -> int | None:
-    match = _match_if_there(directory, name, _NUMBER)
-    return int(match[0]) if match else None
+def _period(cpu: ControllerDirectory) -> int | None:
+    """Return the period of a container's cgroup without a limit, in microseconds."""
+    if cpu.cgroup_version == 1:
+        return number_if_there(cpu.directory, "cpu.cfs_period_us")
+    found = match_if_there(cpu.directory, "cpu.max", _CPU_MAX)
+    return int(found["period"]) if found else None
 
 
-def _match_if_there(directory: str, name: str, form: re.Pattern[str]) -> re.Match[str] | None:
-    """Return the match of a file's whole text; None if the cgroup or the file is not there.
-
-    Raises `Inconsistent` for another text, or none to be had; OSError for a shortage.
-    """
-    path = f"{directory}/{name}"
-    try:
-        text = read_kernel_file(directory, name).decode("ascii", errors="replace")
-        text = text.removesuffix("\n")
-    except FileNotFoundError:
+def _limit_v1(directory: str) -> CpuLimit | None:
+    """Return a cgroup's limit. A quota below 0 is none."""
+    quota = number_if_there(directory, "cpu.cfs_quota_us")
+    if quota is None or quota < 0:
         return None
-    except OSError as error:
-        if error.errno == errno.ENODEV:  # the cgroup went after the file was opened
-            return None
-        if is_shortage(error):
-            raise
-        raise _unusable(path, f"cannot be read: {error.strerror}") from error
-    match = form.fullmatch(text)
-    if match is None:
-        raise _unusable(path, f"holds {text[:60]!r}, which is not what the kernel writes there")
-    return match
+    period = number_if_there(directory, "cpu.cfs_period_us")
+    return None if period is None else _limit(quota, period, f"{directory}/cpu.cfs_period_us")
 
 
-def _unusable(path: str, why: str) -> Inconsistent:
-    return Inconsistent(
-        Reason.CGROUP_FILE_UNUSABLE,
-        f"The file {path} {why}.",
-        read=path,
-        advice="Look at that file on the node; see whether --host-root names the host's own"
-        " cgroup file systems.",
-    )
+def _limit_v2(directory: str) -> CpuLimit | None:
+    """Return a cgroup's limit. The root has no cpu.max, and none."""
+    found = match_if_there(directory, "cpu.max", _CPU_MAX)
+    if found is None or found["quota"] == "max":
+        return None
+    return _limit(int(found["quota"]), int(found["period"]), f"{directory}/cpu.max")
+
+
+def _limit(quota: int, period: int, path: str) -> CpuLimit:
+    if period <= 0:
+        raise unusable(path, f"has a period of {period} us, which the kernel never has")
+    return CpuLimit(quota, period)

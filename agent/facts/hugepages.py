@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
@@ -54,21 +55,21 @@ class HugepagePool:
 
 
 @dataclass(frozen=True, slots=True)
-class HugetlbDirectory:
-    """A container's cgroup directory in the hierarchy of hugetlb."""
-
-    cgroup_version: int
-    directory: str
-
-
-@dataclass(frozen=True, slots=True)
 class HugepageUsage:
-    """What a cgroup has and uses of one page size. `limit_bytes` is None for no limit."""
+    """What a container has and uses of one page size. None is no limit.
+
+    `limit_bytes` is the smallest limit of the container's cgroup and all above it, `limit_level`
+    says where it stands: the level nearest to the container if several have the same.
+    `container_limit_bytes` is that of the container's own cgroup; `usage_bytes` and `failures`
+    (how often its own limit was met) are the container's too.
+    """
 
     page_size_bytes: int
     limit_bytes: int | None
     usage_bytes: int
     failures: int
+    limit_level: CgroupLevel | None = None
+    container_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,13 @@ def read_pools(host_root: str) -> tuple[HugepagePool, ...]:
     return tuple(sorted(pools, key=lambda pool: pool.page_size_bytes))
 
 
-def read_usage(hugetlb: HugetlbDirectory | None) -> tuple[HugepageUsage, ...]:
+def read_usage(hugetlb: ControllerDirectory | None) -> tuple[HugepageUsage, ...]:
     """Return one entry for each page size, the smallest first.
 
     () if there is no such hierarchy, its controller is off, or the cgroup is gone. Files:
     hugetlb.<size>.{limit_in_bytes,usage_in_bytes,failcnt} on cgroup v1,
-    hugetlb.<size>.{max,current,events} on v2. Raises OSError if one cannot be read.
+    hugetlb.<size>.{max,current,events} on v2, and the limits of each cgroup above.
+    Raises OSError if one cannot be read.
     """
     if hugetlb is None:
         return ()
@@ -138,9 +140,23 @@ def read_usage(hugetlb: HugetlbDirectory | None) -> tuple[HugepageUsage, ...]:
             continue  # the cgroup ended meanwhile
         size = int(match["number"]) * _UNITS[match["unit"]]
         files = f"hugetlb.{match['size']}"
-        read = _read_v1 if hugetlb.cgroup_version == 1 else _read_v2
-        limit, failures = read(hugetlb.directory, files, size)
-        found.append(HugepageUsage(size, limit, int(usage), failures))
+        limits = [
+            (level, _limit(hugetlb.cgroup_version, directory, files, size))
+            for level, directory in hugetlb.levels
+        ]
+        standing = [(limit, level) for level, limit in limits if limit is not None]
+        # `min` returns the first of equal ones, which is the nearest to the container.
+        smallest = min(standing, key=lambda one: one[0], default=(None, None))
+        found.append(
+            HugepageUsage(
+                page_size_bytes=size,
+                limit_bytes=smallest[0],
+                usage_bytes=int(usage),
+                failures=_failures(hugetlb, files),
+                limit_level=smallest[1],
+                container_limit_bytes=limits[0][1],
+            )
+        )
     return tuple(sorted(found, key=lambda usage: usage.page_size_bytes))
 
 
@@ -167,16 +183,18 @@ def asked(
     return tuple(found)
 
 
-def _read_v1(directory: str, files: str, size: int) -> tuple[int | None, int]:
-    limit = int(_text(directory, f"{files}.limit_in_bytes") or _LARGEST)
-    return _if_any(limit, size), int(_text(directory, f"{files}.failcnt") or 0)
+def _limit(version: int, directory: str, files: str, size: int) -> int | None:
+    """Return the limit of one cgroup; None for none, as of the root of cgroup v2, with no file."""
+    name = "limit_in_bytes" if version == 1 else "max"
+    limit = _text(directory, f"{files}.{name}") or "max"
+    return None if limit == "max" else _if_any(int(limit), size)
 
 
-def _read_v2(directory: str, files: str, size: int) -> tuple[int | None, int]:
-    limit = _text(directory, f"{files}.max") or "max"
-    events = (_text(directory, f"{files}.events") or "").split("\n")
-    failures = next((int(line[4:]) for line in events if line.startswith("max ")), 0)
-    return (None if limit == "max" else _if_any(int(limit), size)), failures
+def _failures(hugetlb: ControllerDirectory, files: str) -> int:
+    if hugetlb.cgroup_version == 1:
+        return int(_text(hugetlb.directory, f"{files}.failcnt") or 0)
+    events = (_text(hugetlb.directory, f"{files}.events") or "").split("\n")
+    return next((int(line[4:]) for line in events if line.startswith("max ")), 0)
 
 
 def _if_any(limit: int, size: int) -> int | None:

@@ -78,6 +78,16 @@ class CgroupIdentity:
                 return placement.container_path
         return None
 
+    def pod_path(self, controller: str) -> str | None:
+        """Return the path of the pod's cgroup in the hierarchy of `controller`.
+
+        As `container_path`; None also where no segment of the path bears a pod UID.
+        """
+        for placement in self.placements:
+            if controller in (placement.line.controllers or ("",)):
+                return placement.pod_path
+        return None
+
 
 def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     """Return the lines of /proc/<pid>/cgroup.

@@ -40,6 +40,9 @@ def parse_cpu_list(text: str, *, read: str) -> tuple[int, ...]:
             raise _malformed(f"{region!r} is no range of it", read)
         if last > LARGEST_NUMBER:
             raise _malformed(f"no CPU has the number {last}", read)
+        if used == group:
+            numbers.update(range(first, last + 1))
+            continue
         for start in range(first, last + 1, group):
             numbers.update(range(start, min(start + used, last + 1)))
     return tuple(sorted(numbers))

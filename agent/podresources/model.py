@@ -63,7 +63,7 @@ class DynamicResource:
 
 @dataclass(frozen=True, slots=True)
 class ContainerResources:
-    """What a container has to itself. `cpu_ids` are exclusive CPUs only, in rising order.
+    """What the kubelet gave to a container alone. `cpu_ids` are exclusive CPUs, in rising order.
 
     `observed_at` is when the kubelet was asked.
     """

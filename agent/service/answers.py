@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from netutil.agent.facts.cgroup_levels import CgroupLevel
 from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.network import Networks, Source
+from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.parsers.network_status import Device, DeviceInfo, NetworkStatus
 from netutil.agent.pods.index import Match
@@ -20,20 +24,60 @@ SOURCES = {
     Source.POD_STATUS: api.NETWORK_SOURCE_POD_STATUS,
 }
 
+_MAX_SETS = 256
+LEVELS = {
+    CgroupLevel.CONTAINER: api.CGROUP_LEVEL_CONTAINER,
+    CgroupLevel.POD: api.CGROUP_LEVEL_POD,
+    CgroupLevel.QOS_CLASS: api.CGROUP_LEVEL_QOS_CLASS,
+    CgroupLevel.KUBEPODS: api.CGROUP_LEVEL_KUBEPODS,
+    CgroupLevel.ABOVE: api.CGROUP_LEVEL_ABOVE,
+}
 
-def cpu(facts: CpuFacts, affinity: str | None) -> api.CPUResponse:
-    """Return the answer to GetCPUInfo."""
+
+def cpu(
+    facts: CpuFacts, affinity: str | None, partition: CpusetPartition | None = None
+) -> api.CPUResponse:
+    """Return the answer to GetCPUInfo; `partition` is None where it was not asked for."""
     bandwidth = facts.bandwidth
+    limit, own = bandwidth.limit, bandwidth.own_limit
     return api.CPUResponse(
         cpuset=facts.cpuset,
         effective_cpus=facts.effective_cpus,
         affinity=affinity,
-        quota_cores=bandwidth.quota_cores,
-        quota_microseconds=bandwidth.quota_microseconds,
-        period_microseconds=bandwidth.period_microseconds,
+        quota_cores=limit.cores if limit else None,
+        quota_microseconds=limit.quota_microseconds if limit else None,
+        period_microseconds=limit.period_microseconds
+        if limit
+        else bandwidth.own_period_microseconds,
         shares=bandwidth.shares,
         weight=bandwidth.weight,
         cgroup_version=facts.cgroup_version,
+        cpuset_ids=_numbers(facts.cpuset),
+        effective_cpu_ids=_numbers(facts.effective_cpus),
+        affinity_ids=_numbers(affinity or ""),
+        quota_level=LEVELS[bandwidth.level] if bandwidth.level else None,
+        container_quota_cores=own.cores if own else None,
+        container_quota_microseconds=own.quota_microseconds if own else None,
+        container_period_microseconds=bandwidth.own_period_microseconds,
+        quota_unknown=not bandwidth.is_known,
+        cpuset_partition=_partition(partition) if partition is not None else None,
+    )
+
+
+@lru_cache(maxsize=_MAX_SETS)
+def _numbers(cpus: str) -> tuple[int, ...]:
+    """Return the numbers of a CPU list. A node has few different ones, each asked for often."""
+    return parse_cpu_list(cpus, read="the container's CPU sets")
+
+
+def _partition(found: CpusetPartition) -> api.CpusetPartition:
+    return api.CpusetPartition(
+        state=found.state,
+        invalid_reason=found.invalid_reason,
+        level=LEVELS[found.level] if found.level else None,
+        exclusive_cpus=found.exclusive_cpus,
+        requested_exclusive_cpus=found.requested_cpus,
+        cpu_exclusive=found.cpu_exclusive,
     )
 
 

@@ -18,8 +18,8 @@ from netutil.agent.errors import (
     Reason,
     Unavailable,
 )
+from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
-from netutil.agent.facts.hugepages import HugetlbDirectory
 from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.access import ensure_same_ids, read_as_caller
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
@@ -54,6 +54,14 @@ class Caller:
             assert self.unavailable is not None  # noqa: S101 - one of both is set
             raise self.unavailable
         return self.match
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedDirectories:
+    """The cgroup directories of a container, and those above them, without any twice."""
+
+    own: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
 
 
 class Callers:
@@ -149,27 +157,44 @@ class Callers:
 
     def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
         """Return where the container's CPU files stand, None where it has no cpuset hierarchy."""
-        for controller in ("cpuset", UNIFIED):
-            directory = self._tree.container_directory(cgroups, controller)
-            if directory is not None:
-                hierarchy = self._tree.hierarchies[controller]
-                cpu = self._tree.container_directory(cgroups, controller and "cpu")
-                return CpuDirectories(hierarchy.version, directory, hierarchy.directory, cpu)
-        return None
+        cpuset = self._directory(cgroups, "cpuset")
+        if cpuset is None:
+            return None
+        return CpuDirectories(
+            cpuset.cgroup_version,
+            cpuset.directory,
+            cpuset.top,
+            self._directory(cgroups, "cpu"),
+            cpuset.pod,
+        )
 
-    def hugetlb_directory(self, cgroups: CgroupIdentity) -> HugetlbDirectory | None:
+    def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
         """Return where the container's hugetlb files stand, None where it has no such hierarchy."""
-        for controller in ("hugetlb", UNIFIED):
-            directory = self._tree.container_directory(cgroups, controller)
-            if directory is not None:
-                return HugetlbDirectory(self._tree.hierarchies[controller].version, directory)
-        return None
+        return self._directory(cgroups, "hugetlb")
 
-    def watched_directories(self, cgroups: CgroupIdentity) -> tuple[str, ...]:
+    def _directory(self, cgroups: CgroupIdentity, controller: str) -> ControllerDirectory | None:
+        """Return where a controller's files of the container stand.
+
+        On cgroup v2 only if the node has no v1 hierarchy of that controller: it is in one
+        hierarchy at a time (cgroups(7)). None where the container has no cgroup in it.
+        """
+        name = controller if controller in self._tree.hierarchies else UNIFIED
+        directory = self._tree.container_directory(cgroups, name)
+        if directory is None:
+            return None
+        hierarchy = self._tree.hierarchies[name]
+        pod_path = cgroups.pod_path(name)
+        pod = hierarchy.resolve(pod_path) if pod_path is not None else None
+        return ControllerDirectory(hierarchy.version, directory, hierarchy.directory, pod)
+
+    def watched_directories(self, cgroups: CgroupIdentity) -> WatchedDirectories:
         """Return the directories whose files say what of CPUs and huge pages is granted."""
         cpu, hugetlb = self.cpu_directories(cgroups), self.hugetlb_directory(cgroups)
-        found = [*((cpu.cpuset, cpu.cpu) if cpu else ()), hugetlb.directory if hugetlb else None]
-        return tuple(dict.fromkeys(filter(None, found)))
+        levels = [cpu.cpuset_levels] if cpu else []
+        levels += [each.levels for each in (cpu and cpu.cpu, hugetlb) if each]
+        own = dict.fromkeys(each[0][1] for each in levels)
+        above = dict.fromkeys(path for each in levels for _, path in each[1:])
+        return WatchedDirectories(tuple(own), tuple(above))
 
     async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
         """Return where the CPU files of every container on the node stand, by container ID."""

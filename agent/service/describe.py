@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from netutil.agent.errors import AgentError, Missing, Reason, Unidentified
+from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.cgroups import CgroupTree, processes_below
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
 from netutil.agent.pods.model import Pod
-from netutil.agent.service.answers import timestamp
+from netutil.agent.service.answers import LEVELS, timestamp
 from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Send
@@ -201,8 +202,11 @@ class Describing:
         hugetlb = self._callers.hugetlb_directory(caller.cgroups)
         if cpu is not None:
             answer.sources.add(part="cpu", read=cpu.cpuset)
+            _add_level(answer, "cpu quota", facts.cpu.quota_level, cpu.cpu)
         if hugetlb is not None:
             answer.sources.add(part="hugepages", read=hugetlb.directory)
+            for level in dict.fromkeys(one.limit_level for one in facts.hugepages.usage):
+                _add_level(answer, "hugepages limit", level, hugetlb)
         answer.sources.add(part="resources", read=self._pod_resources)
         return facts
 
@@ -223,6 +227,24 @@ def _named(pod_list: PodList, namespace: str, name: str) -> Pod:
         advice="`netutil node pods` lists the pods of this node; `kubectl get pod -o wide` says"
         " on which node a pod is.",
     )
+
+
+def _add_level(
+    answer: node_pb2.DescribedContainer,
+    part: str,
+    level: netutil_pb2.CgroupLevel.ValueType,
+    container: ControllerDirectory | None,
+) -> None:
+    """Note where the limit that a container meets was read, if it is not the container's own.
+
+    Operators alone are told of it: the path of a node's cgroup is no fact of the pod. Of the
+    cgroups above kubepods it is one of those that are named.
+    """
+    own = (netutil_pb2.CGROUP_LEVEL_UNSPECIFIED, netutil_pb2.CGROUP_LEVEL_CONTAINER)
+    if container is None or level in own:
+        return
+    paths = [path for each, path in container.levels if LEVELS[each] == level]
+    answer.sources.add(part=part, read=", ".join(paths))
 
 
 def _add_facts(answer: node_pb2.DescribedContainer, facts: netutil_pb2.AllResponse) -> None:

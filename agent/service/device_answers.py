@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
-from netutil.agent.facts.hugepages import HugepagePool
+from netutil.agent.facts.hugepages import HugepagePool, HugepageUsage
 from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
-from netutil.agent.parsers.cpulist import format_cpu_list, parse_cpu_list
+from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
@@ -53,7 +53,7 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
     """Return the answer to GetHugepages."""
     response = api.HugepagesResponse(
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
-        usage=[api.HugepageUsage(**_fields(one)) for one in found.usage],
+        usage=[_usage(one) for one in found.usage],
         pools=[_pool(one) for one in found.pools],
     )
     if found.spec_error is not None:
@@ -99,25 +99,19 @@ def resources(found: ContainerResources, functions: GivenFunctions) -> api.Resou
 def add_topology(
     response: api.CPUResponse, cpus: Iterable[Cpu], exclusive: Iterable[int] | None
 ) -> None:
-    """Add each CPU, and the sets as numbers, to the answer to GetCPUInfo.
+    """Add each CPU, and those that the kubelet gave exclusively, to the answer to GetCPUInfo.
 
     `exclusive` is None where it is not known.
     """
     own = None if exclusive is None else frozenset(exclusive)
     if own is not None:
         response.exclusive_cpus = format_cpu_list(own)
-    for name, numbers in (
-        ("cpuset", response.cpuset_ids),
-        ("effective_cpus", response.effective_cpu_ids),
-        ("affinity", response.affinity_ids),
-        ("exclusive_cpus", response.exclusive_cpu_ids),
-    ):
-        numbers.extend(parse_cpu_list(getattr(response, name), read=name))
+        response.exclusive_cpu_ids.extend(sorted(own))
     response.cpus.extend(cpu_of_node(cpu, None if own is None else cpu.id in own) for cpu in cpus)
 
 
 def cpu_of_node(cpu: Cpu, exclusive: bool | None = None) -> api.CPU:
-    """Return one CPU; `exclusive` is None where it is not known, or nobody's."""
+    """Return one CPU; `exclusive` is None where it is not known, or of no container."""
     return api.CPU(
         id=cpu.id,
         core=cpu.core,
@@ -139,6 +133,12 @@ def pci_info(pci: PciInfo) -> api.PCIInfo:
 def _fields(one: Any) -> dict[str, Any]:
     """Return what a dataclass says, by name. `asdict` copies each value, and takes ten times it."""
     return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _usage(usage: HugepageUsage) -> api.HugepageUsage:
+    parts = _fields(usage)
+    parts["limit_level"] = answers.LEVELS[usage.limit_level] if usage.limit_level else None
+    return api.HugepageUsage(**parts)
 
 
 def _pool(pool: HugepagePool) -> api.HugepagePool:

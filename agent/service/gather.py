@@ -20,6 +20,7 @@ from netutil.agent.errors import (
     Unidentified,
 )
 from netutil.agent.facts.cpu import read_cpu
+from netutil.agent.facts.cpu_partition import read_partition
 from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
     HugepagePool,
@@ -151,11 +152,14 @@ class Gathering:
             self._networks[pod.metadata.uid] = (pod, networks)
         return networks
 
-    async def cpus(self, caller: Caller, pid: str) -> Cpus:
-        """Return the CPUs, even after the caller's end if a child asks over its connection."""
+    async def cpus(self, caller: Caller, pid: str, *, partition: bool = False) -> Cpus:
+        """Return the CPUs, even after the caller's end if a child asks over its connection.
+
+        `partition` asks for the cpuset partition as well.
+        """
         process, cgroups = await self._process_or_gone(caller, pid)
         try:
-            return self._cpus(process, cgroups)
+            return self._cpus(process, cgroups, partition=partition)
         finally:
             if process is not None:
                 process.close()
@@ -295,7 +299,9 @@ class Gathering:
         _, allocated = await self.environment_and_devices(caller, pid)
         return allocated
 
-    def _cpus(self, process: PinnedProcess | None, cgroups: CgroupIdentity) -> Cpus:
+    def _cpus(
+        self, process: PinnedProcess | None, cgroups: CgroupIdentity, *, partition: bool
+    ) -> Cpus:
         directories = self._callers.cpu_directories(cgroups)
         if directories is None:
             raise Inconsistent(
@@ -312,7 +318,7 @@ class Gathering:
                 process.ensure_alive()
             except Unidentified:
                 affinity = None
-        return Cpus(facts, affinity)
+        return Cpus(facts, affinity, read_partition(directories) if partition else None)
 
     async def _process_or_gone(
         self, caller: Caller, pid: str

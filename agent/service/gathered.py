@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.hugepages import ContainerHugepages, HugepagePool, HugepageUsage
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
@@ -16,10 +17,14 @@ from netutil.agent.pods.index import Match
 
 @dataclass(frozen=True, slots=True)
 class Cpus:
-    """A container's CPU facts, and the affinity of the process: None if it has ended."""
+    """A container's CPU facts, and the affinity of the process: None if it has ended.
+
+    `partition` is None where it was not asked for.
+    """
 
     facts: CpuFacts
     affinity: str | None
+    partition: CpusetPartition | None = None
 
 
 @dataclass(frozen=True, slots=True)

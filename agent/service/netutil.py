@@ -229,8 +229,8 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     async def _cpu(
         self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
     ) -> api.CPUResponse:
-        found = await self._gather.cpus(caller, request.pid)
-        response = answers.cpu(found.facts, found.affinity)
+        found = await self._gather.cpus(caller, request.pid, partition=request.topology)
+        response = answers.cpu(found.facts, found.affinity, found.partition)
         if request.topology:
             await self._add_topology(response, caller, request.pid, seconds, each_cpu)
         return response

@@ -24,7 +24,7 @@ from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
-from netutil.agent.service.caller import Caller, Callers
+from netutil.agent.service.caller import Caller, Callers, WatchedDirectories
 from netutil.agent.service.reads import ReadPool
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Subject:
     caller: Caller | None = None
     resources: object = None
     namespace: Namespace | None = None
-    cgroups: tuple[str, ...] = ()
+    cgroups: WatchedDirectories = field(default_factory=WatchedDirectories)
     ended: BaseException | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -104,7 +104,7 @@ class Watching:
         finally:
             self._subjects.discard(subject)
             self._leave_namespace(subject)
-            self._cgroups.leave(subject.cgroups, subject.tell)
+            self._leave_cgroups(subject)
             if not self._subjects:
                 await self._end_telling()
 
@@ -112,9 +112,10 @@ class Watching:
         """Take a caller's state as that of the next snapshot: what differs from now on is told."""
         subject.caller = caller
         subject.resources = self._peek(caller)
-        if not subject.cgroups:
+        if not subject.cgroups.own:
             subject.cgroups = self._callers.watched_directories(caller.cgroups)
-            self._cgroups.join(subject.cgroups, subject.tell)
+            self._cgroups.join(subject.cgroups.own, subject.tell)
+            self._cgroups.join_above(subject.cgroups.above, subject.tell)
         await self._follow_namespace(subject, caller)
 
     def stop(self) -> None:
@@ -225,6 +226,9 @@ class Watching:
             return
         self._networks.join(namespace, subject.tell, connection)
         subject.namespace = namespace
+
+    def _leave_cgroups(self, subject: Subject) -> None:
+        self._cgroups.leave((*subject.cgroups.own, *subject.cgroups.above), subject.tell)
 
     def _leave_namespace(self, subject: Subject) -> None:
         if subject.namespace is not None:

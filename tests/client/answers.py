@@ -35,6 +35,16 @@ def cpu() -> netutil_pb2.CPUResponse:
         effective_cpu_ids=[0, 1, 2, 3],
         affinity_ids=[0, 1],
         exclusive_cpu_ids=[2, 3],
+        quota_level=netutil_pb2.CGROUP_LEVEL_POD,
+        container_quota_cores=2.0,
+        container_quota_microseconds=200000,
+        container_period_microseconds=100000,
+        cpuset_partition=netutil_pb2.CpusetPartition(
+            state="isolated",
+            level=netutil_pb2.CGROUP_LEVEL_CONTAINER,
+            exclusive_cpus="2-3",
+            requested_exclusive_cpus="2-3",
+        ),
     )
 
 

@@ -131,9 +131,18 @@ def hugepages() -> api.HugepagesResponse:
             )
         ],
         usage=[
-            api.HugepageUsage(page_size_bytes=2 * MEBIBYTE, limit_bytes=0),
             api.HugepageUsage(
-                page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE, usage_bytes=GIBIBYTE, failures=1
+                page_size_bytes=2 * MEBIBYTE,
+                limit_bytes=0,
+                limit_level=api.CGROUP_LEVEL_CONTAINER,
+                container_limit_bytes=0,
+            ),
+            api.HugepageUsage(
+                page_size_bytes=GIBIBYTE,
+                limit_bytes=GIBIBYTE,
+                usage_bytes=GIBIBYTE,
+                failures=1,
+                limit_level=api.CGROUP_LEVEL_POD,
             ),
         ],
         pools=[

@@ -101,8 +101,11 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
             return self.cpu
         without = netutil_pb2.CPUResponse()
         without.CopyFrom(self.cpu)
-        for field_name in ("cpus", "exclusive_cpus", "resources_error"):
-            without.ClearField(field_name)
+        without.ClearField("cpus")
+        without.ClearField("exclusive_cpus")
+        without.ClearField("exclusive_cpu_ids")
+        without.ClearField("resources_error")
+        without.ClearField("cpuset_partition")
         return without
 
     def GetEnv(self, request: Any, context: Any) -> netutil_pb2.EnvResponse:  # noqa: N802

@@ -25,7 +25,8 @@ def test_alone_it_prints_cpus_environment_and_networks(netutil: Netutil) -> None
     assert titles == ["CPU", "ENVIRONMENT", "NETWORK STATUS"]
     rows = rows_of(ended.out)
     assert ["cpuset", "0-3,8"] in rows
-    assert ["quota", "1.5 CPUs (150000 us in 100000 us)"] in rows
+    assert ["quota", "1.5 CPUs (150000 us in 100000 us), limit of the pod cgroup"] in rows
+    assert ["container_quota", "2 CPUs (200000 us in 100000 us)"] in rows
     assert ["PATH", "/usr/bin:/bin"] in rows
     assert "default/sriov" in ended.out
 

@@ -10,7 +10,10 @@ from netutil.client import (
     CPU,
     DNS,
     All,
+    CgroupLevel,
+    CpusetPartition,
     DeviceType,
+    Hugepages,
     Interfaces,
     NetworkSource,
     NetworkStatus,
@@ -38,7 +41,7 @@ EXTENSIONS = {
 
 def test_every_cpu_fact_arrives() -> None:
     cpu = result(CPU, answers.cpu())
-    assert dataclasses.replace(cpu, cpus=()) == CPU(
+    assert dataclasses.replace(cpu, cpus=None) == CPU(
         cpuset="0-3,8",
         effective_cpus="0-3",
         affinity="0-1",
@@ -53,7 +56,21 @@ def test_every_cpu_fact_arrives() -> None:
         effective_cpu_ids=(0, 1, 2, 3),
         affinity_ids=(0, 1),
         exclusive_cpu_ids=(2, 3),
+        quota_level=CgroupLevel.POD,
+        container_quota_cores=2.0,
+        container_quota_microseconds=200000,
+        container_period_microseconds=100000,
+        quota_unknown=False,
+        cpuset_partition=CpusetPartition(
+            state="isolated",
+            invalid_reason="",
+            level=CgroupLevel.CONTAINER,
+            exclusive_cpus="2-3",
+            requested_exclusive_cpus="2-3",
+            cpu_exclusive=None,
+        ),
     )
+    assert cpu.cpus is not None
     assert cpu.cpus[2] == NodeCPU(
         id=2,
         core=1,
@@ -75,6 +92,23 @@ def test_what_the_agent_left_out_is_none() -> None:
     empty = netutil_pb2.NetworkStatusResponse(status=[netutil_pb2.NetworkStatus()])
     (network,) = result(NetworkStatus, empty).status
     assert (network.mtu, network.dns, network.device_info) == (None, None, None)
+
+
+def test_a_list_that_was_not_asked_for_is_none_and_an_empty_one_is_a_fact() -> None:
+    asked = netutil_pb2.CPUResponse(cpuset="0-3", exclusive_cpus="")
+    cpu = result(CPU, asked)
+    assert (cpu.exclusive_cpus, cpu.exclusive_cpu_ids) == ("", ())
+    not_asked = result(CPU, netutil_pb2.CPUResponse(cpuset="0-3", cpuset_ids=[0, 1, 2, 3]))
+    assert (not_asked.exclusive_cpus, not_asked.exclusive_cpu_ids) == (None, None)
+    assert (not_asked.cpus, not_asked.cpuset_ids) == (None, (0, 1, 2, 3))
+    assert (not_asked.affinity, not_asked.affinity_ids) == (None, None)
+
+
+def test_huge_pages_of_a_spec_that_is_not_known_are_none() -> None:
+    response = netutil_pb2.HugepagesResponse()
+    assert result(Hugepages, response).containers == ()
+    response.spec_error.CopyFrom(device_answers.part_error("containers"))
+    assert result(Hugepages, response).containers is None
 
 
 def test_a_time_is_aware_and_exact_to_the_microsecond() -> None:
@@ -218,4 +252,6 @@ def test_the_pods_of_a_node_arrive_whole() -> None:
     web, broken = node.pods
     assert [container.name for container in web.containers] == ["app", "side", "setup"]
     assert web.last_error_at == node.observed_at == answers.OBSERVED_AT
-    assert broken.networks_error == "no JSON at 7" and broken.last_error_at is None
+    assert web.networks == ("eth0", "net1")
+    assert (broken.networks, broken.networks_error) == (None, "no JSON at 7")
+    assert broken.last_error_at is None

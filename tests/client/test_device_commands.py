@@ -72,7 +72,7 @@ def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None
     rows = rows_of(netutil("devices").out)
     assert ["intel.com/sriov", "0000:3b:02.1", "0"] in rows
     assert ["example.com/tun", "tun", "-"] in rows
-    assert ["(exclusive CPUs: 2-3)"] in rows
+    assert ["(kubelet: exclusive CPUs 2-3)"] in rows
     assert ["hugepages-1Gi", "1 GiB", "0"] in rows
     assert [*("default/nic", "driver.example", "pool", "one", "vendor.example/class=one")] in rows
 
@@ -80,14 +80,15 @@ def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None
 def test_huge_pages_are_shown_in_the_largest_whole_unit(netutil: Netutil) -> None:
     rows = rows_of(netutil("hugepages").out)
     assert ["app", "1 GiB", "1 GiB", "1 GiB"] in rows
-    assert ["2 MiB", "0 B", "0 B", "0"] in rows
-    assert ["1 GiB", "1 GiB", "1 GiB", "1"] in rows
+    assert ["2 MiB", "0 B", "0 B", "container", "0"] in rows
+    assert ["1 GiB", "1 GiB", "1 GiB", "pod", "1"] in rows
     assert ["1 GiB", "4 GiB", "3 GiB", "0 B", "0 B", "0: 1 GiB, 1: 2 GiB"] in rows
 
 
 def test_the_topology_is_a_row_for_each_cpu(netutil: Netutil, agent: Double) -> None:
     rows = rows_of(netutil("cpu", "--topology").out)
-    assert ["exclusive_cpus", "2-3"] in rows
+    assert ["exclusive_cpus", "kubelet: 2-3"] in rows
+    assert ["cpuset_partition", "kernel: isolated, the container cgroup's, CPUs 2-3"] in rows
     assert ["2", "1", "0", "0", "2-3", "yes", "yes", "yes", "yes"] in rows
     assert ["8", "-", "-", "-", "-", "no", "no", "no", "no"] in rows
     agent.cpu.ClearField("exclusive_cpus")

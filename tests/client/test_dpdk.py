@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -51,7 +52,38 @@ def test_shared_cpus_are_all_that_the_process_may_use_with_a_warning() -> None:
     response.cpu.affinity = "1-3,8"
     line = line_of(response)
     assert line.words[:2] == ("-l", "1-3")
-    assert "no CPU is exclusive" in line.warnings[0]
+    assert line.warnings[0] == (
+        "the kubelet gave the container no exclusive CPUs: other processes may run on them"
+    )
+
+
+def test_a_cpuset_partition_of_the_containers_own_needs_no_warning() -> None:
+    response = facts()
+    response.cpu.exclusive_cpus = ""
+    response.cpu.affinity = "2-3"
+    line = line_of(response)
+    assert (line.words[:2], line.warnings) == (("-l", "2-3"), ())
+    assert 'cpuset partition "isolated", CPUs 2-3' in line.arguments[0].source
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"level": api.CGROUP_LEVEL_POD},
+        {"exclusive_cpus": "3"},
+        {"state": "isolated invalid", "exclusive_cpus": ""},
+    ],
+)
+def test_a_partition_that_does_not_keep_others_off_leaves_the_warning(
+    change: dict[str, Any],
+) -> None:
+    response = facts()
+    response.cpu.exclusive_cpus = ""
+    response.cpu.affinity = "2-3"
+    response.cpu.cpuset_partition.MergeFrom(api.CpusetPartition(**change))
+    if "exclusive_cpus" in change:
+        response.cpu.cpuset_partition.exclusive_cpus = change["exclusive_cpus"]
+    assert "the kubelet gave the container no exclusive CPUs" in line_of(response).warnings[0]
 
 
 def test_exclusive_cpus_that_are_not_known_are_a_warning_with_the_reason() -> None:

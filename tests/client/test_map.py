@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 import resvg_py
+from netutil.client.conversion import result
 from netutil.client.map_dot import dot
 from netutil.client.map_html import html
 from netutil.client.map_layout import lay_out
@@ -25,9 +26,11 @@ from netutil.client.node_picture import (
     PicturedContainer,
     PicturedInterface,
     PicturedPod,
+    pictured,
 )
+from netutil.client.node_results import DescribedPod
 
-from tests.client import big_node
+from tests.client import big_node, node_answers
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
 from tests.client.drawn import Drawn, drawn_share, faults, read
 
@@ -150,6 +153,31 @@ def test_a_core_that_a_pool_shares_with_an_owner_is_split() -> None:
     pods = (replace(picture.pods[0], containers=(side,)), picture.pods[1])
     (core,) = relate(replace(picture, pods=pods)).split_cores
     assert (core.cpus, core.owners) == ((5, 69), ("#2", "pool A"))
+
+
+def test_a_cpu_set_that_is_wider_than_what_the_kubelet_gave_is_no_container_s_own() -> None:
+    """An NRI plugin, say, has moved the container: the kubelet gave it 2-3, it runs on 0-3."""
+    described = node_answers.described_pod()
+    container = described.containers[0]
+    assert container.cpu.exclusive_cpus == "2-3"
+    container.container.effective_cpus = "2-3"
+    assert pictured(result(DescribedPod, described)).containers[0].exclusive is True
+    container.container.effective_cpus = "0-3"
+    assert pictured(result(DescribedPod, described)).containers[0].exclusive is False
+    container.cpu.ClearField("exclusive_cpus")
+    assert pictured(result(DescribedPod, described)).containers[0].exclusive is None
+
+
+def test_a_pool_of_one_container_is_not_said_to_be_shared() -> None:
+    picture = big_picture(1)
+    container = picture.pods[0].containers[0]
+    alone = replace(container, cpus=(7,), exclusive=False)
+    pod = replace(picture.pods[0], containers=(alone,))
+    drawn = read(svg(lay_out(replace(picture, pods=(pod,)))))
+    (pool,) = drawn.of("pool")
+    assert "1 container of 1 pod" in pool.text
+    words = " ".join((*(one.what for one in drawn.loose), *(one.text for one in drawn.things)))
+    assert "shared" not in words.lower() and "nobody" not in words
 
 
 def test_an_interface_far_from_all_cpus_of_its_pod_crosses_without_a_plugins_word() -> None:

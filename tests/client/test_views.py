@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus
 from netutil.client.conversion import result
-from netutil.client.results import MemifDevice, NetworkSource, VDPADevice, VhostUserDevice
+from netutil.client.results import (
+    CgroupLevel,
+    CpusetPartition,
+    MemifDevice,
+    NetworkSource,
+    VDPADevice,
+    VhostUserDevice,
+)
 from netutil.client.views import tables_of
 
 from tests.client import answers
@@ -21,6 +28,79 @@ def test_a_container_without_a_quota_has_no_limit() -> None:
     rows = cells(UNLIMITED)
     assert (rows["quota"], rows["shares"], rows["weight"]) == ("no limit", "1024", "-")
     assert rows["affinity"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [
+        (CgroupLevel.POD, "pod"),
+        (CgroupLevel.QOS_CLASS, "QoS class"),
+        (CgroupLevel.KUBEPODS, "kubepods"),
+        (CgroupLevel.ABOVE, "above kubepods"),
+    ],
+)
+def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
+    level: CgroupLevel, name: str
+) -> None:
+    limited = replace(UNLIMITED, quota_cores=0.5, quota_microseconds=50000, quota_level=level)
+    rows = cells(limited)
+    assert rows["quota"] == f"0.5 CPUs (50000 us in 100000 us), limit of the {name} cgroup"
+    assert rows["container_quota"] == "no limit"
+
+
+def test_a_limit_of_the_containers_own_stands_alone() -> None:
+    rows = cells(replace(UNLIMITED, quota_cores=1.0, quota_level=CgroupLevel.CONTAINER))
+    assert rows["quota"].startswith("1 CPU") and "container_quota" not in rows
+
+
+def test_a_limit_that_is_not_known_is_no_absent_one() -> None:
+    rows = cells(replace(UNLIMITED, quota_unknown=True))
+    assert rows["quota"] == "not known: the agent sees no cpu cgroup of the container"
+
+
+def test_a_kubelet_that_gave_no_cpu_is_quoted_and_says_nothing_of_others() -> None:
+    rows = cells(replace(UNLIMITED, exclusive_cpus="", exclusive_cpu_ids=()))
+    assert rows["exclusive_cpus"] == "kubelet: no exclusive CPUs"
+
+
+NO_PARTITION = CpusetPartition("member", "", None, None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("partition", "cell"),
+    [
+        (NO_PARTITION, "no cpuset partition"),
+        (CpusetPartition("", "", None, None, None, None), "no cpuset partition"),
+        (
+            replace(NO_PARTITION, requested_exclusive_cpus="2-3"),
+            "no cpuset partition, although cpuset.cpus.exclusive asks for 2-3",
+        ),
+        (
+            CpusetPartition("isolated", "", CgroupLevel.CONTAINER, "2-3", "2-3", None),
+            "isolated, the container cgroup's, CPUs 2-3",
+        ),
+        (
+            CpusetPartition("root", "", CgroupLevel.POD, None, None, None),
+            "root, the pod cgroup's",
+        ),
+        (
+            CpusetPartition("isolated invalid", "why", CgroupLevel.CONTAINER, None, "", None),
+            "isolated invalid, the container cgroup's, without effect (why)",
+        ),
+        (
+            CpusetPartition("root invalid", "", CgroupLevel.POD, None, "", None),
+            "root invalid, the pod cgroup's, without effect",
+        ),
+        (
+            CpusetPartition("", "", None, None, None, True),
+            "the container's cgroup shares its CPUs with no other but those above and below it",
+        ),
+        (CpusetPartition("", "", None, None, None, False), "no exclusive cpuset"),
+    ],
+)
+def test_a_partition_is_the_kernels_word(partition: CpusetPartition, cell: str) -> None:
+    rows = cells(replace(UNLIMITED, cpuset_partition=partition))
+    assert rows["cpuset_partition"] == f"kernel: {cell}"
 
 
 def test_a_quota_without_its_parts_is_shown_alone() -> None:

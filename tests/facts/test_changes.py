@@ -174,6 +174,71 @@ async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path:
     changes.leave([str(tmp_path)], told)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
+        *("hugetlb.2MB.max", "hugetlb.1GB.limit_in_bytes"),
+        *("cpuset.cpus.partition", "cpuset.cpus.exclusive.effective"),
+    ],
+)
+async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not(
+    tmp_path: Path, name: str
+) -> None:
+    """The kubelet writes what stands there already into a QoS class's cgroup, for all its pods."""
+    file, other = tmp_path / name, tmp_path / "cpu.shares"
+    file.write_text("1\n")
+    other.write_text("1024\n")
+    told, changes = Told(), CgroupChanges()
+    changes.join_above([str(tmp_path)], told)
+    file.write_text("1\n")
+    other.write_text("2\n")
+    await told.not_soon()
+    file.write_text("2\n")
+    await told.soon()
+    changes.leave([str(tmp_path)], told)
+    file.write_text("3\n")
+    await told.not_soon()
+    assert len(changes) == 0
+
+
+async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_path: Path) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text("max 100000\n")
+    inside, below, changes = Told(), Told(), CgroupChanges()
+    changes.join([str(tmp_path)], inside)
+    changes.join_above([str(tmp_path)], below)
+    assert len(changes) == 1
+    file.write_text("50000 100000\n")
+    await inside.soon()
+    await below.soon()
+    changes.leave([str(tmp_path)], inside)
+    assert len(changes) == 1
+    before = inside.times
+    file.write_text("60000 100000\n")
+    await below.soon()
+    assert inside.times == before
+    changes.leave([str(tmp_path)], below)
+    assert len(changes) == 0
+
+
+async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text("max 100000\n")
+    told, changes = Told(), CgroupChanges()
+    monkeypatch.setattr(changes, "_watch", lambda path: -1)
+    changes.join_above([str(tmp_path)], told)
+    changes.sweep()
+    assert told.times == 0
+    file.write_text("50000 100000\n")
+    changes.sweep()
+    changes.sweep()
+    assert told.times == 1
+    changes.leave([str(tmp_path)], told)
+
+
 async def test_a_cgroup_that_is_gone_can_be_joined_and_left() -> None:
     told, changes = Told(), CgroupChanges()
     changes.join(["/nonexistent/cgroup"], told)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.hugepages import (
     ContainerHugepages,
     HugepagePool,
     HugepageUsage,
-    HugetlbDirectory,
     NumaHugepages,
     asked,
     read_pools,
@@ -30,6 +31,11 @@ NO_LIMIT_2MB, NO_LIMIT_1GB = 0x7FFFFFFFFFE00000, 0x7FFFFFFFC0000000
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     return build_sriov_node(tmp_path)
+
+
+def at(version: int, directory: Path) -> ControllerDirectory:
+    """A cgroup with none above it."""
+    return ControllerDirectory(version, str(directory), str(directory))
 
 
 def cgroup_v1(directory: Path, size: str, *, limit: int, usage: int, failures: int) -> None:
@@ -111,49 +117,90 @@ def test_this_machines_pools_are_what_its_kernel_says() -> None:
 def test_cgroup_v1_says_limit_usage_and_failures(tmp_path: Path) -> None:
     cgroup_v1(tmp_path, "2MB", limit=64 * MIB, usage=8 * MIB, failures=3)
     cgroup_v1(tmp_path, "1GB", limit=0, usage=0, failures=0)
-    assert read_usage(HugetlbDirectory(1, str(tmp_path))) == (
-        HugepageUsage(2 * MIB, 64 * MIB, 8 * MIB, 3),
-        HugepageUsage(GIB, 0, 0, 0),
+    assert read_usage(at(1, tmp_path)) == (
+        HugepageUsage(2 * MIB, 64 * MIB, 8 * MIB, 3, CgroupLevel.CONTAINER, 64 * MIB),
+        HugepageUsage(GIB, 0, 0, 0, CgroupLevel.CONTAINER, 0),
     )
 
 
 def test_the_largest_number_of_cgroup_v1_is_no_limit(tmp_path: Path) -> None:
     cgroup_v1(tmp_path, "2MB", limit=NO_LIMIT_2MB, usage=0, failures=0)
     cgroup_v1(tmp_path, "1GB", limit=NO_LIMIT_1GB, usage=0, failures=0)
-    found = read_usage(HugetlbDirectory(1, str(tmp_path)))
+    found = read_usage(at(1, tmp_path))
     assert [one.limit_bytes for one in found] == [None, None]
 
 
 def test_one_page_below_the_largest_number_is_a_limit(tmp_path: Path) -> None:
     cgroup_v1(tmp_path, "2MB", limit=NO_LIMIT_2MB - 2 * MIB, usage=0, failures=0)
-    (found,) = read_usage(HugetlbDirectory(1, str(tmp_path)))
+    (found,) = read_usage(at(1, tmp_path))
     assert found.limit_bytes == NO_LIMIT_2MB - 2 * MIB
 
 
 def test_cgroup_v2_says_limit_usage_and_failures(tmp_path: Path) -> None:
     cgroup_v2(tmp_path, "2MB", limit=str(64 * MIB), usage=8 * MIB, failures=5)
     cgroup_v2(tmp_path, "64KB", limit="max", usage=64 * KIB, failures=0)
-    assert read_usage(HugetlbDirectory(2, str(tmp_path))) == (
+    assert read_usage(at(2, tmp_path)) == (
         HugepageUsage(64 * KIB, None, 64 * KIB, 0),
-        HugepageUsage(2 * MIB, 64 * MIB, 8 * MIB, 5),
+        HugepageUsage(2 * MIB, 64 * MIB, 8 * MIB, 5, CgroupLevel.CONTAINER, 64 * MIB),
     )
 
 
 def test_the_largest_number_of_cgroup_v2_is_no_limit(tmp_path: Path) -> None:
     for limit in (LARGEST, NO_LIMIT_1GB):
         cgroup_v2(tmp_path, "1GB", limit=str(limit), usage=0, failures=0)
-        (found,) = read_usage(HugetlbDirectory(2, str(tmp_path)))
+        (found,) = read_usage(at(2, tmp_path))
         assert found.limit_bytes is None
     cgroup_v2(tmp_path, "1GB", limit=str(NO_LIMIT_1GB - GIB), usage=0, failures=0)
-    (found,) = read_usage(HugetlbDirectory(2, str(tmp_path)))
+    (found,) = read_usage(at(2, tmp_path))
     assert found.limit_bytes == NO_LIMIT_1GB - GIB
+
+
+POD = "kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
+CONTAINER = f"{POD}/{'4c1f' * 16}"
+
+
+def limit_v1(directory: Path, limit: int | None) -> None:
+    cgroup_v1(directory, "2MB", limit=NO_LIMIT_2MB if limit is None else limit, usage=0, failures=0)
+
+
+def limit_v2(directory: Path, limit: int | None) -> None:
+    text = "max" if limit is None else str(limit)
+    cgroup_v2(directory, "2MB", limit=text, usage=0, failures=0)
+
+
+@pytest.mark.parametrize(("version", "limit"), [(1, limit_v1), (2, limit_v2)])
+@pytest.mark.parametrize(
+    ("own", "pod", "kubepods", "smallest", "level"),
+    [
+        (None, 4 * MIB, None, 4 * MIB, CgroupLevel.POD),
+        (64 * MIB, 4 * MIB, 2 * MIB, 2 * MIB, CgroupLevel.KUBEPODS),
+        (4 * MIB, 4 * MIB, None, 4 * MIB, CgroupLevel.CONTAINER),
+        (2 * MIB, 0, 4 * MIB, 0, CgroupLevel.POD),
+        (None, None, None, None, None),
+    ],
+)
+def test_the_smallest_limit_up_to_the_root_counts_and_says_where_it_stands(
+    tmp_path: Path,
+    version: int,
+    limit: Callable[[Path, int | None], None],
+    own: int | None,
+    pod: int | None,
+    kubepods: int | None,
+    smallest: int | None,
+    level: CgroupLevel | None,
+) -> None:
+    for place, amount in ((CONTAINER, own), (POD, pod), ("kubepods", kubepods)):
+        limit(tmp_path / place, amount)
+    top = str(tmp_path)
+    directory = ControllerDirectory(version, f"{top}/{CONTAINER}", top, f"{top}/{POD}")
+    assert read_usage(directory) == (HugepageUsage(2 * MIB, smallest, 0, 0, level, own),)
 
 
 def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path) -> None:
     write(tmp_path / "cpu.max", "max 100000")
     assert read_usage(None) == ()
-    assert read_usage(HugetlbDirectory(2, str(tmp_path))) == ()
-    assert read_usage(HugetlbDirectory(1, str(tmp_path / "gone"))) == ()
+    assert read_usage(at(2, tmp_path)) == ()
+    assert read_usage(at(1, tmp_path / "gone")) == ()
 
 
 def test_a_spec_asks_per_container_and_page_size() -> None:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.facts.hugepages import HugepageUsage, HugetlbDirectory, read_pools, read_usage
+from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
+from netutil.agent.facts.hugepages import HugepageUsage, read_pools, read_usage
 
 from tests.lab.cgroups import find_hierarchies
 
@@ -49,21 +50,21 @@ def overcommit() -> Iterator[None]:
 
 
 @contextmanager
-def hugetlb_cgroup() -> Iterator[HugetlbDirectory]:
+def hugetlb_cgroup() -> Iterator[ControllerDirectory]:
     """A cgroup that may use one page, where this machine's hugetlb controller is."""
     hierarchies = find_hierarchies()
     for found in hierarchies:
         if "hugetlb" in found.controllers:
             with _cgroup(found.directory) as made:
                 (made / "hugetlb.2MB.limit_in_bytes").write_text(str(PAGE))
-                yield HugetlbDirectory(1, str(made))
+                yield ControllerDirectory(1, str(made), str(found.directory))
             return
     for found in hierarchies:
         controllers = found.directory / "cgroup.controllers"
         if found.version == 2 and "hugetlb" in controllers.read_text().split():
             with _delegated(found.directory), _cgroup(found.directory) as made:
                 (made / "hugetlb.2MB.max").write_text(str(PAGE))
-                yield HugetlbDirectory(2, str(made))
+                yield ControllerDirectory(2, str(made), str(found.directory))
             return
     pytest.skip("this machine has no hugetlb controller that can be used")
 
@@ -108,9 +109,13 @@ def _soon(true: Callable[[], bool]) -> bool:
     return True
 
 
-def usage_of(hugetlb: HugetlbDirectory) -> HugepageUsage:
+def usage_of(hugetlb: ControllerDirectory) -> HugepageUsage:
     (found,) = [one for one in read_usage(hugetlb) if one.page_size_bytes == PAGE]
     return found
+
+
+def own_limit(usage: int, failures: int) -> HugepageUsage:
+    return HugepageUsage(PAGE, PAGE, usage, failures, CgroupLevel.CONTAINER, PAGE)
 
 
 def used_on_the_node() -> int:
@@ -120,7 +125,7 @@ def used_on_the_node() -> int:
 
 def test_limit_use_and_failures_are_what_the_process_meets() -> None:
     with overcommit(), hugetlb_cgroup() as hugetlb:
-        assert usage_of(hugetlb) == HugepageUsage(PAGE, PAGE, 0, 0)
+        assert usage_of(hugetlb) == own_limit(0, 0)
         enter = 'echo $$ >"$0/cgroup.procs"; exec "$@"'
         use = (sys.executable, "-c", USE_TWO_PAGES)
         process = subprocess.Popen(
@@ -131,12 +136,12 @@ def test_limit_use_and_failures_are_what_the_process_meets() -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"one\n"
-            assert usage_of(hugetlb) == HugepageUsage(PAGE, PAGE, PAGE, 0)
+            assert usage_of(hugetlb) == own_limit(PAGE, 0)
             assert used_on_the_node() >= PAGE
         finally:
             process.communicate(b"\n", timeout=60)
         assert process.returncode == -signal.SIGBUS
-        assert usage_of(hugetlb) == HugepageUsage(PAGE, PAGE, 0, 1)
+        assert usage_of(hugetlb) == own_limit(0, 1)
         assert all(
             one.limit_bytes is None for one in read_usage(hugetlb) if one.page_size_bytes != PAGE
         )

@@ -75,14 +75,18 @@ class Cgroups:
         for directory in self.directories(path):
             if (directory / "cpuset.cpus").exists():
                 (directory / "cpuset.cpus").write_text(cpus)
-            if quota_cores is None:
-                continue
-            micros = round(quota_cores * _PERIOD)
+        if quota_cores is not None:
+            self.limit(path, quota_cores)
+
+    def limit(self, path: str, quota_cores: float | None) -> None:
+        """Set a cgroup's CFS quota where a hierarchy knows it, None for no limit."""
+        micros = None if quota_cores is None else round(quota_cores * _PERIOD)
+        for directory in self.directories(path):
             if (directory / "cpu.max").exists():
-                (directory / "cpu.max").write_text(f"{micros} {_PERIOD}")
+                (directory / "cpu.max").write_text(f"{micros or 'max'} {_PERIOD}")
             if (directory / "cpu.cfs_quota_us").exists():
                 (directory / "cpu.cfs_period_us").write_text(str(_PERIOD))
-                (directory / "cpu.cfs_quota_us").write_text(str(micros))
+                (directory / "cpu.cfs_quota_us").write_text(str(micros or -1))
 
     def remove(self, path: str = "") -> None:
         """Kill all that stand in a cgroup and below, and remove it. TimeoutError after 15 s."""

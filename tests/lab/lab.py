@@ -113,6 +113,11 @@ class Lab:
         self.pods.append(pod)
         return pod
 
+    def limit_kubepods(self, quota_cores: float | None) -> None:
+        """Set the CFS quota of all pods of a driver together (node allocatable), None for none."""
+        for place in ("kubepods", "kubepods.slice"):
+            self._site.cgroups.limit(place, quota_cores)
+
     def pod_list(self) -> dict[str, Any]:
         """The PodList of what runs now, as a kubelet's /pods prints it."""
         return pod_list(pod for pod in self.pods if not pod.deleted)

@@ -250,6 +250,10 @@ class LabPod:
         self.interfaces.append(interface)
         return interface
 
+    def limit(self, quota_cores: float | None) -> None:
+        """Set the CFS quota of the pod's own cgroup, as a pod-level limit does; None for none."""
+        self._site.cgroups.limit(self._path, quota_cores)
+
     def delete(self) -> None:
         """Kill the whole pod and remove its cgroups; the pod list no longer has it."""
         self._site.cgroups.remove(self._path)

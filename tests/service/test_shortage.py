@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from netutil.agent.errors import OverLimit, Reason, shortage
+from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.links import read_links
 from netutil.agent.identity.cgroups import processes_below
@@ -96,8 +97,9 @@ def test_a_cgroup_file_that_cannot_be_opened_for_a_shortage_is_not_called_unusab
 ) -> None:
     directory = str(tmp_path)
     monkeypatch.setattr(os, "open", failing(number))
+    cpu = ControllerDirectory(1, directory, directory)
     with pytest.raises(OSError, match=os.strerror(number)):
-        read_cpu(CpuDirectories(1, directory, directory, directory))
+        read_cpu(CpuDirectories(1, directory, directory, cpu))
 
 
 @pytest.mark.parametrize("number", SHORTAGES)

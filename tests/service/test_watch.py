@@ -129,6 +129,25 @@ def test_a_cpu_quota_reaches_a_watcher(watched: Watched, watcher: Watcher) -> No
     watcher.until(lambda one: "quota_cores" not in one["snapshot"]["cpu"])
 
 
+def test_a_cpu_quota_of_the_pod_s_cgroup_reaches_a_watcher(
+    watched: Watched, watcher: Watcher
+) -> None:
+    watched.pod.limit(0.5)
+    news = watcher.until(lambda one: one["snapshot"]["cpu"].get("quota_cores") == 0.5)
+    assert news["changed"] == ["cpu"]
+    assert news["snapshot"]["cpu"]["quota_level"] == "CGROUP_LEVEL_POD"
+    watched.pod.limit(None)
+    watcher.until(lambda one: "quota_cores" not in one["snapshot"]["cpu"])
+
+
+def test_a_cpu_quota_above_the_pods_reaches_a_watcher(watched: Watched, watcher: Watcher) -> None:
+    watched.lab.limit_kubepods(1.5)
+    news = watcher.until(lambda one: one["snapshot"]["cpu"].get("quota_cores") == 1.5)
+    assert news["snapshot"]["cpu"]["quota_level"] == "CGROUP_LEVEL_KUBEPODS"
+    watched.lab.limit_kubepods(None)
+    watcher.until(lambda one: "quota_cores" not in one["snapshot"]["cpu"])
+
+
 def test_an_annotation_and_a_label_reach_a_watcher(watched: Watched, watcher: Watcher) -> None:
     watched.pod.labels["tier"] = "back"
     annotate(watched.lab, watched.pod, "example.com/colour", "blue")

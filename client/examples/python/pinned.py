@@ -1,4 +1,4 @@
-"""Pin each worker of a process to one of the CPUs that are its container's alone.
+"""Pin each worker of a process to one of the CPUs that the kubelet gave to its container alone.
 
 python pinned.py        asks once, pins, and prints who runs where
 """
@@ -14,13 +14,13 @@ from netutil.client import Client, NetUtilError
 
 
 def own_cpus() -> list[int]:
-    """Return the exclusive CPUs of this container, or, without any, those that it may use.
+    """Return the CPUs that the kubelet gave to this container alone, else those that it may use.
 
     Raises `NetUtilError`.
     """
     with Client() as agent:
         found = agent.cpu(topology=True)
-    return list(found.exclusive_cpu_ids) or sorted(os.sched_getaffinity(0))
+    return list(found.exclusive_cpu_ids or ()) or sorted(os.sched_getaffinity(0))
 
 
 def main() -> int:

@@ -31,6 +31,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CgroupLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CgroupLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CgroupLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CGROUP_LEVEL_UNSPECIFIED: _CgroupLevel.ValueType  # 0
+    CGROUP_LEVEL_CONTAINER: _CgroupLevel.ValueType  # 1
+    """The container's own cgroup."""
+    CGROUP_LEVEL_POD: _CgroupLevel.ValueType  # 2
+    """The pod's: all of its containers together."""
+    CGROUP_LEVEL_QOS_CLASS: _CgroupLevel.ValueType  # 3
+    """`burstable` or `besteffort`: all pods of a QoS class together."""
+    CGROUP_LEVEL_KUBEPODS: _CgroupLevel.ValueType  # 4
+    """`kubepods`: all pods of the node together (node allocatable)."""
+    CGROUP_LEVEL_ABOVE: _CgroupLevel.ValueType  # 5
+    """Any cgroup above those, up to the root that the agent sees."""
+
+class CgroupLevel(_CgroupLevel, metaclass=_CgroupLevelEnumTypeWrapper):
+    """Where a cgroup stands, from the container outwards, in the words of Kubernetes: a
+    limit of each holds for everything below it.
+    """
+
+CGROUP_LEVEL_UNSPECIFIED: CgroupLevel.ValueType  # 0
+CGROUP_LEVEL_CONTAINER: CgroupLevel.ValueType  # 1
+"""The container's own cgroup."""
+CGROUP_LEVEL_POD: CgroupLevel.ValueType  # 2
+"""The pod's: all of its containers together."""
+CGROUP_LEVEL_QOS_CLASS: CgroupLevel.ValueType  # 3
+"""`burstable` or `besteffort`: all pods of a QoS class together."""
+CGROUP_LEVEL_KUBEPODS: CgroupLevel.ValueType  # 4
+"""`kubepods`: all pods of the node together (node allocatable)."""
+CGROUP_LEVEL_ABOVE: CgroupLevel.ValueType  # 5
+"""Any cgroup above those, up to the root that the agent sees."""
+Global___CgroupLevel: _TypeAlias = CgroupLevel  # noqa: Y015
+
 class _NetworkSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -96,7 +132,7 @@ class CPURequest(_message.Message):
     TOPOLOGY_FIELD_NUMBER: _builtins.int
     pid: _builtins.str
     topology: _builtins.bool
-    """Answer `cpus`, `exclusive_cpus` and the sets as numbers as well."""
+    """Answer `cpus`, `exclusive_cpus` and `cpuset_partition` as well."""
     def __init__(
         self,
         *,
@@ -131,6 +167,12 @@ class CPUResponse(_message.Message):
     EFFECTIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
     AFFINITY_IDS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
+    QUOTA_LEVEL_FIELD_NUMBER: _builtins.int
+    CONTAINER_QUOTA_CORES_FIELD_NUMBER: _builtins.int
+    CONTAINER_QUOTA_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_PERIOD_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    QUOTA_UNKNOWN_FIELD_NUMBER: _builtins.int
+    CPUSET_PARTITION_FIELD_NUMBER: _builtins.int
     cpuset: _builtins.str
     """CPUs that the container may ask for, as a kernel list ("0-3,8"):
     cpuset.cpus of the container's cgroup. On cgroup v2 an empty file means "as
@@ -146,13 +188,16 @@ class CPUResponse(_message.Message):
     over the connection that it inherited.
     """
     quota_cores: _builtins.float
-    """CPU bandwidth limit of the container in CPUs: quota divided by period
-    (cpu.cfs_quota_us / cpu.cfs_period_us, or cpu.max). Absent: no limit.
+    """CPU bandwidth limit that the container meets, in CPUs: quota divided by period
+    (cpu.cfs_quota_us / cpu.cfs_period_us, or cpu.max), the smallest of the
+    container's cgroup and all above it up to the node's root. `quota_level` says
+    where it stands; a limit of another level than the container's is shared by all
+    that is below that cgroup. Absent: no limit at any level, or `quota_unknown`.
     """
     quota_microseconds: _builtins.int
     """The quota and the period behind quota_cores, in microseconds
     (cpu.cfs_quota_us and cpu.cfs_period_us, or both of cpu.max). The quota is
-    absent where there is no limit.
+    absent where there is no limit; the period then is the container's own.
     """
     period_microseconds: _builtins.int
     shares: _builtins.int
@@ -167,8 +212,24 @@ class CPUResponse(_message.Message):
     """The cgroup version that the CPU set was read from: 1 or 2."""
     exclusive_cpus: _builtins.str
     """CPUs that the kubelet's CPU manager gave to this container alone
-    (PodResources v1, cpu_ids), as a kernel list. Present and empty: none, all
-    CPUs are shared. Absent: not asked for, or not known (`resources_error`).
+    (PodResources v1, cpu_ids), as a kernel list. Present and empty: the kubelet
+    gave it none, from which nothing follows about other containers: an NRI plugin
+    or another CPU manager may keep them off these CPUs. What the kernel enforces
+    is `cpuset_partition`. Absent: not asked for, or not known (`resources_error`).
+    """
+    quota_level: Global___CgroupLevel.ValueType
+    """The cgroup of which quota_cores is the limit: the nearest to the container if
+    several have the same. Absent: no limit.
+    """
+    container_quota_cores: _builtins.float
+    """The limit of the container's own cgroup alone, as `quota_cores` and
+    `quota_microseconds`. Absent: it has none.
+    """
+    container_quota_microseconds: _builtins.int
+    container_period_microseconds: _builtins.int
+    quota_unknown: _builtins.bool
+    """The container has no cgroup in a cpu hierarchy that the agent sees: that
+    quota_cores is absent says nothing.
     """
     @_builtins.property
     def cpus(self) -> _containers.RepeatedCompositeFieldContainer[Global___CPU]:
@@ -183,8 +244,8 @@ class CPUResponse(_message.Message):
     @_builtins.property
     def cpuset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The same sets as numbers, ascending: of `cpuset`, `effective_cpus`,
-        `affinity` and `exclusive_cpus`. Empty unless the request asks for the
-        topology, and where the set itself is absent.
+        `affinity` and `exclusive_cpus`. Empty only where the set itself is empty or
+        absent.
         """
 
     @_builtins.property
@@ -193,6 +254,12 @@ class CPUResponse(_message.Message):
     def affinity_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def cpuset_partition(self) -> Global___CpusetPartition:
+        """What the kernel says of who else may run on the CPUs, whoever had it do so.
+        Absent: not asked for.
+        """
+
     def __init__(
         self,
         *,
@@ -212,19 +279,33 @@ class CPUResponse(_message.Message):
         effective_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
         affinity_ids: _abc.Iterable[_builtins.int] | None = ...,
         exclusive_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
+        quota_level: Global___CgroupLevel.ValueType | None = ...,
+        container_quota_cores: _builtins.float | None = ...,
+        container_quota_microseconds: _builtins.int | None = ...,
+        container_period_microseconds: _builtins.int | None = ...,
+        quota_unknown: _builtins.bool = ...,
+        cpuset_partition: Global___CpusetPartition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpuset_partition", b"cpuset_partition", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "cpuset_partition", b"cpuset_partition", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "quota_unknown", b"quota_unknown", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__affinity: _TypeAlias = _typing.Literal["affinity"]  # noqa: Y015
     _WhichOneofArgType__affinity: _TypeAlias = _typing.Literal["_affinity", b"_affinity"]  # noqa: Y015
+    _WhichOneofReturnType__container_period_microseconds: _TypeAlias = _typing.Literal["container_period_microseconds"]  # noqa: Y015
+    _WhichOneofArgType__container_period_microseconds: _TypeAlias = _typing.Literal["_container_period_microseconds", b"_container_period_microseconds"]  # noqa: Y015
+    _WhichOneofReturnType__container_quota_cores: _TypeAlias = _typing.Literal["container_quota_cores"]  # noqa: Y015
+    _WhichOneofArgType__container_quota_cores: _TypeAlias = _typing.Literal["_container_quota_cores", b"_container_quota_cores"]  # noqa: Y015
+    _WhichOneofReturnType__container_quota_microseconds: _TypeAlias = _typing.Literal["container_quota_microseconds"]  # noqa: Y015
+    _WhichOneofArgType__container_quota_microseconds: _TypeAlias = _typing.Literal["_container_quota_microseconds", b"_container_quota_microseconds"]  # noqa: Y015
     _WhichOneofReturnType__exclusive_cpus: _TypeAlias = _typing.Literal["exclusive_cpus"]  # noqa: Y015
     _WhichOneofArgType__exclusive_cpus: _TypeAlias = _typing.Literal["_exclusive_cpus", b"_exclusive_cpus"]  # noqa: Y015
     _WhichOneofReturnType__period_microseconds: _TypeAlias = _typing.Literal["period_microseconds"]  # noqa: Y015
     _WhichOneofArgType__period_microseconds: _TypeAlias = _typing.Literal["_period_microseconds", b"_period_microseconds"]  # noqa: Y015
     _WhichOneofReturnType__quota_cores: _TypeAlias = _typing.Literal["quota_cores"]  # noqa: Y015
     _WhichOneofArgType__quota_cores: _TypeAlias = _typing.Literal["_quota_cores", b"_quota_cores"]  # noqa: Y015
+    _WhichOneofReturnType__quota_level: _TypeAlias = _typing.Literal["quota_level"]  # noqa: Y015
+    _WhichOneofArgType__quota_level: _TypeAlias = _typing.Literal["_quota_level", b"_quota_level"]  # noqa: Y015
     _WhichOneofReturnType__quota_microseconds: _TypeAlias = _typing.Literal["quota_microseconds"]  # noqa: Y015
     _WhichOneofArgType__quota_microseconds: _TypeAlias = _typing.Literal["_quota_microseconds", b"_quota_microseconds"]  # noqa: Y015
     _WhichOneofReturnType__shares: _TypeAlias = _typing.Literal["shares"]  # noqa: Y015
@@ -234,11 +315,19 @@ class CPUResponse(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__affinity) -> _WhichOneofReturnType__affinity | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_period_microseconds) -> _WhichOneofReturnType__container_period_microseconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_quota_cores) -> _WhichOneofReturnType__container_quota_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_quota_microseconds) -> _WhichOneofReturnType__container_quota_microseconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exclusive_cpus) -> _WhichOneofReturnType__exclusive_cpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__period_microseconds) -> _WhichOneofReturnType__period_microseconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_cores) -> _WhichOneofReturnType__quota_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_level) -> _WhichOneofReturnType__quota_level | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_microseconds) -> _WhichOneofReturnType__quota_microseconds | None: ...
     @_typing.overload
@@ -247,6 +336,82 @@ class CPUResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___CPUResponse: _TypeAlias = CPUResponse  # noqa: Y015
+
+@_typing.final
+class CpusetPartition(_message.Message):
+    """The cpuset partition that the container's CPUs belong to (cgroup-v2.rst,
+    "Cpuset Interface Files"). CPUs of a valid partition are taken from every cgroup
+    outside of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    INVALID_REASON_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
+    REQUESTED_EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
+    CPU_EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """cpuset.cpus.partition, as the kernel writes it, of the nearest cgroup from the
+    container's upwards that is a partition root: "root", "isolated" (without the
+    scheduler's load balancing), "root invalid" or "isolated invalid" (it has no
+    effect). "member": there is none up to the node's root. Empty: cgroup v1, or no
+    cgroup has that file.
+    """
+    invalid_reason: _builtins.str
+    """Why it is invalid, in the kernel's words. Empty: valid, or the kernel says
+    nothing.
+    """
+    level: Global___CgroupLevel.ValueType
+    """The cgroup that is the partition root: all that is below it shares the
+    partition. Absent: there is none.
+    """
+    exclusive_cpus: _builtins.str
+    """cpuset.cpus.exclusive.effective of that cgroup (Linux 6.7), as a kernel list:
+    CPUs that no cgroup outside of the partition may use. Absent: no valid
+    partition, or no such file.
+    """
+    requested_exclusive_cpus: _builtins.str
+    """cpuset.cpus.exclusive of the container's own cgroup (Linux 6.7): a request, with
+    no effect while there is no partition. Absent: no such file.
+    """
+    cpu_exclusive: _builtins.bool
+    """cgroup v1: cpuset.cpu_exclusive of the container's cgroup. true: no other cgroup
+    but those above and below it may have any of its CPUs. Absent on cgroup v2.
+    """
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        invalid_reason: _builtins.str = ...,
+        level: Global___CgroupLevel.ValueType | None = ...,
+        exclusive_cpus: _builtins.str | None = ...,
+        requested_exclusive_cpus: _builtins.str | None = ...,
+        cpu_exclusive: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_exclusive", b"_cpu_exclusive", "_exclusive_cpus", b"_exclusive_cpus", "_level", b"_level", "_requested_exclusive_cpus", b"_requested_exclusive_cpus", "cpu_exclusive", b"cpu_exclusive", "exclusive_cpus", b"exclusive_cpus", "level", b"level", "requested_exclusive_cpus", b"requested_exclusive_cpus"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_exclusive", b"_cpu_exclusive", "_exclusive_cpus", b"_exclusive_cpus", "_level", b"_level", "_requested_exclusive_cpus", b"_requested_exclusive_cpus", "cpu_exclusive", b"cpu_exclusive", "exclusive_cpus", b"exclusive_cpus", "invalid_reason", b"invalid_reason", "level", b"level", "requested_exclusive_cpus", b"requested_exclusive_cpus", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu_exclusive: _TypeAlias = _typing.Literal["cpu_exclusive"]  # noqa: Y015
+    _WhichOneofArgType__cpu_exclusive: _TypeAlias = _typing.Literal["_cpu_exclusive", b"_cpu_exclusive"]  # noqa: Y015
+    _WhichOneofReturnType__exclusive_cpus: _TypeAlias = _typing.Literal["exclusive_cpus"]  # noqa: Y015
+    _WhichOneofArgType__exclusive_cpus: _TypeAlias = _typing.Literal["_exclusive_cpus", b"_exclusive_cpus"]  # noqa: Y015
+    _WhichOneofReturnType__level: _TypeAlias = _typing.Literal["level"]  # noqa: Y015
+    _WhichOneofArgType__level: _TypeAlias = _typing.Literal["_level", b"_level"]  # noqa: Y015
+    _WhichOneofReturnType__requested_exclusive_cpus: _TypeAlias = _typing.Literal["requested_exclusive_cpus"]  # noqa: Y015
+    _WhichOneofArgType__requested_exclusive_cpus: _TypeAlias = _typing.Literal["_requested_exclusive_cpus", b"_requested_exclusive_cpus"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_exclusive) -> _WhichOneofReturnType__cpu_exclusive | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exclusive_cpus) -> _WhichOneofReturnType__exclusive_cpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__level) -> _WhichOneofReturnType__level | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requested_exclusive_cpus) -> _WhichOneofReturnType__requested_exclusive_cpus | None: ...
+
+Global___CpusetPartition: _TypeAlias = CpusetPartition  # noqa: Y015
 
 @_typing.final
 class CPU(_message.Message):
@@ -280,7 +445,9 @@ class CPU(_message.Message):
     nohz_full: _builtins.bool
     """/sys/devices/system/cpu/nohz_full: no timer tick while one task runs."""
     exclusive: _builtins.bool
-    """In `exclusive_cpus`. Absent where that is not known."""
+    """In `exclusive_cpus`: the kubelet gave it to this container alone. Absent where
+    that is not known.
+    """
     @_builtins.property
     def siblings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """CPUs of the same core, this one included, ascending: SMT siblings
@@ -972,7 +1139,9 @@ class ResourceResponse(_message.Message):
 
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """cpu_ids: CPUs that no other container may use (the static CPU manager policy)."""
+        """cpu_ids: CPUs that the kubelet's CPU manager (its static policy) gave to this
+        container alone. Empty: the kubelet gave none; see CPUResponse.exclusive_cpus.
+        """
 
     @_builtins.property
     def memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryBlock]:
@@ -1791,18 +1960,28 @@ class HugepageUsage(_message.Message):
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     USAGE_BYTES_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    LIMIT_LEVEL_FIELD_NUMBER: _builtins.int
+    CONTAINER_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     page_size_bytes: _builtins.int
     """The <size> of the files' names."""
     limit_bytes: _builtins.int
-    """hugetlb.<size>.limit_in_bytes (cgroup v1), hugetlb.<size>.max (v2).
-    Absent: no limit.
+    """The limit that the container meets: the smallest hugetlb.<size>.limit_in_bytes
+    (cgroup v1), hugetlb.<size>.max (v2) of its cgroup and all above it up to the
+    node's root. `limit_level` says where it stands. Absent: no limit.
     """
     usage_bytes: _builtins.int
     """hugetlb.<size>.usage_in_bytes (v1), hugetlb.<size>.current (v2)."""
     failures: _builtins.int
-    """How often an allocation failed because of the limit:
-    hugetlb.<size>.failcnt (v1), "max" in hugetlb.<size>.events (v2).
+    """How often an allocation failed because of the limit of the container's own
+    cgroup: hugetlb.<size>.failcnt (v1), "max" in hugetlb.<size>.events (v2).
     """
+    limit_level: Global___CgroupLevel.ValueType
+    """The cgroup of which limit_bytes is the limit: the nearest to the container if
+    several have the same. One of another level is shared by all below that cgroup.
+    Absent: no limit.
+    """
+    container_limit_bytes: _builtins.int
+    """The limit of the container's own cgroup alone. Absent: it has none."""
     def __init__(
         self,
         *,
@@ -1810,14 +1989,25 @@ class HugepageUsage(_message.Message):
         limit_bytes: _builtins.int | None = ...,
         usage_bytes: _builtins.int = ...,
         failures: _builtins.int = ...,
+        limit_level: Global___CgroupLevel.ValueType | None = ...,
+        container_limit_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes", "limit_bytes", b"limit_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_container_limit_bytes", b"_container_limit_bytes", "_limit_bytes", b"_limit_bytes", "_limit_level", b"_limit_level", "container_limit_bytes", b"container_limit_bytes", "limit_bytes", b"limit_bytes", "limit_level", b"limit_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes", "failures", b"failures", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "usage_bytes", b"usage_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_container_limit_bytes", b"_container_limit_bytes", "_limit_bytes", b"_limit_bytes", "_limit_level", b"_limit_level", "container_limit_bytes", b"container_limit_bytes", "failures", b"failures", "limit_bytes", b"limit_bytes", "limit_level", b"limit_level", "page_size_bytes", b"page_size_bytes", "usage_bytes", b"usage_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__container_limit_bytes: _TypeAlias = _typing.Literal["container_limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__container_limit_bytes: _TypeAlias = _typing.Literal["_container_limit_bytes", b"_container_limit_bytes"]  # noqa: Y015
     _WhichOneofReturnType__limit_bytes: _TypeAlias = _typing.Literal["limit_bytes"]  # noqa: Y015
     _WhichOneofArgType__limit_bytes: _TypeAlias = _typing.Literal["_limit_bytes", b"_limit_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__limit_level: _TypeAlias = _typing.Literal["limit_level"]  # noqa: Y015
+    _WhichOneofArgType__limit_level: _TypeAlias = _typing.Literal["_limit_level", b"_limit_level"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__container_limit_bytes) -> _WhichOneofReturnType__container_limit_bytes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_bytes) -> _WhichOneofReturnType__limit_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_level) -> _WhichOneofReturnType__limit_level | None: ...
 
 Global___HugepageUsage: _TypeAlias = HugepageUsage  # noqa: Y015
 
@@ -2165,8 +2355,8 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 class WatchResponse(_message.Message):
     """One snapshot. What makes a new one: the pod's list entry (annotations,
     labels, IPs, phase, …), the CPU set, bandwidth and huge page limits of the
-    container's cgroup, links, addresses and default routes of the pod's network
-    namespace, and what PodResources say of the container.
+    container's cgroup and of those above it, links, addresses and default routes of
+    the pod's network namespace, and what PodResources say of the container.
 
     What does not, although it is as of now in every snapshot: each
     `observed_at`, LinkCounters, `usage_bytes` and `failures` of HugepageUsage,
