@@ -59,6 +59,14 @@ class PodDirectory:
         return self._lists.last_error
 
     @property
+    def unconfirmed(self) -> Unavailable | None:
+        """Return why a list that is pushed is not known to be complete, None while it is.
+
+        A source that is asked has no such state: its last error is `last_error`.
+        """
+        return self._lists.unconfirmed
+
+    @property
     def generation(self) -> int:
         """Return a number that grows with each list whose content may differ; 0 before the first.
 
@@ -142,7 +150,10 @@ class PodDirectory:
         if isinstance(error, Unavailable):
             raise error
         if not self._lists.is_live:
-            raise self._too_slow() from None
+            why = self._lists.not_live
+            if why is None:
+                raise self._too_slow() from None
+            raise why.told_again(why.retry_after_seconds) from None
 
     async def _wait(
         self,

@@ -105,6 +105,8 @@ class Doctor:
             told = f"; the last list is of {kept.observed_at:%H:%M:%S} UTC" if kept else ""
             return Check(name, "failed", f"{error.sentence}{told}", error.advice)
         found = f"{len(pod_list.pods)} pods from {source}"
+        if self._pods.stats.streaming:
+            found += f", confirmed {self._pods.stats.unconfirmed_seconds:.0f} s ago"
         if self._installation.believes_anybody:
             mend = "Give --kubelet-ca and --kubelet-verify full, or ca."
             return Check(name, "warning", f"{found}, whoever answers there", mend)
