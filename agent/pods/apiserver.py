@@ -42,6 +42,7 @@ from netutil.agent.pods.source import (
     MOST_PODS,
     Comparison,
     ConfirmTiming,
+    SourceKind,
     Take,
     unavailable,
 )
@@ -82,6 +83,12 @@ class ApiServerSettings:
 class ApiServerSource:
     """Follows one node's pods on one thread, and compares them with lists on another."""
 
+    kind = SourceKind(
+        "The API server",
+        "The API server has no such pod on the node of --node-name: compare that name with `kubectl"
+        " get nodes`, and `netutil node pods` on the node with `kubectl get pods -A`.",
+        needs_mirrors=True,
+    )
     # All agents of a cluster lose the same API server at the same moment.
     first_pause_seconds = 2.0
     longest_pause_seconds = 30.0

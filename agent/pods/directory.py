@@ -34,6 +34,7 @@ class PodDirectory:
     ) -> None:
         """`refresh_seconds` is the longest age of a pulled list while somebody is interested."""
         self._describe = source.describe
+        self.kind = source.kind
         self._changes = Changes(lambda: self._remembered.follow(self.last))
         self._closed = False
         self._remembered = RememberedPods(clock)

@@ -16,8 +16,25 @@ MOST_PODS = 5000
 """The most pods that a pushed list holds: kubelets take 110 where nobody says otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """How a sentence names a source. `name` begins one.
+
+    `if_unknown` is what to do about a caller that the source does not know, "" for what holds for
+    all. `needs_mirrors`: it knows a static pod only by its mirror pod.
+    """
+
+    name: str
+    if_unknown: str = ""
+    needs_mirrors: bool = False
+
+
 class PodSource(Protocol):
     """Reads all pods of this node. `fetch` is called by one thread at a time."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """Return how a sentence names it."""
 
     def fetch(self) -> tuple[Pod, ...]:
         """Return the pods now. Blocks, within the source's own timeouts. Raises `Unavailable`."""
@@ -85,6 +102,10 @@ class ConfirmTiming:
 @runtime_checkable
 class PushedSource(Protocol):
     """Follows the pods of this node over a stream. Used on one event loop."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """Return how a sentence names it."""
 
     @property
     def first_pause_seconds(self) -> float:

@@ -27,6 +27,7 @@ from netutil.agent.pods.source import (
     Comparison,
     ConfirmTiming,
     Difference,
+    SourceKind,
     Take,
 )
 from netutil.agent.pods.store import PodStore
@@ -70,6 +71,8 @@ class Timing:
 
 class PodsApiSource:
     """Pods as the kubelet pushes them."""
+
+    kind = SourceKind("The kubelet's Pods API")
 
     first_pause_seconds = 0.5
     longest_pause_seconds = 5.0

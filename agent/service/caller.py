@@ -22,6 +22,7 @@ from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unknown import unknown_caller
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
@@ -93,7 +94,7 @@ class Callers:
                 raise
             return Caller(peer, cgroups, None, error)
         if match is None:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return Caller(peer, cgroups, match, None)
 
     async def match(self, cgroups: CgroupIdentity, wait_seconds: float) -> Match:
@@ -105,7 +106,7 @@ class Callers:
             need_container=True,
         )
         if match is None:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return match
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
@@ -132,7 +133,7 @@ class Callers:
                     break
                 unknown.add(container_id)
         if not known:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return choose_container(cgroups, known)
 
     def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
@@ -271,17 +272,4 @@ def _malformed(pid: str) -> Invalid:
         f"{pid[:32]!r} is no process id.",
         read="the request's field pid",
         advice="Send a positive decimal number, or leave it empty for the calling process.",
-    )
-
-
-def _unknown(cgroups: CgroupIdentity) -> Denied:
-    names = cgroups.pod_uid or ", ".join(
-        container_id for p in cgroups.placements for container_id, _ in p.containers
-    )
-    return Denied(
-        Reason.UNKNOWN_TO_POD_LIST,
-        f"The kubelet does not know the caller's pod or container ({names}).",
-        read="the pod list",
-        advice="Containers started past the kubelet are not answered; compare with"
-        " `netutil node pods` on the node.",
     )

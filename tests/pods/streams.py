@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import Comparison, ConfirmTiming, Take, unavailable
+from netutil.agent.pods.source import Comparison, ConfirmTiming, SourceKind, Take, unavailable
 
 from tests.pods.kubelet_server import list_json, pod_json
 
@@ -41,6 +41,7 @@ class PushingSource:
     after the first go on from it.
     """
 
+    kind = SourceKind("A source that pushes")
     first_pause_seconds = 0.5
     longest_pause_seconds = 30.0
 
