@@ -106,6 +106,7 @@ class Confirmation:
         self._due_at = _NEVER
         self._asked = False
         self._other_stream = True
+        self.error = None
 
     def ask(self) -> None:
         """Compare at once, for a caller that the stream has not brought.

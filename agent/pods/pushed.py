@@ -110,9 +110,10 @@ class PushedLists:
 
     @property
     def is_live(self) -> bool:
-        """Return whether the stream is healthy, and no comparison is open or has failed."""
+        """Return whether the stream is healthy and proven, and no comparison is open or failed."""
         confirmation = self._confirmation
-        return self._healthy and not confirmation.is_pending and confirmation.error is None
+        is_sure = not confirmation.is_pending and confirmation.error is None
+        return self._healthy and self._proven and is_sure
 
     @property
     def not_live(self) -> Unavailable | None:
@@ -199,7 +200,8 @@ class PushedLists:
             self._began_at = self._clock()
             self._stats.restarts += self._stats.fetches > 0
             self._stats.fetches += 1
-            self._resumed = False
+            # A comparison may have ended between two streams: this one begins with all pods.
+            self._resumed, self._missed = False, None
             error = await self._stream()
             missed = self._missed
             pause = self._ended(missed or error)

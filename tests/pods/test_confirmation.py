@@ -14,7 +14,7 @@ from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.source import Comparison, ConfirmTiming, unavailable
 
-from tests.pods.streams import PushingSource, broken, made, until
+from tests.pods.streams import Pauses, PushingSource, broken, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NOBODY = "f" * 32, "f" * 64
@@ -149,6 +149,20 @@ async def test_a_stream_that_goes_on_is_compared_before_its_silence_counts() -> 
         assert directory.last_error is None
 
 
+async def test_no_caller_is_refused_on_the_word_of_a_stream_that_goes_on() -> None:
+    source = PushingSource(replace(LATER, resumed_seconds=600, unknown_burst=0))
+    source.resumes = True
+    async with following(source) as directory:
+        await asyncio.sleep(1.1)  # a stream that lasts so long and ends is no failure
+        source.steps.put_nowait(None)
+        await until(lambda: source.streams == 2)
+        source.push(made("web"))
+        with pytest.raises(Unavailable):
+            await directory.lookup(*NOBODY, timeout_seconds=0.1)
+        assert await directory.lookup(*WEB)
+        assert (source.compared, directory.stats.streaming) == (0, 1)
+
+
 async def test_what_a_stream_that_goes_on_brings_is_shown_with_the_time_of_the_last_list() -> None:
     source = PushingSource(replace(LATER, resumed_seconds=600))
     source.resumes = True
@@ -216,6 +230,36 @@ async def test_a_comparison_that_began_with_another_stream_proves_nothing() -> N
         await until(lambda: source.started_over == 1)
         assert directory.last is not None
         assert directory.last.observed_at < datetime.now(UTC)
+
+
+async def test_a_difference_that_is_found_between_two_streams_leaves_the_next_one_well() -> None:
+    source = PushingSource(LATER)
+    answer: asyncio.Future[Comparison] = asyncio.get_running_loop().create_future()
+
+    async def compare() -> Comparison:
+        source.compared += 1
+        return await asyncio.shield(answer)
+
+    source.compare = compare  # type: ignore[method-assign]
+    pauses = Pauses()
+    directory = PodDirectory(source, 10, sleep=pauses)
+    source.push(made("web"))
+    await directory.refresh()
+    waiting = asyncio.create_task(directory.lookup(*NOBODY, timeout_seconds=0.2))
+    await until(lambda: source.compared == 1)
+    await asyncio.sleep(1.1)  # a stream that lasts so long and ends is no failure
+    source.steps.put_nowait(None)
+    await pauses.next()
+    answer.set_result(Comparison(datetime.now(UTC), went_back=True))
+    await until(lambda: source.started_over == 1)
+    source.steps.get_nowait()  # there was no stream to end
+    pauses.over.set()
+    source.push(made("web", "new"))
+    await directory.changed(1)
+    assert directory.stats.streaming == 1
+    assert directory.last_error is None
+    await asyncio.gather(waiting, return_exceptions=True)
+    await directory.close()
 
 
 async def test_a_bug_of_a_comparison_is_a_failure_like_any_other() -> None:
