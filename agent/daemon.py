@@ -97,6 +97,9 @@ class Agent:
         if self._rooms.pods.last is None:
             error = self._rooms.pods.last_error
             return f"no pod list yet: {f'{error} {error.advice}' if error else 'not read'}"
+        unconfirmed = self._rooms.pods.unconfirmed
+        if unconfirmed is not None:
+            return f"the pod list is not confirmed: {unconfirmed} {unconfirmed.advice}"
         return ""
 
 

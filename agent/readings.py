@@ -83,6 +83,10 @@ def readings(
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
+        "netutil_pod_stream_unconfirmed_seconds": (
+            "Time since the pushed pods were last known to be complete.",
+            stats("unconfirmed_seconds"),
+        ),
     }
     counters = {
         "netutil_connections_accepted": ("Connections accepted.", counts("accepted")),
@@ -125,6 +129,14 @@ def readings(
         "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
         "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
         "netutil_pod_stream_restarts": ("Streams of pods begun anew.", stats("restarts")),
+        "netutil_pod_stream_comparisons": (
+            "Comparisons of the stream of pods with a list.",
+            stats("comparisons"),
+        ),
+        "netutil_pod_stream_missed": (
+            "Streams of pods that lacked what a list had.",
+            stats("missed"),
+        ),
         "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
         "netutil_snapshots_sent": (
             "Snapshots sent to watchers.",

@@ -16,12 +16,16 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One of the agent's two sockets: who names its path, and what to do if it fails."""
+    """One of the agent's two sockets: who names its path, and what to do if it fails.
+
+    `if_refused` is of a socket file on which nothing accepts connections.
+    """
 
     variable: str
     default_path: str
     if_missing: str
     if_denied: str
+    if_refused: str
 
     def path(self, given: str | os.PathLike[str] | None) -> str:
         """Absolute path of the socket: as given, else from the environment, else the default."""
@@ -35,6 +39,9 @@ PUBLIC: Final = Place(
     if_missing="mount the hostPath directory /run/netutil at /etc/netutil (the directory, not the "
     "socket in it), and see that the agent runs on this node",
     if_denied="let the node's security policy (SELinux, AppArmor) allow the pod to connect to it",
+    if_refused="if the agent on this node is restarting, this passes; if not, see that it runs "
+    "there, that the pod mounts the directory and not the socket file in it, and that the pod has "
+    "the node's own kernel (not a VM or sandbox as of Kata or gVisor)",
 )
 OPERATOR: Final = Place(
     variable="NETUTIL_ADMIN_SOCKET",
@@ -42,6 +49,7 @@ OPERATOR: Final = Place(
     if_missing="run this on the node itself, and see that the agent runs there with an operator "
     "socket (--admin-socket)",
     if_denied="run this as root",
+    if_refused="the agent on this node has ended or is restarting: see its pod and its log",
 )
 
 CHANNEL_OPTIONS: Final[list[tuple[str, str | int]]] = [

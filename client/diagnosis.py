@@ -13,9 +13,14 @@ from pathlib import Path
 
 from netutil.client.connection import Place
 from netutil.client.errors import Denied, NetUtilError, Unavailable, Unreachable
+from netutil.client.mounts import filesystem_of
 
 _LONGEST_PATH_BYTES = 107
-_RESTART = "the agent may be restarting; a pod must mount the directory, not the socket file in it"
+# How the kernel of a VM or sandbox shows a directory that another kernel shares with it.
+_SHARED = {
+    "virtiofs": "a VM's, as of Kata",
+    "9p": "a sandbox's or a VM's, as of gVisor or Kata",
+}
 
 
 def why_unreachable(path: str, place: Place) -> NetUtilError | None:
@@ -57,9 +62,7 @@ def _explained(error: OSError, path: str, place: Place) -> NetUtilError:
                 place.if_missing,
             )
         case ConnectionRefusedError():
-            return _unavailable(
-                f"socket {path} exists but nobody listens on it", "NOBODY_LISTENS", path, _RESTART
-            )
+            return _refused(path, place)
         case BlockingIOError():
             return _unavailable(
                 f"the agent at {path} accepts no more connections", "AGENT_BUSY", path
@@ -73,6 +76,31 @@ def _explained(error: OSError, path: str, place: Place) -> NetUtilError:
                 advice=place.if_denied,
             )
     return _unavailable(f"cannot connect to socket {path}: {error.strerror}", "SOCKET_BROKEN", path)
+
+
+def _refused(path: str, place: Place) -> NetUtilError:
+    """ECONNREFUSED: this kernel knows no socket that listens there. Another kernel may have it.
+
+    A Unix socket's name on a shared file system is the other kernel's (Kata: a connect ends in
+    the guest; gVisor: pkg/sentry/fsimpl/gofer/socket.go says ECONNREFUSED for all that fails).
+    """
+    shared = filesystem_of(path)
+    if shared not in _SHARED:
+        return _unavailable(
+            f"socket {path} exists, but nothing accepts connections on it",
+            "NOBODY_LISTENS",
+            path,
+            place.if_refused,
+        )
+    return _unavailable(
+        f"socket {path} refuses connections; it is on a {shared} mount, so this kernel is probably"
+        f" {_SHARED[shared]}, and the socket is that of another kernel",
+        "SOCKET_OF_ANOTHER_KERNEL",
+        path,
+        "a Unix socket cannot be reached from another kernel: run the pod without a VM or sandbox"
+        " (gVisor: with runsc --host-uds=open); if this is none, see that the agent runs on the"
+        " node",
+    )
 
 
 def _unavailable(sentence: str, reason: str, path: str, advice: str = "") -> Unavailable:

@@ -75,7 +75,7 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
         raise error_of(links)
     if not pod.container_name:
         raise Unavailable(
-            "the kubelet has not yet reported the calling container",
+            "the pod list does not name the calling container yet",
             "UNAVAILABLE",
             reason="CONTAINER_NOT_REPORTED",
             read="the pod list",

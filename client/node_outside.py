@@ -45,7 +45,8 @@ def _user() -> Check:
 
 def _connects(path: str) -> Check:
     """Whether somebody listens where pods connect."""
-    place = Place(PUBLIC.variable, _SOCKET, _LOOK, "run this as root")
+    ended = f"the agent on this node has ended or is restarting: {_LOOK}"
+    place = Place(PUBLIC.variable, _SOCKET, _LOOK, "run this as root", ended)
     problem = why_unreachable(path, place)
     if problem is None:
         return Check("connect", "ok", f"somebody listens on {path}", "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from netutil.agent.errors import Invalid, Missing, Reason
+from netutil.agent.parsers.annotation import is_set
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
 from netutil.agent.parsers.userspace import (
     CONFIGURATION_DATA,
@@ -38,7 +39,7 @@ class Networks:
 
 def network_characters(annotations: Mapping[str, str]) -> int:
     """Return how much text the networks of a pod are read from."""
-    status = annotations.get(NETWORK_STATUS, annotations.get(NETWORKS_STATUS, ""))
+    _, status = _status_text(annotations)
     return len(status) + len(annotations.get(CONFIGURATION_DATA, ""))
 
 
@@ -46,14 +47,15 @@ def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod
     """Return the networks of a pod.
 
     The network-status annotation counts, else its older spelling, else the
-    pod's own IPs make one default network without a name. A network without device-info is
+    pod's own IPs make one default network without a name. An annotation without text is as
+    one that is not there. A network without device-info is
     given that of the Userspace CNI plugin's annotation, and a network that only that one names
     comes last. `pod` names the pod for errors. Raises `Inconsistent` for an annotation that breaks
     its specification.
     """
     networks = _reported(annotations, pod_ips, pod)
     text = annotations.get(CONFIGURATION_DATA)
-    if text is None:
+    if text is None or not is_set(text):
         return networks
     read = f"annotation {CONFIGURATION_DATA} of pod {pod}"
     left = {
@@ -76,14 +78,22 @@ def _with_device(network: NetworkStatus, found: UserspaceInterface | None) -> Ne
 
 
 def _reported(annotations: Mapping[str, str], pod_ips: Sequence[str], pod: str) -> Networks:
-    for source in (Source.NETWORK_STATUS, Source.NETWORKS_STATUS):
-        text = annotations.get(source.value)
-        if text is not None:
-            read = f"annotation {source.value} of pod {pod}"
-            return Networks(parse_network_status(text, read=read), source)
+    source, text = _status_text(annotations)
+    if source is not Source.POD_STATUS:
+        read = f"annotation {source.value} of pod {pod}"
+        return Networks(parse_network_status(text, read=read), source)
     if not pod_ips:
         return Networks((), Source.POD_STATUS)
     return Networks((NetworkStatus(ips=tuple(pod_ips), default=True),), Source.POD_STATUS)
+
+
+def _status_text(annotations: Mapping[str, str]) -> tuple[Source, str]:
+    """Return the annotation that counts and its text; `Source.POD_STATUS` and "" if none does."""
+    for source in (Source.NETWORK_STATUS, Source.NETWORKS_STATUS):
+        text = annotations.get(source.value)
+        if text is not None and is_set(text):
+            return source, text
+    return Source.POD_STATUS, ""
 
 
 def of_interface(networks: Networks, interface: str) -> Networks:

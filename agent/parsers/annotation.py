@@ -29,6 +29,15 @@ class Malformed(Exception):
         super().__init__(f"{where} must be {expected}, not {shown[:60]}")
 
 
+def is_set(text: str) -> bool:
+    """Return whether an annotation says anything: not if it is blank, or JSON's null.
+
+    Multus clears network-status so on a pod's teardown, and others make it so before they first
+    write it. An empty list, in contrast, is one.
+    """
+    return text.strip() not in ("", "null")
+
+
 def parse_annotation(text: str, convert: Callable[[object], T], *, read: str) -> T:
     """Return what `convert` makes of the document.
 

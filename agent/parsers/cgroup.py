@@ -89,6 +89,19 @@ class CgroupIdentity:
         return None
 
 
+_STATIC = re.compile(r"pod[0-9a-f]{32}(?:\.slice)?(?::cri-containerd:[0-9a-f]{64})?")
+
+
+def is_written_as_static(identity: CgroupIdentity) -> bool:
+    """Return whether the pod's UID is written without dashes or underscores.
+
+    The kubelet gives a static pod an MD5 in hexadecimal (pkg/kubelet/config/common.go,
+    `applyDefaults`), the API server gives others a UUID with dashes. It is a sign and no proof.
+    """
+    paths = (placement.pod_path for placement in identity.placements if placement.pod_path)
+    return any(_STATIC.search(path.rpartition("/")[2]) for path in paths)
+
+
 def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     """Return the lines of /proc/<pid>/cgroup.
 

@@ -34,6 +34,7 @@ class PodDirectory:
     ) -> None:
         """`refresh_seconds` is the longest age of a pulled list while somebody is interested."""
         self._describe = source.describe
+        self.kind = source.kind
         self._changes = Changes(lambda: self._remembered.follow(self.last))
         self._closed = False
         self._remembered = RememberedPods(clock)
@@ -57,6 +58,14 @@ class PodDirectory:
     def last_error(self) -> Unavailable | None:
         """Return why no newer list could be had, None after a success."""
         return self._lists.last_error
+
+    @property
+    def unconfirmed(self) -> Unavailable | None:
+        """Return why a list that is pushed is not known to be complete, None while it is.
+
+        A source that is asked has no such state: its last error is `last_error`.
+        """
+        return self._lists.unconfirmed
 
     @property
     def generation(self) -> int:
@@ -142,7 +151,10 @@ class PodDirectory:
         if isinstance(error, Unavailable):
             raise error
         if not self._lists.is_live:
-            raise self._too_slow() from None
+            why = self._lists.not_live
+            if why is None:
+                raise self._too_slow() from None
+            raise why.told_again(why.retry_after_seconds) from None
 
     async def _wait(
         self,

@@ -130,6 +130,12 @@ def _tls(party: Party, error: ssl.SSLError) -> tuple[str, str]:
             f"{party.name} does not accept the client certificate ({reason}).",
             party.bad_certificate_advice,
         )
+    if "ALERT_INTERNAL_ERROR" in reason:
+        # RFC 8446, 6.2: what has nothing to do with the client or its request. A server in Go
+        # sends it where GetCertificate has none to give.
+        why, advice = party.internal_error
+        why = f": {why}" if why else ""
+        return f"{party.name} ended the TLS handshake with alert 80, internal_error{why}.", advice
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return (
             f"What answers at {party.own} address speaks no TLS.",

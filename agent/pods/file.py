@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
-from netutil.agent.pods.source import LARGEST_BYTES, Signature, signature, unavailable
+from netutil.agent.pods.source import LARGEST_BYTES, Signature, SourceKind, signature, unavailable
 
 if TYPE_CHECKING:
     from yaml import Event
@@ -23,6 +23,11 @@ _DEEPEST_NESTING = 100
 
 class FileSource:
     """Reads the file again when it has changed."""
+
+    kind = SourceKind(
+        "The file of --pod-source",
+        "The file may be old, or another node's: compare it with `netutil node pods` on the node.",
+    )
 
     def __init__(self, path: str) -> None:
         self._path = path

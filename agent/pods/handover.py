@@ -17,44 +17,25 @@ class Handover:
     def __init__(self, loop: asyncio.AbstractEventLoop, take: Take) -> None:
         self._loop = loop
         self._take = take
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
         self._lock = threading.Lock()
-        self._newest: tuple[tuple[Pod, ...], datetime] | None = None
-        self._given = 0
+        self._newest: tuple[tuple[Pod, ...], datetime, bool] | None = None
 
-    def give(self, pods: tuple[Pod, ...], observed_at: datetime) -> None:
+    def give(self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False) -> None:
         """Give a list. May be called from any thread; does not block."""
         with self._lock:
             on_its_way = self._newest is not None
-            self._newest = pods, observed_at
-            self._given += 1
+            self._newest = pods, observed_at, resumed
         if not on_its_way:
             with suppress(RuntimeError):  # the loop is closed: nobody takes it any more
                 self._loop.call_soon_threadsafe(self._hand_over)
 
-    def give_after(self, seconds: float, pods: tuple[Pod, ...], observed_at: datetime) -> None:
-        """Give a list later, unless another is given before. May be called from any thread."""
-        with self._lock:
-            given = self._given
-
-        def begin() -> None:
-            # A list that was given since may have been handed over before this turn came.
-            if not self._closed and self._given == given:
-                self._timer = self._loop.call_later(seconds, self._take, pods, observed_at)
-
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(begin)
-
     def close(self) -> None:
-        """Hand over what was given, and nothing that was to come later. Called on the loop."""
+        """Hand over what was given. Called on the loop."""
         self._hand_over()
-        self._closed = True
 
     def _hand_over(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         with self._lock:
             newest, self._newest = self._newest, None
         if newest is not None:
-            self._take(*newest)
+            pods, observed_at, resumed = newest
+            self._take(pods, observed_at, resumed=resumed)

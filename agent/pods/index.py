@@ -179,10 +179,13 @@ def _disagree(pod_uid: str, pod: Pod) -> Inconsistent:
 
 
 def _in_two_pods(what: str, pods: Iterable[Pod]) -> Inconsistent:
-    names = ", ".join(sorted(pod.full_name for pod in pods))
+    full_names = [pod.full_name for pod in pods]
+    if len(set(full_names)) < len(full_names):  # a pod and the one that was made anew
+        full_names = [f"{pod.full_name} (UID {pod.metadata.uid})" for pod in pods]
+    names = ", ".join(sorted(full_names))
     return Inconsistent(
         Reason.CONTAINER_IN_TWO_PODS,
         f"The pod list has {what} in more than one pod: {names}.",
         read="the pod list",
-        advice="No pod can be told from the other; look at the kubelet's /pods.",
+        advice="No pod can be told from the other; look at `netutil node pods` on the node.",
     )

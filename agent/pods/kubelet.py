@@ -20,7 +20,7 @@ from netutil.agent.pods.deadline import Deadline
 from netutil.agent.pods.failures import closed, failed, malformed, refused, too_slow
 from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
 from netutil.agent.pods.party import KUBELET
-from netutil.agent.pods.source import LARGEST_BYTES, Signature
+from netutil.agent.pods.source import LARGEST_BYTES, Signature, SourceKind
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
@@ -54,6 +54,8 @@ class KubeletSource:
     Follows no redirect, uses no proxy of the environment and never retries by
     itself. Over plain http no token is sent.
     """
+
+    kind = SourceKind("The kubelet")
 
     def __init__(self, settings: KubeletSettings) -> None:
         """Raise ValueError for a URL that is not http or https, or names no host."""

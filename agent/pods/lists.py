@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ class DirectoryStats:
     """What was done since the start; `waiting` callers wait for a fresh list now.
 
     Of a source that pushes, `fetches` are its streams, `restarts` those after the first,
-    `changes` the lists that it pushed; `streaming` is 1 while its stream is healthy.
+    `changes` the lists that it pushed; `streaming` is 1 while its stream is healthy;
+    `comparisons` those of a stream with a list, `missed` the streams that lacked what a list had,
+    and `confirmed_at` (of time.monotonic, 0 for never) when the stream was last complete.
     """
 
     fetches: int = 0
@@ -35,6 +38,14 @@ class DirectoryStats:
     restarts: int = 0
     changes: int = 0
     streaming: int = 0
+    comparisons: int = 0
+    missed: int = 0
+    confirmed_at: float = 0.0
+
+    @property
+    def unconfirmed_seconds(self) -> float:
+        """Return how long ago a stream was last known to be complete, 0 before any was."""
+        return time.monotonic() - self.confirmed_at if self.confirmed_at else 0.0
 
 
 class Lists(Protocol):
@@ -52,6 +63,14 @@ class Lists(Protocol):
     @property
     def is_live(self) -> bool:
         """Return whether the last list tells what is not on the node, without a newer one."""
+
+    @property
+    def not_live(self) -> Unavailable | None:
+        """Return why it does not tell that, None if no more is known than that it does not yet."""
+
+    @property
+    def unconfirmed(self) -> Unavailable | None:
+        """Return why a pushed list has not been known to be complete for too long."""
 
     def is_fresh(self) -> bool:
         """Return whether the last list is young enough for those whom it knows."""

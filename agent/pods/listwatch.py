@@ -7,6 +7,7 @@ Kubernetes API Concepts, "Efficient detection of changes", "Watch bookmarks" and
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ _LOG = logging.getLogger(__name__)
 LARGEST_EVENT_BYTES = 4 * 1024 * 1024
 """The largest event that is read: etcd takes objects of 1.5 MiB, and JSON is longer."""
 _GONE = 410
+_MAX_VERSION_DIGITS = 128
 
 
 class Expired(Exception):
@@ -38,12 +40,30 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """A part of a list, of which the pods' resource versions by UID are read alone."""
+
+    by_uid: Mapping[str, str]
+    version: str
+    next_page: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a list; `next_page` is "" at its end."""
 
     pods: tuple[Pod, ...]
-    version: str
-    next_page: str
+    versions: Versions
+
+    @property
+    def version(self) -> str:
+        """Return the resource version of the list."""
+        return self.versions.version
+
+    @property
+    def next_page(self) -> str:
+        """Return what asks for the next page."""
+        return self.versions.next_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +88,11 @@ class _WithMetadata(msgspec.Struct, frozen=True, gc=False):
     metadata: _Metadata = _Metadata()
 
 
+class _Items(msgspec.Struct, frozen=True, gc=False):
+    metadata: _Metadata = _Metadata()
+    items: list[msgspec.Raw] | None = None
+
+
 class _Event(msgspec.Struct, frozen=True):
     type: str
     object: msgspec.Raw
@@ -79,6 +104,7 @@ class _Status(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
 
 
+_ITEMS = msgspec.json.Decoder(_Items)
 _METADATA = msgspec.json.Decoder(_WithMetadata)
 _EVENTS = msgspec.json.Decoder(_Event)
 _STATUSES = msgspec.json.Decoder(_Status)
@@ -114,14 +140,41 @@ class Lines:
 
 def decode_page(body: bytes | bytearray) -> Page:
     """Return one page of a PodList. Raises `PodListMalformed`."""
-    pods = decode_pod_list(body)
+    return Page(decode_pod_list(body), decode_versions(body))
+
+
+def decode_versions(body: bytes | bytearray) -> Versions:
+    """Return the versions in one page of a PodList, or of its metadata. Raises as `decode_page`."""
     try:
-        metadata = _METADATA.decode(body).metadata
+        found = _ITEMS.decode(body)
     except _BROKEN as error:
         raise PodListMalformed(f"its metadata cannot be read: {error}") from None
-    if not metadata.resource_version:
+    if not found.metadata.resource_version:
         raise PodListMalformed("it bears no resource version")
-    return Page(pods, metadata.resource_version, metadata.next_page)
+    pods = filter(None, map(_item_metadata, found.items or ()))
+    by_uid = {pod.uid: pod.resource_version for pod in pods}
+    return Versions(by_uid, found.metadata.resource_version, found.metadata.next_page)
+
+
+def _item_metadata(item: msgspec.Raw) -> _Metadata | None:
+    """Return None for what is no pod: it takes nothing from the others."""
+    try:
+        return _METADATA.decode(item).metadata
+    except _BROKEN:
+        return None
+
+
+def is_older(version: str, than: str) -> bool:
+    """Return whether a resource version was given out before another.
+
+    KEP-5504: they are decimal numbers that grow. Of others (an aggregated API server's) nothing
+    is known.
+    """
+    return _is_number(version) and _is_number(than) and int(version) < int(than)
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdigit() and len(version) <= _MAX_VERSION_DIGITS
 
 
 def decode_event(line: bytes) -> Event:

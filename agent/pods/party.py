@@ -19,6 +19,8 @@ class Party:
     host_name_advice: str
     no_certificate_advice: str
     bad_certificate_advice: str
+    internal_error: tuple[str, str]
+    """What probably is behind the TLS alert internal_error, and what to do; "" for not known."""
 
     @property
     def own(self) -> str:
@@ -41,6 +43,13 @@ class Party:
         return f"Look at {self.url_flag} and at {self.name_inside}; the agent tries again."
 
 
+_APPROVE = (
+    "A kubelet with serverTLSBootstrap has none until its request is approved, which Kubernetes"
+    " does not do by itself: `kubectl get csr` shows what is pending (signer"
+    " kubernetes.io/kubelet-serving), `kubectl certificate approve NAME` approves it. Else look at"
+    " the kubelet's log."
+)
+
 KUBELET = Party(
     name="The kubelet",
     name_inside="the kubelet",
@@ -60,6 +69,7 @@ KUBELET = Party(
     " kubelets' certificates never do, --kubelet-verify ca checks the chain only.",
     no_certificate_advice="Name one in --kubelet-client-cert and --kubelet-client-key.",
     bad_certificate_advice="Look at --kubelet-client-cert and at the kubelet's clientCAFile.",
+    internal_error=("it probably has no serving certificate yet", _APPROVE),
 )
 
 _NO_CLIENT_CERTIFICATE = (
@@ -85,4 +95,5 @@ API_SERVER = Party(
     host_name_advice="The certificate does not bear the name or address of --apiserver-url.",
     no_certificate_advice=_NO_CLIENT_CERTIFICATE,
     bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
+    internal_error=("", "Look at its log, and at what stands before it; the agent tries again."),
 )

@@ -47,6 +47,8 @@ class PulledLists:
     """Fetches lists on one thread. One fetch serves all who wait; no cancellation ends it."""
 
     is_live = False
+    not_live: Unavailable | None = None
+    unconfirmed: Unavailable | None = None
 
     def __init__(
         self,

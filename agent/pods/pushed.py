@@ -5,6 +5,11 @@ time, after the stream broke. A stream is healthy from its first list until it f
 that ends as streams do is begun again within half a second and is healthy meanwhile.
 After a failure it is begun again with a growing pause. Who waits for what only the stream
 can bring is told the failure at once in such a pause, with the time that is left.
+
+A stream that goes on from an earlier one is compared with a list before its silence counts, and
+every stream is compared now and then, and when a caller is unknown (`confirmation`). A stream
+that lacks what a list has is ended as failed, and the next begins with all pods; one that is not
+confirmed for a minute is not healthy until it is.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from netutil.agent.errors import Unavailable
+from netutil.agent.pods.confirmation import Confirmation, Outcomes
 from netutil.agent.pods.index import PodList, index
 from netutil.agent.pods.lists import (
     NEVER,
@@ -68,7 +74,7 @@ class PushedLists:
         self._task: asyncio.Task[None] | None = None
         self._pods: tuple[Pod, ...] | None = None
         self._observed_at: datetime | None = None
-        self._coming: tuple[tuple[Pod, ...], datetime] | None = None
+        self._coming: tuple[tuple[Pod, ...], datetime | None] | None = None
         self._shown_at = NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._indexed: tuple[tuple[Pod, ...], PodList] | None = None
@@ -80,6 +86,14 @@ class PushedLists:
         self._healthy = False
         self._pausing = False  # after a failure
         self._closed = False
+        self._proven = False  # the stream began with all pods, or a list has confirmed it
+        self._resumed = False  # the stream goes on from an earlier one
+        self._missed: Unavailable | None = None  # why the stream is being ended
+        self._confirmation = Confirmation(
+            source,
+            stats,
+            Outcomes(self._confirmed, self._lacking, self._unconfirmed, changes.wake),
+        )
         self.last_error: Unavailable | None = None
 
     @property
@@ -96,8 +110,21 @@ class PushedLists:
 
     @property
     def is_live(self) -> bool:
-        """Return whether the stream is healthy."""
-        return self._healthy
+        """Return whether the stream is healthy and proven, and no comparison is open or failed."""
+        confirmation = self._confirmation
+        is_sure = not confirmation.is_pending and confirmation.error is None
+        return self._healthy and self._proven and is_sure
+
+    @property
+    def not_live(self) -> Unavailable | None:
+        """Return why the last list does not tell what is not on the node, None if it is early."""
+        return self.last_error or self._confirmation.error
+
+    @property
+    def unconfirmed(self) -> Unavailable | None:
+        """Return why the last list has not been known to be complete for too long."""
+        long_ago = self._stats.unconfirmed_seconds > self._confirmation.max_unconfirmed_seconds
+        return self.last_error if long_ago and not self._healthy else None
 
     def is_fresh(self) -> bool:
         """Return True: either the stream is healthy, or there is nothing better to wait for."""
@@ -117,19 +144,31 @@ class PushedLists:
         return False
 
     async def listed_after(self, mark: int, enough: Callable[[], bool]) -> None:
-        """Return when what was pushed is enough."""
+        """Return when what was pushed is enough. What the stream lacks a list might have."""
         del mark
         self._start()
+        if self._healthy and not enough():
+            self._confirmation.ask()
         while not enough():
             if self._closed:
                 raise stopping(self._source.describe())
-            if self._pausing and self.last_error is not None:
-                remaining = max(SHORTEST_RETRY_SECONDS, self._next_at - self._clock())
-                raise self.last_error.told_again(remaining)
+            if (error := self._no_news()) is not None:
+                raise error
             await self._changes.wait()
 
+    def _no_news(self) -> Unavailable | None:
+        """Return why nobody should wait for the stream now."""
+        if self._pausing and self.last_error is not None:
+            remaining = max(SHORTEST_RETRY_SECONDS, self._next_at - self._clock())
+            return self.last_error.told_again(remaining)
+        if self._healthy or self._missed is not None:
+            return None
+        # The stream is there, but whether it brings everything is not known.
+        error = self._confirmation.error or (self.last_error if self._proven else None)
+        return error and error.told_again(error.retry_after_seconds)
+
     async def current(self) -> None:
-        """Return when the stream is healthy."""
+        """Return when the stream is healthy. Raises `Unavailable` for one that is not confirmed."""
         await self.listed_after(0, lambda: self._healthy)
 
     @contextmanager
@@ -147,11 +186,13 @@ class PushedLists:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
+        await self._confirmation.close()
         await self._source.close()
 
     def _start(self) -> None:
         if self._task is None and not self._closed:
             self._task = asyncio.create_task(self._follow(), name="pod-source")
+            self._confirmation.start()
 
     async def _follow(self) -> None:
         """Follow the source for ever, one stream after the other."""
@@ -159,9 +200,17 @@ class PushedLists:
             self._began_at = self._clock()
             self._stats.restarts += self._stats.fetches > 0
             self._stats.fetches += 1
-            pause = self._ended(await self._stream())
+            # A comparison may have ended between two streams: this one begins with all pods.
+            self._resumed, self._missed = False, None
+            error = await self._stream()
+            missed = self._missed
+            pause = self._ended(missed or error)
+            self._missed, self._proven = None, False
+            if missed:
+                # The other side answers: callers are not kept waiting for what a list has.
+                pause = random.uniform(0, _BETWEEN_STREAMS_SECONDS)  # noqa: S311 - no secret
             self._next_at = self._clock() + pause
-            self._pausing = not self._healthy
+            self._pausing = not self._healthy and missed is None
             self._changes.wake()
             await self._sleep(pause)
             self._pausing = False
@@ -194,18 +243,22 @@ class PushedLists:
         if error is None:
             return pause
         self._show()  # what came before the end
-        self._healthy = False
-        self._stats.streaming = 0
+        self._confirmation.stopped()
         self._stats.failures += 1
-        self.last_error = error
+        self._doubt(error)
         self._failures.say(error)
         return max(pause, min(error.retry_after_seconds, _LONGEST_ASKED_PAUSE_SECONDS))
 
-    def _take(self, pods: tuple[Pod, ...], observed_at: datetime) -> None:
+    def _take(self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False) -> None:
         """Show what was pushed, now or when the spacing allows it."""
         if self._closed:
             return
-        self._coming = pods, observed_at
+        if not resumed:
+            self._proven = True
+        elif not self._resumed:
+            self._resumed = True
+            self._confirmation.resumed()
+        self._coming = pods, observed_at if self._proven else None
         wait = self._shown_at + _SPACING_SECONDS - self._clock()
         if pods is self._pods or not self._healthy or wait <= 0:
             self._show()
@@ -220,16 +273,52 @@ class PushedLists:
             return
         pods, observed_at = self._coming
         self._coming = None
-        differs, recovers = pods is not self._pods, not self._healthy
-        self._pods, self._observed_at = pods, observed_at
+        differs = pods is not self._pods
+        self._pods = pods
         self._shown_at = self._clock()
-        self._healthy = True
-        self._stats.streaming = 1
-        self.last_error = None
-        if recovers:
-            self._failures.say_over()
+        recovers = False
+        if observed_at is not None and self._missed is None:
+            recovers = self._trust(observed_at)
         if differs:
             self._stats.changes += 1
             self._changes.grew()
         elif recovers:
+            self._changes.wake()
+
+    def _trust(self, observed_at: datetime) -> bool:
+        """Note that what was shown is all there was at that time. Return whether that is news."""
+        recovers = not self._healthy
+        self._observed_at = observed_at
+        self._healthy = True
+        self._stats.streaming = 1
+        self.last_error = None
+        self._confirmation.confirmed()
+        if recovers:
+            self._failures.say_over()
+        return recovers
+
+    def _doubt(self, error: Unavailable) -> None:
+        """Note that what was shown may not be all there is."""
+        self._healthy = False
+        self._stats.streaming = 0
+        self.last_error = error
+
+    def _confirmed(self, as_of: datetime) -> None:
+        """Take note that a list has nothing otherwise than the stream."""
+        self._show()
+        self._proven = True
+        self._trust(as_of if self._observed_at is None else max(self._observed_at, as_of))
+        self._changes.wake()
+
+    def _lacking(self, error: Unavailable) -> None:
+        """End a stream that lacks what a list has."""
+        self._missed = error
+        self._doubt(error)
+        self._source.start_over()
+
+    def _unconfirmed(self, error: Unavailable) -> None:
+        """Take note that neither the stream nor a list has confirmed what was shown."""
+        if self._healthy:
+            self._doubt(error)
+            self._failures.say(error)
             self._changes.wake()

@@ -21,7 +21,10 @@ from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-_PATH = "/api/v1/pods"
+_API = "/api/v1/"
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, {_JSON}"
+"""Kubernetes API Concepts, "Alternate representations of resources": of pods their metadata."""
 _SAID_BYTES = 4096
 # tcp(7): a peer that is gone without a word is found within half a minute.
 _SOCKET_OPTIONS: list[tuple[int, int, int | bytes]] = [
@@ -58,9 +61,9 @@ class Requests:
         if parts.scheme != "https" or not parts.hostname:
             raise ValueError("the API server's URL must be https://HOST:PORT")
         self._host, self._port = parts.hostname, parts.port
-        self._path = f"{parts.path.rstrip('/')}{_PATH}"
+        self._path = f"{parts.path.rstrip('/')}{_API}"
         # Put together anew, so that no password and no query of the URL is ever shown.
-        self.url = f"https://{parts.netloc.rpartition('@')[2]}{self._path}"
+        self.url = f"https://{parts.netloc.rpartition('@')[2]}{self._path}pods"
         self._tls = TlsFiles(Verify.FULL, address.ca_file, flags=API_SERVER.flags)
         self._lock = threading.Lock()  # of the two below, held for no wait
         self._deadline: Deadline | None = None
@@ -68,9 +71,16 @@ class Requests:
 
     @contextmanager
     def get(
-        self, query: Mapping[str, str], *, read_seconds: float, whole_seconds: float, gzip: bool
+        self,
+        query: Mapping[str, str],
+        *,
+        read_seconds: float,
+        whole_seconds: float,
+        gzip: bool,
+        namespace: str = "",
+        metadata_only: bool = False,
     ) -> Iterator[BaseHTTPResponse]:
-        """Within the block, read an answer that is 200.
+        """Within the block, read an answer that is 200: about the pods of a namespace, "" for all.
 
         Raises `Expired`, and `Unavailable` for every failure, those in the block included.
         """
@@ -82,7 +92,13 @@ class Requests:
             try:
                 with closing(self._connected(deadline)) as connection:
                     connection.timeout = read_seconds
-                    with closing(self._answer(connection, query, gzip=gzip)) as response:
+                    pods = f"namespaces/{namespace}/pods" if namespace else "pods"
+                    target = f"{self._path}{pods}?{urlencode(query)}"
+                    headers = {
+                        "Accept": _METADATA if metadata_only else _JSON,
+                        "Accept-Encoding": "gzip" if gzip else "identity",
+                    }
+                    with closing(self._answer(connection, target, headers)) as response:
                         yield response
             except (HTTPError, http.client.HTTPException, OSError, PodListMalformed) as error:
                 raise self._why(error, deadline, whole_seconds) from error
@@ -94,6 +110,11 @@ class Requests:
         """End the request that is under way. None succeeds afterwards."""
         with self._lock:
             self._closed = True
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """End the request that is under way. Others may follow."""
+        with self._lock:
             if self._deadline is not None:
                 self._deadline.cut()
 
@@ -115,19 +136,13 @@ class Requests:
         return connection
 
     def _answer(
-        self, connection: HTTPSConnection, query: Mapping[str, str], *, gzip: bool
+        self, connection: HTTPSConnection, target: str, headers: Mapping[str, str]
     ) -> BaseHTTPResponse:
         token = read_token(
             self._address.token_file, required=True, flag=f"{API_SERVER.flags}-token"
         )
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip" if gzip else "identity",
-            "Authorization": f"Bearer {token}",
-            "User-Agent": "netutil-agent",
-        }
-        target = f"{self._path}?{urlencode(query)}"
-        connection.request("GET", target, headers=headers, preload_content=False)
+        own = {"Authorization": f"Bearer {token}", "User-Agent": "netutil-agent"}
+        connection.request("GET", target, headers={**headers, **own}, preload_content=False)
         response = connection.getresponse()
         if response.status != http.client.OK:
             with closing(response):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -15,8 +16,25 @@ MOST_PODS = 5000
 """The most pods that a pushed list holds: kubelets take 110 where nobody says otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """How a sentence names a source. `name` begins one.
+
+    `if_unknown` is what to do about a caller that the source does not know, "" for what holds for
+    all. `needs_mirrors`: it knows a static pod only by its mirror pod.
+    """
+
+    name: str
+    if_unknown: str = ""
+    needs_mirrors: bool = False
+
+
 class PodSource(Protocol):
     """Reads all pods of this node. `fetch` is called by one thread at a time."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """Return how a sentence names it."""
 
     def fetch(self) -> tuple[Pod, ...]:
         """Return the pods now. Blocks, within the source's own timeouts. Raises `Unavailable`."""
@@ -34,16 +52,60 @@ class PodSource(Protocol):
 class Take(Protocol):
     """Takes what a source pushes. Called on the event loop; does not block."""
 
-    def __call__(self, pods: tuple[Pod, ...], observed_at: datetime) -> None:
+    def __call__(
+        self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False
+    ) -> None:
         """Take all pods of the node as they were at a time (UTC).
 
-        The same object as the time before says that nothing has changed since.
+        The same object as the time before says that nothing has changed since. `resumed`: the
+        stream goes on where an earlier one ended, and did not begin with all pods. It proves
+        nothing until a list has confirmed it.
         """
+
+
+Difference = tuple[str, str, str]
+"""A pod's UID, its version as the stream brought it and as a list has it; "" for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a list, asked for at a time (UTC), has otherwise than the stream has brought.
+
+    `went_back`: the other side's versions are older than one that it gave out before.
+    """
+
+    asked_at: datetime
+    differences: frozenset[Difference] = frozenset()
+    went_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTiming:
+    """When a stream is compared with a list; all in seconds, but `unknown_burst`.
+
+    `quiet_seconds` and up to `jitter_seconds` more after the last confirmation; up to
+    `resumed_seconds` after a stream that goes on from an earlier one; at once for an unknown
+    caller, `unknown_burst` times in a row and then once in `unknown_seconds`. A difference that
+    lasts for `grace_seconds` is one that the stream will not bring. After
+    `max_unconfirmed_seconds` without a confirmation the stream is not healthy.
+    """
+
+    quiet_seconds: float = 40.0
+    jitter_seconds: float = 10.0
+    resumed_seconds: float = 10.0
+    grace_seconds: float = 2.0
+    max_unconfirmed_seconds: float = 60.0
+    unknown_seconds: float = 10.0
+    unknown_burst: int = 5
 
 
 @runtime_checkable
 class PushedSource(Protocol):
     """Follows the pods of this node over a stream. Used on one event loop."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """Return how a sentence names it."""
 
     @property
     def first_pause_seconds(self) -> float:
@@ -52,6 +114,19 @@ class PushedSource(Protocol):
     @property
     def longest_pause_seconds(self) -> float:
         """Return how long to wait at the most before a stream that failed is begun again."""
+
+    @property
+    def confirm_timing(self) -> ConfirmTiming:
+        """Return when a stream is compared with a list."""
+
+    async def compare(self) -> Comparison:
+        """Ask for a list, and compare it with what the stream has brought by then.
+
+        While a stream is followed. Raises `Unavailable` if no list can be had.
+        """
+
+    def start_over(self) -> None:
+        """End the stream that is followed; the next begins with all pods. Does not block."""
 
     async def follow(self, take: Take) -> None:
         """Hand over all pods, and again at each change, until the stream ends.

@@ -31,6 +31,7 @@ from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unknown import unknown_caller
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
@@ -113,7 +114,7 @@ class Callers:
                 raise
             return Caller(peer, cgroups, None, error)
         if match is None:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return Caller(peer, cgroups, match, None)
 
     async def match(self, cgroups: CgroupIdentity, wait_seconds: float) -> Match:
@@ -125,7 +126,7 @@ class Callers:
             need_container=True,
         )
         if match is None:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return match
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
@@ -152,7 +153,7 @@ class Callers:
                     break
                 unknown.add(container_id)
         if not known:
-            raise _unknown(cgroups)
+            raise unknown_caller(cgroups, self._pods)
         return choose_container(cgroups, known)
 
     def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
@@ -382,17 +383,4 @@ def _no_container() -> Missing:
         "The process stands in no container's cgroup that the agent can see, so the process that"
         " its container was started with is not known.",
         read="/proc/<pid>/cgroup",
-    )
-
-
-def _unknown(cgroups: CgroupIdentity) -> Denied:
-    names = cgroups.pod_uid or ", ".join(
-        container_id for p in cgroups.placements for container_id, _ in p.containers
-    )
-    return Denied(
-        Reason.UNKNOWN_TO_POD_LIST,
-        f"The kubelet does not know the caller's pod or container ({names}).",
-        read="the pod list",
-        advice="Containers started past the kubelet are not answered; compare with"
-        " `netutil node pods` on the node.",
     )

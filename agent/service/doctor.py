@@ -12,6 +12,7 @@ from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
+from netutil.agent.pods.kubelet import KubeletSource
 from netutil.agent.service import checks
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.checks import Check
@@ -105,7 +106,10 @@ class Doctor:
             told = f"; the last list is of {kept.observed_at:%H:%M:%S} UTC" if kept else ""
             return Check(name, "failed", f"{error.sentence}{told}", error.advice)
         found = f"{len(pod_list.pods)} pods from {source}"
-        if self._installation.believes_anybody:
+        if self._pods.stats.streaming:
+            found += f", confirmed {self._pods.stats.unconfirmed_seconds:.0f} s ago"
+        # With --pod-source auto it may be the Pods API that is asked.
+        if self._installation.believes_anybody and self._pods.kind is KubeletSource.kind:
             mend = "Give --kubelet-ca and --kubelet-verify full, or ca."
             return Check(name, "warning", f"{found}, whoever answers there", mend)
         return Check(name, "ok", found)

@@ -351,7 +351,7 @@ def _without_interface(
 def _not_reported(match: Match) -> Unavailable:
     return Unavailable(
         Reason.CONTAINER_NOT_REPORTED,
-        f"The kubelet has not yet reported the calling container of pod {match.pod.full_name}.",
+        f"The pod list does not name the calling container of pod {match.pod.full_name} yet.",
         read="the pod list",
         advice="Ask again in a moment: it was just started.",
     )

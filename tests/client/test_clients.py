@@ -205,7 +205,7 @@ async def test_a_missing_directory_is_not_waited_for(kind: str, directory: str) 
 async def test_a_socket_without_a_listener_is_told_apart(kind: str, socket_path: str) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(socket_path)
-    with pytest.raises(Unavailable, match="exists but nobody listens on it") as caught:
+    with pytest.raises(Unavailable, match="exists, but nothing accepts connections") as caught:
         await ask(kind, socket_path, "cpu", timeout_seconds=0.3)
     assert "restarting" in caught.value.advice
 

@@ -66,6 +66,34 @@ def test_a_socket_without_a_listener_may_come_back(socket_path: str) -> None:
         left_behind.bind(socket_path)
     error = diagnosis(socket_path)
     assert type(error) is Unavailable and error.reason == "NOBODY_LISTENS"
+    assert str(error) == f"socket {socket_path} exists, but nothing accepts connections on it"
+    for possible in ("is restarting", "not the socket file", "Kata or gVisor"):
+        assert possible in error.advice
+
+
+def left_behind(path: str) -> str:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path)
+    return path
+
+
+def test_an_operator_is_told_nothing_of_pods_mounts(socket_path: str) -> None:
+    error = diagnosis(left_behind(socket_path), OPERATOR)
+    assert error.reason == "NOBODY_LISTENS"
+    assert error.advice == OPERATOR.if_refused
+    assert "mount" not in error.advice
+
+
+@pytest.mark.parametrize(("kind", "whose"), [("virtiofs", "Kata"), ("9p", "gVisor or Kata")])
+def test_a_socket_that_another_kernel_shares_is_probably_that_kernels(
+    socket_path: str, monkeypatch: pytest.MonkeyPatch, kind: str, whose: str
+) -> None:
+    monkeypatch.setattr("netutil.client.diagnosis.filesystem_of", lambda path: kind)
+    error = diagnosis(left_behind(socket_path))
+    assert type(error) is Unavailable and error.reason == "SOCKET_OF_ANOTHER_KERNEL"
+    assert f"on a {kind} mount, so this kernel is probably" in str(error)
+    assert whose in str(error)
+    assert "restarting" not in f"{error} {error.advice}"
 
 
 def test_an_agent_with_a_full_queue_is_busy(socket_path: str) -> None:

@@ -20,6 +20,7 @@ from netutil.agent.facts.network import (
     of_interface,
     read_networks,
 )
+from netutil.agent.parsers.annotation import is_set
 from netutil.agent.parsers.network_status import NetworkStatus
 from netutil.agent.parsers.userspace import CONFIGURATION_DATA, MAPPED_DIRECTORY
 from netutil.agent.pods.index import Match
@@ -62,9 +63,42 @@ def test_of_both_spellings_the_newer_counts() -> None:
     assert found == Networks((NetworkStatus("default/one", "net1"),), Source.NETWORK_STATUS)
 
 
+NOT_SET = ["", " ", "\n\t ", "null", " null\n"]
+
+
+@pytest.mark.parametrize("text", NOT_SET)
+def test_an_annotation_without_text_is_as_one_that_is_not_there(text: str) -> None:
+    assert read({NETWORK_STATUS: text}, *DUAL_STACK) == read({}, *DUAL_STACK)
+    assert read({NETWORKS_STATUS: text}, *DUAL_STACK) == read({}, *DUAL_STACK)
+    assert read({NETWORK_STATUS: text, NETWORKS_STATUS: OTHER}) == read({NETWORKS_STATUS: OTHER})
+    assert read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: text}) == read({NETWORK_STATUS: ONE})
+    assert read({NETWORK_STATUS: text}) == Networks((), Source.POD_STATUS)
+
+
+def test_an_empty_list_is_one() -> None:
+    assert read({NETWORK_STATUS: "[]"}, *DUAL_STACK) == Networks((), Source.NETWORK_STATUS)
+
+
+@given(st.text(max_size=30))
+def test_a_text_is_not_set_or_is_parsed_and_never_left_unsaid(text: str) -> None:
+    try:
+        found = read({NETWORK_STATUS: text}, *DUAL_STACK)
+    except Inconsistent:
+        assert is_set(text)
+    else:
+        assert is_set(text) == (found.source is Source.NETWORK_STATUS)
+
+
+@given(st.text(alphabet=" \t\n\r", max_size=30), st.text(alphabet=" \t\n\r", max_size=30))
+def test_blanks_around_it_change_nothing(before: str, after: str) -> None:
+    assert not is_set(before + after)
+    assert not is_set(f"{before}null{after}")
+    assert is_set(f"{before}[]{after}")
+
+
 def test_a_broken_newer_one_is_told_and_the_older_does_not_hide_it() -> None:
     with pytest.raises(Inconsistent) as refusal:
-        read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: ""}, *DUAL_STACK)
+        read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: "{"}, *DUAL_STACK)
     assert refusal.value.reason is Reason.NETWORK_STATUS_MALFORMED
     assert refusal.value.read == f"annotation {NETWORK_STATUS} of pod {POD}"
 

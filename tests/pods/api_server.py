@@ -1,7 +1,7 @@
 """An API server as far as list and watch of pods go, over TLS, with ways to misbehave.
 
 It keeps pods and the events since its oldest resource version, answers pages, bookmarks
-and 410 as Kubernetes API Concepts says, and does what `lists` and `watches` hold first.
+and 410 as Kubernetes API Concepts says, and does what `lists`, `watches` and `compares` hold first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.pods.kubelet_server import Handler, KubeletDouble, pod_json, serving
 
 NODE = "node-1"
 PATH = "/api/v1/pods"
+ONE_NAMESPACE = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 Answer = Callable[[Handler, dict[str, str]], None]
 
@@ -49,7 +50,10 @@ def status(code: int, reason: str, message: str) -> dict[str, Any]:
 
 
 class ApiServer:
-    """One thread for each connection. `lists` and `watches` say what is done first, once each."""
+    """One thread for each connection.
+
+    `lists`, `watches` and `compares` (lists of metadata alone) say what is done first, once each.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,11 @@ class ApiServer:
         self.tokens = {"first-token"}
         self.lists: list[Answer] = []
         self.watches: list[Answer] = []
+        self.compares: list[Answer] = []
         self.asked: list[dict[str, str]] = []  # the queries of what was let in
+        self.compared: list[dict[str, str]] = []  # those for metadata alone
+        self.of_one_name: list[dict[str, str]] = []  # those for the newest version
+        self.lags = 0  # by so many versions the cache is behind
         self.paginates = False
         self.oldest = 0
         self._version = 100
@@ -111,6 +119,28 @@ class ApiServer:
             self.oldest = self._version
             self._events.clear()
 
+    def restore(self, *pods: Pod, version: int = 50) -> None:
+        """Go back to a backup: old versions, other pods, and the watches end as at a restart.
+
+        As kubernetes/kubernetes#107457: a watch from a later version is accepted and silent.
+        """
+        with self._changed:
+            self._events.clear()
+            self._pods.clear()
+            self._version = version
+            for made in pods:
+                made.setdefault("metadata", {})["resourceVersion"] = str(version)
+                self._pods[made["metadata"]["uid"]] = made
+            self._ended += 1
+            self._changed.notify_all()
+
+    def lose(self, made: Pod) -> None:
+        """Store a pod and tell no watch of it."""
+        with self._changed:
+            self._version += 1
+            made["metadata"]["resourceVersion"] = str(self._version)
+            self._pods[made["metadata"]["uid"]] = made
+
     def _record(self, kind: str, made: dict[str, Any]) -> None:
         with self._changed:
             self._version += 1
@@ -124,13 +154,26 @@ class ApiServer:
         scheme, _, token = handler.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or token not in self.tokens:
             refuse(handler, 401, "Unauthorized", "Unauthorized")
+        elif parts.path == ONE_NAMESPACE:
+            self.of_one_name.append(query)
+            send_list(handler, [], self._version)
         elif parts.path != PATH or query.get("fieldSelector") != self._selector:
             refuse(handler, 404, "NotFound", "the server could not find the requested resource")
+        elif "PartialObjectMetadataList" in handler.headers["Accept"]:
+            self.compared.append(query)
+            (self.compares.pop(0) if self.compares else self._compare)(handler, query)
         else:
             self.asked.append(query)
             first = self.watches if "watch" in query else self.lists
             then = self._watch if "watch" in query else self._list
             (first.pop(0) if first else then)(handler, query)
+
+    def _compare(self, handler: Handler, query: dict[str, str]) -> None:
+        assert query["resourceVersion"] == "0"
+        pods = list(self._pods.values())
+        send_list(
+            handler, [{"metadata": one["metadata"]} for one in pods], self._version - self.lags
+        )
 
     def _list(self, handler: Handler, query: dict[str, str]) -> None:
         version = query.get("resourceVersion", "")
@@ -168,6 +211,12 @@ class ApiServer:
             if over:
                 handler.wfile.write(b"0\r\n\r\n")
                 return
+
+
+def send_list(handler: Handler, items: list[dict[str, Any]], version: int) -> None:
+    metadata = {"resourceVersion": str(version)}
+    document = {"kind": "PartialObjectMetadataList", "metadata": metadata, "items": items}
+    handler.send(json.dumps(document).encode())
 
 
 def refuse(

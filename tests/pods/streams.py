@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import Take, unavailable
+from netutil.agent.pods.source import Comparison, ConfirmTiming, SourceKind, Take, unavailable
 
 from tests.pods.kubelet_server import list_json, pod_json
 
@@ -35,12 +35,21 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class PushingSource:
-    """`follow` waits for steps: pods to push, an error to fail with, None to end."""
+    """`follow` waits for steps: pods to push, an error to fail with, None to end.
 
+    `lists` are what comparisons find, in order; then they find nothing. `resumes` lets streams
+    after the first go on from it.
+    """
+
+    kind = SourceKind("A source that pushes")
     first_pause_seconds = 0.5
     longest_pause_seconds = 30.0
 
-    def __init__(self) -> None:
+    def __init__(self, confirm: ConfirmTiming | None = None) -> None:
+        self.confirm_timing = confirm or ConfirmTiming()
+        self.lists: list[Comparison | Exception] = []
+        self.compared = self.started_over = 0
+        self.resumes = False
         self.steps: asyncio.Queue[tuple[Pod, ...] | Unavailable | None] = asyncio.Queue()
         self.streams = 0
         self.cancelled = self.closed = False
@@ -50,13 +59,25 @@ class PushingSource:
         self.steps.put_nowait(pods)
         return pods
 
+    async def compare(self) -> Comparison:
+        self.compared += 1
+        found = self.lists.pop(0) if self.lists else Comparison(datetime.now(UTC))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def start_over(self) -> None:
+        self.started_over += 1
+        self.steps.put_nowait(None)
+
     async def follow(self, take: Take) -> None:
         self.streams += 1
+        resumed = self.resumes and self.streams > 1
         try:
             while (step := await self.steps.get()) is not None:
                 if isinstance(step, Unavailable):
                     raise step
-                take(step, self.now())
+                take(step, self.now(), resumed=resumed)
         except asyncio.CancelledError:
             self.cancelled = True
             raise

@@ -11,12 +11,14 @@ import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
-from netutil.agent.pods.source import unavailable
+from netutil.agent.pods.source import SourceKind, unavailable
 
 from tests.pods.streams import PushingSource, made, until
 
 
 class PulledSource:
+    kind = SourceKind("A double")
+
     def __init__(self) -> None:
         self.pods: tuple[Pod, ...] = made("web")
         self.failing = False

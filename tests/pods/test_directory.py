@@ -11,7 +11,7 @@ import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import unavailable
+from netutil.agent.pods.source import SourceKind, unavailable
 
 from tests.pods.kubelet_server import list_json, pod_json
 
@@ -30,6 +30,8 @@ def pod_list(*names: str) -> bytes:
 
 class Source:
     """A source that waits for leave, fails on demand, and counts."""
+
+    kind = SourceKind("A double")
 
     def __init__(self) -> None:
         self.pods: tuple[Pod, ...] = decode_pod_list(pod_list("web"))

@@ -92,6 +92,14 @@ def test_one_container_in_two_pods_is_refused(uid: str | None) -> None:
     assert caught.value.reason is Reason.CONTAINER_IN_TWO_PODS
 
 
+def test_two_pods_of_one_name_are_told_by_their_uids() -> None:
+    """A pod, and the one that was made anew before the first was gone from the list."""
+    twice = listed(WEB, pod("web", OTHER_UID, {"app": f"containerd://{APP}"}))
+    with pytest.raises(Inconsistent, match=rf"default/web \(UID {UID}\)") as caught:
+        twice.find(None, APP)
+    assert f"default/web (UID {OTHER_UID})" in caught.value.sentence
+
+
 def test_a_static_pod_is_found_by_its_hash() -> None:
     mirror = pod("etcd", OTHER_UID, {"etcd": f"containerd://{APP}"}, MIRROR)
     for uid in (HASH, OTHER_UID):

@@ -254,3 +254,25 @@ def test_a_drip_over_tls_ends_at_the_deadline(open_source: Open, kubelet: Kubele
     assert failure_of(source).sentence == "The kubelet did not finish its answer within 0.7 s."
     kubelet.answer = good
     assert source.fetch()
+
+
+def without_a_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
+    """As a server in Go whose GetCertificate gives none: alert 80 in the handshake."""
+    context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+    return context
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_kubelet_whose_certificate_waits_for_approval_is_told_as_one(
+    open_source: Open, kubelet: KubeletDouble, ca: trustme.CA, version: ssl.TLSVersion
+) -> None:
+    waiting = context_of(ca.issue_cert("127.0.0.1"))
+    waiting.minimum_version = waiting.maximum_version = version
+    kubelet.context = without_a_certificate(waiting)
+    error = failure_of(open_source())
+    assert error.sentence == (
+        "The kubelet ended the TLS handshake with alert 80, internal_error: it probably has no"
+        " serving certificate yet."
+    )
+    assert "`kubectl get csr`" in error.advice
+    assert "`kubectl certificate approve NAME`" in error.advice

@@ -16,6 +16,8 @@ from netutil.agent.pods.listwatch import (
     WatchFailed,
     decode_event,
     decode_page,
+    decode_versions,
+    is_older,
 )
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.store import PodStore
@@ -145,3 +147,56 @@ class TestStore:
         with pytest.raises(PodListMalformed):
             store.replace(made("a", "b", "c"))
         assert len(store.pods) == 2
+
+
+class TestVersions:
+    def test_they_are_those_of_the_pods_whether_all_of_a_pod_came_or_its_metadata(self) -> None:
+        whole = [versioned(pod(1), "5"), versioned(pod(2), "6")]
+        bare = [{"metadata": one["metadata"]} for one in whole]
+        found = [
+            decode_versions(
+                json.dumps({"metadata": {"resourceVersion": "9"}, "items": items}).encode()
+            )
+            for items in (whole, bare)
+        ]
+        assert found[0] == found[1]
+        assert found[0].by_uid == {f"{1:032x}": "5", f"{2:032x}": "6"}
+        assert found[0].version == "9"
+
+    @pytest.mark.parametrize("item", [7, None, {"metadata": 7}, {"metadata": {"uid": 7}}])
+    def test_what_is_no_pod_takes_nothing_from_the_others(self, item: object) -> None:
+        document = {"metadata": {"resourceVersion": "9"}, "items": [item, versioned(pod(1), "5")]}
+        found = decode_versions(json.dumps(document).encode())
+        assert found.by_uid == {f"{1:032x}": "5"}
+
+    @given(
+        st.binary(max_size=60)
+        | st.recursive(
+            st.none() | st.integers() | st.text(max_size=3),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["metadata", "items", "uid", "resourceVersion"]), inner
+                )
+            ),
+            max_leaves=8,
+        ).map(lambda document: json.dumps(document).encode())
+    )
+    def test_any_body_gives_versions_or_the_error_of_a_list(self, body: bytes) -> None:
+        try:
+            found = decode_versions(body)
+        except PodListMalformed:
+            return
+        assert found.version
+
+    @given(st.integers(0, 10**40), st.integers(0, 10**40))
+    def test_numbers_are_compared_as_numbers(self, one: int, other: int) -> None:
+        assert is_older(str(one), str(other)) == (one < other)
+
+    @given(st.text(max_size=8), st.text(max_size=8))
+    def test_of_anything_else_nothing_is_known(self, one: str, other: str) -> None:
+        numbers = all(text.isascii() and text.isdigit() for text in (one, other))
+        assert numbers or not is_older(one, other)
+
+    def test_a_number_of_absurd_length_is_none(self) -> None:
+        assert not is_older("1", "9" * 5000)

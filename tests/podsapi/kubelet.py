@@ -14,7 +14,7 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.podsapi.source import PodsApiSource, Timing
 from netutil.podsapi.v1alpha1 import pod_pb2, pods_pb2, pods_pb2_grpc
 
-TIMING = Timing(initial_seconds=20, stream_seconds=600, quiet_seconds=600, probe_seconds=5)
+TIMING = Timing(initial_seconds=20, stream_seconds=600)
 
 
 def pod(
@@ -46,10 +46,10 @@ class KubeletDouble(pods_pb2_grpc.PodsServicer):
         self.pods = {one.metadata.uid: one for one in pods}
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.before: list[pods_pb2.WatchPodsEvent] = []
+        self.unreadable: list[bytes] = []  # in lists
         self.syncs = True
         self.stuck = False
-        self.probe_code = grpc.StatusCode.NOT_FOUND
-        self.watches = self.probes = 0
+        self.watches = self.lists = 0
         self._steps: set[asyncio.Queue[pods_pb2.WatchPodsEvent | tuple[grpc.StatusCode, str]]]
         self._steps = set()
 
@@ -100,14 +100,18 @@ class KubeletDouble(pods_pb2_grpc.PodsServicer):
         finally:
             self._steps.discard(steps)
 
-    async def GetPod(  # noqa: N802 - as in the proto
-        self, request: pods_pb2.GetPodRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pods_pb2.GetPodResponse:
-        self.probes += 1
+    async def ListPods(  # noqa: N802 - as in the proto
+        self, request: pods_pb2.ListPodsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pods_pb2.ListPodsResponse:
+        self.lists += 1
         if self.stuck:
             await asyncio.Event().wait()
-        await context.abort(self.probe_code, f"pod with UID {request.podUID} not found")
-        raise AssertionError
+        return pods_pb2.ListPodsResponse(
+            pods=[
+                *(one.SerializeToString() for one in self.pods.values()),
+                *self.unreadable,
+            ]
+        )
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -123,7 +127,7 @@ class KubeletDouble(pods_pb2_grpc.PodsServicer):
 
 
 @asynccontextmanager
-async def following(path: Path, **timing: float) -> AsyncIterator[PodDirectory]:
+async def following(path: Path, **timing: Any) -> AsyncIterator[PodDirectory]:
     directory = PodDirectory(PodsApiSource(str(path), replace(TIMING, **timing)), 10)
     try:
         yield directory

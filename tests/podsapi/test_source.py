@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.source import ConfirmTiming
 from netutil.podsapi.v1alpha1 import pods_pb2
 
 from tests.pods.streams import until
 from tests.podsapi.kubelet import KubeletDouble, following, pod
+
+QUICK = ConfirmTiming(
+    quiet_seconds=0.05, jitter_seconds=0.05, grace_seconds=0.1, max_unconfirmed_seconds=0.5
+)
 
 
 def names(directory: PodDirectory) -> set[str]:
@@ -103,14 +109,67 @@ class TestFollowing:
             assert directory.generation == seen
             assert directory.stats.failures == 0
 
-    async def test_quiet_is_proven_by_a_call_and_confirms_the_list(self, path: Path) -> None:
+    async def test_a_quiet_stream_is_confirmed_by_a_list(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))
-        async with kubelet.serving(), following(path, quiet_seconds=0.05) as directory:
+        async with kubelet.serving(), following(path, confirm=QUICK) as directory:
             before = (await directory.refresh()).observed_at
-            await until(lambda: kubelet.probes >= 3)
+            await until(lambda: kubelet.lists >= 3)
             assert directory.last is not None
             assert directory.last.observed_at > before
             assert (directory.generation, kubelet.watches) == (1, 1)
+
+
+class TestCompared:
+    async def test_an_event_that_the_kubelet_dropped_is_found_and_made_good(
+        self, path: Path
+    ) -> None:
+        """It drops those of a reader that is slow, and says nothing."""
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        async with kubelet.serving(), following(path, confirm=QUICK) as directory:
+            await directory.refresh()
+            kubelet.pods[f"{3:032x}"] = pod(3, "new")
+            del kubelet.pods[f"{2:032x}"]
+            await shown(directory, "web", "new")
+            assert (directory.stats.missed, kubelet.watches) == (1, 2)
+            assert directory.last_error is None
+
+    async def test_an_unknown_caller_causes_a_list_and_is_answered(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        timing = replace(QUICK, quiet_seconds=600, max_unconfirmed_seconds=600)
+        async with kubelet.serving(), following(path, confirm=timing) as directory:
+            await directory.refresh()
+            kubelet.pods[f"{3:032x}"] = pod(3, "new")
+            match = await directory.lookup(f"{3:032x}", f"{3:064x}")
+            assert match is not None
+            assert match.pod.metadata.name == "new"
+
+    async def test_changes_that_the_stream_brings_are_no_difference(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        async with kubelet.serving(), following(path, confirm=QUICK) as directory:
+            await directory.refresh()
+            for number in range(20):
+                kubelet.put(pod(1, "web", {"example.com/number": str(number)}))
+                await asyncio.sleep(0.02)
+            kubelet.delete(pod(2))
+            await until(lambda: directory.stats.comparisons >= 5)
+            assert (directory.stats.missed, kubelet.watches) == (0, 1)
+
+    async def test_a_pod_that_cannot_be_read_is_no_difference(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        kubelet.unreadable = [b"\xff\xff"]
+        async with kubelet.serving(), following(path, confirm=QUICK) as directory:
+            await directory.refresh()
+            await until(lambda: directory.stats.comparisons >= 3)
+            assert directory.stats.missed == 0
+
+    async def test_the_same_pod_in_other_bytes_is_no_difference(self, path: Path) -> None:
+        kubelet = KubeletDouble(path, pod(1, "web"))
+        async with kubelet.serving(), following(path, confirm=QUICK) as directory:
+            await directory.refresh()
+            # metadata.generation: nothing that the agent reads
+            kubelet.pods[f"{1:032x}"].metadata.MergeFromString(b"\x38\x07")
+            await until(lambda: directory.stats.comparisons >= 3)
+            assert directory.stats.missed == 0
 
 
 class TestAfterAFailure:
@@ -162,10 +221,13 @@ class TestAfterAFailure:
         kubelet.stuck = True
         async with (
             kubelet.serving(),
-            following(path, quiet_seconds=0.05, probe_seconds=0.1) as directory,
+            following(path, list_seconds=0.1, confirm=QUICK) as directory,
         ):
             await directory.refresh()
             await until(lambda: directory.last_error is not None)
+            assert directory.stats.streaming == 0
+            with pytest.raises(Unavailable, match="did not answer"):
+                await directory.refresh()
             assert directory.last_error is not None
             assert "did not answer" in directory.last_error.sentence
             assert await directory.lookup(f"{1:032x}", f"{1:064x}")

@@ -77,6 +77,8 @@ def test_a_container_that_the_list_does_not_know_is_refused(lab: Lab) -> None:
     lab.agent(pod_source=f"file:{path}")
     error = error_of(app, "cpu")
     assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "UNKNOWN_TO_POD_LIST")
+    assert str(error["sentence"]).startswith("The file of --pod-source does not know")
+    assert str(path) in str(error["read"])
 
 
 def test_the_last_list_answers_while_the_source_is_broken(lab: Lab) -> None:
@@ -103,6 +105,18 @@ def test_a_broken_annotation_is_an_error_that_says_where(lab: Lab) -> None:
     assert "[0].ips must be a list" in str(error["sentence"])
     assert "default/web" in str(error["read"])
     assert netutil(app, "cpu")["cpuset"]
+
+
+def test_an_annotation_that_was_cleared_is_none_yet(lab: Lab) -> None:
+    """Multus clears it on a pod's teardown."""
+    app = lab.pod("web", annotations={NETWORK_STATUS: ""}).container("app")
+    lab.write_pod_list()
+    lab.agent()
+    found = netutil(app, "network")
+    assert (found["source"], [one["default"] for one in found["status"]]) == ("pod-status", [True])
+    assert "network_error" not in {
+        key for key, value in netutil(app, "interfaces").items() if value
+    }
 
 
 def test_one_pods_connections_are_limited_and_the_others_go_on(lab: Lab) -> None:

@@ -13,6 +13,7 @@ from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.source import SourceKind
 from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.describe import Describing
 from netutil.agent.service.pod_summary import PodSummaries
@@ -26,6 +27,8 @@ MOST_HELD = 8
 
 class Source:
     """A node of pods with a container each."""
+
+    kind = SourceKind("A double")
 
     def __init__(self) -> None:
         self.fetches = 0

@@ -64,6 +64,9 @@ def test_an_init_container_waits_for_the_annotation_that_multus_writes(
     arguments = ("network", "--wait", "INTERFACE=net1", "--timeout", "60s", "-o", "json")
     waiting = command(app, *arguments)
     with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1)
+    annotate(lab, pod, NETWORK_STATUS, "")  # there, and not written yet
+    with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(2)
     networks = [
         {"name": "cbr0", "interface": "eth0", "default": True},

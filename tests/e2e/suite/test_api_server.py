@@ -17,6 +17,7 @@ from netutil.agent.errors import Unavailable
 from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.source import ConfirmTiming
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
 from tests.manifests.documents import APISERVER_RBAC
@@ -162,16 +163,33 @@ async def test_a_list_that_does_not_change_is_confirmed_although_no_bookmark_com
     server: RealApiServer,
 ) -> None:
     create(server, "web")
-    async with following(server, silence_seconds=2) as (directory, _):
+    confirm = ConfirmTiming(quiet_seconds=1, jitter_seconds=0, resumed_seconds=0.5)
+    async with following(server, silence_seconds=2, confirm=confirm) as (directory, _):
         before = await directory.refresh()
         await until(
             lambda: (
-                directory.stats.restarts == 2
+                directory.stats.restarts >= 2
                 and directory.last is not None
                 and directory.last.observed_at > before.observed_at + timedelta(seconds=3)
             )
         )
         assert (directory.generation, directory.stats.failures) == (1, 0)
+        assert (directory.stats.missed, directory.stats.streaming) == (0, 1)
+
+
+async def test_a_watch_from_a_version_that_is_not_given_out_yet_is_found_to_be_silent(
+    server: RealApiServer,
+) -> None:
+    """As after a restore of etcd: the API server accepts it and says nothing."""
+    create(server, "web")
+    confirm = ConfirmTiming(resumed_seconds=0.5, grace_seconds=2)
+    async with following(server, silence_seconds=3, confirm=confirm) as (directory, source):
+        await directory.refresh()
+        source._version = "999999999"  # for the next watch
+        await until(lambda: directory.stats.missed == 1)
+        await asyncio.to_thread(create, server, "new")
+        await shown(directory, "web", "new")
+        assert int(source._version) < 999999999
 
 
 async def test_an_annotation_is_seen_at_once(

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#netutil/podsapi/v1alpha1/pods.proto\x12\x08v1alpha1\"\x12\n\x10WatchPodsRequest\"@\n\x0eWatchPodsEvent\x12!\n\x04type\x18\x01 \x01(\x0e\x32\x13.v1alpha1.EventType\x12\x0b\n\x03pod\x18\x02 \x01(\x0c\"\x1f\n\rGetPodRequest\x12\x0e\n\x06podUID\x18\x01 \x01(\t\"\x1d\n\x0eGetPodResponse\x12\x0b\n\x03pod\x18\x01 \x01(\x0c*]\n\tEventType\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0c\n\x08MODIFIED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\x19\n\x15INITIAL_SYNC_COMPLETE\x10\x04\x32\x8c\x01\n\x04Pods\x12\x45\n\tWatchPods\x12\x1a.v1alpha1.WatchPodsRequest\x1a\x18.v1alpha1.WatchPodsEvent\"\x00\x30\x01\x12=\n\x06GetPod\x12\x17.v1alpha1.GetPodRequest\x1a\x18.v1alpha1.GetPodResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#netutil/podsapi/v1alpha1/pods.proto\x12\x08v1alpha1\"\x12\n\x10WatchPodsRequest\"@\n\x0eWatchPodsEvent\x12!\n\x04type\x18\x01 \x01(\x0e\x32\x13.v1alpha1.EventType\x12\x0b\n\x03pod\x18\x02 \x01(\x0c\"\x11\n\x0fListPodsRequest\" \n\x10ListPodsResponse\x12\x0c\n\x04pods\x18\x01 \x03(\x0c*]\n\tEventType\x12\x0f\n\x0bUNSPECIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0c\n\x08MODIFIED\x10\x02\x12\x0b\n\x07\x44\x45LETED\x10\x03\x12\x19\n\x15INITIAL_SYNC_COMPLETE\x10\x04\x32\x92\x01\n\x04Pods\x12\x45\n\tWatchPods\x12\x1a.v1alpha1.WatchPodsRequest\x1a\x18.v1alpha1.WatchPodsEvent\"\x00\x30\x01\x12\x43\n\x08ListPods\x12\x19.v1alpha1.ListPodsRequest\x1a\x1a.v1alpha1.ListPodsResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'netutil.podsapi.v1alpha1.pods_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTTYPE']._serialized_start=199
-  _globals['_EVENTTYPE']._serialized_end=292
+  _globals['_EVENTTYPE']._serialized_start=188
+  _globals['_EVENTTYPE']._serialized_end=281
   _globals['_WATCHPODSREQUEST']._serialized_start=49
   _globals['_WATCHPODSREQUEST']._serialized_end=67
   _globals['_WATCHPODSEVENT']._serialized_start=69
   _globals['_WATCHPODSEVENT']._serialized_end=133
-  _globals['_GETPODREQUEST']._serialized_start=135
-  _globals['_GETPODREQUEST']._serialized_end=166
-  _globals['_GETPODRESPONSE']._serialized_start=168
-  _globals['_GETPODRESPONSE']._serialized_end=197
-  _globals['_PODS']._serialized_start=295
-  _globals['_PODS']._serialized_end=435
+  _globals['_LISTPODSREQUEST']._serialized_start=135
+  _globals['_LISTPODSREQUEST']._serialized_end=152
+  _globals['_LISTPODSRESPONSE']._serialized_start=154
+  _globals['_LISTPODSRESPONSE']._serialized_end=186
+  _globals['_PODS']._serialized_start=284
+  _globals['_PODS']._serialized_end=430
 # @@protoc_insertion_point(module_scope)

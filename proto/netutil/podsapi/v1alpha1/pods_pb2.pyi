@@ -7,8 +7,10 @@ names and numbers that Kubernetes publishes for it: k8s.io/kubelet/pkg/apis/pods
 "/v1alpha1.Pods/WatchPods".
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -85,39 +87,38 @@ class WatchPodsEvent(_message.Message):
 Global___WatchPodsEvent: _TypeAlias = WatchPodsEvent  # noqa: Y015
 
 @_typing.final
-class GetPodRequest(_message.Message):
+class ListPodsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    PODUID_FIELD_NUMBER: _builtins.int
-    podUID: _builtins.str
     def __init__(
         self,
-        *,
-        podUID: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["podUID", b"podUID"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetPodRequest: _TypeAlias = GetPodRequest  # noqa: Y015
+Global___ListPodsRequest: _TypeAlias = ListPodsRequest  # noqa: Y015
 
 @_typing.final
-class GetPodResponse(_message.Message):
+class ListPodsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    POD_FIELD_NUMBER: _builtins.int
-    pod: _builtins.bytes
+    PODS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def pods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """core/v1 Pods, each marshalled: pod.proto."""
+
     def __init__(
         self,
         *,
-        pod: _builtins.bytes = ...,
+        pods: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pod", b"pod"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pods", b"pods"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetPodResponse: _TypeAlias = GetPodResponse  # noqa: Y015
+Global___ListPodsResponse: _TypeAlias = ListPodsResponse  # noqa: Y015

@@ -42,10 +42,10 @@ class PodsStub:
                 request_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.WatchPodsRequest.SerializeToString,
                 response_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.WatchPodsEvent.FromString,
                 _registered_method=True)
-        self.GetPod = channel.unary_unary(
-                '/v1alpha1.Pods/GetPod',
-                request_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodRequest.SerializeToString,
-                response_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodResponse.FromString,
+        self.ListPods = channel.unary_unary(
+                '/v1alpha1.Pods/ListPods',
+                request_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsRequest.SerializeToString,
+                response_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsResponse.FromString,
                 _registered_method=True)
 
 
@@ -62,8 +62,8 @@ class PodsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def GetPod(self, request, context):
-        """One pod, by UID; NOT_FOUND for one that the kubelet does not have.
+    def ListPods(self, request, context):
+        """All pods. Filter and pages of the request are not looked at by the kubelet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,10 +77,10 @@ def add_PodsServicer_to_server(servicer, server):
                     request_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.WatchPodsRequest.FromString,
                     response_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.WatchPodsEvent.SerializeToString,
             ),
-            'GetPod': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetPod,
-                    request_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodRequest.FromString,
-                    response_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodResponse.SerializeToString,
+            'ListPods': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPods,
+                    request_deserializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsRequest.FromString,
+                    response_serializer=netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -124,7 +124,7 @@ class Pods:
             _registered_method=True)
 
     @staticmethod
-    def GetPod(request,
+    def ListPods(request,
             target,
             options=(),
             channel_credentials=None,
@@ -137,9 +137,9 @@ class Pods:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/v1alpha1.Pods/GetPod',
-            netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodRequest.SerializeToString,
-            netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.GetPodResponse.FromString,
+            '/v1alpha1.Pods/ListPods',
+            netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsRequest.SerializeToString,
+            netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2.ListPodsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,8 +42,8 @@ class PodsStub:
     def __new__(cls, channel: _aio.Channel) -> PodsAsyncStub: ...
     WatchPods: _grpc.UnaryStreamMultiCallable[_pods_pb2.WatchPodsRequest, _pods_pb2.WatchPodsEvent]
     """ADDED for each pod there is, INITIAL_SYNC_COMPLETE, then every change."""
-    GetPod: _grpc.UnaryUnaryMultiCallable[_pods_pb2.GetPodRequest, _pods_pb2.GetPodResponse]
-    """One pod, by UID; NOT_FOUND for one that the kubelet does not have."""
+    ListPods: _grpc.UnaryUnaryMultiCallable[_pods_pb2.ListPodsRequest, _pods_pb2.ListPodsResponse]
+    """All pods. Filter and pages of the request are not looked at by the kubelet."""
 
 @_typing.type_check_only
 class PodsAsyncStub(PodsStub):
@@ -55,8 +55,8 @@ class PodsAsyncStub(PodsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchPods: _aio.UnaryStreamMultiCallable[_pods_pb2.WatchPodsRequest, _pods_pb2.WatchPodsEvent]  # type: ignore[assignment]
     """ADDED for each pod there is, INITIAL_SYNC_COMPLETE, then every change."""
-    GetPod: _aio.UnaryUnaryMultiCallable[_pods_pb2.GetPodRequest, _pods_pb2.GetPodResponse]  # type: ignore[assignment]
-    """One pod, by UID; NOT_FOUND for one that the kubelet does not have."""
+    ListPods: _aio.UnaryUnaryMultiCallable[_pods_pb2.ListPodsRequest, _pods_pb2.ListPodsResponse]  # type: ignore[assignment]
+    """All pods. Filter and pages of the request are not looked at by the kubelet."""
 
 class PodsServicer(metaclass=_abc_1.ABCMeta):
     """Served by the kubelet on a Unix socket of root's, by default
@@ -73,11 +73,11 @@ class PodsServicer(metaclass=_abc_1.ABCMeta):
         """ADDED for each pod there is, INITIAL_SYNC_COMPLETE, then every change."""
 
     @_abc_1.abstractmethod
-    def GetPod(
+    def ListPods(
         self,
-        request: _pods_pb2.GetPodRequest,
+        request: _pods_pb2.ListPodsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_pods_pb2.GetPodResponse, _abc.Awaitable[_pods_pb2.GetPodResponse]]:
-        """One pod, by UID; NOT_FOUND for one that the kubelet does not have."""
+    ) -> _typing.Union[_pods_pb2.ListPodsResponse, _abc.Awaitable[_pods_pb2.ListPodsResponse]]:
+        """All pods. Filter and pages of the request are not looked at by the kubelet."""
 
 def add_PodsServicer_to_server(servicer: PodsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

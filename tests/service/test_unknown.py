@@ -1,0 +1,133 @@
+"""What a caller is told that the pod list does not know: the source, and each ID once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from netutil.agent.parsers.cgroup import identify
+from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.file import FileSource
+from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
+from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.source import PodSource, PushedSource
+from netutil.agent.podsapi.source import PodsApiSource
+from netutil.agent.service.unknown import unknown_caller
+
+UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
+STATIC = "d71a3f8c2b9e4a6f8c0d1e2f3a4b5c6d"
+CONTAINER = "3" * 64
+CONTROLLERS = (
+    "blkio",
+    "cpu,cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls,net_prio",
+    "perf_event",
+    "pids",
+)
+
+Source = PodSource | PushedSource
+
+
+def kubelet() -> Source:
+    return KubeletSource(KubeletSettings(url="https://192.0.2.1:10250", verify=Verify.FULL))
+
+
+def api_server() -> Source:
+    address = ApiServerAddress("https://192.0.2.2:6443", "/ca", "/token")
+    return ApiServerSource(ApiServerSettings(address, "node-1"))
+
+
+def pods_api() -> Source:
+    return PodsApiSource("/var/lib/kubelet/pods-api/pods-api.sock")
+
+
+def file() -> Source:
+    return FileSource("/pods.json")
+
+
+def on_cgroup_v1(path: str) -> str:
+    return "".join(
+        f"{number}:{controllers}:{path}\n" for number, controllers in enumerate(CONTROLLERS, 1)
+    )
+
+
+PLAIN = on_cgroup_v1(f"/kubepods/burstable/pod{UID}/{CONTAINER}")
+STATIC_POD = on_cgroup_v1(f"/kubepods/burstable/pod{STATIC}/{CONTAINER}")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "read"),
+    [
+        (kubelet, "The kubelet", "https://192.0.2.1:10250/pods"),
+        (api_server, "The API server", "https://192.0.2.2:6443/api/v1/pods"),
+        (pods_api, "The kubelet's Pods API", "/var/lib/kubelet/pods-api/pods-api.sock"),
+        (file, "The file of --pod-source", "/pods.json"),
+    ],
+)
+def test_the_source_that_was_asked_is_named(
+    source: Callable[[], Source], name: str, read: str
+) -> None:
+    error = unknown_caller(identify(PLAIN), PodDirectory(source(), 10))
+    uid = UID.replace("-", "")
+    assert error.sentence == f"{name} does not know the caller's pod or container ({uid})."
+    assert error.read == f"the pod list, {read}"
+    assert "mirror" not in error.advice
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/kubepods/burstable/pod{STATIC}/{CONTAINER}",
+        f"/kubepods.slice/kubepods-pod{STATIC}.slice/crio-{CONTAINER}.scope",
+        f"/system.slice/containerd.service/kubepods-pod{STATIC}.slice:cri-containerd:{CONTAINER}",
+    ],
+)
+def test_with_the_api_server_a_static_pod_is_probably_one_without_a_mirror(path: str) -> None:
+    error = unknown_caller(identify(on_cgroup_v1(path)), PodDirectory(api_server(), 10))
+    assert "so it is probably one" in error.advice
+    assert "mirror pod" in error.advice
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/kubepods/burstable/pod{UID}/{CONTAINER}",
+        f"/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{CONTAINER}.scope",
+    ],
+)
+def test_with_the_api_server_another_pod_is_looked_for_under_the_nodes_name(path: str) -> None:
+    error = unknown_caller(identify(on_cgroup_v1(path)), PodDirectory(api_server(), 10))
+    assert "mirror" not in error.advice
+    assert "--node-name" in error.advice
+
+
+def test_another_source_knows_static_pods_without_a_mirror() -> None:
+    error = unknown_caller(identify(STATIC_POD), PodDirectory(kubelet(), 10))
+    assert "mirror" not in error.advice
+
+
+def test_an_id_that_ten_hierarchies_name_is_told_once() -> None:
+    cgroups = identify(on_cgroup_v1(f"/crio-{CONTAINER}.scope"))
+    assert len(cgroups.placements) == len(CONTROLLERS)
+    error = unknown_caller(cgroups, PodDirectory(file(), 10))
+    assert error.sentence == (
+        f"The file of --pod-source does not know the caller's pod or container ({CONTAINER})."
+    )
+
+
+def test_many_ids_are_counted_and_not_all_told() -> None:
+    ids = [f"{number:064x}" for number in range(5)]
+    text = "".join(f"{n}:{c}:/{ids[n % 5]}\n" for n, c in enumerate(CONTROLLERS))
+    error = unknown_caller(identify(text), PodDirectory(file(), 10))
+    assert f"({', '.join(ids[:3])} and 2 more)" in error.sentence
+
+
+def test_each_kind_of_source_has_a_name_of_its_own() -> None:
+    names = {source().kind.name for source in (kubelet, api_server, pods_api, file)}
+    assert len(names) == 4
