@@ -180,7 +180,7 @@ def _is_synchronised() -> bool | None:
 
 def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check:
     """Return whether a socket of the agent stands where clients look, with its rights."""
-    mend = "Restart the agent: it binds its sockets anew."
+    mend = "The agent binds it anew within two seconds; if not, its log says why."
     try:
         status, directory = os.lstat(path), os.stat(os.path.dirname(path))
     except OSError as error:
@@ -229,7 +229,8 @@ def socket_directory(name: str, path: str) -> Check:
         return Check(name, "warning", said, mend)
     if foreign:
         more = "at least " * (len(entries) == _MAX_ENTRIES)
-        said = f"{directory} holds {more}{len(foreign)} names not the agent's: {_names(foreign)}"
+        count = f"{more}{len(foreign)}"
+        said = f"{directory} holds what the agent did not make ({count}): {_names(foreign)}"
         mend = f"`rmdir` what is empty there; {_POLICY}"
         return Check(name, "warning", said, mend)
     if os.path.islink(directory):
