@@ -8,6 +8,7 @@ else, is too deep or too large, or reaches into another mount stays.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from itertools import islice
@@ -53,7 +54,10 @@ class _Removal:
         if self._left == 0 or levels < 0:
             return False
         self._left -= 1
-        directory = os.open(name, _OPEN, dir_fd=above)
+        try:
+            directory = os.open(name, _OPEN, dir_fd=above)
+        except FileNotFoundError:  # another agent removes the same tree
+            return True
         try:
             # A directory below which something else is mounted is somebody else's tree.
             if _mount_of(directory) != self._mount or os.fstat(directory).st_uid != os.geteuid():
@@ -64,7 +68,8 @@ class _Removal:
                 return False
         finally:
             os.close(directory)
-        os.rmdir(name, dir_fd=above)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=above)
         return True
 
 

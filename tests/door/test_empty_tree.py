@@ -38,7 +38,7 @@ def test_a_tree_goes_only_if_it_holds_directories_alone_and_no_file_ever_goes(
         assert open_descriptors() == before
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "fifo", "missing"])
+@pytest.mark.parametrize("kind", ["file", "link", "fifo"])
 def test_what_is_no_directory_stays(kind: str, tmp_path: Path) -> None:
     path, target = tmp_path / "path", tmp_path / "target"
     target.mkdir()
@@ -52,6 +52,28 @@ def test_what_is_no_directory_stays(kind: str, tmp_path: Path) -> None:
     before = sorted(os.listdir(tmp_path))
     assert not remove_empty_tree(str(path))
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_is_gone_already_is_gone(tmp_path: Path) -> None:
+    assert remove_empty_tree(str(tmp_path / "missing"))
+
+
+def test_two_agents_may_remove_one_tree_at_once(tmp_path: Path) -> None:
+    for number in range(100):
+        tree = tmp_path / f"{number}"
+        for one in range(8):
+            (tree / f"{one}" / "x" / "y").mkdir(parents=True)
+        said: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: said.append(remove_empty_tree(str(tree))))  # noqa: B023
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert True in said
+        assert not tree.exists()
 
 
 def test_it_goes_as_deep_and_as_wide_as_it_says(tmp_path: Path) -> None:
