@@ -335,43 +335,47 @@ def mounted_elsewhere(script: str) -> Iterator[None]:
 
 @pytest.mark.root
 @needs_root
-class TestMounts:
-    def test_a_mount_at_the_path_itself_is_said_and_left(self, tmp_path: Path) -> None:
-        path = tmp_path / "net.sock"
-        subpath(path)
-        said, names = listening_after(f"mount --bind {path} {path}", path)
-        assert said.startswith(f"{errno.EBUSY} the socket cannot be made: something is mounted at")
-        assert names == ["net.sock"]
-        assert (path / "x").is_dir()
+def test_a_mount_at_the_path_itself_is_said_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    subpath(path)
+    said, names = listening_after(f"mount --bind {path} {path}", path)
+    assert said.startswith(f"{errno.EBUSY} the socket cannot be made: something is mounted at")
+    assert names == ["net.sock"]
+    assert (path / "x").is_dir()
 
-    def test_a_mount_below_the_directory_is_left_with_all_that_it_shows(
-        self, tmp_path: Path
-    ) -> None:
-        """The same file system: only the mount's id tells it from the tree."""
-        path, elsewhere = tmp_path / "net.sock", tmp_path / "elsewhere"
-        subpath(path)
-        (elsewhere / "empty" / "below").mkdir(parents=True)
-        said, names = listening_after(f"mount --bind {elsewhere} {path}/x", path)
-        assert said.startswith("listens, left at")
-        assert [name for name in names if name.startswith("net.sock.")]
-        assert (elsewhere / "empty" / "below").is_dir()
 
-    def test_the_kubelets_own_mount_of_a_subpath_keeps_nothing(self, tmp_path: Path) -> None:
-        """It mounts the directory somewhere else, here in a namespace that outlives the look."""
-        path, target = tmp_path / "net.sock", tmp_path / "target"
-        subpath(path)
-        target.mkdir()
-        hold = f"mount --bind {path}/x {target} && echo mounted && exec sleep 60"
-        with mounted_elsewhere(hold):
-            said, names = listening_after("", path)
-        assert (said, names) == ("listens, left at ''", ["net.sock", "target"])
+@pytest.mark.root
+@needs_root
+def test_a_mount_below_the_directory_is_left_with_all_that_it_shows(tmp_path: Path) -> None:
+    """The same file system: only the mount's id tells it from the tree."""
+    path, elsewhere = tmp_path / "net.sock", tmp_path / "elsewhere"
+    subpath(path)
+    (elsewhere / "empty" / "below").mkdir(parents=True)
+    said, names = listening_after(f"mount --bind {elsewhere} {path}/x", path)
+    assert said.startswith("listens, left at")
+    assert [name for name in names if name.startswith("net.sock.")]
+    assert (elsewhere / "empty" / "below").is_dir()
 
-    def test_what_a_pod_mounts_over_the_path_in_its_own_namespace_keeps_nothing(
-        self, tmp_path: Path
-    ) -> None:
-        path = tmp_path / "net.sock"
-        subpath(path)
-        hold = f"mount -t tmpfs none {path} && mkdir {path}/own && echo mounted && exec sleep 60"
-        with mounted_elsewhere(hold):
-            said, names = listening_after("", path)
-        assert (said, names) == ("listens, left at ''", ["net.sock"])
+
+@pytest.mark.root
+@needs_root
+def test_the_kubelets_own_mount_of_a_subpath_keeps_nothing(tmp_path: Path) -> None:
+    """It mounts the directory somewhere else, here in a namespace that outlives the look."""
+    path, target = tmp_path / "net.sock", tmp_path / "target"
+    subpath(path)
+    target.mkdir()
+    hold = f"mount --bind {path}/x {target} && echo mounted && exec sleep 60"
+    with mounted_elsewhere(hold):
+        said, names = listening_after("", path)
+    assert (said, names) == ("listens, left at ''", ["net.sock", "target"])
+
+
+@pytest.mark.root
+@needs_root
+def test_what_a_pod_mounts_over_the_path_in_its_own_namespace_keeps_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "net.sock"
+    subpath(path)
+    hold = f"mount -t tmpfs none {path} && mkdir {path}/own && echo mounted && exec sleep 60"
+    with mounted_elsewhere(hold):
+        said, names = listening_after("", path)
+    assert (said, names) == ("listens, left at ''", ["net.sock"])

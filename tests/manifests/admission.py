@@ -7,6 +7,7 @@ from typing import Any
 
 import celpy
 from celpy import celtypes
+from celpy.adapter import json_to_cel
 
 from tests.manifests.documents import ADMISSION, Manifest, one, read
 
@@ -19,7 +20,7 @@ def policy() -> Manifest:
 
 def refusals(pod: Manifest) -> list[str]:
     """The messages of the validations that a pod fails; an expression that fails raises."""
-    context: dict[str, Any] = {"object": celpy.json_to_cel(pod)}
+    context: dict[str, Any] = {"object": json_to_cel(pod)}
     variables = celtypes.MapType()
     context["variables"] = variables
     for variable in policy()["spec"]["variables"]:
