@@ -71,12 +71,19 @@ def crowd(path: Path) -> None:
         (path / f"{one}" / "below" / "that").mkdir(parents=True)
 
 
+def sticky(path: Path) -> None:
+    """What crun 1.8.1 makes as the mount point of a volume below a read-only hostPath."""
+    subpath(path)
+    for directory in (path, path / "x"):
+        directory.chmod(0o1755)
+
+
 def empty(path: Path) -> None:
     path.mkdir()
 
 
 @pytest.mark.usefixtures("_able")
-@pytest.mark.parametrize("make", [empty, subpath, crowd])
+@pytest.mark.parametrize("make", [empty, subpath, crowd, sticky])
 class TestDirectoriesAlone:
     def test_are_replaced_at_the_start_and_gone(
         self, make: Callable[[Path], None], tmp_path: Path
