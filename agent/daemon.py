@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 from netutil.agent.door.door import Door
 from netutil.agent.door.keeper import Keeper
-from netutil.agent.door.leftovers import private_directory, remove_dead_sockets
+from netutil.agent.door.leftovers import private_directory, remove_leftovers
 from netutil.agent.door.listener import listen
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.pinning import pin_by_peer_pidfd
@@ -66,7 +66,7 @@ class Agent:
                 ops.start()
                 stack.push_async_callback(asyncio.to_thread, ops.close)
             for path in filter(None, (settings.socket, settings.admin_socket)):
-                remove_dead_sockets(path)
+                remove_leftovers(path)
             if settings.admin_socket:
                 await stack.enter_async_context(operators_served(rooms, private / "admin.sock"))
             await stack.enter_async_context(_pods_served(rooms, private / "public.sock"))

@@ -113,6 +113,10 @@ def readings(
             lambda: float(turns.late),
         ),
         "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(kept.rebinds)),
+        "netutil_socket_directories": (
+            "Directories that stood at a socket's path and were moved aside.",
+            lambda: float(kept.directories),
+        ),
         "netutil_event_loop_stalls": (
             "Stalls of the event loop.",
             lambda: float(watchdog.stalls),

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass, field
 
 from netutil.agent.door.door import Door
-from netutil.agent.door.place import Inode, inode_of
+from netutil.agent.door.place import Inode, Replaced, inode_of
 from netutil.agent.door.standing import Standing, standing
 from netutil.agent.errors import OverLimit
 from netutil.agent.identity.pinning import Pin
@@ -37,6 +37,8 @@ class Kept:
     """What the keepers of an agent did, and what a restart of its container would mend."""
 
     rebinds: int = 0
+    directories: int = 0
+    """Directories that stood at a socket's path and were moved aside."""
     lost: dict[str, str] = field(default_factory=dict)
 
     def problem(self) -> str:
@@ -57,6 +59,7 @@ class Keeper:
         self._busy = 0
         self._failures = 0
         self._without_directory = 0
+        self._count(door.listener.replaced)
 
     async def keep(self) -> None:
         """Look again and again."""
@@ -103,15 +106,20 @@ class Keeper:
     def _rebind(self, found: Standing, inode: Inode | None) -> None:
         path = self._door.listener.path
         try:
-            self._door.rebind(self._door.listener.anew(inode))
+            listener = self._door.listener.anew(inode)
+            self._door.rebind(listener)
         except FileExistsError:
             return  # another agent was quicker, or whoever took it away: the next look tells
         except OSError as error:
             self._failed(found.value, error)
             return
         self._kept.rebinds += 1
+        self._count(listener.replaced)
         _LOG.warning("door: %s was %s: bound anew", path, found.value)
         self._well()
+
+    def _count(self, replaced: Replaced) -> None:
+        self._kept.directories += replaced.directory
 
     def _failed(self, found: str, error: OSError) -> None:
         path = self._door.listener.path

@@ -1,4 +1,4 @@
-"""What agents that were killed have left: sockets under temporary names, and private directories.
+"""What agents have left: sockets and directories under temporary names, and private directories.
 
 A live agent's are told from a dead one's by the kernel: it listens at its sockets, and holds a
 lock (flock(2)) on its private directory.
@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from netutil.agent.door.empty_tree import remove_empty_tree
+
 _LOG = logging.getLogger(__name__)
 
 _PREFIX = "netutil-agent-"
@@ -27,21 +29,32 @@ _MOST_ENTRIES = 4096
 """Entries of a directory that are looked at: pods may fill one that they can write to."""
 
 
-def remove_dead_sockets(path: str) -> None:
-    """Remove the sockets beside `path` under names that `listen` gives, where nobody listens.
+def remove_leftovers(path: str) -> None:
+    """Remove what lies beside `path` under names that `listen` gives and no agent needs.
 
-    What cannot be looked at or removed is left and logged.
+    These are sockets where nobody listens, of agents that were killed, and directories that
+    were moved aside, if they hold directories alone. What cannot be removed is left and logged.
     """
     directory, name = os.path.split(path)
     for entry in _entries(directory):
-        suffix = entry.name.removeprefix(name)
-        if entry.name.startswith(name) and _TEMPORARY.fullmatch(suffix):
-            try:
-                if _is_dead(entry.path):
-                    os.unlink(entry.path)
-                    _LOG.info("agent: removed %s of an agent that was killed", entry.path)
-            except OSError as error:
-                _LOG.warning("agent: %s cannot be removed: %s", entry.path, error.strerror)
+        if not is_temporary(entry.name, name):
+            continue
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                if remove_empty_tree(entry.path):
+                    _LOG.info("agent: removed the directory %s, which was moved aside", entry.path)
+                else:
+                    _LOG.warning("agent: %s was moved aside: remove it by hand", entry.path)
+            elif _is_dead(entry.path):
+                os.unlink(entry.path)
+                _LOG.info("agent: removed %s of an agent that was killed", entry.path)
+        except OSError as error:
+            _LOG.warning("agent: %s cannot be removed: %s", entry.path, error.strerror)
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Return whether a name is one that `listen` gives beside the socket's own name `of`."""
+    return name.startswith(of) and _TEMPORARY.fullmatch(name.removeprefix(of)) is not None
 
 
 @contextlib.contextmanager

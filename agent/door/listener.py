@@ -8,6 +8,8 @@ agent removes the file, or binds it anew, only if it is still what it saw there 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -15,7 +17,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from netutil.agent.door.place import Inode, inode_of, put, take_away, temporary_name
+from netutil.agent.door.place import (
+    NOTHING,
+    Inode,
+    Replaced,
+    inode_of,
+    put,
+    put_over,
+    take_away,
+    temporary_name,
+)
+
+_LOG = logging.getLogger(__name__)
 
 BACKLOG = 1024
 """Connections that the kernel queues: four of each of 250 pods, which all connect at once after a
@@ -29,7 +42,20 @@ LONGEST_PATH = 107 - len(".12345678")
 
 _NOT_FOR_OTHERS_TO_WRITE = 0o022
 _TRIES = 3
-"""An agent that starts beside this one may take a name not listened at yet for a dead agent's."""
+"""An agent that starts beside this one may take a name not listened at yet for a dead agent's, and
+a fresh name may be in use already."""
+_AGAIN = (errno.ENOENT, errno.EADDRINUSE)
+
+_MEANS = {
+    errno.EBUSY: "something is mounted at its path: unmount that on the host and delete the"
+    " agent's pod",
+    errno.EPERM: "the kernel allows no change there: look for immutable entries"
+    " (lsattr -d, chattr -i) and security modules",
+    errno.EROFS: "its directory is mounted read-only: mount it writable for the agent",
+    errno.ENOSPC: "its file system has no space or no inodes left (df, df -i)",
+    errno.ENOTDIR: "its directory's path leads to something that is no directory",
+}
+"""What an errno of bind(2) or rename(2) means there, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,8 @@ class Listener:
     inode: Inode
     mode: int
     directory_mode: int
+    replaced: Replaced = NOTHING
+    """What stood at `path` before."""
 
     def queue(self, backlog: int) -> None:
         """Let the kernel queue so many from now on; those who are queued stay (listen(2))."""
@@ -75,18 +103,10 @@ class Listener:
         )
 
 
-def _take_over(temporary: str, path: str) -> None:
-    try:
-        os.rename(temporary, path)
-    except IsADirectoryError:
-        os.rmdir(path)
-        os.rename(temporary, path)
-
-
-def _put_instead(instead_of: Inode | None, temporary: str, path: str) -> None:
-    if instead_of is not None:
-        take_away(path, instead_of)
+def _put_instead(instead_of: Inode | None, temporary: str, path: str) -> Replaced:
+    replaced = take_away(path, instead_of) if instead_of is not None else None
     put(temporary, path)
+    return replaced or NOTHING
 
 
 def listen(
@@ -94,39 +114,57 @@ def listen(
     *,
     mode: int,
     directory_mode: int,
-    place: Callable[[str, str], None] = _take_over,
+    place: Callable[[str, str], Replaced] = put_over,
 ) -> Listener:
     """Return a non-blocking listener at `path`, taking over whatever socket stands there.
 
     A missing directory is made with `directory_mode`, whatever the umask; neither it nor
     those above it can be written by others. The socket is born with
     `mode`: no chmod follows, so nobody can slip another file in between. A link in its place is
-    replaced and never followed, an empty directory too: a runtime makes one for a pod that
-    mounts the socket itself before there is one. `place` gives the socket its name.
-    Raises OSError that names the path.
+    replaced and never followed. A directory is moved aside, and removed if it holds
+    directories alone: the kubelet makes one for a pod that mounts the socket itself, or a
+    `subPath` below it, before there is a socket. `place` gives the socket its name.
+    Raises OSError that names the path and says what it means.
     """
     for left in reversed(range(_TRIES)):
         try:
             _make_directory(Path(path).parent, directory_mode)
-            connection, inode = _bound(path, mode, place)
+            connection, inode, replaced = _bound(path, mode, place)
         except OSError as error:
-            if not (left and isinstance(error, FileNotFoundError)):
-                why = f"the socket cannot be made: {error.strerror}"
-                raise OSError(error.errno, why, path) from None
+            if not (left and error.errno in _AGAIN):
+                why = _MEANS.get(error.errno or 0, error.strerror)
+                raise OSError(error.errno, f"the socket cannot be made: {why}", path) from None
         else:
-            return Listener(connection, path, inode, mode, directory_mode)
+            _log_directory(path, replaced)
+            return Listener(connection, path, inode, mode, directory_mode, replaced)
     raise AssertionError  # the last try returns or raises
+
+
+def _log_directory(path: str, replaced: Replaced) -> None:
+    if replaced.left_at:
+        text = (
+            "door: a directory stood at %s: moved to %s, and left there: it holds more than"
+            " empty directories, or too many; remove it by hand"
+        )
+        _LOG.warning(text, path, replaced.left_at)
+    elif replaced.directory:
+        text = "door: a directory stood at %s: removed; a pod's subPath makes one there"
+        _LOG.warning(text, path)
 
 
 def _make_directory(directory: Path, mode: int) -> None:
     previous = os.umask(_NOT_FOR_OTHERS_TO_WRITE)
     try:
         directory.mkdir(mode=mode, parents=True, exist_ok=True)
+    except FileExistsError:  # a file or a dangling link; not to be taken for another agent's work
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory) from None
     finally:
         os.umask(previous)
 
 
-def _bound(path: str, mode: int, place: Callable[[str, str], None]) -> tuple[socket.socket, Inode]:
+def _bound(
+    path: str, mode: int, place: Callable[[str, str], Replaced]
+) -> tuple[socket.socket, Inode, Replaced]:
     temporary = temporary_name(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -136,12 +174,16 @@ def _bound(path: str, mode: int, place: Callable[[str, str], None]) -> tuple[soc
             connection.bind(temporary)
         finally:
             os.umask(previous)
-        inode = inode_of(temporary)
-        connection.listen(BACKLOG)
-        place(temporary, path)
+        try:
+            inode = inode_of(temporary)
+            connection.listen(BACKLOG)
+            replaced = place(temporary, path)
+        except BaseException:
+            # Not before: what stands there when bind(2) fails is not the agent's.
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
     except BaseException:
         connection.close()
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
         raise
-    return connection, inode
+    return connection, inode, replaced

@@ -11,6 +11,7 @@ that the kubelet knows them in `netutil.agent.pods`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

@@ -12,9 +12,11 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from netutil.agent.door.leftovers import is_temporary
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.parsers.process import parse_status
 
@@ -32,6 +34,9 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _TIMEX_BYTES = 512  # struct timex has 208
 _FEW_WATCHES = 1024
 _NEAR = 0.8
+_MAX_ENTRIES = 4096
+_MAX_NAMES = 3
+_MIN_FREE_INODES = 0.05  # of all that the file system has
 _SCOPES = ("cri-containerd-", "crio-", "docker-")
 
 
@@ -178,7 +183,7 @@ def _is_synchronised() -> bool | None:
 
 def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check:
     """Return whether a socket of the agent stands where clients look, with its rights."""
-    mend = "Restart the agent: it binds its sockets anew."
+    mend = "The agent binds it anew within two seconds; if not, its log says why."
     try:
         status, directory = os.lstat(path), os.stat(os.path.dirname(path))
     except OSError as error:
@@ -198,6 +203,58 @@ def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check
         found = f"only root may enter {os.path.dirname(path)} (mode {rights:04o})"
         return Check(name, "failed", found, "chmod 0755 it.")
     return Check(name, "ok", f"{path}, mode {mode:04o}")
+
+
+def socket_directory(name: str, path: str) -> Check:
+    """Return what the directory of a socket holds besides it, and whether names can be made there.
+
+    A directory that stood at the socket's path lies there under a temporary name if it could not
+    be removed. Everything else that the agent did not put there is a pod's or an administrator's.
+    """
+    directory, own = os.path.split(path)
+    try:
+        with os.scandir(directory) as found:
+            entries = list(islice(found, _MAX_ENTRIES))
+        others = [entry.name for entry in entries if entry.name != own]
+        aside = [one for one in others if is_temporary(one, own) and not _is_socket(directory, one)]
+        foreign = [one for one in others if not is_temporary(one, own)]
+        system = os.statvfs(directory)
+    except OSError as error:
+        mend = "Make it again as a directory of root, and delete the agent's pod."
+        return Check(name, "failed", f"{directory}: {error.strerror}", mend)
+    if system.f_files and system.f_favail < system.f_files * _MIN_FREE_INODES:
+        found_inodes = f"{system.f_favail} of {system.f_files} inodes of {directory} are free"
+        mend = f"Remove what fills that file system: `df -i {directory}`, `ls {directory}`."
+        return Check(name, "warning", found_inodes, mend)
+    if aside:
+        said = f"moved aside from {path} and not removed: {_names(aside)}"
+        mend = f"Look at it in {directory} and remove it by hand; {_POLICY}"
+        return Check(name, "warning", said, mend)
+    if foreign:
+        more = "at least " * (len(entries) == _MAX_ENTRIES)
+        count = f"{more}{len(foreign)}"
+        said = f"{directory} holds what the agent did not make ({count}): {_names(foreign)}"
+        mend = f"`rmdir` what is empty there; {_POLICY}"
+        return Check(name, "warning", said, mend)
+    if os.path.islink(directory):
+        mend = "Pods mount what the link names at their start: make it a directory of root."
+        return Check(name, "warning", f"{directory} is a symbolic link", mend)
+    return Check(name, "ok", f"{directory} holds nothing but the socket")
+
+
+_POLICY = "manifests/admission keeps pods from making names there (docs/security.md)."
+
+
+def _is_socket(directory: str, name: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(os.path.join(directory, name)).st_mode)
+    except FileNotFoundError:
+        return True  # an agent that starts has given its socket the final name
+
+
+def _names(names: list[str]) -> str:
+    listed = ", ".join(sorted(names)[:_MAX_NAMES])
+    return listed + ", …" * (len(names) > _MAX_NAMES)
 
 
 def descriptors(needed: int) -> Check:

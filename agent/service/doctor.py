@@ -82,6 +82,7 @@ class Doctor:
             sockets = [
                 checks.socket_file("pods' socket", told.socket, 0o666, others_enter=True),
                 checks.socket_file("operator socket", told.admin_socket, 0o600, others_enter=False),
+                checks.socket_directory("socket directory", told.socket),
             ]
             return [
                 checks.process_ids(members),

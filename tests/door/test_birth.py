@@ -110,7 +110,18 @@ def test_what_stands_at_the_temporary_name_is_not_used(
     with pytest.raises(OSError, match=r"in use|directory"):
         start(tmp_path / "net.sock")
     assert not target.exists()
-    assert not (tmp_path / "net.sock").exists()
+    assert os.listdir(tmp_path) == ["net.sock.guessed"]
+
+
+def test_a_temporary_name_that_is_in_use_is_left_and_another_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(("taken", "free"))
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(names))
+    (tmp_path / "net.sock.taken").write_text("workload")
+    start(tmp_path / "net.sock").connection.close()
+    assert sorted(os.listdir(tmp_path)) == ["net.sock", "net.sock.taken"]
+    assert (tmp_path / "net.sock.taken").read_text() == "workload"
 
 
 def test_a_start_that_fails_leaves_the_socket_of_the_one_that_runs(

@@ -126,25 +126,6 @@ def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> N
     listener.connection.close()
 
 
-def test_an_empty_directory_in_its_place_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "net.sock"
-    path.mkdir()
-    listener = start(path)
-    assert path.is_socket()
-    listener.connection.close()
-
-
-def test_a_directory_with_content_in_its_place_is_an_error_and_nothing_is_left(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "net.sock"
-    (path / "content").mkdir(parents=True)
-    with pytest.raises(OSError, match="cannot be made: Directory not empty") as raised:
-        start(path)
-    assert raised.value.filename == str(path)
-    assert os.listdir(tmp_path) == ["net.sock"]
-
-
 def test_a_temporary_name_that_another_agent_took_for_a_dead_ones_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.door import place
 from netutil.agent.door.listener import Listener, listen
-from netutil.agent.door.place import inode_of, put, take_away
+from netutil.agent.door.place import Replaced, inode_of, put, take_away
 
 
 def start(path: Path) -> Listener:
@@ -64,20 +64,21 @@ def test_what_is_expected_is_removed_and_all_else_stays(
     expected.write_text("")
     make(path)
     stands = inode_of(str(path))
-    assert not take_away(str(path), inode_of(str(expected)))
+    assert take_away(str(path), inode_of(str(expected))) is None
     assert inode_of(str(path)) == stands
-    assert take_away(str(path), stands)
+    assert take_away(str(path), stands) == Replaced(directory=make is a_directory)
     assert os.listdir(tmp_path) == ["expected"]
-    assert not take_away(str(path), stands)
+    assert take_away(str(path), stands) is None
 
 
-def test_a_directory_with_content_stays_and_is_said(tmp_path: Path) -> None:
+def test_a_directory_with_content_is_moved_aside_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
-    (path / "content").mkdir(parents=True)
-    with pytest.raises(OSError, match="not empty"):
-        take_away(str(path), inode_of(str(path)))
-    assert (path / "content").is_dir()
-    assert os.listdir(tmp_path) == ["net.sock"]
+    path.mkdir()
+    (path / "content").write_text("content")
+    replaced = take_away(str(path), inode_of(str(path)))
+    assert replaced is not None and replaced.directory
+    assert [str(tmp_path / name) for name in os.listdir(tmp_path)] == [replaced.left_at]
+    assert Path(replaced.left_at, "content").read_text() == "content"
 
 
 def gone(path: Path) -> None:

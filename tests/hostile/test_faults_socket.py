@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -83,6 +84,17 @@ def directory_in_its_place(path: Path) -> None:
     path.mkdir()
 
 
+def directories_in_its_place(path: Path) -> None:
+    """What the kubelet makes for a pod's subPath."""
+    path.unlink()
+    (path / "x" / "below").mkdir(parents=True)
+
+
+def directory_with_a_file_in_its_place(path: Path) -> None:
+    directories_in_its_place(path)
+    (path / "x" / "data").write_text("data")
+
+
 def link_in_its_place(path: Path) -> None:
     target = path.with_name("planted")
     target.write_text("not the agent's")
@@ -112,6 +124,8 @@ def mode_taken_away(path: Path) -> None:
         file_deleted,
         file_in_its_place,
         directory_in_its_place,
+        directories_in_its_place,
+        directory_with_a_file_in_its_place,
         link_in_its_place,
         fifo_in_its_place,
         dead_socket_in_its_place,
@@ -152,6 +166,80 @@ def test_what_a_planted_link_names_is_left_as_it_was(agent: LabAgent) -> None:
     eventually(lambda: connects(agent.socket))
     assert not agent.socket.is_symlink()
     assert target.read_text() == "not the agent's"
+
+
+DIRECTORIES = "netutil_socket_directories_total"
+
+
+def names_aside(path: Path) -> list[str]:
+    return [name for name in os.listdir(path.parent) if name != path.name]
+
+
+def directory_check(agent: LabAgent) -> dict[str, str]:
+    """What the doctor says of the directory of the pods' socket."""
+    command = [sys.executable, "-m", "netutil.client", "node", "doctor", "-o", "json"]
+    places = [f"--admin-socket={agent.admin_socket}", f"--socket={agent.socket}"]
+    done = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
+    checks = json.loads(done.stdout)["checks"]
+    (found,) = (one for one in checks if one["name"] == "socket directory")
+    return dict(found)
+
+
+def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> None:
+    paths = (another_lab.socket, another_lab.admin_socket)
+    for path in paths:
+        (path / "x").mkdir(parents=True)
+    agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
+    assert all(map(connects, paths))
+    eventually(lambda: not any(map(names_aside, paths)))  # each socket stands before that
+    eventually(lambda: metric(agent, DIRECTORIES) == len(paths))
+    said = f"a directory stood at {agent.socket}: removed; a pod's subPath makes one there"
+    assert said in agent.stderr_text()
+    assert directory_check(agent)["outcome"] == "ok"
+    with asking(web) as asker:
+        assert asker.ask("pod", fresh=True)["said"] == "web"
+
+
+def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where(
+    another_lab: Lab,
+) -> None:
+    (another_lab.socket / "x").mkdir(parents=True)
+    (another_lab.socket / "x" / "data").write_text("data")
+    agent = another_lab.agent()
+    (aside,) = names_aside(agent.socket)
+    assert (agent.socket.with_name(aside) / "x" / "data").read_text() == "data"
+    check = directory_check(agent)
+    assert check["outcome"] == "warning"
+    assert check["found"] == f"moved aside from {agent.socket} and not removed: {aside}"
+    assert "by hand" in check["mend"]
+
+
+def test_a_name_that_a_pods_subpath_made_beside_the_socket_is_told_by_the_doctor(
+    another_lab: Lab,
+) -> None:
+    agent = another_lab.agent()
+    (agent.socket.parent / "x" / "y").mkdir(parents=True)
+    check = directory_check(agent)
+    said = f"{agent.socket.parent} holds what the agent did not make (1): x"
+    assert (check["outcome"], check["found"]) == ("warning", said)
+
+
+def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: Lab) -> None:
+    """A pod gains the time between two agents, or nothing, and its directories do not add up."""
+    agent = another_lab.agent()
+    for number in range(6):
+        surge = number % 2  # the next agent starts before the last one has ended
+        if not surge:
+            agent.stop()
+        if another_lab.socket.is_socket():
+            another_lab.socket.unlink()
+        (another_lab.socket / "x").mkdir(parents=True)
+        following = another_lab.agent()
+        if surge:
+            agent.stop()
+        agent = following
+        assert connects(agent.socket)
+        eventually(lambda: not names_aside(another_lab.socket))  # the socket stands before that
 
 
 @pytest.fixture

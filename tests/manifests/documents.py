@@ -17,6 +17,7 @@ DEFAULT = MANIFESTS / "daemonset.yaml"
 HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"
 EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
+ADMISSION = MANIFESTS / "admission" / "only-this-hostpath.yaml"
 APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.manifests.documents import (
+    ADMISSION,
     APISERVER_RBAC,
     DEFAULT,
     EXAMPLE_POD,
@@ -28,6 +29,7 @@ VERSIONS = {
     NODES_PROXY: ("1.25", "1.33", "1.37"),
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
+    ADMISSION: ("1.30", "1.33", "1.37"),
 }
 
 
@@ -58,6 +60,7 @@ def test_there_is_no_other_file() -> None:
     kustomizations = {
         MANIFESTS / "kustomization.yaml",
         MANIFESTS / "hardened" / "kustomization.yaml",
+        MANIFESTS / "admission" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -130,6 +132,49 @@ def test_a_socket_stands_with_its_rights_in_a_directory_of_root(tmp_path: Path) 
         assert_is(look(), "failed", "others may write")
         tmp_path.chmod(0o700)
         assert_is(look(), "failed", "only root may enter")
+
+
+def test_a_sockets_directory_holds_the_socket_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    path = str(folder / "net.sock")
+
+    def look() -> Check:
+        return checks.socket_directory("socket directory", path)
+
+    assert_is(look(), "failed", "No such file")
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as ours, socket.socket(socket.AF_UNIX) as starting:
+        ours.bind(path)
+        starting.bind(f"{path}.0123abcd")  # an agent that starts just now
+        assert_is(look(), "ok", "nothing but the socket")
+    for name in ("x", "y", "z", "net.sock.d"):
+        (folder / name).mkdir()
+    assert_is(look(), "warning", "did not make (4): net.sock.d, x, y, …", "admission")
+    (folder / "net.sock.89abcdef").mkdir()
+    assert_is(look(), "warning", f"moved aside from {path} and not removed: net.sock.89abcdef")
+    for name in ("x", "y", "z", "net.sock.d", "net.sock.89abcdef"):
+        (folder / name).rmdir()
+    (tmp_path / "link").symlink_to(folder)
+    path = str(tmp_path / "link" / "net.sock")
+    assert_is(look(), "warning", "is a symbolic link")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a file system of its own")
+def test_a_file_system_without_free_inodes_is_told() -> None:
+    look = (
+        "from netutil.agent.service.checks import socket_directory as look; import os;"
+        "[os.mkdir(f'/mnt/{one}') for one in range(98)];"
+        "print(look('socket directory', '/mnt/net.sock'))"
+    )
+    script = f'mount -t tmpfs -o nr_inodes=100 none /mnt && exec {sys.executable} -c "$0"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script, look],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "outcome='warning', found='1 of 100 inodes of /mnt are free'" in done.stdout, done.stderr
 
 
 def test_limits_that_are_too_low_are_told_before_they_are_reached(tmp_path: Path) -> None:
