@@ -250,7 +250,7 @@ class Callers:
 
 def _read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
     ensure_same_ids(process, credentials)
-    answer = read(process.directory())
+    answer = process.through_running_thread(read)
     ensure_same_ids(process, credentials)
     return answer
 
