@@ -29,7 +29,7 @@ T = TypeVar("T")
 MAX_THREADS_TRIED = 64
 """Threads of a process that are looked at to find one that runs. A thread that has ended is listed
 only while it is the first one or a debugger holds it (ptrace(2))."""
-_MAX_TRIES = 3
+_MAX_TRIES = 4
 _READ_BYTES = 64 * 1024
 # On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
 # kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
@@ -72,9 +72,10 @@ class PinnedProcess:
         thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. It raises
         ProcessLookupError or FileNotFoundError for a thread that has ended, and may be called
         again. Raises `Unidentified` if the process is gone or none of its first
-        `MAX_THREADS_TRIED` threads runs, `OverLimit` for a shortage, and what `read` raises of a
-        thread that runs. Which thread it is must not matter: a thread comes to another cgroup or
-        namespace by the rights that it takes to bring the first thread there.
+        `MAX_THREADS_TRIED` threads is found to run, `OverLimit` for a shortage, and what `read`
+        raises of a thread that runs. Any such thread will do, also where threads differ: a thread
+        comes to another cgroup or namespace by the rights that it takes to bring the first one
+        there, so a workload gains nothing by the choice.
         """
         missing: OSError | None = None
         for _ in range(_MAX_TRIES):
@@ -98,7 +99,11 @@ class PinnedProcess:
                 missing = error
             finally:
                 os.close(thread)
-        raise missing or gone(self.pid)
+        if missing is None:  # all of its threads are ending
+            raise gone(self.pid)
+        if isinstance(missing, FileNotFoundError):
+            raise missing
+        raise _no_running_thread(self.pid)
 
     def read(self, name: str) -> bytes:
         """Return the content of /proc/<pid>/<name>: of the first thread, even if it has ended.
@@ -169,7 +174,7 @@ class PinnedProcess:
         finally:
             os.close(tasks)
         if tried == MAX_THREADS_TRIED:
-            raise _no_thread_found(self.pid)
+            raise _no_running_thread(self.pid)
         return None
 
     def directory(self) -> int:
@@ -241,11 +246,11 @@ def thread_has_ended(thread: int) -> bool:
         return True
 
 
-def _no_thread_found(pid: int) -> Unidentified:
+def _no_running_thread(pid: int) -> Unidentified:
     return Unidentified(
         Reason.PEER_NOT_PINNED,
-        f"The first {MAX_THREADS_TRIED} threads of the process (host pid {pid}) have ended, and"
-        " the agent looks at no more of them.",
+        f"The first thread of the process (host pid {pid}) has ended, and among its first"
+        f" {MAX_THREADS_TRIED} the agent found none that runs.",
         read=f"/proc/{pid}/task",
         advice="Ask from a process whose first thread runs.",
     )
