@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -28,20 +28,23 @@ from netutil.agent.service.reads import ReadPool
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
-_NEW_LIST = timedelta(seconds=1)
 _NEWER_LIST_SECONDS = 2.0
-"""A process that is not found waits so long for a newer pod list than one of the age before."""
+"""How long a process that is not found waits for a pod list that was asked for after the call."""
 _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The identified caller of one call. `match` is None while no pod list can be had."""
+    """The identified caller of one call. `match` is None while no pod list can be had.
+
+    `came_at` is when the call came (UTC).
+    """
 
     peer: Peer
     cgroups: CgroupIdentity
     match: Match | None
     unavailable: Unavailable | None
+    came_at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @property
     def known(self) -> Match:
@@ -195,7 +198,7 @@ class Callers:
         except Missing:
             # Only the pod list says which containers are of this pod, and the one that is asked
             # for may have started since.
-            if caller.cgroups.pod_uid is not None or self._is_list_new():
+            if caller.cgroups.pod_uid is not None or self._is_list_newer(caller):
                 raise
             await self._newer_list()
             newer = self._containers_of_pod(caller)
@@ -239,9 +242,10 @@ class Callers:
             one for one, found in listed if found and found.pod.metadata.uid == uid
         )
 
-    def _is_list_new(self) -> bool:
+    def _is_list_newer(self, caller: Caller) -> bool:
+        """Return whether the last list was asked for after the call came."""
         last = self._pods.last
-        return last is not None and abs(datetime.now(UTC) - last.observed_at) < _NEW_LIST
+        return last is not None and last.observed_at >= caller.came_at
 
     async def _newer_list(self) -> None:
         """Return once the pod list is as of now. Raises `Unavailable`."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.hostile.asking import EVERYTHING, Call, asked
+from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, asked, task
+from tests.identity.processes import become, process
 from tests.lab import Lab, LabContainer, LabPod
+from tests.lab.cgroups import find_hierarchies
 from tests.lab.observing import needs_lab
 from tests.lab.shapes import Driver, Runtime
 from tests.service.conftest import netutil
@@ -24,7 +29,8 @@ SHAPES: dict[str, tuple[Driver, Runtime]] = {
     "joined names": ("joined", "containerd"),
     "no UID": ("no-uid", "cri-o"),
 }
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 4
+USER = 12345
 
 
 @dataclass
@@ -88,10 +94,17 @@ def test_a_process_of_another_pod_is_not_there(node: Node) -> None:
         for number in (node.other.pid, node.other.pid_inside + 4000)
         for method, fields in EVERYTHING[:-1]
     ]
-    begun = time.monotonic()
     got = asked(node.one, *calls)
-    assert time.monotonic() - begun < PATIENCE_SECONDS  # no call asks for a list of its own
     assert got.refusals() == {("NOT_FOUND", "PID_NOT_FOUND")}
+
+
+def test_a_call_of_many_parts_waits_for_one_newer_list_at_the_most(node: Node) -> None:
+    begun = time.monotonic()
+    (got,) = asked(node.one, ("GetAll", {"pid": "4000"})).calls
+    assert time.monotonic() - begun < PATIENCE_SECONDS
+    errors = {one["part"]: one["reason"] for one in got.answer["errors"]}
+    assert len(errors) >= 6
+    assert set(errors.values()) == {"PID_NOT_FOUND"}
 
 
 def test_the_same_number_in_another_namespace_is_not_meant(node: Node) -> None:
@@ -105,3 +118,49 @@ def test_a_sibling_that_the_agents_list_does_not_have_yet_is_found(node: Node) -
     node.lab.write_pod_list()
     answer = netutil(node.one, "env", *of(late))
     assert answer["envs"]["WHO"] == "late"
+
+
+@contextmanager
+def delegated_cgroup(name: str) -> Iterator[int]:
+    """The pid of a user's process in a cgroup of that name, which the user made."""
+    top = find_hierarchies()[0].directory / f"netutil-siblings-{os.getpid()}"
+    inside = top / name
+    script = (
+        f"open({str(top / 'cgroup.procs')!r}, 'w').write('0')\n"
+        f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
+        f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
+    )
+    top.mkdir()
+    try:
+        for path in (top, top / "cgroup.procs", top / "tasks"):
+            if path.exists():
+                os.chown(path, USER, USER)
+        with process(script) as forger:
+            yield forger.pid
+            forger.kill()
+            forger.wait()
+    finally:
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+
+
+@pytest.mark.parametrize("whose", ["own", "sibling's"])
+def test_a_users_cgroup_named_like_a_container_of_the_pod_is_outside_of_it(
+    node: Node, whose: str
+) -> None:
+    """For a caller that sees the node's processes (hostPID)."""
+    container = node.one if whose == "own" else node.two
+    with delegated_cgroup(container.cgroups[0].name) as forger:
+        files = [str(directory / "cgroup.procs") for directory in node.one.cgroups]
+        enter = f"for file in {files!r}: open(file, 'w').write('0')"
+        calls: list[Call] = [("GetPod", {"pid": str(forger)}), ("GetCPUInfo", {"pid": str(forger)})]
+        done = subprocess.run(
+            [sys.executable, ASKER],
+            input=task(calls, before=enter, socket=str(node.lab.socket)),
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr.decode()
+    got = Outcomes.from_output(done.stdout)
+    assert got.refusals() == {("PERMISSION_DENIED", "PID_OUTSIDE_POD")}
