@@ -17,10 +17,15 @@ from netutil.agent.identity import process as module
 from netutil.agent.identity.cgroups import processes_below, read_cgroup_tree
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.peer import identify_process
-from netutil.agent.identity.pinning import Pin, peer_credentials, pin_by_start_time
+from netutil.agent.identity.pinning import (
+    Pin,
+    peer_credentials,
+    pin_by_peer_pidfd,
+    pin_by_start_time,
+)
 
 from tests.identity.processes import READY, open_descriptors, pinned, wait_for_state
-from tests.identity.test_pinning import needs_peer_pidfd, pin_by_peer_pidfd
+from tests.identity.test_pinning import needs_peer_pidfd
 from tests.lab import Lab, LabContainer, first_thread
 from tests.lab.cgroups import find_hierarchies
 from tests.lab.observing import needs_lab
