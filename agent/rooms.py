@@ -86,7 +86,7 @@ class Rooms:
 
 def make_rooms(settings: Settings) -> Rooms:
     """Return the rooms. Raises OSError, ValueError for settings that cannot be met here."""
-    tree = read_cgroup_tree(settings.host_root)
+    tree = read_cgroup_tree(settings.host_root, settings.cgroup_root)
     pin, pin_name = choose_pin()
     pods = PodDirectory(open_source(settings), refresh_seconds=settings.pod_refresh)
     resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)

@@ -40,6 +40,7 @@ class Settings:
     pod_refresh: float
     pod_resources: str
     host_root: str
+    cgroup_root: str
     metrics_address: str
     max_connections: int
     max_connections_per_pod: int
@@ -122,6 +123,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
         "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
     )
     flag("host-root", "/", DIR, "where the host's /sys stands")
+    flag(
+        "cgroup-root",
+        "",
+        CGROUP,
+        "the kubelet's cgroupRoot, where it is neither / nor above the agent's own cgroup",
+    )
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
@@ -199,6 +206,14 @@ def DIR(text: str) -> str:  # noqa: N802
     """An absolute directory."""
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
+    return text
+
+
+def CGROUP(text: str) -> str:  # noqa: N802
+    """An absolute path in the cgroup file systems, without "." and "..", or empty."""
+    above, *segments = text.rstrip("/").split("/")
+    if above or any(segment in ("", ".", "..") for segment in segments):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path of cgroups, nor empty")
     return text
 
 

@@ -19,6 +19,7 @@ from netutil.client.devices import All
 from netutil.client.documents import to_json, to_yaml
 from netutil.client.dpdk import command_line
 from netutil.client.dpdk_text import text_of
+from netutil.client.dpdk_view import OwnView, read_own_view
 from netutil.client.errors import NetUtilError
 from netutil.client.exits import Exit, exit_of
 from netutil.client.output import complain, complaint, style, write
@@ -90,7 +91,9 @@ def run(options: Options) -> Exit:
 def _run_dpdk(options: Options) -> Exit:
     """Print a whole command line or an error, never a part of it."""
     try:
-        line = command_line(asyncio.run(_settled(options)), numa_mem=options.numa_mem)
+        view = _own_view(options)
+        facts = asyncio.run(_settled(options))
+        line = command_line(facts, numa_mem=options.numa_mem, view=view)
         text = text_of(line, options.output, explain=options.explain)
     except NetUtilError as error:
         complain(error, options.output)
@@ -99,6 +102,21 @@ def _run_dpdk(options: Options) -> Exit:
         for warning in line.warnings:
             print(f"netutil: warning: {harmless(warning)}", file=sys.stderr, flush=True)
     return write(text)
+
+
+def _own_view(options: Options) -> OwnView | None:
+    """What this process sees; None if another is asked about, which may be in another container."""
+    if options.pid is not None:
+        return None
+    try:
+        return read_own_view()
+    except OSError as error:
+        raise NetUtilError(
+            f"what this process sees of its container cannot be read: {error.strerror}",
+            "FAILED_PRECONDITION",
+            read=str(error.filename or "/proc"),
+            advice="mount /proc in the container, or name a process with --pid",
+        ) from None
 
 
 async def _settled(options: Options) -> All:

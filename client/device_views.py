@@ -27,6 +27,7 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
         *(["the pod uses the node's own network: links are not listed"] * answer.host_network),
         *unknown("reported networks", answer.network_error),
         *unknown("devices of the environment", answer.allocated_error),
+        *unknown("devices that the container was started with", answer.start_error),
         *unknown("live links", answer.link_error),
     ]
     rows = tuple(map(_interface, answer.interfaces))

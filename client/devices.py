@@ -61,8 +61,27 @@ class DynamicResource:
 
 
 @dataclass(frozen=True, slots=True)
+class PCIInfo:
+    """A PCI device as the host shows it."""
+
+    address: str
+    driver: str
+    vendor_id: str
+    device_id: str
+    numa_node: int | None
+    pf_address: str
+    vf_index: int | None
+    iommu_group: int | None
+    max_vfs: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
-    """What the kubelet's managers gave to the container."""
+    """What the kubelet's managers gave to the container.
+
+    `pci` are the PCI functions among `devices` as the host shows them, `absent_pci` the addresses
+    that it does not have; `pci_error` says why neither is known.
+    """
 
     devices: tuple[Device, ...]
     exclusive_cpu_ids: tuple[int, ...]
@@ -70,6 +89,9 @@ class Resources:
     memory: tuple[MemoryBlock, ...]
     dynamic_resources: tuple[DynamicResource, ...]
     observed_at: datetime | None
+    pci: tuple[PCIInfo, ...] = ()
+    absent_pci: tuple[str, ...] = ()
+    pci_error: PartError | None = None
 
 
 class DeviceType(StrEnum):
@@ -95,9 +117,10 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class AllocatedDevice:
-    """A device that a variable PCIDEVICE_<RESOURCE> of the container names.
+    """A device that a variable PCIDEVICE_<RESOURCE> or QAT<n> of the container names.
 
-    `info` is its entry in PCIDEVICE_<RESOURCE>_INFO, as plain JSON values.
+    `info` is its entry in PCIDEVICE_<RESOURCE>_INFO, as plain JSON values. `from_start`: only the
+    environment that the container was started with names it, not the process's own.
     """
 
     variable: str
@@ -106,21 +129,7 @@ class AllocatedDevice:
     info: Mapping[str, Any] | None
     name: str
     problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class PCIInfo:
-    """A PCI device as the host shows it."""
-
-    address: str
-    driver: str
-    vendor_id: str
-    device_id: str
-    numa_node: int | None
-    pf_address: str
-    vf_index: int | None
-    iommu_group: int | None
-    max_vfs: int | None
+    from_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +203,10 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """The interfaces of the pod. The errors say what is not known of them."""
+    """The interfaces of the pod. The errors say what is not known of them.
+
+    `start_error`: the environment that the container was started with is not known.
+    """
 
     interfaces: tuple[Interface, ...]
     source: NetworkSource
@@ -203,6 +215,7 @@ class Interfaces:
     network_error: PartError | None
     allocated_error: PartError | None
     link_error: PartError | None
+    start_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The EAL arguments that fit a container: its CPUs, devices and huge pages, for a DPDK program.
 
-Pure: the answer to GetAll goes in. There is a whole command line or an error: DPDK fills
-what is left out with what it finds on the node (every CPU, every PCI device), which is
-never what a container means.
+Pure: the answer to GetAll goes in, and what the asking process sees of its container. There is a
+whole command line or an error: DPDK fills what is left out with what it finds on the node (every
+CPU, every PCI device), which is never what a container means.
 
 Source of the arguments: "EAL parameters" of the DPDK Getting Started Guide for Linux. `-a`
 and the memif roles need DPDK 20.11; `--numa-mem` is the name of `--socket-mem` since 25.07.
@@ -11,21 +11,18 @@ and the memif roles need DPDK 20.11; `--numa-mem` is the name of `--socket-mem` 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
 from netutil.client.cpulist import list_of, numbers_of
-from netutil.client.devices import All, Hugepages
-from netutil.client.dpdk_devices import Argument, device_arguments
-from netutil.client.errors import (
-    KINDS,
-    Inconsistent,
-    NetUtilError,
-    NotFound,
-    Unavailable,
-)
+from netutil.client.devices import All, Hugepages, Interfaces, Resources
+from netutil.client.dpdk_checks import af_xdp_arguments, check_devices, memory_arguments
+from netutil.client.dpdk_devices import device_arguments
+from netutil.client.dpdk_functions import Argument, error_of
+from netutil.client.dpdk_view import OwnView
+from netutil.client.errors import Inconsistent, NetUtilError, NotFound, Unavailable
 from netutil.client.results import CPU, PartError, Pod
 
 _MEBIBYTE = 1024 * 1024
@@ -37,6 +34,8 @@ _LONGEST_PREFIX = 58
 _DIGEST_CHARACTERS = 8
 _MOST_LCORES = 128
 """RTE_MAX_LCORE as DPDK is built by default. `-l` takes no CPU of that number or above."""
+_MOST_NUMA_NODES = 32
+"""RTE_MAX_NUMA_NODES as DPDK is built by default."""
 _NEVER_READABLE = "NETWORK_NAMESPACE_NOT_READABLE"
 """As for the hardened agent, which is no reason to have no line ever: a warning, then."""
 Part = TypeVar("Part")
@@ -55,9 +54,11 @@ class CommandLine:
         return tuple(word for argument in self.arguments for word in argument.words)
 
 
-def command_line(facts: All, *, numa_mem: bool = False) -> CommandLine:
+def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = None) -> CommandLine:
     """The arguments for the container of `facts`; `--numa-mem` for `--socket-mem` on demand.
 
+    `view` is what a process of the container sees of it; None where the asking process is
+    elsewhere: then nothing is compared with it.
     Raises `NotFound` if the container has no CPU, no device for DPDK or no huge
     pages, `Inconsistent` if two facts contradict each other, and the error of a
     part that could not be had.
@@ -68,10 +69,10 @@ def command_line(facts: All, *, numa_mem: bool = False) -> CommandLine:
     hugepages = _had(facts, facts.hugepages, "hugepages")
     for error in (interfaces.network_error, interfaces.allocated_error, hugepages.spec_error):
         if error is not None:
-            raise _error_of(error)
+            raise error_of(error)
     links = interfaces.link_error
     if links is not None and links.reason != _NEVER_READABLE:
-        raise _error_of(links)
+        raise error_of(links)
     if not pod.container_name:
         raise Unavailable(
             "the kubelet has not yet reported the calling container",
@@ -82,12 +83,63 @@ def command_line(facts: All, *, numa_mem: bool = False) -> CommandLine:
         )
     cores, cpus, warnings = _cores(cpu)
     nodes = {one.numa_node for one in cpu.cpus if one.id in cpus and one.numa_node is not None}
-    devices = device_arguments(interfaces, facts.resources, nodes)
-    memory, complaints = _memory(hugepages, facts, pod.container_name, nodes or {0}, numa_mem)
+    environment = facts.env.envs if facts.env else {}
+    devices = device_arguments(interfaces, _resources(facts), nodes, environment)
+    afxdp = tuple(af_xdp_arguments(devices, _mtus(interfaces), view))
+    shares, source = _shares(hugepages, facts, pod.container_name, nodes or {0})
+    memory = _memory(shares, source, pod.container_name, numa_mem)
+    prefix = _file_prefix(pod)
+    extra: tuple[Argument, ...] = ()
+    if view is not None:
+        devices.warnings += check_devices(devices, view)
+        extra = tuple(
+            memory_arguments(_by_size(shares), prefix.words[0].partition("=")[2], devices, view)
+        )
     return CommandLine(
-        (cores, *devices.arguments, memory, _file_prefix(pod)),
-        (*warnings, *devices.warnings, *complaints),
+        (cores, *devices.arguments, *afxdp, memory, *extra, prefix),
+        (
+            *warnings,
+            *_throttled(cpu, cpus),
+            *devices.warnings,
+            *_shortages(hugepages, shares),
+            *_far_memory(shares, nodes),
+        ),
     )
+
+
+def _resources(facts: All) -> Resources | PartError | None:
+    if facts.resources is not None:
+        return facts.resources
+    return next((error for error in facts.errors if error.part == "resources"), None)
+
+
+def _mtus(interfaces: Interfaces) -> dict[str, int]:
+    return {one.name: one.link.mtu for one in interfaces.interfaces if one.link is not None}
+
+
+def _by_size(shares: Mapping[tuple[int, int], int]) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for (size, _), size_bytes in shares.items():
+        if size_bytes:
+            sizes[size] = sizes.get(size, 0) + size_bytes
+    return sizes
+
+
+def _throttled(cpu: CPU, cpus: Collection[int]) -> Iterator[str]:
+    """A CPU quota stops polling threads, which never sleep, in each period."""
+    if cpu.quota_cores is not None and cpu.quota_cores < len(cpus):
+        yield (
+            f"a CPU quota of {cpu.quota_cores:g} CPUs stops {len(cpus)} polling threads in each"
+            " period: give the container as many CPUs as it polls on, or no CPU limit"
+        )
+
+
+def _far_memory(shares: Mapping[tuple[int, int], int], nodes: Collection[int]) -> Iterator[str]:
+    far = sorted({node for (_, node), size_bytes in shares.items() if size_bytes} - set(nodes))
+    if nodes and far:
+        yield f"huge pages are on NUMA node {list_of(far)}, the CPUs are on {list_of(nodes)}"
+    if far and far[-1] >= _MOST_NUMA_NODES:
+        yield f"NUMA node {far[-1]}: DPDK takes {_MOST_NUMA_NODES} unless it is built for more"
 
 
 def _had(facts: All, part: Part | None, name: str) -> Part:
@@ -95,15 +147,8 @@ def _had(facts: All, part: Part | None, name: str) -> Part:
         return part
     for error in facts.errors:
         if error.part == name:
-            raise _error_of(error)
+            raise error_of(error)
     raise NetUtilError(f"the agent's answer lacks {name}", "INTERNAL")
-
-
-def _error_of(error: PartError) -> NetUtilError:
-    kind = KINDS.get(error.code, NetUtilError)
-    return kind(
-        error.sentence, error.code, reason=error.reason, read=error.read, advice=error.advice
-    )
 
 
 def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
@@ -160,15 +205,22 @@ def _too_many(cpus: Collection[int]) -> Iterator[str]:
         yield f"there are {len(cpus)} CPUs; DPDK takes {_MOST_LCORES} unless it is built for more"
 
 
+def _shares(
+    hugepages: Hugepages, facts: All, container: str, nodes: set[int]
+) -> tuple[dict[tuple[int, int], int], str]:
+    """Bytes by page size and NUMA node, and where they are known from."""
+    shares = _reserved(facts)
+    if shares:
+        return shares, "memory manager (PodResources)"
+    limits = _limits(hugepages, container)
+    source = f"huge pages of container {container}, on the NUMA nodes of its CPUs"
+    return dict(_spread(limits, sorted(nodes))), source
+
+
 def _memory(
-    hugepages: Hugepages, facts: All, container: str, nodes: set[int], numa_mem: bool
-) -> tuple[Argument, tuple[str, ...]]:
+    shares: Mapping[tuple[int, int], int], source: str, container: str, numa_mem: bool
+) -> Argument:
     """`--socket-mem`: MiB on each NUMA node, from 0 on."""
-    shares, source = _reserved(facts), "memory manager (PodResources)"
-    if not shares:
-        limits = _limits(hugepages, container)
-        shares = dict(_spread(limits, sorted(nodes)))
-        source = f"huge pages of container {container}, on the NUMA nodes of its CPUs"
     per_node: dict[int, int] = {}
     for (_, node), size_bytes in shares.items():
         per_node[node] = per_node.get(node, 0) + size_bytes
@@ -176,8 +228,7 @@ def _memory(
     if not any(amounts):
         raise _no_hugepages(container, "in whole pages they are less than 1 MiB on each NUMA node")
     option = "--numa-mem" if numa_mem else "--socket-mem"
-    argument = Argument((f"{option}={','.join(map(str, amounts))}",), f"{source}, in MiB per node")
-    return argument, tuple(_shortages(hugepages, shares))
+    return Argument((f"{option}={','.join(map(str, amounts))}",), f"{source}, in MiB per node")
 
 
 def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:

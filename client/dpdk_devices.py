@@ -1,92 +1,83 @@
 """Which devices of a container a DPDK program is given, and how they are written.
 
-Sources: "EAL parameters" of the DPDK guide (`-a`, `--vdev`, `--no-pci`), and its pages on
-virtio_user (vhost-user, vhost-vdpa), memif, mlx5 (auxiliary devices) and on which kernel
-drivers a device must be bound to ("Linux Drivers").
+Sources: "EAL parameters" of the DPDK guide (`-a`, `--vdev`, `--no-pci`, `--vfio-vf-token`), its
+pages on virtio_user (vhost-user, vhost-vdpa), memif, mlx5 (auxiliary devices), af_xdp, and on which
+kernel drivers a device must be bound to ("Linux Drivers"; `pci_scan_one` of the PCI bus).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
 
 from netutil.client.cpulist import list_of
-from netutil.client.devices import DeviceType, Interface, Interfaces, Resources
+from netutil.client.devices import DeviceType, Interface, Interfaces, PCIInfo, Resources
+from netutil.client.dpdk_functions import (
+    PCI_ADDRESS,
+    READ,
+    SHARED_WITH_KERNEL,
+    SINGLE_FILES,
+    SUBFUNCTION,
+    VFIO,
+    Argument,
+    Devices,
+    Need,
+    Path,
+    add_function,
+    add_token,
+    read_token,
+    unusable_device,
+)
+from netutil.client.dpdk_plugins import add_devices_of_plugins, note_af_xdp
 from netutil.client.errors import Inconsistent, NotFound
+from netutil.client.results import PartError
 
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_SUBFUNCTION = re.compile(r"mlx5_core\.sf\.[0-9]{1,9}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _PATH = re.compile(r"/[^\s,\x00-\x20\x7f]{1,106}")
 """A comma would end the value within a device argument; a socket's path has 107 bytes."""
-_SHARED_WITH_KERNEL = frozenset({"mlx4_core", "mlx5_core", "mana"})
-"""Drivers that stay bound while DPDK uses the device (bifurcated drivers)."""
-_USER_SPACE = frozenset({"igb_uio", "uio_pci_generic"})
 _MEMIF_ROLES = {"master": "server", "slave": "client", "server": "server", "client": "client"}
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument of EAL, in its words, and where it comes from."""
-
-    words: tuple[str, ...]
-    source: str
-
-
-@dataclass(slots=True)
-class Devices:
-    """The arguments of devices, and what is allowed but likely not meant.
-
-    `given` are the interfaces that have an argument. Where links are not known, as of a pod on
-    the node's network, a missing one says nothing. `own` are the PCI devices that the container was
-    given, None where that cannot be told.
-    """
-
-    known_links: bool = True
-    own: frozenset[str] | None = None
-    arguments: list[Argument] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    given: list[Interface] = field(default_factory=list)
-
-    def give(self, interface: Interface, words: tuple[str, ...], source: str) -> None:
-        """Add an argument, once; two interfaces may have one device."""
-        self.given.append(interface)
-        if all(one.words != words for one in self.arguments):
-            self.arguments.append(Argument(words, source))
-
-
 def device_arguments(
-    interfaces: Interfaces, resources: Resources | None, cpu_nodes: Collection[int]
+    interfaces: Interfaces,
+    resources: Resources | PartError | None,
+    cpu_nodes: Collection[int],
+    environment: Mapping[str, str],
 ) -> Devices:
-    """`-a`, `--vdev`, where no PCI device is for DPDK `--no-pci`, and what vhost-user needs.
+    """`-a`, `--vdev`, where no PCI device is for DPDK `--no-pci`, and what they need.
 
-    Raises `Inconsistent` for a device that cannot be used as it is reported, and
-    `NotFound` if there is none at all.
+    `resources` is an error where the kubelet cannot be asked. Raises `Inconsistent` for a device
+    that cannot be used as it is reported, `NotFound` if there is none at all, and the error of
+    what must be known for a whole line.
     """
     known_links = not interfaces.host_network and interfaces.link_error is None
-    found = Devices(known_links, _own_devices(interfaces, resources))
+    given = resources if isinstance(resources, Resources) else None
+    found = Devices(known_links, _own_devices(interfaces, given))
     if interfaces.link_error is not None:
         why = interfaces.link_error.sentence
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
-    if not found.arguments:
+    note_af_xdp(interfaces, given, environment, found)
+    add_devices_of_plugins(interfaces, resources, found)
+    if not (found.arguments or found.af_xdp):
         raise NotFound(
             "the container has no device that DPDK can use"
             + "".join(f"; {warning}" for warning in found.warnings),
             "NOT_FOUND",
             reason="NO_DPDK_DEVICE",
-            read="network-status, PCIDEVICE_* variables and /sys/bus/pci/devices",
-            advice="ask for a device in the container's resources; netutil interfaces shows them",
+            read=READ,
+            advice="ask for a device in the container's resources; netutil interfaces and"
+            " netutil devices show them",
         )
-    if not any(_PCI_ADDRESS.fullmatch(one.words[-1]) for one in found.arguments):
+    if not any(PCI_ADDRESS.fullmatch(one.words[-1]) for one in found.arguments):
         source = "no PCI device is for DPDK: without this it would probe all of the node's"
         found.arguments.append(Argument(("--no-pci",), source))
     if any(one.device_type is DeviceType.VHOST_USER for one in found.given):
         source = "vhost-user hands over 8 files of huge pages at the most, not one for each page"
-        found.arguments.append(Argument(("--single-file-segments",), source))
-    found.warnings += _far_devices(found.given, resources, cpu_nodes)
+        found.arguments.append(Argument((SINGLE_FILES,), source))
+    add_token(found)
+    found.warnings += _far_devices(found, given, cpu_nodes)
     return found
 
 
@@ -99,7 +90,7 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
     if resources is None or resources.dynamic_resources:
         return None
     own = {one.allocated.pci_address for one in interfaces.interfaces if one.allocated}
-    own |= {one.ID.lower() for one in resources.devices if _PCI_ADDRESS.fullmatch(one.ID.lower())}
+    own |= {one.ID.lower() for one in resources.devices if PCI_ADDRESS.fullmatch(one.ID.lower())}
     return frozenset(own) if own or not resources.devices else None
 
 
@@ -119,10 +110,11 @@ def _physical(interface: Interface, found: Devices) -> None:
     """A device on a bus, or nothing for an interface that the kernel keeps."""
     address, allocated = _address(interface), interface.allocated
     if not address and allocated is not None:
-        if not _SUBFUNCTION.fullmatch(allocated.name):
+        if not SUBFUNCTION.fullmatch(allocated.name):
             raise _unusable(
                 interface, f"{allocated.name!r} is neither a PCI address nor a subfunction"
             )
+        found.seen.add(allocated.name)
         words = ("-a", f"auxiliary:{allocated.name}")
         found.give(interface, words, _source(interface, "subfunction"))
     elif address:
@@ -143,23 +135,30 @@ def _ensure_of_the_kernel(interface: Interface) -> None:
 
 
 def _pci(interface: Interface, address: str, found: Devices) -> None:
-    if not _PCI_ADDRESS.fullmatch(address):
+    if not PCI_ADDRESS.fullmatch(address):
         raise _unusable(interface, f"{address!r} is no PCI address")
+    found.seen.add(address)
     if interface.pci is None:
         raise _unusable(interface, f"the node has no PCI device {address}")
     if _is_of_another(interface, address, found):
         return
     _ensure_one_address(interface)
-    driver = interface.pci.driver
-    if not driver:
-        raise _unusable(interface, f"PCI device {address} is bound to no driver")
-    if not ("vfio" in driver or driver in _USER_SPACE or driver in _SHARED_WITH_KERNEL):
+    source = _source(interface, f"bound to {interface.pci.driver}")
+    if add_function(_named(interface), interface.pci, source, found):
+        found.given.append(interface)
+        if interface.allocated is not None and interface.pci.driver == VFIO:
+            read_token(address, interface.allocated, found)
+        if interface.link is None and interface.pci.driver in SHARED_WITH_KERNEL:
+            _warn_of_missing_link(interface, found)
+
+
+def _warn_of_missing_link(interface: Interface, found: Devices) -> None:
+    """DPDK's driver looks for the device's link in its own network namespace."""
+    if found.known_links and interface.pci is not None:
         found.warnings.append(
-            f"{_named(interface)} is left out: PCI device {address} is bound to {driver},"
-            " which leaves it to the kernel"
+            f"{_named(interface)}: no link of PCI device {interface.pci.address} is in the pod's"
+            f" network namespace, where DPDK's driver for {interface.pci.driver} looks for it"
         )
-        return
-    found.give(interface, ("-a", address), _source(interface, f"bound to {driver}"))
 
 
 def _ensure_one_address(interface: Interface) -> None:
@@ -176,7 +175,9 @@ def _vhost_user(interface: Interface, found: Devices) -> None:
     if device is None or device.mode not in ("client", "server"):
         raise _unusable(interface, "its device-info names no vhost-user mode, client or server")
     server = ",server=1" if device.mode == "server" else ""
+    need = Need.CREATE if server else Need.OPEN
     _virtio_user(interface, device.path, server, f"mode {device.mode}", found)
+    found.paths.append(Path(_named(interface), device.path, need))
 
 
 def _vdpa(interface: Interface, found: Devices) -> None:
@@ -184,6 +185,7 @@ def _vdpa(interface: Interface, found: Devices) -> None:
     device = info.vdpa if info else None
     if device is None or device.driver not in ("vhost", "virtio"):
         raise _unusable(interface, "its device-info names no vDPA driver, vhost or virtio")
+    found.seen.add(device.pci_address.lower())
     if device.driver == "virtio":
         found.warnings.append(
             f"{_named(interface)} is left out: its vDPA device is bound to virtio,"
@@ -195,6 +197,7 @@ def _vdpa(interface: Interface, found: Devices) -> None:
     if is_function and _is_of_another(interface, device.pci_address, found):
         return
     _virtio_user(interface, device.path, "", "driver vhost", found)
+    found.paths.append(Path(_named(interface), device.path, Need.OPEN))
 
 
 def _virtio_user(interface: Interface, path: str, more: str, what: str, found: Devices) -> None:
@@ -221,6 +224,8 @@ def _memif(interface: Interface, found: Devices) -> None:
     socket = f"socket={device.path},socket-abstract=no"
     word = f"--vdev=net_memif{number},role={role},{socket}{_mac(interface)}"
     found.give(interface, (word,), _source(interface, f"role {device.role}"))
+    need = Need.CREATE if role == "server" else Need.DIRECTORY
+    found.paths.append(Path(_named(interface), device.path, need))
 
 
 _WRITERS: dict[DeviceType, Callable[[Interface, Devices], None]] = {
@@ -248,22 +253,27 @@ def _ensure_path(interface: Interface, path: str) -> None:
 
 
 def _far_devices(
-    given: Collection[Interface], resources: Resources | None, cpu_nodes: Collection[int]
+    found: Devices, resources: Resources | None, cpu_nodes: Collection[int]
 ) -> list[str]:
     """A sentence for each device of the command line that is far from all CPUs."""
     plugins = {one.ID: set(one.numa_nodes) for one in resources.devices} if resources else {}
-    warnings = []
-    for interface in given:
+    places: list[tuple[str, str, PCIInfo | None]] = [
+        (one.label, one.pci.address, one.pci) for one in found.functions
+    ]
+    for interface in found.given:
         address = _address(interface) or (interface.allocated.name if interface.allocated else "")
+        places.append((_named(interface), address, interface.pci))
+    warnings = []
+    for label, address, pci in places:
         nodes = plugins.get(address, set())
-        if interface.pci is not None and interface.pci.numa_node is not None:
-            nodes = {interface.pci.numa_node}
+        if pci is not None and pci.numa_node is not None:
+            nodes = {pci.numa_node}
         if nodes and cpu_nodes and nodes.isdisjoint(cpu_nodes):
             warnings.append(
-                f"{_named(interface)}: device {address} is on NUMA node {list_of(nodes)},"
+                f"{label}: device {address} is on NUMA node {list_of(nodes)},"
                 f" the CPUs are on {list_of(cpu_nodes)}"
             )
-    return warnings
+    return list(dict.fromkeys(warnings))
 
 
 def _named(interface: Interface) -> str:
@@ -281,10 +291,4 @@ def _source(interface: Interface, what: str) -> str:
 
 
 def _unusable(interface: Interface, why: str) -> Inconsistent:
-    return Inconsistent(
-        f"{_named(interface)}: {why}",
-        "FAILED_PRECONDITION",
-        reason="DEVICE_UNUSABLE",
-        read="network-status, PCIDEVICE_* variables and /sys/bus/pci/devices",
-        advice="netutil interfaces shows what is reported and what is there",
-    )
+    return unusable_device(_named(interface), why)

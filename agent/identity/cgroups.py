@@ -9,8 +9,9 @@ it, so the pod's directory and all above it must be root's.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -19,16 +20,24 @@ from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
     Placement,
-    containers_of,
+    identify,
     parse_cgroup_file,
     place,
 )
 from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
+from netutil.agent.parsers.pod_cgroups import (
+    PodPlaces,
+    kubepods_directories,
+    locate,
+    pod_places,
+)
 
 UNIFIED = ""
 _ROOT_UID = 0
 _DEEPEST = 12
 _MOST_REMEMBERED = 4096
+_MAX_IDENTIFIED = 512
+_MAX_IDENTIFIED_TEXT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +46,47 @@ class Hierarchy:
 
     `root` is the cgroup that is mounted. `namespace` is the path, below the
     mount, of the cgroup namespace that paths in /proc/<pid>/cgroup are
-    relative to: "" where the agent shares the host's.
+    relative to: "" where the agent shares the host's. `places` are where pods' cgroups stand.
     """
 
     version: int
     directory: str
     root: str = "/"
     namespace: str = ""
+    places: PodPlaces = field(default_factory=pod_places, repr=False)
+
+    def absolute(self, path: str) -> str | None:
+        """Return a path of /proc/<pid>/cgroup from the hierarchy's root, as far as the agent sees.
+
+        None if the path leads above that root.
+        """
+        segments: list[str] = []
+        for segment in f"{self.namespace}/{path}".split("/"):
+            if segment == "..":
+                if not segments:
+                    return None
+                segments.pop()
+            elif segment and segment != ".":
+                segments.append(segment)
+        return "/" + "/".join(segments)
 
     def resolve(self, path: str) -> str | None:
-        """Return the directory of a cgroup path, None if it lies outside of what is mounted."""
-        absolute = os.path.normpath(f"/{self.namespace}/{path}")
+        """Return the directory of an absolute path, None if it lies outside of what is mounted."""
         if self.root == "/":
-            return os.path.normpath(f"{self.directory}/{absolute}")
-        if absolute != self.root and not absolute.startswith(f"{self.root}/"):
+            return os.path.normpath(f"{self.directory}/{path}")
+        if path != self.root and not path.startswith(f"{self.root}/"):
             return None
-        return os.path.normpath(f"{self.directory}/{absolute.removeprefix(self.root)}")
+        return os.path.normpath(f"{self.directory}/{path.removeprefix(self.root)}")
+
+    def container_at(self, directory: str) -> str | None:
+        """Return the ID of the container of which a directory is the own cgroup, None if of none.
+
+        Only of a container whose path bears a pod UID.
+        """
+        below = directory.removeprefix(self.directory)
+        path = f"{'' if self.root == '/' else self.root}{below}"
+        found = locate(path, self.places)
+        return found.container_id if found.pod_uid and found.container_path == path else None
 
 
 Directory = tuple[int, int]
@@ -63,18 +97,42 @@ Directory = tuple[int, int]
 class CgroupTree:
     """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's.
 
-    `node` are the containers that the agent stands in. A pod's cgroups may stand within
-    them: the node itself is a container then (kind).
     `_made_by_root` are directories that are root's with all above them. A cgroup is never moved
     to another parent, and only root gives one of its own away: what is once found so of a
     directory stays so as long as that directory, by its number, is there and root's.
+    `_identified` are identities by the text that named them: all processes of a container have
+    the same text.
     """
 
     hierarchies: Mapping[str, Hierarchy] = field(default_factory=dict)
-    node: frozenset[str] = frozenset()
     _made_by_root: LRUCache[Directory, None] = field(
         default_factory=lambda: LRUCache(maxsize=_MOST_REMEMBERED), repr=False, compare=False
     )
+    _identified: LRUCache[str, CgroupIdentity] = field(
+        default_factory=lambda: LRUCache(maxsize=_MAX_IDENTIFIED), repr=False, compare=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    """An LRUCache reorders itself also when it is read, and reads run in threads."""
+
+    def identify(self, text: str) -> CgroupIdentity:
+        """Return the pod and the container that the text of /proc/<pid>/cgroup names.
+
+        Raises as `netutil.agent.parsers.cgroup.identify`.
+        """
+        with self._lock:
+            known = self._identified.get(text)
+        if known is not None:
+            return known
+        found = identify(text, self._place)
+        if len(text) <= _MAX_IDENTIFIED_TEXT:  # a workload may make it much longer
+            with self._lock:
+                self._identified[text] = found
+        return found
+
+    def _place(self, line: CgroupLine) -> Placement | None:
+        hierarchy = self.of_line(line)
+        path = hierarchy.absolute(line.path) if hierarchy else None
+        return place(line, path, hierarchy.places) if hierarchy and path is not None else None
 
     def of_line(self, line: CgroupLine) -> Hierarchy | None:
         """Return the mounted hierarchy that a line of /proc/<pid>/cgroup speaks of."""
@@ -88,6 +146,15 @@ class CgroupTree:
         path = identity.container_path(controller)
         hierarchy = self.hierarchies.get(controller)
         return hierarchy.resolve(path) if hierarchy and path is not None else None
+
+    def any_container_directory(self, identity: CgroupIdentity) -> str | None:
+        """Return a directory with all of the process's container, None if it is in none."""
+        for placement in identity.placements:
+            hierarchy = self.of_line(placement.line)
+            path = placement.container_path
+            if hierarchy and path is not None:
+                return hierarchy.resolve(path)
+        return None
 
     def scope_directory(self, identity: CgroupIdentity) -> str | None:
         """Return the caller's pod's directory in one hierarchy, or else its container's."""
@@ -169,27 +236,32 @@ class CgroupTree:
             if owner != _ROOT_UID:
                 raise _not_owned(current, owner)
             number = number or found
-            if current == top or number in self._made_by_root:
-                self._made_by_root[number] = None
-                return
+            with self._lock:
+                if current == top or number in self._made_by_root:
+                    self._made_by_root[number] = None
+                    return
             current = os.path.dirname(current)
 
 
-def read_cgroup_tree(host_root: str) -> CgroupTree:
+def read_cgroup_tree(host_root: str, cgroup_root: str = "") -> CgroupTree:
     """Return the host's cgroup mounts at or below `host_root`, from the agent's own mountinfo.
 
     Never from a workload's: it can shape that. Where the agent stands in a
-    private cgroup namespace, it finds its own place in the host's mount first.
+    private cgroup namespace, it finds its own place in the host's mount first. `cgroup_root` is
+    the kubelet's, "" for one of those that the agent's own place shows.
     """
     mounts = parse_cgroup_mounts(_own("mountinfo"))
     own = parse_cgroup_file(_own("cgroup"))
-    return build_tree(mounts, own, host_root)
+    return build_tree(mounts, own, host_root, cgroup_root)
 
 
 def build_tree(
-    mounts: Iterable[CgroupMount], own: Iterable[CgroupLine], host_root: str
+    mounts: Iterable[CgroupMount], own: Iterable[CgroupLine], host_root: str, cgroup_root: str = ""
 ) -> CgroupTree:
-    """Return the tree for known mounts; of several mounts of one hierarchy the widest counts."""
+    """Return the tree for known mounts; of several mounts of one hierarchy the widest counts.
+
+    A mount in which the agent cannot find its own place is left out.
+    """
     below = host_root.rstrip("/") + "/"
     best: dict[str, CgroupMount] = {}
     lines = tuple(own)
@@ -199,10 +271,8 @@ def build_tree(
         for controller in _controllers(mount, lines):
             if controller not in best or _width(mount) > _width(best[controller]):
                 best[controller] = mount
-    return CgroupTree(
-        {controller: _hierarchy(mount, controller, lines) for controller, mount in best.items()},
-        containers_of(lines),
-    )
+    found = {c: _hierarchy(mount, c, lines, cgroup_root) for c, mount in best.items()}
+    return CgroupTree({c: hierarchy for c, hierarchy in found.items() if hierarchy is not None})
 
 
 def processes_below(directory: str) -> Iterator[int]:
@@ -224,21 +294,21 @@ def processes_below(directory: str) -> Iterator[int]:
             yield int(line)
 
 
-def containers_below(hierarchy: Hierarchy, node: frozenset[str] = frozenset()) -> dict[str, str]:
+def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
     """Return the directory of every container in a hierarchy whose path bears a pod UID.
 
     For the operators' view: names are taken as they stand. Blocks: not for the loop. Raises
     OSError for a shortage.
     """
     found: dict[str, str] = {}
-    for folder, below, _ in os.walk(hierarchy.directory, onerror=_only_shortage):
-        path = folder.removeprefix(hierarchy.directory) or "/"
-        placement = place(CgroupLine(0, (), path), node)
-        if placement.pod_uid and placement.container_id:
-            found.setdefault(placement.container_id, folder)
-            below.clear()
-        elif path.count("/") >= _DEEPEST:
-            below.clear()
+    for path in kubepods_directories(hierarchy.places):
+        top = hierarchy.resolve(path)
+        if top is not None:
+            _find_containers(hierarchy, top, found)
+    for path in hierarchy.places.parents:
+        parent = hierarchy.resolve(path or "/")
+        if parent is not None:
+            _find_joined(hierarchy, parent, found)
     return found
 
 
@@ -248,6 +318,29 @@ def _names_in(directory: str, prefix: str) -> list[str]:
     except OSError as error:
         _only_shortage(error)
         return []
+
+
+def _find_containers(hierarchy: Hierarchy, top: str, found: dict[str, str]) -> None:
+    for folder, below, _ in os.walk(top, onerror=_only_shortage):
+        container_id = hierarchy.container_at(folder)
+        if container_id:
+            found.setdefault(container_id, folder)
+            below.clear()
+        elif folder.count("/") - top.count("/") >= _DEEPEST:
+            below.clear()
+
+
+def _find_joined(hierarchy: Hierarchy, parent: str, found: dict[str, str]) -> None:
+    """Find containers whose segment bears the pod's slice too."""
+    try:
+        names = os.listdir(parent)
+    except OSError as error:
+        _only_shortage(error)
+        return
+    for name in names:
+        container_id = hierarchy.container_at(f"{parent}/{name}") if ":" in name else None
+        if container_id:
+            found.setdefault(container_id, f"{parent}/{name}")
 
 
 def _only_shortage(error: OSError) -> None:
@@ -305,12 +398,20 @@ def _width(mount: CgroupMount) -> int:
     return above if above else -len(steps)
 
 
-def _hierarchy(mount: CgroupMount, controller: str, own: Iterable[CgroupLine]) -> Hierarchy:
-    if not mount.root.startswith("/.."):
-        return Hierarchy(mount.version, mount.mount_point, mount.root)
-    path = next(line.path for line in own if controller in (line.controllers or (UNIFIED,)))
-    place = _own_place(mount.mount_point)
-    return Hierarchy(mount.version, mount.mount_point, "/", place.removesuffix(path.rstrip("/")))
+def _hierarchy(
+    mount: CgroupMount, controller: str, own: Iterable[CgroupLine], cgroup_root: str
+) -> Hierarchy | None:
+    lines = (line for line in own if controller in (line.controllers or (UNIFIED,)))
+    path = next((line.path for line in lines), "/")
+    root, namespace = mount.root, ""
+    if mount.root.startswith("/.."):
+        place = _own_place(mount.mount_point)
+        if place is None:
+            return None
+        root, namespace = "/", place.removesuffix(path.rstrip("/"))
+    hierarchy = Hierarchy(mount.version, mount.mount_point, root, namespace)
+    places = pod_places(hierarchy.absolute(path) or "/", cgroup_root)
+    return replace(hierarchy, places=places)
 
 
 def _own(name: str) -> str:
@@ -321,11 +422,11 @@ def _own(name: str) -> str:
     return Path("/proc/self", name).read_bytes().decode("utf-8", errors="surrogateescape")
 
 
-def _own_place(mount_point: str) -> str:
+def _own_place(mount_point: str) -> str | None:
     """Return where the agent's own process stands below the mount.
 
     /proc/self/cgroup cannot say it in a private cgroup namespace, so the
-    directory whose cgroup.procs lists this process is looked for, once.
+    directory whose cgroup.procs lists this process is looked for, once. None if there is none.
     """
     pid = str(os.getpid())
     for folder, _, _ in os.walk(mount_point):
@@ -335,4 +436,4 @@ def _own_place(mount_point: str) -> str:
             continue
         if pid in members:
             return folder.removeprefix(mount_point)
-    return ""
+    return None

@@ -9,7 +9,7 @@ from netutil.agent.errors import Denied
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pinning import Pin, peer_credentials
 from netutil.agent.identity.process import Credentials, PinnedProcess
-from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container, identify
+from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 
 NO_POD = ""
 """What callers that cannot be told to be one pod's are counted under, all together."""
@@ -21,7 +21,7 @@ class Peer:
 
     The container stays what it was at connect(2), whoever uses the connection
     later: a forked child of the process is in the same container. `pod_key` is what its
-    pod is counted under: its UID, or its outermost container if root made that one's place.
+    pod is counted under: its UID, or its container if root made the place of that one.
     """
 
     credentials: Credentials
@@ -50,7 +50,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
     Raises `Denied` for a process outside of pods, `Inconsistent` if its
     hierarchies disagree, `Unidentified` if it is gone.
     """
-    identity = identify(process.cgroup_text(), tree.node)
+    identity = tree.identify(process.cgroup_text())
     if identity.pod_uid is not None:
         tree.ensure_made_by_root(identity)
     process.ensure_alive()
@@ -80,9 +80,10 @@ def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
     """
     if cgroups.pod_uid:
         return cgroups.pod_uid
-    outermost, _ = cgroups.placements[0].containers[0]
+    # Those outside of it are containers that the node itself is in, and so is every caller.
+    innermost, _ = cgroups.placements[0].containers[-1]
     try:
-        tree.ensure_made_by_root(choose_container(cgroups, [outermost]))
+        tree.ensure_made_by_root(choose_container(cgroups, [innermost]))
     except Denied:
         return NO_POD
-    return outermost
+    return innermost

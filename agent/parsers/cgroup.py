@@ -1,55 +1,21 @@
 """From the text of /proc/<pid>/cgroup to the pod and the container of the process.
 
 Source: cgroups(7), "/proc/[pid]/cgroup": one line per hierarchy,
-`hierarchy-ID:controller-list:cgroup-path`. The runtimes' names are quoted above
-each rule, as found on real nodes.
+`hierarchy-ID:controller-list:cgroup-path`. What a path names is decided in
+`netutil.agent.parsers.pod_cgroups`.
 
-A path is read from the outside in. What the kubelet and the runtime made stands
-outside; whatever stands deeper was made by the workload, which may give its
-cgroups any name, that of another pod included, and is ignored. Where a container stands
-outside of everything that is named like a pod, that container is the workload: unless
-the agent is in it too, because the node itself is a container (kind).
-
-What this module says is what the *names* say. That the directories of these
-names were made by root is checked in `netutil.agent.identity.cgroups`, and
+What this module says is what *names and places* say. That the directories were
+made by root is checked in `netutil.agent.identity.cgroups`, and
 that the kubelet knows them in `netutil.agent.pods`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from netutil.agent.errors import Denied, Inconsistent, Reason
-
-_LONGEST_REMEMBERED = 4096  # a workload may make it much longer
-
-_UID = r"[0-9a-f]{8}(?P<separator>[-_]?)(?:[0-9a-f]{4}(?P=separator)){3}[0-9a-f]{12}"
-
-# cgroupfs driver:  /kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b/<id>
-# static pod:       /kubepods/burstable/podd71a3f8c2b9e4a6f8c0d1e2f3a4b5c6d/<id>
-# systemd driver:   /kubepods.slice/kubepods-pod2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b.slice/…
-_POD = re.compile(
-    rf"(?:pod(?P<plain>{_UID})|[^:]*-pod(?P<slice>{_UID.replace('separator', 'mark')})\.slice)"
-)
-
-# containerd, cgroupfs:                <64 hex>
-# containerd, systemd:                 cri-containerd-<64 hex>.scope
-# CRI-O, systemd and cgroupfs:         crio-<64 hex>.scope, crio-<64 hex>
-# Docker (cri-dockerd), systemd:       docker-<64 hex>.scope
-# CRI-O's monitor is a host process:   crio-conmon-<64 hex>.scope is no container.
-_CONTAINER = re.compile(
-    r"(?:(?:cri-containerd|crio|docker)-(?P<scope>[0-9a-f]{64})\.scope"
-    r"|(?:crio-)?(?P<plain>[0-9a-f]{64}))"
-)
-
-# containerd without SystemdCgroup under a kubelet with the systemd driver puts the
-# pod's slice and the container into one segment:
-#   /system.slice/containerd.service/kubepods-burstable-pod<uid>.slice:cri-containerd:<64 hex>
-_POD_AND_CONTAINER = re.compile(r"(?P<pod>[^:]+):cri-containerd:(?P<id>[0-9a-f]{64})")
-
+from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, pod_places
 
 _LONGEST_NUMBER = 10
 """Digits of a hierarchy's ID, an int of the kernel's."""
@@ -73,11 +39,10 @@ class CgroupLine:
 class Placement:
     """Where a process stands in one hierarchy, read from the outside in.
 
-    `pod_uid` and `container_id` are None where no segment bears one;
-    `pod_path` and `container_path` are the path down to the segment that does.
-    `containers` are the (id, path) pairs of strict container segments, the
-    outermost first, for a path on which no segment bears a pod UID: those that the node
-    is in, and the first that it is not in. What stands within that one is its own doing.
+    `pod_uid` and `container_id` are None where no segment bears one; `pod_path` and
+    `container_path` are the path down to the segment that does, absolute in the hierarchy.
+    `containers` are the (id, path) pairs of containers on a path without a pod UID, the
+    outermost first: those that the node is in, and the first that the node is not in.
     """
 
     line: CgroupLine
@@ -114,11 +79,6 @@ class CgroupIdentity:
         return None
 
 
-def normalise_uid(uid: str) -> str:
-    """Return a pod UID in one spelling: lower case, without dashes or underscores."""
-    return uid.lower().replace("-", "").replace("_", "")
-
-
 def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     """Return the lines of /proc/<pid>/cgroup.
 
@@ -145,57 +105,56 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     return tuple(lines)
 
 
-def place(line: CgroupLine, node: Set[str] = frozenset()) -> Placement:
-    """Return where one hierarchy puts the process; `node` are containers that the node is in."""
-    segments = line.path.split("/")
-    for index, segment in enumerate(segments):
-        joined = _POD_AND_CONTAINER.fullmatch(segment)
-        pod = _POD.fullmatch(joined["pod"] if joined else segment)
-        if pod is None:
-            foreign = next(_containers([segment], 0), None)
-            if foreign is not None and foreign[0] not in node:
-                segments = segments[: index + 1]
-                break
-            continue
-        pod_path = _path_to(segments, index)
-        uid = normalise_uid(pod["plain"] or pod["slice"])
-        if joined:
-            return Placement(line, uid, pod_path, joined["id"], pod_path)
-        inside = next(_containers(segments, index + 1), None)
-        if inside is None:
-            return Placement(line, uid, pod_path, None, None)
-        return Placement(line, uid, pod_path, *inside)
-    return Placement(line, None, None, None, None, tuple(_containers(segments, 0)))
+def place(line: CgroupLine, path: str, places: PodPlaces) -> Placement:
+    """Return where one hierarchy puts the process. `path` is the line's, absolute."""
+    found = locate(path, places)
+    return Placement(
+        line,
+        found.pod_uid,
+        found.pod_path,
+        found.container_id,
+        found.container_path,
+        found.containers,
+    )
 
 
-def identify(text: str, node: Set[str] = frozenset()) -> CgroupIdentity:
+def place_at_root(line: CgroupLine) -> Placement:
+    """Return where a line puts the process, as an agent at the hierarchy's root sees it."""
+    return place(line, line.path, _AT_ROOT)
+
+
+_AT_ROOT = pod_places()
+
+
+def identify(
+    text: str, locate_line: Callable[[CgroupLine], Placement | None] = place_at_root
+) -> CgroupIdentity:
     """Return the pod and the container that the text of /proc/<pid>/cgroup names.
 
-    `node` are the IDs of the containers that the node itself is in. A hierarchy
-    that bears a pod UID wins over those that do not. Raises `Inconsistent` if two
-    hierarchies name different pods or containers, `Denied` if none names a container.
+    `locate_line` returns None for a line of which the agent does not see the hierarchy, or not
+    that place in it. Such a line says nothing. A hierarchy that bears a pod UID wins over those
+    that do not. Raises `Inconsistent` if two hierarchies name different pods or containers,
+    `Denied` if none names a container.
     """
-    find = _remembered if len(text) <= _LONGEST_REMEMBERED else _placements
-    placements = find(text, frozenset(node))
+    lines = parse_cgroup_file(text)
+    located = [locate_line(line) for line in lines]
+    placements = [placement for placement in located if placement is not None]
     with_pod = tuple(placement for placement in placements if placement.pod_uid)
     if with_pod:
-        return CgroupIdentity(
-            _the_one("pod UIDs", (placement.pod_uid for placement in with_pod)),
-            _required(_the_one("container IDs", (p.container_id for p in with_pod))),
-            with_pod,
-        )
+        uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
+        container_id = _the_one("container IDs", (p.container_id for p in with_pod))
+        if container_id is None:
+            raise _not_a_pod()
+        return CgroupIdentity(uid, container_id, with_pod)
     with_container = tuple(placement for placement in placements if placement.containers)
-    if not with_container:
-        raise _no_pod()
-    return CgroupIdentity(None, None, with_container)
-
-
-def _placements(text: str, node: frozenset[str]) -> tuple[Placement, ...]:
-    return tuple(place(line, node) for line in parse_cgroup_file(text))
-
-
-_remembered = lru_cache(maxsize=512)(_placements)
-"""All processes of a container have the same text, and cgroup v1 a dozen lines of it."""
+    if with_container:
+        return CgroupIdentity(None, None, with_container)
+    named = [
+        placement for line, placement in zip(lines, located, strict=True) if names_a_pod(line.path)
+    ]
+    if None in named:
+        raise _not_visible()
+    raise _outside_kubelet_tree() if named else _not_a_pod()
 
 
 def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupIdentity:
@@ -213,25 +172,9 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
                 chosen.append(Placement(placement.line, None, None, container_id, path))
                 break
     decided = _the_one("container IDs", (placement.container_id for placement in chosen))
-    return CgroupIdentity(None, _required(decided), tuple(chosen))
-
-
-def containers_of(lines: Iterable[CgroupLine]) -> frozenset[str]:
-    """Return the IDs of all containers that a process stands in, whoever made them."""
-    return frozenset(
-        container_id for line in lines for container_id, _ in _containers(line.path.split("/"), 0)
-    )
-
-
-def _containers(segments: list[str], start: int) -> Iterator[tuple[str, str]]:
-    """Yield ID and path of each container: most callers want the first, and a path is long."""
-    for index in range(start, len(segments)):
-        joined = _POD_AND_CONTAINER.fullmatch(segments[index])
-        match = _CONTAINER.fullmatch(segments[index])
-        if joined:
-            yield joined["id"], _path_to(segments, index)
-        elif match:
-            yield match["scope"] or match["plain"], _path_to(segments, index)
+    if decided is None:
+        raise _not_a_pod()
+    return CgroupIdentity(None, decided, tuple(chosen))
 
 
 def _the_one(what: str, values: Iterable[str | None]) -> str | None:
@@ -247,13 +190,7 @@ def _the_one(what: str, values: Iterable[str | None]) -> str | None:
     return different[0] if different else None
 
 
-def _required(container_id: str | None) -> str:
-    if container_id is None:
-        raise _no_pod()
-    return container_id
-
-
-def _no_pod() -> Denied:
+def _not_a_pod() -> Denied:
     return Denied(
         Reason.NOT_A_POD,
         "The calling process is not in a pod's container: no cgroup that it stands in"
@@ -264,8 +201,25 @@ def _no_pod() -> Denied:
     )
 
 
-def _path_to(segments: list[str], index: int) -> str:
-    return "/".join(segments[: index + 1])
+def _outside_kubelet_tree() -> Denied:
+    return Denied(
+        Reason.OUTSIDE_KUBELET_CGROUPS,
+        "The calling process's cgroup bears the name of a pod or a container, but does not stand"
+        " where this node's kubelet keeps its pods.",
+        read="/proc/<pid>/cgroup",
+        advice="A container that no kubelet started is not answered. If the kubelet has a"
+        " cgroupRoot of its own, give it to the agent as --cgroup-root.",
+    )
+
+
+def _not_visible() -> Denied:
+    return Denied(
+        Reason.CGROUP_NOT_OWNED_BY_ROOT,
+        "The calling process's cgroup lies outside of what the agent sees of the host's cgroups,"
+        " so its owner cannot be checked.",
+        read="/proc/<pid>/cgroup",
+        advice="Mount the host's /sys into the agent's container; --host-root names it.",
+    )
 
 
 def _is_number(text: str) -> bool:

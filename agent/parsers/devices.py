@@ -33,7 +33,8 @@ LONGEST_VARIABLE = 512
 most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
 DEEPEST_INFO = 16
 """Each level is three of a protobuf message, which has 100 at the most."""
-_PREFIX, _SUFFIX = "PCIDEVICE_", "_INFO"
+PREFIX = "PCIDEVICE_"
+_SUFFIX = "_INFO"
 
 
 class DeviceProblem(StrEnum):
@@ -55,7 +56,8 @@ class AllocatedDevice:
     `pci_address` is the same as sysfs spells it, or "" if it is none: subfunctions are
     named "mlx5_core.sf.4". `info` is None if nothing or nothing usable is said of it, and
     where the list has named the device before: a list of one address would else make of a
-    variable an answer of as many times its size.
+    variable an answer of as many times its size. `from_start`: the process's own environment
+    does not name it, only the one that its container was started with does.
     """
 
     variable: str
@@ -64,6 +66,7 @@ class AllocatedDevice:
     pci_address: str
     info: Mapping[str, Any] | None = None
     problem: DeviceProblem | None = None
+    from_start: bool = False
 
 
 def parse_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]:
@@ -86,19 +89,19 @@ def parse_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]
         if problem is not DeviceProblem.INFO_TOO_LONG:
             left -= len(text or "")
         if environment[variable].count(",") >= MOST_PLACES:
-            raise _too_many(variable)
+            raise too_many_devices(variable)
         for position, item in enumerate(environment[variable].split(",")):
             name = item.strip()[:LONGEST_NAME]
             if not name:
                 continue
             found.append(_device(variable, position, name, infos, problem, told))
             if len(found) > MOST_DEVICES:
-                raise _too_many(variable)
+                raise too_many_devices(variable)
     return tuple(found)
 
 
 def _is_list(environment: Mapping[str, str], name: str) -> bool:
-    if not name.startswith(_PREFIX) or name == _PREFIX or len(name) > LONGEST_VARIABLE:
+    if not name.startswith(PREFIX) or name == PREFIX or len(name) > LONGEST_VARIABLE:
         return False
     if not name.endswith(_SUFFIX):
         return True
@@ -175,9 +178,10 @@ def _is_double(value: float) -> bool:
         return False
 
 
-def _too_many(variable: str) -> Exhausted:
+def too_many_devices(variable: str) -> Exhausted:
+    """Return the error for an environment of more devices than are told."""
     return Exhausted(
         Reason.TOO_MANY_DEVICES,
         f"The container's environment names more than {MOST_DEVICES} devices.",
-        read=f"variables {_PREFIX}* up to {variable[:LONGEST_NAME]}",
+        read=f"variables {PREFIX}* up to {variable[:LONGEST_NAME]}",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.parsers.cgroup import normalise_uid
+from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.model import Pod
 
 _SECOND = timedelta(seconds=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from netutil.agent.door.table import ConnectionTable
-from netutil.agent.parsers.cgroup import normalise_uid
+from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, CallLog, PodCalls

@@ -10,13 +10,22 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
+from cachetools import LRUCache
 from netutil.agent.door.table import Connection
-from netutil.agent.errors import AgentError, Denied, Invalid, Missing, Reason, Unavailable
+from netutil.agent.errors import (
+    AgentError,
+    Denied,
+    Invalid,
+    Missing,
+    Reason,
+    Unavailable,
+)
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.hugepages import HugetlbDirectory
 from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.access import ensure_same_ids, read_as_caller
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
+from netutil.agent.identity.first_process import find_first, pin_if_started
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process
 from netutil.agent.identity.process import Credentials, PinnedProcess, gone
@@ -30,6 +39,7 @@ T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
+_CONTAINERS_REMEMBERED = 1024
 _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
@@ -66,6 +76,8 @@ class Callers:
         self._pods = pods
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
+        # Pid and start time of each container's first process: that stays the same.
+        self._first: LRUCache[str, tuple[int, int]] = LRUCache(_CONTAINERS_REMEMBERED)
         self.walks = 0
 
     async def identify(
@@ -175,9 +187,7 @@ class Callers:
             return {}
         hierarchy = self._tree.hierarchies[controller]
         self.walks += 1
-        found = await self._reads.run(
-            "", partial(containers_below, hierarchy, self._tree.node), hierarchy.directory
-        )
+        found = await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
         return {
             container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
             for container_id, directory in found.items()
@@ -310,6 +320,73 @@ class Callers:
 
         return await self._reads.run(caller.peer.pod_key, work, f"/proc/{process.pid}/environ")
 
+    async def read_start_environ(
+        self, caller: Caller, pid: str, read: Callable[[int], T]
+    ) -> T | None:
+        """Return what `read` makes of the first process of the container of a request's process.
+
+        None where the process is that one. The rule is that of `read_environ`: what the kernel
+        would not let the caller read itself is `Denied`. Raises `Missing` where the container has
+        no cgroup that the agent can see.
+        """
+        process, cgroups = await self.process(caller, pid)
+        process.close()
+        number, container_id = process.pid, cgroups.container_id or ""
+        known = self._first.get(container_id)
+        if known is not None and known[0] == number:
+            return None
+        directory = self._tree.any_container_directory(cgroups)
+        if directory is None or not container_id:
+            raise _no_container()
+        own = caller.peer.process.duplicate()
+        credentials = caller.peer.credentials
+
+        def work() -> tuple[T | None, tuple[int, int]]:
+            first = self._first_of(directory, container_id, known)
+            try:
+                started = first.pid, first.stat().start_ticks
+                if first.pid == number:
+                    return None, started
+                if container_id != caller.cgroups.container_id and (
+                    not shares_pid_namespace(own, first)
+                ):
+                    raise outside_pod(int(pid))
+                answer = read_as_caller(own, credentials, first, read)
+                own.ensure_alive()
+                first.ensure_alive()
+                return answer, started
+            except ProcessLookupError:
+                raise gone(first.pid) from None
+            finally:
+                first.close()
+                own.close()
+
+        read_what = "/proc/<pid>/environ of the container's first process"
+        answer, self._first[container_id] = await self._reads.run(
+            caller.peer.pod_key, work, read_what
+        )
+        return answer
+
+    def _first_of(
+        self, directory: str, container_id: str, known: tuple[int, int] | None
+    ) -> PinnedProcess:
+        """Return a new pin of a container's first process, which `known` may be. Blocks."""
+        first = pin_if_started(*known) if known is not None else None
+        if first is not None:
+            return first
+        first = find_first(processes_below(directory))
+        try:
+            found = identify_process(first, self._tree)
+            if found.pod_uid is None:
+                found = choose_container(found, [container_id])
+        except BaseException:
+            first.close()
+            raise
+        if found.container_id != container_id:
+            first.close()
+            raise gone(first.pid)
+        return first
+
 
 def _read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
     ensure_same_ids(process, credentials)
@@ -334,6 +411,15 @@ def _malformed(pid: str) -> Invalid:
         f"{pid[:32]!r} is no process id.",
         read="the request's field pid",
         advice="Send a positive decimal number, or leave it empty for the calling process.",
+    )
+
+
+def _no_container() -> Missing:
+    return Missing(
+        Reason.PID_NOT_FOUND,
+        "The process stands in no container's cgroup that the agent can see, so the process that"
+        " its container was started with is not known.",
+        read="/proc/<pid>/cgroup",
     )
 
 

@@ -99,7 +99,10 @@ def _version(tree: CgroupTree) -> Check:
 
 def _driver(containers: Mapping[str, str]) -> Check:
     if not containers:
-        mend = "None runs, or the agent sees another cgroup tree: look at the mount of /sys."
+        mend = (
+            "None runs; or the kubelet's tree stands elsewhere: give its cgroupRoot as"
+            " --cgroup-root; or the agent sees another cgroup tree: look at the mount of /sys."
+        )
         return Check("cgroup driver", "warning", "no container of a pod is seen", mend)
     names = [os.path.basename(directory) for directory in containers.values()]
     kinds = {

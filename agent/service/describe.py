@@ -28,6 +28,7 @@ from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Send
 from netutil.agent.service.gather import EnvironmentRead
+from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.pod_summary import PodSummaries
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.status import part_error
@@ -41,7 +42,7 @@ _AT_ONCE = 8
 """Pods that are looked at together: what waits for the kubelet waits once for all of them."""
 _NO_WAIT_SECONDS = 0.0
 """For a list that knows a process: the one just read named its container."""
-_NO_ENVIRONMENT: EnvironmentRead = (None, ((), None))
+_NO_ENVIRONMENT: EnvironmentRead = (None, Allocated())
 _OF_CONTAINER = ("cpu", "hugepages", "resources")
 _OF_POD = ("network", "interfaces")
 _ANNOTATIONS = {

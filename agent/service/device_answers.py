@@ -15,7 +15,7 @@ from netutil.agent.parsers.cpulist import format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gathered import Hugepages, Interfaces
+from netutil.agent.service.gathered import GivenFunctions, Hugepages, Interfaces
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -40,8 +40,10 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
         response.source = answers.SOURCES[found.networks.source]
     if found.network_error is not None:
         response.network_error.CopyFrom(part_error("network", found.network_error))
-    if found.allocated_error is not None:
-        response.allocated_error.CopyFrom(part_error("allocated", found.allocated_error))
+    if found.allocated.error is not None:
+        response.allocated_error.CopyFrom(part_error("allocated", found.allocated.error))
+    if found.allocated.start_error is not None:
+        response.start_error.CopyFrom(part_error("start", found.allocated.start_error))
     if found.link_error is not None:
         response.link_error.CopyFrom(part_error("link", found.link_error))
     return response
@@ -59,9 +61,9 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
     return response
 
 
-def resources(found: ContainerResources) -> api.ResourceResponse:
+def resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
     """Return the answer to GetResource."""
-    return api.ResourceResponse(
+    response = api.ResourceResponse(
         devices=[
             api.Device(ID=device_id, resourceName=one.resource_name, numa_nodes=one.numa_nodes)
             for one in found.devices
@@ -86,7 +88,12 @@ def resources(found: ContainerResources) -> api.ResourceResponse:
             for one in found.dynamic_resources
         ],
         observed_at=answers.timestamp(found.observed_at),
+        pci=[pci_info(one) for one in functions.pci],
+        absent_pci=functions.absent,
     )
+    if functions.error is not None:
+        response.pci_error.CopyFrom(part_error("pci", functions.error))
+    return response
 
 
 def add_topology(
@@ -172,4 +179,5 @@ def _allocated(device: AllocatedDevice) -> api.AllocatedDevice:
         info=info,
         name=device.name,
         problem=device.problem or "",
+        from_start=device.from_start,
     )

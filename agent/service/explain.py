@@ -18,7 +18,7 @@ from netutil.agent.errors import AgentError, Denied, Reason, Unavailable, Uniden
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.identity.process import PinnedProcess
-from netutil.agent.parsers.cgroup import CgroupIdentity, identify
+from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.service import explain_text as text
@@ -181,7 +181,7 @@ def _named(process: PinnedProcess, tree: CgroupTree, found: list[str]) -> Cgroup
     content = process.cgroup_text()
     found += text.of_cgroup_file(content)
     try:
-        cgroups = identify(content, tree.node)
+        cgroups = tree.identify(content)
     except Denied as error:
         advice = f"{error.advice} {text.ANOTHER_NUMBER}"
         raise Denied(error.reason, error.sentence, read=error.read, advice=advice) from error

@@ -6,7 +6,7 @@ Nothing here knows requests or messages. `pid` is as in a request: "" is the cal
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -28,25 +28,27 @@ from netutil.agent.facts.hugepages import (
     read_pools,
     read_usage,
 )
-from netutil.agent.facts.interfaces import merge
+from netutil.agent.facts.interfaces import Interface, merge
 from netutil.agent.facts.network import (
     Networks,
     network_characters,
     read_networks,
 )
-from netutil.agent.facts.pci import read_pci
+from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
-from netutil.agent.parsers.devices import AllocatedDevice, parse_devices
+from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice, too_many_devices
 from netutil.agent.parsers.environment import Environment
+from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.plugin_devices import device_variables, devices_of_both
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
 from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.gathered import Cpus, Hugepages, Interfaces
+from netutil.agent.service.gathered import Allocated, Cpus, GivenFunctions, Hugepages, Interfaces
 from netutil.agent.service.live import links_if_known, only
 from netutil.agent.service.reads import ReadPool
 
@@ -54,12 +56,29 @@ T = TypeVar("T")
 _FEW = 1024
 _PODS_REMEMBERED = 512
 
-Allocated = tuple[tuple[AllocatedDevice, ...], AgentError | None]
-"""The devices that an environment names, and why they are not known."""
-
-
 EnvironmentRead = tuple[Environment | AgentError | None, Allocated]
 """An environment, why there is none, or None where it is not asked for; and what it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Variables:
+    """The variables of an environment that name devices, and how long their values are."""
+
+    variables: dict[str, str]
+    characters: int
+
+    @classmethod
+    def of(cls, environment: Environment) -> _Variables:
+        found = device_variables(environment.variables)
+        return cls(found, sum(map(len, found.values())) + len(found))
+
+
+def _named(own: _Variables, start: _Variables | None, start_error: AgentError | None) -> Allocated:
+    try:
+        devices, others = devices_of_both(own.variables, start.variables if start else None)
+    except AgentError as error:
+        return Allocated(error=error.with_traceback(None), start_error=start_error)
+    return Allocated(devices, None, others, start_error)
 
 
 class Gathering:
@@ -92,21 +111,30 @@ class Gathering:
     async def environment_and_devices(self, caller: Caller, pid: str) -> EnvironmentRead:
         """Return the environment of a process and the devices that it names, read once for both.
 
-        Either may be an error instead; nothing is raised for it.
+        Either may be an error instead; nothing is raised for it. The devices are those of the
+        process's own environment and of the one that its container was started with.
         """
 
-        def read(directory: int) -> tuple[Environment, Allocated]:
+        def read(directory: int) -> tuple[Environment, _Variables]:
             found = read_environment(directory)
-            try:
-                return found, (parse_devices(found.variables), None)
-            except AgentError as error:
-                return found, ((), error)
+            return found, _Variables.of(found)
+
+        def read_start(directory: int) -> _Variables:
+            return _Variables.of(read_environment(directory))
 
         try:
-            return await self._callers.read_environ(caller, pid, read)
+            found, own = await self._callers.read_environ(caller, pid, read)
         except AgentError as error:
             error.with_traceback(None)  # it is kept, and its frames hold the process
-            return error, ((), error)
+            return error, Allocated(error=error)
+        start, start_error = None, None
+        try:
+            start = await self._callers.read_start_environ(caller, pid, read_start)
+        except AgentError as error:
+            start_error = error.with_traceback(None)
+        size = own.characters + (start.characters if start else 0)
+        names = partial(_named, own, start, start_error)
+        return found, await self.worked_out(caller, names, size)
 
     async def networks(self, caller: Caller, pid: str) -> Networks:
         """Return the networks that are reported of the caller's pod."""
@@ -160,6 +188,30 @@ class Gathering:
             return found
         return replace(found, cpu_ids=())
 
+    async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
+        """Return the PCI functions among the devices that the kubelet's managers gave.
+
+        Most containers have none: then nothing is read.
+        """
+        ids = {device_id for one in found.devices for device_id in one.device_ids}
+        addresses = sorted(filter(None, map(normalise_pci_address, ids)))
+        if not addresses:
+            return GivenFunctions()
+
+        def read() -> GivenFunctions:
+            known = {one: read_pci(self._host_root, one) for one in dict.fromkeys(addresses)}
+            return GivenFunctions(
+                tuple(filter(None, known.values())),
+                tuple(address for address, pci in known.items() if pci is None),
+            )
+
+        try:
+            if len(addresses) > MOST_DEVICES:
+                raise too_many_devices("PodResources")
+            return await self._reads.run(caller.peer.pod_key, read, "/sys/bus/pci/devices")
+        except AgentError as error:
+            return GivenFunctions(error=error.with_traceback(None))
+
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
         process, cgroups = await self._process_or_gone(caller, pid)
@@ -195,14 +247,15 @@ class Gathering:
         interface that neither side knows.
         """
         networks, network_error = await self._networks_if_known(caller, pid)
-        allocated, allocated_error = known or await self.allocated(caller, pid)
+        allocated = known or await self.allocated(caller, pid)
         process, _ = await self._callers.process(caller, pid)
         pci, node = partial(read_pci, self._host_root), self._callers.host_namespaces
         reported = caller.match is not None and caller.match.pod.spec.host_network
 
         def work() -> T:
             host_network, links, link_error = links_if_known(process, node, reported=reported)
-            merged = merge(networks, links, allocated, pci, host_network=host_network)
+            merged = merge(networks, links, allocated.devices, pci, host_network=host_network)
+            merged += _without_interface(merged, allocated.others, pci)
             if interface:
                 merged = only(interface, merged)
             return make(
@@ -212,7 +265,7 @@ class Gathering:
                     caller.match,
                     host_network,
                     network_error,
-                    allocated_error,
+                    allocated,
                     link_error,
                 )
             )
@@ -275,6 +328,18 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _without_interface(
+    merged: tuple[Interface, ...],
+    others: tuple[AllocatedDevice, ...],
+    pci: Callable[[str], PciInfo | None],
+) -> tuple[Interface, ...]:
+    """Return an entry for each device of a plugin that gives no interfaces, once an address."""
+    known = {one.pci.address for one in merged if one.pci is not None}
+    known |= {one.allocated.pci_address for one in merged if one.allocated is not None}
+    left = {one.pci_address: one for one in reversed(others) if one.pci_address not in known}
+    return merge(None, None, tuple(reversed(left.values())), pci)
 
 
 def _not_reported(match: Match) -> Unavailable:

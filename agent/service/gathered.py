@@ -9,6 +9,8 @@ from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.hugepages import ContainerHugepages, HugepagePool, HugepageUsage
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
+from netutil.agent.facts.pci import PciInfo
+from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.pods.index import Match
 
 
@@ -21,6 +23,30 @@ class Cpus:
 
 
 @dataclass(frozen=True, slots=True)
+class Allocated:
+    """The devices that environments name; `error` says why they are not known.
+
+    `devices` are those of PCIDEVICE_* variables, which may belong to a network; `others` are
+    those of plugins that give none. `start_error` says why the environment that the container was
+    started with is not known: then only the process's own was read.
+    """
+
+    devices: tuple[AllocatedDevice, ...] = ()
+    error: AgentError | None = None
+    others: tuple[AllocatedDevice, ...] = ()
+    start_error: AgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenFunctions:
+    """PCI functions that a container was given; `absent` are addresses that the host lacks."""
+
+    pci: tuple[PciInfo, ...] = ()
+    absent: tuple[str, ...] = ()
+    error: AgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Interfaces:
     """A pod's interfaces. Networks, devices and links may be unknown; the errors say why."""
 
@@ -29,7 +55,7 @@ class Interfaces:
     match: Match | None
     host_network: bool
     network_error: AgentError | None
-    allocated_error: AgentError | None
+    allocated: Allocated
     link_error: AgentError | None
 
 

@@ -20,7 +20,8 @@ from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.calls import Answering, Send, wait_seconds
 from netutil.agent.service.context import Context
-from netutil.agent.service.gather import Allocated, EnvironmentRead, Gathering, variables
+from netutil.agent.service.gather import EnvironmentRead, Gathering, variables
+from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.status import part_error
 from netutil.agent.service.watch import Watches
@@ -273,7 +274,8 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self, caller: Caller, request: api.ResourceRequest, seconds: float
     ) -> api.ResourceResponse:
         found = await self._gather.resources(caller, request.pid, seconds)
-        return device_answers.resources(found)
+        functions = await self._gather.given_functions(caller, found)
+        return device_answers.resources(found, functions)
 
     async def _interfaces(
         self,

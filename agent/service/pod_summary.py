@@ -8,7 +8,7 @@ from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError, Inconsistent
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.network import read_networks
-from netutil.agent.parsers.cgroup import normalise_uid
+from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.service.call_log import CallLog, PodCalls
 from netutil.v1alpha import node_pb2 as api

@@ -15,7 +15,8 @@ from netutil.agent.errors import Denied, Missing, Reason
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS, Caller, Callers
 from netutil.agent.service.calls import Send
-from netutil.agent.service.gather import Allocated, EnvironmentRead, Gathering
+from netutil.agent.service.gather import EnvironmentRead, Gathering
+from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.pace import Pace
 from netutil.agent.service.snapshot import ENVIRONMENT, Digests, changed, digests
 from netutil.agent.service.watching import Watching
@@ -132,12 +133,12 @@ class Watches:
     async def _environment(self, caller: Caller, known: _Known, *, asked: bool) -> EnvironmentRead:
         """Read the environment, once, if it is asked for or its devices are not known yet."""
         allocated = known.allocated
-        if asked or allocated is None or allocated[1] is not None:
-            found, named = await self._gather.environment_and_devices(caller, "")
-            if allocated is None or allocated[1] is not None:
-                known.allocated = allocated = named
-            return found if asked else None, allocated
-        return None, allocated
+        if allocated is not None and _is_settled(allocated) and not asked:
+            return None, allocated
+        found, named = await self._gather.environment_and_devices(caller, "")
+        if allocated is None or not _is_settled(allocated):
+            known.allocated = allocated = named
+        return found if asked else None, allocated
 
     async def _identified(self, connection: Connection, *, first: bool) -> Caller:
         try:
@@ -157,9 +158,17 @@ class Watches:
             ) from None
 
 
+def _is_settled(allocated: Allocated) -> bool:
+    """Return whether reading again would tell no more: a refusal stays one."""
+    if allocated.error is not None:
+        return False
+    return allocated.start_error is None or isinstance(allocated.start_error, Denied)
+
+
 def _is_short(snapshot: api.AllResponse) -> bool:
     interfaces = snapshot.interfaces
-    errors = (*snapshot.errors, interfaces.allocated_error, interfaces.link_error)
+    parts = (interfaces.allocated_error, interfaces.start_error, interfaces.link_error)
+    errors = (*snapshot.errors, *parts, snapshot.resources.pci_error)
     return any(error.reason == Reason.AGENT_OUT_OF_RESOURCES for error in errors)
 
 

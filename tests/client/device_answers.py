@@ -46,6 +46,9 @@ def resources() -> api.ResourceResponse:
             )
         ],
         observed_at=answers.observed_at(),
+        pci=[sriov().pci],
+        absent_pci=["0000:3b:02.9"],
+        pci_error=part_error("pci"),
     )
 
 
@@ -96,6 +99,7 @@ def sriov(number: int = 1, numa_node: int = 0, driver: str = "vfio-pci") -> api.
             pci_address=address,
             info=info,
             name=address,
+            from_start=True,
         ),
     )
 
@@ -112,6 +116,7 @@ def interfaces() -> api.InterfacesResponse:
         interfaces=[default, sriov()],
         source=api.NETWORK_SOURCE_NETWORK_STATUS,
         observed_at=answers.observed_at(),
+        start_error=part_error("start"),
     )
 
 

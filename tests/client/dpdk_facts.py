@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 from netutil.client import All, NetUtilError
 from netutil.client.conversion import result
 from netutil.client.dpdk import CommandLine, command_line
+from netutil.client.dpdk_view import OwnView
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
@@ -15,19 +16,31 @@ GIBIBYTE, MEBIBYTE = answers.GIBIBYTE, answers.MEBIBYTE
 
 
 def facts() -> api.AllResponse:
+    """Nothing in it is to be warned of: no claim, no device without an address, no CPU quota."""
     everything = answers.everything()
     everything.cpu.affinity = "0-3"
+    everything.cpu.ClearField("quota_cores")
+    everything.cpu.ClearField("quota_microseconds")
+    del everything.resources.devices[1:], everything.resources.dynamic_resources[:]
+    everything.resources.ClearField("pci_error")
+    everything.interfaces.ClearField("start_error")
     return everything
 
 
-def line_of(response: Message, *, numa_mem: bool = False) -> CommandLine:
-    return command_line(result(All, response), numa_mem=numa_mem)
+def line_of(
+    response: Message, *, numa_mem: bool = False, view: OwnView | None = None
+) -> CommandLine:
+    return command_line(result(All, response), numa_mem=numa_mem, view=view)
 
 
-def refusal_of(response: Message) -> NetUtilError:
+def refusal_of(response: Message, view: OwnView | None = None) -> NetUtilError:
     with pytest.raises(NetUtilError) as caught:
-        line_of(response)
+        line_of(response, view=view)
     return caught.value
+
+
+def devices_of(line: CommandLine) -> list[str]:
+    return [one.words[1] for one in line.arguments if one.words[0] == "-a"]
 
 
 def option(line: CommandLine, name: str) -> str:
@@ -36,7 +49,9 @@ def option(line: CommandLine, name: str) -> str:
 
 
 def with_interfaces(*interfaces: api.Interface) -> api.AllResponse:
+    """PodResources name no device: the interfaces are all that there is."""
     response = facts()
+    del response.resources.devices[:]
     del response.interfaces.interfaces[:]
     response.interfaces.interfaces.extend(interfaces)
     return response

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import yaml
+from netutil.client import commands
+from netutil.client.dpdk_view import read_own_view
 from netutil.client.exits import Exit
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -17,14 +20,22 @@ from tests.client import device_answers
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
 from tests.client.double import Double, Refusal
+from tests.client.dpdk_facts import facts
+from tests.client.test_dpdk_checks import file, view_of
 
 COMMANDS = [("interfaces",), ("devices",), ("hugepages",), ("cpu", "--topology"), ("all",)]
 LINE = f"-l 2-3 -a 0000:3b:02.1 --socket-mem=1024 --file-prefix={POD_UID}-app\n"
 
 
 @pytest.fixture(autouse=True)
-def _pinned(agent: Double) -> None:
-    agent.everything.cpu.affinity = "0-3"
+def _pinned(agent: Double, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container in which EAL finds all that it needs, and of which nothing is to be warned."""
+    agent.everything.CopyFrom(facts())
+    for name in ("dev/vfio/vfio", "dev/vfio/41", "dev/vfio/42", "run/$(reboot)"):
+        file(tmp_path / name)
+    for directory in ("dev/hugepages", "var/run", "sys/kernel/mm/hugepages"):
+        (tmp_path / directory).mkdir(parents=True)
+    monkeypatch.setattr(commands, "read_own_view", lambda: view_of(tmp_path))
 
 
 def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: Netutil) -> None:
@@ -39,8 +50,9 @@ def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: 
         *("192.0.2.10/24 2001:db8::10", "0000:3b:02.1 vfio-pci", "0", "-"),
     ]
     assert rows[4] == ["(source: network-status, observed at 2026-01-31T12:00:00.250000Z)"]
-    assert rows[6] == ["LINKS"]
-    assert rows[8][:4] == ["eth0", "2", "veth", "yes"]
+    assert rows[5][0].startswith("(devices that the container was started with not known: The")
+    assert rows[7] == ["LINKS"]
+    assert rows[9][:4] == ["eth0", "2", "veth", "yes"]
 
 
 def test_one_interface_can_be_asked_for(netutil: Netutil, agent: Double) -> None:
@@ -98,8 +110,9 @@ def test_all_shows_every_part_and_what_was_not_answered(netutil: Netutil, agent:
 
 @pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
 def test_documents_bear_the_names_of_the_api(
-    netutil: Netutil, output: str, load: Callable[[str], Any]
+    netutil: Netutil, agent: Double, output: str, load: Callable[[str], Any]
 ) -> None:
+    agent.everything.CopyFrom(device_answers.everything())
     whole = load(netutil("all", "-o", output).out)
     assert whole["resources"]["devices"][0]["resourceName"] == "intel.com/sriov"
     assert whole["interfaces"] == load(netutil("interfaces", "-o", output).out)
@@ -159,12 +172,30 @@ def test_dpdk_warns_on_the_standard_error(netutil: Netutil, agent: Double) -> No
     assert ended.err.startswith("netutil: warning: interface net2")
 
 
+def test_dpdk_compares_the_line_with_what_it_sees_of_its_own_container_only(
+    netutil: Netutil, tmp_path: Path
+) -> None:
+    (tmp_path / "dev/vfio/41").unlink()
+    ended = netutil("dpdk")
+    assert (ended.code, ended.out) == (Exit.FAILED, "")
+    assert "net1: the container has no /dev/vfio/41" in ended.err
+    ended = netutil("dpdk", "--pid", "7")
+    assert (ended.code, ended.out, ended.err) == (Exit.OK, LINE, "")
+
+
+def test_dpdk_without_proc_says_so(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "read_own_view", lambda: read_own_view("/nowhere"))
+    ended = netutil("dpdk")
+    assert (ended.code, ended.out) == (Exit.FAILED, "")
+    assert "cannot be read: No such file or directory" in ended.err
+
+
 def test_dpdk_prints_no_half_line(netutil: Netutil, agent: Double) -> None:
     agent.everything.interfaces.interfaces.append(device_answers.sriov(2, driver=""))
     ended = netutil("dpdk")
     assert (ended.code, ended.out) == (Exit.FAILED, "")
     assert "net2: PCI device 0000:3b:02.2 is bound to no driver" in ended.err
-    del agent.everything.interfaces.interfaces[:]
+    del agent.everything.interfaces.interfaces[:], agent.everything.resources.devices[:]
     ended = netutil("dpdk", "-o", "json")
     assert (ended.code, ended.out) == (Exit.NOT_FOUND, "")
     assert json.loads(ended.err)["error"]["reason"] == "NO_DPDK_DEVICE"

@@ -201,7 +201,7 @@ def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
     device = answers.sriov(1)
     device.pci.ClearField("numa_node")
     response = with_interfaces(device)
-    response.resources.devices[0].numa_nodes[:] = [1]
+    response.resources.devices.add(ID="0000:3b:02.1", resourceName="intel.com/n3", numa_nodes=[1])
     assert "NUMA node 1" in line_of(response).warnings[0]
 
 

@@ -11,6 +11,7 @@ from tests.client import device_answers as answers
 from tests.client.answers import POD_UID
 from tests.client.dpdk_facts import (
     MEBIBYTE,
+    devices_of,
     facts,
     line_of,
     memif,
@@ -69,7 +70,7 @@ def of_a_device_plugin() -> api.AllResponse:
     """Net1 and net2 are networks of the pod; this container was given the device of net1."""
     response = with_interfaces(answers.sriov(1), answers.sriov(2))
     response.interfaces.interfaces[1].ClearField("allocated")
-    del response.resources.dynamic_resources[:]
+    response.resources.devices.add(ID="0000:3b:02.1", resourceName="intel.com/n3")
     return response
 
 
@@ -108,15 +109,14 @@ def test_of_a_subfunction_its_parent_is_not_given() -> None:
     allocated = api.AllocatedDevice(variable="PCIDEVICE_SF", name="mlx5_core.sf.4")
     part = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
     response = with_interfaces(parent, part)
-    response.resources.devices[0].ID = "mlx5_core.sf.4"
-    del response.resources.devices[1], response.resources.dynamic_resources[:]
+    response.resources.devices.add(ID="mlx5_core.sf.4", resourceName="nvidia.com/sf")
     words = line_of(response).words
     assert words[2:5] == ("-a", "auxiliary:mlx5_core.sf.4", "--no-pci")
 
 
 def with_podresources_alone(response: api.AllResponse) -> None:
     response.interfaces.interfaces[0].ClearField("allocated")
-    response.resources.devices[1].ID = "0000:3B:02.2"
+    response.resources.devices.add(ID="0000:3B:02.2", resourceName="intel.com/n3")
 
 
 def without_podresources(response: api.AllResponse) -> None:
@@ -168,7 +168,11 @@ def test_a_vdpa_device_on_another_node_than_the_cpus_is_a_warning_too() -> None:
     device = api.VDPADevice(driver="vhost", path="/dev/vhost-vdpa-0", pci_address="0000:3b:02.1")
     interface = reported("net1", api.DEVICE_TYPE_VDPA, vdpa=device)
     interface.pci.CopyFrom(answers.sriov(1, numa_node=1).pci)
-    (warning,) = line_of(with_interfaces(interface)).warnings
+    response = with_interfaces(interface)
+    response.resources.devices.add(ID="0000:3b:02.1", resourceName="nvidia.com/vdpa")
+    line = line_of(response)
+    assert devices_of(line) == []
+    (warning,) = line.warnings
     assert "net1" in warning and "NUMA node 1" in warning
 
 

@@ -1,4 +1,4 @@
-"""Run the examples of client/examples/, and the shells' completion: `python -m tests.examples`.
+"""Run the examples of client/examples/, the completion of shells, and EAL: `make examples`.
 
 Installs what they need from Debian. Arguments go to pytest.
 """
@@ -11,14 +11,14 @@ import pytest
 
 from tests.client import test_completion
 from tests.e2e.packages import ensure_installed
-from tests.examples import test_examples
+from tests.examples import test_dpdk_eal, test_examples
 
 PATHS = ("tests/examples", "tests/client/test_completion.py")
 
 
 def main() -> int:
     """Return pytest's exit code."""
-    ensure_installed(*test_examples.PACKAGES, *test_completion.PACKAGES)
+    ensure_installed(*test_examples.PACKAGES, *test_completion.PACKAGES, *test_dpdk_eal.PACKAGES)
     options = ("-n", "0", "-v")
     return int(pytest.main([*options, *sys.argv[1:], *PATHS]))
 

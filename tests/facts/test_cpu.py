@@ -15,7 +15,6 @@ from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.facts.cpu import CpuBandwidth, CpuDirectories, CpuFacts, read_cpu
 from netutil.agent.identity.cgroups import UNIFIED, read_cgroup_tree
 from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.parsers.cgroup import identify
 
 from tests.lab.lab import Lab, why_no_lab
 from tests.lab.pod import LabContainer
@@ -225,8 +224,10 @@ def container() -> Iterator[LabContainer]:
 
 
 def directories_of(pid: int) -> CpuDirectories:
-    tree = read_cgroup_tree("/")
-    identity = identify(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"))
+    text = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    root = next(line for line in text.split("\n") if "/kubepods" in line).partition("/kubepods")[0]
+    tree = read_cgroup_tree("/", root.rpartition(":")[2])
+    identity = tree.identify(text)
     controller = "cpuset" if "cpuset" in tree.hierarchies else UNIFIED
     cpuset = tree.container_directory(identity, controller)
     assert cpuset is not None

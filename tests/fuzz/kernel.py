@@ -17,6 +17,7 @@ from netutil.agent.parsers import cgroup, mountinfo
 from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.environment import Environment, parse_environment
 from netutil.agent.parsers.hardware_address import format_hardware_address
+from netutil.agent.parsers.pod_cgroups import normalise_uid, pod_places
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
 from netutil.client.cpulist import numbers_of
 
@@ -30,6 +31,13 @@ RECORDED = [
 _STRANGER = "99999999-8888-4777-9666-555555555555"
 _STRANGERS_ID = "be57" * 16
 _PATH_MAX = 4096
+_QOS = ("burstable", "besteffort")
+_ABOVE_PODS = {
+    f"{root}/kubepods{qos}"
+    for root in ("", "/kubelet", "/kubelet.slice")
+    for qos in ("", "/burstable", "/besteffort")
+}
+_RUNTIMES = pod_places().parents
 
 
 def _text(data: bytes) -> str:
@@ -45,18 +53,39 @@ def _reference(text: str) -> tuple[str, str] | None:
     pods, containers = set(), set()
     for line in text.split("\n"):
         pod = container = ""
-        for segment in line.split(":", 2)[-1].split("/"):
+        segments = line.split(":", 2)[-1].split("/")
+        for index, segment in enumerate(segments):
             before, joined, after = segment.partition(":cri-containerd:")
-            if not pod:
-                pod = _pod_uid(before if joined and _is_id(after) else segment)
-                container = after if pod and joined else ""
-                if not pod and _container_id(segment):
-                    break  # a container of no kubelet's, whatever it makes within
-            elif not container:
+            above = "/".join(segments[:index])
+            if not pod and joined and _is_id(after) and above in _RUNTIMES:
+                pod = _pod_uid(before) if _is_pods_slice(before) else ""
+                container = after if pod else ""
+            elif not pod and _holds_pod(above, segment):
+                pod = _pod_uid(segment)
+            elif pod and not container:
                 container = _container_id(segment)
         pods |= {pod} - {""}
         containers |= {container} - {""} if pod else set()
     return (pods.pop(), containers.pop()) if len(pods) == len(containers) == 1 else None
+
+
+def _is_pods_slice(name: str) -> bool:
+    above = name.removesuffix(".slice").rpartition("-pod")[0]
+    for qos in _QOS:
+        above = above.removesuffix(f"-{qos}") if above.count(f"-{qos}") == 1 else above
+    return name.endswith(".slice") and (above == "kubepods" or above[1:].endswith("-kubepods"))
+
+
+def _holds_pod(above: str, segment: str) -> bool:
+    """Whether a kubelet makes a pod's directory of that name there."""
+    if above in _ABOVE_PODS and segment.startswith("pod") and not segment.endswith(".slice"):
+        return True
+    for start, top in (("/", "kubepods"), ("/kubelet.slice/", "kubelet-kubepods")):
+        names = (f"{start}{top}.slice", *(f"{start}{top}.slice/{top}-{q}.slice" for q in _QOS))
+        befores = (f"{top}-pod", *(f"{top}-{qos}-pod" for qos in _QOS))
+        if above in names and segment.startswith(befores):
+            return _is_pods_slice(segment)
+    return False
 
 
 def _pod_uid(segment: str) -> str:
@@ -74,9 +103,6 @@ def _pod_uid(segment: str) -> str:
 
 
 def _container_id(segment: str) -> str:
-    before, joined, after = segment.partition(":cri-containerd:")
-    if joined and before and ":" not in before and _is_id(after):
-        return after
     for prefix in ("cri-containerd-", "crio-", "docker-"):
         if segment.startswith(prefix) and segment.endswith(".scope"):
             segment = segment[len(prefix) : -len(".scope")]
@@ -112,10 +138,10 @@ def _identity_holds(data: bytes, found: cgroup.CgroupIdentity) -> None:
     for changed in (below, f"{without}\n{text}", f"{text}\n{without}\n"):
         again = cgroup.identify(changed)
         assert (again.pod_uid, again.container_id) == named, changed
-    if found.pod_uid == cgroup.normalise_uid(_STRANGER):
+    if found.pod_uid == normalise_uid(_STRANGER):
         return
     try:
-        other = cgroup.identify(f"{text}\n98:other:{deeper}")
+        other = cgroup.identify(f"{text}\n98:other:/kubepods{deeper}")
     except AgentError:
         return
     raise AssertionError(f"a second pod was taken for {other.pod_uid}")

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
@@ -24,6 +25,11 @@ from netutil.agent.parsers.devices import (
 from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
 from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.plugin_devices import (
+    device_variables,
+    devices_of_both,
+    parse_qat_devices,
+)
 from netutil.agent.parsers.quantity import LARGEST_BYTES, parse_bytes
 from netutil.agent.parsers.userspace import UserspaceInterface, parse_userspace
 from netutil.agent.podresources import model as resources
@@ -33,7 +39,7 @@ from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
 from netutil.agent.podsapi.model import decode_pod
 from netutil.agent.service import answers, device_answers
-from netutil.agent.service.gathered import Interfaces
+from netutil.agent.service.gathered import Allocated, GivenFunctions, Interfaces
 from netutil.podresources.v1 import podresources_pb2
 from netutil.v1alpha import netutil_pb2 as api
 from urllib3 import HTTPResponse
@@ -143,7 +149,7 @@ def _interfaces(
 ) -> None:
     """Write the answer to GetInterfaces, and bound it."""
     merged = merge(networks, (), allocated, lambda _: None)
-    found = Interfaces(merged, networks, None, False, None, None, None)
+    found = Interfaces(merged, networks, None, False, None, Allocated(allocated), None)
     answer = device_answers.interfaces(found).SerializeToString()
     most = 32 * length + MOST_DEVICES * (LONGEST_VARIABLE + 128)
     assert len(answer) <= most, f"an answer of {len(answer)} bytes"
@@ -162,7 +168,13 @@ def _userspace_holds(data: bytes, found: tuple[UserspaceInterface, ...]) -> None
 
 
 def _devices(data: bytes) -> tuple[AllocatedDevice, ...]:
-    return parse_devices(parse_environment(data).variables)
+    variables = parse_environment(data).variables
+    found = parse_devices(variables)
+    # What a login shell is told is what the container was started with, each once.
+    shells, others = devices_of_both({}, device_variables(variables))
+    assert {one.name for one in shells} == {one.name for one in found}
+    assert others == tuple(replace(one, from_start=True) for one in parse_qat_devices(variables))
+    return found
 
 
 def _devices_hold(data: bytes, found: tuple[AllocatedDevice, ...]) -> None:
@@ -211,7 +223,7 @@ def _resources_hold(data: bytes, found: Mapping[resources.Key, resources.PodEntr
     assert again == found, "the kubelet's order shows"
     for entry in found.values():
         for one in entry.containers.values():
-            answer = device_answers.resources(one).SerializeToString()
+            answer = device_answers.resources(one, GivenFunctions()).SerializeToString()
             # A NUMA node stands beside each of a resource's devices.
             assert len(answer) <= len(data) * (len(data) + 64)
 

@@ -27,6 +27,7 @@ from tests.lab.observing import needs_lab
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-cgroups")]
 QUESTIONS: tuple[Call, ...] = (("GetEnv", {}), ("GetPod", {}), ("GetAll", {}))
 UNKNOWN = ("PERMISSION_DENIED", "UNKNOWN_TO_POD_LIST")
+OUTSIDE = ("PERMISSION_DENIED", "OUTSIDE_KUBELET_CGROUPS")
 DISAGREE = ("FAILED_PRECONDITION", "CGROUPS_DISAGREE")
 
 MOVE = """
@@ -99,12 +100,29 @@ def asked_from(on: Stage, path: str, marker: str) -> Outcomes:
     return Outcomes.from_output(done.stdout)
 
 
+ENGINES = {
+    "Docker": f"docker/{secrets.token_hex(32)}",
+    "Docker, systemd": f"system.slice/docker-{secrets.token_hex(32)}.scope",
+    "Docker below kubepods": f"kubepods/burstable/{secrets.token_hex(32)}",
+    "podman": f"machine.slice/libpod-{secrets.token_hex(32)}.scope/container",
+    "podman, cgroupfs": f"libpod_parent/libpod-{secrets.token_hex(32)}",
+    "podman, split": f"system.slice/app.service/libpod-payload-{secrets.token_hex(32)}",
+    "nspawn": "machine.slice/systemd-nspawn@box.service/payload",
+    "LXC": "lxc.payload.box",
+    "libvirt": "machine.slice/machine-lxc-1-box.scope",
+    "the next one": "next-engine",
+}
+
+
 @pytest.mark.parametrize("shape", ["cgroupfs", "systemd", "joined", "container alone"])
-def test_root_in_a_container_of_no_kubelet_is_no_pod_by_a_name(shape: str, on: Stage) -> None:
-    """Docker's or podman's: its root is the host's, and so are the cgroups that it makes."""
-    engine = f"docker/{secrets.token_hex(32)}"
-    got = asked_from(on, f"{engine}/{shapes(on)[shape]}", "docker")
-    assert got.refusals() == {UNKNOWN}
+@pytest.mark.parametrize("engine", ENGINES)
+def test_root_in_a_container_of_no_kubelet_is_no_pod_by_a_name(
+    engine: str, shape: str, on: Stage
+) -> None:
+    """Its root is the host's, and so are the cgroups that it makes."""
+    path = f"{ENGINES[engine]}/{shapes(on)[shape]}"
+    got = asked_from(on, path, ENGINES[engine].partition("/")[0])
+    assert got.refusals() <= {UNKNOWN, OUTSIDE}
     assert_nothing_leaked(got)
 
 

@@ -181,17 +181,19 @@ needs_version_2 = pytest.mark.skipif(
 
 @needs_version_2
 def test_a_thread_in_a_threaded_cgroup_is_of_its_container(on: Stage) -> None:
-    tree = read_cgroup_tree("/")
+    tree = read_cgroup_tree("/", f"/{on.lab.name}")
     with threaded_cgroup(on.hostile) as inside, on.hostile.spawn(["sleep", "infinity"]) as one:
-        (inside / "cgroup.threads").write_text(str(one.host_pid))
-        assert inside.name in Path(f"/proc/{one.host_pid}/cgroup").read_text()
-        with pinned(one.host_pid) as pin:
-            found = identify_process(pin, tree)
-        # The kernel lists processes in the domain and refuses to for a threaded cgroup.
-        listed = set(processes_below(str(inside.parent)))
-        with pytest.raises(OSError, match="not supported"):
-            (inside / "cgroup.procs").read_text()
-        one.kill()
+        try:
+            (inside / "cgroup.threads").write_text(str(one.host_pid))
+            assert inside.name in Path(f"/proc/{one.host_pid}/cgroup").read_text()
+            with pinned(one.host_pid) as pin:
+                found = identify_process(pin, tree)
+            # The kernel lists processes in the domain and refuses to for a threaded cgroup.
+            listed = set(processes_below(str(inside.parent)))
+            with pytest.raises(OSError, match="not supported"):
+                (inside / "cgroup.procs").read_text()
+        finally:
+            one.kill()
     assert (found.pod_uid, found.container_id) == (
         on.hostile.pod.uid.replace("-", ""),
         on.hostile.id,

@@ -14,7 +14,7 @@ import pytest
 from netutil.agent.errors import Reason, Unidentified
 from netutil.agent.facts.links import network_namespace
 from netutil.agent.identity import process as module
-from netutil.agent.identity.cgroups import processes_below, read_cgroup_tree
+from netutil.agent.identity.cgroups import CgroupTree, processes_below, read_cgroup_tree
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.peer import identify_process
 from netutil.agent.identity.pinning import (
@@ -67,6 +67,11 @@ def app(lab: Lab) -> LabContainer:
     return lab.pod("own").container("app")
 
 
+def tree_of(container: LabContainer) -> CgroupTree:
+    """The host's tree for a kubelet whose cgroup root is the lab's."""
+    return read_cgroup_tree("/", f"/{container.cgroup_path.split('/')[1]}")
+
+
 def other_threads(pid: int) -> list[str]:
     return [one for one in os.listdir(f"/proc/{pid}/task") if one != str(pid)]
 
@@ -101,7 +106,7 @@ def test_its_cgroup_is_that_of_a_thread_that_runs(tmp_path: Path) -> None:
 @needs_lab
 def test_it_is_of_its_container(app: LabContainer, tmp_path: Path) -> None:
     with without_first_thread("", app.log.parent, app) as pid, pinned(pid) as pin:
-        found = identify_process(pin, read_cgroup_tree("/"))
+        found = identify_process(pin, tree_of(app))
     assert (found.pod_uid, found.container_id) == (app.pod.uid.replace("-", ""), app.id)
     assert len(found.placements) == len(app.cgroups)  # in every hierarchy, not in one that kept it
 
@@ -295,7 +300,7 @@ def test_what_the_kernel_says_of_the_first_thread_counts_only_while_it_runs(
 def test_threads_in_cgroups_of_the_workloads_making_are_of_its_container(app: LabContainer) -> None:
     """On cgroup v1 each thread may stand elsewhere: within what the container owns."""
     below = [directory / "kubepods" / f"pod{'0' * 32}" / ("f" * 64) for directory in app.cgroups]
-    tree = read_cgroup_tree("/")
+    tree = tree_of(app)
     with without_first_thread("", app.log.parent, app) as pid:
         (thread,) = other_threads(pid)
         (file,) = (one for one in below if (one.parents[2] / "freezer.state").exists())

@@ -19,7 +19,6 @@ from netutil.agent.identity.cgroups import (
     read_cgroup_tree,
 )
 from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
-from netutil.agent.parsers.cgroup import identify
 
 from tests.identity.processes import become, pinned, process
 from tests.lab import Lab, LabContainer
@@ -33,15 +32,24 @@ UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 ID = "c" * 64
 
 
-@pytest.fixture(scope="module")
-def tree() -> CgroupTree:
-    return read_cgroup_tree("/")
-
-
 @pytest.fixture
 def container() -> Iterator[LabContainer]:
     with Lab() as lab:
         yield lab.pod("web", uid=UID).container("app")
+
+
+@pytest.fixture
+def tree(request: pytest.FixtureRequest) -> CgroupTree:
+    """As an agent reads it whose kubelet's cgroup root is the lab's, or a delegated directory."""
+    if "delegated" in request.fixturenames:
+        return read_cgroup_tree("/", f"/{request.getfixturevalue('delegated').name}")
+    if "container" not in request.fixturenames:
+        return read_cgroup_tree("/")
+    return read_cgroup_tree("/", root_of(request.getfixturevalue("container")))
+
+
+def root_of(container: LabContainer) -> str:
+    return f"/{container.cgroups[0].relative_to(find_hierarchies()[0].directory).parts[0]}"
 
 
 def identified(pid: int, tree: CgroupTree) -> tuple[str | None, str | None]:
@@ -140,9 +148,10 @@ def test_without_the_hosts_cgroups_nobody_can_tell(container: LabContainer) -> N
 
 def test_a_directory_that_went_away_is_refused(tree: CgroupTree) -> None:
     controller, hierarchy = next(iter(tree.hierarchies.items()))
-    found = identify(f"1:{controller}:/kubepods/pod{UID}/{ID}\n")
+    alone = CgroupTree({controller: hierarchy})
+    found = alone.identify(f"1:{controller}:/kubepods/pod{UID}/{ID}\n")
     with pytest.raises(Denied) as refused:
-        CgroupTree({controller: hierarchy}).ensure_made_by_root(found)
+        alone.ensure_made_by_root(found)
     assert "cannot be checked" in refused.value.sentence
 
 
@@ -160,7 +169,7 @@ def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
         "from netutil.agent.identity.cgroups import read_cgroup_tree\n"
         "from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of\n"
         "from netutil.agent.identity.pinning import pin_pid\n"
-        "tree = read_cgroup_tree('/')\n"
+        "tree = read_cgroup_tree('/', sys.argv[3])\n"
         "pin = pin_pid(int(sys.argv[2]))\n"
         "found = identify_process(pin, tree)\n"
         "print(found.container_id)\n"
@@ -169,7 +178,7 @@ def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", script, str(own), str(container.pid)],
+            [sys.executable, "-c", script, str(own), str(container.pid), root_of(container)],
             capture_output=True,
             text=True,
             check=False,
@@ -204,13 +213,16 @@ def test_the_pods_processes_and_the_nodes_containers_are_listed(
         (Hierarchy(1, "/c", root="/docker/x"), "/docker/xy", None),
         (Hierarchy(1, "/c", root="/docker/x"), "/elsewhere", None),
         (Hierarchy(2, "/c", namespace="/kubepods/p/agent"), "/../../q/w", "/c/kubepods/q/w"),
-        (Hierarchy(2, "/c"), "/../../../etc", "/c/etc"),
+        (Hierarchy(2, "/c", namespace="/kubepods/p/agent"), "/../../../../etc", None),
+        (Hierarchy(2, "/c"), "/../../../etc", None),
+        (Hierarchy(2, "/c"), "/a/../../a", None),
     ],
 )
 def test_a_path_never_leaves_its_hierarchy(
     hierarchy: Hierarchy, path: str, directory: str | None
 ) -> None:
-    assert hierarchy.resolve(path) == directory
+    absolute = hierarchy.absolute(path)
+    assert (None if absolute is None else hierarchy.resolve(absolute)) == directory
 
 
 def test_names_of_a_users_own_making_are_all_counted_as_one(
@@ -252,12 +264,12 @@ def test_a_directory_is_not_taken_for_one_of_its_name_that_was_checked_before(
     delegated: Path,
 ) -> None:
     """Checked once, a directory is known by its number, so that its name may be anybody's."""
-    pod = delegated / f"pod{UID}"
-    pod.mkdir()
+    pod = delegated / "kubepods" / f"pod{UID}"
+    pod.mkdir(parents=True)
     hierarchy = next(h for h in find_hierarchies() if delegated.is_relative_to(h.directory))
     controller = UNIFIED if hierarchy.version == 2 else "cpu"
     tree = CgroupTree({controller: Hierarchy(hierarchy.version, str(delegated), "/")})
-    found = identify(f"1:{controller}:/pod{UID}/{ID}\n")
+    found = tree.identify(f"1:{controller}:/kubepods/pod{UID}/{ID}\n")
     os.chown(delegated, 0, 0)
     tree.ensure_made_by_root(found)
     tree.ensure_made_by_root(found)
@@ -266,3 +278,53 @@ def test_a_directory_is_not_taken_for_one_of_its_name_that_was_checked_before(
     pod.mkdir()
     with pytest.raises(Denied):
         tree.ensure_made_by_root(found)
+
+
+OUTER = "0e0e0e0e-0000-4000-8000-000000000000"
+ASK = """
+import ctypes, os, sys
+own, pid, private = sys.argv[1:]
+open(own + "/cgroup.procs", "w").write("0")
+if private == "True":
+    assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0  # CLONE_NEWCGROUP
+from netutil.agent.identity.cgroups import containers_below, read_cgroup_tree
+from netutil.agent.identity.peer import identify_process
+from netutil.agent.identity.pinning import pin_pid
+tree = read_cgroup_tree("/")
+found = identify_process(pin_pid(int(pid)), tree)
+print(found.pod_uid, found.container_id)
+print(any(found.container_id in containers_below(each) for each in tree.hierarchies.values()))
+"""
+
+
+@pytest.mark.parametrize(
+    "private", [False, True], ids=["host's namespace", "a namespace of its own"]
+)
+@pytest.mark.parametrize("agent", ["pod", "service"])
+def test_where_the_node_is_in_a_pod_its_own_pods_are_meant(agent: str, private: bool) -> None:
+    """kind in a pod: the agent and its callers stand in the container of another node's pod."""
+    top = find_hierarchies()[0].directory / f"netutil-nested-{os.getpid()}"
+    node = top / "kubepods" / "burstable" / f"pod{OUTER}" / ("e" * 64) / "docker" / ("d" * 64)
+    kubepods = node / "kubelet" / "kubepods"
+    inner = kubepods / "besteffort" / f"pod{UID}" / ID
+    own = {
+        "pod": kubepods / "burstable" / "podaaaaaaaa-0000-4000-8000-000000000000" / ("a" * 64),
+        "service": node / "system.slice" / "netutil-agent.service",
+    }[agent]
+    try:
+        for directory in (inner, own):
+            directory.mkdir(parents=True)
+        with process(f"open({str(inner / 'cgroup.procs')!r}, 'w').write('0')") as caller:
+            done = subprocess.run(
+                [sys.executable, "-c", ASK, str(own), str(caller.pid), str(private)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            caller.kill()
+            caller.wait()
+    finally:
+        for folder, _, _ in os.walk(top, topdown=False):
+            os.rmdir(folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [UID.replace("-", ""), ID, "True"]

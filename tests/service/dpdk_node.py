@@ -26,6 +26,19 @@ ENTER = (
     'mkdir -p "$0/sys/fs/cgroup" && mount --rbind /sys/fs/cgroup "$0/sys/fs/cgroup" && exec "$@"'
 )
 """The agent takes the host's cgroups from the mounts below --host-root."""
+FURNISH = """\
+mount -t tmpfs none /dev
+mknod -m 666 /dev/null c 1 3
+mknod -m 666 /dev/zero c 1 5
+mknod -m 666 /dev/urandom c 1 9
+mkdir /dev/hugepages /dev/vfio
+touch /dev/vfio/vfio "/dev/vfio/$0"
+mount -t hugetlbfs -o pagesize=1G none /dev/hugepages
+mount -t tmpfs none /run
+mkdir /run/memif
+"""
+"""A container's own /dev and /run, with what device plugins and volumes put there."""
+GROUP = 32  # of VFIO_VF in the node's /sys
 
 
 @dataclass
@@ -88,6 +101,8 @@ def dpdk_node() -> Iterator[DpdkNode]:
         )
         env = {"PATH": "/usr/bin:/bin", "HOSTNAME": "upf", VARIABLE: VFIO_VF}
         app = pod.container("app", env=env, cpus="1", quota=1.0)
+        furnished = app.run(["sh", "-e", "-c", FURNISH, str(GROUP)])
+        assert furnished.returncode == 0, furnished.stderr
         amounts = {"cpu": "1", "memory": "1Gi", "hugepages-1Gi": "1Gi", "intel.com/n3": "1"}
         app.resources = {"requests": amounts, "limits": amounts}
         root = build_sriov_node(lab.directory / "node")

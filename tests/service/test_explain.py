@@ -225,9 +225,22 @@ def forged(uid: str, container_id: str) -> Iterator[int]:
             os.rmdir(folder)
 
 
-def test_a_forged_cgroup_stops_at_its_owner(node: Node) -> None:
+def test_a_forged_cgroup_stops_at_its_place(node: Node) -> None:
     with forged(node.web.uid, node.app.id) as pid:
         answer = node.explain(pid)
+    said = "does not stand where this node's kubelet keeps its pods"
+    assert_stops(answer, "cgroup", "OUTSIDE_KUBELET_CGROUPS", said)
+    assert "--cgroup-root" in answer.steps[-1].advice
+    assert f"pod{node.web.uid}" in found(answer, "cgroup")
+
+
+def test_a_pods_cgroup_that_is_not_roots_stops_at_its_owner(node: Node) -> None:
+    pod = node.app.cgroups[0].parent
+    os.chown(pod, USER, -1)
+    try:
+        answer = node.explain(node.app.pid)
+    finally:
+        os.chown(pod, 0, -1)
     assert_stops(answer, "ownership", "CGROUP_NOT_OWNED_BY_ROOT", f"made by uid {USER}")
     assert f"pod segment: pod{node.web.uid}" in found(answer, "cgroup")
 

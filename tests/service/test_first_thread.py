@@ -143,8 +143,9 @@ def test_it_watches(node: Node) -> None:
     argv = [sys.executable, RUNNER, str(path), "with", "fast"]
     with node.app.spawn(argv, stderr=None) as process:
         assert process.stdout is not None
-        first = json.loads(process.stdout.readline())["snapshot"]
+        line = process.stdout.readline()
         process.kill()
+    first = json.loads(line)["snapshot"]
     assert first["env"]["envs"]["WHO"] == "app"
     assert first["pod"]["container_name"] == "app"
     assert first["cpu"]["affinity"] == "0"

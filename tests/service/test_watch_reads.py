@@ -15,6 +15,7 @@ from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gather import EnvironmentRead, Gathering
+from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.watch import Watches
 from netutil.agent.service.watching import Subject, Watching
 from netutil.v1alpha import netutil_pb2 as api
@@ -40,7 +41,7 @@ class Rooms:
     async def environment_and_devices(self, *_: object) -> EnvironmentRead:
         error = self._devices[min(self.reads, len(self._devices) - 1)]
         self.reads += 1
-        return error or parse_environment(b"A=B\0"), ((), error)
+        return error or parse_environment(b"A=B\0"), Allocated(error=error)
 
     async def worked_out(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
         return make()
@@ -92,9 +93,9 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
 @pytest.mark.parametrize("environment", [True, False])
 async def test_a_first_snapshot_reads_the_environment_once(environment: bool) -> None:
     rooms = Rooms([None])
-    ((found, (devices, error)),) = await streamed(rooms, 1, environment=environment)
+    ((found, allocated),) = await streamed(rooms, 1, environment=environment)
     assert rooms.reads == 1
-    assert found is not None and devices == () and error is None
+    assert found is not None and allocated == Allocated()
 
 
 async def test_later_snapshots_read_it_only_where_it_is_asked_for() -> None:
@@ -110,5 +111,5 @@ async def test_later_snapshots_read_it_only_where_it_is_asked_for() -> None:
 async def test_devices_that_could_not_be_read_are_read_again() -> None:
     rooms = Rooms([_NO_LIST, None])
     given = await streamed(rooms, 3, environment=False)
-    assert [allocated[1] for _, allocated in given] == [_NO_LIST, None, None]
+    assert [allocated.error for _, allocated in given] == [_NO_LIST, None, None]
     assert rooms.reads == 2

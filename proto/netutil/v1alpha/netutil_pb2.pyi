@@ -959,6 +959,9 @@ class ResourceResponse(_message.Message):
     MEMORY_FIELD_NUMBER: _builtins.int
     DYNAMIC_RESOURCES_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    PCI_FIELD_NUMBER: _builtins.int
+    ABSENT_PCI_FIELD_NUMBER: _builtins.int
+    PCI_ERROR_FIELD_NUMBER: _builtins.int
     exclusive_cpus: _builtins.str
     """The same as a kernel list."""
     @_builtins.property
@@ -983,6 +986,20 @@ class ResourceResponse(_message.Message):
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the kubelet was asked."""
 
+    @_builtins.property
+    def pci(self) -> _containers.RepeatedCompositeFieldContainer[Global___PCIInfo]:
+        """The PCI functions among `devices`: those whose ID is a PCI address, as the
+        host's /sys/bus/pci/devices shows them now. By address.
+        """
+
+    @_builtins.property
+    def absent_pci(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """PCI addresses among the IDs that the host's /sys does not have."""
+
+    @_builtins.property
+    def pci_error(self) -> Global___PartError:
+        """Why `pci` is not known."""
+
     def __init__(
         self,
         *,
@@ -992,10 +1009,13 @@ class ResourceResponse(_message.Message):
         memory: _abc.Iterable[Global___MemoryBlock] | None = ...,
         dynamic_resources: _abc.Iterable[Global___DynamicResource] | None = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
+        pci: _abc.Iterable[Global___PCIInfo] | None = ...,
+        absent_pci: _abc.Iterable[_builtins.str] | None = ...,
+        pci_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at", "pci_error", b"pci_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices", "dynamic_resources", b"dynamic_resources", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "memory", b"memory", "observed_at", b"observed_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pci", b"absent_pci", "devices", b"devices", "dynamic_resources", b"dynamic_resources", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "memory", b"memory", "observed_at", b"observed_at", "pci", b"pci", "pci_error", b"pci_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1157,6 +1177,7 @@ class InterfacesResponse(_message.Message):
     NETWORK_ERROR_FIELD_NUMBER: _builtins.int
     ALLOCATED_ERROR_FIELD_NUMBER: _builtins.int
     LINK_ERROR_FIELD_NUMBER: _builtins.int
+    START_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
     """Where `network` of the entries comes from: which annotation, or none."""
     host_network: _builtins.bool
@@ -1192,6 +1213,13 @@ class InterfacesResponse(_message.Message):
         Entries then have no `link` and no `drift` about it.
         """
 
+    @_builtins.property
+    def start_error(self) -> Global___PartError:
+        """Why the environment that the container was started with is not known (its
+        first process's, told by the rule of GetEnv). `allocated` then holds only
+        what the process's own environment names.
+        """
+
     def __init__(
         self,
         *,
@@ -1202,10 +1230,11 @@ class InterfacesResponse(_message.Message):
         network_error: Global___PartError | None = ...,
         allocated_error: Global___PartError | None = ...,
         link_error: Global___PartError | None = ...,
+        start_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "start_error", b"start_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1308,7 +1337,9 @@ Global___Drift: _TypeAlias = Drift  # noqa: Y015
 @_typing.final
 class AllocatedDevice(_message.Message):
     """One PCI address in a variable PCIDEVICE_<RESOURCE> of the container, set by
-    the SR-IOV network device plugin.
+    the SR-IOV network device plugin, or in a variable QAT<n>, set by Intel's QAT
+    device plugin. The variables are those of the process and those that the
+    container was started with: a login shell has lost them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1319,6 +1350,7 @@ class AllocatedDevice(_message.Message):
     INFO_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    FROM_START_FIELD_NUMBER: _builtins.int
     variable: _builtins.str
     """PCIDEVICE_INTEL_COM_SRIOV. The resource name cannot be restored from it;
     GetResource has it.
@@ -1333,6 +1365,10 @@ class AllocatedDevice(_message.Message):
     """Why `info` or `pci_address` is missing, where the variables are not as the
     plugin writes them.
     """
+    from_start: _builtins.bool
+    """The process's own environment does not name it: only the one that the
+    container was started with does.
+    """
     @_builtins.property
     def info(self) -> _struct_pb2.Struct:
         """The device's entry in PCIDEVICE_<RESOURCE>_INFO, where that is set."""
@@ -1346,10 +1382,11 @@ class AllocatedDevice(_message.Message):
         info: _struct_pb2.Struct | None = ...,
         name: _builtins.str = ...,
         problem: _builtins.str = ...,
+        from_start: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["info", b"info", "name", b"name", "pci_address", b"pci_address", "position", b"position", "problem", b"problem", "variable", b"variable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_start", b"from_start", "info", b"info", "name", b"name", "pci_address", b"pci_address", "position", b"position", "problem", b"problem", "variable", b"variable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

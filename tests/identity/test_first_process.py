@@ -1,0 +1,84 @@
+"""Which process of a container was its first: by start times, not by numbers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from netutil.agent.errors import Exhausted, Reason, Unidentified
+from netutil.agent.identity import first_process
+from netutil.agent.identity.first_process import find_first, pin_if_started
+from netutil.agent.identity.namespaces import MOST_PROCESSES
+
+TICK_SECONDS = 2 / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def three() -> Iterator[tuple[int, ...]]:
+    """Pids of three processes in the order of their start."""
+    started = []
+    try:
+        for _ in range(3):
+            started.append(subprocess.Popen(["sleep", "60"]))
+            time.sleep(TICK_SECONDS)
+        yield tuple(process.pid for process in started)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def first_of(*pids: int) -> int:
+    process = find_first(pids)
+    try:
+        return process.pid
+    finally:
+        process.close()
+
+
+def test_the_one_that_started_first_is_found_in_any_order(three: tuple[int, ...]) -> None:
+    one, two, last = three
+    assert first_of(last, one, two) == one
+    assert first_of(last, two) == two
+
+
+def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert first_of(ended.pid, *three[1:]) == three[1]
+    with pytest.raises(Unidentified) as caught:
+        find_first([ended.pid])
+    assert caught.value.reason is Reason.PEER_GONE
+
+
+def test_of_two_of_one_tick_the_runtime_is_the_parent_of_the_first(
+    three: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, last = three
+    starts = {one: (7, two), two: (7, 1), last: (7, two)}
+    monkeypatch.setattr(first_process, "_start", starts.get)
+    monkeypatch.setattr(
+        first_process, "pin_if_started", lambda pid, _: pin_if_started(pid, at(pid))
+    )
+    assert first_of(one, two, last) == two
+
+
+def at(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19])
+
+
+def test_a_number_that_was_given_again_is_another_process(three: tuple[int, ...]) -> None:
+    assert pin_if_started(three[0], at(three[0]) + 1) is None
+    same = pin_if_started(three[0], at(three[0]))
+    assert same is not None and same.pid == three[0]
+    same.close()
+
+
+def test_a_container_of_too_many_processes_is_not_searched() -> None:
+    with pytest.raises(Exhausted) as caught:
+        find_first(range(1, MOST_PROCESSES + 2))
+    assert caught.value.reason is Reason.TOO_MANY_PROCESSES

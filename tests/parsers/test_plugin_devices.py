@@ -1,0 +1,122 @@
+"""Devices of two environments: none is lost, none is told twice, and it is marked whose it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice
+from netutil.agent.parsers.plugin_devices import (
+    device_variables,
+    devices_of_both,
+    parse_qat_devices,
+)
+
+ONE, TWO, THREE = "0000:3b:02.1", "0000:3b:02.2", "0000:3b:02.3"
+INFO = {ONE: {"extra": {"VFIO_TOKEN": "02bddbbf-bbb0-4d79-886b-91bad3fbb510"}}}
+
+
+def addresses(devices: tuple[AllocatedDevice, ...]) -> list[tuple[str, str, bool]]:
+    return [(one.variable, one.pci_address, one.from_start) for one in devices]
+
+
+def test_the_qat_plugin_names_one_function_in_each_variable() -> None:
+    found = parse_qat_devices({"QAT10": TWO, "QAT2": "0000:3D:01.0", "QAT0": ONE})
+    assert addresses(found) == [
+        ("QAT0", ONE, False),
+        ("QAT2", "0000:3d:01.0", False),
+        ("QAT10", TWO, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("QAT", ONE), ("QATX", ONE), ("QAT0_X", ONE), ("QAT0", "yes"), ("QAT0", ""), ("qat0", ONE)],
+)
+def test_other_variables_are_not_the_qat_plugins(name: str, value: str) -> None:
+    assert parse_qat_devices({name: value}) == ()
+
+
+def test_a_login_shell_has_what_the_container_was_started_with() -> None:
+    start = {
+        "PCIDEVICE_NIC": f"{ONE},{TWO}",
+        "PCIDEVICE_NIC_INFO": json.dumps(INFO),
+        "QAT0": THREE,
+    }
+    network, others = devices_of_both({"PATH": "/bin"}, start)
+    assert addresses(network) == [("PCIDEVICE_NIC", ONE, True), ("PCIDEVICE_NIC", TWO, True)]
+    assert network[0].info == INFO[ONE]
+    assert addresses(others) == [("QAT0", THREE, True)]
+
+
+def test_a_device_of_both_is_told_once_and_as_the_processes_own() -> None:
+    same = {"PCIDEVICE_NIC": ONE, "QAT0": TWO}
+    network, others = devices_of_both(same, same)
+    assert addresses(network) == [("PCIDEVICE_NIC", ONE, False)]
+    assert addresses(others) == [("QAT0", TWO, False)]
+
+
+def test_a_variable_that_was_changed_loses_nothing() -> None:
+    network, _ = devices_of_both({"PCIDEVICE_NIC": TWO}, {"PCIDEVICE_NIC": f"{ONE},{TWO}"})
+    assert sorted(addresses(network)) == [
+        ("PCIDEVICE_NIC", ONE, True),
+        ("PCIDEVICE_NIC", TWO, False),
+    ]
+
+
+def test_an_info_that_only_the_start_has_is_told() -> None:
+    start = {"PCIDEVICE_NIC": ONE, "PCIDEVICE_NIC_INFO": json.dumps(INFO)}
+    ((device,), _) = devices_of_both({"PCIDEVICE_NIC": ONE}, start)
+    assert device.info == INFO[ONE] and not device.from_start
+
+
+def test_without_another_environment_only_its_own_is_told() -> None:
+    network, others = devices_of_both({"PCIDEVICE_NIC": ONE, "QAT0": TWO}, None)
+    assert addresses(network + others) == [("PCIDEVICE_NIC", ONE, False), ("QAT0", TWO, False)]
+
+
+def many(first: int) -> dict[str, str]:
+    return {f"QAT{n}": f"{first:04x}:{n // 8:02x}:00.{n % 8}" for n in range(MOST_DEVICES)}
+
+
+def test_more_devices_than_are_told_are_an_error() -> None:
+    one_more = {**many(0), "QAT999": ONE}
+    for own, start in ((one_more, None), (many(0), many(1)), (many(0), one_more)):
+        with pytest.raises(Exhausted) as caught:
+            devices_of_both(own, start)
+        assert caught.value.reason is Reason.TOO_MANY_DEVICES
+    assert len(devices_of_both(many(0), many(0))[1]) == MOST_DEVICES
+
+
+NAMES = st.sampled_from(["PCIDEVICE_A", "PCIDEVICE_A_INFO", "PCIDEVICE_B", "QAT0", "QAT1", "X"])
+VALUES = st.sampled_from([ONE, TWO, f"{ONE},{TWO}", json.dumps(INFO), "", "mlx5_core.sf.4", "{"])
+ENVIRONMENTS = st.dictionaries(NAMES, VALUES)
+
+
+@given(ENVIRONMENTS, ENVIRONMENTS)
+def test_both_name_what_each_names(own: dict[str, str], start: dict[str, str]) -> None:
+    def names(*environments: dict[str, str]) -> set[tuple[str, str]]:
+        return {
+            (one.variable, one.pci_address or one.name)
+            for environment in environments
+            for part in devices_of_both(environment, None)
+            for one in part
+        }
+
+    both = devices_of_both(own, start)
+    found = [(one.variable, one.pci_address or one.name) for part in both for one in part]
+    assert set(found) == names(own, start)
+    for part in both:
+        for one in part:
+            key = (one.variable, one.pci_address or one.name)
+            assert one.from_start is (key not in names(own))
+
+
+@given(ENVIRONMENTS)
+def test_what_is_read_is_in_the_variables_that_are_kept(environment: dict[str, str]) -> None:
+    kept = device_variables(environment)
+    assert "X" not in kept
+    assert devices_of_both(kept, None) == devices_of_both(environment, None)
