@@ -20,59 +20,36 @@ _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
 
 
-def read_environment(process_directory: int) -> Environment:
-    """Return the environment of the process whose /proc/<pid> is open as `process_directory`.
+def read_environment(thread: int) -> Environment:
+    """Return the environment of a process, read through one of its threads.
 
-    Raises OSError with ESRCH if the process is gone, `Unavailable` if its memory cannot
+    `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open: the memory is the same for all threads
+    of a process, but the kernel shows none of a thread that has ended.
+    Raises ProcessLookupError if the thread has ended, `Unavailable` if its memory cannot
     be read now, `Exhausted` if the block is larger than `LARGEST_BYTES`.
     """
     for _ in range(_LOOKS):
         try:
-            block = _read_block(process_directory, "environ")
+            block = _read_block(thread, "environ")
         except ProcessLookupError:
-            # Recent kernels say so of a first thread that has ended too; stat tells.
+            # Recent kernels say so of a thread without memory of its own too; stat tells.
             block = b""
         if block:
             return parse_environment(block)
         # Recent kernels return nothing when the process's memory is not to be had.
         # Believe it only if the kernel says that the block itself is empty.
-        stat = _read_stat(process_directory, "stat")
+        stat = _read_stat(thread)
         if stat.environment_start and stat.environment_start == stat.environment_end:
             return parse_environment(b"")
+        if stat.has_exited:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         if stat.environment_start is None:
-            # The first thread has ended or is ending: its memory is no longer
-            # shown, but that of another thread is the same.
-            return _read_of_other_thread(process_directory)
+            raise _unreadable("it is ending, or the kernel hides its memory")
     raise _unreadable("its environment block cannot be read at the moment")
 
 
-def _read_of_other_thread(process_directory: int) -> Environment:
-    tasks = _open("task", os.O_RDONLY | os.O_DIRECTORY, process_directory)
-    try:
-        threads = os.listdir(tasks)
-        for thread in threads:
-            try:
-                block = _read_block(tasks, f"{thread}/environ")
-            except ProcessLookupError:
-                continue
-            if block:
-                return parse_environment(block)
-        if all(_has_exited(tasks, thread) for thread in threads):
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-    finally:
-        os.close(tasks)
-    raise _unreadable("it is ending, or the kernel hides its memory")
-
-
-def _has_exited(tasks: int, thread: str) -> bool:
-    try:
-        return _read_stat(tasks, f"{thread}/stat").has_exited
-    except ProcessLookupError:
-        return True
-
-
-def _read_stat(directory: int, name: str) -> Stat:
-    return parse_stat(_read_block(directory, name).decode("utf-8", errors="replace"))
+def _read_stat(thread: int) -> Stat:
+    return parse_stat(_read_block(thread, "stat").decode("utf-8", errors="replace"))
 
 
 def _read_block(directory: int, name: str) -> bytes:

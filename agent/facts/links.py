@@ -43,15 +43,15 @@ _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
-def read_links(process_directory: int) -> tuple[Link, ...]:
+def read_links(thread: int) -> tuple[Link, ...]:
     """Return the links of a process's network namespace by index, lo included.
 
-    `process_directory` is /proc/<pid>, open. Raises `Unavailable` if the
+    `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open. Raises `Unavailable` if the
     namespace cannot be entered or does not answer, `Exhausted` for more
-    than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the process is gone.
+    than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the thread has ended.
     """
     try:
-        namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_directory)
+        namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=thread)
     except OSError as error:
         if isinstance(error, PermissionError):
             why = f"the agent may not look at it: {error.strerror}"
@@ -69,13 +69,13 @@ def read_links(process_directory: int) -> tuple[Link, ...]:
         os.close(namespace)
 
 
-def network_namespace(process_directory: int) -> tuple[int, int]:
+def network_namespace(thread: int) -> tuple[int, int]:
     """Return what tells the network namespace of a process from others (namespaces(7)).
 
     Raises `Unavailable` if the agent may not look at it.
     """
     try:
-        found = os.stat("ns/net", dir_fd=process_directory)
+        found = os.stat("ns/net", dir_fd=thread)
     except PermissionError as error:
         raise _unreadable(f"the agent may not look at it: {error.strerror}") from error
     return found.st_dev, found.st_ino

@@ -29,14 +29,14 @@ _RECEIVE_BYTES = 64 * 1024
 _MOST_BLOCKS = 64
 
 
-def open_changes(process_directory: int) -> tuple[Namespace, socket.socket]:
+def open_changes(thread: int) -> tuple[Namespace, socket.socket]:
     """Return a process's network namespace, and a socket that hears of changes in it.
 
-    `process_directory` is /proc/<pid>, open. Starts a thread and waits for it: not for
-    the event loop. Raises OSError: ESRCH or ENOENT if the process is gone, EPERM
-    without CAP_SYS_ADMIN.
+    `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open. Starts a thread of the agent and
+    waits for it: not for the event loop. Raises OSError: ESRCH or ENOENT if the thread has
+    ended, EPERM without CAP_SYS_ADMIN.
     """
-    namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process_directory)
+    namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=thread)
     try:
         found = os.fstat(namespace)
         connection = open_rtnetlink(namespace, _GROUPS)

@@ -18,7 +18,12 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from netutil.agent.errors import Denied, Reason
-from netutil.agent.identity.process import Credentials, PinnedProcess, gone
+from netutil.agent.identity.process import (
+    Credentials,
+    PinnedProcess,
+    thread_has_ended,
+    thread_status,
+)
 
 T = TypeVar("T")
 
@@ -62,18 +67,30 @@ def read_as_caller(
 
     `read` opens what it reads with the ids of `credentials`, under which the caller connected, and
     with the caller's capabilities: so there is no time between the kernel's consent and
-    the read in which the target could become another program. Raises `Denied` if the kernel
+    the read in which the target could become another program. The directory is that of a thread
+    that runs. Raises `Denied` if the kernel
     refuses, and unless both bear the same real, effective and saved ids and are in the agent's
     own user namespace: of another one the agent, as its owner, could read more than the caller.
     Raises `Unidentified` if either is gone, and what `read` raises. Blocks: not for the loop.
     """
     ensure_same_ids(caller, credentials)
-    asking, asked = caller.status(), target.status()
-    if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
-        raise _refused("it runs under other user or group ids")
-    _ensure_own_user_namespace(caller, target)
+    asking = caller.status()
+
+    def read_thread(thread: int) -> T:
+        # Ids are a thread's own: they are those of the thread that is read.
+        asked = thread_status(thread)
+        if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
+            raise _refused("it runs under other user or group ids")
+        _ensure_own_user_namespace(caller, target)
+        try:
+            return _run_as(credentials, asking.effective_capabilities, read, thread)
+        except PermissionError:
+            if thread_has_ended(thread):  # files of one that has ended are root's
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+            raise
+
     try:
-        answer = _run_as(credentials, asking.effective_capabilities, read, target.directory())
+        answer = target.through_running_thread(read_thread)
     except PermissionError:
         caller.ensure_alive()
         target.ensure_alive()
@@ -133,10 +150,7 @@ def _take_on(credentials: Credentials, capabilities: int) -> None:
 def _ensure_own_user_namespace(*processes: PinnedProcess) -> None:
     own = os.stat("/proc/self/ns/user")
     for process in processes:
-        try:
-            its = os.stat("ns/user", dir_fd=process.directory())
-        except (ProcessLookupError, FileNotFoundError):
-            raise gone(process.pid) from None
+        its = process.through_running_thread(lambda thread: os.stat("ns/user", dir_fd=thread))
         if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino):
             raise _refused("one of the two is in a user namespace of its own")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -157,13 +157,43 @@ class CgroupTree:
         return None
 
     def scope_directory(self, identity: CgroupIdentity) -> str | None:
-        """Return a directory with all of the caller's pod, or else of its container."""
+        """Return the caller's pod's directory in one hierarchy, or else its container's."""
         for placement in identity.placements:
             hierarchy = self.of_line(placement.line)
             path = placement.pod_path or placement.container_path
             if hierarchy and path is not None:
                 return hierarchy.resolve(path)
         return None
+
+    def pod_directories(
+        self, identity: CgroupIdentity, container_ids: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """Return the directories at or below which the processes of the caller's pod stand.
+
+        That is the pod's own directory if it has one. If it has none, they are those of its
+        containers beside the caller's: with the pod's UID in their names (containerd's cgroupfs
+        driver below a kubelet with the systemd driver), or without any (CRI-O under some set-ups),
+        where `container_ids` are those that the pod list reports of the pod.
+
+        The directories only say where to look: whether a process in them is of the pod is for the
+        caller of this function to check. Blocks: not for the loop. Raises OSError for a shortage.
+        """
+        for placement in identity.placements:
+            hierarchy = self.of_line(placement.line)
+            path = placement.pod_path or placement.container_path
+            directory = hierarchy.resolve(path) if hierarchy and path is not None else None
+            if directory is None:
+                continue
+            if placement.pod_path is not None and placement.pod_path != placement.container_path:
+                return (directory,)
+            parent, name = os.path.split(directory)
+            before, _, after = name.rpartition(placement.container_id or name)
+            if placement.pod_path is not None:
+                names = _names_in(parent, before)
+            else:
+                names = [f"{before}{container_id}{after}" for container_id in container_ids]
+            return tuple(dict.fromkeys((directory, *(f"{parent}/{one}" for one in names))))
+        return ()
 
     def has_container(self, identity: CgroupIdentity) -> bool:
         """Return whether the cgroup of the process's container is still there."""
@@ -280,6 +310,14 @@ def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
         if parent is not None:
             _find_joined(hierarchy, parent, found)
     return found
+
+
+def _names_in(directory: str, prefix: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if name.startswith(prefix))
+    except OSError as error:
+        _only_shortage(error)
+        return []
 
 
 def _find_containers(hierarchy: Hierarchy, top: str, found: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """From a pid as the caller sees it to the process that it names.
 
 A request carries the number that a process has in the caller's own PID
-namespace. NSpid of /proc/<pid>/status (pid_namespaces(7)) lists a process's
+namespace. NStgid of /proc/<pid>/status (pid_namespaces(7)) lists a process's
 numbers from the host's namespace inwards; two namespaces on one level are told
 apart by their inode, reached over NS_GET_PARENT (ioctl_ns(2)).
 """
@@ -84,20 +84,20 @@ def _candidate(
 
 def _namespace(process: PinnedProcess, levels_up: int) -> tuple[int, int]:
     """Return the identity (device, inode) of the process's PID namespace or an ancestor of it."""
-    try:
-        descriptor = os.open("ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process.directory())
-    except (ProcessLookupError, FileNotFoundError):
-        process.ensure_alive()
-        raise
-    try:
-        for _ in range(levels_up):
-            parent = fcntl.ioctl(descriptor, NS_GET_PARENT)
+
+    def read(thread: int) -> tuple[int, int]:
+        descriptor = os.open("ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=thread)
+        try:
+            for _ in range(levels_up):
+                parent = fcntl.ioctl(descriptor, NS_GET_PARENT)
+                os.close(descriptor)
+                descriptor = parent
+            status = os.fstat(descriptor)
+            return status.st_dev, status.st_ino
+        finally:
             os.close(descriptor)
-            descriptor = parent
-        status = os.fstat(descriptor)
-        return status.st_dev, status.st_ino
-    finally:
-        os.close(descriptor)
+
+    return process.through_running_thread(read)
 
 
 def _pin_or_missing(pid: int, number: int) -> PinnedProcess:
@@ -111,7 +111,7 @@ def _missing(number: int) -> Missing:
     return Missing(
         Reason.PID_NOT_FOUND,
         f"There is no process {number} in the caller's pod and PID namespace.",
-        read="NSpid in /proc/<pid>/status",
+        read="NStgid in /proc/<pid>/status",
         advice="Send the pid as the caller's own /proc shows it, or leave it empty.",
     )
 

@@ -4,18 +4,37 @@ A pid alone may be given to a new process between two reads. A directory
 descriptor of /proc/<pid> goes dead with its process (reads fail with ESRCH), and
 a pidfd tells whether the process still runs (pidfd_open(2)): whoever reads
 through the descriptor and then finds the pidfd alive has read that process.
+
+/proc/<pid> shows the first thread. That thread may end before the others do (pthread_exit(3) in
+main); the process still runs then, and its pidfd says so, but the kernel shows a first thread
+that has ended without namespaces and memory, and on cgroup v1 in the root cgroup. A reading goes
+through a thread that runs: `PinnedProcess.through_running_thread` is the only place that finds it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import select
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from netutil.agent.errors import Reason, Unidentified, shortage
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
 
+T = TypeVar("T")
+MAX_THREADS_TRIED = 64
+"""Threads of a process that are looked at to find one that runs. A thread that has ended is listed
+only while it is the first one or a debugger holds it (ptrace(2))."""
+_MAX_TRIES = 4
 _READ_BYTES = 64 * 1024
+# On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
+# kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
+# is cgroup v2, where a thread that has ended keeps the path that it had.
+_PATH_OF_RUNNING_THREAD = re.compile(r"^[1-9][0-9]*:[^:\n]*:/.", re.MULTILINE)
 
 
 class PinnedProcess:
@@ -46,39 +65,117 @@ class PinnedProcess:
         if not self.alive():
             raise gone(self.pid)
 
+    def through_running_thread(self, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the directory in /proc of a thread that runs.
+
+        `read` gets the descriptor of /proc/<pid>, which shows the first thread, or if that
+        thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. It raises
+        ProcessLookupError or FileNotFoundError for a thread that has ended, and may be called
+        again. Raises `Unidentified` if the process is gone or none of its first
+        `MAX_THREADS_TRIED` threads is found to run, `OverLimit` for a shortage, and what `read`
+        raises of a thread that runs. Any such thread will do, also where threads differ: a thread
+        comes to another cgroup or namespace by the rights that it takes to bring the first one
+        there, so a workload gains nothing by the choice.
+        """
+        missing: OSError | None = None
+        for _ in range(_MAX_TRIES):
+            try:
+                return read(self.directory())
+            except (ProcessLookupError, FileNotFoundError) as error:
+                self.ensure_alive()
+                missing = error
+            # A thread that executes a program takes the first one's place (execve(2)), so the
+            # first thread may run again at the next try.
+            if not self._first_has_ended():
+                continue
+            thread = self._open_running_thread()
+            if thread is None:
+                missing = None
+                continue
+            try:
+                return read(thread)
+            except (ProcessLookupError, FileNotFoundError) as error:
+                self.ensure_alive()
+                missing = error
+            finally:
+                os.close(thread)
+        if missing is None:  # all of its threads are ending
+            raise gone(self.pid)
+        if isinstance(missing, FileNotFoundError):
+            raise missing
+        raise _no_running_thread(self.pid)
+
     def read(self, name: str) -> bytes:
-        """Return the content of /proc/<pid>/<name>.
+        """Return the content of /proc/<pid>/<name>: of the first thread, even if it has ended.
 
         For small files that no workload can make slow. Raises `Unidentified` if the process
         is gone, `OverLimit` for a shortage, OSError for every other failure.
         """
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.directory())
+            return read_file(self.directory(), name)
         except (ProcessLookupError, FileNotFoundError):
             self.ensure_alive()
             raise
-        except OSError as error:
-            raise shortage(error, f"/proc/{self.pid}/{name}") or error from None
-        try:
-            return _read_all(descriptor)
-        except ProcessLookupError:
-            raise gone(self.pid) from None
-        except OSError as error:
-            raise shortage(error, f"/proc/{self.pid}/{name}") or error from None
-        finally:
-            os.close(descriptor)
 
     def status(self) -> ProcessStatus:
-        """Return /proc/<pid>/status, parsed."""
-        return parse_status(self.read("status").decode("utf-8", errors="replace"))
+        """Return the parsed status file of a thread that runs."""
+        return self.through_running_thread(thread_status)
 
     def stat(self) -> Stat:
-        """Return /proc/<pid>/stat, parsed."""
-        return parse_stat(self.read("stat").decode("utf-8", errors="replace"))
+        """Return the parsed stat file of the first thread, which started when the process did."""
+        return parse_stat(self.read(f"task/{self.pid}/stat").decode("utf-8", errors="replace"))
 
     def cgroup_text(self) -> str:
-        """Return /proc/<pid>/cgroup. Bytes of a name that are not UTF-8 are kept as surrogates."""
-        return self.read("cgroup").decode("utf-8", errors="surrogateescape")
+        """Return the cgroup file of a thread that runs.
+
+        Bytes of a name that are not UTF-8 are kept as surrogates.
+        """
+        return self.through_running_thread(self._cgroup_text)
+
+    def _cgroup_text(self, thread: int) -> str:
+        text = read_file(thread, "cgroup").decode("utf-8", errors="surrogateescape")
+        if _PATH_OF_RUNNING_THREAD.search(text) is None:
+            first = thread == self._directory
+            ended = self._first_has_ended() if first else thread_has_ended(thread)
+            if ended:
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return text
+
+    def _first_has_ended(self) -> bool:
+        """Return whether the first thread has ended.
+
+        /proc/<pid>/stat would say it too, but adds up the times of all threads.
+        """
+        try:
+            return self.stat().has_exited
+        except (ProcessLookupError, FileNotFoundError):  # another one is taking its place
+            return True
+
+    def _open_running_thread(self) -> int | None:
+        """Return a new descriptor of the directory of a thread that runs, None if none does.
+
+        Raises `Unidentified` if that is not known: the process has more threads than are tried.
+        """
+        tried = 0
+        tasks = _open(self.directory(), "task", os.O_DIRECTORY)
+        try:
+            with os.scandir(tasks) as listed:
+                for entry in islice(listed, MAX_THREADS_TRIED):
+                    tried += 1
+                    try:
+                        thread = _open(tasks, entry.name, os.O_DIRECTORY)
+                    except (ProcessLookupError, FileNotFoundError):
+                        continue
+                    if not thread_has_ended(thread):
+                        return thread
+                    os.close(thread)
+        except (ProcessLookupError, FileNotFoundError):
+            self.ensure_alive()
+        finally:
+            os.close(tasks)
+        if tried == MAX_THREADS_TRIED:
+            raise _no_running_thread(self.pid)
+        return None
 
     def directory(self) -> int:
         """Return the descriptor of /proc/<pid>. Raises `Unidentified` after `close`."""
@@ -127,6 +224,54 @@ def gone(pid: int) -> Unidentified:
         read=f"/proc/{pid}",
         advice="Open the connection in the process that asks, and keep that process running.",
     )
+
+
+def thread_status(thread: int) -> ProcessStatus:
+    """Return the parsed status file of a thread whose directory in /proc is open.
+
+    For `PinnedProcess.through_running_thread`: raises ProcessLookupError or FileNotFoundError if
+    the thread has ended, OSError for every other failure.
+    """
+    status = parse_status(read_file(thread, "status").decode("utf-8", errors="replace"))
+    if status.has_ended:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return status
+
+
+def thread_has_ended(thread: int) -> bool:
+    """Return whether a thread whose directory in /proc is open has ended, or is ending."""
+    try:
+        return parse_stat(read_file(thread, "stat").decode("utf-8", errors="replace")).has_exited
+    except (ProcessLookupError, FileNotFoundError):
+        return True
+
+
+def _no_running_thread(pid: int) -> Unidentified:
+    return Unidentified(
+        Reason.PEER_NOT_PINNED,
+        f"The first thread of the process (host pid {pid}) has ended, and among its first"
+        f" {MAX_THREADS_TRIED} the agent found none that runs.",
+        read=f"/proc/{pid}/task",
+        advice="Ask from a process whose first thread runs.",
+    )
+
+
+def read_file(directory: int, name: str) -> bytes:
+    """Return a file below a directory of /proc. Raises `OverLimit` for a shortage, OSError."""
+    descriptor = _open(directory, name)
+    try:
+        return _read_all(descriptor)
+    except OSError as error:
+        raise shortage(error, f"/proc/<pid>/{name}") or error from None
+    finally:
+        os.close(descriptor)
+
+
+def _open(directory: int, name: str, flags: int = 0) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
+    except OSError as error:
+        raise shortage(error, f"/proc/<pid>/{name}") or error from None
 
 
 def _read_all(descriptor: int) -> bytes:

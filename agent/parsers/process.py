@@ -12,7 +12,7 @@ _ENVIRONMENT_END = 51
 # include/linux/sched.h
 _PF_EXITING = 0x00000004
 _PF_KTHREAD = 0x00200000
-_ENDED_STATES = "ZX"  # zombie, dead
+_ENDED_STATES = ("Z", "X")  # zombie, dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,12 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """The fields of /proc/<pid>/status that the agent uses.
+    """The fields of /proc/<pid>/status, or of /proc/<pid>/task/<tid>/status, that the agent uses.
 
-    `namespace_pids` is NSpid: the process's number in each PID namespace, from
-    the reader's own inwards. `uids` and `gids` are real, effective, saved and
-    file system ids. `effective_capabilities` is the CapEff bit mask.
+    `namespace_pids` is NStgid: the process's number in each PID namespace, from
+    the reader's own inwards (NSpid is the thread's number). `uids` and `gids` are real,
+    effective, saved and file system ids. `effective_capabilities` is the CapEff bit mask.
+    `has_ended`: the thread is a zombie or dead, whether or not the process has other threads.
     """
 
     namespace_pids: tuple[int, ...]
@@ -44,16 +45,18 @@ class ProcessStatus:
     gids: tuple[int, int, int, int]
     effective_capabilities: int
     cpus_allowed: str
+    has_ended: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """What tells a person which process it is. `name` is the command's, without arguments.
 
-    `state` is the letter of proc_pid_stat(5). `thread_of` is the process whose thread
-    it is, its own number for a process.
+    `state` is the letter of proc_pid_stat(5). `number` is the thread's own, which is the
+    process's for its first thread. `thread_of` is the process whose thread it is.
     """
 
+    number: int
     name: str
     state: str
     thread_of: int
@@ -67,6 +70,7 @@ def describe(status: str, stat: str) -> Description:
     after_name = stat.rpartition(")")[2].split()
     try:
         return Description(
+            number=int(fields["Pid"]),
             name=fields["Name"].strip(),
             state=after_name[0],
             thread_of=int(fields["Tgid"]),
@@ -104,14 +108,15 @@ def parse_status(text: str) -> ProcessStatus:
     """
     fields = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
     try:
-        if not fields["NSpid"].split():
-            raise ValueError("the status file's NSpid line is empty")
+        if not fields["NStgid"].split():
+            raise ValueError("the status file's NStgid line is empty")
         return ProcessStatus(
-            namespace_pids=tuple(int(number) for number in fields["NSpid"].split()),
+            namespace_pids=tuple(int(number) for number in fields["NStgid"].split()),
             uids=_four(fields["Uid"]),
             gids=_four(fields["Gid"]),
             effective_capabilities=int(fields["CapEff"], 16),
             cpus_allowed=fields["Cpus_allowed_list"].strip(),
+            has_ended=fields["State"].strip()[:1] in _ENDED_STATES,
         )
     except KeyError as error:
         raise ValueError(f"no {error.args[0]} line in the status file") from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from cachetools import LRUCache
@@ -30,23 +32,30 @@ from netutil.agent.identity.process import Credentials, PinnedProcess, gone
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
+from netutil.agent.pods.source import unavailable
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unknown import unknown_caller
 
 T = TypeVar("T")
 LONGEST_WAIT_SECONDS = 5.0
+_NEWER_LIST_SECONDS = 2.0
+"""How long a process that is not found waits for a pod list that was asked for after the call."""
 _CONTAINERS_REMEMBERED = 1024
 _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The identified caller of one call. `match` is None while no pod list can be had."""
+    """The identified caller of one call. `match` is None while no pod list can be had.
+
+    `came_at` is when the call came (UTC).
+    """
 
     peer: Peer
     cgroups: CgroupIdentity
     match: Match | None
     unavailable: Unavailable | None
+    came_at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @property
     def known(self) -> Match:
@@ -219,35 +228,89 @@ class Callers:
         if not pid:
             return caller.peer.process.duplicate(), caller.cgroups
         number = parse_pid(pid)
+        container_ids = self._containers_of_pod(caller)
+        try:
+            return await self._find(caller, number, container_ids)
+        except Missing:
+            # Only the pod list says which containers are of this pod, and the one that is asked
+            # for may have started since.
+            if caller.cgroups.pod_uid is not None or self._is_list_newer(caller):
+                raise
+            await self._newer_list()
+            newer = self._containers_of_pod(caller)
+            if newer <= container_ids:
+                raise
+        return await self._find(caller, number, newer)
+
+    async def _find(
+        self, caller: Caller, number: int, container_ids: frozenset[str]
+    ) -> tuple[PinnedProcess, CgroupIdentity]:
         own = caller.peer.process.duplicate()
-        scope = self._tree.scope_directory(caller.cgroups)
 
         def find() -> tuple[PinnedProcess, CgroupIdentity]:
             try:
-                found = find_process(own, number, processes_below(scope) if scope else ())
+                directories = self._tree.pod_directories(caller.cgroups, container_ids)
+                processes = chain.from_iterable(map(processes_below, directories))
+                found = find_process(own, number, processes)
             finally:
                 own.close()
             try:
-                return found, self._in_same_pod(caller, found, number)
+                return found, self._in_same_pod(caller, container_ids, found, number)
             except BaseException:
                 found.close()
                 raise
 
         return await self._reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
 
-    def _in_same_pod(self, caller: Caller, process: PinnedProcess, number: int) -> CgroupIdentity:
+    def _containers_of_pod(self, caller: Caller) -> frozenset[str]:
+        """Return the IDs of the caller's container and of all that the list has in its pod alone.
+
+        The others matter only where the cgroups bear no pod UID.
+        """
+        own = caller.cgroups.container_id
+        if caller.cgroups.pod_uid is not None or own is None:
+            return frozenset(filter(None, (own,)))
+        match = self._pods.peek(None, own) or caller.known
+        ids = (status.id for _, status in match.pod.container_statuses if status.id)
+        listed = ((one, self._pods.peek(None, one)) for one in ids)
+        uid = match.pod.metadata.uid
+        return frozenset((own,)).union(
+            one for one, found in listed if found and found.pod.metadata.uid == uid
+        )
+
+    def _is_list_newer(self, caller: Caller) -> bool:
+        """Return whether the last list was asked for after the call came."""
+        last = self._pods.last
+        return last is not None and last.observed_at >= caller.came_at
+
+    async def _newer_list(self) -> None:
+        """Return once the pod list is as of now. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(_NEWER_LIST_SECONDS):
+                await self._pods.refresh()
+        except TimeoutError:
+            raise unavailable(
+                "No fresh pod list came that would say which containers are of the caller's pod.",
+                self._pods.describe(),
+                "Try again; the agent goes on waiting for the source.",
+            ) from None
+
+    def _in_same_pod(
+        self,
+        caller: Caller,
+        container_ids: frozenset[str],
+        process: PinnedProcess,
+        number: int,
+    ) -> CgroupIdentity:
         try:
             found = identify_process(process, self._tree)
-            if found.pod_uid is None and caller.cgroups.container_id:
-                found = choose_container(found, [caller.cgroups.container_id])
+            if found.pod_uid is None:
+                found = choose_container(found, container_ids)
+                self._tree.ensure_made_by_root(found)
+                process.ensure_alive()
         except Denied:
             raise outside_pod(number) from None
-        same = (
-            found.pod_uid == caller.cgroups.pod_uid
-            if found.pod_uid
-            else found.container_id == caller.cgroups.container_id
-        )
-        if not same:
+        if found.pod_uid is not None and found.pod_uid != caller.cgroups.pod_uid:
             raise outside_pod(number)
         return found
 
@@ -353,7 +416,7 @@ class Callers:
 
 def _read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
     ensure_same_ids(process, credentials)
-    answer = read(process.directory())
+    answer = process.through_running_thread(read)
     ensure_same_ids(process, credentials)
     return answer
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from netutil.agent.identity.process import PinnedProcess
+from netutil.agent.identity.process import PinnedProcess, read_file
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
@@ -27,6 +29,7 @@ _STATES = {
     "Z": "a zombie",
     "X": "dead",
 }
+_ENDED = ("Z", "X")
 _MOST_PATHS = 8
 _FEW_LINES = 3
 ANOTHER_NUMBER = (
@@ -55,7 +58,7 @@ def of_none(pid: int) -> tuple[list[str], str | None]:
         owner = f"process {known.thread_of}, {known.name!r}"
         mend = f"A thread asks as its process: `netutil node explain {known.thread_of}`."
         return [f"it is a thread of {owner}"], mend
-    if known.state in "ZX":
+    if known.state in _ENDED:
         ended = f"it is {_STATES[known.state]}: {known.name!r} has ended"
         waited = f"{ended}, and its parent, pid {known.parent}, has not yet waited for it"
         return [waited], "It asks nothing any more: explain the process that does."
@@ -65,11 +68,13 @@ def of_none(pid: int) -> tuple[list[str], str | None]:
 def of_process(process: PinnedProcess) -> list[str]:
     """Return which process it is. Raises `Unidentified` if it is gone."""
     status = process.status()
-    known = _description(process)
+    known = process.through_running_thread(_description)
     kind = "a kernel thread" if known.is_kernel_thread else "a process"
     state = _STATES.get(known.state, known.state)
     ids = f"uid {status.uids[1]}, gid {status.gids[1]}, child of {known.parent}"
     lines = [f"{known.name!r}, {kind}, {state}, {ids}"]
+    if known.number != process.pid:
+        lines.append(f"its first thread has ended; thread {known.number} runs and is read instead")
     inside = status.namespace_pids[1:]
     if inside:
         numbers = ", then ".join(map(str, inside))
@@ -138,9 +143,14 @@ def _controllers(line: CgroupLine) -> str:
     return ",".join(line.controllers) or "unified"
 
 
-def _description(process: PinnedProcess) -> Description:
-    status = process.read("status").decode("utf-8", errors="replace")
-    return describe(status, process.read("stat").decode("utf-8", errors="replace"))
+def _description(thread: int) -> Description:
+    status, stat = (
+        read_file(thread, name).decode("utf-8", errors="replace") for name in ("status", "stat")
+    )
+    known = describe(status, stat)
+    if known.state in _ENDED:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return known
 
 
 def _text(pid: int, name: str) -> str:

@@ -44,15 +44,20 @@ def links_if_known(
 def _links(
     process: PinnedProcess, node: Collection[tuple[int, int]], *, reported: bool
 ) -> tuple[bool, tuple[Link, ...]]:
-    try:
-        directory = process.directory()
-        if reported or network_namespace(directory) in node:
+    if reported:
+        return True, ()
+
+    def look(thread: int) -> tuple[bool, tuple[Link, ...]]:
+        if network_namespace(thread) in node:
             return True, ()
-        links = read_links(directory)
-        process.ensure_alive()
+        return False, read_links(thread)
+
+    try:
+        found = process.through_running_thread(look)
     except (ProcessLookupError, FileNotFoundError):
         raise gone(process.pid) from None
-    return False, links
+    process.ensure_alive()
+    return found
 
 
 def only(name: str, found: tuple[Interface, ...]) -> tuple[Interface, ...]:

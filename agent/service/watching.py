@@ -207,7 +207,7 @@ class Watching:
         """
         process, connection = caller.peer.process, None
         try:
-            namespace = network_namespace(process.directory())
+            namespace = process.through_running_thread(network_namespace)
             if namespace == subject.namespace:
                 return
             self._leave_namespace(subject)
@@ -238,7 +238,7 @@ class Watching:
 
 def _opened(process: PinnedProcess) -> tuple[Namespace, socket.socket]:
     try:
-        return open_changes(process.directory())
+        return process.through_running_thread(open_changes)
     finally:
         process.close()
 

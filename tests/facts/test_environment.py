@@ -16,6 +16,7 @@ from netutil.agent.errors import Exhausted, Reason, Unavailable
 from netutil.agent.facts.environment import LARGEST_BYTES, read_environment
 from netutil.agent.parsers.environment import Environment
 
+from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 from tests.lab.launch import Launch
 from tests.lab.processes import Processes, arguments, entries
 
@@ -114,25 +115,12 @@ def test_what_a_process_sets_after_its_start_is_not_shown() -> None:
         assert environment_of(pid).variables == {"EARLY": "1"}
 
 
-END_OF_FIRST_THREAD = """
-import ctypes, sys, threading
-threading.Thread(target=sys.stdin.read).start()
-print(flush=True)
-ctypes.CDLL(None).pthread_exit(None)
-"""
-
-
-def wait_for_state(pid: int, state: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != state:
-        assert time.monotonic() < deadline, f"process {pid} does not come to state {state}"
-        os.sched_yield()
-
-
 def test_a_process_whose_first_thread_has_ended_is_read_through_another() -> None:
     with running(["env", "-i", "WHO=still here", *PYTHON, END_OF_FIRST_THREAD]) as pid:
         wait_for_state(pid, "Z")
-        assert environment_of(pid) == Environment({"WHO": "still here"}, 0, 0)
+        with pinned(pid) as pin:
+            found = pin.through_running_thread(read_environment)
+        assert found == Environment({"WHO": "still here"}, 0, 0)
 
 
 def test_a_zombie_is_gone() -> None:
@@ -278,8 +266,9 @@ def test_memory_that_cannot_be_read_is_no_empty_environment() -> None:
 def test_reading_leaves_no_descriptor_open() -> None:
     with running(["env", "-i", "A=1", *PYTHON, END_OF_FIRST_THREAD]) as pid:
         wait_for_state(pid, "Z")
-        environment_of(pid)
-        before = sorted(os.listdir("/proc/self/fd"))
-        for _ in range(10):
-            environment_of(pid)
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        with pinned(pid) as pin:
+            pin.through_running_thread(read_environment)
+            before = sorted(os.listdir("/proc/self/fd"))
+            for _ in range(10):
+                pin.through_running_thread(read_environment)
+            assert sorted(os.listdir("/proc/self/fd")) == before

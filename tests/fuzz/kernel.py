@@ -207,7 +207,7 @@ def _status(data: bytes) -> ProcessStatus:
 
 
 def _status_holds(data: bytes, found: ProcessStatus) -> None:
-    for name in ("x", "NSpid:\t1", "\x0bUid:\t0\t0\t0\t0", "\u2028Gid:\t0\t0\t0\t0"):
+    for name in ("x", "NStgid:\t1", "\x0bUid:\t0\t0\t0\t0", "\u2028Gid:\t0\t0\t0\t0"):
         assert parse_status(f"Name:\t{name}\n{_text(data)}") == found
 
 
@@ -332,7 +332,7 @@ def targets() -> tuple[Target, ...]:
             (test_process.STATUS.encode(),),
             expected=(ValueError,),
             holds=_status_holds,
-            words=(b"NSpid:", b"Uid:\t", b"\t", b"CapEff:"),
+            words=(b"NStgid:", b"Uid:\t", b"\t", b"CapEff:"),
         ),
         Target(
             "hardware-address",

@@ -5,14 +5,26 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 
+PATIENCE_SECONDS = 20
 READY = "import sys; print(flush=True); sys.stdin.read()"
 """Ends a script: say that all is set up, then wait for the end of the standard input."""
+
+END_OF_FIRST_THREAD = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""A script of which the first thread ends once it is ready, and another waits for the end of the
+standard input."""
 
 BECOME = """
 import ctypes, os
@@ -57,6 +69,14 @@ def child_of(pid: int) -> int:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
         (child,) = children.read().split()
     return int(child)
+
+
+def wait_for_state(pid: int, state: str) -> None:
+    """Wait until the first thread of a process is in a state of proc_pid_stat(5)."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != state:
+        assert time.monotonic() < deadline, f"process {pid} does not come to state {state}"
+        os.sched_yield()
 
 
 def open_descriptors() -> int:

@@ -35,7 +35,7 @@ from tests.lab.processes import (
     inside_pid,
     wait_gone,
 )
-from tests.lab.shapes import Driver, QoS, Runtime, container_name, pod_path
+from tests.lab.shapes import Driver, QoS, Runtime, container_path, pod_path
 
 Kind = Literal["container", "init", "ephemeral"]
 
@@ -184,6 +184,7 @@ class LabPod:
         self.deleted = False
         self._site = site
         self._path = pod_path(self.uid, qos, driver)
+        self._paths: list[str] = []
         self.cgroup_path = f"/{site.cgroups.root}/{self._path}"
         self.sandbox_id, _, launch = self._prepare(SLEEP, ())
         unshare = NEW_IPC | NEW_PID | (0 if host_network else NEW_NETWORK | NEW_UTS)
@@ -256,7 +257,8 @@ class LabPod:
 
     def delete(self) -> None:
         """Kill the whole pod and remove its cgroups; the pod list no longer has it."""
-        self._site.cgroups.remove(self._path)
+        for path in self._paths if self.driver in ("joined", "no-uid") else (self._path,):
+            self._site.cgroups.remove(path)
         for pid in (self.sandbox_pid, *(container.pid for container in self.containers)):
             wait_gone(pid)
         for container in self.containers:
@@ -266,6 +268,7 @@ class LabPod:
     def _prepare(self, argv: tuple[str, ...], env: tuple[str, ...]) -> tuple[str, str, Launch]:
         """Make a container's cgroups: its ID, its path, and the launch that enters them."""
         container_id = secrets.token_hex(32)
-        path = f"{self._path}/{container_name(container_id, self.runtime, self.driver)}"
+        path = container_path(self.uid, self.qos, self.driver, self.runtime, container_id)
+        self._paths.append(path)
         self._site.cgroups.make(path)
         return container_id, path, Launch(argv, env, self._site.cgroups.members_files(path))

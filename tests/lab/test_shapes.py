@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.agent import free_address
 from tests.lab.ownership import is_left, is_stale, new_name
-from tests.lab.shapes import Driver, QoS, Runtime, container_name, pod_path
+from tests.lab.shapes import Driver, QoS, Runtime, container_name, container_path, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 UID_IN_SLICES = "2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b"
@@ -47,6 +47,25 @@ def test_container_cgroups_are_named_as_the_runtime_does(
     runtime: Runtime, driver: Driver, name: str
 ) -> None:
     assert container_name("ID", runtime, driver) == name
+
+
+@pytest.mark.parametrize(
+    ("runtime", "driver", "path"),
+    [
+        (
+            "containerd",
+            "joined",
+            "system.slice/containerd.service/"
+            f"kubepods-burstable-pod{UID_IN_SLICES}.slice:cri-containerd:ID",
+        ),
+        ("cri-o", "no-uid", "system.slice/crio-ID.scope"),
+        ("containerd", "cgroupfs", f"kubepods/burstable/pod{UID}/ID"),
+    ],
+)
+def test_containers_of_pods_without_a_cgroup_stand_beside_each_other(
+    runtime: Runtime, driver: Driver, path: str
+) -> None:
+    assert container_path(UID, "burstable", driver, runtime, "ID") == path
 
 
 def test_the_name_of_a_live_owner_is_not_stale() -> None:

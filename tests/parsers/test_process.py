@@ -109,7 +109,7 @@ def test_any_text_for_stat_gives_a_value_or_valueerror(text: str) -> None:
 STATUS = (
     "Name:\tnginx\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t4711\nPid:\t4711\nPPid:\t4650\n"
     "TracerPid:\t0\nUid:\t101\t102\t103\t104\nGid:\t201\t202\t203\t204\nFDSize:\t64\n"
-    "Groups:\t101 999 \nNStgid:\t4711\t7\nNSpid:\t4711\t12\t7\nVmSize:\t    3060 kB\n"
+    "Groups:\t101 999 \nNStgid:\t4711\t12\t7\nNSpid:\t4713\t14\t9\nVmSize:\t    3060 kB\n"
     "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n"
     "Seccomp:\t2\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,8,10-11\nMems_allowed_list:\t0\n"
 )
@@ -119,6 +119,7 @@ EXPECTED_STATUS = ProcessStatus(
     gids=(201, 202, 203, 204),
     effective_capabilities=0xA80425FB,
     cpus_allowed="0-3,8,10-11",
+    has_ended=False,
 )
 
 
@@ -132,7 +133,7 @@ EXPECTED_STATUS = ProcessStatus(
         "x\\nUid:\t0\t0\t0\t0",  # the kernel writes a newline as backslash and n
         "x\rUid:\t0\t0\t0\t0",
         "x\vUid:\t0\t0\t0\t0",
-        "x\fNSpid:\t1",
+        "x\fNStgid:\t1",
         "x\x1cUid:\t0\t0\t0\t0",
         "x\x85CapEff:\tffffffffffffffff",
         "x\u2028Cpus_allowed_list:\t0-1023",
@@ -144,7 +145,7 @@ def test_no_name_adds_a_line_to_status(name: str) -> None:
     assert parse_status(STATUS.replace("\tnginx\n", f"\t{name}\n")) == EXPECTED_STATUS
 
 
-@pytest.mark.parametrize("field", ["NSpid", "Uid", "Gid", "CapEff", "Cpus_allowed_list"])
+@pytest.mark.parametrize("field", ["State", "NStgid", "Uid", "Gid", "CapEff", "Cpus_allowed_list"])
 def test_a_status_field_that_is_missing_is_named(field: str) -> None:
     with pytest.raises(ValueError, match=f"no {field} line"):
         parse_status(STATUS.replace(f"\n{field}:", "\nOther:"))
@@ -153,8 +154,8 @@ def test_a_status_field_that_is_missing_is_named(field: str) -> None:
 @pytest.mark.parametrize(
     ("line", "broken"),
     [
-        ("NSpid:\t4711\t12\t7", "NSpid:"),
-        ("NSpid:\t4711\t12\t7", "NSpid:\tseven"),
+        ("NStgid:\t4711\t12\t7", "NStgid:"),
+        ("NStgid:\t4711\t12\t7", "NStgid:\tseven"),
         ("Uid:\t101\t102\t103\t104", "Uid:\t101\t102\t103"),
         ("Uid:\t101\t102\t103\t104", "Uid:\t101\t102\t103\t104\t105"),
         ("Gid:\t201\t202\t203\t204", "Gid:\troot"),
@@ -164,7 +165,7 @@ def test_a_status_field_that_is_missing_is_named(field: str) -> None:
 )
 def test_a_status_field_that_is_not_of_the_kernel_is_refused(line: str, broken: str) -> None:
     assert line in STATUS
-    with pytest.raises(ValueError, match=r"NSpid|int|values"):
+    with pytest.raises(ValueError, match=r"NStgid|int|values"):
         parse_status(STATUS.replace(line, broken))
 
 
@@ -177,6 +178,9 @@ ids = st.tuples(*[st.integers(0, 2**32 - 1)] * 4)
     ids,
     ids,
     st.integers(0, 2**64 - 1),
+    st.sampled_from(
+        ["R (running)", "S (sleeping)", "D (disk sleep)", "Z (zombie)", "X (dead)", "I (idle)"]
+    ),
 )
 def test_a_status_comes_back_whatever_its_name(
     name: str,
@@ -184,13 +188,16 @@ def test_a_status_comes_back_whatever_its_name(
     uids: tuple[int, int, int, int],
     gids: tuple[int, int, int, int],
     capabilities: int,
+    state: str,
 ) -> None:
     text = (
-        f"Name:\t{name}\nUid:\t{'	'.join(map(str, uids))}\nGid:\t{'	'.join(map(str, gids))}\n"
-        f"NSpid:\t{'	'.join(map(str, pids))}\nCapEff:\t{capabilities:016x}\n"
+        f"Name:\t{name}\nState:\t{state}\n"
+        f"Uid:\t{'	'.join(map(str, uids))}\nGid:\t{'	'.join(map(str, gids))}\n"
+        f"NStgid:\t{'	'.join(map(str, pids))}\nCapEff:\t{capabilities:016x}\n"
         "Cpus_allowed_list:\t0-1\n"
     )
-    assert parse_status(text) == ProcessStatus(tuple(pids), uids, gids, capabilities, "0-1")
+    expected = ProcessStatus(tuple(pids), uids, gids, capabilities, "0-1", state[0] in "ZX")
+    assert parse_status(text) == expected
 
 
 @given(st.one_of(st.text(), st.text().map(lambda text: STATUS.replace("12", text))))
@@ -230,7 +237,7 @@ def process_named(name: bytes) -> Iterator[int]:
         b"\n) Z 0 0\n",
         b"\xff\xfe)\x80",
         b"x\nUid:\t0",
-        b"x\rNSpid:\t1",
+        b"x\rNStgid:\t1",
         b"\xe2\x80\xa8U:",
     ],
 )
