@@ -14,7 +14,15 @@ Digests = Mapping[str, bytes]
 """Of each part of a snapshot that is there, or failed: what it is like, in 16 bytes."""
 
 _DIGEST_BYTES = 16
-_NESTED_ERRORS = ("resources_error", "network_error", "allocated_error", "spec_error")
+_NESTED_ERRORS = (
+    "resources_error",
+    "network_error",
+    "allocated_error",
+    "link_error",
+    "device_info_error",
+    "pci_error",
+    "spec_error",
+)
 
 
 def digests(snapshot: api.AllResponse) -> Digests:
