@@ -12,7 +12,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from netutil.client.cpulist import list_of
-from netutil.client.devices import DeviceType, Interface, Interfaces, Resources
+from netutil.client.devices import (
+    DeviceType,
+    DeviceTypeSource,
+    Interface,
+    Interfaces,
+    Resources,
+)
 from netutil.client.errors import Inconsistent, NotFound
 
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -277,7 +283,11 @@ def _source(interface: Interface, what: str) -> str:
     other = interface.network.device_info_annotation if interface.network else ""
     told = [network and f"{other or 'network-status'} of {network}"]
     told.append(interface.allocated.variable if interface.allocated else "")
-    return f"{_named(interface)}, {interface.device_type}, {what} ({', '.join(filter(None, told))})"
+    told.append(interface.device_reason)
+    device_type = str(interface.device_type)
+    if interface.device_type_source is DeviceTypeSource.DEVICE_ID:
+        device_type += " (inferred from its ids or its driver)"
+    return f"{_named(interface)}, {device_type}, {what} ({', '.join(filter(None, told))})"
 
 
 def _unusable(interface: Interface, why: str) -> Inconsistent:

@@ -190,10 +190,6 @@ def rule(*attributes: bytes, family: int = 2, table: int = 0, action: int = 1) -
     return struct.pack("=IHHII", 16 + len(body), 32, 0, 1, 0) + body
 
 
-def number(kind: int, value: int) -> bytes:
-    return struct.pack("=HHI", 8, kind, value)
-
-
 L3MDEV = struct.pack("=HHBxxx", 5, 19, 1)
 
 
