@@ -18,6 +18,9 @@ from netutil.client.devices import DeviceSource, Interface
 from netutil.client.node_results import DescribedContainer, DescribedPod, NetworkDevice
 from netutil.client.results import NodeContainer, NodeCPU
 
+_NOTHING_ALLOCATED = "CONTAINER_WITHOUT_RESOURCES"
+"""The kubelet lists no container of that name: it allocated nothing to it (init containers)."""
+
 
 @dataclass(frozen=True, slots=True)
 class AllottedDevice:
@@ -128,7 +131,8 @@ def _problems(answer: DescribedPod) -> Iterator[str]:
             ),
         )
     for error in found:
-        yield f"{error.part}: {error.reason or error.code}"
+        if error.reason != _NOTHING_ALLOCATED:
+            yield f"{error.part}: {error.reason or error.code}"
 
 
 def _is_drawn(container: NodeContainer) -> bool:

@@ -239,17 +239,14 @@ def _pair(
 
 
 def _interface(entry: _Entry, devices: _Devices, *, known_links: bool) -> Interface:
-    pci = devices[entry.address]
+    pci, unreadable = devices[entry.address], devices.is_unreadable(entry.address)
     reported = entry.reported_address or entry.address
-    drift = [
-        *(
-            ()
-            if devices.is_unreadable(entry.address)
-            else pci_drift(reported, _own_address(entry.link), pci)
-        ),
-        *pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci),
-    ]
-    if known_links and not (entry.link is None and _is_in_user_space(entry.device_info, pci)):
+    drift = [*pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci)]
+    if not unreadable:
+        drift = [*pci_drift(reported, _own_address(entry.link), pci), *drift]
+    # Whether a device has a link its driver says.
+    needs_link = not unreadable and not _is_in_user_space(entry.device_info, pci)
+    if known_links and (entry.link is not None or needs_link):
         drift = [*link_drift(entry.network, entry.link), *drift]
     device_type, type_source = _device_type(entry, pci, devices)
     return Interface(

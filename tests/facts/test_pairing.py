@@ -217,13 +217,14 @@ def test_a_device_that_cannot_be_read_hides_no_other_and_is_no_drift(pci: Lookup
 
     found = merge(
         reported(network("net1", **pci_info(VF)), network("net2", **pci_info(VFIO_VF))),
-        (link(2, "net1"),),
+        (link(2, "eth0"),),
         parse_devices({"PCIDEVICE_A": f"{VF},{VFIO_VF},{UNBOUND_VF}"}),
         look,
     )
     assert summary(found) == [
         ("net1", "", DeviceSource.DEVICE_INFO),
         ("net2", VFIO_VF, DeviceSource.DEVICE_INFO),
+        ("eth0", "", NONE),
         ("", UNBOUND_VF, DeviceSource.ENVIRONMENT),
     ]
     assert found[0].drift == ()

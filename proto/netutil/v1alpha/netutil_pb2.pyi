@@ -1351,8 +1351,9 @@ class Interface(_message.Message):
     device_type: Global___DeviceType.ValueType
     """By the rule of DeviceType, from device-info, `link` and `pci`."""
     device_source: Global___DeviceSource.ValueType
-    """From where it is known that the device is this interface's. ELIMINATION,
-    RESOURCE_NAME and ORDER are no facts.
+    """From where it is known that the device is this interface's: device-info,
+    IFLA_PARENT_DEV_NAME, or PCIDEVICE_*. ELIMINATION, RESOURCE_NAME and ORDER
+    are no facts.
     """
     device_reason: _builtins.str
     """Of a device that was inferred or guessed: from what, in a sentence. Of a
@@ -1360,7 +1361,9 @@ class Interface(_message.Message):
     Else empty.
     """
     device_type_source: Global___DeviceTypeSource.ValueType
-    """From where `device_type` is known. DEVICE_ID is no fact."""
+    """From where `device_type` is known: device-info, sysfs, `link`, or the ids of
+    `pci`. DEVICE_ID is no fact.
+    """
     @_builtins.property
     def network(self) -> Global___NetworkStatus:
         """As reported: the network-status annotation, or the pod's own IPs. Absent:
