@@ -68,12 +68,19 @@ def _pod_wide(pod: NodePod) -> tuple[str, ...]:
         pod.qos_class or NOTHING,
         pod.phase or NOTHING,
         listed(dict.fromkeys(_cpu_sets(pod))),
-        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks),
+        _networks_wide(pod),
         str(pod.connections),
         str(pod.calls),
         str(pod.refused),
         last,
     )
+
+
+def _networks_wide(pod: NodePod) -> str:
+    """The networks that are known, and why others are not."""
+    if not pod.networks_error:
+        return listed(pod.networks)
+    return " ".join((*pod.networks, f"unreadable: {pod.networks_error}"))
 
 
 def _notes(node: NodePods) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -60,7 +60,8 @@ def pair(
     for index, network in enumerate(networks):
         groups[network.name, 0 if network.name else index].append(index)
     found: dict[int, Pairing] = {}
-    for group, variable, source, part in _chosen(groups, devices):
+    sizes = {group: len(indices) for group, indices in groups.items()}
+    for group, variable, source, part in _Matching(sizes, devices).choices():
         for index, device in zip(groups[group], part, strict=True):
             found[index] = Pairing(device, source, _reason(source, group[0], variable))
     return tuple(found.get(index, unpaired) for index in range(len(networks)))
@@ -72,47 +73,46 @@ _Choice = tuple[_Group, str, DeviceSource, Sequence[AllocatedDevice]]
 """Networks, the variable of their devices, the source of both, the devices."""
 
 
-def _chosen(
-    groups: dict[_Group, list[int]], devices: Sequence[AllocatedDevice]
-) -> Iterator[_Choice]:
-    """Yield a choice for each group of networks that devices are found for.
+class _Matching:
+    """The networks that wait, and the devices that are left of each variable.
 
-    The largest group is first: a variable that has enough devices for it has enough for any
-    smaller one, so where its choice is open, every later one is open too. What is left after a
-    guess is a guess as well.
+    The largest group of networks is first: a variable that has enough devices for it has enough for
+    any smaller one, so where its choice is open, that of every other group is open too.
     """
-    left: defaultdict[str, list[AllocatedDevice]] = defaultdict(list)
-    for one in devices:
-        left[one.variable].append(one)
 
-    def taken(group: _Group, variable: str) -> Sequence[AllocatedDevice]:
-        number = len(groups[group])
-        part, left[variable] = left[variable][:number], left[variable][number:]
-        return part
+    def __init__(self, sizes: Mapping[_Group, int], devices: Sequence[AllocatedDevice]) -> None:
+        self._sizes = sizes
+        self._waiting = sorted(sizes, key=lambda group: -sizes[group])
+        self._left: defaultdict[str, list[AllocatedDevice]] = defaultdict(list)
+        for one in devices:
+            self._left[one.variable].append(one)
 
-    def fitting(group: _Group) -> list[str]:
-        return [one for one, its in left.items() if len(its) >= len(groups[group])]
+    def choices(self) -> Iterator[_Choice]:
+        """Yield a choice for each group that devices are found for, the surest first."""
+        for group in tuple(self._waiting):
+            variables = self._fitting(group)
+            if len(variables) != 1 or len(self._left[variables[0]]) > self._sizes[group]:
+                break
+            yield self._taken(group, variables[0], DeviceSource.ELIMINATION)
+        for group in tuple(self._waiting):
+            named = [one for one in self._fitting(group) if _is_named_as(one, group[0])]
+            if len(named) == 1:
+                yield self._taken(group, named[0], DeviceSource.RESOURCE_NAME)
+        for group in tuple(self._waiting):
+            variables = self._fitting(group)
+            if variables:
+                yield self._taken(group, variables[0], DeviceSource.ORDER)
 
-    waiting = sorted(groups, key=lambda group: -len(groups[group]))
-    certain = True
-    for group in tuple(waiting):
-        named = [one for one in fitting(group) if _is_named_as(one, group[0])]
-        if len(named) == 1:
-            waiting.remove(group)
-            part = taken(group, named[0])
-            source = DeviceSource.RESOURCE_NAME
-            if len(part) > 1 or left[named[0]]:
-                source = DeviceSource.ORDER  # the resource is found, which of its devices is not
-            yield group, named[0], source, part
-            certain = False
-    for group in waiting:
-        variables = fitting(group)
-        if variables:
-            part = taken(group, variables[0])
-            certain = certain and len(variables) == 1 and not left[variables[0]]
-            sure = certain and len(part) == 1
-            source = DeviceSource.ELIMINATION if sure else DeviceSource.ORDER
-            yield group, variables[0], source, part
+    def _fitting(self, group: _Group) -> list[str]:
+        return [one for one, its in self._left.items() if len(its) >= self._sizes[group]]
+
+    def _taken(self, group: _Group, variable: str, source: DeviceSource) -> _Choice:
+        self._waiting.remove(group)
+        number, its = self._sizes[group], self._left[variable]
+        self._left[variable] = its[number:]
+        if number > 1 or len(its) > number:
+            source = DeviceSource.ORDER  # the resource is found, which of its devices is not
+        return group, variable, source, its[:number]
 
 
 def _is_named_as(variable: str, network: str) -> bool:
@@ -124,7 +124,7 @@ def _is_named_as(variable: str, network: str) -> bool:
 def _reason(source: DeviceSource, network: str, variable: str) -> str:
     match source:
         case DeviceSource.ELIMINATION:
-            return f"inferred: no other network device is left, and {variable} has this one"
+            return f"inferred: {variable} has the only device that fits"
         case DeviceSource.RESOURCE_NAME:
             return f"a guess: the resource of {variable} bears the name of network {network}"
         case _:

@@ -2281,8 +2281,8 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 class WatchResponse(_message.Message):
     """One snapshot. What makes a new one: the pod's list entry (annotations,
     labels, IPs, phase, …), the CPU set, bandwidth and huge page limits of the
-    container's cgroup, links, addresses and default routes of the pod's network
-    namespace, and what PodResources say of the container.
+    container's cgroup, links, addresses, default routes and routing rules of the
+    pod's network namespace, and what PodResources say of the container.
 
     What does not, although it is as of now in every snapshot: each
     `observed_at`, LinkCounters, `usage_bytes` and `failures` of HugepageUsage,
