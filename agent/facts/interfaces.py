@@ -151,8 +151,11 @@ def merge(
     for entry in entries:
         reported_address = normalise_pci_address(entry.reported_address)
         entry.address = reported_address or _own_address(entry.link)
-        if entry.address:
-            entry.source = DeviceSource.DEVICE_INFO if reported_address else DeviceSource.LINK
+        info = entry.device_info
+        if reported_address or (info is not None and info.type in _TOLD_BY_DEVICE_INFO):
+            entry.source = DeviceSource.DEVICE_INFO
+        elif entry.link is not None and entry.link.parent_device:
+            entry.source = DeviceSource.LINK
     devices = _Devices(pci, parents_are_named=parents_are_named)
     left = _give(entries, allocated)
     if links is not None:

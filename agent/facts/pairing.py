@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from netutil.agent.parsers.devices import MOST_DEVICES as MAX_DEVICES
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.parsers.network_status import NetworkStatus
 
@@ -132,8 +133,8 @@ def _reason(source: DeviceSource, network: str, variable: str) -> str:
 
 
 def _unpaired(networks: int, devices: int) -> str:
-    if not devices:
-        return ""
+    if not devices or networks > MAX_DEVICES:
+        return ""  # else an annotation of thousands would make an answer many times its size
     return (
         f"not known: {networks} reported networks have no device, {devices} network devices of the"
         " environment no interface, and nothing says which belongs to which"

@@ -85,6 +85,18 @@ def test_a_device_that_a_report_or_a_link_names_is_a_fact(pci: Lookup) -> None:
     assert [one.device_reason for one in found] == ["", ""]
 
 
+def test_a_device_of_no_pci_bus_has_its_source_too(pci: Lookup) -> None:
+    memif = {"device-info": {"type": "memif", "memif": {"path": "/run/m"}}}
+    part = replace(link(3, "net2", "mlx5_core.sf.4"), parent_device_bus="auxiliary")
+    veth = replace(link(4, "eth0"), kind="veth")
+    found = merge(reported(network("net1", **memif)), (part, veth), (), pci)
+    assert summary(found) == [
+        ("net1", "", DeviceSource.DEVICE_INFO),
+        ("net2", "", DeviceSource.LINK),
+        ("eth0", "", NONE),
+    ]
+
+
 def test_a_device_without_a_driver_of_the_kernel_comes_before_one_that_has_one(
     pci: Lookup,
 ) -> None:
@@ -136,6 +148,11 @@ def test_too_few_devices_are_said_with_both_numbers() -> None:
     assert "2 reported networks" in first.reason and "1 network devices" in first.reason
     (alone,) = pair([NetworkStatus("a")], ())
     assert alone.reason == ""
+
+
+def test_a_reason_is_not_repeated_for_thousands_of_networks() -> None:
+    found = pair([NetworkStatus("a")] * 10_000, devices(X=1))
+    assert {one.reason for one in found} == {""}
 
 
 @given(

@@ -139,9 +139,11 @@ class _DeviceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSo
     DEVICE_SOURCE_UNSPECIFIED: _DeviceSource.ValueType  # 0
     """No device of the interface is known."""
     DEVICE_SOURCE_DEVICE_INFO: _DeviceSource.ValueType  # 1
-    """A fact: the reported device-info names its PCI address."""
+    """A fact: the reported device-info names it."""
     DEVICE_SOURCE_LINK: _DeviceSource.ValueType  # 2
-    """A fact: the kernel names it as the parent of the live link."""
+    """A fact: the kernel names it as the parent of the live link
+    (IFLA_PARENT_DEV_NAME), on whatever bus.
+    """
     DEVICE_SOURCE_ENVIRONMENT: _DeviceSource.ValueType  # 3
     """A fact about a device without an interface: a variable of the environment
     names it. Which interface it belongs to is not known.
@@ -161,9 +163,11 @@ class DeviceSource(_DeviceSource, metaclass=_DeviceSourceEnumTypeWrapper):
 DEVICE_SOURCE_UNSPECIFIED: DeviceSource.ValueType  # 0
 """No device of the interface is known."""
 DEVICE_SOURCE_DEVICE_INFO: DeviceSource.ValueType  # 1
-"""A fact: the reported device-info names its PCI address."""
+"""A fact: the reported device-info names it."""
 DEVICE_SOURCE_LINK: DeviceSource.ValueType  # 2
-"""A fact: the kernel names it as the parent of the live link."""
+"""A fact: the kernel names it as the parent of the live link
+(IFLA_PARENT_DEV_NAME), on whatever bus.
+"""
 DEVICE_SOURCE_ENVIRONMENT: DeviceSource.ValueType  # 3
 """A fact about a device without an interface: a variable of the environment
 names it. Which interface it belongs to is not known.
