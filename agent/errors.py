@@ -55,6 +55,7 @@ class Reason(StrEnum):
     POD_RESOURCES_UNIMPLEMENTED = "POD_RESOURCES_UNIMPLEMENTED"
     READ_TIMED_OUT = "READ_TIMED_OUT"
     NETWORK_NAMESPACE_NOT_READABLE = "NETWORK_NAMESPACE_NOT_READABLE"
+    FILE_NOT_READABLE = "FILE_NOT_READABLE"
     AGENT_RESTARTING = "AGENT_RESTARTING"
 
     AGENT_MEMORY_LOW = "AGENT_MEMORY_LOW"
@@ -173,4 +174,17 @@ def shortage(error: OSError, read: str) -> OverLimit | None:
         f"{read} could not be read now: {why}.",
         read=read,
         advice=f"Ask again in a moment. {advice}",
+    )
+
+
+def unreadable(error: OSError, read: str) -> AgentError:
+    """Return what the caller is told of a file of the node that is there and cannot be read.
+
+    `read` names what was read. Its own half of an answer is missing then, and no other.
+    """
+    return shortage(error, read) or Unavailable(
+        Reason.FILE_NOT_READABLE,
+        f"{read} could not be read: {error.strerror or error}.",
+        read=read,
+        advice="On the node, look at what the agent's container may read below --host-root.",
     )

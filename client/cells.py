@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from netutil.client.devices import DeviceSource
 from netutil.client.results import CgroupLevel, PartError
 
 NOTHING = "-"
@@ -63,3 +64,8 @@ def level_name(level: CgroupLevel | None) -> str:
 def unknown(what: str, error: PartError | None) -> list[str]:
     """A note of what is not known, and why."""
     return [] if error is None else [f"{what} not known: {error.sentence} [{error.reason}]"]
+
+
+def mark(source: DeviceSource) -> str:
+    """What is said beside a device that is no fact, "" of one that is."""
+    return " (inferred)" if source.is_inferred else " (guess)" if source.is_guessed else ""

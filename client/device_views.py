@@ -6,6 +6,7 @@ from netutil.client.cells import (
     NOTHING,
     level_name,
     listed,
+    mark,
     observed,
     or_nothing,
     size,
@@ -13,6 +14,8 @@ from netutil.client.cells import (
     yes_no,
 )
 from netutil.client.devices import (
+    DefaultRoute,
+    DeviceTypeSource,
     HugepagePool,
     Hugepages,
     Interface,
@@ -24,6 +27,9 @@ from netutil.client.devices import (
 from netutil.client.results import DeviceInfo
 from netutil.client.tables import Table
 
+_MAIN_TABLE = 254
+"""RT_TABLE_MAIN of linux/rtnetlink.h."""
+
 
 def interfaces(answer: Interfaces) -> tuple[Table, ...]:
     """The interfaces, and below them what the kernel counts and routes."""
@@ -34,15 +40,40 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
     notes = [
         ", ".join((f"source: {answer.source}", *observed(answer.observed_at))),
         *(["the pod uses the node's own network: links are not listed"] * answer.host_network),
-        *unknown("reported networks", answer.network_error),
-        *unknown("devices of the environment", answer.allocated_error),
-        *unknown("devices that the container was started with", answer.start_error),
-        *unknown("live links", answer.link_error),
+        *not_known(answer),
+        *(
+            f"{_subject(one)}: {one.device_reason}"
+            for one in answer.interfaces
+            if one.device_reason
+        ),
+        *(
+            f"{_subject(one)}: {one.device_type} is inferred from the device's ids or driver"
+            for one in answer.interfaces
+            if one.device_type_source is DeviceTypeSource.DEVICE_ID
+        ),
     ]
     rows = tuple(map(_interface, answer.interfaces))
     links = [(one.name, one.link) for one in answer.interfaces if one.link is not None]
     table = Table("INTERFACES", headers, rows, tuple(notes))
     return (table, *([_links(links)] if links else []))
+
+
+def not_known(answer: Interfaces) -> tuple[str, ...]:
+    """A note for each part of the interfaces that is not known, and why."""
+    return (
+        *unknown("reported networks", answer.network_error),
+        *unknown("devices of the Userspace CNI plugin", answer.device_info_error),
+        *unknown("devices of the environment", answer.allocated_error),
+        *unknown("devices that the container was started with", answer.start_error),
+        *unknown("live links", answer.link_error),
+        *unknown("PCI devices of the node", answer.pci_error),
+    )
+
+
+def _subject(interface: Interface) -> str:
+    if interface.name:
+        return interface.name
+    return interface.allocated.name if interface.allocated is not None else NOTHING
 
 
 def _interface(interface: Interface) -> tuple[str, ...]:
@@ -75,10 +106,11 @@ def _now(interface: Interface) -> tuple[str, str, str, str]:
 
 def _behind(interface: Interface) -> str:
     if interface.pci is not None:
-        return f"{interface.pci.address} {interface.pci.driver or '(no driver)'}"
+        driver = interface.pci.driver or "(no driver)"
+        return f"{interface.pci.address} {driver}{mark(interface.device_source)}"
     told = device(interface.network.device_info if interface.network else None)
     if told == NOTHING and interface.allocated is not None:
-        return interface.allocated.name
+        return f"{interface.allocated.name}{mark(interface.device_source)}"
     return told
 
 
@@ -100,12 +132,17 @@ def _link(name: str, link: Link) -> tuple[str, ...]:
         link.parent or _foreign(link.parent_index),
         or_nothing(link.master),
         or_nothing(link.vlan_id),
-        listed(route.gateway or "on link" for route in link.default_routes),
+        ", ".join(map(_route, link.default_routes)) or NOTHING,
         f"{count.rx_bytes} B, {count.rx_packets} packets",
         str(count.rx_dropped),
         f"{count.tx_bytes} B, {count.tx_packets} packets",
         str(count.tx_dropped),
     )
+
+
+def _route(route: DefaultRoute) -> str:
+    table = "" if route.table in (0, _MAIN_TABLE) else f" (table {route.table})"
+    return f"{route.gateway or 'on link'}{table}"
 
 
 def _foreign(index: int | None) -> str:

@@ -75,6 +75,7 @@ class PCIInfo:
     vf_index: int | None
     iommu_group: int | None
     max_vfs: int | None
+    class_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,38 @@ class DeviceType(StrEnum):
     MEMIF = "memif"
     UNKNOWN = "unknown"
     UNSPECIFIED = "unspecified"
+
+
+class DeviceTypeSource(StrEnum):
+    """From where a device type is known. `DEVICE_ID` is an inference."""
+
+    DEVICE_INFO = "device-info"
+    SYSFS = "sysfs"
+    LINK = "link"
+    DEVICE_ID = "device-id"
+    UNSPECIFIED = "unspecified"
+
+
+class DeviceSource(StrEnum):
+    """From where it is known which device belongs to an interface."""
+
+    DEVICE_INFO = "device-info"
+    LINK = "link"
+    ENVIRONMENT = "environment"
+    ELIMINATION = "elimination"
+    RESOURCE_NAME = "resource-name"
+    ORDER = "order"
+    UNSPECIFIED = "unspecified"
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether it follows from what is left over: no source says it."""
+        return self is DeviceSource.ELIMINATION
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether it may as well be another device."""
+        return self in (DeviceSource.RESOURCE_NAME, DeviceSource.ORDER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +178,17 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """A default route over a link; `ip_version` is 4 or 6."""
+    """A default route over a link; `ip_version` is 4 or 6.
+
+    `table` is 254 for the main table, 0 from an agent that does not say it. Only packets that a
+    rule sends there use another one.
+    """
 
     gateway: str
     ip_version: int
     metric: int
     source: str
+    table: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +230,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface as reported, as it is now, and the device behind it; None: there is none."""
+    """An interface as reported, as it is now, and the device behind it; None: there is none.
+
+    `device_source` says whether the device is a fact, an inference or a guess, `device_reason`
+    from what it is inferred or guessed, or why the interface has none.
+    """
 
     name: str
     device_type: DeviceType
@@ -201,11 +243,14 @@ class Interface:
     pci: PCIInfo | None
     allocated: AllocatedDevice | None
     drift: tuple[Drift, ...]
+    device_source: DeviceSource = DeviceSource.UNSPECIFIED
+    device_reason: str = ""
+    device_type_source: DeviceTypeSource = DeviceTypeSource.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """The interfaces of the pod. The errors say what is not known of them.
+    """The interfaces of the pod. The errors say what is not known of them; the rest is.
 
     `start_error`: the environment that the container was started with is not known.
     """
@@ -218,6 +263,8 @@ class Interfaces:
     allocated_error: PartError | None
     link_error: PartError | None
     start_error: PartError | None = None
+    device_info_error: PartError | None = None
+    pci_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,10 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
     cpu = _had(facts, facts.cpu, "cpu")
     interfaces = _had(facts, facts.interfaces, "interfaces")
     hugepages = _had(facts, facts.hugepages, "hugepages")
-    for error in (interfaces.network_error, interfaces.allocated_error, hugepages.spec_error):
+    for error in (
+        *(interfaces.network_error, interfaces.device_info_error, interfaces.allocated_error),
+        *(interfaces.pci_error, hugepages.spec_error),
+    ):
         if error is not None:
             raise error_of(error)
     links = interfaces.link_error

@@ -11,7 +11,14 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from netutil.client.cpulist import list_of
-from netutil.client.devices import DeviceType, Interface, Interfaces, PCIInfo, Resources
+from netutil.client.devices import (
+    DeviceType,
+    DeviceTypeSource,
+    Interface,
+    Interfaces,
+    PCIInfo,
+    Resources,
+)
 from netutil.client.dpdk_functions import (
     PCI_ADDRESS,
     READ,
@@ -287,7 +294,11 @@ def _source(interface: Interface, what: str) -> str:
     other = interface.network.device_info_annotation if interface.network else ""
     told = [network and f"{other or 'network-status'} of {network}"]
     told.append(interface.allocated.variable if interface.allocated else "")
-    return f"{_named(interface)}, {interface.device_type}, {what} ({', '.join(filter(None, told))})"
+    told.append(interface.device_reason)
+    device_type = str(interface.device_type)
+    if interface.device_type_source is DeviceTypeSource.DEVICE_ID:
+        device_type += " (inferred from its ids or its driver)"
+    return f"{_named(interface)}, {device_type}, {what} ({', '.join(filter(None, told))})"
 
 
 def _unusable(interface: Interface, why: str) -> Inconsistent:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from netutil.client.connection import Owner
 from netutil.client.devices import All, Hugepages, Interfaces, Resources
-from netutil.client.errors import KINDS, NetUtilError, Unavailable
+from netutil.client.errors import NetUtilError, Unavailable
 from netutil.client.observations import PARTS, Observation, changed_parts
+from netutil.client.part_errors import error_of
 from netutil.client.results import CPU, Environment, NetworkStatus, Pod
 
 _LOG = logging.getLogger(__name__)
@@ -156,13 +157,7 @@ class Held:
 def _missing(name: str, observation: Observation) -> NetUtilError:
     for error in observation.snapshot.errors:
         if error.part == name:
-            return KINDS.get(error.code, NetUtilError)(
-                error.sentence,
-                error.code,
-                reason=error.reason,
-                read=error.read,
-                advice=error.advice,
-            )
+            return error_of(error)
     return NetUtilError(f"the agent's snapshot has no part {name}", "INTERNAL")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from netutil.client.cells import mark
 from netutil.client.cpulist import list_of
 from netutil.client.map_relations import Relations, relate
 from netutil.client.map_scene import shown
@@ -73,7 +74,9 @@ def _pod(
 ) -> Iterator[str]:
     me = f"pod{number}"
     named = f"#{number} {shown(pod.namespace)}/{shown(pod.name)}"
-    label = "\n".join((named, *(shown(one.name) for one in pod.containers[:_MOST_CONTAINERS])))
+    missing = (f"not known: {shown(problem)}" for problem in pod.problems)
+    containers = (shown(one.name) for one in pod.containers[:_MOST_CONTAINERS])
+    label = "\n".join((named, *containers, *missing))
     yield f"{me} [shape=box {_label(label)}];"
     crossings = relations.crossings_of(number)
     spread = {one.subject for one in crossings if one.kind == "cpus"}
@@ -89,7 +92,11 @@ def _pod(
     for pool in relations.pools_of_pod.get(number, ()):
         yield f"{me} -- {_pool(pool)};"
     there = {device.pci.address for device in picture.devices}
-    addresses = {one.pci_address: one.name for one in pod.interfaces if one.pci_address}
+    addresses = {
+        one.pci_address: f"{one.name}{mark(one.source)}"
+        for one in pod.interfaces
+        if one.pci_address
+    }
     for container in pod.containers:
         for device in container.devices:
             addresses.setdefault(device.id, device.resource)

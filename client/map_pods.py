@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from netutil.client.cells import mark
 from netutil.client.cpulist import list_of
 from netutil.client.map_node import pf_key
 from netutil.client.map_relations import Crossing, Pool, Relations, SplitCore
@@ -97,6 +98,7 @@ class PodCards:
         if len(lines) > _MOST_LINES:
             left_out = len(lines) - _MOST_LINES + 1
             lines = [*lines[: _MOST_LINES - 1], ("muted", f"and {left_out} more lines")]
+        lines += (("warn", f"not known: {shown(problem)}") for problem in pod.problems)
         lines += _warnings(crossings)
         kind = "pod crosses" if crossings else "pod own" if number in self._pinned else "pod"
         title = "\n".join(text for _, text in lines)
@@ -132,14 +134,13 @@ class PodCards:
                 addresses.add(interface.pci_address)
                 near = _near(() if interface.numa_node is None else (interface.numa_node,))
                 name = shown(interface.name) or "no interface"
-                yield "device", f"{name} {shown(interface.pci_address)}{near}"
+                held = mark(interface.source)
+                yield "device", f"{name} {shown(interface.pci_address)}{near}{held}"
         for container in pod.containers:
             for device in container.devices:
                 if device.id not in addresses:
                     near = _near(device.numa_nodes)
                     yield "device", f"{shown(device.resource)} {shown(device.id)}{near}"
-        if pod.problem:
-            yield "warn", f"not known: {shown(pod.problem)}"
 
     def _cpus(self, container: PicturedContainer) -> str:
         if not container.cpus:

@@ -6,6 +6,7 @@ draws escapes them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +14,12 @@ from datetime import datetime
 from netutil.client import node_questions
 from netutil.client.asynchronous import AsyncNodeClient
 from netutil.client.cpulist import numbers_of
-from netutil.client.devices import Interface
+from netutil.client.devices import DeviceSource, Interface
 from netutil.client.node_results import DescribedContainer, DescribedPod, NetworkDevice
-from netutil.client.results import NodeContainer, NodeCPU, PartError
+from netutil.client.results import NodeContainer, NodeCPU
+
+_NOTHING_ALLOCATED = "CONTAINER_WITHOUT_RESOURCES"
+"""The kubelet lists no container of that name: it allocated nothing to it (init containers)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +48,29 @@ class PicturedContainer:
 
 @dataclass(frozen=True, slots=True)
 class PicturedInterface:
-    """An interface of a pod; empty and None for what is not known. `numa_node` is its device's."""
+    """An interface of a pod; empty and None for what is not known. `numa_node` is its device's.
+
+    `source` says whether the device is a fact, an inference or a guess.
+    """
 
     name: str
     device_type: str
     pci_address: str
     pf_address: str
     numa_node: int | None
+    source: DeviceSource = DeviceSource.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class PicturedPod:
-    """A pod; `problem` says why no more than this is known of its containers."""
+    """A pod; `problems` say what is not known of it beside what is drawn."""
 
     namespace: str
     name: str
     host_network: bool
     containers: tuple[PicturedContainer, ...]
     interfaces: tuple[PicturedInterface, ...]
-    problem: str = ""
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +115,25 @@ def pictured(answer: DescribedPod) -> PicturedPod:
         host_network=answer.host_network,
         containers=tuple(_container(one) for one in answer.containers if _is_drawn(one.container)),
         interfaces=tuple(_interface(one) for one in interfaces),
-        problem=next((e.reason for one in answer.containers for e in one.errors if _hides(e)), ""),
+        problems=tuple(dict.fromkeys(_problems(answer))),
     )
 
 
-def _hides(error: PartError) -> bool:
-    """Whether nothing was asked of a container, since no process of it could be had."""
-    return error.part in ("processes", "identity")
+def _problems(answer: DescribedPod) -> Iterator[str]:
+    """What is missing of a pod, part and reason."""
+    found = [*answer.errors, *(error for one in answer.containers for error in one.errors)]
+    interfaces = answer.interfaces
+    if interfaces is not None:
+        found += filter(
+            None,
+            (
+                *(interfaces.network_error, interfaces.device_info_error),
+                *(interfaces.link_error, interfaces.pci_error),
+            ),
+        )
+    for error in found:
+        if error.reason != _NOTHING_ALLOCATED:
+            yield f"{error.part}: {error.reason or error.code}"
 
 
 def _is_drawn(container: NodeContainer) -> bool:
@@ -150,4 +170,5 @@ def _interface(found: Interface) -> PicturedInterface:
         pci_address=pci.address if pci is not None else reported,
         pf_address=pci.pf_address if pci is not None else "",
         numa_node=pci.numa_node if pci is not None else None,
+        source=found.device_source,
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from netutil.client.cells import NOTHING, listed, observed, or_nothing, rfc3339, yes_no
+from netutil.client.cells import NOTHING, listed, mark, observed, or_nothing, rfc3339, yes_no
 from netutil.client.cpulist import list_of, numbers_of
-from netutil.client.device_views import device, hugepages, resources
+from netutil.client.device_views import device, hugepages, not_known, resources
 from netutil.client.devices import Interface, Interfaces
 from netutil.client.node_results import DescribedContainer, DescribedPod, FactSource
 from netutil.client.results import NodeContainer, NodePod, NodePods, PartError
@@ -68,12 +68,19 @@ def _pod_wide(pod: NodePod) -> tuple[str, ...]:
         pod.qos_class or NOTHING,
         pod.phase or NOTHING,
         listed(dict.fromkeys(_cpu_sets(pod))),
-        f"unreadable: {pod.networks_error}" if pod.networks_error else listed(pod.networks or ()),
+        _networks_wide(pod),
         str(pod.connections),
         str(pod.calls),
         str(pod.refused),
         last,
     )
+
+
+def _networks_wide(pod: NodePod) -> str:
+    """The networks that are known, and why others are not."""
+    if not pod.networks_error:
+        return listed(pod.networks or ())
+    return " ".join((*(pod.networks or ()), f"unreadable: {pod.networks_error}"))
 
 
 def _notes(node: NodePods) -> tuple[str, ...]:
@@ -154,8 +161,9 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
         tables += _described_container(container)
     if answer.network is not None and answer.network.status:
         tables.append(_networks(answer))
-    if answer.interfaces is not None and answer.interfaces.interfaces:
-        tables.append(_interfaces(answer.interfaces))
+    found = answer.interfaces
+    if found is not None and (found.interfaces or not_known(found)):
+        tables.append(_interfaces(found))
     errors = [*answer.errors, *(e for one in answer.containers for e in one.errors)]
     if errors:
         tables.append(_not_known(errors))
@@ -184,6 +192,7 @@ def _interfaces(found: Interfaces) -> Table:
         for one in found.interfaces
         for drift in one.drift
     ]
+    notes += not_known(found)
     return Table("INTERFACES", headers, tuple(map(_interface, found.interfaces)), tuple(notes))
 
 
@@ -197,7 +206,7 @@ def _interface(one: Interface) -> tuple[str, ...]:
         or_nothing(link.mtu if link else None),
         or_nothing(link.mac if link else None),
         or_nothing(one.pci.numa_node if one.pci else None),
-        one.pci.address if one.pci else NOTHING,
+        f"{one.pci.address}{mark(one.device_source)}" if one.pci else NOTHING,
         listed(addresses),
     )
 

@@ -67,7 +67,16 @@ def lasting(facts: All) -> dict[str, Any]:
 
 
 def _without_times(part: Any) -> Any:
-    return {k: v for k, v in part.items() if k != "observed_at"} if part else part
+    if not part:
+        return part
+    return {k: _lasting_error(k, v) for k, v in part.items() if k != "observed_at"}
+
+
+def _lasting_error(name: str, value: Any) -> Any:
+    """The error of a piece of a part without its sentence, as those of whole parts."""
+    if name.endswith("_error") and isinstance(value, dict):
+        return {"error": value["reason"] or value["code"]}
+    return value
 
 
 def _listed(part: Any, name: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Both clients and the command ask the same questions; only the waiting differs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from netutil.client.conversion import result
 from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.errors import InvalidRequest, NotFound
 from netutil.client.observations import Observation
+from netutil.client.part_errors import error_of
 from netutil.client.results import CPU, Environment, NetworkStatus, NodePods, Pod
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -71,15 +72,29 @@ def network_status(interface: str | None = None, pid: int | None = None) -> Ques
 
 
 def networks_of(interface: str) -> Question[NetworkStatus]:
-    """GetNetworkStatus for all networks, of which those of an interface are kept."""
-    everything = network_status()
+    """GetInterfaces for one interface, of which the reported networks are kept: there may be none.
 
-    def read(response: netutil_pb2.NetworkStatusResponse) -> NetworkStatus:
-        answer = everything.read(response)
-        kept = tuple(network for network in answer.status if network.interface == interface)
-        return replace(answer, status=kept)
+    Raises the error that hides what is reported.
+    """
+    asked = interfaces(interface)
 
-    return replace(everything, read=read)
+    def read(response: netutil_pb2.InterfacesResponse) -> NetworkStatus:
+        answer = asked.read(response)
+        if answer.network_error is not None:
+            raise error_of(answer.network_error)
+        return NetworkStatus(
+            status=tuple(
+                one.network
+                for one in answer.interfaces
+                if one.name == interface and one.network is not None
+            ),
+            source=answer.source,
+            observed_at=answer.observed_at,
+            host_network=answer.host_network,
+            device_info_error=answer.device_info_error,
+        )
+
+    return Question(asked.method, asked.request, asked.response_type, read)
 
 
 def pod(pid: int | None = None) -> Question[Pod]:

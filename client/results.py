@@ -223,12 +223,16 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatus:
-    """The networks of the pod, as its CNI plugins reported them."""
+    """The networks of the pod, as its CNI plugins reported them.
+
+    `device_info_error` says why the device-info of the Userspace CNI plugin is not known.
+    """
 
     status: tuple[Network, ...]
     source: NetworkSource
     observed_at: datetime | None
     host_network: bool
+    device_info_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

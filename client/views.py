@@ -170,6 +170,7 @@ def _network_status(networks: NetworkStatus) -> Table:
     notes = [", ".join((f"source: {networks.source}", *observed(networks.observed_at)))]
     if networks.host_network:
         notes.append("the pod uses the node's own network")
+    notes += unknown("devices of the Userspace CNI plugin", networks.device_info_error)
     rows = tuple(_network(network) for network in networks.status)
     return Table("NETWORK STATUS", headers, rows, tuple(notes))
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from netutil.client.devices import DeviceType, Interface
+from netutil.client.devices import DeviceType, Interface, Interfaces
 from netutil.client.errors import (
-    KINDS,
     DeadlineExceeded,
     InvalidRequest,
     LimitReached,
@@ -22,6 +21,8 @@ from netutil.client.errors import (
     Unreachable,
 )
 from netutil.client.observations import Observation
+from netutil.client.part_errors import error_of
+from netutil.client.results import PartError
 from netutil.client.retry import Reconnects
 
 _SHORTEST_STREAM_SECONDS = 0.001
@@ -89,13 +90,9 @@ class Waiting:
         facts = self._last.snapshot
         for failed in facts.errors:
             if failed.part == "interfaces":
-                return KINDS.get(failed.code, NetUtilError)(
-                    failed.sentence,
-                    failed.code,
-                    reason=failed.reason,
-                    read=failed.read,
-                    advice=failed.advice,
-                )
+                return error_of(failed)
+        for hidden in _hidden(facts.interfaces):
+            return error_of(hidden)
         names = [one.name for one in facts.interfaces.interfaces] if facts.interfaces else []
         return NotFound(
             f"interface {self._interface} did not appear within {self._timeout_seconds:g} s;"
@@ -106,3 +103,9 @@ class Waiting:
             advice="see whether the pod asks for that network (annotation"
             " k8s.v1.cni.cncf.io/networks) and what its CNI plugins logged",
         )
+
+
+def _hidden(interfaces: Interfaces | None) -> Iterator[PartError]:
+    """What keeps an interface from being seen: the reported networks or the links are not known."""
+    if interfaces is not None:
+        yield from filter(None, (interfaces.network_error, interfaces.link_error))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.pci import PciInfo
+from netutil.agent.parsers.hardware_address import is_same_address
 from netutil.agent.parsers.network_status import NetworkStatus
 from netutil.agent.parsers.pci_address import normalise_pci_address
 
@@ -30,9 +31,10 @@ def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Dri
     """Yield what a reported network and its live link disagree on; all is missing with the link.
 
     What was not reported cannot disagree. Of IPs only the addresses are
-    compared: few plugins report a prefix length, and some one of their own. Gateways are those
-    of the default routes of the main table; what is no address ("<nil>", as Multus writes a
-    default route without one) is passed over.
+    compared: few plugins report a prefix length, and some one of their own. Of an InfiniBand
+    address the GUID is compared. Gateways are those of the default routes of the main table and of
+    the tables that a rule leads to (source-based routing); what is no address ("<nil>", as Multus
+    writes a default route without one) is passed over.
     """
     if network is None:
         return
@@ -42,7 +44,7 @@ def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Dri
         elif network.ips:
             yield Drift("ips", ", ".join(network.ips))
         return
-    if network.mac and network.mac.lower() != link.mac.lower():
+    if network.mac and not is_same_address(network.mac, link.mac):
         yield Drift("mac", network.mac, link.mac)
     if network.mtu and network.mtu != link.mtu:
         yield Drift("mtu", str(network.mtu), str(link.mtu))

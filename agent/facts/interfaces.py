@@ -7,10 +7,10 @@ Which device belongs to which interface, first match:
 
 1. The reported device-info names its PCI address.
 2. The live link names its device on bus pci (IFLA_PARENT_DEV_NAME).
-3. Devices that are left and that no live link names are paired in order (variable
-   name, position) with the reported interfaces that are left, in the order of their report:
-   those that are not the default network and have neither device-info nor a live link.
-   So VFs that are bound to vfio-pci, of which no plugin said anything, find their interface.
+3. Network controllers that are left and that no live link names are paired with the reported
+   interfaces that are left: those that are not the default network and have neither device-info nor
+   a live link. So VFs that are bound to vfio-pci, of which no plugin said anything, find their
+   interface. Such a pairing is no fact, and is marked (`netutil.agent.facts.pairing`).
 4. What is still left is an entry without an interface.
 """
 
@@ -20,13 +20,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from netutil.agent.facts.drift import Drift, link_drift, pci_drift, pf_drift, shared_ips
+from netutil.agent.facts.drift import Drift, link_drift, pci_drift, pf_drift
 from netutil.agent.facts.link import Link
+from netutil.agent.facts.naming import interface_name, link_of
 from netutil.agent.facts.network import Networks
+from netutil.agent.facts.pairing import DeviceSource, pair
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.parsers.network_status import DeviceInfo, NetworkStatus
 from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.pci_ids import is_virtual_function
 
 LOOPBACK = "lo"
 _PCI_BUS = "pci"
@@ -43,6 +46,17 @@ class DeviceType(Enum):
     UNKNOWN = "unknown"
 
 
+class TypeSource(Enum):
+    """From where a device type is known; see enum DeviceTypeSource of the proto."""
+
+    NONE = "none"
+    DEVICE_INFO = "device-info"
+    SYSFS = "sysfs"
+    LINK = "link"
+    DEVICE_ID = "device-id"
+
+
+_UNKNOWN = (DeviceType.UNKNOWN, TypeSource.NONE)
 _TOLD_BY_DEVICE_INFO = {
     one.value: one for one in (DeviceType.VDPA, DeviceType.VHOST_USER, DeviceType.MEMIF)
 }
@@ -53,8 +67,8 @@ class Interface:
     """One interface of a pod, or a device of its container without one (`name` is "").
 
     `network` is None if nobody reported it, `link` if there is none, `pci` if it has
-    no PCI device or the host does not have it, `allocated` if the environment
-    does not name it.
+    no PCI device, the host does not have it or it cannot be read, `allocated` if the environment
+    does not name it. `device_reason` says why a device was inferred or guessed, or why none was.
     """
 
     name: str
@@ -64,6 +78,9 @@ class Interface:
     pci: PciInfo | None = None
     allocated: AllocatedDevice | None = None
     drift: tuple[Drift, ...] = ()
+    device_source: DeviceSource = DeviceSource.NONE
+    device_reason: str = ""
+    type_source: TypeSource = TypeSource.NONE
 
 
 @dataclass(slots=True)
@@ -74,6 +91,8 @@ class _Entry:
     link: Link | None = None
     address: str = ""
     allocated: AllocatedDevice | None = None
+    source: DeviceSource = DeviceSource.NONE
+    reason: str = ""
     reported_address: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,9 +104,10 @@ class _Entry:
 
     @property
     def name(self) -> str:
-        """Return the name as reported; pod IPs are reported without one."""
-        reported = self.network.interface if self.network else ""
-        return reported or (self.link.name if self.link else "")
+        """Return the name, "" for a device without an interface."""
+        if self.network is None:
+            return self.link.name if self.link else ""
+        return interface_name(self.network, self.link)
 
     @property
     def has_no_device(self) -> bool:
@@ -106,6 +126,7 @@ def merge(
     pci: Callable[[str], PciInfo | None],
     *,
     host_network: bool = False,
+    parents_are_named: bool = True,
 ) -> tuple[Interface, ...]:
     """Return the networks as reported, then links that nobody reports by index, then devices.
 
@@ -113,41 +134,71 @@ def merge(
     that has one of its addresses. `lo` is listed only if it is reported. With `host_network`
     the links are the node's: none is listed, and that one is missing is no drift. `links` is None
     where they are not known: that is no drift either, and nothing is paired, as every interface may
-    have a link of its own.
-    `pci` is asked once for each address; it gets none but normalised ones.
+    have a link of its own. `parents_are_named` is whether the kernel names the parent device of
+    each link that has one.
+    `pci` is asked once for each address; it gets none but normalised ones. Of a device for which it
+    raises OSError nothing is known, which is no drift.
     """
     known_links = links is not None and not host_network
     live = tuple(sorted(links or (), key=lambda link: link.index)) if known_links else ()
     entries = [
-        _Entry(network, _link_of(network, live))
-        for network in (networks.status if networks else ())
+        _Entry(network, link_of(network, live)) for network in (networks.status if networks else ())
     ]
     reported = {entry.link.index for entry in entries if entry.link}
     entries += [
         _Entry(None, link) for link in live if link.index not in reported and link.name != LOOPBACK
     ]
     for entry in entries:
-        entry.address = normalise_pci_address(entry.reported_address) or _own_address(entry.link)
+        reported_address = normalise_pci_address(entry.reported_address)
+        entry.address = reported_address or _own_address(entry.link)
+        info = entry.device_info
+        if reported_address or (info is not None and info.type in _TOLD_BY_DEVICE_INFO):
+            entry.source = DeviceSource.DEVICE_INFO
+        elif entry.link is not None and entry.link.parent_device:
+            entry.source = DeviceSource.LINK
+    devices = _Devices(pci, parents_are_named=parents_are_named)
     left = _give(entries, allocated)
     if links is not None:
-        left = _pair(entries, left)
-    entries += [_Entry(address=one.pci_address, allocated=one) for one in left]
-    known = {
-        address: pci(address) for address in dict.fromkeys(e.address for e in entries if e.address)
-    }
-    return tuple(
-        _interface(entry, known.get(entry.address), known_links=known_links) for entry in entries
-    )
+        left = _pair(entries, left, devices)
+    entries += [
+        _Entry(address=one.pci_address, allocated=one, source=DeviceSource.ENVIRONMENT)
+        for one in left
+    ]
+    return tuple(_interface(entry, devices, known_links=known_links) for entry in entries)
 
 
-def _link_of(network: NetworkStatus, links: Sequence[Link]) -> Link | None:
-    for link in links:
-        if network.interface:
-            if link.name == network.interface:
-                return link
-        elif shared_ips(network, link):
-            return link
-    return None
+class _Devices:
+    """The PCI devices of the host, each looked up once."""
+
+    def __init__(self, look: Callable[[str], PciInfo | None], *, parents_are_named: bool) -> None:
+        self._look = look
+        self._known: dict[str, PciInfo | None] = {}
+        self._unreadable: set[str] = set()
+        self.parents_are_named = parents_are_named
+
+    def __getitem__(self, address: str) -> PciInfo | None:
+        """Return the device, None for none of that address ("" is none) or an unreadable one."""
+        if address and address not in self._known:
+            try:
+                self._known[address] = self._look(address)
+            except OSError:  # whoever looks keeps the error: it is told beside the interfaces
+                self._known[address] = None
+                self._unreadable.add(address)
+        return self._known.get(address)
+
+    def is_unreadable(self, address: str) -> bool:
+        return address in self._unreadable
+
+    def may_lack_link(self, address: str) -> bool:
+        """Tell whether a device may be that of a reported interface without a live link.
+
+        A network controller, that is; not one of a kernel's driver where links do not name
+        their devices: one of the live links may well be its.
+        """
+        pci = self[address]
+        if pci is None or not pci.is_network:
+            return False
+        return self.parents_are_named or not _has_link(pci)
 
 
 def _give(entries: Sequence[_Entry], allocated: Sequence[AllocatedDevice]) -> list[AllocatedDevice]:
@@ -164,56 +215,96 @@ def _give(entries: Sequence[_Entry], allocated: Sequence[AllocatedDevice]) -> li
     return left
 
 
-def _pair(entries: Sequence[_Entry], left: Sequence[AllocatedDevice]) -> list[AllocatedDevice]:
-    """Give the reported interfaces of which no device is known what is left, in order."""
+def _pair(
+    entries: Sequence[_Entry], left: Sequence[AllocatedDevice], devices: _Devices
+) -> list[AllocatedDevice]:
+    """Give the reported interfaces of which no device is known what is left; return the rest.
+
+    A device without a driver of the kernel comes before one that has one: that should have a link.
+    """
     taken = {"", *(one for entry in entries for one in (entry.address, _own_address(entry.link)))}
     free: dict[str, AllocatedDevice] = {}
     for one in left:
-        if one.pci_address not in taken:
+        if one.pci_address not in taken and devices.may_lack_link(one.pci_address):
             free.setdefault(one.pci_address, one)
     waiting = [entry for entry in entries if entry.has_no_device]
-    paired = list(zip(waiting, free.values(), strict=False))
-    for entry, device in paired:
-        entry.address, entry.allocated = device.pci_address, device
-    return [one for one in left if all(one is not device for _, device in paired)]
+    without_link = [one for one in free.values() if not _has_link(devices[one.pci_address])]
+    candidates = without_link if len(without_link) >= len(waiting) else [*free.values()]
+    found = pair([one.network for one in waiting if one.network is not None], candidates)
+    paired = set()
+    for entry, pairing in zip(waiting, found, strict=True):
+        entry.reason = pairing.reason
+        if pairing.device is not None:
+            entry.address, entry.allocated = pairing.device.pci_address, pairing.device
+            entry.source = pairing.source
+            paired.add(id(pairing.device))
+    return [one for one in left if id(one) not in paired]
 
 
-def _interface(entry: _Entry, pci: PciInfo | None, *, known_links: bool) -> Interface:
+def _interface(entry: _Entry, devices: _Devices, *, known_links: bool) -> Interface:
+    pci, unreadable = devices[entry.address], devices.is_unreadable(entry.address)
     reported = entry.reported_address or entry.address
-    drift = [
-        *pci_drift(reported, _own_address(entry.link), pci),
-        *pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci),
-    ]
-    if known_links and not (entry.link is None and _is_in_user_space(entry.device_info, pci)):
+    drift = [*pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci)]
+    if not unreadable:
+        drift = [*pci_drift(reported, _own_address(entry.link), pci), *drift]
+    # Whether a device has a link its driver says.
+    needs_link = not unreadable and not _is_in_user_space(entry.device_info, pci)
+    if known_links and (entry.link is not None or needs_link):
         drift = [*link_drift(entry.network, entry.link), *drift]
+    device_type, type_source = _device_type(entry, pci, devices)
     return Interface(
         name=entry.name,
-        device_type=_device_type(entry, pci),
+        device_type=device_type,
         network=entry.network,
         link=entry.link,
         pci=pci,
         allocated=entry.allocated,
         drift=tuple(drift),
+        device_source=entry.source,
+        device_reason=entry.reason,
+        type_source=type_source,
     )
 
 
-def _device_type(entry: _Entry, pci: PciInfo | None) -> DeviceType:
-    """Return the type, first match.
-
-    VDPA, VHOST_USER and MEMIF if the reported device-info says so; SR_IOV if the PCI
-    device is a virtual function (`physfn`), or device-info names a PF; HOST if the PCI
-    device is none, or for a link without a PCI device; UNKNOWN otherwise.
-    """
+def _device_type(
+    entry: _Entry, pci: PciInfo | None, devices: _Devices
+) -> tuple[DeviceType, TypeSource]:
+    """Return the type and from where it is known: the rule of enum DeviceType of the proto."""
     info = entry.device_info
     if info is not None and info.type in _TOLD_BY_DEVICE_INFO:
-        return _TOLD_BY_DEVICE_INFO[info.type]
-    if (pci is not None and pci.pf_address) or _device_field(info, "pf-pci-address"):
-        return DeviceType.SR_IOV
-    if pci is not None or (
-        entry.link is not None and not entry.reported_address and not entry.address
-    ):
-        return DeviceType.HOST
-    return DeviceType.UNKNOWN
+        return _TOLD_BY_DEVICE_INFO[info.type], TypeSource.DEVICE_INFO
+    if pci is not None and pci.pf_address:
+        return DeviceType.SR_IOV, TypeSource.SYSFS
+    if _device_field(info, "pf-pci-address"):
+        return DeviceType.SR_IOV, TypeSource.DEVICE_INFO
+    if pci is not None:
+        return _type_without_physical_function(pci)
+    if entry.link is None or entry.reported_address or entry.address:
+        return _UNKNOWN
+    # A link of a kind is made by software; so is one on a bus that is named and is not PCI's.
+    if entry.link.kind or entry.link.parent_device or devices.parents_are_named:
+        return DeviceType.HOST, TypeSource.LINK
+    return _UNKNOWN
+
+
+def _type_without_physical_function(pci: PciInfo) -> tuple[DeviceType, TypeSource]:
+    """Return the type of a device of which sysfs names no physical function.
+
+    On bare metal it is no virtual one; inside a virtual machine it may well be.
+    """
+    virtual = is_virtual_function(pci.vendor_id, pci.device_id, pci.driver)
+    if virtual:
+        return DeviceType.SR_IOV, TypeSource.DEVICE_ID
+    if _is_driven_in_user_space(pci):
+        return _UNKNOWN
+    if pci.max_vfs is not None:
+        return DeviceType.HOST, TypeSource.SYSFS
+    return _UNKNOWN if virtual is None else (DeviceType.HOST, TypeSource.DEVICE_ID)
+
+
+def _has_link(pci: PciInfo | None) -> bool:
+    """Tell whether a driver of the kernel is bound, which makes a link."""
+    return pci is not None and bool(pci.driver) and not _is_driven_in_user_space(pci)
 
 
 def _is_in_user_space(info: DeviceInfo | None, pci: PciInfo | None) -> bool:
@@ -222,7 +313,11 @@ def _is_in_user_space(info: DeviceInfo | None, pci: PciInfo | None) -> bool:
         return True
     if info is not None and info.type == "vdpa":
         return _device_field(info, "driver") == "vhost"
-    driver = pci.driver.replace("_", "-") if pci else ""
+    return pci is not None and _is_driven_in_user_space(pci)
+
+
+def _is_driven_in_user_space(pci: PciInfo) -> bool:
+    driver = pci.driver.replace("_", "-")
     # vfio-pci and its variants (mlx5_vfio_pci), and the drivers of DPDK before it.
     return driver.endswith("vfio-pci") or driver in ("igb-uio", "uio-pci-generic")
 

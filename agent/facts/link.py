@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netutil.agent.parsers.rtnetlink import NO_COUNTERS, Counters
+from netutil.agent.parsers.rtnetlink import MAIN_TABLE, NO_COUNTERS, Counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """A default route of the main table. `gateway` is "" where the network is on the link."""
+    """A default route. `gateway` is "" where the network is on the link.
+
+    `table` is that of RTA_TABLE: the main one, or one that a rule leads to.
+    """
 
     gateway: str
     ip_version: int
     metric: int = 0
     source: str = ""
+    table: int = MAIN_TABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,31 +5,37 @@ Source: rtnetlink(7); attributes as linux/if_link.h, if_addr.h and rtnetlink.h n
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable, shortage
 from netutil.agent.facts.link import Address, DefaultRoute, Link
 from netutil.agent.facts.netlink import Message, dump, open_rtnetlink
 from netutil.agent.parsers.rtnetlink import (
+    MAIN_TABLE,
     AddressMessage,
     LinkMessage,
     RouteMessage,
+    RuleMessage,
     parse_address,
     parse_link,
     parse_route,
+    parse_rule,
 )
 
 T = TypeVar("T")
 MOST_LINKS = 256
 MOST_ADDRESSES = 4096
 MOST_DEFAULT_ROUTES = 256
-_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+MAX_RULES = 4096
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETRULE = 18, 22, 26, 34
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWRULE = 16, 20, 24, 32
 _RTM_DELROUTE = 25
 _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBi")
@@ -38,7 +44,10 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 # device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
 _WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
 _READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
-_MAIN_TABLE, _UNICAST = 254, 1
+_ALL_TABLES, _UNICAST = 0, 1
+_NAMES_PARENT_DEVICES = (5, 14)
+"""Since Linux 5.14 a link has IFLA_PARENT_DEV_NAME and IFLA_PARENT_DEV_BUS_NAME."""
+_RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
@@ -67,6 +76,17 @@ def read_links(thread: int) -> tuple[Link, ...]:
         raise _unreadable(f"a message of the kernel is not as expected ({error})") from error
     finally:
         os.close(namespace)
+
+
+def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
+    """Tell whether a link without a parent device has none, rather than one that is not named.
+
+    `release` is that of the running kernel (uname(2)); one that names the parent of another link
+    does so whatever its release is.
+    """
+    match = _RELEASE.match(release)
+    new = match is not None and (int(match[1]), int(match[2])) >= _NAMES_PARENT_DEVICES
+    return new or any(link.parent_device for link in links)
 
 
 def network_namespace(thread: int) -> tuple[int, int]:
@@ -131,13 +151,14 @@ def _read(connection: socket.socket, extent: bytes) -> tuple[Link, ...]:
         route
         for family in _VERSIONS
         for route in _decoded(
-            filter(is_default_route, _main_table(connection, family)),
+            filter(is_default_route, _routes(connection, family)),
             _RTM_NEWROUTE,
             parse_route,
             MOST_DEFAULT_ROUTES,
             "default routes",
         )
     ]
+    routes = _in_use(routes, connection)
     names = {link.index: link.name for link in links}
     by_address: defaultdict[int, list[Address]] = defaultdict(list)
     for one in addresses:
@@ -152,22 +173,52 @@ def _read(connection: socket.socket, extent: bytes) -> tuple[Link, ...]:
     )
 
 
-def _main_table(connection: socket.socket, family: int) -> tuple[Message, ...]:
-    """Return the routes of the main table; none where it was never made (ENOENT)."""
+def _routes(connection: socket.socket, family: int) -> tuple[Message, ...]:
+    """Return the routes of every table; none where none was ever made (ENOENT)."""
     try:
-        request = _RTMSG.pack(family, 0, 0, 0, _MAIN_TABLE, 0, 0, 0, 0)
+        request = _RTMSG.pack(family, 0, 0, 0, _ALL_TABLES, 0, 0, 0, 0)
         return dump(connection, _RTM_GETROUTE, request)
     except FileNotFoundError:
         return ()
+
+
+def _in_use(routes: Sequence[RouteMessage], connection: socket.socket) -> list[RouteMessage]:
+    """Return the routes of the main table, then those of tables that a rule leads to, by table.
+
+    A route of another table is used by no packet. The rules are read only where there is one.
+    """
+    if all(route.table == MAIN_TABLE for route in routes):
+        return list(routes)
+    rules = [rule for rule in _rules(connection) if rule.family in _VERSIONS]
+    led = {(rule.family, rule.table) for rule in rules}
+    any_vrf = {rule.family for rule in rules if rule.any_vrf}
+    used = [
+        route
+        for route in routes
+        if route.table == MAIN_TABLE
+        or route.family in any_vrf
+        or (route.family, route.table) in led
+    ]
+    return sorted(used, key=lambda route: (route.table != MAIN_TABLE, route.table))
+
+
+def _rules(connection: socket.socket) -> Iterable[RuleMessage]:
+    """Return the routing rules; none for a kernel without CONFIG_IP_MULTIPLE_TABLES."""
+    try:
+        found = dump(connection, _RTM_GETRULE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0))
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+            return ()
+        raise
+    return _decoded(found, _RTM_NEWRULE, parse_rule, MAX_RULES, "routing rules")
 
 
 def is_default_route(message: Message) -> bool:
     """Tell a default route before it is decoded: a router's table may hold a million others."""
     if message.type not in (_RTM_NEWROUTE, _RTM_DELROUTE) or len(message.body) < _RTMSG.size:
         return False
-    family, destination_length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(message.body)
-    known = family in _VERSIONS and kind == _UNICAST
-    return bool(known and destination_length == 0 and table == _MAIN_TABLE)
+    family, destination_length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(message.body)
+    return family in _VERSIONS and kind == _UNICAST and destination_length == 0
 
 
 def _decoded(
@@ -228,7 +279,10 @@ def _default_routes(found: RouteMessage) -> Iterable[tuple[int, DefaultRoute]]:
     version = _VERSIONS[found.family]
     for hop in found.hops:
         if hop.index:
-            yield hop.index, DefaultRoute(hop.gateway, version, found.metric, found.source)
+            yield (
+                hop.index,
+                DefaultRoute(hop.gateway, version, found.metric, found.source, found.table),
+            )
 
 
 def _unreadable(why: str) -> Unavailable:

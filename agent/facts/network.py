@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from netutil.agent.errors import Invalid, Missing, Reason
+from netutil.agent.errors import AgentError, Inconsistent, Invalid, Missing, Reason
+from netutil.agent.facts.link import Link
+from netutil.agent.facts.naming import interface_name, link_of
 from netutil.agent.parsers.annotation import is_set
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
 from netutil.agent.parsers.userspace import (
@@ -31,10 +33,20 @@ class Source(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The network attachments of a pod, in the order of their source."""
+    """The network attachments of a pod, in the order of their source.
+
+    `device_info_error` is why the annotation of the Userspace CNI plugin is not understood; what
+    the other annotation reports is known all the same.
+    """
 
     status: tuple[NetworkStatus, ...]
     source: Source
+    device_info_error: AgentError | None = None
+
+    @property
+    def are_named(self) -> bool:
+        """Return whether each network is reported with the name of its interface."""
+        return all(one.interface for one in self.status)
 
 
 def network_characters(annotations: Mapping[str, str]) -> int:
@@ -50,18 +62,19 @@ def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod
     pod's own IPs make one default network without a name. An annotation without text is as
     one that is not there. A network without device-info is
     given that of the Userspace CNI plugin's annotation, and a network that only that one names
-    comes last. `pod` names the pod for errors. Raises `Inconsistent` for an annotation that breaks
-    its specification.
+    comes last. `pod` names the pod for errors. Raises `Inconsistent` for a network-status
+    annotation that breaks its specification.
     """
     networks = _reported(annotations, pod_ips, pod)
     text = annotations.get(CONFIGURATION_DATA)
     if text is None or not is_set(text):
         return networks
     read = f"annotation {CONFIGURATION_DATA} of pod {pod}"
-    left = {
-        one.interface: one
-        for one in parse_userspace(text, annotations.get(MAPPED_DIRECTORY, ""), read=read)
-    }
+    try:
+        devices = parse_userspace(text, annotations.get(MAPPED_DIRECTORY, ""), read=read)
+    except Inconsistent as error:
+        return replace(networks, device_info_error=error.with_traceback(None))
+    left = {one.interface: one for one in devices}
     status = [_with_device(one, left.pop(one.interface, None)) for one in networks.status]
     status += [
         _with_device(NetworkStatus(one.network, one.interface), one) for one in left.values()
@@ -96,33 +109,48 @@ def _status_text(annotations: Mapping[str, str]) -> tuple[Source, str]:
     return Source.POD_STATUS, ""
 
 
-def of_interface(networks: Networks, interface: str) -> Networks:
+def of_interface(networks: Networks, interface: str, links: Sequence[Link] = ()) -> Networks:
     """Return only what `interface` names; "" is all.
 
-    Raises `Invalid` for what cannot be an interface name (dev_valid_name in the kernel's
-    net/core/dev.c), `Missing` if the pod has none of that name.
+    `links` are the pod's live ones, by index: a network that is reported without a name has that
+    of its link. Raises `Invalid` for what cannot be an interface name (dev_valid_name in the
+    kernel's net/core/dev.c), `Missing` if no network of that name is reported.
     """
     if not interface:
         return networks
     ensure_interface_name(interface)
-    found = tuple(status for status in networks.status if status.interface == interface)
+    names = [interface_name(status, link_of(status, links)) for status in networks.status]
+    found = tuple(
+        status for status, name in zip(networks.status, names, strict=True) if name == interface
+    )
     if not found:
-        raise interface_not_found(
-            interface, [status.interface for status in networks.status], networks.source.value
-        )
-    return Networks(found, networks.source)
+        raise _not_reported(interface, names, networks.source.value)
+    return replace(networks, status=found)
+
+
+def _not_reported(interface: str, known: Sequence[str], read: str) -> Missing:
+    """Return the error for an interface of which no network is reported; a link may be there."""
+    return Missing(
+        Reason.INTERFACE_NOT_FOUND,
+        f"No network of interface {interface!r} is reported; reported are: {_names(known)}.",
+        read=read,
+        advice="A live link that no CNI plugin reports is an answer of GetInterfaces only. Ask for"
+        " all networks with an empty name.",
+    )
 
 
 def interface_not_found(interface: str, known: Sequence[str], read: str) -> Missing:
     """Return the error for an interface that is none of the known ones."""
-    names = ", ".join(name or "(unnamed)" for name in known)
     return Missing(
         Reason.INTERFACE_NOT_FOUND,
-        f"The pod has no interface {interface!r}; it has: {names or 'none'}.",
+        f"The pod has no interface {interface!r}; it has: {_names(known)}.",
         read=read,
-        advice="Without a network-status annotation there are no interface names but those of live"
-        " links, which GetInterfaces has. Ask for all with an empty name.",
+        advice="Ask for all with an empty name.",
     )
+
+
+def _names(known: Sequence[str]) -> str:
+    return ", ".join(name or "(unnamed)" for name in known) or "none"
 
 
 def ensure_interface_name(interface: str) -> None:

@@ -1,4 +1,4 @@
-"""When links, addresses or default routes of a network namespace change.
+"""When links, addresses, default routes or routing rules of a network namespace change.
 
 The kernel tells it to the multicast groups of rtnetlink(7); counters are not told. There is
 one socket for each namespace that somebody watches, however many do.
@@ -19,10 +19,11 @@ Namespace = tuple[int, int]
 """Device and inode: what `network_namespace` of `facts.links` returns."""
 Tell = Callable[[], None]
 
-# RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE of linux/rtnetlink.h
-_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
-# RTM_NEWLINK, _DELLINK, _NEWADDR, _DELADDR
-_CHANGES = frozenset((16, 17, 20, 21))
+# RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE of
+# linux/rtnetlink.h, and RTNLGRP_IPV6_RULE (19), of which there is no RTMGRP.
+_GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18
+# RTM_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWRULE, _DELRULE
+_CHANGES = frozenset((16, 17, 20, 21, 32, 33))
 # Little, so that a flood of changes is soon dropped: ENOBUFS says all that the rest would.
 _BUFFER_BYTES = 32 * 1024
 _RECEIVE_BYTES = 64 * 1024
@@ -104,7 +105,7 @@ class NetworkChanges:
 
 
 def _has_news(connection: socket.socket) -> bool:
-    """Read what is there; tell whether it is of links, addresses or default routes."""
+    """Read what is there; tell whether it is of links, addresses, default routes or rules."""
     news = False
     for _ in range(_MOST_BLOCKS):
         try:

@@ -26,7 +26,8 @@ class PciInfo:
     """A PCI device. What is "" or None is not shown for it.
 
     `driver` is the bound driver's name; `pf_address` and `vf_index` are those of a
-    virtual function; `max_vfs` is the device's, or its physical function's.
+    virtual function; `max_vfs` is the device's, or its physical function's; `class_code` is as
+    sysfs writes it ("0x020000").
     """
 
     address: str
@@ -38,6 +39,12 @@ class PciInfo:
     vf_index: int | None = None
     iommu_group: int | None = None
     max_vfs: int | None = None
+    class_code: str = ""
+
+    @property
+    def is_network(self) -> bool | None:
+        """Return whether it is a network controller, None if its class is not known."""
+        return self.class_code.startswith(_NETWORK_CLASS) if self.class_code else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ def read_network_devices(host_root: str) -> tuple[NetworkDevice, ...]:
 def read_pci(host_root: str, address: str) -> PciInfo | None:
     """Return the device, None if the host has none of that address or it is no address.
 
-    Files: `driver`, `vendor`, `device`, `numa_node`, `physfn`, `iommu_group`,
+    Files: `driver`, `vendor`, `device`, `class`, `numa_node`, `physfn`, `iommu_group`,
     `sriov_totalvfs`, and `virtfn<n>` of the physical function. Of a link only the name of its
     target is read. Raises OSError if a file that is there cannot be read.
     """
@@ -93,6 +100,7 @@ def read_pci(host_root: str, address: str) -> PciInfo | None:
         vf_index=_index(parent, known) if physical else None,
         iommu_group=_number(_target(device, "iommu_group")),
         max_vfs=_number(_text(parent, "sriov_totalvfs")),
+        class_code=_text(device, "class"),
     )
 
 

@@ -119,6 +119,7 @@ class Route(rtmsg):  # type: ignore[misc]
         "RTA_OIF",
         "RTA_PRIORITY",
         "RTA_MULTIPATH",
+        "RTA_TABLE",
         "RTA_VIA",
         RTA_GATEWAY="ipaddr",
         RTA_PREFSRC="ipaddr",

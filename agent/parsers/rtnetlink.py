@@ -7,7 +7,8 @@ which hardly ever change but for a link's counters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -28,6 +29,13 @@ from netutil.agent.parsers.netlink_messages import (
 
 T = TypeVar("T")
 _IFF_UP = 0x1
+MAIN_TABLE = 254
+"""RT_TABLE_MAIN of linux/rtnetlink.h."""
+_NETLINK_HEADER_BYTES = 16
+_RULE = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE, _U32 = struct.Struct("=HH"), struct.Struct("=I")
+# linux/fib_rules.h
+_FR_ACT_TO_TBL, _FRA_TABLE, _FRA_L3MDEV = 1, 15, 19
 _REMEMBERED, _LARGEST_REMEMBERED_BYTES = 1024, 512
 """Messages of each kind; a workload makes routes of any size."""
 
@@ -97,6 +105,19 @@ class RouteMessage:
     metric: int
     source: str
     hops: tuple[NextHop, ...]
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMessage:
+    """RTM_NEWRULE. `table` is where it sends packets, None if nowhere.
+
+    `any_vrf`: it sends the packets of each VRF to the VRF's own table (FRA_L3MDEV).
+    """
+
+    family: int
+    table: int | None
+    any_vrf: bool
 
 
 def parse_link(message: bytes) -> LinkMessage:
@@ -115,6 +136,35 @@ def parse_address(message: bytes) -> AddressMessage:
 def parse_route(message: bytes) -> RouteMessage:
     """Return what a message says, given with its header of netlink. Raises ValueError."""
     return _route(reduced(Route, message))
+
+
+def parse_rule(message: bytes) -> RuleMessage:
+    """Return what a message says, given with its header of netlink. Raises ValueError.
+
+    Not by pyroute2: of struct fib_rule_hdr and two numbers it would make forty attributes.
+    """
+    start = _NETLINK_HEADER_BYTES + _RULE.size
+    if len(message) < start:
+        raise ValueError(f"a rule of {len(message)} bytes")
+    family, _, _, _, table, _, _, action, _ = _RULE.unpack_from(message, _NETLINK_HEADER_BYTES)
+    any_vrf = False
+    for number, value_ in _attributes_of(message, start):
+        if number == _FRA_TABLE and len(value_) == _U32.size:
+            (table,) = _U32.unpack(value_)
+        elif number == _FRA_L3MDEV:
+            any_vrf = any(value_)
+    leads = action == _FR_ACT_TO_TBL
+    return RuleMessage(family, table if leads and table else None, leads and any_vrf)
+
+
+def _attributes_of(message: bytes, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and value of each attribute from `start` on. Raises ValueError."""
+    while start + _ATTRIBUTE.size <= len(message):
+        size, number = _ATTRIBUTE.unpack_from(message, start)
+        if not _ATTRIBUTE.size <= size <= len(message) - start:
+            raise ValueError(f"an attribute of {size} bytes where {len(message) - start} are left")
+        yield number, message[start + _ATTRIBUTE.size : start + size]
+        start += (size + 3) & ~3
 
 
 def _remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
@@ -174,6 +224,7 @@ def _route(message: bytes) -> RouteMessage:
         value(found, "RTA_PRIORITY") or 0,
         value(found, "RTA_PREFSRC") or "",
         hops,
+        value(found, "RTA_TABLE") or route["table"],
     )
 
 

@@ -16,6 +16,7 @@ from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.parsers.network_status import Device, DeviceInfo, NetworkStatus
 from netutil.agent.pods.index import Match
+from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
 SOURCES = {
@@ -92,11 +93,13 @@ def environment(found: Environment, variables: Mapping[str, str]) -> api.EnvResp
 
 def network(networks: Networks, match: Match) -> api.NetworkStatusResponse:
     """Return the answer to GetNetworkStatus."""
+    error = networks.device_info_error
     return api.NetworkStatusResponse(
         status=[network_status(status) for status in networks.status],
         source=SOURCES[networks.source],
         observed_at=timestamp(match.observed_at),
         host_network=match.pod.spec.host_network,
+        device_info_error=part_error("device_info", error) if error else None,
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice
 
-from netutil.agent.errors import AgentError, Missing, Reason, Unidentified
+from netutil.agent.errors import AgentError, Missing, Reason, Unidentified, unreadable
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.cgroups import CgroupTree, processes_below
@@ -163,6 +163,9 @@ class Describing:
                 continue  # it ended meanwhile
             except AgentError as error:
                 refused = error
+                continue
+            except OSError as error:
+                refused = unreadable(error, str(error.filename or f"/proc/{pid}"))
                 continue
             _add_facts(answer, facts)
             return facts

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from netutil.agent.errors import AgentError
+from netutil.agent.errors import AgentError, unreadable
 from netutil.agent.facts.pci import read_network_devices
 from netutil.agent.facts.topology import read_topology
 from netutil.agent.pods.directory import PodDirectory
@@ -53,7 +53,9 @@ class DescribingNode:
             return await self._reads.run("", read, what)
         except AgentError as error:
             answer.errors.append(part_error(part, error))
-            return ()
+        except OSError as error:
+            answer.errors.append(part_error(part, unreadable(error, str(error.filename or what))))
+        return ()
 
 
 def _name(pod_list: PodList) -> str:

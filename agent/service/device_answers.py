@@ -7,8 +7,9 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2
 from netutil.agent.facts.hugepages import HugepagePool, HugepageUsage
-from netutil.agent.facts.interfaces import DeviceType, Interface
+from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource
 from netutil.agent.facts.link import Link
+from netutil.agent.facts.pairing import DeviceSource
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.parsers.cpulist import format_cpu_list
@@ -16,7 +17,7 @@ from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
 from netutil.agent.service.gathered import GivenFunctions, Hugepages, Interfaces
-from netutil.agent.service.status import part_error
+from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
 
 _TYPES = {
@@ -26,6 +27,22 @@ _TYPES = {
     DeviceType.VHOST_USER: api.DEVICE_TYPE_VHOST_USER,
     DeviceType.MEMIF: api.DEVICE_TYPE_MEMIF,
     DeviceType.UNKNOWN: api.DEVICE_TYPE_UNKNOWN,
+}
+_TYPE_SOURCES = {
+    TypeSource.NONE: api.DEVICE_TYPE_SOURCE_UNSPECIFIED,
+    TypeSource.DEVICE_INFO: api.DEVICE_TYPE_SOURCE_DEVICE_INFO,
+    TypeSource.SYSFS: api.DEVICE_TYPE_SOURCE_SYSFS,
+    TypeSource.LINK: api.DEVICE_TYPE_SOURCE_LINK,
+    TypeSource.DEVICE_ID: api.DEVICE_TYPE_SOURCE_DEVICE_ID,
+}
+_DEVICE_SOURCES = {
+    DeviceSource.NONE: api.DEVICE_SOURCE_UNSPECIFIED,
+    DeviceSource.DEVICE_INFO: api.DEVICE_SOURCE_DEVICE_INFO,
+    DeviceSource.LINK: api.DEVICE_SOURCE_LINK,
+    DeviceSource.ENVIRONMENT: api.DEVICE_SOURCE_ENVIRONMENT,
+    DeviceSource.ELIMINATION: api.DEVICE_SOURCE_ELIMINATION,
+    DeviceSource.RESOURCE_NAME: api.DEVICE_SOURCE_RESOURCE_NAME,
+    DeviceSource.ORDER: api.DEVICE_SOURCE_ORDER,
 }
 
 
@@ -38,6 +55,9 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
     )
     if found.networks is not None:
         response.source = answers.SOURCES[found.networks.source]
+        if found.networks.device_info_error is not None:
+            error = part_error("device_info", found.networks.device_info_error)
+            response.device_info_error.CopyFrom(error)
     if found.network_error is not None:
         response.network_error.CopyFrom(part_error("network", found.network_error))
     if found.allocated.error is not None:
@@ -46,6 +66,8 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
         response.start_error.CopyFrom(part_error("start", found.allocated.start_error))
     if found.link_error is not None:
         response.link_error.CopyFrom(part_error("link", found.link_error))
+    if found.pci_error is not None:
+        response.pci_error.CopyFrom(part_error("pci", found.pci_error))
     return response
 
 
@@ -156,6 +178,9 @@ def _interface(one: Interface) -> api.Interface:
         pci=pci_info(one.pci) if one.pci else None,
         allocated=_allocated(one.allocated) if one.allocated else None,
         drift=[api.Drift(**_fields(drift)) for drift in one.drift],
+        device_source=_DEVICE_SOURCES[one.device_source],
+        device_reason=cut(one.device_reason),
+        device_type_source=_TYPE_SOURCES[one.type_source],
     )
 
 

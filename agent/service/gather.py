@@ -5,6 +5,7 @@ Nothing here knows requests or messages. `pid` is as in a request: "" is the cal
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,9 +31,11 @@ from netutil.agent.facts.hugepages import (
     read_usage,
 )
 from netutil.agent.facts.interfaces import Interface, merge
+from netutil.agent.facts.links import names_parent_devices
 from netutil.agent.facts.network import (
     Networks,
     network_characters,
+    of_interface,
     read_networks,
 )
 from netutil.agent.facts.pci import PciInfo, read_pci
@@ -50,7 +53,7 @@ from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import Allocated, Cpus, GivenFunctions, Hugepages, Interfaces
-from netutil.agent.service.live import links_if_known, only
+from netutil.agent.service.live import PciDevices, links_if_known, only
 from netutil.agent.service.reads import ReadPool
 
 T = TypeVar("T")
@@ -137,9 +140,30 @@ class Gathering:
         names = partial(_named, own, start, start_error)
         return found, await self.worked_out(caller, names, size)
 
-    async def networks(self, caller: Caller, pid: str) -> Networks:
-        """Return the networks that are reported of the caller's pod."""
+    async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
+        """Return the networks that are reported of the caller's pod, all or those of an interface.
+
+        Raises `Missing` if none of that interface is reported. The live links are read only if
+        a name is asked for that they may have to tell.
+        """
         await self._ensure_in_pod(caller, pid)
+        networks = await self._reported(caller)
+        if not interface or networks.are_named:
+            return of_interface(networks, interface)
+        process, _ = await self._callers.process(caller, pid)
+        node, reported = self._callers.host_namespaces, caller.known.pod.spec.host_network
+
+        def work() -> Networks:
+            _, links, link_error = links_if_known(process, node, reported=reported)
+            try:
+                return of_interface(networks, interface, links or ())
+            except Missing as error:
+                raise link_error or error from None
+
+        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+
+    async def _reported(self, caller: Caller) -> Networks:
+        """Return the networks of the caller's pod as its annotations report them."""
         pod = caller.known.pod
         kept, networks = self._networks.get(pod.metadata.uid, (None, None))
         if kept is pod and networks is not None:
@@ -248,20 +272,27 @@ class Gathering:
 
         `interface` names one of them. `known` are the devices of an environment that was read
         before. `make` runs where the links were read, off the loop. Raises `Missing` for an
-        interface that neither side knows.
+        interface that neither side knows, and what hides a side where the other does not know it.
         """
-        networks, network_error = await self._networks_if_known(caller, pid)
+        networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
         process, _ = await self._callers.process(caller, pid)
-        pci, node = partial(read_pci, self._host_root), self._callers.host_namespaces
+        pci, node = PciDevices(self._host_root), self._callers.host_namespaces
         reported = caller.match is not None and caller.match.pod.spec.host_network
 
         def work() -> T:
             host_network, links, link_error = links_if_known(process, node, reported=reported)
-            merged = merge(networks, links, allocated.devices, pci, host_network=host_network)
-            merged += _without_interface(merged, allocated.others, pci)
+            merged = merge(
+                networks,
+                links,
+                allocated.devices,
+                pci.look,
+                host_network=host_network,
+                parents_are_named=names_parent_devices(os.uname().release, links or ()),
+            )
+            merged += _without_interface(merged, allocated.others, pci.look)
             if interface:
-                merged = only(interface, merged)
+                merged = only(interface, merged, network_error, link_error)
             return make(
                 Interfaces(
                     merged,
@@ -271,6 +302,7 @@ class Gathering:
                     network_error,
                     allocated,
                     link_error,
+                    pci.error,
                 )
             )
 
@@ -286,13 +318,14 @@ class Gathering:
             return make()
         return await self._reads.run(caller.peer.pod_key, make, "what the pod itself wrote")
 
-    async def _networks_if_known(
-        self, caller: Caller, pid: str
-    ) -> tuple[Networks | None, AgentError | None]:
-        """Return None while no pod list can be had. Raises for an annotation that is broken."""
+    async def _networks_if_known(self, caller: Caller) -> tuple[Networks | None, AgentError | None]:
+        """Return the networks, or why they are not known: no pod list, a broken annotation."""
         if caller.match is None:
             return None, caller.unavailable
-        return await self.networks(caller, pid), None
+        try:
+            return await self._reported(caller), None
+        except AgentError as error:
+            return None, error.with_traceback(None)  # its frames hold the annotation
 
     async def allocated(self, caller: Caller, pid: str) -> Allocated:
         """Return the devices that a process's environment names."""

@@ -53,7 +53,7 @@ class GivenFunctions:
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """A pod's interfaces. Networks, devices and links may be unknown; the errors say why."""
+    """A pod's interfaces. Each part of them may be unknown; the errors say why."""
 
     interfaces: tuple[Interface, ...]
     networks: Networks | None
@@ -62,6 +62,7 @@ class Interfaces:
     network_error: AgentError | None
     allocated: Allocated
     link_error: AgentError | None
+    pci_error: AgentError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from functools import partial
 
-from netutil.agent.errors import AgentError, Reason
+from netutil.agent.errors import AgentError, Reason, unreadable
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.links import network_namespace, read_links
 from netutil.agent.facts.network import interface_not_found
+from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.identity.process import PinnedProcess, gone
 
 _WITHOUT_LINKS = (
@@ -60,9 +63,35 @@ def _links(
     return found
 
 
-def only(name: str, found: tuple[Interface, ...]) -> tuple[Interface, ...]:
-    """Return the interfaces of that name. Raises `Missing` if there is none."""
+class PciDevices:
+    """Looks devices of the host up. `error` is why one of them could not be read, None if none."""
+
+    def __init__(self, host_root: str) -> None:
+        self._read = partial(read_pci, host_root)
+        self._directory = os.path.join(host_root, "sys/bus/pci/devices")
+        self.error: AgentError | None = None
+
+    def look(self, address: str) -> PciInfo | None:
+        """Return the device, None if the host has none. Raises OSError, and keeps it as `error`."""
+        try:
+            return self._read(address)
+        except OSError as error:
+            self.error = self.error or unreadable(error, os.path.join(self._directory, address))
+            raise
+
+
+def only(
+    name: str, found: tuple[Interface, ...], *unknown: AgentError | None
+) -> tuple[Interface, ...]:
+    """Return the interfaces of that name.
+
+    `unknown` are the errors of what could name one as well. Raises the first of them if there is
+    no interface of that name: whether it is there is then not known; `Missing` without them.
+    """
     wanted = tuple(one for one in found if one.name == name)
+    for error in filter(None, unknown):
+        if not wanted:
+            raise error
     if not wanted:
         names = [one.name for one in found]
         raise interface_not_found(name, names, "reported networks and /proc/<pid>/ns/net")

@@ -9,12 +9,8 @@ from typing import NoReturn, TypeVar
 
 from google.protobuf.message import Message
 from netutil.agent.door.table import Connection
-from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, shortage
-from netutil.agent.facts.network import (
-    ensure_interface_name,
-    network_characters,
-    of_interface,
-)
+from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, unreadable
+from netutil.agent.facts.network import ensure_interface_name, network_characters
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
@@ -213,7 +209,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         for name in filter(parts.__contains__, response.DESCRIPTOR.fields_by_name):
             part = parts[name]
             if isinstance(part, OSError):
-                part = shortage(part, str(part.filename or name)) or part
+                part = unreadable(part, str(part.filename or name))
             if isinstance(part, AgentError):
                 response.errors.append(part_error(name, part))
                 if isinstance(part, _REFUSALS):
@@ -258,9 +254,9 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     async def _network(
         self, caller: Caller, request: api.NetworkStatusRequest
     ) -> api.NetworkStatusResponse:
-        networks = await self._gather.networks(caller, request.pid)
+        networks = await self._gather.networks(caller, request.pid, request.int)
         match = caller.known
-        write = partial(answers.network, of_interface(networks, request.int), match)
+        write = partial(answers.network, networks, match)
         size = network_characters(match.pod.metadata.annotations or {})
         return await self._gather.worked_out(caller, write, size)
 

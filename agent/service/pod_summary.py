@@ -76,4 +76,5 @@ def _networks(pod: Pod) -> tuple[list[str], str]:
         found = read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
     except AgentError as error:
         return [], error.sentence
-    return [s.interface or s.name or ",".join(s.ips) for s in found.status], ""
+    names = [s.interface or s.name or ",".join(s.ips) for s in found.status]
+    return names, found.device_info_error.sentence if found.device_info_error else ""

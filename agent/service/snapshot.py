@@ -15,8 +15,14 @@ Digests = Mapping[str, bytes]
 
 _DIGEST_BYTES = 16
 _NESTED_ERRORS = (
-    *("resources_error", "network_error", "allocated_error", "spec_error"),
-    *("link_error", "start_error", "pci_error"),
+    "resources_error",
+    "network_error",
+    "allocated_error",
+    "start_error",
+    "link_error",
+    "device_info_error",
+    "pci_error",
+    "spec_error",
 )
 
 

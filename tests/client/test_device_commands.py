@@ -68,6 +68,62 @@ def test_what_is_not_known_of_interfaces_is_said_below_them(
     assert "reported networks not known: The kubelet's PodResources socket" in out
 
 
+def test_each_piece_that_is_not_known_is_said_below_what_is(
+    netutil: Netutil, agent: Double
+) -> None:
+    for name in ("network", "allocated", "link", "device_info", "pci"):
+        getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
+    ended = netutil("interfaces")
+    assert (ended.code, ended.err) == (Exit.OK, "")
+    assert ended.out.count("not known: The kubelet's PodResources socket") == 5
+    assert "10.244.0.5/24" in ended.out and "0000:3b:02.1" in ended.out
+    whole = json.loads(netutil("interfaces", "-o", "json").out)
+    assert whole["pci_error"]["reason"] == whole["device_info_error"]["reason"]
+    assert whole["interfaces"][0]["link"]["index"] == 2
+
+
+def test_a_network_status_says_what_is_not_known_of_it(netutil: Netutil, agent: Double) -> None:
+    agent.network_status.device_info_error.CopyFrom(device_answers.part_error("device_info"))
+    assert "devices of the Userspace CNI plugin not known" in netutil("network").out
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "marked"),
+    [
+        (api.DEVICE_SOURCE_DEVICE_INFO, "device-info", "0000:3b:02.1 vfio-pci"),
+        (api.DEVICE_SOURCE_ELIMINATION, "elimination", "0000:3b:02.1 vfio-pci (inferred)"),
+        (api.DEVICE_SOURCE_RESOURCE_NAME, "resource-name", "0000:3b:02.1 vfio-pci (guess)"),
+        (api.DEVICE_SOURCE_ORDER, "order", "0000:3b:02.1 vfio-pci (guess)"),
+    ],
+)
+def test_a_device_that_is_no_fact_is_marked(
+    netutil: Netutil, agent: Double, source: Any, name: str, marked: str
+) -> None:
+    interface = agent.interfaces.interfaces[1]
+    interface.device_source, interface.device_reason = source, "said so"
+    out = netutil("interfaces").out
+    assert rows_of(out)[3][7] == marked and "(net1: said so)" in out
+    shown = json.loads(netutil("interfaces", "-o", "json").out)["interfaces"][1]
+    assert (shown["device_source"], shown["device_reason"]) == (name, "said so")
+    agent.everything.interfaces.CopyFrom(agent.interfaces)
+    assert "said so" in netutil("dpdk", "--explain").out
+
+
+def test_a_type_that_is_inferred_from_ids_is_marked(netutil: Netutil, agent: Double) -> None:
+    interface = agent.interfaces.interfaces[1]
+    interface.device_type_source = api.DEVICE_TYPE_SOURCE_DEVICE_ID
+    assert "(net1: sr-iov is inferred from the device's ids or driver)" in netutil("interfaces").out
+    agent.everything.interfaces.CopyFrom(agent.interfaces)
+    assert "sr-iov (inferred from its ids or its driver)" in netutil("dpdk", "--explain").out
+
+
+def test_a_default_route_of_another_table_is_shown_with_it(netutil: Netutil, agent: Double) -> None:
+    routes = agent.interfaces.interfaces[0].link.default_routes
+    routes[0].table = 254
+    routes.add(gateway="10.1.0.1", ip_version=4, table=100)
+    assert rows_of(netutil("interfaces").out)[8][7] == "10.244.0.1, 10.1.0.1 (table 100)"
+
+
 def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None:
     rows = rows_of(netutil("devices").out)
     assert ["intel.com/sriov", "0000:3b:02.1", "0"] in rows

@@ -354,3 +354,11 @@ def test_no_report_can_add_an_argument(
             continue
         assert len(words) <= len(line_of(with_interfaces(answers.sriov(1), vhost_user())).words)
         assert all(word.isprintable() and " " not in word for word in words)
+
+
+@pytest.mark.parametrize("piece", ["network", "device_info", "allocated", "pci"])
+def test_a_piece_of_the_interfaces_that_failed_makes_no_line(piece: str) -> None:
+    response = facts()
+    getattr(response.interfaces, f"{piece}_error").CopyFrom(answers.part_error(piece))
+    error = refusal_of(response)
+    assert error.reason == "POD_RESOURCES_UNAVAILABLE"

@@ -59,7 +59,7 @@ def hostile_picture() -> NodePicture:
     device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,))
     own = PicturedContainer(HOSTILE * 9, "running", (3,), True, (device,) * 30)
     interface = PicturedInterface(HOSTILE, "sr-iov", HOSTILE, HOSTILE, 1)
-    pod = PicturedPod(HOSTILE * 3, HOSTILE * 3, True, (shared, own), (interface,) * 99, HOSTILE)
+    pod = PicturedPod(HOSTILE * 3, HOSTILE * 3, True, (shared, own), (interface,) * 99, (HOSTILE,))
     other = PicturedPod("default", "pod1", False, (shared,), ())
     return replace(
         big_picture(0), node_name=HOSTILE * 9, pods=(pod, other), problems=(HOSTILE * 9,)

@@ -52,6 +52,14 @@ def test_wide_pods_show_all_that_the_list_has(netutil: Netutil) -> None:
     assert broken[6] == "unreadable: no JSON at 7"
 
 
+def test_networks_that_are_known_stand_beside_why_others_are_not(
+    netutil: Netutil, agent: Double
+) -> None:
+    agent.node_pods.pods[1].networks.append("net1")
+    out = netutil("node", "pods", "-o", "wide").out
+    assert "net1 unreadable: no JSON at 7" in out
+
+
 @pytest.mark.parametrize(
     ("order", "first"),
     [

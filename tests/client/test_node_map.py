@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from netutil.v1alpha import node_pb2
+from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import node_answers
 from tests.client.command import Netutil
@@ -60,7 +60,38 @@ def test_a_pod_whose_processes_cannot_be_asked_is_drawn_with_the_reason(
     pod.containers[0].errors.add(part=part, reason="CGROUPS_DISAGREE")
     agent.described_pods = [pod]
     text = read(netutil("node", "map").out).pod("default/web-0").text
-    assert "app: pool" in text and "not known: CGROUPS_DISAGREE" in text
+    assert "app: pool" in text and f"not known: {part}: CGROUPS_DISAGREE" in text
+
+
+@pytest.mark.parametrize("name", ["network", "link", "device_info", "pci"])
+@pytest.mark.parametrize("output", ["svg", "dot"])
+def test_a_piece_that_is_missing_is_said_beside_the_links_and_devices(
+    netutil: Netutil, agent: Double, name: str, output: str
+) -> None:
+    pod = described("web-0")
+    error = getattr(pod.interfaces, f"{name}_error")
+    error.part, error.reason = name, "NETWORK_STATUS_MALFORMED"
+    agent.described_pods = [pod]
+    out = netutil("node", "map", "-o", output).out
+    assert f"not known: {name}: NETWORK_STATUS_MALFORMED" in out
+    assert "0000:3b:02.1" in out
+
+
+def test_a_whole_part_that_is_missing_is_said(netutil: Netutil, agent: Double) -> None:
+    pod = described("web-0")
+    pod.ClearField("interfaces")
+    pod.errors.add(part="interfaces", reason="READ_TIMED_OUT")
+    agent.described_pods = [pod]
+    text = read(netutil("node", "map").out).pod("default/web-0").text
+    assert "not known: interfaces: READ_TIMED_OUT" in text
+
+
+def test_a_device_that_is_a_guess_is_drawn_as_one(netutil: Netutil, agent: Double) -> None:
+    pod = described("web-0")
+    pod.interfaces.interfaces[1].device_source = netutil_pb2.DEVICE_SOURCE_ORDER
+    agent.described_pods = [pod]
+    for output in ("svg", "dot"):
+        assert "(guess)" in netutil("node", "map", "-o", output).out
 
 
 def test_a_picture_that_breaks_off_is_none(netutil: Netutil, agent: Double) -> None:

@@ -138,9 +138,45 @@ def test_the_command_waits_and_prints_that_network(netutil: Netutil, agent: Doub
 
 
 def test_a_live_interface_that_nobody_reports_is_no_error(netutil: Netutil, agent: Double) -> None:
-    agent.everything.interfaces.interfaces.add(name="net9", link=api.Link(index=9))
+    for one in (agent.everything.interfaces, agent.interfaces):
+        one.interfaces.add(name="net9", link=api.Link(index=9))
     done = netutil("network", "--wait", "INTERFACE=net9", "-o", "json")
     assert (done.code, json.loads(done.out)["status"]) == (Exit.OK, [])
+
+
+def test_a_network_without_a_reported_name_is_that_of_its_link(
+    netutil: Netutil, agent: Double
+) -> None:
+    network = api.NetworkStatus(name="cbr0", ips=["10.244.0.5"])
+    for one in (agent.everything.interfaces, agent.interfaces):
+        one.interfaces.add(name="net9", network=network, link=api.Link(index=9))
+    done = netutil("network", "--wait", "INTERFACE=net9", "-o", "json")
+    assert [one["name"] for one in json.loads(done.out)["status"]] == ["cbr0"]
+
+
+def test_a_broken_annotation_is_not_told_as_no_network(netutil: Netutil, agent: Double) -> None:
+    for one in (agent.everything.interfaces, agent.interfaces):
+        one.interfaces.add(name="net9", link=api.Link(index=9))
+        one.network_error.CopyFrom(malformed())
+    done = netutil("network", "--wait", "INTERFACE=net9")
+    assert (done.code, done.out) == (Exit.FAILED, "")
+    assert "It breaks." in done.err
+
+
+def malformed() -> api.PartError:
+    return api.PartError(
+        part="network",
+        code="FAILED_PRECONDITION",
+        reason="NETWORK_STATUS_MALFORMED",
+        sentence="It breaks.",
+    )
+
+
+@KINDS
+async def test_in_vain_it_says_what_hides_an_interface(kind: str, agent: Double) -> None:
+    agent.everything.interfaces.network_error.CopyFrom(malformed())
+    with pytest.raises(Inconsistent, match="It breaks"):
+        await wait(kind, agent.path, "net9", 0.5)
 
 
 def test_a_wait_in_vain_has_the_exit_code_of_not_found(netutil: Netutil) -> None:

@@ -10,6 +10,10 @@ Ip = Callable[..., Any]
 """Runs `ip -j -d -s` with these arguments in the namespace and returns what it prints."""
 
 
+MAIN = 254
+TABLES = {"default": 253, "local": 255, "main": MAIN}
+
+
 def links_of_ip(ip: Ip) -> list[dict[str, Any]]:
     """Return every field of facts.link.Link that ip(8) prints, by index."""
     found = sorted(ip("address"), key=lambda one: int(one["ifindex"]))
@@ -63,7 +67,11 @@ def _default_routes(ip: Ip) -> defaultdict[str, list[Any]]:
     """By name of the link; a multipath route is one for each of its next hops."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for version in (4, 6):
-        for route in ip(f"-{version}", "route", "show", "default"):
+        rules = ip(f"-{version}", "rule", "show")
+        led = {_table(rule) for rule in rules if "table" in rule} | {MAIN}
+        for route in ip(f"-{version}", "route", "show", "default", "table", "all") or []:
+            if _table(route) not in led:
+                continue
             for hop in route.get("nexthops", [route]):
                 found[hop["dev"]].append(
                     {
@@ -71,6 +79,15 @@ def _default_routes(ip: Ip) -> defaultdict[str, list[Any]]:
                         "ip_version": version,
                         "metric": route.get("metric", 0),
                         "source": route.get("prefsrc", ""),
+                        "table": _table(route),
                     }
                 )
+    for routes in found.values():
+        routes.sort(key=lambda route: (route["table"] != MAIN, route["table"]))
     return found
+
+
+def _table(shown: dict[str, Any]) -> int:
+    """The number of a route's or rule's table; of a route ip(8) leaves out the main one."""
+    table = shown.get("table", "main")
+    return int(TABLES.get(table, table))

@@ -18,7 +18,7 @@ def reported(*networks: dict[str, Any]) -> Networks:
 
 
 def network(interface: str, **fields: Any) -> dict[str, Any]:
-    return {"name": "shop/fast", "interface": interface, **fields}
+    return {"name": "shop/fast", "interface": interface} | fields
 
 
 def pci_info(address: str, **fields: str) -> dict[str, Any]:

@@ -4,7 +4,8 @@ CPUs     0-3 on node 0, 4-7 on node 1, two to a core; 2-3 and 6-7 are isolated, 
          without a tick; CPU 7 is offline
 PF       0000:3b:00.0 on node 0, driver ice, four of eight virtual functions
 VFs      0000:3b:01.0 and .1: driver iavf; .2: vfio-pci; .3: no driver
-other    0000:af:00.0 on node 1, no SR-IOV; 0000:00:1f.0, of no NUMA node and no network card
+other    0000:af:00.0 on node 1, no SR-IOV; 0000:00:1f.0, of no NUMA node and no network card;
+         0000:b0:00.0 on node 1, a processing accelerator on vfio-pci
 pages    2 MiB and 1 GiB on each node
 """
 
@@ -18,6 +19,7 @@ VFS = ("0000:3b:01.0", "0000:3b:01.1", "0000:3b:01.2", "0000:3b:01.3")
 VF, SECOND_VF, VFIO_VF, UNBOUND_VF = VFS
 PLAIN = "0000:af:00.0"
 NO_NODE = "0000:00:1f.0"
+ACCELERATOR = "0000:b0:00.0"
 OFFLINE_CPU = 7
 
 
@@ -65,6 +67,7 @@ def _build_pci(sys: Path) -> None:
     write(sys / f"bus/pci/devices/{PF}/sriov_numvfs", "4")
     _device(sys, PLAIN, "mlx5_core", "0x1017", node=1, group=40, vendor="0x15b3")
     _device(sys, NO_NODE, "", "0xa323", node=-1, group=None, kind="0x0c8000")
+    _device(sys, ACCELERATOR, "vfio-pci", "0x0d5d", node=1, group=41, kind="0x120001")
     (sys / f"bus/pci/devices/{PF}/net/ens1f0").mkdir(parents=True)
 
 

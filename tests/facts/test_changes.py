@@ -99,6 +99,21 @@ async def test_default_routes_are_told_and_other_routes_are_not(
 
 
 @pytest.mark.root
+async def test_source_based_routes_and_their_rules_are_told(
+    namespace: Namespace, told: Told
+) -> None:
+    namespace.ip("link", "set", "lo", "up")
+    await told.soon()
+    await told.not_soon()
+    for verb in ("add", "del"):
+        namespace.ip("route", verb, "default", "dev", "lo", "table", "100")
+        await told.soon()
+        for family in ("-4", "-6"):
+            namespace.ip(family, "rule", verb, "from", "all", "table", "100")
+            await told.soon()
+
+
+@pytest.mark.root
 async def test_a_flood_is_told_at_a_bounded_rate_and_to_its_end(
     namespace: Namespace, told: Told
 ) -> None:

@@ -59,6 +59,30 @@ def test_a_mac_is_the_same_in_upper_case(pci: Lookup) -> None:
     assert drift(pci, live, mac="AA:BB:CC:DD:EE:FF") == ()
 
 
+INFINIBAND = "00:00:10:49:fe:80:00:00:00:00:00:00:0c:42:a1:03:00:1b:c0:02"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        INFINIBAND.upper(),
+        "80:00:01:07" + INFINIBAND[11:],  # other flags and another queue pair
+        INFINIBAND[:12] + "fe:80:00:00:00:00:00:01:" + INFINIBAND[36:],  # another subnet
+        "0c:42:a1:03:00:1b:c0:02",  # the GUID alone
+        "0C-42-A1-03-00-1B-C0-02",
+    ],
+)
+def test_of_infiniband_the_guid_is_compared(pci: Lookup, same: str) -> None:
+    live = Link(index=2, name="net1", mac=INFINIBAND)
+    assert drift(pci, live, mac=same) == ()
+
+
+def test_another_guid_is_drift(pci: Lookup) -> None:
+    live = Link(index=2, name="net1", mac=INFINIBAND)
+    for other in (INFINIBAND[:-1] + "3", "0c:42:a1:03:00:1b:c0:03", "a1:03:00:1b:c0:02"):
+        assert drift(pci, live, mac=other) == (Drift("mac", other, INFINIBAND),)
+
+
 def test_a_missing_link_says_only_that(pci: Lookup) -> None:
     fields = {"mac": "02:00:00:00:00:09", "mtu": 9000, "ips": ["10.1.0.5"]}
     assert drift(pci, None, **fields) == (Drift("link", "net1"),)
@@ -182,7 +206,8 @@ def test_a_device_of_the_kernel_needs_its_link(pci: Lookup, device_info: dict[st
 )
 def test_the_driver_says_whether_a_paired_device_has_a_link(driver: str, missing: bool) -> None:
     devices = parse_devices({"PCIDEVICE_A": VFIO_VF})
-    (found,) = merge(reported(network("net1")), (), devices, lambda one: PciInfo(one, driver))
+    pci = partial(PciInfo, driver=driver, class_code="0x020000")
+    (found,) = merge(reported(network("net1")), (), devices, pci)
     assert found.drift == ((Drift("link", "net1"),) if missing else ())
 
 

@@ -89,7 +89,12 @@ def test_a_link_that_nobody_reports_has_its_device_too(pci: Lookup) -> None:
 
 def test_devices_without_a_link_are_paired_in_order_with_reports_without_one(pci: Lookup) -> None:
     found = merge(
-        reported(DEFAULT, network("net1"), network("net2"), network("net3", **pci_info(VF))),
+        reported(
+            DEFAULT,
+            network("net1", name="shop/one"),
+            network("net2", name="shop/two"),
+            network("net3", **pci_info(VF)),
+        ),
         (link(1, "eth0"), link(2, "net3", VF)),
         parse_devices({"PCIDEVICE_B": f"{VF},{VFIO_VF}", "PCIDEVICE_A": UNBOUND_VF}),
         pci,
@@ -145,15 +150,24 @@ def test_virtual_functions_without_any_report_stand_alone(pci: Lookup) -> None:
 
 def test_a_device_of_two_resources_is_paired_once(pci: Lookup) -> None:
     found = merge(
-        reported(network("net1"), network("net2")),
+        reported(network("net1")),
         (),
         parse_devices({"PCIDEVICE_A": VFIO_VF, "PCIDEVICE_B": VFIO_VF}),
         pci,
     )
     assert shown(found) == [
         ("net1", "sr-iov", VFIO_VF, "PCIDEVICE_A[0]"),
-        ("net2", "unknown", "", ""),
         ("", "sr-iov", VFIO_VF, "PCIDEVICE_B[0]"),
+    ]
+
+
+def test_more_networks_than_devices_are_not_paired(pci: Lookup) -> None:
+    devices = parse_devices({"PCIDEVICE_A": VFIO_VF})
+    found = merge(reported(network("net1"), network("net2")), (), devices, pci)
+    assert shown(found) == [
+        ("net1", "unknown", "", ""),
+        ("net2", "unknown", "", ""),
+        ("", "sr-iov", VFIO_VF, "PCIDEVICE_A[0]"),
     ]
 
 

@@ -19,12 +19,15 @@ import pytest
 from netutil.agent.errors import Exhausted, Reason, Unavailable
 from netutil.agent.facts import links as room
 from netutil.agent.facts import netlink
+from netutil.agent.facts.drift import Drift
+from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import names_parent_devices, read_links
 from netutil.agent.facts.links import network_namespace as namespace_of
-from netutil.agent.facts.links import read_links
 
 from tests.facts.as_ip import links_of_ip
 from tests.facts.namespaces import Namespace, network_namespace
+from tests.facts.reports import link, network, reported
 
 pytestmark = [
     pytest.mark.root,
@@ -142,6 +145,72 @@ def test_a_multipath_route_is_one_for_each_of_its_links(namespace: Namespace) ->
         if link.default_routes
     }
     assert found == {"eth0": ["192.0.2.1"], "br0": ["203.0.113.1"]}
+
+
+def tables_of(namespace: Namespace) -> dict[str, list[tuple[str, int]]]:
+    """Gateway and table of each default route, by link."""
+    return {
+        link.name: [(route.gateway, route.table) for route in link.default_routes]
+        for link in read_links(namespace.directory)
+        if link.default_routes
+    }
+
+
+SOURCE_BASED = [
+    *KINDS[:13],
+    "route add default via 192.0.2.1 dev eth0",
+    "address add 203.0.113.5/24 dev br0",
+    "route add default via 203.0.113.1 dev br0 table 100",
+    "route add default via 203.0.113.2 dev br0 table 100000",
+    "-6 route add default via 2001:db8::1 dev eth0 table 100",
+]
+
+
+def test_default_routes_of_a_table_are_told_once_a_rule_leads_to_it(namespace: Namespace) -> None:
+    set_up(namespace, SOURCE_BASED)
+    assert tables_of(namespace) == {"eth0": [("192.0.2.1", 254)]}
+    namespace.ip("rule", "add", "from", "203.0.113.5", "table", "100")
+    assert tables_of(namespace) == {"eth0": [("192.0.2.1", 254)], "br0": [("203.0.113.1", 100)]}
+    as_ip_shows(namespace)
+    namespace.ip("rule", "add", "iif", "br0", "table", "100000")
+    namespace.ip("-6", "rule", "add", "from", "2001:db8::5", "table", "100")
+    assert tables_of(namespace) == {
+        "eth0": [("192.0.2.1", 254), ("2001:db8::1", 100)],
+        "br0": [("203.0.113.1", 100), ("203.0.113.2", 100_000)],
+    }
+    as_ip_shows(namespace)
+
+
+def test_a_rule_that_sends_packets_nowhere_leads_to_no_table(namespace: Namespace) -> None:
+    set_up(namespace, SOURCE_BASED)
+    namespace.ip("rule", "add", "from", "203.0.113.5", "prohibit")
+    assert "br0" not in tables_of(namespace)
+
+
+def test_the_gateway_of_a_source_based_route_is_no_drift(namespace: Namespace) -> None:
+    set_up(namespace, SOURCE_BASED)
+    reports = reported(network("br0", gateway=["203.0.113.1"]))
+
+    def found() -> tuple[Drift, ...]:
+        merged = merge(reports, read_links(namespace.directory), (), lambda _: None)
+        return merged[0].drift
+
+    assert found() == (Drift("gateway", "203.0.113.1"),)
+    namespace.ip("rule", "add", "from", "203.0.113.5", "table", "100")
+    assert found() == ()
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [("5.14.0", True), ("6.1.0-18-amd64", True), ("5.13.19", False), ("4.18.0-553.el8", False)],
+)
+def test_a_kernel_before_5_14_names_no_parent_device(release: str, told: bool) -> None:
+    assert names_parent_devices(release, (link(2, "net1"),)) is told
+    assert names_parent_devices(release, (link(2, "net1"), link(3, "net2", "0000:3b:01.0")))
+
+
+def test_a_release_that_is_none_names_no_parent_device() -> None:
+    assert not names_parent_devices("unknown", ())
 
 
 def test_counters_are_what_ip_shows(namespace: Namespace) -> None:

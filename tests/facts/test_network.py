@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, Inconsistent, Invalid, Missing, Reason
+from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.network import (
     NETWORK_STATUS,
     NETWORKS_STATUS,
@@ -29,6 +30,7 @@ from netutil.agent.pods.spec import Spec
 from netutil.agent.service import answers
 from netutil.v1alpha import netutil_pb2 as api
 
+from tests.facts.reports import link
 from tests.parsers.annotations import (
     MULTUS_SEVERAL,
     NO_DNS,
@@ -134,10 +136,15 @@ def test_a_reported_device_info_is_not_replaced() -> None:
     assert first.device_info_annotation == ""
 
 
-def test_a_broken_annotation_of_the_userspace_plugin_is_told_under_its_name() -> None:
-    with pytest.raises(Inconsistent) as refusal:
-        read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
-    assert refusal.value.read == f"annotation {CONFIGURATION_DATA} of pod {POD}"
+def test_a_broken_annotation_of_the_userspace_plugin_hides_no_network() -> None:
+    found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
+    assert found.status == (NetworkStatus("default/one", "net1"),)
+    assert found.device_info_error is not None
+    assert found.device_info_error.reason is Reason.NETWORK_STATUS_MALFORMED
+    assert found.device_info_error.read == f"annotation {CONFIGURATION_DATA} of pod {POD}"
+    sent = answer(pod({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"}))
+    assert [one.interface for one in sent.status] == ["net1"]
+    assert sent.device_info_error.reason == "NETWORK_STATUS_MALFORMED"
 
 
 def test_the_request_for_networks_is_no_status_of_them() -> None:
@@ -272,6 +279,24 @@ def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
     with pytest.raises(Missing) as refusal:
         of_interface(read({}, *ips), "eth0")
     assert "empty name" in refusal.value.advice
+
+
+UNNAMED = '[{"name": "cbr0", "ips": ["10.244.1.7"]}, {"name": "one", "interface": "net1"}]'
+
+
+@pytest.mark.parametrize("annotations", [{}, {NETWORK_STATUS: UNNAMED}])
+def test_a_network_without_a_name_has_that_of_its_link_in_every_call(
+    annotations: dict[str, str],
+) -> None:
+    networks = read(annotations, *DUAL_STACK)
+    links = (link(1, "lo"), link(2, "eth0", "", "10.244.1.7/24"), link(3, "other"))
+    merged = {one.name: one.network for one in merge(networks, links, (), lambda _: None)}
+    found = of_interface(networks, "eth0", links)
+    assert found.status == (merged["eth0"],)
+    with pytest.raises(Missing) as refusal:
+        of_interface(networks, "other", links)
+    assert "No network of interface 'other' is reported" in refusal.value.sentence
+    assert "eth0" in refusal.value.sentence and merged["other"] is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from netutil.agent.facts.pci import PciInfo, read_network_devices, read_pci
 
 from tests.facts.sriov_node import (
+    ACCELERATOR,
     NO_NODE,
     PF,
     PLAIN,
@@ -34,6 +35,7 @@ def test_a_physical_function_says_how_many_virtual_ones_it_may_have(root: str) -
         numa_node=0,
         iommu_group=20,
         max_vfs=8,
+        class_code="0x020000",
     )
 
 
@@ -48,6 +50,7 @@ def test_a_virtual_function_names_its_physical_one_and_its_number(root: str) -> 
         vf_index=1,
         iommu_group=31,
         max_vfs=8,
+        class_code="0x020000",
     )
 
 
@@ -63,7 +66,15 @@ def test_a_device_without_sriov_has_no_most_functions(root: str) -> None:
 
 
 def test_minus_one_is_no_numa_node(root: str) -> None:
-    assert read_pci(root, NO_NODE) == PciInfo(NO_NODE, vendor_id="0x8086", device_id="0xa323")
+    assert read_pci(root, NO_NODE) == PciInfo(
+        NO_NODE, vendor_id="0x8086", device_id="0xa323", class_code="0x0c8000"
+    )
+
+
+def test_the_class_says_whether_a_device_is_a_network_controller(root: str) -> None:
+    found = [read_pci(root, address) for address in (VFIO_VF, NO_NODE, ACCELERATOR)]
+    assert [one and one.is_network for one in found] == [True, False, False]
+    assert PciInfo(PF).is_network is None
 
 
 def test_a_device_that_the_host_does_not_have_is_none(root: str) -> None:

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.parsers.rtnetlink import (
     LinkMessage,
+    RuleMessage,
     parse_address,
     parse_link,
     parse_route,
+    parse_rule,
 )
 
 NESTED = 0x8000
@@ -179,3 +181,40 @@ def test_the_library_starts_no_process_and_opens_no_socket() -> None:
         "print(*done)"
     )
     assert done == []
+
+
+def rule(*attributes: bytes, family: int = 2, table: int = 0, action: int = 1) -> bytes:
+    """RTM_NEWRULE as linux/fib_rules.h has it."""
+    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, table, 0, 0, action, 0)
+    body += b"".join(attributes)
+    return struct.pack("=IHHII", 16 + len(body), 32, 0, 1, 0) + body
+
+
+L3MDEV = struct.pack("=HHBxxx", 5, 19, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (rule(number(15, 100), table=100), RuleMessage(2, 100, False)),
+        (rule(number(15, 100_000), table=252, family=10), RuleMessage(10, 100_000, False)),
+        (rule(table=254), RuleMessage(2, 254, False)),
+        (rule(L3MDEV), RuleMessage(2, None, True)),
+        (rule(number(15, 100), action=8), RuleMessage(2, None, False)),
+        (rule(number(16, 0), number(15, 7)), RuleMessage(2, 7, False)),
+    ],
+)
+def test_a_rule_leads_to_a_table_to_those_of_vrfs_or_nowhere(
+    message: bytes, expected: RuleMessage
+) -> None:
+    assert parse_rule(message) == expected
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_rule_or_a_value_error(data: bytes) -> None:
+    for message in (data, rule(data)):
+        try:
+            found = parse_rule(message)
+        except ValueError:
+            continue
+        assert found.table is None or found.table > 0

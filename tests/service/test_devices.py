@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,6 +139,92 @@ def test_without_a_pod_list_the_kernels_links_are_answered_with_the_reason(lab: 
     assert answer["network_error"]["code"] == "UNAVAILABLE"
 
 
+BROKEN = {NETWORK_STATUS: "not JSON"}
+
+
+def test_a_broken_network_status_hides_neither_links_nor_devices(lab: Lab) -> None:
+    env = {"PCIDEVICE_EXAMPLE_COM_NIC": "ffff:1f:1f.7", "PATH": os.environ["PATH"]}
+    container = lab.pod("web", annotations=BROKEN).container("app", env=env)
+    started(lab)
+    if links_are_refused(container):
+        return
+    answer = interfaces(container)
+    assert answer["network_error"]["reason"] == "NETWORK_STATUS_MALFORMED"
+    assert answer["network_error"]["code"] == "FAILED_PRECONDITION"
+    assert [one.get("name", "") for one in answer["interfaces"]] == ["eth0", ""]
+    eth0, device = answer["interfaces"]
+    assert eth0["link"]["kind"] == "veth"
+    assert device["allocated"]["pci_address"] == "ffff:1f:1f.7"
+    together = call(container, "GetAll", "AllRequest")
+    assert together["interfaces"]["network_error"]["reason"] == "NETWORK_STATUS_MALFORMED"
+    assert [one["part"] for one in together["errors"]] == ["network", "resources"]
+
+
+def test_an_interface_that_a_broken_network_status_may_hide_is_not_denied(lab: Lab) -> None:
+    container = lab.pod("web", annotations=BROKEN).container("app")
+    started(lab)
+    if links_are_refused(container):
+        return
+    assert by_name(interfaces(container, int="eth0"))["eth0"]["link"]
+    refused = interfaces(container, int="net1")
+    assert refused["code"] == "FAILED_PRECONDITION"
+    assert refused["sentence"].startswith("not JSON") or "JSON" in refused["sentence"]
+
+
+def test_the_command_shows_links_beside_a_broken_network_status(lab: Lab) -> None:
+    container = lab.pod("web", annotations=BROKEN).container("app")
+    started(lab)
+    if links_are_refused(container):
+        return
+    done = container.run([sys.executable, "-m", "netutil.client", "interfaces"])
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode()
+    assert "eth0" in shown and "reported networks not known: " in shown
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_a_network_without_a_name_is_found_by_the_name_of_its_link_in_both_calls(
+    lab: Lab, annotated: bool
+) -> None:
+    pod = lab.pod("web")
+    container = pod.container("app")
+    if annotated:
+        networks = [{"name": "cbr0", "ips": [pod.ip], "default": True}]
+        pod.annotations = {NETWORK_STATUS: json.dumps(networks)}
+    started(lab)
+    if links_are_refused(container):
+        return
+    (interface,) = interfaces(container, int="eth0")["interfaces"]
+    answer = call(container, "GetNetworkStatus", "NetworkStatusRequest", int="eth0")
+    assert answer["status"] == [interface["network"]]
+    for method, request in (
+        ("GetNetworkStatus", "NetworkStatusRequest"),
+        ("GetInterfaces", "InterfacesRequest"),
+    ):
+        assert call(container, method, request, int="nope0")["code"] == "NOT_FOUND"
+
+
+def test_a_route_that_a_rule_leads_to_is_told_and_is_no_drift(lab: Lab) -> None:
+    container = lab.pod("web", annotations=reported(gateway=["10.244.0.1"])).container("app")
+    started(lab)
+    if links_are_refused(container):
+        return
+
+    def eth0() -> Any:
+        return by_name(interfaces(container))["eth0"]
+
+    assert [one["field"] for one in eth0()["drift"]] == ["gateway"]
+    enter = ["nsenter", "-t", str(container.pid), "-n", "ip"]
+    for line in (
+        "route add default via 10.244.0.1 dev eth0 table 100 onlink",
+        "rule add table 100",
+    ):
+        subprocess.run([*enter, *line.split()], check=True)
+    assert "drift" not in eth0()
+    (route,) = eth0()["link"]["default_routes"]
+    assert (route["gateway"], route["table"]) == ("10.244.0.1", 100)
+
+
 def test_an_agent_that_may_not_enter_the_namespace_answers_the_rest(lab: Lab) -> None:
     env = {"PCIDEVICE_EXAMPLE_COM_NIC": "ffff:1f:1f.7", "PATH": os.environ["PATH"]}
     container = lab.pod("web", annotations=reported()).container("app", env=env)
@@ -184,6 +271,8 @@ def test_all_at_once_with_what_fails_beside_the_rest(lab: Lab) -> None:
     assert answer["cpu"]["cpuset"] == "0"
     assert answer["env"] is not None
     failed = {one["part"]: one["reason"] for one in answer["errors"]}
-    assert failed["network"] == failed["interfaces"] == "NETWORK_STATUS_MALFORMED"
+    assert failed["network"] == "NETWORK_STATUS_MALFORMED"
+    assert "interfaces" not in failed
+    assert answer["interfaces"]["network_error"]["reason"] == "NETWORK_STATUS_MALFORMED"
     assert failed["resources"] == "POD_RESOURCES_UNAVAILABLE"
-    assert not {"network", "interfaces", "resources"} & set(answer)
+    assert not {"network", "resources"} & set(answer)

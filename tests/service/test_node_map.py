@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from netutil.agent.parsers.userspace import CONFIGURATION_DATA
 from netutil.client import NodeClient, node_questions
 from netutil.podresources.v1 import podresources_pb2 as v1
 
@@ -133,6 +134,17 @@ def test_it_marks_the_device_on_the_other_numa_node(drawn: Drawn) -> None:
 def test_no_output_has_a_value_of_the_environment(lab: Lab, text: str) -> None:
     for one in (text, map_of(lab, "html"), map_of(lab, "dot")):
         assert TREASURE not in one and "feed-handler" in one
+
+
+def test_a_broken_network_status_hides_no_link_and_is_said() -> None:
+    with Lab() as lab:
+        broken = {NETWORK_STATUS: "not JSON", CONFIGURATION_DATA: "{}"}
+        lab.pod("web", annotations=broken).container("app", cpus="0")
+        lab.agent("--pod-resources=/nonexistent/kubelet.sock")
+        text = read(map_of(lab, "svg")).pod("default/web").title
+        assert "not known: network: NETWORK_STATUS_MALFORMED" in text
+        assert ("not known: link: NETWORK_NAMESPACE_NOT_READABLE" if CONFINED else "eth0") in text
+        assert "not known: network: NETWORK_STATUS_MALFORMED" in map_of(lab, "dot")
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")

@@ -13,7 +13,7 @@ from netutil.client.conversion import result
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.answers import observed_at
-from tests.client.device_answers import everything
+from tests.client.device_answers import everything, part_error
 
 Change = Callable[[api.AllResponse], None]
 
@@ -38,6 +38,25 @@ def set_usage(facts: api.AllResponse) -> None:
     facts.hugepages.pools[0].free_bytes -= 2**21
     facts.hugepages.pools[0].total_bytes += 2**30
     facts.hugepages.pools[0].numa_nodes[0].free_bytes = 1
+
+
+NESTED = ("network_error", "allocated_error", "link_error", "device_info_error", "pci_error")
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_is(
+    name: str,
+) -> None:
+    before, now = everything(), everything()
+    for facts, seconds in ((before, 1), (now, 2)):
+        error = getattr(facts.interfaces, name)
+        error.CopyFrom(part_error(name))
+        error.sentence = f"It took {seconds} s."
+    assert changed(digests(before), digests(now)) == ()
+    assert observations.changed_parts(result(All, before), result(All, now)) == ()
+    getattr(now.interfaces, name).reason = "READ_TIMED_OUT"
+    assert changed(digests(before), digests(now)) == ("interfaces",)
+    assert observations.changed_parts(result(All, before), result(All, now)) == ("interfaces",)
 
 
 @pytest.mark.parametrize("change", [set_counters, set_times, set_usage])

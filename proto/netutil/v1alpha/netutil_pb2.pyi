@@ -109,10 +109,16 @@ class _DeviceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceType
 class DeviceType(_DeviceType, metaclass=_DeviceTypeEnumTypeWrapper):
     """What stands behind an interface. The rule, first match:
     VDPA, VHOST_USER and MEMIF if the reported device-info says so;
-    SR_IOV if its PCI device is a virtual function (it has a physfn link in
-    sysfs, or device-info names a PF);
-    HOST if its PCI device is none, or if it is a link without a PCI device;
-    UNKNOWN otherwise.
+    SR_IOV if its PCI device is a virtual function: it has a physfn link in
+    sysfs, or device-info names a PF, or its ids or its driver are those of
+    virtual functions only (a virtual function inside a virtual machine has no
+    physfn link);
+    UNKNOWN if a driver of user space is bound to the PCI device (vfio-pci, …);
+    HOST if its PCI device is a physical function (it has sriov_totalvfs in sysfs,
+    or its ids are those of physical functions only), or if it is a link without
+    a PCI device;
+    UNKNOWN otherwise: for any other PCI device, and for a hardware link of a
+    kernel before 5.14, which names no parent device.
     """
 
 DEVICE_TYPE_UNSPECIFIED: DeviceType.ValueType  # 0
@@ -123,6 +129,94 @@ DEVICE_TYPE_VHOST_USER: DeviceType.ValueType  # 4
 DEVICE_TYPE_MEMIF: DeviceType.ValueType  # 5
 DEVICE_TYPE_UNKNOWN: DeviceType.ValueType  # 6
 Global___DeviceType: _TypeAlias = DeviceType  # noqa: Y015
+
+class _DeviceTypeSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceTypeSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceTypeSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_TYPE_SOURCE_UNSPECIFIED: _DeviceTypeSource.ValueType  # 0
+    """The type is UNKNOWN."""
+    DEVICE_TYPE_SOURCE_DEVICE_INFO: _DeviceTypeSource.ValueType  # 1
+    """The reported device-info."""
+    DEVICE_TYPE_SOURCE_SYSFS: _DeviceTypeSource.ValueType  # 2
+    """Files and links of /sys/bus/pci/devices/<address> on the host."""
+    DEVICE_TYPE_SOURCE_LINK: _DeviceTypeSource.ValueType  # 3
+    """The live link, which has no PCI device."""
+    DEVICE_TYPE_SOURCE_DEVICE_ID: _DeviceTypeSource.ValueType  # 4
+    """An inference: the PCI vendor and device id, or the bound driver, belong to
+    virtual functions only (or to physical ones only).
+    """
+
+class DeviceTypeSource(_DeviceTypeSource, metaclass=_DeviceTypeSourceEnumTypeWrapper):
+    """From where `device_type` of an interface is known."""
+
+DEVICE_TYPE_SOURCE_UNSPECIFIED: DeviceTypeSource.ValueType  # 0
+"""The type is UNKNOWN."""
+DEVICE_TYPE_SOURCE_DEVICE_INFO: DeviceTypeSource.ValueType  # 1
+"""The reported device-info."""
+DEVICE_TYPE_SOURCE_SYSFS: DeviceTypeSource.ValueType  # 2
+"""Files and links of /sys/bus/pci/devices/<address> on the host."""
+DEVICE_TYPE_SOURCE_LINK: DeviceTypeSource.ValueType  # 3
+"""The live link, which has no PCI device."""
+DEVICE_TYPE_SOURCE_DEVICE_ID: DeviceTypeSource.ValueType  # 4
+"""An inference: the PCI vendor and device id, or the bound driver, belong to
+virtual functions only (or to physical ones only).
+"""
+Global___DeviceTypeSource: _TypeAlias = DeviceTypeSource  # noqa: Y015
+
+class _DeviceSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_SOURCE_UNSPECIFIED: _DeviceSource.ValueType  # 0
+    """No device of the interface is known."""
+    DEVICE_SOURCE_DEVICE_INFO: _DeviceSource.ValueType  # 1
+    """A fact: the reported device-info names it."""
+    DEVICE_SOURCE_LINK: _DeviceSource.ValueType  # 2
+    """A fact: the kernel names it as the parent of the live link
+    (IFLA_PARENT_DEV_NAME), on whatever bus.
+    """
+    DEVICE_SOURCE_ENVIRONMENT: _DeviceSource.ValueType  # 3
+    """A fact about a device without an interface: a variable of the environment
+    names it. Which interface it belongs to is not known.
+    """
+    DEVICE_SOURCE_ELIMINATION: _DeviceSource.ValueType  # 4
+    """An inference: the only network device of the container that is left, and
+    the only reported network that it can belong to.
+    """
+    DEVICE_SOURCE_RESOURCE_NAME: _DeviceSource.ValueType  # 5
+    """A guess: its resource bears the name of the network."""
+    DEVICE_SOURCE_ORDER: _DeviceSource.ValueType  # 6
+    """A guess: the order of the devices and that of the reported networks."""
+
+class DeviceSource(_DeviceSource, metaclass=_DeviceSourceEnumTypeWrapper):
+    """From where it is known which device belongs to an interface."""
+
+DEVICE_SOURCE_UNSPECIFIED: DeviceSource.ValueType  # 0
+"""No device of the interface is known."""
+DEVICE_SOURCE_DEVICE_INFO: DeviceSource.ValueType  # 1
+"""A fact: the reported device-info names it."""
+DEVICE_SOURCE_LINK: DeviceSource.ValueType  # 2
+"""A fact: the kernel names it as the parent of the live link
+(IFLA_PARENT_DEV_NAME), on whatever bus.
+"""
+DEVICE_SOURCE_ENVIRONMENT: DeviceSource.ValueType  # 3
+"""A fact about a device without an interface: a variable of the environment
+names it. Which interface it belongs to is not known.
+"""
+DEVICE_SOURCE_ELIMINATION: DeviceSource.ValueType  # 4
+"""An inference: the only network device of the container that is left, and
+the only reported network that it can belong to.
+"""
+DEVICE_SOURCE_RESOURCE_NAME: DeviceSource.ValueType  # 5
+"""A guess: its resource bears the name of the network."""
+DEVICE_SOURCE_ORDER: DeviceSource.ValueType  # 6
+"""A guess: the order of the devices and that of the reported networks."""
+Global___DeviceSource: _TypeAlias = DeviceSource  # noqa: Y015
 
 @_typing.final
 class CPURequest(_message.Message):
@@ -582,9 +676,11 @@ class NetworkStatusRequest(_message.Message):
     INT_FIELD_NUMBER: _builtins.int
     pid: _builtins.str
     int: _builtins.str
-    """An interface name inside the pod ("net1"). Empty: all networks. NOT_FOUND
-    if the pod has no network of that interface, INVALID_ARGUMENT if it cannot
-    be an interface name.
+    """An interface name inside the pod ("net1"). Empty: all networks. A network
+    that is reported without an interface name has the name of the first live
+    link with one of its addresses, as in GetInterfaces. NOT_FOUND if no
+    network of that interface is reported, INVALID_ARGUMENT if it cannot be an
+    interface name.
     """
     def __init__(
         self,
@@ -608,6 +704,7 @@ class NetworkStatusResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
     HOST_NETWORK_FIELD_NUMBER: _builtins.int
+    DEVICE_INFO_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
     """Where `status` comes from. With NETWORK_SOURCE_POD_STATUS there is no
     network-status annotation (yet, or because no Multus runs here).
@@ -622,6 +719,13 @@ class NetworkStatusResponse(_message.Message):
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the pod was read from the kubelet."""
 
+    @_builtins.property
+    def device_info_error(self) -> Global___PartError:
+        """Why the device-info of the Userspace CNI plugin is not known: the annotation
+        userspace/configuration-data breaks its specification. `status` is then what
+        the other annotation reports.
+        """
+
     def __init__(
         self,
         *,
@@ -629,10 +733,11 @@ class NetworkStatusResponse(_message.Message):
         source: Global___NetworkSource.ValueType = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
         host_network: _builtins.bool = ...,
+        device_info_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device_info_error", b"device_info_error", "observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host_network", b"host_network", "observed_at", b"observed_at", "source", b"source", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_info_error", b"device_info_error", "host_network", b"host_network", "observed_at", b"observed_at", "source", b"source", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1347,6 +1452,8 @@ class InterfacesResponse(_message.Message):
     ALLOCATED_ERROR_FIELD_NUMBER: _builtins.int
     LINK_ERROR_FIELD_NUMBER: _builtins.int
     START_ERROR_FIELD_NUMBER: _builtins.int
+    DEVICE_INFO_ERROR_FIELD_NUMBER: _builtins.int
+    PCI_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
     """Where `network` of the entries comes from: which annotation, or none."""
     host_network: _builtins.bool
@@ -1389,6 +1496,20 @@ class InterfacesResponse(_message.Message):
         what the process's own environment names.
         """
 
+    @_builtins.property
+    def device_info_error(self) -> Global___PartError:
+        """Why the device-info of the Userspace CNI plugin is not known: the annotation
+        userspace/configuration-data breaks its specification. `network` of the
+        entries is then what the other annotation reports.
+        """
+
+    @_builtins.property
+    def pci_error(self) -> Global___PartError:
+        """Why nothing is known of some PCI device: a file of /sys/bus/pci/devices on
+        the host is there and cannot be read. The entries of such devices have no
+        `pci` and no `drift` about it.
+        """
+
     def __init__(
         self,
         *,
@@ -1400,10 +1521,12 @@ class InterfacesResponse(_message.Message):
         allocated_error: Global___PartError | None = ...,
         link_error: Global___PartError | None = ...,
         start_error: Global___PartError | None = ...,
+        device_info_error: Global___PartError | None = ...,
+        pci_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "start_error", b"start_error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "start_error", b"start_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1420,12 +1543,29 @@ class Interface(_message.Message):
     PCI_FIELD_NUMBER: _builtins.int
     ALLOCATED_FIELD_NUMBER: _builtins.int
     DRIFT_FIELD_NUMBER: _builtins.int
+    DEVICE_SOURCE_FIELD_NUMBER: _builtins.int
+    DEVICE_REASON_FIELD_NUMBER: _builtins.int
+    DEVICE_TYPE_SOURCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name inside the pod: that of `network`, else of `link` (IFLA_IFNAME). Empty:
     a device without an interface.
     """
     device_type: Global___DeviceType.ValueType
     """By the rule of DeviceType, from device-info, `link` and `pci`."""
+    device_source: Global___DeviceSource.ValueType
+    """From where it is known that the device is this interface's: device-info,
+    IFLA_PARENT_DEV_NAME, or PCIDEVICE_*. ELIMINATION, RESOURCE_NAME and ORDER
+    are no facts.
+    """
+    device_reason: _builtins.str
+    """Of a device that was inferred or guessed: from what, in a sentence. Of a
+    reported network without a device: why none of PCIDEVICE_* was given to it.
+    Else empty.
+    """
+    device_type_source: Global___DeviceTypeSource.ValueType
+    """From where `device_type` is known: device-info, sysfs, `link`, or the ids of
+    `pci`. DEVICE_ID is no fact.
+    """
     @_builtins.property
     def network(self) -> Global___NetworkStatus:
         """As reported: the network-status annotation, or the pod's own IPs. Absent:
@@ -1462,10 +1602,13 @@ class Interface(_message.Message):
         pci: Global___PCIInfo | None = ...,
         allocated: Global___AllocatedDevice | None = ...,
         drift: _abc.Iterable[Global___Drift] | None = ...,
+        device_source: Global___DeviceSource.ValueType = ...,
+        device_reason: _builtins.str = ...,
+        device_type_source: Global___DeviceTypeSource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "link", b"link", "network", b"network", "pci", b"pci"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "device_type", b"device_type", "drift", b"drift", "link", b"link", "name", b"name", "network", b"network", "pci", b"pci"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "device_reason", b"device_reason", "device_source", b"device_source", "device_type", b"device_type", "device_type_source", b"device_type_source", "drift", b"drift", "link", b"link", "name", b"name", "network", b"network", "pci", b"pci"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1576,6 +1719,7 @@ class PCIInfo(_message.Message):
     VF_INDEX_FIELD_NUMBER: _builtins.int
     IOMMU_GROUP_FIELD_NUMBER: _builtins.int
     MAX_VFS_FIELD_NUMBER: _builtins.int
+    CLASS_CODE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The directory's name, "0000:3b:02.1"."""
     driver: _builtins.str
@@ -1593,6 +1737,10 @@ class PCIInfo(_message.Message):
     """iommu_group. Absent: the device is in none."""
     max_vfs: _builtins.int
     """sriov_totalvfs of the device, or of the physical function it is part of."""
+    class_code: _builtins.str
+    """class: "0x020000" is an Ethernet controller, "0x02…" any network controller,
+    "0x12…" a processing accelerator (include/linux/pci_ids.h of the kernel).
+    """
     def __init__(
         self,
         *,
@@ -1605,10 +1753,11 @@ class PCIInfo(_message.Message):
         vf_index: _builtins.int | None = ...,
         iommu_group: _builtins.int | None = ...,
         max_vfs: _builtins.int | None = ...,
+        class_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group", "_max_vfs", b"_max_vfs", "_numa_node", b"_numa_node", "_vf_index", b"_vf_index", "iommu_group", b"iommu_group", "max_vfs", b"max_vfs", "numa_node", b"numa_node", "vf_index", b"vf_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group", "_max_vfs", b"_max_vfs", "_numa_node", b"_numa_node", "_vf_index", b"_vf_index", "address", b"address", "device_id", b"device_id", "driver", b"driver", "iommu_group", b"iommu_group", "max_vfs", b"max_vfs", "numa_node", b"numa_node", "pf_address", b"pf_address", "vendor_id", b"vendor_id", "vf_index", b"vf_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group", "_max_vfs", b"_max_vfs", "_numa_node", b"_numa_node", "_vf_index", b"_vf_index", "address", b"address", "class_code", b"class_code", "device_id", b"device_id", "driver", b"driver", "iommu_group", b"iommu_group", "max_vfs", b"max_vfs", "numa_node", b"numa_node", "pf_address", b"pf_address", "vendor_id", b"vendor_id", "vf_index", b"vf_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__iommu_group: _TypeAlias = _typing.Literal["iommu_group"]  # noqa: Y015
     _WhichOneofArgType__iommu_group: _TypeAlias = _typing.Literal["_iommu_group", b"_iommu_group"]  # noqa: Y015
@@ -1697,7 +1846,9 @@ class Link(_message.Message):
 
     @_builtins.property
     def default_routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DefaultRoute]:
-        """RTM_GETROUTE, of the main routing table."""
+        """RTM_GETROUTE: of the main routing table, then of the other tables that a
+        rule leads to (RTM_GETRULE; source-based routing), by table.
+        """
 
     @_builtins.property
     def counters(self) -> Global___LinkCounters:
@@ -1783,6 +1934,7 @@ class DefaultRoute(_message.Message):
     IP_VERSION_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     """RTA_GATEWAY or RTA_VIA. Empty: the network is on the link itself."""
     ip_version: _builtins.int
@@ -1793,6 +1945,10 @@ class DefaultRoute(_message.Message):
     """The address that packets are sent from, where the route prefers one
     (RTA_PREFSRC).
     """
+    table: _builtins.int
+    """RTA_TABLE: 254 is the main table. Another one is used only by packets that
+    a rule sends there.
+    """
     def __init__(
         self,
         *,
@@ -1800,10 +1956,11 @@ class DefaultRoute(_message.Message):
         ip_version: _builtins.int = ...,
         metric: _builtins.int = ...,
         source: _builtins.str = ...,
+        table: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "ip_version", b"ip_version", "metric", b"metric", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "ip_version", b"ip_version", "metric", b"metric", "source", b"source", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2355,8 +2512,9 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 class WatchResponse(_message.Message):
     """One snapshot. What makes a new one: the pod's list entry (annotations,
     labels, IPs, phase, …), the CPU set, bandwidth and huge page limits of the
-    container's cgroup and of those above it, links, addresses and default routes of
-    the pod's network namespace, and what PodResources say of the container.
+    container's cgroup and of those above it, links, addresses, default routes and
+    routing rules of the pod's network namespace, and what PodResources say of the
+    container.
 
     What does not, although it is as of now in every snapshot: each
     `observed_at`, LinkCounters, `usage_bytes` and `failures` of HugepageUsage,
