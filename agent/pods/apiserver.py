@@ -19,6 +19,7 @@ from functools import partial
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.body import read_body
 from netutil.agent.pods.failures import malformed
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.handover import Handover
 from netutil.agent.pods.listwatch import (
     EventType,
@@ -69,9 +70,13 @@ class ApiServerSource:
     first_pause_seconds = 2.0
     longest_pause_seconds = 30.0
 
-    def __init__(self, settings: ApiServerSettings) -> None:
-        """Raise ValueError for a URL that is not https, or names no host."""
+    def __init__(self, settings: ApiServerSettings, flaws: Flaws | None = None) -> None:
+        """Raise ValueError for a URL that is not https, or names no host.
+
+        `flaws` counts what of the pods is not understood.
+        """
         self._settings = settings
+        self._flaws = flaws or Flaws()
         self._requests = Requests(settings.address)
         self._worker = Worker("pod-source")
         self._store = PodStore()
@@ -151,7 +156,7 @@ class ApiServerSource:
         with self._requests.get(
             query, read_seconds=seconds, whole_seconds=seconds, gzip=True
         ) as response:
-            return decode_page(read_body(response, LARGEST_BYTES))
+            return decode_page(read_body(response, LARGEST_BYTES), self._flaws)
 
     def _watch(self, handover: Handover) -> None:
         seconds = self._settings.watch_seconds
@@ -194,12 +199,13 @@ class ApiServerSource:
             raise ConnectionError("the watch ended within an event")
 
     def _apply(self, line: bytes) -> None:
-        event = decode_event(line)
+        event = decode_event(line, self._flaws)
         if event.type is EventType.DELETED:
             self._store.remove(event.uid)
         elif event.pod is not None:
             self._store.put(event.pod)
-        self._version = event.version
+        # An event without a version of its own is told again, should the watch begin anew.
+        self._version = event.version or self._version
 
     def _give(self, handover: Handover) -> None:
         handover.give(self._store.pods, self._observed_at)

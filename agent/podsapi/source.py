@@ -9,7 +9,6 @@ in Go), so a quiet stream is proven by a call of its own: GetPod, for no pod.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
@@ -19,14 +18,13 @@ import grpc
 from google.protobuf.message import DecodeError
 from netutil.agent.errors import Unavailable
 from netutil.agent.local_socket import connection_problem
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.source import Take
 from netutil.agent.pods.store import PodStore
 from netutil.agent.podsapi import failures
 from netutil.agent.podsapi.model import decode_pod, decode_uid
 from netutil.podsapi.v1alpha1 import pods_pb2
-
-_LOG = logging.getLogger(__name__)
 
 _SERVICE = "/v1alpha1.Pods/"
 _OPTIONS = (
@@ -62,8 +60,12 @@ class PodsApiSource:
     first_pause_seconds = 0.5
     longest_pause_seconds = 5.0
 
-    def __init__(self, socket_path: str, timing: Timing = Timing()) -> None:
+    def __init__(
+        self, socket_path: str, timing: Timing = Timing(), flaws: Flaws | None = None
+    ) -> None:
+        """`flaws` counts what of the pods is not understood."""
         self._path = socket_path
+        self._flaws = flaws or Flaws()
         self._timing = timing
         self._store = PodStore()
 
@@ -107,7 +109,7 @@ class PodsApiSource:
                 self._store.replace(store.pods)
                 take(self._store.pods, datetime.now(UTC))
                 return
-            _apply(event, store)
+            _apply(event, store, self._flaws)
         raise failures.ended_early(self._path)
 
     async def _go_on(self, channel: grpc.aio.Channel, stream: Stream, take: Take) -> None:
@@ -129,7 +131,7 @@ class PodsApiSource:
                 await asyncio.gather(reading, return_exceptions=True)
             if event is None:
                 return
-            _apply(event, self._store)
+            _apply(event, self._store, self._flaws)
             take(self._store.pods, datetime.now(UTC))
 
     async def _prove(self, channel: grpc.aio.Channel) -> None:
@@ -164,7 +166,7 @@ def _event(read: object) -> pods_pb2.WatchPodsEvent | None:
         raise PodListMalformed(f"an event is none: {error}") from None
 
 
-def _apply(event: pods_pb2.WatchPodsEvent, store: PodStore) -> None:
+def _apply(event: pods_pb2.WatchPodsEvent, store: PodStore, flaws: Flaws) -> None:
     """Do to the store what an event says. Raises `PodListMalformed`.
 
     A type that is not known here changes nothing; one that is missing is that of another API.
@@ -176,8 +178,8 @@ def _apply(event: pods_pb2.WatchPodsEvent, store: PodStore) -> None:
             store.remove(decode_uid(event.pod))
         case pods_pb2.ADDED | pods_pb2.MODIFIED:
             try:
-                pod = decode_pod(event.pod)
+                pod = decode_pod(event.pod, flaws)
             except PodListMalformed as error:  # it must not take the others' answers away
-                _LOG.warning("pod list: a pod left out: %s", error)
+                flaws.left_out([str(error)], 1)
                 return
             store.put(pod)

@@ -48,6 +48,7 @@ from netutil.agent.pods.model import Pod
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import Cpus, Hugepages, Interfaces
 from netutil.agent.service.live import links_if_known, only
+from netutil.agent.service.pod_networks import ensure_networks_understood
 from netutil.agent.service.reads import ReadPool
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class Gathering:
         kept, networks = self._networks.get(pod.metadata.uid, (None, None))
         if kept is pod and networks is not None:
             return networks
+        ensure_networks_understood(pod)
         annotations = pod.metadata.annotations or {}
         size = network_characters(annotations)
         read = partial(read_networks, annotations, pod.ips, pod=pod.full_name)
