@@ -129,12 +129,9 @@ def resources(answer: Resources) -> tuple[Table, ...]:
 
 def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     """Asked for, in use, and there on the node."""
-    asked = tuple(
-        (
-            *(one.container_name, size(one.page_size_bytes)),
-            *(size(one.request_bytes), size(one.limit_bytes)),
-        )
-        for one in answer.containers
+    asked = (
+        *(_asked("(all of the pod)", one) for one in answer.pod),
+        *(_asked(one.container_name, one) for one in answer.containers),
     )
     used = tuple(
         (
@@ -146,13 +143,25 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     notes = tuple(unknown("what the pod asks for", answer.spec_error))
     no_cgroup = () if used else ("the container stands in no hugetlb hierarchy",)
     return (
-        Table("HUGE PAGES ASKED FOR", ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT"), asked, notes),
+        Table(
+            "HUGE PAGES ASKED FOR",
+            ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT", "GRANTED LIMIT"),
+            asked,
+            notes,
+        ),
         Table("OF THIS CONTAINER", ("PAGE SIZE", "USED", "LIMIT", "FAILURES"), used, no_cgroup),
         Table(
             "OF THE NODE",
             ("PAGE SIZE", "TOTAL", "FREE", "RESERVED", "SURPLUS", "FREE ON NUMA NODES"),
             tuple(map(_pool, answer.pools)),
         ),
+    )
+
+
+def _asked(name: str, one: ContainerHugepages | PodHugepages) -> tuple[str, ...]:
+    return (
+        *(name, size(one.page_size_bytes)),
+        *(size(one.request_bytes), size(one.limit_bytes), size(one.granted_limit_bytes)),
     )
 
 

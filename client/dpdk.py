@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from netutil.client.cpulist import list_of, numbers_of
-from netutil.client.devices import All, Hugepages
+from netutil.client.devices import All, ContainerHugepages, Hugepages, PodHugepages
 from netutil.client.dpdk_devices import Argument, device_arguments
 from netutil.client.errors import (
     KINDS,
@@ -168,7 +168,7 @@ def _memory(
     if not shares:
         limits = _limits(hugepages, container)
         shares = dict(_spread(limits, sorted(nodes)))
-        source = f"huge pages of container {container}, on the NUMA nodes of its CPUs"
+        source = f"huge pages of {_holder(hugepages, container)}, on the NUMA nodes of its CPUs"
     per_node: dict[int, int] = {}
     for (_, node), size_bytes in shares.items():
         per_node[node] = per_node.get(node, 0) + size_bytes
@@ -181,21 +181,58 @@ def _memory(
 
 
 def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
-    """Bytes by page size: the container's limits, as far as its cgroup allows them."""
-    granted = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
-    limits = {
-        one.page_size_bytes: min(
-            one.limit_bytes, granted.get(one.page_size_bytes) or one.limit_bytes
+    """Bytes by page size: the container's limits, as far as its cgroup allows them.
+
+    As granted, where the kubelet says so. For a page size of which it has no limit, what the
+    pod's as a whole leaves beside those of the containers that run with it: the kubelet lets it
+    use the pod's (Kubernetes 1.34).
+    """
+    wanted = _own(hugepages, container)
+    for pod in hugepages.pod:
+        size = pod.page_size_bytes
+        others = sum(
+            _granted(one)
+            for one in hugepages.containers
+            if one.page_size_bytes == size and one.kind != "init"
         )
-        for one in hugepages.containers
-        if one.container_name == container and one.limit_bytes
-    }
-    refused = [size for size in limits if granted.get(size) == 0]
-    if refused:
+        if size not in wanted and _granted(pod) > others:
+            wanted[size] = _granted(pod) - others
+    allowed = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
+    limits = {size: min(limit, allowed.get(size) or limit) for size, limit in wanted.items()}
+    if any(allowed.get(size) == 0 for size in limits):
         raise _no_hugepages(container, "its hugetlb cgroup allows none")
     if not limits:
-        raise _no_hugepages(container, "it asks for none in the pod's spec")
+        raise _no_hugepages(container, _why_none(hugepages))
     return limits
+
+
+def _own(hugepages: Hugepages, container: str) -> dict[int, int]:
+    return {
+        one.page_size_bytes: _granted(one)
+        for one in hugepages.containers
+        if one.container_name == container and _granted(one)
+    }
+
+
+def _holder(hugepages: Hugepages, container: str) -> str:
+    """Whose limits count: the container's, and the pod's for the page sizes that it lacks."""
+    own = _own(hugepages, container)
+    parts = [f"container {container}"] if own else []
+    if any(one.page_size_bytes not in own for one in hugepages.pod):
+        parts.append("the pod, which its containers share")
+    return " and of ".join(parts)
+
+
+def _granted(asked: ContainerHugepages | PodHugepages) -> int:
+    """The limit that was granted; the one in the spec where the kubelet does not say."""
+    granted = asked.granted_limit_bytes
+    return asked.limit_bytes if granted is None else granted
+
+
+def _why_none(hugepages: Hugepages) -> str:
+    if hugepages.pod:
+        return "the other containers have all that the pod may use"
+    return "neither it nor the pod as a whole asks for any in the pod's spec"
 
 
 def _no_hugepages(container: str, why: str) -> NotFound:

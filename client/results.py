@@ -46,6 +46,16 @@ class NodeCPU:
 
 
 @dataclass(frozen=True, slots=True)
+class CPUAmounts:
+    """CPUs that a spec asks for, and that the kubelet says it granted; None: not set or said."""
+
+    request_cores: float | None
+    limit_cores: float | None
+    granted_request_cores: float | None
+    granted_limit_cores: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class CPU:
     """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
 
@@ -69,6 +79,9 @@ class CPU:
     effective_cpu_ids: tuple[int, ...] = ()
     affinity_ids: tuple[int, ...] = ()
     exclusive_cpu_ids: tuple[int, ...] = ()
+    container_amounts: CPUAmounts | None = None
+    pod_amounts: CPUAmounts | None = None
+    spec_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from netutil.client.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.results import (
     CPU,
     DNS,
+    CPUAmounts,
     Environment,
     Network,
     NetworkStatus,
@@ -77,7 +78,34 @@ def _cpu(cpu: CPU) -> Table:
     ]
     if cpu.exclusive_cpus is not None:
         rows.append(("exclusive_cpus", cpu.exclusive_cpus or "none"))
-    return Table("CPU", (), tuple(rows), tuple(unknown("exclusive CPUs", cpu.resources_error)))
+    rows += [
+        (name, _amounts(amounts))
+        for name, amounts in (
+            ("container_amounts", cpu.container_amounts),
+            ("pod_amounts", cpu.pod_amounts),
+        )
+        if amounts is not None
+    ]
+    notes = (
+        *unknown("exclusive CPUs", cpu.resources_error),
+        *unknown("what the pod asks for", cpu.spec_error),
+    )
+    return Table("CPU", (), tuple(rows), notes)
+
+
+def _amounts(cpus: CPUAmounts) -> str:
+    """What is asked for, and what was granted where the kubelet says so."""
+    parts = [
+        f"{name} {value:g}"
+        for name, value in (
+            ("request", cpus.request_cores),
+            ("limit", cpus.limit_cores),
+            ("granted request", cpus.granted_request_cores),
+            ("granted limit", cpus.granted_limit_cores),
+        )
+        if value is not None
+    ]
+    return ", ".join(parts)
 
 
 def _topology(cpu: CPU) -> Table:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.lenient import Rules, Unidentified, fit, load_leniently
-from netutil.agent.pods.spec import Spec
+from netutil.agent.pods.spec import Amounts, Granted, Requirements, Spec, granted_of
 
 CONFIG_HASH = "kubernetes.io/config.hash"
 """Annotation of a static pod: the UID that the kubelet and the cgroups know it by."""
@@ -61,11 +61,23 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start."""
+    """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start.
+
+    `granted` is what is kept of `allocated_resources` and `resources`.
+    """
 
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
     state: ContainerState | None = None
+    allocated_resources: Amounts | None = msgspec.field(name="allocatedResources", default=None)
+    resources: Requirements | None = None
+    granted: Granted | None = msgspec.field(name="-granted", default=None)
+
+    def __post_init__(self) -> None:
+        granted = granted_of(self.allocated_resources, self.resources)
+        msgspec.structs.force_setattr(self, "granted", granted)
+        msgspec.structs.force_setattr(self, "allocated_resources", None)
+        msgspec.structs.force_setattr(self, "resources", None)
 
     @property
     def id(self) -> str:
@@ -106,7 +118,7 @@ class IP(msgspec.Struct, frozen=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """PodStatus."""
+    """PodStatus. `allocated_resources` and `resources` are the pod's as a whole (KEP-5419)."""
 
     phase: str = ""
     qos_class: str = msgspec.field(name="qosClass", default="")
@@ -115,6 +127,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
     container_statuses: tuple[ContainerStatus, ...] | None = None
     init_container_statuses: tuple[ContainerStatus, ...] | None = None
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
+    allocated_resources: Amounts | None = None
+    resources: Requirements | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -168,13 +182,41 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return CONFIG_MIRROR in (self.metadata.annotations or {})
 
     def may_own_cpus(self, container_name: str) -> bool:
-        """Return whether the kubelet may have given a container CPUs that nobody else uses.
+        """Return whether CPUs that PodResources lists for a container are its own.
 
-        Its static policy does so in pods of the class Guaranteed, for a whole number of CPUs
-        (Kubernetes documentation, "Control CPU Management Policies on the Node").
+        A kubelet that reports what it granted (Kubernetes 1.33; 1.27 behind a gate), or that
+        takes resources of a whole pod (1.32), lists nothing but exclusive CPUs. Its answer
+        outweighs the spec, which says what is wanted: a container that asks for 1500m now
+        keeps the CPU that it has until the kubelet grants the change, which its static policy does
+        not. Kubelets before 1.22 list the shared CPUs for those who have none of their own
+        (kubernetes/kubernetes#100211, #97415); there a spec cannot be changed, and decides: the
+        static policy serves a whole number of CPUs in pods of the class Guaranteed (Kubernetes
+        documentation, "Control CPU Management Policies on the Node").
         """
-        guaranteed = self.status.qos_class == "Guaranteed"
-        return guaranteed and container_name not in self.spec.sharing_cpus
+        if self.spec.resources is not None or self._says_what_is_granted:
+            return True
+        # As the kubelet does for a class that is not set (pkg/apis/core/v1/helper/qos, GetPodQOS).
+        qos_class = self.status.qos_class or ("Guaranteed" if self.spec.is_guaranteed else "")
+        return qos_class == "Guaranteed" and container_name not in self.spec.sharing_cpus
+
+    @property
+    def _says_what_is_granted(self) -> bool:
+        """Return whether the status has allocatedResources or resources, even odd ones."""
+        status = self.status
+        return (
+            status.allocated_resources is not None
+            or status.resources is not None
+            or any(one.granted is not None for _, one in self.container_statuses)
+            or any(
+                path.startswith("status.") and ("esources" in path) for path in self.not_understood
+            )
+        )
+
+    def granted(self, container_name: str) -> Granted | None:
+        """Return what the kubelet granted a container, None if the status does not say."""
+        return next(
+            (one.granted for _, one in self.container_statuses if one.name == container_name), None
+        )
 
     @property
     def ips(self) -> tuple[str, ...]:

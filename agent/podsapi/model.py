@@ -59,6 +59,7 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "nodeName": spec.nodeName,
             "serviceAccountName": spec.serviceAccountName,
             "hostNetwork": spec.hostNetwork,
+            "resources": _resources_if_any(spec),
             "containers": _containers(spec.containers),
             "initContainers": _containers(spec.initContainers),
             "ephemeralContainers": _containers(
@@ -73,12 +74,27 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "containerStatuses": _statuses(status.containerStatuses),
             "initContainerStatuses": _statuses(status.initContainerStatuses),
             "ephemeralContainerStatuses": _statuses(status.ephemeralContainerStatuses),
+            "allocatedResources": _amounts(status.allocatedResources) or None,
+            "resources": _resources_if_any(status),
         },
     }
 
 
 def _containers(containers: Iterable[pod_pb2.Container]) -> list[dict[str, Any]]:
-    return [{"name": one.name, "resources": _resources(one.resources)} for one in containers]
+    return [
+        {
+            "name": one.name,
+            "resources": _resources(one.resources),
+            "restartPolicy": one.restartPolicy,
+        }
+        for one in containers
+    ]
+
+
+def _resources_if_any(
+    holder: pod_pb2.PodSpec | pod_pb2.PodStatus | pod_pb2.ContainerStatus,
+) -> dict[str, Any] | None:
+    return _resources(holder.resources) if holder.HasField("resources") else None
 
 
 def _resources(resources: pod_pb2.ResourceRequirements) -> dict[str, Any]:
@@ -95,6 +111,8 @@ def _statuses(statuses: Iterable[pod_pb2.ContainerStatus]) -> list[dict[str, Any
             "name": one.name,
             "containerID": one.containerID,
             "state": _state(one.state) if one.HasField("state") else None,
+            "allocatedResources": _amounts(one.allocatedResources) or None,
+            "resources": _resources_if_any(one),
         }
         for one in statuses
     ] or None

@@ -15,7 +15,7 @@ from netutil.agent.parsers.cpulist import format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gathered import Hugepages, Interfaces
+from netutil.agent.service.gathered import AskedCpus, Hugepages, Interfaces
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -53,6 +53,7 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
         usage=[api.HugepageUsage(**_fields(one)) for one in found.usage],
         pools=[_pool(one) for one in found.pools],
+        pod=[api.PodHugepages(**_fields(one)) for one in found.pod],
     )
     if found.spec_error is not None:
         response.spec_error.CopyFrom(part_error("containers", found.spec_error))
@@ -87,6 +88,16 @@ def resources(found: ContainerResources) -> api.ResourceResponse:
         ],
         observed_at=answers.timestamp(found.observed_at),
     )
+
+
+def add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
+    """Add what container and pod ask for to the answer to GetCPUInfo."""
+    if asked.container is not None:
+        response.container_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.container)))
+    if asked.pod is not None:
+        response.pod_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.pod)))
+    if asked.error is not None:
+        response.spec_error.CopyFrom(part_error("amounts", asked.error))
 
 
 def add_topology(

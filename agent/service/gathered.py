@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
-from netutil.agent.facts.hugepages import ContainerHugepages, HugepagePool, HugepageUsage
+from netutil.agent.facts.hugepages import (
+    ContainerHugepages,
+    HugepagePool,
+    HugepageUsage,
+    PodHugepages,
+)
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
 from netutil.agent.pods.index import Match
@@ -18,6 +23,36 @@ class Cpus:
 
     facts: CpuFacts
     affinity: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CpuAmounts:
+    """CPUs that are asked for and granted; None: not set, or not said."""
+
+    request_cores: float | None
+    limit_cores: float | None
+    granted_request_cores: float | None
+    granted_limit_cores: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCpus:
+    """CPUs of a container and of its pod as a whole, or why they are not known."""
+
+    container: CpuAmounts | None
+    pod: CpuAmounts | None
+    error: AgentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAmount:
+    """One resource of a pod as a whole, as written; "" where none is set."""
+
+    name: str
+    request: str
+    limit: str
+    granted_request: str
+    granted_limit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +76,4 @@ class Hugepages:
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: AgentError | None
+    pod: tuple[PodHugepages, ...] = ()

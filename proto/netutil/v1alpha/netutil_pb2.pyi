@@ -131,6 +131,9 @@ class CPUResponse(_message.Message):
     EFFECTIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
     AFFINITY_IDS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_AMOUNTS_FIELD_NUMBER: _builtins.int
+    POD_AMOUNTS_FIELD_NUMBER: _builtins.int
+    SPEC_ERROR_FIELD_NUMBER: _builtins.int
     cpuset: _builtins.str
     """CPUs that the container may ask for, as a kernel list ("0-3,8"):
     cpuset.cpus of the container's cgroup. On cgroup v2 an empty file means "as
@@ -193,6 +196,24 @@ class CPUResponse(_message.Message):
     def affinity_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def container_amounts(self) -> Global___CPUAmounts:
+        """What the container asks for and was granted, as the pod list has it: its
+        resources in the pod's spec and in its containerStatuses. Absent: nothing
+        is set, the container is not reported yet, or `spec_error`.
+        """
+
+    @_builtins.property
+    def pod_amounts(self) -> Global___CPUAmounts:
+        """The same of the pod as a whole: spec.resources (KEP-2837), and
+        status.allocatedResources and status.resources (KEP-5419), in which the
+        kubelet may add the containers up. Absent: neither is set, or `spec_error`.
+        """
+
+    @_builtins.property
+    def spec_error(self) -> Global___PartError:
+        """Why nothing is known of the pod's spec, or which amount is none."""
+
     def __init__(
         self,
         *,
@@ -212,10 +233,13 @@ class CPUResponse(_message.Message):
         effective_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
         affinity_ids: _abc.Iterable[_builtins.int] | None = ...,
         exclusive_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
+        container_amounts: Global___CPUAmounts | None = ...,
+        pod_amounts: Global___CPUAmounts | None = ...,
+        spec_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "container_amounts", b"container_amounts", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "pod_amounts", b"pod_amounts", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "spec_error", b"spec_error", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "container_amounts", b"container_amounts", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "pod_amounts", b"pod_amounts", "quota_cores", b"quota_cores", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "spec_error", b"spec_error", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__affinity: _TypeAlias = _typing.Literal["affinity"]  # noqa: Y015
     _WhichOneofArgType__affinity: _TypeAlias = _typing.Literal["_affinity", b"_affinity"]  # noqa: Y015
@@ -247,6 +271,59 @@ class CPUResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___CPUResponse: _TypeAlias = CPUResponse  # noqa: Y015
+
+@_typing.final
+class CPUAmounts(_message.Message):
+    """CPUs of resources in a pod's spec and in its status. A spec says what is
+    wanted; after a resize it differs from what was granted, until the kubelet
+    grants the change, or for ever if it cannot.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_CORES_FIELD_NUMBER: _builtins.int
+    LIMIT_CORES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_CORES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_CORES_FIELD_NUMBER: _builtins.int
+    request_cores: _builtins.float
+    """requests.cpu and limits.cpu of the spec. Absent: not set."""
+    limit_cores: _builtins.float
+    granted_request_cores: _builtins.float
+    """allocatedResources.cpu of the status (else resources.requests.cpu) and
+    resources.limits.cpu. Absent: the kubelet does not say (before Kubernetes
+    1.33), or grants without a request or a limit.
+    """
+    granted_limit_cores: _builtins.float
+    def __init__(
+        self,
+        *,
+        request_cores: _builtins.float | None = ...,
+        limit_cores: _builtins.float | None = ...,
+        granted_request_cores: _builtins.float | None = ...,
+        granted_limit_cores: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores", "_granted_request_cores", b"_granted_request_cores", "_limit_cores", b"_limit_cores", "_request_cores", b"_request_cores", "granted_limit_cores", b"granted_limit_cores", "granted_request_cores", b"granted_request_cores", "limit_cores", b"limit_cores", "request_cores", b"request_cores"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores", "_granted_request_cores", b"_granted_request_cores", "_limit_cores", b"_limit_cores", "_request_cores", b"_request_cores", "granted_limit_cores", b"granted_limit_cores", "granted_request_cores", b"granted_request_cores", "limit_cores", b"limit_cores", "request_cores", b"request_cores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__granted_limit_cores: _TypeAlias = _typing.Literal["granted_limit_cores"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_cores: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_cores: _TypeAlias = _typing.Literal["granted_request_cores"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_cores: _TypeAlias = _typing.Literal["_granted_request_cores", b"_granted_request_cores"]  # noqa: Y015
+    _WhichOneofReturnType__limit_cores: _TypeAlias = _typing.Literal["limit_cores"]  # noqa: Y015
+    _WhichOneofArgType__limit_cores: _TypeAlias = _typing.Literal["_limit_cores", b"_limit_cores"]  # noqa: Y015
+    _WhichOneofReturnType__request_cores: _TypeAlias = _typing.Literal["request_cores"]  # noqa: Y015
+    _WhichOneofArgType__request_cores: _TypeAlias = _typing.Literal["_request_cores", b"_request_cores"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_cores) -> _WhichOneofReturnType__granted_limit_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_cores) -> _WhichOneofReturnType__granted_request_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_cores) -> _WhichOneofReturnType__limit_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_cores) -> _WhichOneofReturnType__request_cores | None: ...
+
+Global___CPUAmounts: _TypeAlias = CPUAmounts  # noqa: Y015
 
 @_typing.final
 class CPU(_message.Message):
@@ -1672,6 +1749,7 @@ class HugepagesResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     SPEC_ERROR_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerHugepages]:
         """Per container of the pod that asks for huge pages in its spec, in the
@@ -1692,6 +1770,13 @@ class HugepagesResponse(_message.Message):
     def spec_error(self) -> Global___PartError:
         """Why nothing is known of the pod's spec."""
 
+    @_builtins.property
+    def pod(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodHugepages]:
+        """What the pod's spec asks for all its containers together: spec.resources
+        (KEP-2837; huge pages since Kubernetes 1.34). A container that has no limit
+        of its own for a page size may use the pod's, as may the others.
+        """
+
     def __init__(
         self,
         *,
@@ -1699,14 +1784,60 @@ class HugepagesResponse(_message.Message):
         usage: _abc.Iterable[Global___HugepageUsage] | None = ...,
         pools: _abc.Iterable[Global___HugepagePool] | None = ...,
         spec_error: Global___PartError | None = ...,
+        pod: _abc.Iterable[Global___PodHugepages] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec_error", b"spec_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "pools", b"pools", "spec_error", b"spec_error", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "pod", b"pod", "pools", b"pools", "spec_error", b"spec_error", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HugepagesResponse: _TypeAlias = HugepagesResponse  # noqa: Y015
+
+@_typing.final
+class PodHugepages(_message.Message):
+    """spec.resources of the pod, as the kubelet's pod list has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    page_size_bytes: _builtins.int
+    """The <size> of the resource's name."""
+    request_bytes: _builtins.int
+    """requests and limits of hugepages-<size>."""
+    limit_bytes: _builtins.int
+    granted_request_bytes: _builtins.int
+    """status.allocatedResources (else status.resources.requests) and
+    status.resources.limits of it. Absent: the kubelet does not say.
+    """
+    granted_limit_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        page_size_bytes: _builtins.int = ...,
+        request_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        granted_request_bytes: _builtins.int | None = ...,
+        granted_limit_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__granted_limit_bytes: _TypeAlias = _typing.Literal["granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_bytes: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_bytes: _TypeAlias = _typing.Literal["granted_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_bytes: _TypeAlias = _typing.Literal["_granted_request_bytes", b"_granted_request_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_bytes) -> _WhichOneofReturnType__granted_limit_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_bytes) -> _WhichOneofReturnType__granted_request_bytes | None: ...
+
+Global___PodHugepages: _TypeAlias = PodHugepages  # noqa: Y015
 
 @_typing.final
 class ContainerHugepages(_message.Message):
@@ -1718,6 +1849,9 @@ class ContainerHugepages(_message.Message):
     PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     container_name: _builtins.str
     page_size_bytes: _builtins.int
     """The <size> of the resource's name."""
@@ -1726,6 +1860,16 @@ class ContainerHugepages(_message.Message):
     server makes both equal.
     """
     limit_bytes: _builtins.int
+    granted_request_bytes: _builtins.int
+    """What the kubelet granted: allocatedResources (else resources.requests) and
+    resources.limits of the container's status in the pod list. Absent: it does
+    not say (before Kubernetes 1.33).
+    """
+    granted_limit_bytes: _builtins.int
+    kind: _builtins.str
+    """"container"; "init" of spec.initContainers, which ends before the others
+    start; "sidecar" for one of those that goes on running (restartPolicy: Always).
+    """
     def __init__(
         self,
         *,
@@ -1733,12 +1877,22 @@ class ContainerHugepages(_message.Message):
         page_size_bytes: _builtins.int = ...,
         request_bytes: _builtins.int = ...,
         limit_bytes: _builtins.int = ...,
+        granted_request_bytes: _builtins.int | None = ...,
+        granted_limit_bytes: _builtins.int | None = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_name", b"container_name", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "container_name", b"container_name", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes", "kind", b"kind", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__granted_limit_bytes: _TypeAlias = _typing.Literal["granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_bytes: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_bytes: _TypeAlias = _typing.Literal["granted_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_bytes: _TypeAlias = _typing.Literal["_granted_request_bytes", b"_granted_request_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_bytes) -> _WhichOneofReturnType__granted_limit_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_bytes) -> _WhichOneofReturnType__granted_request_bytes | None: ...
 
 Global___ContainerHugepages: _TypeAlias = ContainerHugepages  # noqa: Y015
 

@@ -135,6 +135,7 @@ class PodSpec(_message.Message):
     HOSTNETWORK_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     serviceAccountName: _builtins.str
     nodeName: _builtins.str
     hostNetwork: _builtins.bool
@@ -144,6 +145,8 @@ class PodSpec(_message.Message):
     def initContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
     @_builtins.property
     def ephemeralContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___EphemeralContainer]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
@@ -153,10 +156,11 @@ class PodSpec(_message.Message):
         hostNetwork: _builtins.bool | None = ...,
         initContainers: _abc.Iterable[Global___Container] | None = ...,
         ephemeralContainers: _abc.Iterable[Global___EphemeralContainer] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,7 +194,9 @@ class Container(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    restartPolicy: _builtins.str
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
@@ -198,10 +204,11 @@ class Container(_message.Message):
         *,
         name: _builtins.str | None = ...,
         resources: Global___ResourceRequirements | None = ...,
+        restartPolicy: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,6 +303,27 @@ Global___Quantity: _TypeAlias = Quantity  # noqa: Y015
 class PodStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AllocatedResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Quantity: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str | None = ...,
+            value: Global___Quantity | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PHASE_FIELD_NUMBER: _builtins.int
     PODIP_FIELD_NUMBER: _builtins.int
     CONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
@@ -303,6 +331,8 @@ class PodStatus(_message.Message):
     INITCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
     PODIPS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
+    ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     podIP: _builtins.str
     qosClass: _builtins.str
@@ -314,6 +344,10 @@ class PodStatus(_message.Message):
     def podIPs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodIP]: ...
     @_builtins.property
     def ephemeralContainerStatuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]: ...
+    @_builtins.property
+    def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
@@ -324,10 +358,12 @@ class PodStatus(_message.Message):
         initContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
         podIPs: _abc.Iterable[Global___PodIP] | None = ...,
         ephemeralContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
+        allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "podIP", b"podIP", "qosClass", b"qosClass"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "podIP", b"podIP", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,23 +392,52 @@ Global___PodIP: _TypeAlias = PodIP  # noqa: Y015
 class ContainerStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AllocatedResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Quantity: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str | None = ...,
+            value: Global___Quantity | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CONTAINERID_FIELD_NUMBER: _builtins.int
+    ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     containerID: _builtins.str
     @_builtins.property
     def state(self) -> Global___ContainerState: ...
+    @_builtins.property
+    def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
         name: _builtins.str | None = ...,
         state: Global___ContainerState | None = ...,
         containerID: _builtins.str | None = ...,
+        allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
