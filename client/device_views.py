@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from netutil.client.cells import NOTHING, listed, observed, or_nothing, size, unknown, yes_no
 from netutil.client.devices import (
+    ContainerHugepages,
     HugepagePool,
     Hugepages,
     Interface,
     Interfaces,
     Link,
     LinkCounters,
+    PodHugepages,
     Resources,
 )
 from netutil.client.results import DeviceInfo

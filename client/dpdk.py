@@ -168,7 +168,8 @@ def _memory(
     if not shares:
         limits = _limits(hugepages, container)
         shares = dict(_spread(limits, sorted(nodes)))
-        source = f"huge pages of {_holder(hugepages, container)}, on the NUMA nodes of its CPUs"
+        holder = _holder(hugepages, container, limits)
+        source = f"huge pages of {holder}, on the NUMA nodes of its CPUs"
     per_node: dict[int, int] = {}
     for (_, node), size_bytes in shares.items():
         per_node[node] = per_node.get(node, 0) + size_bytes
@@ -187,23 +188,31 @@ def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
     pod's as a whole leaves beside those of the containers that run with it: the kubelet lets it
     use the pod's (Kubernetes 1.34).
     """
-    wanted = _own(hugepages, container)
+    own = _own(hugepages, container)
+    allowed = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
+    if any(allowed.get(size) == 0 for size in own):
+        raise _no_hugepages(container, "its hugetlb cgroup allows none")
+    # A kubelet before 1.34 lets a container use none of the pod's: its cgroup says so.
+    shared = {size: left for size, left in _left(hugepages, own).items() if allowed.get(size) != 0}
+    if not own and not shared:
+        raise _no_hugepages(container, _why_none(hugepages))
+    return {
+        size: min(limit, allowed.get(size) or limit) for size, limit in {**shared, **own}.items()
+    }
+
+
+def _left(hugepages: Hugepages, own: Collection[int]) -> dict[int, int]:
+    """Bytes by page size that the pod's limits leave, but for page sizes of a limit of its own."""
+    found = {}
     for pod in hugepages.pod:
-        size = pod.page_size_bytes
         others = sum(
             _granted(one)
             for one in hugepages.containers
-            if one.page_size_bytes == size and one.kind != "init"
+            if one.page_size_bytes == pod.page_size_bytes and one.kind != "init"
         )
-        if size not in wanted and _granted(pod) > others:
-            wanted[size] = _granted(pod) - others
-    allowed = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
-    limits = {size: min(limit, allowed.get(size) or limit) for size, limit in wanted.items()}
-    if any(allowed.get(size) == 0 for size in limits):
-        raise _no_hugepages(container, "its hugetlb cgroup allows none")
-    if not limits:
-        raise _no_hugepages(container, _why_none(hugepages))
-    return limits
+        if pod.page_size_bytes not in own and _granted(pod) > others:
+            found[pod.page_size_bytes] = _granted(pod) - others
+    return found
 
 
 def _own(hugepages: Hugepages, container: str) -> dict[int, int]:
@@ -214,11 +223,11 @@ def _own(hugepages: Hugepages, container: str) -> dict[int, int]:
     }
 
 
-def _holder(hugepages: Hugepages, container: str) -> str:
-    """Whose limits count: the container's, and the pod's for the page sizes that it lacks."""
+def _holder(hugepages: Hugepages, container: str, limits: Collection[int]) -> str:
+    """Whose the limits are: the container's, and the pod's for page sizes that it lacks."""
     own = _own(hugepages, container)
     parts = [f"container {container}"] if own else []
-    if any(one.page_size_bytes not in own for one in hugepages.pod):
+    if any(size not in own for size in limits):
         parts.append("the pod, which its containers share")
     return " and of ".join(parts)
 
@@ -230,9 +239,11 @@ def _granted(asked: ContainerHugepages | PodHugepages) -> int:
 
 
 def _why_none(hugepages: Hugepages) -> str:
-    if hugepages.pod:
-        return "the other containers have all that the pod may use"
-    return "neither it nor the pod as a whole asks for any in the pod's spec"
+    if not hugepages.pod:
+        return "neither it nor the pod as a whole asks for any in the pod's spec"
+    if _left(hugepages, ()):
+        return "its hugetlb cgroup allows none of the pod's"
+    return "the other containers have all that the pod may use"
 
 
 def _no_hugepages(container: str, why: str) -> NotFound:

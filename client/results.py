@@ -199,7 +199,10 @@ class NetworkStatus:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The pod and the container of the process."""
+    """The pod and the container of the process.
+
+    `not_understood` are the paths of fields that are unknown, and therefore empty or false here.
+    """
 
     namespace: str
     name: str
@@ -215,6 +218,7 @@ class Pod:
     host_network: bool
     phase: str
     observed_at: datetime | None
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

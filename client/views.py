@@ -191,5 +191,6 @@ def _pod(pod: Pod) -> Table:
         ("observed_at", "" if pod.observed_at is None else rfc3339(pod.observed_at)),
         *(("label", f"{key}={value}") for key, value in pod.labels.items()),
         *(("annotation", f"{key}={value}") for key, value in pod.annotations.items()),
+        *(("not_understood", path) for path in pod.not_understood),
     ]
     return Table("POD", (), tuple((name, value or NOTHING) for name, value in rows))

@@ -344,7 +344,8 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
         pod = msgspec.convert(fitted, Pod)
     except (Unidentified, *_BROKEN) as error:
         raise PodListMalformed(str(error)) from None
-    paths = tuple(path for path, _ in odd)
+    # No name of a surrogate, which no answer could hold.
+    paths = tuple(path.encode(errors="replace").decode() for path, _ in odd)
     msgspec.structs.force_setattr(pod, "not_understood", paths[:_MAX_PATHS])
     if any(_hides_containers(path, found) for path, found in odd):
         # An unknown container may be the one that asks: the pod's only one cannot be told.

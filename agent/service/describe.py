@@ -143,7 +143,7 @@ class Describing:
                 )
                 for one in pod_resources(pod)
             ],
-            not_understood=map(sendable, pod.not_understood),
+            not_understood=pod.not_understood,
         )
         answer.sources.add(part="pod", read=self._pods.describe())
         for (_, status), container in zip(pod.container_statuses, summary.containers, strict=True):

@@ -2201,6 +2201,7 @@ class PodResponse(_message.Message):
     HOST_NETWORK_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     uid: _builtins.str
@@ -2230,6 +2231,13 @@ class PodResponse(_message.Message):
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the pod was read from the kubelet."""
 
+    @_builtins.property
+    def not_understood(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of fields that are unknown, since what stands there in the pod list is
+        not as core/v1 says ("spec.hostNetwork"); of very many the first. Such a
+        field is empty or false above.
+        """
+
     def __init__(
         self,
         *,
@@ -2247,10 +2255,11 @@ class PodResponse(_message.Message):
         host_network: _builtins.bool = ...,
         phase: _builtins.str = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
+        not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "container_id", b"container_id", "container_name", b"container_name", "host_network", b"host_network", "ips", b"ips", "labels", b"labels", "name", b"name", "namespace", b"namespace", "node_name", b"node_name", "observed_at", b"observed_at", "phase", b"phase", "qos_class", b"qos_class", "service_account", b"service_account", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "container_id", b"container_id", "container_name", b"container_name", "host_network", b"host_network", "ips", b"ips", "labels", b"labels", "name", b"name", "namespace", b"namespace", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "phase", b"phase", "qos_class", b"qos_class", "service_account", b"service_account", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
