@@ -81,8 +81,8 @@ def _cpu(cpu: CPU) -> Table:
     rows += [
         (name, _amounts(amounts))
         for name, amounts in (
-            ("container_amounts", cpu.container_amounts),
-            ("pod_amounts", cpu.pod_amounts),
+            ("container", cpu.container_amounts),
+            ("pod", cpu.pod_amounts),
         )
         if amounts is not None
     ]

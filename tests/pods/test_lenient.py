@@ -147,7 +147,9 @@ def test_what_is_odd_is_unknown_and_named(path: Path, odd: object) -> None:
     (pod,) = read(with_odd(WHOLE, path, odd))
     (whole,) = read(WHOLE)
     named = "".join(
-        f"[{key}]" if isinstance(key, int) or key in whole.metadata.annotations else f".{key}"
+        f"[{key}]"
+        if isinstance(key, int) or key in (whole.metadata.annotations or ())
+        else f".{key}"
         for key in path
     ).removeprefix(".")
     assert pod.not_understood == (named.replace(".app", "[app]"),)
