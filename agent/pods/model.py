@@ -332,9 +332,21 @@ def decode_pod(raw: bytes | msgspec.Raw, flaws: Flaws) -> Pod:
 def convert_pod(document: object, flaws: Flaws) -> Pod:
     """Return a pod that was parsed. Otherwise as `decode_pod`."""
     try:
-        return msgspec.convert(document, Pod)
+        pod = msgspec.convert(document, Pod)
     except (*_BROKEN, UnicodeEncodeError):
         return _fitted(document, flaws)
+    return pod if _is_unicode(pod) else _fitted(document, flaws)
+
+
+def _is_unicode(pod: Pod) -> bool:
+    """Tell whether no text of a pod has half a surrogate pair, which no answer could hold."""
+    try:
+        msgspec.json.encode(pod)
+    except UnicodeEncodeError:
+        return False
+    except (TypeError, ValueError, OverflowError):
+        return True  # an amount that JSON has no notation for
+    return True
 
 
 def _fitted(document: object, flaws: Flaws) -> Pod:
@@ -350,7 +362,8 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     if any(_hides_containers(path, found) for path, found in odd):
         # An unknown container may be the one that asks: the pod's only one cannot be told.
         msgspec.structs.force_setattr(pod.spec, "only_container", "")
-    flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
+    if odd:
+        flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
     return pod
 
 

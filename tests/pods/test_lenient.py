@@ -236,6 +236,14 @@ def test_half_a_surrogate_pair_anywhere_breaks_no_list() -> None:
         decode_pod_list(json.dumps({"items": [odd]}).encode()[:-1])
 
 
+@pytest.mark.parametrize("name", ["nodeName", "serviceAccountName"])
+def test_half_a_surrogate_pair_is_unknown_where_it_is_read(name: str) -> None:
+    """No answer could hold it: protobuf's text is UTF-8."""
+    (pod,) = read(with_odd(WHOLE, ("spec", name), "\ud800"))
+    assert pod.not_understood == (f"spec.{name}",)
+    assert (pod.spec.node_name, pod.spec.service_account_name).count("") == 1
+
+
 def test_flaws_are_said_once_in_ten_minutes_and_counted_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
