@@ -132,6 +132,14 @@ def readings(
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
         "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
         "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
+        "netutil_pod_fields_not_understood": (
+            "Fields of pods that were read as unknown, at each reading.",
+            lambda: float(pods.flaws.fields),
+        ),
+        "netutil_pod_entries_left_out": (
+            "Entries of pod lists without a name, a namespace or a UID, at each reading.",
+            lambda: float(pods.flaws.entries),
+        ),
         "netutil_pod_stream_restarts": ("Streams of pods begun anew.", stats("restarts")),
         "netutil_pod_stream_comparisons": (
             "Comparisons of the stream of pods with a list.",

@@ -26,6 +26,7 @@ from netutil.agent.ops.metrics import Metrics
 from netutil.agent.ops.watchdog import Watchdog
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.readings import limits_of, readings
 from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import Callers
@@ -88,7 +89,9 @@ def make_rooms(settings: Settings) -> Rooms:
     """Return the rooms. Raises OSError, ValueError for settings that cannot be met here."""
     tree = read_cgroup_tree(settings.host_root, settings.cgroup_root)
     pin, pin_name = choose_pin()
-    pods = PodDirectory(open_source(settings), refresh_seconds=settings.pod_refresh)
+    flaws = Flaws()
+    source = open_source(settings, flaws)
+    pods = PodDirectory(source, refresh_seconds=settings.pod_refresh, flaws=flaws)
     resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
     reads = ReadPool(threads=settings.max_read_threads)
     callers = Callers(tree, pods, reads)

@@ -14,6 +14,7 @@ from netutil.client.cells import (
     yes_no,
 )
 from netutil.client.devices import (
+    ContainerHugepages,
     DefaultRoute,
     DeviceTypeSource,
     HugepagePool,
@@ -22,6 +23,7 @@ from netutil.client.devices import (
     Interfaces,
     Link,
     LinkCounters,
+    PodHugepages,
     Resources,
 )
 from netutil.client.results import DeviceInfo
@@ -177,12 +179,9 @@ def resources(answer: Resources) -> tuple[Table, ...]:
 
 def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     """Asked for, in use, and there on the node."""
-    asked = tuple(
-        (
-            *(one.container_name, size(one.page_size_bytes)),
-            *(size(one.request_bytes), size(one.limit_bytes)),
-        )
-        for one in answer.containers or ()
+    asked = (
+        *(_asked("(all of the pod)", one) for one in answer.pod),
+        *(_asked(one.container_name, one) for one in answer.containers or ()),
     )
     used = tuple(
         (
@@ -195,7 +194,12 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     notes = tuple(unknown("what the pod asks for", answer.spec_error))
     no_cgroup = () if used else ("the container stands in no hugetlb hierarchy",)
     return (
-        Table("HUGE PAGES ASKED FOR", ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT"), asked, notes),
+        Table(
+            "HUGE PAGES ASKED FOR",
+            ("CONTAINER", "PAGE SIZE", "REQUEST", "LIMIT", "GRANTED LIMIT"),
+            asked,
+            notes,
+        ),
         Table(
             "OF THIS CONTAINER",
             ("PAGE SIZE", "USED", "LIMIT", "LIMIT OF", "FAILURES"),
@@ -207,6 +211,13 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
             ("PAGE SIZE", "TOTAL", "FREE", "RESERVED", "SURPLUS", "FREE ON NUMA NODES"),
             tuple(map(_pool, answer.pools)),
         ),
+    )
+
+
+def _asked(name: str, one: ContainerHugepages | PodHugepages) -> tuple[str, ...]:
+    return (
+        *(name, size(one.page_size_bytes)),
+        *(size(one.request_bytes), size(one.limit_bytes), size(one.granted_limit_bytes)),
     )
 
 

@@ -269,12 +269,29 @@ class Interfaces:
 
 @dataclass(frozen=True, slots=True)
 class ContainerHugepages:
-    """Huge pages that a container asks for in the pod's spec."""
+    """Huge pages that a container asks for in the pod's spec, and what was granted, if said.
+
+    `kind` is "container", "init", or "sidecar" for an init container that goes on running.
+    """
 
     container_name: str
     page_size_bytes: int
     request_bytes: int
     limit_bytes: int
+    granted_request_bytes: int | None = None
+    granted_limit_bytes: int | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodHugepages:
+    """Huge pages that a pod's spec asks for all its containers together."""
+
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+    granted_request_bytes: int | None
+    granted_limit_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +343,7 @@ class Hugepages:
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: PartError | None
+    pod: tuple[PodHugepages, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

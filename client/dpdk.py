@@ -17,7 +17,14 @@ from hashlib import sha256
 from typing import TypeVar
 
 from netutil.client.cpulist import list_of, numbers_of
-from netutil.client.devices import All, Hugepages, Interfaces, Resources
+from netutil.client.devices import (
+    All,
+    ContainerHugepages,
+    Hugepages,
+    Interfaces,
+    PodHugepages,
+    Resources,
+)
 from netutil.client.dpdk_checks import af_xdp_arguments, check_devices, memory_arguments
 from netutil.client.dpdk_devices import device_arguments
 from netutil.client.dpdk_functions import Argument, error_of
@@ -234,7 +241,8 @@ def _shares(
     if shares:
         return shares, "memory manager (PodResources)"
     limits = _limits(hugepages, container)
-    source = f"huge pages of container {container}, on the NUMA nodes of its CPUs"
+    holder = _holder(hugepages, container, limits)
+    source = f"huge pages of {holder}, on the NUMA nodes of its CPUs"
     return dict(_spread(limits, sorted(nodes))), source
 
 
@@ -253,21 +261,68 @@ def _memory(
 
 
 def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
-    """Bytes by page size: the container's limits, as far as its cgroup allows them."""
-    granted = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
-    limits = {
-        one.page_size_bytes: min(
-            one.limit_bytes, granted.get(one.page_size_bytes) or one.limit_bytes
-        )
-        for one in hugepages.containers or ()
-        if one.container_name == container and one.limit_bytes
-    }
-    refused = [size for size in limits if granted.get(size) == 0]
-    if refused:
+    """Bytes by page size: the container's limits, as far as its cgroup allows them.
+
+    As granted, where the kubelet says so. For a page size of which it has no limit, what the
+    pod's as a whole leaves beside those of the containers that run with it: the kubelet lets it
+    use the pod's (Kubernetes 1.34).
+    """
+    own = _own(hugepages, container)
+    allowed = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
+    if any(allowed.get(size) == 0 for size in own):
         raise _no_hugepages(container, "its hugetlb cgroup allows none")
-    if not limits:
-        raise _no_hugepages(container, "it asks for none in the pod's spec")
-    return limits
+    # A kubelet before 1.34 lets a container use none of the pod's: its cgroup says so.
+    shared = {size: left for size, left in _left(hugepages, own).items() if allowed.get(size) != 0}
+    if not own and not shared:
+        raise _no_hugepages(container, _why_none(hugepages))
+    return {
+        size: min(limit, allowed.get(size) or limit) for size, limit in {**shared, **own}.items()
+    }
+
+
+def _left(hugepages: Hugepages, own: Collection[int]) -> dict[int, int]:
+    """Bytes by page size that the pod's limits leave, but for page sizes of a limit of its own."""
+    found = {}
+    for pod in hugepages.pod:
+        others = sum(
+            _granted(one)
+            for one in hugepages.containers or ()
+            if one.page_size_bytes == pod.page_size_bytes and one.kind != "init"
+        )
+        if pod.page_size_bytes not in own and _granted(pod) > others:
+            found[pod.page_size_bytes] = _granted(pod) - others
+    return found
+
+
+def _own(hugepages: Hugepages, container: str) -> dict[int, int]:
+    return {
+        one.page_size_bytes: _granted(one)
+        for one in hugepages.containers or ()
+        if one.container_name == container and _granted(one)
+    }
+
+
+def _holder(hugepages: Hugepages, container: str, limits: Collection[int]) -> str:
+    """Whose the limits are: the container's, and the pod's for page sizes that it lacks."""
+    own = _own(hugepages, container)
+    parts = [f"container {container}"] if own else []
+    if any(size not in own for size in limits):
+        parts.append("the pod, which its containers share")
+    return " and of ".join(parts)
+
+
+def _granted(asked: ContainerHugepages | PodHugepages) -> int:
+    """The limit that was granted; the one in the spec where the kubelet does not say."""
+    granted = asked.granted_limit_bytes
+    return asked.limit_bytes if granted is None else granted
+
+
+def _why_none(hugepages: Hugepages) -> str:
+    if not hugepages.pod:
+        return "neither it nor the pod as a whole asks for any in the pod's spec"
+    if _left(hugepages, ()):
+        return "its hugetlb cgroup allows none of the pod's"
+    return "the other containers have all that the pod may use"
 
 
 def _no_hugepages(container: str, why: str) -> NotFound:

@@ -45,8 +45,22 @@ class DescribedContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceAmount:
+    """One resource of a pod as a whole, as Kubernetes writes it; "" where none is set."""
+
+    name: str
+    request: str
+    limit: str
+    granted_request: str
+    granted_limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class DescribedPod:
-    """Everything that the agent knows about a pod. `annotations` are their names only."""
+    """Everything that the agent knows about a pod. `annotations` are their names only.
+
+    `not_understood` are the paths of fields that are unknown: the pod source shows something odd.
+    """
 
     pod: NodePod
     cgroup_uid: str
@@ -62,6 +76,8 @@ class DescribedPod:
     interfaces: Interfaces | None
     sources: tuple[FactSource, ...]
     errors: tuple[PartError, ...]
+    resources: tuple[ResourceAmount, ...] = ()
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

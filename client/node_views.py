@@ -10,7 +10,12 @@ from netutil.client.cells import NOTHING, listed, mark, observed, or_nothing, rf
 from netutil.client.cpulist import list_of, numbers_of
 from netutil.client.device_views import device, hugepages, not_known, resources
 from netutil.client.devices import Interface, Interfaces
-from netutil.client.node_results import DescribedContainer, DescribedPod, FactSource
+from netutil.client.node_results import (
+    DescribedContainer,
+    DescribedPod,
+    FactSource,
+    ResourceAmount,
+)
 from netutil.client.results import NodeContainer, NodePod, NodePods, PartError
 from netutil.client.tables import Table, is_roomy
 from netutil.client.views import tables_of
@@ -153,10 +158,13 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
         ("last_refusal", _last_refusal(pod, now)),
         *(("label", f"{key}={value}") for key, value in answer.labels.items()),
         *(("annotation", f"{name} (value not shown)") for name in answer.annotations),
+        *(("not_understood", path) for path in answer.not_understood),
         *_sources(answer.sources),
     ]
     notes = tuple(observed(answer.observed_at))
     tables = [Table("POD", (), tuple(rows), notes, wraps=True)]
+    if answer.resources:
+        tables.append(_amounts(answer.resources))
     for container in answer.containers:
         tables += _described_container(container)
     if answer.network is not None and answer.network.status:
@@ -168,6 +176,19 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
     if errors:
         tables.append(_not_known(errors))
     return tuple(tables)
+
+
+def _amounts(resources: Sequence[ResourceAmount]) -> Table:
+    headers = ("RESOURCE", "REQUEST", "LIMIT", "GRANTED REQUEST", "GRANTED LIMIT")
+    rows = tuple(
+        (
+            one.name,
+            *(or_nothing(one.request), or_nothing(one.limit)),
+            *(or_nothing(one.granted_request), or_nothing(one.granted_limit)),
+        )
+        for one in resources
+    )
+    return Table("RESOURCES OF THE POD AS A WHOLE", headers, rows)
 
 
 def _networks(answer: DescribedPod) -> Table:
@@ -228,7 +249,7 @@ def _described_container(one: DescribedContainer) -> list[Table]:
     tables = [Table(f"CONTAINER {container.name}", (), tuple(rows), wraps=True)]
     if one.resources is not None and (one.resources.devices or one.resources.memory):
         tables += resources(one.resources)
-    if one.hugepages is not None and one.hugepages.containers:
+    if one.hugepages is not None and (one.hugepages.containers or one.hugepages.pod):
         tables += hugepages(one.hugepages)
     return tables
 

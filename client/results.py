@@ -81,6 +81,16 @@ class NodeCPU:
 
 
 @dataclass(frozen=True, slots=True)
+class CPUAmounts:
+    """CPUs that a spec asks for, and that the kubelet says it granted; None: not set or said."""
+
+    request_cores: float | None
+    limit_cores: float | None
+    granted_request_cores: float | None
+    granted_limit_cores: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class CPU:
     """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
 
@@ -110,6 +120,9 @@ class CPU:
     exclusive_cpu_ids: tuple[int, ...] | None = field(
         default=None, metadata={KNOWN_WITH: "exclusive_cpus"}
     )
+    container_amounts: CPUAmounts | None = None
+    pod_amounts: CPUAmounts | None = None
+    spec_error: PartError | None = None
     quota_level: CgroupLevel | None = None
     container_quota_cores: float | None = None
     container_quota_microseconds: int | None = None
@@ -237,7 +250,10 @@ class NetworkStatus:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """The pod and the container of the process."""
+    """The pod and the container of the process.
+
+    `not_understood` are the paths of fields that are unknown, and therefore empty or false here.
+    """
 
     namespace: str
     name: str
@@ -253,6 +269,7 @@ class Pod:
     host_network: bool
     phase: str
     observed_at: datetime | None
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

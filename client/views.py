@@ -19,6 +19,7 @@ from netutil.client.results import (
     CPU,
     DNS,
     CgroupLevel,
+    CPUAmounts,
     CpusetPartition,
     Environment,
     Network,
@@ -83,7 +84,34 @@ def _cpu(cpu: CPU) -> Table:
         rows.append(("exclusive_cpus", f"kubelet: {cpu.exclusive_cpus or 'no exclusive CPUs'}"))
     if cpu.cpuset_partition is not None:
         rows.append(("cpuset_partition", f"kernel: {_partition(cpu.cpuset_partition)}"))
-    return Table("CPU", (), tuple(rows), tuple(unknown("exclusive CPUs", cpu.resources_error)))
+    rows += [
+        (name, _amounts(amounts))
+        for name, amounts in (
+            ("container", cpu.container_amounts),
+            ("pod", cpu.pod_amounts),
+        )
+        if amounts is not None
+    ]
+    notes = (
+        *unknown("exclusive CPUs", cpu.resources_error),
+        *unknown("what the pod asks for", cpu.spec_error),
+    )
+    return Table("CPU", (), tuple(rows), notes)
+
+
+def _amounts(cpus: CPUAmounts) -> str:
+    """What is asked for, and what was granted where the kubelet says so."""
+    parts = [
+        f"{name} {value:g}"
+        for name, value in (
+            ("request", cpus.request_cores),
+            ("limit", cpus.limit_cores),
+            ("granted request", cpus.granted_request_cores),
+            ("granted limit", cpus.granted_limit_cores),
+        )
+        if value is not None
+    ]
+    return ", ".join(parts)
 
 
 def _topology(cpu: CPU) -> Table:
@@ -209,5 +237,6 @@ def _pod(pod: Pod) -> Table:
         ("observed_at", "" if pod.observed_at is None else rfc3339(pod.observed_at)),
         *(("label", f"{key}={value}") for key, value in pod.labels.items()),
         *(("annotation", f"{key}={value}") for key, value in pod.annotations.items()),
+        *(("not_understood", path) for path in pod.not_understood),
     ]
     return Table("POD", (), tuple((name, value or NOTHING) for name, value in rows))

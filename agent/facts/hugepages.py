@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
@@ -74,12 +74,29 @@ class HugepageUsage:
 
 @dataclass(frozen=True, slots=True)
 class ContainerHugepages:
-    """What a container's spec asks of one page size."""
+    """What a container's spec asks of one page size, and what was granted; None: not said.
+
+    `kind` is "container", "init", or "sidecar" for an init container that goes on running.
+    """
 
     container_name: str
     page_size_bytes: int
     request_bytes: int
     limit_bytes: int
+    granted_request_bytes: int | None = None
+    granted_limit_bytes: int | None = None
+    kind: str = "container"
+
+
+@dataclass(frozen=True, slots=True)
+class PodHugepages:
+    """What a pod's spec asks of one page size for all its containers together (KEP-2837)."""
+
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+    granted_request_bytes: int | None = None
+    granted_limit_bytes: int | None = None
 
 
 def read_pools(host_root: str) -> tuple[HugepagePool, ...]:
@@ -160,27 +177,60 @@ def read_usage(hugetlb: ControllerDirectory | None) -> tuple[HugepageUsage, ...]
     return tuple(sorted(found, key=lambda usage: usage.page_size_bytes))
 
 
+Amounts = Mapping[str, object]
+"""Quantities by the resource's name."""
+Both = tuple[Amounts, Amounts]
+"""Requests and limits."""
+
+
 def asked(
-    containers: Iterable[tuple[str, Mapping[str, object], Mapping[str, object]]], *, pod: str
+    containers: Iterable[tuple[str, Amounts, Amounts]],
+    *,
+    pod: str,
+    granted: Mapping[str, Both] | None = None,
 ) -> tuple[ContainerHugepages, ...]:
-    """Return what containers, given as (name, requests, limits), ask for.
+    """Return what containers, given as (name, requests, limits), ask for, and what was granted.
 
     In their order, then by page size; nothing for an amount of 0. Where only
     the limit is set, it is the request as well, as the API server defaults it. `pod` names the
-    pod for errors. Raises `Inconsistent` for what is no quantity.
+    pod for errors, `granted` is by a container's name. Raises `Inconsistent` for what is no
+    quantity.
     """
-    found = []
-    for name, requests, limits in containers:
-        names = {one for one in (*requests, *limits) if one.startswith(_RESOURCE)}
-        where = f"resources of container {name} of pod {pod}"
-        sizes = [(parse_bytes(one.removeprefix(_RESOURCE), read=where), one) for one in names]
-        for size, resource in sorted(sizes):
-            read = f"{where}: {resource}"
-            limit = parse_bytes(limits.get(resource), read=read)
-            request = parse_bytes(requests.get(resource, limits.get(resource)), read=read)
-            if request or limit:
-                found.append(ContainerHugepages(name, size, request, limit))
-    return tuple(found)
+    return tuple(
+        ContainerHugepages(name, *amounts)
+        for name, requests, limits in containers
+        for amounts in _each_size(
+            (requests, limits),
+            (granted or {}).get(name),
+            f"resources of container {name} of pod {pod}",
+        )
+    )
+
+
+def asked_together(wanted: Both, granted: Both | None, *, pod: str) -> tuple[PodHugepages, ...]:
+    """Return what a pod asks for all its containers together. Otherwise as `asked`."""
+    return tuple(
+        PodHugepages(*amounts) for amounts in _each_size(wanted, granted, f"resources of pod {pod}")
+    )
+
+
+def _each_size(
+    wanted: Both, granted: Both | None, where: str
+) -> Iterator[tuple[int, int, int, int | None, int | None]]:
+    """Yield page size, request, limit, and the request and the limit that were granted."""
+    requests, limits = wanted
+    names = {one for one in (*requests, *limits) if one.startswith(_RESOURCE)}
+    sizes = [(parse_bytes(one.removeprefix(_RESOURCE), read=where), one) for one in names]
+    for size, resource in sorted(sizes):
+        read = f"{where}: {resource}"
+        limit = parse_bytes(limits.get(resource), read=read)
+        request = parse_bytes(requests.get(resource, limits.get(resource)), read=read)
+        if request or limit:
+            given: list[int | None] = [
+                parse_bytes(side[resource], read=read) if resource in side else None
+                for side in granted or ({}, {})
+            ]
+            yield size, request, limit, given[0], given[1]
 
 
 def _limit(version: int, directory: str, files: str, size: int) -> int | None:

@@ -43,6 +43,27 @@ def parse_bytes(quantity: object, *, read: str) -> int:
     return found
 
 
+def parse_cores(quantity: object, *, read: str) -> float:
+    """Return a quantity in CPUs: 1.5 for "1500m". Raises `Inconsistent` for what is none."""
+    exact = _parsed(quantity)
+    if exact is None or exact > LARGEST_BYTES:
+        raise _malformed(_text(quantity), read, "of CPUs", "500m or 2")
+    return float(exact)
+
+
+def is_same(one: object, other: object) -> bool:
+    """Tell whether two quantities are the same amount: "1" and "1000m"."""
+    if one == other:
+        return True
+    exact = _parsed(one)
+    return exact is not None and exact == _parsed(other)
+
+
+def as_text(quantity: object) -> str:
+    """Return a quantity as it is written; of what is none, what it is."""
+    return _text(quantity)[:_LONGEST]
+
+
 def is_whole(quantity: object) -> bool:
     """Tell whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
     exact = _parsed(quantity)
@@ -74,10 +95,12 @@ def _multiplier(match: re.Match[str]) -> Fraction:
     return Fraction(10) ** max(-_FARTHEST_EXPONENT, min(exponent, _FARTHEST_EXPONENT))
 
 
-def _malformed(text: str, read: str) -> Inconsistent:
+def _malformed(
+    text: str, read: str, of_what: str = "of bytes", example: str = "512Mi or 2Gi"
+) -> Inconsistent:
     return Inconsistent(
         Reason.QUANTITY_MALFORMED,
-        f"{text[:_LONGEST]!r} is no amount of bytes.",
+        f"{text[:_LONGEST]!r} is no amount {of_what}.",
         read=read,
-        advice="Write it as Kubernetes does, for example 512Mi or 2Gi.",
+        advice=f"Write it as Kubernetes does, for example {example}.",
     )

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods import failures
 from netutil.agent.pods.body import read_body
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.handover import Handover
 from netutil.agent.pods.listwatch import (
     EventType,
@@ -93,9 +94,13 @@ class ApiServerSource:
     first_pause_seconds = 2.0
     longest_pause_seconds = 30.0
 
-    def __init__(self, settings: ApiServerSettings) -> None:
-        """Raise ValueError for a URL that is not https, or names no host."""
+    def __init__(self, settings: ApiServerSettings, flaws: Flaws | None = None) -> None:
+        """Raise ValueError for a URL that is not https, or names no host.
+
+        `flaws` counts what of the pods is not understood.
+        """
         self._settings = settings
+        self._flaws = flaws or Flaws()
         self._requests = Requests(settings.address)
         self._worker = Worker("pod-source")
         self._comparing = Requests(settings.address)
@@ -208,7 +213,7 @@ class ApiServerSource:
         with self._requests.get(
             query, read_seconds=seconds, whole_seconds=seconds, gzip=True
         ) as response:
-            return decode_page(read_body(response, LARGEST_BYTES))
+            return decode_page(read_body(response, LARGEST_BYTES), self._flaws)
 
     def _compare(self) -> Comparison:
         """Ask for the versions of the pods, and compare them. Blocks. Raises `Unavailable`."""
@@ -304,16 +309,17 @@ class ApiServerSource:
             raise ConnectionError("the watch ended within an event")
 
     def _apply(self, line: bytes) -> None:
-        event = decode_event(line)
+        event = decode_event(line, self._flaws)
         if event.type is EventType.DELETED:
             self._store.remove(event.uid)
         elif event.pod is not None:
             self._store.put(event.pod)
         with self._lock:
-            self._version = event.version
+            # An event without a version of its own is told again, should the watch begin anew.
+            self._version = event.version or self._version
             if event.type is EventType.DELETED:
                 self._versions.pop(event.uid, None)
-            elif event.type is not EventType.BOOKMARK:
+            elif event.type is not EventType.BOOKMARK and event.uid:
                 self._versions[event.uid] = event.version
 
     def _give(self, handover: Handover, *, resumed: bool = False) -> None:

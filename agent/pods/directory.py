@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from netutil.agent.errors import Inconsistent, Unavailable
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.index import Match, PodList
 from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
 from netutil.agent.pods.pulled import PulledLists
@@ -31,8 +32,13 @@ class PodDirectory:
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        flaws: Flaws | None = None,
     ) -> None:
-        """`refresh_seconds` is the longest age of a pulled list while somebody is interested."""
+        """`refresh_seconds` is the longest age of a pulled list while somebody is interested.
+
+        `flaws` is where the source counts what it does not understand.
+        """
+        self.flaws = flaws or Flaws()
         self._describe = source.describe
         self.kind = source.kind
         self._changes = Changes(lambda: self._remembered.follow(self.last))

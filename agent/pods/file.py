@@ -6,19 +6,23 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netutil.agent.errors import Unavailable
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
 from netutil.agent.pods.source import LARGEST_BYTES, Signature, SourceKind, signature, unavailable
 
 if TYPE_CHECKING:
-    from yaml import Event
+    from yaml import CSafeLoader, Event
 
 _SETTLED_SECONDS = 2.0
 """Age from which a second write cannot bear the same time: coarser than any file system's clock."""
 _DEEPEST_NESTING = 100
+_TEXT_IN_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+"""Kinds of YAML 1.1 that Kubernetes reads as text: 2018-03-01T10:00:02Z, and =."""
 
 
 class FileSource:
@@ -29,8 +33,10 @@ class FileSource:
         "The file may be old, or another node's: compare it with `netutil node pods` on the node.",
     )
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, flaws: Flaws | None = None) -> None:
+        """`flaws` counts what of the pods is not understood."""
         self._path = path
+        self._flaws = flaws or Flaws()
         self._read: tuple[Signature, tuple[Pod, ...]] | None = None
 
     def describe(self) -> str:
@@ -70,8 +76,8 @@ class FileSource:
             raise self._broken(f"it is larger than {LARGEST_BYTES} bytes")
         try:
             if body.lstrip()[:1] == b"{":
-                return decode_pod_list(body)
-            return convert_pod_list(_parsed_yaml(body))
+                return decode_pod_list(body, self._flaws)
+            return convert_pod_list(_parsed_yaml(body), self._flaws)
         except PodListMalformed as error:
             raise self._broken(str(error)) from None
 
@@ -89,7 +95,7 @@ def _parsed_yaml(body: bytes) -> object:
 
     try:
         _ensure_simple(yaml.parse(body, Loader=yaml.CSafeLoader))
-        document: object = yaml.load(body, Loader=yaml.CSafeLoader)
+        document: object = yaml.load(body, Loader=_loader())  # noqa: S506 - it is the safe one
     except PodListMalformed:
         raise
     except Exception as error:  # noqa: BLE001 - PyYAML's constructors fail in many ways
@@ -99,6 +105,21 @@ def _parsed_yaml(body: bytes) -> object:
         kind = type(error).__name__
         raise PodListMalformed(f"it is neither JSON nor YAML: {kind}{where}") from None
     return document
+
+
+@cache
+def _loader() -> type[CSafeLoader]:
+    """Return PyYAML's safe loader, to which a time is text: a date is no JSON."""
+    from yaml import CSafeLoader  # noqa: PLC0415
+
+    class Loader(CSafeLoader):
+        """Of its own, since PyYAML keeps its rules with the class."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [one for one in found if one[0] not in _TEXT_IN_KUBERNETES]
+        for first, found in CSafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Loader
 
 
 def _ensure_simple(events: Iterator[Event]) -> None:

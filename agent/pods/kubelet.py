@@ -18,6 +18,7 @@ from netutil.agent.pods.body import read_body
 from netutil.agent.pods.credentials import TlsFiles, Verify, read_token
 from netutil.agent.pods.deadline import Deadline
 from netutil.agent.pods.failures import closed, failed, malformed, refused, too_slow
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
 from netutil.agent.pods.party import KUBELET
 from netutil.agent.pods.source import LARGEST_BYTES, Signature, SourceKind
@@ -57,9 +58,13 @@ class KubeletSource:
 
     kind = SourceKind("The kubelet")
 
-    def __init__(self, settings: KubeletSettings) -> None:
-        """Raise ValueError for a URL that is not http or https, or names no host."""
+    def __init__(self, settings: KubeletSettings, flaws: Flaws | None = None) -> None:
+        """Raise ValueError for a URL that is not http or https, or names no host.
+
+        `flaws` counts what of the pods is not understood.
+        """
         self._settings = settings
+        self._flaws = flaws or Flaws()
         parts = urlsplit(settings.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("the kubelet's URL must be http://HOST:PORT or https://HOST:PORT")
@@ -91,7 +96,7 @@ class KubeletSource:
                 self._deadline = deadline
             whole = False
             try:
-                pods = decode_pod_list(self._exchange(deadline))
+                pods = decode_pod_list(self._exchange(deadline), self._flaws)
                 whole = True
             except (HTTPError, http.client.HTTPException, OSError, PodListMalformed) as error:
                 raise self._why(error, deadline) from error

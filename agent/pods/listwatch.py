@@ -6,15 +6,13 @@ Kubernetes API Concepts, "Efficient detection of changes", "Watch bookmarks" and
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod_list
-
-_LOG = logging.getLogger(__name__)
+from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod, decode_pod_list
 
 LARGEST_EVENT_BYTES = 4 * 1024 * 1024
 """The largest event that is read: etcd takes objects of 1.5 MiB, and JSON is longer."""
@@ -68,7 +66,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change. `pod` is None for a bookmark, and for a pod that cannot be read."""
+    """A change. `pod` is None for a bookmark, and for a pod that cannot be identified.
+
+    `version` and `uid` are "" where the object bears none that can be used.
+    """
 
     type: EventType
     version: str
@@ -77,19 +78,21 @@ class Event:
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    resource_version: str = ""
-    uid: str = ""
-    namespace: str = ""
-    name: str = ""
-    next_page: str = msgspec.field(name="continue", default="")
+    """Of any type: one that is odd must end no stream."""
+
+    resource_version: object = ""
+    uid: object = ""
+    namespace: object = ""
+    name: object = ""
+    next_page: object = msgspec.field(name="continue", default="")
 
 
 class _WithMetadata(msgspec.Struct, frozen=True, gc=False):
-    metadata: _Metadata = _Metadata()
+    metadata: _Metadata | None = None
 
 
 class _Items(msgspec.Struct, frozen=True, gc=False):
-    metadata: _Metadata = _Metadata()
+    metadata: _Metadata | None = None
     items: list[msgspec.Raw] | None = None
 
 
@@ -108,7 +111,6 @@ _ITEMS = msgspec.json.Decoder(_Items)
 _METADATA = msgspec.json.Decoder(_WithMetadata)
 _EVENTS = msgspec.json.Decoder(_Event)
 _STATUSES = msgspec.json.Decoder(_Status)
-_PODS = msgspec.json.Decoder(Pod)
 # RecursionError: a body may nest as deep as it likes.
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -138,9 +140,9 @@ class Lines:
         return not self._rest.strip()
 
 
-def decode_page(body: bytes | bytearray) -> Page:
+def decode_page(body: bytes | bytearray, flaws: Flaws | None = None) -> Page:
     """Return one page of a PodList. Raises `PodListMalformed`."""
-    return Page(decode_pod_list(body), decode_versions(body))
+    return Page(decode_pod_list(body, flaws), decode_versions(body))
 
 
 def decode_versions(body: bytes | bytearray) -> Versions:
@@ -149,11 +151,17 @@ def decode_versions(body: bytes | bytearray) -> Versions:
         found = _ITEMS.decode(body)
     except _BROKEN as error:
         raise PodListMalformed(f"its metadata cannot be read: {error}") from None
-    if not found.metadata.resource_version:
+    metadata = found.metadata or _Metadata()
+    version = _text(metadata.resource_version)
+    if not version:
         raise PodListMalformed("it bears no resource version")
+    # Without it pages would be missing, and their pods with them.
+    if not isinstance(metadata.next_page, str | None):
+        raise PodListMalformed("its `continue` is no text")
     pods = filter(None, map(_item_metadata, found.items or ()))
-    by_uid = {pod.uid: pod.resource_version for pod in pods}
-    return Versions(by_uid, found.metadata.resource_version, found.metadata.next_page)
+    by_uid = {_text(pod.uid): _text(pod.resource_version) for pod in pods}
+    by_uid.pop("", None)
+    return Versions(by_uid, version, metadata.next_page or "")
 
 
 def _item_metadata(item: msgspec.Raw) -> _Metadata | None:
@@ -177,13 +185,16 @@ def _is_number(version: str) -> bool:
     return version.isascii() and version.isdigit() and len(version) <= _MAX_VERSION_DIGITS
 
 
-def decode_event(line: bytes) -> Event:
-    """Return an event. Raises `Expired`, `WatchFailed`, and `PodListMalformed`."""
+def decode_event(line: bytes, flaws: Flaws | None = None) -> Event:
+    """Return an event; what is odd of its object is counted in `flaws`, and breaks nothing.
+
+    Raises `Expired`, `WatchFailed`, and `PodListMalformed`.
+    """
     try:
         found = _EVENTS.decode(line)
         if found.type == "ERROR":
             raise _failure(_STATUSES.decode(found.object))
-        metadata = _METADATA.decode(found.object).metadata
+        metadata = _metadata(found.object)
     except _BROKEN as error:
         text = f"an event is none: {error} (of {len(line)} bytes)"
         raise PodListMalformed(text) from None
@@ -191,10 +202,13 @@ def decode_event(line: bytes) -> Event:
         event_type = EventType(found.type)
     except ValueError:
         raise PodListMalformed(f"an event is a {found.type[:32]!r}") from None
-    if not metadata.resource_version:
-        raise PodListMalformed(f"an event, {event_type}, bears no resource version")
-    pod = None if event_type is EventType.BOOKMARK else _pod(found.object, metadata)
-    return Event(event_type, metadata.resource_version, metadata.uid, pod)
+    version, uid = _text(metadata.resource_version), _text(metadata.uid)
+    if event_type is EventType.DELETED and not uid:
+        raise PodListMalformed("an event, DELETED, does not say which pod is gone")
+    pod = None
+    if event_type is not EventType.BOOKMARK:
+        pod = _pod(found.object, metadata, flaws or Flaws())
+    return Event(event_type, version, uid, pod)
 
 
 def decode_status(body: bytes) -> str:
@@ -212,10 +226,22 @@ def _failure(status: _Status) -> Exception:
     return WatchFailed(f"{status.code} {' '.join(words)}".rstrip(". "))
 
 
-def _pod(raw: msgspec.Raw, metadata: _Metadata) -> Pod | None:
+def _pod(raw: msgspec.Raw, metadata: _Metadata, flaws: Flaws) -> Pod | None:
     try:
-        return _PODS.decode(raw)
-    except _BROKEN as error:
-        name = f"{metadata.namespace}/{metadata.name}"
-        _LOG.warning("pod list: %.256r left out: %s", name, error)
+        return decode_pod(raw, flaws)
+    except PodListMalformed as error:
+        name = f"{_text(metadata.namespace)}/{_text(metadata.name)}"
+        flaws.left_out([f"an event of {name!r:.256}: {error}"], 1)
         return None
+
+
+def _metadata(raw: msgspec.Raw) -> _Metadata:
+    """Return the metadata of an object; nothing of it where it has none that can be read."""
+    try:
+        return _METADATA.decode(raw).metadata or _Metadata()
+    except msgspec.ValidationError:
+        return _Metadata()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

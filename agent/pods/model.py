@@ -2,21 +2,22 @@
 
 Names and meanings are those of core/v1 (Kubernetes API reference, Pod v1). Only
 the fields that stand here are built; msgspec skips all others without
-allocating them, so a list of 250 pods costs milliseconds. A field that is null is
-a field that is not set: Go prints a nil list or map so.
+allocating them, so a list of 250 pods costs milliseconds. A list, map or object that is null
+is one that is not set: Go prints a nil one so. Of a pod that does not fit these types, what
+fits is taken (`lenient`); the rest is unknown, and `Pod.not_understood` says so.
 """
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from netutil.agent.pods.spec import Spec
-
-_LOG = logging.getLogger(__name__)
+from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.lenient import Rules, Unidentified, fit, load_leniently
+from netutil.agent.pods.spec import Amounts, Granted, Requirements, Spec, granted_of
 
 CONFIG_HASH = "kubernetes.io/config.hash"
 """Annotation of a static pod: the UID that the kubelet and the cgroups know it by."""
@@ -33,7 +34,7 @@ class PodListMalformed(ValueError):
 class Metadata(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ObjectMeta."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(min_length=1)]
     uid: Annotated[str, msgspec.Meta(min_length=1)]
     namespace: str = "default"
     labels: dict[str, str] | None = None
@@ -51,19 +52,32 @@ class Running(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """ContainerState: one of the three is there."""
+    """ContainerState: one of the three is there. `is_unknown`: it was not understood."""
 
     running: Running | None = None
     waiting: Present | None = None
     terminated: Present | None = None
+    is_unknown: bool = msgspec.field(name="-unknown", default=False)
 
 
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start."""
+    """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start.
+
+    `granted` is what is kept of `allocated_resources` and `resources`.
+    """
 
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
     state: ContainerState | None = None
+    allocated_resources: Amounts | None = msgspec.field(name="allocatedResources", default=None)
+    resources: Requirements | None = None
+    granted: Granted | None = msgspec.field(name="-granted", default=None)
+
+    def __post_init__(self) -> None:
+        granted = granted_of(self.allocated_resources, self.resources)
+        msgspec.structs.force_setattr(self, "granted", granted)
+        msgspec.structs.force_setattr(self, "allocated_resources", None)
+        msgspec.structs.force_setattr(self, "resources", None)
 
     @property
     def id(self) -> str:
@@ -83,8 +97,13 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def state_name(self) -> str:
-        """Return "running", "waiting" or "terminated"; "waiting" is also the API's default."""
+        """Return "running", "waiting" or "terminated"; "waiting" is also the API's default.
+
+        "unknown" for a state that was not understood.
+        """
         if self.state is not None:
+            if self.state.is_unknown:
+                return "unknown"
             if self.state.running is not None:
                 return "running"
             if self.state.terminated is not None:
@@ -99,7 +118,7 @@ class IP(msgspec.Struct, frozen=True, gc=False):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """PodStatus."""
+    """PodStatus. `allocated_resources` and `resources` are the pod's as a whole (KEP-5419)."""
 
     phase: str = ""
     qos_class: str = msgspec.field(name="qosClass", default="")
@@ -108,15 +127,37 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
     container_statuses: tuple[ContainerStatus, ...] | None = None
     init_container_statuses: tuple[ContainerStatus, ...] | None = None
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
+    allocated_resources: Amounts | None = None
+    resources: Requirements | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Pod. `kind` is "" or "Pod": in a PodList it is not repeated."""
+    """Pod. `kind` is "" or "Pod": in a PodList it is not repeated.
+
+    `not_understood` are the paths of the fields that are unknown, since what stood there
+    is not as core/v1 says ("status.podIP"); of very many the first.
+    """
 
     metadata: Metadata
     spec: Spec = Spec()
     status: Status = Status()
     kind: str = ""
+    not_understood: tuple[str, ...] = msgspec.field(name="-flaws", default=())
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "not_understood", ())
+
+    def is_understood(self, *path: str) -> bool:
+        """Return whether a field was understood, and the objects that it is in.
+
+        `path` is the names of the objects and of the field: "metadata", "annotations", …
+        """
+        text, whole = "", True
+        for name in path:
+            text = f"{text}[{name}]" if text == "metadata.annotations" else f"{text}.{name}"
+            text = text.removeprefix(".")
+            whole = whole and text not in self.not_understood
+        return whole
 
     @property
     def full_name(self) -> str:
@@ -141,13 +182,41 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return CONFIG_MIRROR in (self.metadata.annotations or {})
 
     def may_own_cpus(self, container_name: str) -> bool:
-        """Return whether the kubelet may have given a container CPUs that nobody else uses.
+        """Return whether CPUs that PodResources lists for a container are its own.
 
-        Its static policy does so in pods of the class Guaranteed, for a whole number of CPUs
-        (Kubernetes documentation, "Control CPU Management Policies on the Node").
+        A kubelet that reports what it granted (Kubernetes 1.33; 1.27 behind a gate), or that
+        takes resources of a whole pod (1.32), lists nothing but exclusive CPUs. Its answer
+        outweighs the spec, which says what is wanted: a container that asks for 1500m now
+        keeps the CPU that it has until the kubelet grants the change, which its static policy does
+        not. Kubelets before 1.22 list the shared CPUs for those who have none of their own
+        (kubernetes/kubernetes#100211, #97415); there a spec cannot be changed, and decides: the
+        static policy serves a whole number of CPUs in pods of the class Guaranteed (Kubernetes
+        documentation, "Control CPU Management Policies on the Node").
         """
-        guaranteed = self.status.qos_class == "Guaranteed"
-        return guaranteed and container_name not in self.spec.sharing_cpus
+        if self.spec.resources is not None or self._says_what_is_granted:
+            return True
+        # As the kubelet does for a class that is not set (pkg/apis/core/v1/helper/qos, GetPodQOS).
+        qos_class = self.status.qos_class or ("Guaranteed" if self.spec.is_guaranteed else "")
+        return qos_class == "Guaranteed" and container_name not in self.spec.sharing_cpus
+
+    @property
+    def _says_what_is_granted(self) -> bool:
+        """Return whether the status has allocatedResources or resources, even odd ones."""
+        status = self.status
+        return (
+            status.allocated_resources is not None
+            or status.resources is not None
+            or any(one.granted is not None for _, one in self.container_statuses)
+            or any(
+                path.startswith("status.") and ("esources" in path) for path in self.not_understood
+            )
+        )
+
+    def granted(self, container_name: str) -> Granted | None:
+        """Return what the kubelet granted a container, None if the status does not say."""
+        return next(
+            (one.granted for _, one in self.container_statuses if one.name == container_name), None
+        )
 
     @property
     def ips(self) -> tuple[str, ...]:
@@ -168,7 +237,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class _List(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...] | msgspec.UnsetType | None = msgspec.UNSET
-    kind: str = "PodList"
+    kind: str | None = "PodList"
 
 
 class _Name(msgspec.Struct, frozen=True):
@@ -185,50 +254,138 @@ _PODS = msgspec.json.Decoder(Pod)
 _NAMES = msgspec.json.Decoder(_Named)
 # RecursionError: a body may nest as deep as it likes.
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# msgspec refuses a list for half a surrogate pair in any text of it, the standard library does not.
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_MAX_PATHS = 64
+_STATUSES = (
+    "status.containerStatuses",
+    "status.initContainerStatuses",
+    "status.ephemeralContainerStatuses",
+)
+_CONTAINERS = ("spec.containers", "spec.initContainers", "spec.ephemeralContainers")
+_RULES = Rules(
+    identity=frozenset(("metadata", "metadata.name", "metadata.namespace", "metadata.uid")),
+    counted=frozenset(_CONTAINERS),
+    marked={"state": "-unknown"},
+)
 
 
-def decode_pod_list(body: bytes | bytearray) -> tuple[Pod, ...]:
+def decode_pod_list(body: bytes | bytearray, flaws: Flaws | None = None) -> tuple[Pod, ...]:
     """Return the pods of a PodList in JSON.
 
-    A pod that is not as core/v1 says is left out and logged: it must not take
-    the others' answers away. Raises `PodListMalformed`, saying where, if the
-    list itself is broken, is no PodList, or has no pod that can be read.
+    A field that is not as core/v1 says is unknown, and takes nothing else away. An entry that
+    is no pod, or a pod without name, namespace or UID, is left out. `flaws` counts and logs
+    both. Raises `PodListMalformed`, saying where, if the list itself is broken, is no PodList,
+    or has no pod that can be read.
     """
     try:
         found = _LISTS.decode(body)
     except _BROKEN as error:
+        if _HALF_A_PAIR.search(body) and (document := _parsed(body)) is not None:
+            return convert_pod_list(document, flaws)
         raise PodListMalformed(f"it is no PodList: {error} (of {len(body)} bytes)") from None
-    return _pods(found.kind, found.items, _PODS.decode, _NAMES.decode)
+
+    def named(item: msgspec.Raw) -> str:
+        return _named(lambda: _NAMES.decode(item))
+
+    return _pods(found.kind, found.items, decode_pod, named, flaws or Flaws())
 
 
-def convert_pod_list(document: object) -> tuple[Pod, ...]:
+def _parsed(body: bytes | bytearray) -> object:
+    """Return what is parsed, None for what is no JSON."""
+    try:
+        return load_leniently(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def convert_pod_list(document: object, flaws: Flaws | None = None) -> tuple[Pod, ...]:
     """Return the pods of a PodList that was parsed from YAML. Raises as `decode_pod_list`."""
     if not isinstance(document, dict):
         raise PodListMalformed(f"it is no PodList: it holds no object, {type(document).__name__}")
     items = document.get("items", msgspec.UNSET)
     if not (items is None or items is msgspec.UNSET or isinstance(items, list)):
         raise PodListMalformed("it is no PodList: `items` is no list")
-
-    def pod(item: object) -> Pod:
-        return msgspec.convert(item, Pod)
-
-    def named(item: object) -> _Named:
-        return msgspec.convert(item, _Named)
-
     kind = document.get("kind", "PodList")
-    if not isinstance(kind, str):
+    if not (kind is None or isinstance(kind, str)):
         raise PodListMalformed("it is no PodList: `kind` is no text")
-    return _pods(kind, items, pod, named)
+
+    def named(item: object) -> str:
+        return _named(lambda: msgspec.convert(item, _Named))
+
+    return _pods(kind, items, convert_pod, named, flaws or Flaws())
+
+
+def decode_pod(raw: bytes | msgspec.Raw, flaws: Flaws) -> Pod:
+    """Return a pod in JSON; `flaws` counts what of it is unknown. Raises `PodListMalformed`."""
+    try:
+        return _PODS.decode(raw)
+    except _BROKEN:
+        pass
+    try:
+        document = load_leniently(bytes(raw))
+    except (ValueError, RecursionError) as error:
+        raise PodListMalformed(f"it is no pod: {error}") from None
+    return _fitted(document, flaws)
+
+
+def convert_pod(document: object, flaws: Flaws) -> Pod:
+    """Return a pod that was parsed. Otherwise as `decode_pod`."""
+    try:
+        pod = msgspec.convert(document, Pod)
+    except (*_BROKEN, UnicodeEncodeError):
+        return _fitted(document, flaws)
+    return pod if _is_unicode(pod) else _fitted(document, flaws)
+
+
+def _is_unicode(pod: Pod) -> bool:
+    """Tell whether no text of a pod has half a surrogate pair, which no answer could hold."""
+    try:
+        msgspec.json.encode(pod)
+    except UnicodeEncodeError:
+        return False
+    except (TypeError, ValueError, OverflowError):
+        return True  # an amount that JSON has no notation for
+    return True
+
+
+def _fitted(document: object, flaws: Flaws) -> Pod:
+    """Return what fits of a pod. Raises `PodListMalformed`."""
+    try:
+        fitted, odd = fit(document, Pod, _RULES)
+        pod = msgspec.convert(fitted, Pod)
+    except (Unidentified, *_BROKEN) as error:
+        raise PodListMalformed(str(error)) from None
+    # No name of a surrogate, which no answer could hold.
+    paths = tuple(path.encode(errors="replace").decode() for path, _ in odd)
+    msgspec.structs.force_setattr(pod, "not_understood", paths[:_MAX_PATHS])
+    if any(_hides_containers(path, found) for path, found in odd):
+        # An unknown container may be the one that asks: the pod's only one cannot be told.
+        msgspec.structs.force_setattr(pod.spec, "only_container", "")
+    if odd:
+        flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
+    return pod
+
+
+def _hides_containers(path: str, found: str) -> bool:
+    """Tell whether a field that is unknown leaves open which containers there are."""
+    if path in ("spec", "status"):
+        return True
+    inside = path.startswith((*_CONTAINERS, *_STATUSES))
+    # A containerID that is null says that there is none yet.
+    names = path.endswith((".name", "]")) or (path.endswith(".containerID") and found != "null")
+    return path in (*_CONTAINERS, *_STATUSES) or (inside and names)
 
 
 def _pods(
-    kind: str,
+    kind: str | None,
     items: Iterable[Any] | msgspec.UnsetType | None,
-    decode: Callable[[Any], Pod],
-    decode_name: Callable[[Any], _Named],
+    decode: Callable[[Any, Flaws], Pod],
+    name: Callable[[Any], str],
+    flaws: Flaws,
 ) -> tuple[Pod, ...]:
     # kubectl prints several objects as a List.
-    if kind not in ("PodList", "List"):
+    if kind not in ("PodList", "List", None):
         raise PodListMalformed(f"it is a {kind[:64]!r}, not a PodList")
     if isinstance(items, msgspec.UnsetType):
         raise PodListMalformed("it is no PodList: it has no `items`")
@@ -236,25 +393,24 @@ def _pods(
     bad: list[str] = []
     for number, item in enumerate(items or ()):
         try:
-            pod = decode(item)
-        except _BROKEN as error:
-            bad.append(f"item {number}{_named(item, decode_name)}: {error}")
+            pod = decode(item, flaws)
+        except PodListMalformed as error:
+            bad.append(f"item {number}{name(item)}: {error}")
             continue
         if pod.kind in ("", "Pod"):
             pods.append(pod)
         else:
             bad.append(f"item {number}: it is a {pod.kind[:64]!r}, not a Pod")
+    flaws.left_out(bad, len(bad) + len(pods))
     if bad and not pods:
         raise PodListMalformed(f"it is no PodList: none of its pods can be read; {bad[0]}")
-    if bad:
-        whole = len(bad) + len(pods)
-        _LOG.warning("pod list: %d of %d left out; the first, %s", len(bad), whole, bad[0])
     return tuple(pods)
 
 
-def _named(item: object, decode_name: Callable[[Any], _Named]) -> str:
+def _named(decode: Callable[[], _Named]) -> str:
+    """Return " ('namespace/name')" of what is left out, "" if it bears no name."""
     try:
-        found = decode_name(item).metadata
-    except _BROKEN:
+        found = decode().metadata
+    except (*_BROKEN, UnicodeEncodeError):
         return ""
     return f" ({f'{found.namespace}/{found.name}'!r:.256})"

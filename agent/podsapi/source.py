@@ -10,7 +10,6 @@ default for servers in Go).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from netutil.agent.errors import Unavailable
 from netutil.agent.local_socket import connection_problem
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.source import (
     LARGEST_BYTES,
@@ -34,8 +34,6 @@ from netutil.agent.pods.store import PodStore
 from netutil.agent.podsapi import failures
 from netutil.agent.podsapi.model import decode_pod, decode_uid
 from netutil.podsapi.v1alpha1 import pods_pb2
-
-_LOG = logging.getLogger(__name__)
 
 _SERVICE = "/v1alpha1.Pods/"
 _OPTIONS = (
@@ -77,9 +75,13 @@ class PodsApiSource:
     first_pause_seconds = 0.5
     longest_pause_seconds = 5.0
 
-    def __init__(self, socket_path: str, timing: Timing = Timing()) -> None:
+    def __init__(
+        self, socket_path: str, timing: Timing = Timing(), flaws: Flaws | None = None
+    ) -> None:
+        """`flaws` counts what of the pods is not understood."""
         self._path = socket_path
         self._address = "unix:" + quote(socket_path)
+        self._flaws = flaws or Flaws()
         self._timing = timing
         self._store = PodStore()
         self._digests: dict[str, int] = {}  # of each pod as the kubelet sent it, by its UID
@@ -128,7 +130,7 @@ class PodsApiSource:
                 left.pop(uid, None)
                 continue
             try:
-                pod = decode_pod(body)
+                pod = decode_pod(body, self._flaws)
             except PodListMalformed:  # the stream said so when it brought that
                 all_read = False
                 continue
@@ -181,7 +183,7 @@ class PodsApiSource:
                 self._digests = digests
                 take(self._store.pods, datetime.now(UTC))
                 return
-            _apply(event, store, digests)
+            _apply(event, store, digests, self._flaws)
         raise failures.ended_early(self._path)
 
     async def _go_on(self, stream: Stream, take: Take) -> None:
@@ -204,7 +206,7 @@ class PodsApiSource:
                     await asyncio.gather(reading, return_exceptions=True)
                 if event is None:
                     return
-                _apply(event, self._store, self._digests)
+                _apply(event, self._store, self._digests, self._flaws)
                 take(self._store.pods, datetime.now(UTC))
         finally:
             over.cancel()
@@ -231,7 +233,9 @@ def _text(digest: int | None) -> str:
     return "" if digest is None else f"{digest:x}"
 
 
-def _apply(event: pods_pb2.WatchPodsEvent, store: PodStore, digests: dict[str, int]) -> None:
+def _apply(
+    event: pods_pb2.WatchPodsEvent, store: PodStore, digests: dict[str, int], flaws: Flaws
+) -> None:
     """Do to the store what an event says, and note of what bytes it was. Raises `PodListMalformed`.
 
     A type that is not known here changes nothing; one that is missing is that of another API.
@@ -245,9 +249,9 @@ def _apply(event: pods_pb2.WatchPodsEvent, store: PodStore, digests: dict[str, i
             digests.pop(uid, None)
         case pods_pb2.ADDED | pods_pb2.MODIFIED:
             try:
-                pod = decode_pod(event.pod)
+                pod = decode_pod(event.pod, flaws)
             except PodListMalformed as error:  # it must not take the others' answers away
-                _LOG.warning("pod list: a pod left out: %s", error)
+                flaws.left_out([str(error)], 1)
                 return
             store.put(pod)
             digests[pod.metadata.uid] = hash(event.pod)

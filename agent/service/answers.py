@@ -121,6 +121,7 @@ def pod(match: Match, container_id: str) -> api.PodResponse:
         host_network=spec.host_network,
         phase=status.phase,
         observed_at=timestamp(match.observed_at),
+        not_understood=match.pod.not_understood,
     )
 
 

@@ -19,6 +19,8 @@ from typing import Literal
 from netutil.agent.door.leftovers import is_temporary
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.parsers.process import parse_status
+from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.model import Pod
 
 Outcome = Literal["ok", "warning", "failed"]
 
@@ -157,6 +159,26 @@ def kernel(pin_name: str) -> Check:
     found = f"Linux {release}: no SO_PEERPIDFD, callers are pinned by {pin_name}"
     mend = "Linux 6.5 or later closes the small window that docs/security.md describes."
     return Check("kernel", "warning", found, mend)
+
+
+def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
+    """Return whether the last pod list was understood, and all that was read since the start."""
+    name = "pod fields"
+    odd = [pod for pod in pods if pod.not_understood]
+    found = []
+    if odd:
+        fields = sum(len(pod.not_understood) for pod in odd)
+        first = f"{odd[0].full_name} {odd[0].not_understood[0]}"
+        found.append(f"{fields} fields of {len(odd)} pods are unknown, the first {first}")
+    if flaws.entries:
+        found.append(
+            f"left out {flaws.entries} times since the start: an entry that is no pod, or bears no"
+            f" usable name, namespace or UID; the last, {flaws.last_entry}"
+        )
+    if not found:
+        return Check(name, "ok", "all that the agent uses of the pods is as core/v1 says")
+    mend = "Compare them with core/v1 at the pod source; the agent's log names each with its pod."
+    return Check(name, "warning", "; ".join(found), mend)
 
 
 def clock(started: Iterable[datetime], now: datetime | None = None) -> Check:

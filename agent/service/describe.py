@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 
 from netutil.agent.errors import AgentError, Missing, Reason, Unidentified, unreadable
@@ -24,10 +24,12 @@ from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
 from netutil.agent.pods.model import Pod
+from netutil.agent.service.amounts import pod_resources
 from netutil.agent.service.answers import LEVELS, timestamp
 from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Send
+from netutil.agent.service.explain_text import sendable
 from netutil.agent.service.gather import EnvironmentRead
 from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.pod_summary import PodSummaries
@@ -137,6 +139,13 @@ class Describing:
             labels=pod.metadata.labels or {},
             annotations=sorted(pod.metadata.annotations or {}),
             observed_at=timestamp(look.pod_list.observed_at),
+            resources=[
+                node_pb2.ResourceAmount(
+                    **{name: sendable(text) for name, text in asdict(one).items()}
+                )
+                for one in pod_resources(pod)
+            ],
+            not_understood=pod.not_understood,
         )
         answer.sources.add(part="pod", read=self._pods.describe())
         for (_, status), container in zip(pod.container_statuses, summary.containers, strict=True):

@@ -16,7 +16,7 @@ from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gathered import GivenFunctions, Hugepages, Interfaces
+from netutil.agent.service.gathered import AskedCpus, GivenFunctions, Hugepages, Interfaces
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -77,6 +77,7 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
         usage=[_usage(one) for one in found.usage],
         pools=[_pool(one) for one in found.pools],
+        pod=[api.PodHugepages(**_fields(one)) for one in found.pod],
     )
     if found.spec_error is not None:
         response.spec_error.CopyFrom(part_error("containers", found.spec_error))
@@ -116,6 +117,16 @@ def resources(found: ContainerResources, functions: GivenFunctions) -> api.Resou
     if functions.error is not None:
         response.pci_error.CopyFrom(part_error("pci", functions.error))
     return response
+
+
+def add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
+    """Add what container and pod ask for to the answer to GetCPUInfo."""
+    if asked.container is not None:
+        response.container_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.container)))
+    if asked.pod is not None:
+        response.pod_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.pod)))
+    if asked.error is not None:
+        response.spec_error.CopyFrom(part_error("amounts", asked.error))
 
 
 def add_topology(

@@ -64,6 +64,7 @@ class Doctor:
         last = self._pods.last
         found += [
             pods,
+            checks.pod_fields(last.pods if last else (), self._pods.flaws),
             checks.clock(_starts(last)),
             await self._pod_resources(),
             checks.connections(len(self._connections), self._installation.max_connections),

@@ -26,7 +26,6 @@ from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
     HugepagePool,
     HugepageUsage,
-    asked,
     read_pools,
     read_usage,
 )
@@ -51,9 +50,18 @@ from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
+from netutil.agent.service import amounts
 from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.gathered import Allocated, Cpus, GivenFunctions, Hugepages, Interfaces
+from netutil.agent.service.gathered import (
+    Allocated,
+    AskedCpus,
+    Cpus,
+    GivenFunctions,
+    Hugepages,
+    Interfaces,
+)
 from netutil.agent.service.live import PciDevices, links_if_known, only
+from netutil.agent.service.pod_networks import ensure_networks_understood
 from netutil.agent.service.reads import ReadPool
 
 T = TypeVar("T")
@@ -168,6 +176,7 @@ class Gathering:
         kept, networks = self._networks.get(pod.metadata.uid, (None, None))
         if kept is pod and networks is not None:
             return networks
+        ensure_networks_understood(pod)
         annotations = pod.metadata.annotations or {}
         size = network_characters(annotations)
         read = partial(read_networks, annotations, pod.ips, pod=pod.full_name)
@@ -187,6 +196,18 @@ class Gathering:
         finally:
             if process is not None:
                 process.close()
+
+    async def asked_cpus(self, caller: Caller, pid: str) -> AskedCpus:
+        """Return what a process's container and its pod ask for; nothing is waited for."""
+        try:
+            match, _ = await self.match(caller, pid, 0)
+            return AskedCpus(
+                amounts.container_cpus(match.pod, match.container_name),
+                amounts.pod_cpus(match.pod),
+                None,
+            )
+        except AgentError as error:
+            return AskedCpus(None, None, error)
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
@@ -210,8 +231,7 @@ class Gathering:
             not_before=match.started_by,
             timeout_seconds=seconds,
         )
-        # Kubelets before Kubernetes 1.22 list the shared CPUs for those who have none of
-        # their own (kubernetes/kubernetes#100211, #97415).
+        # Kubelets before Kubernetes 1.22 list shared CPUs too.
         if match.pod.may_own_cpus(match.container_name):
             return found
         return replace(found, cpu_ids=())
@@ -255,10 +275,11 @@ class Gathering:
         )
         try:
             pod = caller.known.pod
-            containers, error = asked(pod.spec.hugepages, pod=pod.full_name), None
-        except AgentError as raised:
-            containers, error = (), raised
-        return Hugepages(containers, usage, pools, error)
+            return Hugepages(
+                amounts.container_hugepages(pod), usage, pools, None, amounts.pod_hugepages(pod)
+            )
+        except AgentError as error:
+            return Hugepages((), usage, pools, error)
 
     async def interfaces(
         self,

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.cpu_partition import CpusetPartition
-from netutil.agent.facts.hugepages import ContainerHugepages, HugepagePool, HugepageUsage
+from netutil.agent.facts.hugepages import (
+    ContainerHugepages,
+    HugepagePool,
+    HugepageUsage,
+    PodHugepages,
+)
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pci import PciInfo
@@ -52,6 +57,36 @@ class GivenFunctions:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuAmounts:
+    """CPUs that are asked for and granted; None: not set, or not said."""
+
+    request_cores: float | None
+    limit_cores: float | None
+    granted_request_cores: float | None
+    granted_limit_cores: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCpus:
+    """CPUs of a container and of its pod as a whole, or why they are not known."""
+
+    container: CpuAmounts | None
+    pod: CpuAmounts | None
+    error: AgentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAmount:
+    """One resource of a pod as a whole, as written; "" where none is set."""
+
+    name: str
+    request: str
+    limit: str
+    granted_request: str
+    granted_limit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Interfaces:
     """A pod's interfaces. Each part of them may be unknown; the errors say why."""
 
@@ -73,3 +108,4 @@ class Hugepages:
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: AgentError | None
+    pod: tuple[PodHugepages, ...] = ()

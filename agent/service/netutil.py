@@ -227,6 +227,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     ) -> api.CPUResponse:
         found = await self._gather.cpus(caller, request.pid, partition=request.topology)
         response = answers.cpu(found.facts, found.affinity, found.partition)
+        device_answers.add_asked_cpus(response, await self._gather.asked_cpus(caller, request.pid))
         if request.topology:
             await self._add_topology(response, caller, request.pid, seconds, each_cpu)
         return response

@@ -11,6 +11,7 @@ from netutil.agent.facts.network import read_networks
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.service.call_log import CallLog, PodCalls
+from netutil.agent.service.pod_networks import ensure_networks_understood
 from netutil.v1alpha import node_pb2 as api
 
 
@@ -73,6 +74,7 @@ def _effective_cpus(directories: CpuDirectories | None) -> str:
 
 def _networks(pod: Pod) -> tuple[list[str], str]:
     try:
+        ensure_networks_understood(pod)
         found = read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
     except AgentError as error:
         return [], error.sentence

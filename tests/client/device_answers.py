@@ -128,6 +128,16 @@ def hugepages() -> api.HugepagesResponse:
                 page_size_bytes=GIBIBYTE,
                 request_bytes=GIBIBYTE,
                 limit_bytes=GIBIBYTE,
+                granted_request_bytes=GIBIBYTE,
+                granted_limit_bytes=GIBIBYTE,
+                kind="container",
+            )
+        ],
+        pod=[
+            api.PodHugepages(
+                page_size_bytes=2 * MEBIBYTE,
+                request_bytes=64 * MEBIBYTE,
+                limit_bytes=64 * MEBIBYTE,
             )
         ],
         usage=[

@@ -24,6 +24,10 @@ def facts() -> api.AllResponse:
     del everything.resources.devices[1:], everything.resources.dynamic_resources[:]
     everything.resources.ClearField("pci_error")
     everything.interfaces.ClearField("start_error")
+    del everything.hugepages.pod[:]
+    for one in everything.hugepages.containers:
+        one.ClearField("granted_request_bytes")
+        one.ClearField("granted_limit_bytes")
     return everything
 
 

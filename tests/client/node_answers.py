@@ -47,6 +47,12 @@ def described_pod() -> node_pb2.DescribePodResponse:
         interfaces=device_answers.interfaces(),
         sources=[node_pb2.FactSource(part="pod", read="https://127.0.0.1:10250/pods")],
         errors=[missing],
+        resources=[
+            node_pb2.ResourceAmount(
+                name="cpu", request="1", limit="2", granted_request="1", granted_limit="1500m"
+            )
+        ],
+        not_understood=["status.podIP"],
     )
 
 

@@ -135,7 +135,8 @@ def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None
 
 def test_huge_pages_are_shown_in_the_largest_whole_unit(netutil: Netutil) -> None:
     rows = rows_of(netutil("hugepages").out)
-    assert ["app", "1 GiB", "1 GiB", "1 GiB"] in rows
+    assert ["app", "1 GiB", "1 GiB", "1 GiB", "1 GiB"] in rows
+    assert ["(all of the pod)", "2 MiB", "64 MiB", "64 MiB", "-"] in rows
     assert ["2 MiB", "0 B", "0 B", "container", "0"] in rows
     assert ["1 GiB", "1 GiB", "1 GiB", "pod", "1"] in rows
     assert ["1 GiB", "4 GiB", "3 GiB", "0 B", "0 B", "0: 1 GiB, 1: 2 GiB"] in rows

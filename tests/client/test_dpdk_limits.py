@@ -10,6 +10,7 @@ from netutil.v1alpha import netutil_pb2 as api
 from tests.client import device_answers as answers
 from tests.client.answers import POD_UID
 from tests.client.dpdk_facts import (
+    GIBIBYTE,
     MEBIBYTE,
     devices_of,
     facts,
@@ -226,3 +227,78 @@ def test_a_long_container_name_leaves_eal_room_for_its_sockets() -> None:
         assert prefix.startswith(f"{POD_UID}-user-plane-f")
         socket = f"/var/run/dpdk/{prefix}/mp_socket_{2**22}_{2**64 - 1:x}"
         assert len(socket) <= 107
+
+
+def without_own_pages() -> api.AllResponse:
+    response = facts()
+    del response.resources.memory[:]
+    del response.hugepages.containers[:]
+    return response
+
+
+def test_without_pages_of_the_container_or_the_pod_there_is_no_line() -> None:
+    error = refusal_of(without_own_pages())
+    assert error.reason == "NO_HUGEPAGES"
+    assert "neither it nor the pod as a whole asks for any" in error.sentence
+
+
+def test_pages_of_the_pod_are_the_containers_where_it_has_none_of_its_own() -> None:
+    response = without_own_pages()
+    response.hugepages.usage[1].limit_bytes = 4 * GIBIBYTE
+    response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=4 * GIBIBYTE)
+    line = line_of(response)
+    assert option(line, "--socket-mem") == "4096"
+    (memory,) = (one for one in line.arguments if "--socket-mem" in one.words[0])
+    assert "huge pages of the pod, which its containers share" in memory.source
+
+
+def test_what_the_other_containers_may_use_of_the_pods_pages_is_left_to_them() -> None:
+    response = without_own_pages()
+    response.hugepages.usage[1].limit_bytes = 4 * GIBIBYTE
+    response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=4 * GIBIBYTE)
+    for name, kind in (("side", "container"), ("setup", "init"), ("proxy", "sidecar")):
+        response.hugepages.containers.add(
+            container_name=name, page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE, kind=kind
+        )
+    assert option(line_of(response), "--socket-mem") == "2048"
+    response.hugepages.pod[0].granted_limit_bytes = 2 * GIBIBYTE
+    error = refusal_of(response)
+    assert "the other containers have all that the pod may use" in error.sentence
+
+
+def test_a_container_with_pages_of_its_own_keeps_to_them() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=4 * GIBIBYTE)
+    assert option(line_of(response), "--socket-mem") == "1024"
+
+
+def test_a_kubelet_that_gives_containers_none_of_the_pods_pages_is_told() -> None:
+    """Before Kubernetes 1.34 a container without a limit of its own has a limit of 0."""
+    response = without_own_pages()
+    response.hugepages.usage[1].limit_bytes = 0
+    response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE)
+    assert "its hugetlb cgroup allows none of the pod's" in refusal_of(response).sentence
+
+
+def test_pages_of_the_pod_that_a_container_may_not_use_leave_it_its_own() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    assert response.hugepages.usage[0].limit_bytes == 0
+    response.hugepages.pod.add(page_size_bytes=2 * MEBIBYTE, limit_bytes=GIBIBYTE)
+    line = line_of(response)
+    assert option(line, "--socket-mem") == "1024"
+    response.hugepages.usage[0].limit_bytes = GIBIBYTE
+    line = line_of(response)
+    assert option(line, "--socket-mem") == "2048"
+    (memory,) = (one for one in line.arguments if "--socket-mem" in one.words[0])
+    assert "container app and of the pod, which its containers share" in memory.source
+
+
+def test_what_was_granted_counts_and_not_what_is_wanted() -> None:
+    response = facts()
+    del response.resources.memory[:]
+    del response.hugepages.usage[:]
+    asked = response.hugepages.containers[0]
+    asked.limit_bytes, asked.granted_limit_bytes = 4 * GIBIBYTE, 2 * GIBIBYTE
+    assert option(line_of(response), "--socket-mem") == "2048"

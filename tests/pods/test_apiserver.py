@@ -100,11 +100,15 @@ class TestFollowing:
     ) -> None:
         async with following(api_settings) as directory:
             await directory.refresh()
-            bad = pod(1, "bad")
-            bad["metadata"]["labels"] = "none"
+            odd, bad = pod(1, "odd"), pod(3, "bad")
+            odd["metadata"]["labels"] = "none"
+            odd["metadata"]["namespace"] = "shop"
+            bad["metadata"]["namespace"] = None
+            api.put(odd)
             api.put(bad)
             api.put(pod(2, "good"))
-            await shown(directory, "good")
+            await shown(directory, "odd", "good")
+            assert directory.stats.restarts == 0
 
 
 def _observed_after(directory: PodDirectory, moment: datetime) -> bool:

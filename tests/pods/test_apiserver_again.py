@@ -107,11 +107,11 @@ class TestBegunAgain:
             b'{"type": "ADDED", "object": {"metadata": \n',
             b"<html>\n",
             b'{"type": "INVENTED", "object": {"metadata": {"resourceVersion": "7"}}}\n',
-            b'{"type": "ADDED", "object": {"metadata": {"name": "web", "uid": "u"}}}\n',
+            b'{"type": "DELETED", "object": {"metadata": {"name": "web"}}}\n',
             b"[" * 100_000 + b"\n",
             b"\xff\xfe\n",
         ],
-        ids=["half", "html", "type", "version", "deep", "binary"],
+        ids=["half", "html", "type", "which pod", "deep", "binary"],
     )
     async def test_what_is_no_event_ends_the_stream_and_a_list_makes_good(
         self, api: ApiServer, api_settings: dict[str, Any], line: bytes

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods import file as room
 from netutil.agent.pods.file import FileSource
+from netutil.agent.pods.flaws import Flaws
 
 from tests.pods.kubelet_server import list_json, pod_json
 
@@ -186,3 +188,52 @@ def test_an_alias_costs_no_more_than_what_stands_before_it(
 def test_a_kind_that_is_no_text_is_no_list(path: Path) -> None:
     write(path, b"kind: [PodList]\nitems: []\n")
     assert "`kind` is no text" in failure_of(FileSource(str(path))).sentence
+
+
+def test_a_time_without_quotes_is_text_in_yaml(path: Path) -> None:
+    write(
+        path,
+        b"""
+kind: PodList
+items:
+- metadata:
+    name: web
+    uid: u
+    creationTimestamp: 2018-03-01T10:00:00Z
+    labels: {since: 2018-03-01, sign: =}
+    annotations: {port: 9090, on: "yes", network: [a]}
+  status:
+    startTime: 2018-03-01T10:00:01Z
+    podIP: null
+    containerStatuses:
+    - name: app
+      state: {running: {startedAt: 2018-03-01T10:00:02Z}}
+""",
+    )
+    (pod,) = FileSource(str(path)).fetch()
+    ((_, status),) = pod.container_statuses
+    assert status.started_at == datetime(2018, 3, 1, 10, 0, 2, tzinfo=UTC)
+    assert pod.metadata.labels == {"since": "2018-03-01", "sign": "="}
+    assert pod.metadata.annotations is not None
+    assert "port" not in pod.metadata.annotations
+    assert set(pod.not_understood) == {
+        "metadata.annotations[port]",
+        "metadata.annotations[network]",
+        "metadata.annotations[True]",  # the name `on` is a truth value in YAML 1.1
+        "status.podIP",
+    }
+
+
+@pytest.mark.parametrize("tag", ["!!timestamp 2018-03-01T10:00:02Z", "!!binary aGk="])
+def test_what_yaml_alone_has_is_unknown(tag: str, path: Path) -> None:
+    write(path, f"items: [{{metadata: {{name: a, uid: u}}, status: {{phase: {tag}}}}}]".encode())
+    (pod,) = FileSource(str(path)).fetch()
+    assert (pod.status.phase, pod.not_understood) == ("", ("status.phase",))
+
+
+def test_what_is_not_understood_of_a_file_is_counted(path: Path) -> None:
+    write(path, b'{"items":[{"metadata":{"name":"a","uid":"u"},"spec":{"nodeName":7}},{}]}')
+    flaws = Flaws()
+    assert len(FileSource(str(path), flaws).fetch()) == 1
+    assert (flaws.fields, flaws.entries) == (1, 1)
+    assert flaws.last_entry == "item 1: $.metadata is missing"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.listwatch import (
     EventType,
     Expired,
@@ -84,16 +85,43 @@ class TestEvents:
         with pytest.raises(WatchFailed, match=r"^500 no \[31m leader$"):
             decode_event(event("ERROR", status(500, "InternalError", "no\n\x1b[31m leader.")))
 
-    def test_a_pod_that_cannot_be_read_is_named_in_the_log(
+    def test_a_pod_that_cannot_be_identified_is_named_in_the_log(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        bad = versioned(pod(1, "bad"))
-        bad["metadata"]["labels"] = 7
-        found = decode_event(event("MODIFIED", bad))
-        assert (found.pod, found.uid) == (None, f"{1:032x}")
+        bad, flaws = versioned(pod(1, "bad")), Flaws()
+        bad["metadata"]["uid"] = 7
+        found = decode_event(event("MODIFIED", bad), flaws)
+        assert (found.pod, found.uid, found.version) == (None, "", "7")
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
-        assert "'default/bad' left out" in record.getMessage()
+        assert "left out; the first, an event of 'default/bad': $.metadata.uid is a number" in (
+            record.getMessage()
+        )
+        assert (flaws.entries, flaws.fields) == (1, 0)
+
+    @pytest.mark.parametrize("odd", [None, 7, True, [], {}], ids=repr)
+    @pytest.mark.parametrize("name", ["labels", "generateName", "resourceVersion", "finalizers"])
+    def test_odd_metadata_ends_no_stream(self, name: str, odd: object) -> None:
+        content = versioned(pod(1, "web"))
+        content["metadata"][name] = odd
+        found = decode_event(event("MODIFIED", content))
+        assert found.pod is not None
+        assert found.pod.full_name == "default/web"
+        assert found.version == ("" if name == "resourceVersion" else "7")
+
+    @pytest.mark.parametrize("metadata", [None, 7, "none", [], {"resourceVersion": None}], ids=repr)
+    def test_an_object_without_metadata_ends_no_stream(self, metadata: object) -> None:
+        found = decode_event(event("ADDED", {"metadata": metadata}), flaws := Flaws())
+        assert (found.pod, found.version, flaws.entries) == (None, "", 1)
+        assert decode_event(event("BOOKMARK", {"metadata": metadata})).version == ""
+
+    def test_a_pod_that_is_gone_is_named_or_the_list_is_read_again(self) -> None:
+        content = versioned(pod(1, "web"))
+        content["metadata"]["name"] = None
+        assert decode_event(event("DELETED", content)).uid == f"{1:032x}"
+        content["metadata"]["uid"] = None
+        with pytest.raises(PodListMalformed, match="which pod is gone"):
+            decode_event(event("DELETED", content))
 
     @given(st.binary(max_size=200))
     def test_whatever_comes_is_an_event_or_refused(self, line: bytes) -> None:
@@ -111,6 +139,12 @@ class TestPages:
         metadata = {"resourceVersion": "5", "continue": "token"}
         body = {"kind": "PodList", "metadata": metadata, "items": None}
         assert decode_page(json.dumps(body).encode()).next_page == "token"
+
+    def test_a_page_that_does_not_say_what_follows_is_no_end(self) -> None:
+        metadata = {"resourceVersion": "5", "continue": 7}
+        body = {"kind": "PodList", "metadata": metadata, "items": []}
+        with pytest.raises(PodListMalformed, match="continue"):
+            decode_page(json.dumps(body).encode())
 
     @pytest.mark.parametrize("metadata", [{}, {"resourceVersion": ""}, {"resourceVersion": 5}])
     def test_one_without_a_version_is_none(self, metadata: dict[str, Any]) -> None:

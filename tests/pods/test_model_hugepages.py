@@ -1,4 +1,4 @@
-"""Of containers and their resources, a pod list keeps the huge pages and nothing else."""
+"""Of containers and their resources, a pod list keeps huge pages and CPUs, and nothing else."""
 
 from __future__ import annotations
 
@@ -37,10 +37,18 @@ def test_huge_pages_are_kept_per_container_init_containers_first() -> None:
     )
 
 
-def test_a_container_without_huge_pages_costs_no_memory() -> None:
-    plain = container("app", requests={"cpu": "2"}, limits={"memory": "1Gi"})
+def test_a_container_without_huge_pages_and_cpus_costs_no_memory() -> None:
+    plain = container("app", requests={"memory": "1Gi"}, limits={"memory": "1Gi"})
     spec = pod_of({"containers": [plain], "initContainers": [plain]}).spec
     assert (spec.containers, spec.init_containers, spec.hugepages) == (None, None, ())
+
+
+def test_of_a_container_with_cpus_no_dictionary_is_kept() -> None:
+    plain = container("app", requests={"cpu": "2"}, limits={"memory": "1Gi", "cpu": 2})
+    (found,) = pod_of({"containers": [plain]}).spec.asking
+    assert found.resources is not None
+    assert (found.resources.requests, found.resources.limits) == (None, None)
+    assert (found.resources.cpu_request, found.resources.cpu_limit) == ("2", 2)
 
 
 @pytest.mark.parametrize(

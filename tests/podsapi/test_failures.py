@@ -125,4 +125,10 @@ def test_the_numbers_are_those_that_are_published() -> None:
         "initContainerStatuses": 10,
         "podIPs": 12,
         "ephemeralContainerStatuses": 13,
+        "allocatedResources": 19,
+        "resources": 20,
     }
+    assert numbers["ContainerStatus"]["allocatedResources"] == 10
+    assert numbers["ContainerStatus"]["resources"] == 11
+    assert numbers["PodSpec"]["resources"] == 40
+    assert numbers["Container"]["restartPolicy"] == 24

@@ -154,23 +154,37 @@ def test_a_pod_without_uid_or_name_is_none(metadata: pod_pb2.ObjectMeta) -> None
         decode_pod(pod_pb2.Pod(metadata=metadata).SerializeToString())
 
 
-def test_text_that_is_not_utf_8_makes_no_pod() -> None:
-    with pytest.raises(PodListMalformed):
+def test_a_name_that_is_not_utf_8_makes_no_pod() -> None:
+    with pytest.raises(PodListMalformed, match=r"\$.metadata.name is text that is not UTF-8"):
         decode_pod(b"\x0a\x09\x0a\x03\xff\xfe\xfd\x2a\x02uu")
 
 
-def test_a_time_beyond_all_calendars_makes_no_pod() -> None:
+def test_other_text_that_is_not_utf_8_is_unknown() -> None:
+    body = WHOLE.SerializeToString().replace(b"node-1", b"node-\xff").replace(b"a=\xc3", b"a=\xff")
+    pod, whole = decode_pod(body), decode_pod(WHOLE.SerializeToString())
+    assert pod.not_understood == ("metadata.annotations[text]", "spec.nodeName")
+    assert (pod.spec.node_name, pod.metadata.labels) == ("", {"app": "web"})
+    assert pod.status == whole.status
+
+
+def test_a_time_beyond_all_calendars_is_unknown() -> None:
     state = pod_pb2.ContainerState(
         running=pod_pb2.ContainerStateRunning(startedAt=pod_pb2.Time(seconds=2**62))
     )
     pod = pod_pb2.Pod(
         metadata=pod_pb2.ObjectMeta(name="web", uid="u"),
         status=pod_pb2.PodStatus(
-            containerStatuses=[pod_pb2.ContainerStatus(name="app", state=state)]
+            phase="Running", containerStatuses=[pod_pb2.ContainerStatus(name="app", state=state)]
         ),
     )
-    with pytest.raises(PodListMalformed):
-        decode_pod(pod.SerializeToString())
+    found = decode_pod(pod.SerializeToString())
+    assert found.not_understood == ("status.containerStatuses[0].state.running.startedAt",)
+    ((_, status),) = found.container_statuses
+    assert (status.started_at, status.state_name, found.status.phase) == (
+        None,
+        "running",
+        "Running",
+    )
 
 
 @given(st.binary(max_size=100))

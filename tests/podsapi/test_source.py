@@ -86,7 +86,7 @@ class TestFollowing:
         async with kubelet.serving(), following(path) as directory:
             await directory.refresh()
             assert names(directory) == {"web"}
-        assert "a pod left out: it is no Pod" in caplog.text
+        assert "left out; the first, it is no Pod" in caplog.text
 
     async def test_a_type_of_event_that_is_not_known_yet_changes_nothing(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.service import checks
 from netutil.agent.service.checks import Check
 
@@ -187,3 +190,26 @@ def test_limits_that_are_too_low_are_told_before_they_are_reached(tmp_path: Path
     assert_is(checks.file_watches(str(limit)), "warning", "sysctl")
     limit.write_text("8192\n")
     assert_is(checks.file_watches(str(limit)), "ok")
+
+
+def pods_of(*items: object) -> tuple[tuple[Pod, ...], Flaws]:
+    flaws = Flaws()
+    body = json.dumps({"items": [{"metadata": {"name": "a", "uid": "u"}}, *items]}).encode()
+    return decode_pod_list(body, flaws), flaws
+
+
+def test_a_pod_list_that_is_understood_is_fine() -> None:
+    assert_is(checks.pod_fields(*pods_of()), "ok", "core/v1")
+
+
+def test_what_is_not_understood_of_a_pod_is_a_warning_that_names_it() -> None:
+    odd = {"metadata": {"name": "web", "uid": "v"}, "status": {"phase": None, "podIP": 7}}
+    check = checks.pod_fields(*pods_of(odd))
+    assert_is(check, "warning", "2 fields of 1 pods are unknown", "the agent's log")
+    assert "the first default/web status.phase" in check.found
+
+
+def test_an_entry_that_was_left_out_is_a_warning_with_its_reason() -> None:
+    check = checks.pod_fields(*pods_of({"metadata": {"name": "web"}}))
+    assert_is(check, "warning", "left out 1 times since the start", "core/v1")
+    assert check.found.endswith("item 1 ('default/web'): $.metadata.uid is missing")

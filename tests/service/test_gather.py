@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.podresources.model import ContainerResources
+from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.service.gather import Gathering
 from netutil.agent.service.reads import ReadPool
 
@@ -18,6 +19,7 @@ from tests.facts.sriov_node import build_sriov_node
 from tests.lab import Lab
 from tests.lab.observing import needs_lab
 from tests.podresources.kubelet import pod as allocated
+from tests.pods.kubelet_server import list_json, pod_json
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
 
@@ -42,9 +44,7 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
     caller: Any = SimpleNamespace(
         peer=SimpleNamespace(pod_key="one"),
         cgroups=None,
-        known=SimpleNamespace(
-            pod=SimpleNamespace(spec=SimpleNamespace(hugepages=()), full_name="shop/web")
-        ),
+        known=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
     gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path))

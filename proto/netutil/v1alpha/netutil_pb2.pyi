@@ -261,6 +261,9 @@ class CPUResponse(_message.Message):
     EFFECTIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
     AFFINITY_IDS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_CPU_IDS_FIELD_NUMBER: _builtins.int
+    CONTAINER_AMOUNTS_FIELD_NUMBER: _builtins.int
+    POD_AMOUNTS_FIELD_NUMBER: _builtins.int
+    SPEC_ERROR_FIELD_NUMBER: _builtins.int
     QUOTA_LEVEL_FIELD_NUMBER: _builtins.int
     CONTAINER_QUOTA_CORES_FIELD_NUMBER: _builtins.int
     CONTAINER_QUOTA_MICROSECONDS_FIELD_NUMBER: _builtins.int
@@ -349,6 +352,24 @@ class CPUResponse(_message.Message):
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
+    def container_amounts(self) -> Global___CPUAmounts:
+        """What the container asks for and was granted, as the pod list has it: its
+        resources in the pod's spec and in its containerStatuses. Absent: nothing
+        is set, the container is not reported yet, or `spec_error`.
+        """
+
+    @_builtins.property
+    def pod_amounts(self) -> Global___CPUAmounts:
+        """The same of the pod as a whole: spec.resources (KEP-2837), and
+        status.allocatedResources and status.resources (KEP-5419), in which the
+        kubelet may add the containers up. Absent: neither is set, or `spec_error`.
+        """
+
+    @_builtins.property
+    def spec_error(self) -> Global___PartError:
+        """Why nothing is known of the pod's spec, or which amount is none."""
+
+    @_builtins.property
     def cpuset_partition(self) -> Global___CpusetPartition:
         """What the kernel says of who else may run on the CPUs, whoever had it do so.
         Absent: not asked for.
@@ -373,6 +394,9 @@ class CPUResponse(_message.Message):
         effective_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
         affinity_ids: _abc.Iterable[_builtins.int] | None = ...,
         exclusive_cpu_ids: _abc.Iterable[_builtins.int] | None = ...,
+        container_amounts: Global___CPUAmounts | None = ...,
+        pod_amounts: Global___CPUAmounts | None = ...,
+        spec_error: Global___PartError | None = ...,
         quota_level: Global___CgroupLevel.ValueType | None = ...,
         container_quota_cores: _builtins.float | None = ...,
         container_quota_microseconds: _builtins.int | None = ...,
@@ -380,9 +404,9 @@ class CPUResponse(_message.Message):
         quota_unknown: _builtins.bool = ...,
         cpuset_partition: Global___CpusetPartition | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpuset_partition", b"cpuset_partition", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "container_amounts", b"container_amounts", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpuset_partition", b"cpuset_partition", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "pod_amounts", b"pod_amounts", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "resources_error", b"resources_error", "shares", b"shares", "spec_error", b"spec_error", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "cpuset_partition", b"cpuset_partition", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "quota_unknown", b"quota_unknown", "resources_error", b"resources_error", "shares", b"shares", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_affinity", b"_affinity", "_container_period_microseconds", b"_container_period_microseconds", "_container_quota_cores", b"_container_quota_cores", "_container_quota_microseconds", b"_container_quota_microseconds", "_exclusive_cpus", b"_exclusive_cpus", "_period_microseconds", b"_period_microseconds", "_quota_cores", b"_quota_cores", "_quota_level", b"_quota_level", "_quota_microseconds", b"_quota_microseconds", "_shares", b"_shares", "_weight", b"_weight", "affinity", b"affinity", "affinity_ids", b"affinity_ids", "cgroup_version", b"cgroup_version", "container_amounts", b"container_amounts", "container_period_microseconds", b"container_period_microseconds", "container_quota_cores", b"container_quota_cores", "container_quota_microseconds", b"container_quota_microseconds", "cpus", b"cpus", "cpuset", b"cpuset", "cpuset_ids", b"cpuset_ids", "cpuset_partition", b"cpuset_partition", "effective_cpu_ids", b"effective_cpu_ids", "effective_cpus", b"effective_cpus", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "period_microseconds", b"period_microseconds", "pod_amounts", b"pod_amounts", "quota_cores", b"quota_cores", "quota_level", b"quota_level", "quota_microseconds", b"quota_microseconds", "quota_unknown", b"quota_unknown", "resources_error", b"resources_error", "shares", b"shares", "spec_error", b"spec_error", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__affinity: _TypeAlias = _typing.Literal["affinity"]  # noqa: Y015
     _WhichOneofArgType__affinity: _TypeAlias = _typing.Literal["_affinity", b"_affinity"]  # noqa: Y015
@@ -430,6 +454,59 @@ class CPUResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___CPUResponse: _TypeAlias = CPUResponse  # noqa: Y015
+
+@_typing.final
+class CPUAmounts(_message.Message):
+    """CPUs of resources in a pod's spec and in its status. A spec says what is
+    wanted; after a resize it differs from what was granted, until the kubelet
+    grants the change, or for ever if it cannot.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_CORES_FIELD_NUMBER: _builtins.int
+    LIMIT_CORES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_CORES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_CORES_FIELD_NUMBER: _builtins.int
+    request_cores: _builtins.float
+    """requests.cpu and limits.cpu of the spec. Absent: not set."""
+    limit_cores: _builtins.float
+    granted_request_cores: _builtins.float
+    """allocatedResources.cpu of the status (else resources.requests.cpu) and
+    resources.limits.cpu. Absent: the kubelet does not say (before Kubernetes
+    1.33), or grants without a request or a limit.
+    """
+    granted_limit_cores: _builtins.float
+    def __init__(
+        self,
+        *,
+        request_cores: _builtins.float | None = ...,
+        limit_cores: _builtins.float | None = ...,
+        granted_request_cores: _builtins.float | None = ...,
+        granted_limit_cores: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores", "_granted_request_cores", b"_granted_request_cores", "_limit_cores", b"_limit_cores", "_request_cores", b"_request_cores", "granted_limit_cores", b"granted_limit_cores", "granted_request_cores", b"granted_request_cores", "limit_cores", b"limit_cores", "request_cores", b"request_cores"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores", "_granted_request_cores", b"_granted_request_cores", "_limit_cores", b"_limit_cores", "_request_cores", b"_request_cores", "granted_limit_cores", b"granted_limit_cores", "granted_request_cores", b"granted_request_cores", "limit_cores", b"limit_cores", "request_cores", b"request_cores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__granted_limit_cores: _TypeAlias = _typing.Literal["granted_limit_cores"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_cores: _TypeAlias = _typing.Literal["_granted_limit_cores", b"_granted_limit_cores"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_cores: _TypeAlias = _typing.Literal["granted_request_cores"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_cores: _TypeAlias = _typing.Literal["_granted_request_cores", b"_granted_request_cores"]  # noqa: Y015
+    _WhichOneofReturnType__limit_cores: _TypeAlias = _typing.Literal["limit_cores"]  # noqa: Y015
+    _WhichOneofArgType__limit_cores: _TypeAlias = _typing.Literal["_limit_cores", b"_limit_cores"]  # noqa: Y015
+    _WhichOneofReturnType__request_cores: _TypeAlias = _typing.Literal["request_cores"]  # noqa: Y015
+    _WhichOneofArgType__request_cores: _TypeAlias = _typing.Literal["_request_cores", b"_request_cores"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_cores) -> _WhichOneofReturnType__granted_limit_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_cores) -> _WhichOneofReturnType__granted_request_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit_cores) -> _WhichOneofReturnType__limit_cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_cores) -> _WhichOneofReturnType__request_cores | None: ...
+
+Global___CPUAmounts: _TypeAlias = CPUAmounts  # noqa: Y015
 
 @_typing.final
 class CpusetPartition(_message.Message):
@@ -2035,6 +2112,7 @@ class HugepagesResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     POOLS_FIELD_NUMBER: _builtins.int
     SPEC_ERROR_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerHugepages]:
         """Per container of the pod that asks for huge pages in its spec, in the
@@ -2055,6 +2133,13 @@ class HugepagesResponse(_message.Message):
     def spec_error(self) -> Global___PartError:
         """Why nothing is known of the pod's spec."""
 
+    @_builtins.property
+    def pod(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodHugepages]:
+        """What the pod's spec asks for all its containers together: spec.resources
+        (KEP-2837; huge pages since Kubernetes 1.34). A container that has no limit
+        of its own for a page size may use the pod's, as may the others.
+        """
+
     def __init__(
         self,
         *,
@@ -2062,14 +2147,60 @@ class HugepagesResponse(_message.Message):
         usage: _abc.Iterable[Global___HugepageUsage] | None = ...,
         pools: _abc.Iterable[Global___HugepagePool] | None = ...,
         spec_error: Global___PartError | None = ...,
+        pod: _abc.Iterable[Global___PodHugepages] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec_error", b"spec_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "pools", b"pools", "spec_error", b"spec_error", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "pod", b"pod", "pools", b"pools", "spec_error", b"spec_error", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HugepagesResponse: _TypeAlias = HugepagesResponse  # noqa: Y015
+
+@_typing.final
+class PodHugepages(_message.Message):
+    """spec.resources of the pod, as the kubelet's pod list has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    page_size_bytes: _builtins.int
+    """The <size> of the resource's name."""
+    request_bytes: _builtins.int
+    """requests and limits of hugepages-<size>."""
+    limit_bytes: _builtins.int
+    granted_request_bytes: _builtins.int
+    """status.allocatedResources (else status.resources.requests) and
+    status.resources.limits of it. Absent: the kubelet does not say.
+    """
+    granted_limit_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        page_size_bytes: _builtins.int = ...,
+        request_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        granted_request_bytes: _builtins.int | None = ...,
+        granted_limit_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__granted_limit_bytes: _TypeAlias = _typing.Literal["granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_bytes: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_bytes: _TypeAlias = _typing.Literal["granted_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_bytes: _TypeAlias = _typing.Literal["_granted_request_bytes", b"_granted_request_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_bytes) -> _WhichOneofReturnType__granted_limit_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_bytes) -> _WhichOneofReturnType__granted_request_bytes | None: ...
+
+Global___PodHugepages: _TypeAlias = PodHugepages  # noqa: Y015
 
 @_typing.final
 class ContainerHugepages(_message.Message):
@@ -2081,6 +2212,9 @@ class ContainerHugepages(_message.Message):
     PAGE_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     container_name: _builtins.str
     page_size_bytes: _builtins.int
     """The <size> of the resource's name."""
@@ -2089,6 +2223,16 @@ class ContainerHugepages(_message.Message):
     server makes both equal.
     """
     limit_bytes: _builtins.int
+    granted_request_bytes: _builtins.int
+    """What the kubelet granted: allocatedResources (else resources.requests) and
+    resources.limits of the container's status in the pod list. Absent: it does
+    not say (before Kubernetes 1.33).
+    """
+    granted_limit_bytes: _builtins.int
+    kind: _builtins.str
+    """"container"; "init" of spec.initContainers, which ends before the others
+    start; "sidecar" for one of those that goes on running (restartPolicy: Always).
+    """
     def __init__(
         self,
         *,
@@ -2096,12 +2240,22 @@ class ContainerHugepages(_message.Message):
         page_size_bytes: _builtins.int = ...,
         request_bytes: _builtins.int = ...,
         limit_bytes: _builtins.int = ...,
+        granted_request_bytes: _builtins.int | None = ...,
+        granted_limit_bytes: _builtins.int | None = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_name", b"container_name", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes", "_granted_request_bytes", b"_granted_request_bytes", "container_name", b"container_name", "granted_limit_bytes", b"granted_limit_bytes", "granted_request_bytes", b"granted_request_bytes", "kind", b"kind", "limit_bytes", b"limit_bytes", "page_size_bytes", b"page_size_bytes", "request_bytes", b"request_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__granted_limit_bytes: _TypeAlias = _typing.Literal["granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_limit_bytes: _TypeAlias = _typing.Literal["_granted_limit_bytes", b"_granted_limit_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__granted_request_bytes: _TypeAlias = _typing.Literal["granted_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__granted_request_bytes: _TypeAlias = _typing.Literal["_granted_request_bytes", b"_granted_request_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_limit_bytes) -> _WhichOneofReturnType__granted_limit_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__granted_request_bytes) -> _WhichOneofReturnType__granted_request_bytes | None: ...
 
 Global___ContainerHugepages: _TypeAlias = ContainerHugepages  # noqa: Y015
 
@@ -2431,6 +2585,7 @@ class PodResponse(_message.Message):
     HOST_NETWORK_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
+    NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     uid: _builtins.str
@@ -2460,6 +2615,13 @@ class PodResponse(_message.Message):
     def observed_at(self) -> _timestamp_pb2.Timestamp:
         """When the pod was read from the kubelet."""
 
+    @_builtins.property
+    def not_understood(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of fields that are unknown, since what stands there in the pod list is
+        not as core/v1 says ("spec.hostNetwork"); of very many the first. Such a
+        field is empty or false above.
+        """
+
     def __init__(
         self,
         *,
@@ -2477,10 +2639,11 @@ class PodResponse(_message.Message):
         host_network: _builtins.bool = ...,
         phase: _builtins.str = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
+        not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "container_id", b"container_id", "container_name", b"container_name", "host_network", b"host_network", "ips", b"ips", "labels", b"labels", "name", b"name", "namespace", b"namespace", "node_name", b"node_name", "observed_at", b"observed_at", "phase", b"phase", "qos_class", b"qos_class", "service_account", b"service_account", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "container_id", b"container_id", "container_name", b"container_name", "host_network", b"host_network", "ips", b"ips", "labels", b"labels", "name", b"name", "namespace", b"namespace", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "phase", b"phase", "qos_class", b"qos_class", "service_account", b"service_account", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -242,6 +242,8 @@ class DescribePodResponse(_message.Message):
     INTERFACES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
     cgroup_uid: _builtins.str
     """The UID that the pod's cgroups bear: a static pod's is its config hash."""
     node_name: _builtins.str
@@ -275,6 +277,18 @@ class DescribePodResponse(_message.Message):
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
         """Parts that could not be had, with their reasons."""
 
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceAmount]:
+        """Resources of the pod as a whole: spec.resources (KEP-2837), and
+        status.allocatedResources and status.resources (KEP-5419), by name.
+        """
+
+    @_builtins.property
+    def not_understood(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of fields of the pod that are unknown, since what the pod source shows
+        is not as core/v1 says ("status.podIP"); of very many the first.
+        """
+
     def __init__(
         self,
         *,
@@ -292,14 +306,52 @@ class DescribePodResponse(_message.Message):
         interfaces: _netutil_pb2.InterfacesResponse | None = ...,
         sources: _abc.Iterable[Global___FactSource] | None = ...,
         errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+        resources: _abc.Iterable[Global___ResourceAmount] | None = ...,
+        not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network", b"network", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network", b"network", "node_name", b"node_name", "observed_at", b"observed_at", "pod", b"pod", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network", b"network", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "pod", b"pod", "resources", b"resources", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribePodResponse: _TypeAlias = DescribePodResponse  # noqa: Y015
+
+@_typing.final
+class ResourceAmount(_message.Message):
+    """One resource, in amounts as Kubernetes writes them ("1500m", "2Gi"); empty
+    where none is set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    GRANTED_REQUEST_FIELD_NUMBER: _builtins.int
+    GRANTED_LIMIT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    request: _builtins.str
+    limit: _builtins.str
+    granted_request: _builtins.str
+    """As the kubelet reports it."""
+    granted_limit: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        granted_request: _builtins.str = ...,
+        granted_limit: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted_limit", b"granted_limit", "granted_request", b"granted_request", "limit", b"limit", "name", b"name", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceAmount: _TypeAlias = ResourceAmount  # noqa: Y015
 
 @_typing.final
 class DescribedContainer(_message.Message):

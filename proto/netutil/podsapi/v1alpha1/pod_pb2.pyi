@@ -4,9 +4,9 @@ isort:skip_file
 The part of a core/v1 Pod that the agent uses, with the names and numbers that Kubernetes
 publishes in k8s.io/api/core/v1/generated.proto, and of ObjectMeta, Time and Quantity in
 k8s.io/apimachinery (pkg/apis/meta/v1, pkg/api/resource). Fields that do not stand here
-are skipped by whoever reads; numbers never change there. proto3 instead of the proto2 that
-is published: the same on the wire, and text that is not UTF-8 is refused. The package's name
-does not travel: pods come as bytes.
+are skipped by the reader; numbers never change there. proto2, as published: in proto3 one text
+that is not UTF-8 makes the whole pod unreadable. The package's name does not travel: pods
+come as bytes.
 """
 
 from collections import abc as _abc
@@ -67,10 +67,10 @@ class ObjectMeta(_message.Message):
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            key: _builtins.str | None = ...,
+            value: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -87,10 +87,10 @@ class ObjectMeta(_message.Message):
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            key: _builtins.str | None = ...,
+            value: _builtins.str | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -111,13 +111,13 @@ class ObjectMeta(_message.Message):
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
-        namespace: _builtins.str = ...,
-        uid: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        namespace: _builtins.str | None = ...,
+        uid: _builtins.str | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "uid", b"uid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "labels", b"labels", "name", b"name", "namespace", b"namespace", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -135,6 +135,7 @@ class PodSpec(_message.Message):
     HOSTNETWORK_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     serviceAccountName: _builtins.str
     nodeName: _builtins.str
     hostNetwork: _builtins.bool
@@ -144,19 +145,22 @@ class PodSpec(_message.Message):
     def initContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]: ...
     @_builtins.property
     def ephemeralContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___EphemeralContainer]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
         containers: _abc.Iterable[Global___Container] | None = ...,
-        serviceAccountName: _builtins.str = ...,
-        nodeName: _builtins.str = ...,
-        hostNetwork: _builtins.bool = ...,
+        serviceAccountName: _builtins.str | None = ...,
+        nodeName: _builtins.str | None = ...,
+        hostNetwork: _builtins.bool | None = ...,
         initContainers: _abc.Iterable[Global___Container] | None = ...,
         ephemeralContainers: _abc.Iterable[Global___EphemeralContainer] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,18 +194,21 @@ class Container(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    restartPolicy: _builtins.str
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        name: _builtins.str | None = ...,
         resources: Global___ResourceRequirements | None = ...,
+        restartPolicy: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -223,10 +230,10 @@ class ResourceRequirements(_message.Message):
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
+            key: _builtins.str | None = ...,
             value: Global___Quantity | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -244,10 +251,10 @@ class ResourceRequirements(_message.Message):
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
+            key: _builtins.str | None = ...,
             value: Global___Quantity | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -282,9 +289,9 @@ class Quantity(_message.Message):
     def __init__(
         self,
         *,
-        string: _builtins.str = ...,
+        string: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["string", b"string"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["string", b"string"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -296,6 +303,27 @@ Global___Quantity: _TypeAlias = Quantity  # noqa: Y015
 class PodStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AllocatedResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Quantity: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str | None = ...,
+            value: Global___Quantity | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PHASE_FIELD_NUMBER: _builtins.int
     PODIP_FIELD_NUMBER: _builtins.int
     CONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
@@ -303,6 +331,8 @@ class PodStatus(_message.Message):
     INITCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
     PODIPS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
+    ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
     podIP: _builtins.str
     qosClass: _builtins.str
@@ -314,20 +344,26 @@ class PodStatus(_message.Message):
     def podIPs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodIP]: ...
     @_builtins.property
     def ephemeralContainerStatuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]: ...
+    @_builtins.property
+    def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
-        phase: _builtins.str = ...,
-        podIP: _builtins.str = ...,
+        phase: _builtins.str | None = ...,
+        podIP: _builtins.str | None = ...,
         containerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
-        qosClass: _builtins.str = ...,
+        qosClass: _builtins.str | None = ...,
         initContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
         podIPs: _abc.Iterable[Global___PodIP] | None = ...,
         ephemeralContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
+        allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "podIP", b"podIP", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,9 +378,9 @@ class PodIP(_message.Message):
     def __init__(
         self,
         *,
-        ip: _builtins.str = ...,
+        ip: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ip", b"ip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["ip", b"ip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -356,23 +392,52 @@ Global___PodIP: _TypeAlias = PodIP  # noqa: Y015
 class ContainerStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AllocatedResourcesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Quantity: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str | None = ...,
+            value: Global___Quantity | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CONTAINERID_FIELD_NUMBER: _builtins.int
+    ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     containerID: _builtins.str
     @_builtins.property
     def state(self) -> Global___ContainerState: ...
+    @_builtins.property
+    def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        name: _builtins.str | None = ...,
         state: Global___ContainerState | None = ...,
-        containerID: _builtins.str = ...,
+        containerID: _builtins.str | None = ...,
+        allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,9 +518,9 @@ class Time(_message.Message):
     def __init__(
         self,
         *,
-        seconds: _builtins.int = ...,
+        seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...

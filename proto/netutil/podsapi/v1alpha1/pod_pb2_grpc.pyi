@@ -4,9 +4,9 @@ isort:skip_file
 The part of a core/v1 Pod that the agent uses, with the names and numbers that Kubernetes
 publishes in k8s.io/api/core/v1/generated.proto, and of ObjectMeta, Time and Quantity in
 k8s.io/apimachinery (pkg/apis/meta/v1, pkg/api/resource). Fields that do not stand here
-are skipped by whoever reads; numbers never change there. proto3 instead of the proto2 that
-is published: the same on the wire, and text that is not UTF-8 is refused. The package's name
-does not travel: pods come as bytes.
+are skipped by the reader; numbers never change there. proto2, as published: in proto3 one text
+that is not UTF-8 makes the whole pod unreadable. The package's name does not travel: pods
+come as bytes.
 """
 
 from collections import abc as _abc

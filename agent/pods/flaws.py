@@ -1,0 +1,66 @@
+"""What of the pods could not be understood: counted, and said in the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from cachetools import TTLCache
+
+_LOG = logging.getLogger(__name__)
+
+_SAID_AGAIN_SECONDS = 600.0
+_MAX_REMEMBERED = 1024
+_MAX_SHOWN = 3
+
+
+class Flaws:
+    """Counts fields that were not understood, and entries that were left out. Thread-safe.
+
+    Both counters grow at each reading: a flaw that stays in a list that is read every ten
+    seconds counts every ten seconds. The log has the same line once in ten minutes.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds that never go back."""
+        self.fields = 0
+        """Fields of pods that were read as unknown."""
+        self.entries = 0
+        """Entries that are no pod, or a pod without a name, a namespace or a UID."""
+        self.last_entry = ""
+        """Why the last of those entries was left out, "" before the first."""
+        self._said: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED, _SAID_AGAIN_SECONDS, clock)
+        self._lock = threading.Lock()
+
+    def in_pod(self, pod: str, fields: Sequence[str]) -> None:
+        """Count the fields of a pod ("namespace/name"), each as "path is …"."""
+        self._add(fields=len(fields))
+        shown = "; ".join(fields[:_MAX_SHOWN])
+        more = f"; and {len(fields) - _MAX_SHOWN} more" if len(fields) > _MAX_SHOWN else ""
+        if self._is_new(f"{pod} {shown}{more}"):
+            text = "pod list: pod %.256r is known, but not all of it: %.512s%s"
+            _LOG.warning(text, pod, shown, more)
+
+    def left_out(self, reasons: Sequence[str], whole: int) -> None:
+        """Count the entries that were left out of a list of `whole`; none says nothing."""
+        if not reasons:
+            return
+        self._add(entries=len(reasons))
+        self.last_entry = reasons[0]
+        if self._is_new(f"{len(reasons)} {whole} {reasons[0]}"):
+            text = "pod list: %d of %d left out; the first, %s"
+            _LOG.warning(text, len(reasons), whole, reasons[0])
+
+    def _add(self, fields: int = 0, entries: int = 0) -> None:
+        with self._lock:
+            self.fields += fields
+            self.entries += entries
+
+    def _is_new(self, line: str) -> bool:
+        with self._lock:
+            known = line in self._said
+            if not known:
+                self._said[line] = None
+            return not known
