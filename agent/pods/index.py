@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.cgroup import normalise_uid
 from netutil.agent.pods.model import Pod
+from netutil.agent.pods.pending import only_unreported, pending
 
 _SECOND = timedelta(seconds=1)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _SECOND
@@ -23,7 +24,8 @@ class Match:
 
     `container_name` and `container_kind` ("container", "init", "ephemeral") are
     "" while the container is not in the pod's status. `observed_at` is when the
-    list was asked for (UTC).
+    list was asked for (UTC). `container_id` is the one that was asked for, None for the pod's
+    own cgroup.
     """
 
     pod: Pod
@@ -32,6 +34,9 @@ class Match:
     observed_at: datetime
     is_remembered: bool = False
     """The last list lacks the pod: an earlier one had it."""
+    container_id: str | None = None
+    is_unlisted: bool = False
+    """The container is none of those that the pod's spec and status have, now or later."""
 
     def bears(self, pod_uid: str | None) -> bool:
         """Return whether a UID is the pod's own, and not only one that its annotation claims."""
@@ -60,16 +65,20 @@ class Match:
         started_at = self.started_at
         return min(started_at, _LATEST) + _SECOND if started_at else datetime.now(UTC)
 
-    def if_only_container(self) -> Match:
-        """Return the match with the container's name if the pod has but one container.
+    def decided(self) -> Match:
+        """Return what a list says of the container that was asked for after its start.
 
         The kubelet does not report a container while its postStart hook runs, and late
-        otherwise; in the cgroup of such a pod nobody else stands who could ask.
+        otherwise. The pod's only container is called by its name meanwhile, while the list has
+        no ID for it. Where every container is reported under another ID, the container that was
+        asked for is `is_unlisted`: no later list will name it.
         """
-        name = self.pod.spec.only_container
-        if self.container_name or self.is_remembered or not name:
+        if self.container_name or self.is_remembered or not self.container_id:
             return self
-        return replace(self, container_name=name, container_kind="container")
+        if self.pod.spec.planned and not pending(self.pod):
+            return replace(self, is_unlisted=True)
+        name = only_unreported(self.pod)
+        return replace(self, container_name=name, container_kind="container") if name else self
 
 
 Place = tuple[Pod, str, str]
@@ -100,10 +109,12 @@ class PodList:
             pod, name, kind = places[0]
             if pod_uid and not any(owner is pod for owner in owners):
                 raise _disagree(pod_uid, pod)
-            return Match(pod, name, kind, self.observed_at)
+            return Match(pod, name, kind, self.observed_at, container_id=container_id)
         if len(owners) > 1:
             raise _in_two_pods(f"pod UID {pod_uid}", owners)
-        return Match(owners[0], "", "", self.observed_at) if owners else None
+        if not owners:
+            return None
+        return Match(owners[0], "", "", self.observed_at, container_id=container_id or None)
 
     def has_same_pods(self, other: PodList) -> bool:
         """Return whether the two lists say the same, in whatever order and at whatever time."""

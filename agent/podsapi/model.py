@@ -53,6 +53,7 @@ def _pod(pod: pod_pb2.Pod) -> Pod:
             node_name=spec.nodeName,
             service_account_name=spec.serviceAccountName,
             host_network=spec.hostNetwork,
+            restart_policy=spec.restartPolicy or None,
             containers=_containers(spec.containers),
             init_containers=_containers(spec.initContainers),
             ephemeral_containers=_containers(
@@ -75,6 +76,7 @@ def _containers(containers: Iterable[pod_pb2.Container]) -> tuple[Container, ...
     return tuple(
         Container(
             name=one.name,
+            restart_policy=one.restartPolicy or None,
             resources=Resources(
                 requests=_amounts(one.resources.requests), limits=_amounts(one.resources.limits)
             ),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"netutil/podsapi/v1alpha1/pod.proto\x12\x18netutil.podsapi.v1alpha1\"\xa3\x01\n\x03Pod\x12\x36\n\x08metadata\x18\x01 \x01(\x0b\x32$.netutil.podsapi.v1alpha1.ObjectMeta\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.PodSpec\x12\x33\n\x06status\x18\x03 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.PodStatus\"\xab\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12@\n\x06labels\x18\x0b \x03(\x0b\x32\x30.netutil.podsapi.v1alpha1.ObjectMeta.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\x35.netutil.podsapi.v1alpha1.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x02\n\x07PodSpec\x12\x37\n\ncontainers\x18\x02 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12\x1a\n\x12serviceAccountName\x18\x08 \x01(\t\x12\x10\n\x08nodeName\x18\n \x01(\t\x12\x13\n\x0bhostNetwork\x18\x0b \x01(\x08\x12;\n\x0einitContainers\x18\x14 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12I\n\x13\x65phemeralContainers\x18\" \x03(\x0b\x32,.netutil.podsapi.v1alpha1.EphemeralContainer\"[\n\x12\x45phemeralContainer\x12\x45\n\x18\x65phemeralContainerCommon\x18\x01 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.Container\"\\\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\tresources\x18\x08 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\"\xda\x02\n\x14ResourceRequirements\x12J\n\x06limits\x18\x01 \x03(\x0b\x32:.netutil.podsapi.v1alpha1.ResourceRequirements.LimitsEntry\x12N\n\x08requests\x18\x02 \x03(\x0b\x32<.netutil.podsapi.v1alpha1.ResourceRequirements.RequestsEntry\x1aQ\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\x1aS\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x1a\n\x08Quantity\x12\x0e\n\x06string\x18\x01 \x01(\t\"\xcb\x02\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\r\n\x05podIP\x18\x06 \x01(\t\x12\x44\n\x11\x63ontainerStatuses\x18\x08 \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12\x10\n\x08qosClass\x18\t \x01(\t\x12H\n\x15initContainerStatuses\x18\n \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12/\n\x06podIPs\x18\x0c \x03(\x0b\x32\x1f.netutil.podsapi.v1alpha1.PodIP\x12M\n\x1a\x65phemeralContainerStatuses\x18\r \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t\"m\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x05state\x18\x02 \x01(\x0b\x32(.netutil.podsapi.v1alpha1.ContainerState\x12\x13\n\x0b\x63ontainerID\x18\x08 \x01(\t\"\xbd\x01\n\x0e\x43ontainerState\x12\x32\n\x07waiting\x18\x01 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\x12@\n\x07running\x18\x02 \x01(\x0b\x32/.netutil.podsapi.v1alpha1.ContainerStateRunning\x12\x35\n\nterminated\x18\x03 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\"\t\n\x07Present\"J\n\x15\x43ontainerStateRunning\x12\x31\n\tstartedAt\x18\x01 \x01(\x0b\x32\x1e.netutil.podsapi.v1alpha1.Time\"\x17\n\x04Time\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"netutil/podsapi/v1alpha1/pod.proto\x12\x18netutil.podsapi.v1alpha1\"\xa3\x01\n\x03Pod\x12\x36\n\x08metadata\x18\x01 \x01(\x0b\x32$.netutil.podsapi.v1alpha1.ObjectMeta\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.PodSpec\x12\x33\n\x06status\x18\x03 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.PodStatus\"\xab\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12@\n\x06labels\x18\x0b \x03(\x0b\x32\x30.netutil.podsapi.v1alpha1.ObjectMeta.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\x35.netutil.podsapi.v1alpha1.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa4\x02\n\x07PodSpec\x12\x37\n\ncontainers\x18\x02 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12\x15\n\rrestartPolicy\x18\x03 \x01(\t\x12\x1a\n\x12serviceAccountName\x18\x08 \x01(\t\x12\x10\n\x08nodeName\x18\n \x01(\t\x12\x13\n\x0bhostNetwork\x18\x0b \x01(\x08\x12;\n\x0einitContainers\x18\x14 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12I\n\x13\x65phemeralContainers\x18\" \x03(\x0b\x32,.netutil.podsapi.v1alpha1.EphemeralContainer\"[\n\x12\x45phemeralContainer\x12\x45\n\x18\x65phemeralContainerCommon\x18\x01 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.Container\"s\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\tresources\x18\x08 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x12\x15\n\rrestartPolicy\x18\x18 \x01(\t\"\xda\x02\n\x14ResourceRequirements\x12J\n\x06limits\x18\x01 \x03(\x0b\x32:.netutil.podsapi.v1alpha1.ResourceRequirements.LimitsEntry\x12N\n\x08requests\x18\x02 \x03(\x0b\x32<.netutil.podsapi.v1alpha1.ResourceRequirements.RequestsEntry\x1aQ\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\x1aS\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x1a\n\x08Quantity\x12\x0e\n\x06string\x18\x01 \x01(\t\"\xcb\x02\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\r\n\x05podIP\x18\x06 \x01(\t\x12\x44\n\x11\x63ontainerStatuses\x18\x08 \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12\x10\n\x08qosClass\x18\t \x01(\t\x12H\n\x15initContainerStatuses\x18\n \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12/\n\x06podIPs\x18\x0c \x03(\x0b\x32\x1f.netutil.podsapi.v1alpha1.PodIP\x12M\n\x1a\x65phemeralContainerStatuses\x18\r \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t\"m\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x05state\x18\x02 \x01(\x0b\x32(.netutil.podsapi.v1alpha1.ContainerState\x12\x13\n\x0b\x63ontainerID\x18\x08 \x01(\t\"\xbd\x01\n\x0e\x43ontainerState\x12\x32\n\x07waiting\x18\x01 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\x12@\n\x07running\x18\x02 \x01(\x0b\x32/.netutil.podsapi.v1alpha1.ContainerStateRunning\x12\x35\n\nterminated\x18\x03 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\"\t\n\x07Present\"J\n\x15\x43ontainerStateRunning\x12\x31\n\tstartedAt\x18\x01 \x01(\x0b\x32\x1e.netutil.podsapi.v1alpha1.Time\"\x17\n\x04Time\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,31 +48,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_start=480
   _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_end=530
   _globals['_PODSPEC']._serialized_start=533
-  _globals['_PODSPEC']._serialized_end=802
-  _globals['_EPHEMERALCONTAINER']._serialized_start=804
-  _globals['_EPHEMERALCONTAINER']._serialized_end=895
-  _globals['_CONTAINER']._serialized_start=897
-  _globals['_CONTAINER']._serialized_end=989
-  _globals['_RESOURCEREQUIREMENTS']._serialized_start=992
-  _globals['_RESOURCEREQUIREMENTS']._serialized_end=1338
-  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_start=1172
-  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_end=1253
-  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_start=1255
-  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_end=1338
-  _globals['_QUANTITY']._serialized_start=1340
-  _globals['_QUANTITY']._serialized_end=1366
-  _globals['_PODSTATUS']._serialized_start=1369
-  _globals['_PODSTATUS']._serialized_end=1700
-  _globals['_PODIP']._serialized_start=1702
-  _globals['_PODIP']._serialized_end=1721
-  _globals['_CONTAINERSTATUS']._serialized_start=1723
-  _globals['_CONTAINERSTATUS']._serialized_end=1832
-  _globals['_CONTAINERSTATE']._serialized_start=1835
-  _globals['_CONTAINERSTATE']._serialized_end=2024
-  _globals['_PRESENT']._serialized_start=2026
-  _globals['_PRESENT']._serialized_end=2035
-  _globals['_CONTAINERSTATERUNNING']._serialized_start=2037
-  _globals['_CONTAINERSTATERUNNING']._serialized_end=2111
-  _globals['_TIME']._serialized_start=2113
-  _globals['_TIME']._serialized_end=2136
+  _globals['_PODSPEC']._serialized_end=825
+  _globals['_EPHEMERALCONTAINER']._serialized_start=827
+  _globals['_EPHEMERALCONTAINER']._serialized_end=918
+  _globals['_CONTAINER']._serialized_start=920
+  _globals['_CONTAINER']._serialized_end=1035
+  _globals['_RESOURCEREQUIREMENTS']._serialized_start=1038
+  _globals['_RESOURCEREQUIREMENTS']._serialized_end=1384
+  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_start=1218
+  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_end=1299
+  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_start=1301
+  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_end=1384
+  _globals['_QUANTITY']._serialized_start=1386
+  _globals['_QUANTITY']._serialized_end=1412
+  _globals['_PODSTATUS']._serialized_start=1415
+  _globals['_PODSTATUS']._serialized_end=1746
+  _globals['_PODIP']._serialized_start=1748
+  _globals['_PODIP']._serialized_end=1767
+  _globals['_CONTAINERSTATUS']._serialized_start=1769
+  _globals['_CONTAINERSTATUS']._serialized_end=1878
+  _globals['_CONTAINERSTATE']._serialized_start=1881
+  _globals['_CONTAINERSTATE']._serialized_end=2070
+  _globals['_PRESENT']._serialized_start=2072
+  _globals['_PRESENT']._serialized_end=2081
+  _globals['_CONTAINERSTATERUNNING']._serialized_start=2083
+  _globals['_CONTAINERSTATERUNNING']._serialized_end=2157
+  _globals['_TIME']._serialized_start=2159
+  _globals['_TIME']._serialized_end=2182
 # @@protoc_insertion_point(module_scope)

@@ -130,11 +130,13 @@ class PodSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     SERVICEACCOUNTNAME_FIELD_NUMBER: _builtins.int
     NODENAME_FIELD_NUMBER: _builtins.int
     HOSTNETWORK_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERS_FIELD_NUMBER: _builtins.int
+    restartPolicy: _builtins.str
     serviceAccountName: _builtins.str
     nodeName: _builtins.str
     hostNetwork: _builtins.bool
@@ -148,6 +150,7 @@ class PodSpec(_message.Message):
         self,
         *,
         containers: _abc.Iterable[Global___Container] | None = ...,
+        restartPolicy: _builtins.str = ...,
         serviceAccountName: _builtins.str = ...,
         nodeName: _builtins.str = ...,
         hostNetwork: _builtins.bool = ...,
@@ -156,7 +159,7 @@ class PodSpec(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -190,7 +193,9 @@ class Container(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    restartPolicy: _builtins.str
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
@@ -198,10 +203,11 @@ class Container(_message.Message):
         *,
         name: _builtins.str = ...,
         resources: Global___ResourceRequirements | None = ...,
+        restartPolicy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources", "restartPolicy", b"restartPolicy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
