@@ -94,7 +94,8 @@ class CgroupIdentity:
 
     `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
     hierarchy bears one; then each of `placements` offers its container
-    segments, and the pod list decides which of them is a pod's.
+    segments, and the pod list decides which of them is a pod's. `container_id` is
+    None, beside a pod UID, for a process in the pod's own cgroup.
     """
 
     pod_uid: str | None
@@ -104,13 +105,15 @@ class CgroupIdentity:
     def container_path(self, controller: str) -> str | None:
         """Return the path of the container's cgroup in the hierarchy of `controller`.
 
-        "" stands for cgroup v2's hierarchy. None where the process has no
-        such hierarchy, or stands outside of its container there.
+        "" stands for cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
+        container. None where the process has no such hierarchy, or stands outside of its
+        container there.
         """
         for placement in self.placements:
             controllers = placement.line.controllers or ("",)
             if controller in controllers:
-                return placement.container_path
+                in_pod = self.pod_uid is not None and self.container_id is None
+                return placement.pod_path if in_pod else placement.container_path
         return None
 
 
@@ -172,18 +175,21 @@ def identify(text: str, node: Set[str] = frozenset()) -> CgroupIdentity:
     """Return the pod and the container that the text of /proc/<pid>/cgroup names.
 
     `node` are the IDs of the containers that the node itself is in. A hierarchy
-    that bears a pod UID wins over those that do not. Raises `Inconsistent` if two
-    hierarchies name different pods or containers, `Denied` if none names a container.
+    that bears a pod UID wins over those that do not. A process in the pod's own cgroup is
+    the pod's, in no container: gVisor's are on cgroup v1 (pkg/shim, `setPodCgroup`). Raises
+    `Inconsistent` if two hierarchies name different pods or containers, `Denied` if none
+    names a container and the process is not in the pod's own cgroup either.
     """
     find = _remembered if len(text) <= _LONGEST_REMEMBERED else _placements
     placements = find(text, frozenset(node))
     with_pod = tuple(placement for placement in placements if placement.pod_uid)
     if with_pod:
-        return CgroupIdentity(
-            _the_one("pod UIDs", (placement.pod_uid for placement in with_pod)),
-            _required(_the_one("container IDs", (p.container_id for p in with_pod))),
-            with_pod,
-        )
+        pod_uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
+        container_id = _the_one("container IDs", (p.container_id for p in with_pod))
+        # What stands deeper, under no container's name, is the runtime's (crio-conmon-…).
+        if container_id is None and any(p.line.path != p.pod_path for p in with_pod):
+            raise _no_pod()
+        return CgroupIdentity(pod_uid, container_id, with_pod)
     with_container = tuple(placement for placement in placements if placement.containers)
     if not with_container:
         raise _no_pod()

@@ -231,9 +231,11 @@ class Callers:
                 if own.pid == process.pid:
                     answer = _read_own(own, credentials, read)
                 else:
-                    if cgroups.container_id != caller.cgroups.container_id and (
-                        not shares_pid_namespace(own, process)
-                    ):
+                    # Processes in the pod's own cgroup are in no container together.
+                    in_container = cgroups.container_id is not None and (
+                        cgroups.container_id == caller.cgroups.container_id
+                    )
+                    if not in_container and not shares_pid_namespace(own, process):
                         raise outside_pod(int(pid))
                     answer = read_as_caller(own, credentials, process, read)
                 own.ensure_alive()

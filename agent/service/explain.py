@@ -25,6 +25,7 @@ from netutil.agent.service import explain_text as text
 from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Caller, Callers, parse_pid
 from netutil.agent.service.status import code_of
+from netutil.agent.service.unnamed import unnamed
 from netutil.v1alpha import node_pb2 as api
 
 
@@ -142,6 +143,10 @@ class Explaining:
                 walk.match = await self._callers.match(cgroups, _left(until))
                 told = text.of_match(walk.match, self._pods.describe(), datetime.now(UTC))
                 found.extend(told)
+            if not walk.match.container_name:
+                walk.steps.pop()
+                found.append("All is answered but what is told by a container's name:")
+                walk.add("pod list", "degraded", found, unnamed(walk.match))
         except Unavailable as error:
             if cgroups.pod_uid is None:
                 raise

@@ -16,7 +16,6 @@ from netutil.agent.errors import (
     Inconsistent,
     Missing,
     Reason,
-    Unavailable,
     Unidentified,
 )
 from netutil.agent.facts.cpu import read_cpu
@@ -49,6 +48,7 @@ from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import Cpus, Hugepages, Interfaces
 from netutil.agent.service.live import links_if_known, only
 from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
@@ -145,7 +145,7 @@ class Gathering:
         """Return what the kubelet allocated to a process's container."""
         match, _ = await self.match(caller, pid, seconds)
         if not match.container_name:
-            raise _not_reported(match)
+            raise unnamed(match)
         metadata = match.pod.metadata
         found = await self._resources.of_container(
             metadata.namespace,
@@ -275,15 +275,6 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
-
-
-def _not_reported(match: Match) -> Unavailable:
-    return Unavailable(
-        Reason.CONTAINER_NOT_REPORTED,
-        f"The kubelet has not yet reported the calling container of pod {match.pod.full_name}.",
-        read="the pod list",
-        advice="Ask again in a moment: it was just started.",
-    )
 
 
 def variables(found: Environment, key: str) -> dict[str, str]:
