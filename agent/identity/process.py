@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Reason, Unidentified, shortage
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
@@ -75,6 +77,15 @@ class PinnedProcess:
     def stat(self) -> Stat:
         """Return /proc/<pid>/stat, parsed."""
         return parse_stat(self.read("stat").decode("utf-8", errors="replace"))
+
+    def started_at(self) -> datetime:
+        """Return when the process was started (UTC), by the clocks as they are now.
+
+        Field 22 of proc_pid_stat(5) counts from the start of the node, with suspended time.
+        """
+        since_start = self.stat().start_ticks / os.sysconf("SC_CLK_TCK")
+        age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - since_start
+        return datetime.now(UTC) - timedelta(seconds=age_seconds)
 
     def cgroup_text(self) -> str:
         """Return /proc/<pid>/cgroup. Bytes of a name that are not UTF-8 are kept as surrogates."""

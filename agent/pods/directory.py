@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from netutil.agent.errors import Inconsistent, Unavailable
 from netutil.agent.pods.index import Match, PodList
 from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
+from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.pulled import PulledLists
 from netutil.agent.pods.pushed import PushedLists
 from netutil.agent.pods.remembered import RememberedPods
@@ -96,6 +97,7 @@ class PodDirectory:
         timeout_seconds: float = LONGEST_WAIT_SECONDS,
         need_container: bool = False,
         good_enough: Callable[[Match], bool] | None = None,
+        has_ended: Callable[[ContainerStatus], bool] = lambda _: False,
     ) -> Match | None:
         """Return the pod of a container, None if a fresh list knows neither container nor pod.
 
@@ -108,8 +110,9 @@ class PodDirectory:
         and newer lists are waited for until one has it or the time is over: a kubelet reports
         a container a second or two after its start. Nothing is waited for that cannot come: of
         a process in the pod's own cgroup (no `container_id`), or in a container that a list
-        after its start reports under no name (`Match.decided`). A match that is not
-        `good_enough` counts as not known too. Either is returned if nothing better came.
+        after its start reports under no name (`Match.decided`, which takes `has_ended`). A match
+        that is not `good_enough` counts as not known too. Either is returned if nothing better
+        came.
         Raises `Unavailable` if no list can be had that would decide, `Inconsistent`
         if the fresh list contradicts itself or the caller.
         """
@@ -120,7 +123,7 @@ class PodDirectory:
         def found() -> Match | None:
             match = self._find(pod_uid, container_id)
             if match is not None and self._lists.is_after(first):
-                return match.decided()
+                return match.decided(has_ended)
             return match
 
         def known() -> Match | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.cgroup import normalise_uid
-from netutil.agent.pods.model import Pod
+from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.pods.pending import only_unreported, pending
 
 _SECOND = timedelta(seconds=1)
@@ -65,20 +65,33 @@ class Match:
         started_at = self.started_at
         return min(started_at, _LATEST) + _SECOND if started_at else datetime.now(UTC)
 
-    def decided(self) -> Match:
-        """Return what a list says of the container that was asked for after its start.
+    def if_only_container(self) -> Match:
+        """Return the match with the container's name if the pod has but one container.
 
         The kubelet does not report a container while its postStart hook runs, and late
-        otherwise. The pod's only container is called by its name meanwhile, while the list has
-        no ID for it. Where every container is reported under another ID, the container that was
-        asked for is `is_unlisted`: no later list will name it.
+        otherwise. The name stands only while the list has no ID for that container: beside
+        one that is reported, the container that was asked for is another.
         """
         if self.container_name or self.is_remembered or not self.container_id:
             return self
-        if self.pod.spec.planned and not pending(self.pod):
-            return replace(self, is_unlisted=True)
         name = only_unreported(self.pod)
         return replace(self, container_name=name, container_kind="container") if name else self
+
+    def decided(self, has_ended: Callable[[ContainerStatus], bool]) -> Match:
+        """Return what a list says that was asked for after the container was started.
+
+        Where every container is reported under another ID, and runs, the container that was
+        asked for is `is_unlisted`: no later list will name it. `has_ended` says of a container
+        that is reported as running that it may have ended since, and been started again. The
+        kubelet's own list has the status of a pod as the API server gave it back, and is late
+        for as long as that server cannot be reached (pkg/kubelet, `GetPods`).
+        """
+        if self.container_name or self.is_remembered or not self.container_id:
+            return self
+        if not self.pod.spec.planned or pending(self.pod):
+            return self.if_only_container()
+        reported = (one for _, one in self.pod.container_statuses if one.state_name == "running")
+        return self if any(map(has_ended, reported)) else replace(self, is_unlisted=True)
 
 
 Place = tuple[Pod, str, str]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 from netutil.agent.door.table import Connection
-from netutil.agent.errors import AgentError, Denied, Invalid, Reason, Unavailable
+from netutil.agent.errors import AgentError, Denied, Invalid, Reason, Unavailable, Unidentified
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.hugepages import HugetlbDirectory
 from netutil.agent.facts.links import host_network_namespace
@@ -21,6 +22,7 @@ from netutil.agent.identity.process import Credentials, PinnedProcess, gone
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
+from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.service.reads import ReadPool
 
 T = TypeVar("T")
@@ -87,6 +89,7 @@ class Callers:
                 cgroups.container_id,
                 timeout_seconds=wait_seconds,
                 need_container=need_container,
+                has_ended=partial(self._has_ended, peer.process, cgroups),
             )
         except Unavailable as error:
             if cgroups.pod_uid is None:
@@ -96,17 +99,39 @@ class Callers:
             raise _unknown(cgroups)
         return Caller(peer, cgroups, match, None)
 
-    async def match(self, cgroups: CgroupIdentity, wait_seconds: float) -> Match:
+    async def match(
+        self, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
+    ) -> Match:
         """Return the pod list's entry for a process of the caller's pod. Raises as `identify`."""
         match = await self._pods.lookup(
             cgroups.pod_uid,
             cgroups.container_id,
             timeout_seconds=wait_seconds,
             need_container=True,
+            has_ended=partial(self._has_ended, process, cgroups),
         )
         if match is None:
             raise _unknown(cgroups)
         return match
+
+    def _has_ended(
+        self, process: PinnedProcess, cgroups: CgroupIdentity, reported: ContainerStatus
+    ) -> bool:
+        """Return whether the process may be of what a container was started again as.
+
+        Then the container that is reported as running has no process any more, and this process
+        is younger than it. The second is for gVisor, which starts the process of a pod before
+        its containers, whose own cgroups are empty or not there (google/gvisor#13067).
+        """
+        if self._tree.runs_beside(cgroups, reported.id):
+            return False
+        if reported.started_at is None:
+            return True
+        try:
+            # The list has whole seconds.
+            return process.started_at() - timedelta(seconds=1) >= reported.started_at
+        except Unidentified:
+            return False
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.

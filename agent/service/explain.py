@@ -127,7 +127,7 @@ class Explaining:
             elsewhere = f"; so it is in {others} other hierarchies" if others else ""
             directory = self._tree.scope_directory(cgroups)
             found.append(f"root made {directory} and all above it{elsewhere}")
-        await self._look_up(walk, cgroups, until)
+        await self._look_up(walk, process, cgroups, until)
         with walk.step("answer") as found:
             caller = await self._identify(process, until)
             walk.match = walk.match or caller.match
@@ -136,11 +136,13 @@ class Explaining:
             found.append(f"its calls are answered; its pod holds {held} of {most} connections")
         walk.answered = True
 
-    async def _look_up(self, walk: _Walk, cgroups: CgroupIdentity, until: float) -> None:
+    async def _look_up(
+        self, walk: _Walk, process: PinnedProcess, cgroups: CgroupIdentity, until: float
+    ) -> None:
         found: list[str] = []
         try:
             with walk.step("pod list") as found:
-                walk.match = await self._callers.match(cgroups, _left(until))
+                walk.match = await self._callers.match(process, cgroups, _left(until))
                 told = text.of_match(walk.match, self._pods.describe(), datetime.now(UTC))
                 found.extend(told)
             if not walk.match.container_name:

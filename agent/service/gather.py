@@ -81,8 +81,10 @@ class Gathering:
         if not pid:
             return caller.known, caller.cgroups.container_id or ""
         process, cgroups = await self._callers.process(caller, pid)
-        process.close()
-        match = await self._callers.match(cgroups, wait_seconds)
+        try:
+            match = await self._callers.match(process, cgroups, wait_seconds)
+        finally:
+            process.close()
         return match, cgroups.container_id or ""
 
     async def environment(self, caller: Caller, pid: str) -> Environment:

@@ -145,7 +145,7 @@ class Watches:
                 connection, LONGEST_WAIT_SECONDS, need_container=first
             )
             # What the first snapshot named is not unnamed while the kubelet does not report it.
-            return replace(caller, match=caller.match and caller.match.decided())
+            return replace(caller, match=caller.match and caller.match.if_only_container())
         except Denied as error:
             if first or error.reason is not Reason.UNKNOWN_TO_POD_LIST:
                 raise

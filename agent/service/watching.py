@@ -191,7 +191,7 @@ class Watching:
         if self._pods.last is None:
             return None
         found = self._pods.last.find(caller.cgroups.pod_uid, caller.cgroups.container_id)
-        return found and found.decided()
+        return found and found.if_only_container()
 
     def _peek(self, caller: Caller) -> object:
         if caller.match is None:

@@ -198,7 +198,7 @@ def test_a_container_that_is_not_reported_has_only_just_been_started() -> None:
     match = listed.find("1", "a" * 64)
     assert match is not None
     before = datetime.datetime.now(datetime.UTC)
-    assert match.decided().started_by >= before
+    assert match.if_only_container().started_by >= before
 
 
 def test_a_container_said_to_start_at_the_end_of_time_is_found() -> None:

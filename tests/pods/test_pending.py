@@ -130,20 +130,26 @@ containers = st.builds(
 )
 
 
-@given(st.lists(containers, max_size=4), st.sampled_from([None, "Always", "Never", 7]))
+@given(
+    st.lists(containers, max_size=4),
+    st.sampled_from([None, "Always", "Never", 7]),
+    st.booleans(),
+)
 def test_a_stranger_is_never_called_by_a_name_beside_an_id_that_is_reported(
-    made: list[tuple[str, dict[str, Any], dict[str, Any] | None]], policy: object
+    made: list[tuple[str, dict[str, Any], dict[str, Any] | None]], policy: object, has_ended: bool
 ) -> None:
     entry = pod(*made, restartPolicy=policy)
     match = index([entry], NOW).find("1", STRANGER)
     assert match is not None
-    decided = match.decided()
+    decided = match.decided(lambda _: has_ended)
     if decided.container_name:
         assert not any(status.id for _, status in entry.container_statuses)
         assert [name for _, name, _ in entry.spec.planned] == [decided.container_name]
     if decided.is_unlisted:
         assert not decided.container_name
         assert not pending(entry)
+        running = any(one.state_name == RUNNING for _, one in entry.container_statuses)
+        assert not (running and has_ended)
     in_no_container = index([entry], NOW).find("1", None)
     assert in_no_container is not None
-    assert in_no_container.decided() is in_no_container
+    assert in_no_container.decided(lambda _: has_ended) is in_no_container

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from netutil.client import NodeClient, node_questions
 
-from tests.hostile.asking import Call, Outcome, asked
+from tests.hostile.asking import Asker, Call, Outcome, asked
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
 from tests.podresources.kubelet import pod as allocated
@@ -181,6 +182,39 @@ def test_a_container_that_was_started_again_has_its_name_once_it_is_reported(nod
     node.lab.write_pod_list()
     named = asked(new, ("GetPod", {})).calls[0]
     assert named.answer["container_name"] == "app"
+
+
+def test_a_list_that_has_as_running_what_has_ended_is_not_believed_of_what_came_after_it(
+    node: Node,
+) -> None:
+    """The kubelet's list is as the API server gave it back: late while that cannot be reached."""
+    pod = node.lab.pod("late")
+    old = pod.container("app")
+    node.lab.write_pod_list()
+    old.kill()
+    while datetime.now(UTC) < old.started_at + timedelta(seconds=2):
+        time.sleep(0.1)
+    new = stranger_in(pod, "app")
+    refused = asked(new, ("GetResource", {})).calls[0]
+    assert refused.refusal == ("UNAVAILABLE", "CONTAINER_NOT_REPORTED")
+    pod.containers[:] = [new]
+    node.lab.write_pod_list()
+    assert asked(new, ("GetPod", {})).calls[0].answer["container_name"] == "app"
+
+
+def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_again(
+    node: Node,
+) -> None:
+    """As gVisor's is with systemd on cgroup v2, which makes no cgroup for a container."""
+    pod = node.lab.pod("sandboxed")
+    sandbox = stranger_in(pod, "sandbox")
+    caller = Asker.connected(sandbox, ("GetResource", {}))
+    app = pod.container("app")
+    node.lab.write_pod_list()
+    app.kill()
+    with at_once():
+        refused = caller.ask().calls[0]
+    assert refused.refusal == ("FAILED_PRECONDITION", "CONTAINER_NOT_LISTED")
 
 
 def test_a_pods_only_container_has_its_name_before_any_id_is_reported(node: Node) -> None:
