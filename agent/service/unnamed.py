@@ -34,8 +34,8 @@ def unnamed(match: Match) -> AgentError:
             f"The calling process is in container {container} of pod {pod}, and the pod list"
             f" reports the pod's containers under other IDs: {_reported(match)}.",
             read="the pod list",
-            advice=f"The kubelet did not start that container. {_SANDBOX}, in the cgroup of the"
-            " pod's sandbox. Ask from a container of the pod's spec.",
+            advice=f"Probably the kubelet did not start that container. {_SANDBOX}, in the cgroup"
+            " of the pod's sandbox. Ask from a container of the pod's spec.",
         )
     names = pending(match.pod)
     awaited = f" It may be {_some(names)}, just started." if names else ""
