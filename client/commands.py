@@ -31,6 +31,8 @@ from netutil.client.watch_command import WatchOptions, watch
 
 Output = Literal["table", "json", "yaml", "args", "shell"]
 _PAUSE_SECONDS = 0.25
+_NEVER_NAMED = ("CONTAINER_NOT_LISTED", "NOT_IN_A_CONTAINER")
+"""Reasons for which a later pod list has no name for the container either."""
 _ANSWER_SECONDS = 5.0
 _WAIT_SECONDS = 60.0
 
@@ -134,7 +136,9 @@ def _is_settled(facts: All) -> bool:
     links = facts.interfaces.link_error if facts.interfaces else None
     if links is not None and links.reason == "NETWORK_NAMESPACE_CHANGING":
         return False
-    return facts.pod is None or bool(facts.pod.container_name)
+    if facts.pod is None or facts.pod.container_name:
+        return True
+    return any(one.reason in _NEVER_NAMED for one in facts.errors if one.part == "resources")
 
 
 def _overview(options: Options) -> Mapping[str, Question[Any]]:

@@ -84,13 +84,7 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
     if links is not None and links.reason != _NEVER_READABLE:
         raise error_of(links)
     if not pod.container_name:
-        raise Unavailable(
-            "the pod list does not name the calling container yet",
-            "UNAVAILABLE",
-            reason="CONTAINER_NOT_REPORTED",
-            read="the pod list",
-            advice="ask again in a moment, or with a longer --timeout",
-        )
+        raise _why_unnamed(facts)
     cores, cpus, warnings = _cores(cpu)
     nodes = {
         one.numa_node for one in cpu.cpus or () if one.id in cpus and one.numa_node is not None
@@ -161,6 +155,20 @@ def _had(facts: All, part: Part | None, name: str) -> Part:
         if error.part == name:
             raise error_of(error)
     raise NetUtilError(f"the agent's answer lacks {name}", "INTERNAL")
+
+
+def _why_unnamed(facts: All) -> NetUtilError:
+    """Return why the container has no name: what its resources could not be had for."""
+    for error in facts.errors:
+        if error.part == "resources":
+            return error_of(error)
+    return Unavailable(
+        "the pod list does not name the calling container yet",
+        "UNAVAILABLE",
+        reason="CONTAINER_NOT_REPORTED",
+        read="the pod list",
+        advice="ask again in a moment, or with a longer --timeout",
+    )
 
 
 def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:

@@ -38,6 +38,8 @@ _DEEPEST = 12
 _MOST_REMEMBERED = 4096
 _MAX_IDENTIFIED = 512
 _MAX_IDENTIFIED_TEXT = 4096
+_LINKS_OF_A_LEAF = 2
+"""st_nlink of a directory without directories, as kernfs counts it (fs/kernfs/dir.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,23 @@ class CgroupTree:
             return tuple(dict.fromkeys((directory, *(f"{parent}/{one}" for one in names))))
         return ()
 
+    def runs_beside(self, identity: CgroupIdentity, container_id: str) -> bool:
+        """Return whether another container of the process's pod has processes.
+
+        A runtime names all containers of a pod alike. One that has ended may keep an empty cgroup
+        until it is removed (CRI-O). True where it cannot be told.
+        """
+        if identity.container_id is None or not container_id.isalnum():
+            return True
+        for placement in identity.placements:
+            hierarchy = self.of_line(placement.line)
+            above, _, name = (placement.container_path or "").rpartition("/")
+            path = f"{above}/{name.replace(identity.container_id, container_id)}"
+            directory = hierarchy.resolve(path) if hierarchy and name else None
+            if hierarchy and directory and _is_populated(directory, hierarchy.version):
+                return True
+        return False
+
     def has_container(self, identity: CgroupIdentity) -> bool:
         """Return whether the cgroup of the process's container is still there."""
         for placement in identity.placements:
@@ -341,6 +360,22 @@ def _find_joined(hierarchy: Hierarchy, parent: str, found: dict[str, str]) -> No
         container_id = hierarchy.container_at(f"{parent}/{name}") if ":" in name else None
         if container_id:
             found.setdefault(container_id, f"{parent}/{name}")
+
+
+def _is_populated(directory: str, version: int) -> bool:
+    """Return whether a cgroup has processes, or may have some below it.
+
+    Raises OSError for a shortage.
+    """
+    try:
+        if version == 1:
+            members = Path(directory, "cgroup.procs").read_bytes()
+            # Its cgroups are not walked through: a workload makes as many as it likes.
+            return bool(members) or os.stat(directory).st_nlink > _LINKS_OF_A_LEAF
+        return "populated 1" in Path(directory, "cgroup.events").read_text(encoding="ascii")
+    except OSError as error:
+        _only_shortage(error)
+        return False
 
 
 def _only_shortage(error: OSError) -> None:

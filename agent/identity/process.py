@@ -17,8 +17,10 @@ import errno
 import os
 import re
 import select
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -124,6 +126,15 @@ class PinnedProcess:
     def stat(self) -> Stat:
         """Return the parsed stat file of the first thread, which started when the process did."""
         return parse_stat(self.read(f"task/{self.pid}/stat").decode("utf-8", errors="replace"))
+
+    def started_at(self) -> datetime:
+        """Return when the process was started (UTC), by the clocks as they are now.
+
+        Field 22 of proc_pid_stat(5) counts from the start of the node, with suspended time.
+        """
+        since_start = self.stat().start_ticks / os.sysconf("SC_CLK_TCK")
+        age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - since_start
+        return datetime.now(UTC) - timedelta(seconds=age_seconds)
 
     def cgroup_text(self) -> str:
         """Return the cgroup file of a thread that runs.

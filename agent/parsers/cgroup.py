@@ -52,6 +52,8 @@ class Placement:
     container_id: str | None
     container_path: str | None
     containers: tuple[tuple[str, str], ...] = ()
+    path: str = ""
+    """The line's own path, absolute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class CgroupIdentity:
 
     `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
     hierarchy bears one; then each of `placements` offers its container
-    segments, and the pod list decides which of them is a pod's.
+    segments, and the pod list decides which of them is a pod's. `container_id` is
+    None, beside a pod UID, for a process in the pod's own cgroup.
     """
 
     pod_uid: str | None
@@ -70,13 +73,15 @@ class CgroupIdentity:
     def container_path(self, controller: str) -> str | None:
         """Return the path of the container's cgroup in the hierarchy of `controller`.
 
-        "" stands for cgroup v2's hierarchy. None where the process has no
-        such hierarchy, or stands outside of its container there.
+        "" stands for cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
+        container. None where the process has no such hierarchy, or stands outside of its
+        container there.
         """
         for placement in self.placements:
             controllers = placement.line.controllers or ("",)
             if controller in controllers:
-                return placement.container_path
+                in_pod = self.pod_uid is not None and self.container_id is None
+                return placement.pod_path if in_pod else placement.container_path
         return None
 
     def pod_path(self, controller: str) -> str | None:
@@ -139,6 +144,7 @@ def place(line: CgroupLine, path: str, places: PodPlaces) -> Placement:
         found.container_id,
         found.container_path,
         found.containers,
+        path,
     )
 
 
@@ -157,19 +163,22 @@ def identify(
 
     `locate_line` returns None for a line of which the agent does not see the hierarchy, or not
     that place in it. Such a line says nothing. A hierarchy that bears a pod UID wins over those
-    that do not. Raises `Inconsistent` if two hierarchies name different pods or containers,
-    `Denied` if none names a container.
+    that do not. A process in the pod's own cgroup is the pod's, in no container: gVisor's are on
+    cgroup v1 (pkg/shim, `setPodCgroup`). Raises `Inconsistent` if two hierarchies name different
+    pods or containers, `Denied` if none names a container and the process is not in the pod's
+    own cgroup either.
     """
     lines = parse_cgroup_file(text)
     located = [locate_line(line) for line in lines]
     placements = [placement for placement in located if placement is not None]
     with_pod = tuple(placement for placement in placements if placement.pod_uid)
     if with_pod:
-        uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
+        pod_uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
         container_id = _the_one("container IDs", (p.container_id for p in with_pod))
-        if container_id is None:
+        # What stands deeper, under no container's name, is the runtime's (crio-conmon-…).
+        if container_id is None and any(p.path != p.pod_path for p in with_pod):
             raise _not_a_pod()
-        return CgroupIdentity(uid, container_id, with_pod)
+        return CgroupIdentity(pod_uid, container_id, with_pod)
     with_container = tuple(placement for placement in placements if placement.containers)
     if with_container:
         return CgroupIdentity(None, None, with_container)

@@ -11,16 +11,20 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from cachetools import LRUCache
 from netutil.agent.errors import Inconsistent, Unavailable
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.index import Match, PodList
 from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
+from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.pulled import PulledLists
 from netutil.agent.pods.pushed import PushedLists
 from netutil.agent.pods.remembered import RememberedPods
 from netutil.agent.pods.source import PodSource, PushedSource, stopping, unavailable
 
 LONGEST_WAIT_SECONDS = 5.0
+MAX_UNNAMED = 1024
+"""Containers without a name of which it is kept since when they are asked for."""
 
 
 class PodDirectory:
@@ -44,6 +48,10 @@ class PodDirectory:
         self._changes = Changes(lambda: self._remembered.follow(self.last))
         self._closed = False
         self._remembered = RememberedPods(clock)
+        # The mark of the first look-up of a container that the list did not name then. A list
+        # after it is enough to decide on that container: it ran before. Were each call to wait
+        # for a list of its own, one such caller would have the kubelet asked once a second.
+        self._first_marks: LRUCache[str, int] = LRUCache(MAX_UNNAMED)
         self.stats = DirectoryStats()
         self._lists: Lists = (
             PushedLists(source, self.stats, self._changes, clock, sleep)
@@ -104,6 +112,7 @@ class PodDirectory:
         timeout_seconds: float = LONGEST_WAIT_SECONDS,
         need_container: bool = False,
         good_enough: Callable[[Match], bool] | None = None,
+        has_ended: Callable[[ContainerStatus], bool] = lambda _: False,
     ) -> Match | None:
         """Return the pod of a container, None if a fresh list knows neither container nor pod.
 
@@ -114,18 +123,22 @@ class PodDirectory:
         A pod that a newer list lacks is known for some minutes from the last one that had it.
         With `need_container` a pod without the container in its status counts as not known,
         and newer lists are waited for until one has it or the time is over: a kubelet reports
-        a container a second or two after its start. That a pod has but one container is
-        taken from a fresh list at once. A match that is not `good_enough` counts as not
-        known too. Either is returned if nothing better came.
+        a container a second or two after its start. Nothing is waited for that cannot come: of
+        a process in the pod's own cgroup (no `container_id`), or in a container that a list
+        after its start reports under no name (`Match.decided`, which takes `has_ended`). A match
+        that is not `good_enough` counts as not known too. Either is returned if nothing better
+        came.
         Raises `Unavailable` if no list can be had that would decide, `Inconsistent`
         if the fresh list contradicts itself or the caller.
         """
         mark = self._lists.mark()
+        first = self._first_marks.get(container_id or "", mark)
+        need_container = need_container and bool(container_id)
 
         def found() -> Match | None:
             match = self._find(pod_uid, container_id)
-            if match is not None and need_container and self._lists.is_after(mark):
-                return match.if_only_container()
+            if match is not None and self._lists.is_after(first):
+                return match.decided(has_ended)
             return match
 
         def known() -> Match | None:
@@ -140,6 +153,7 @@ class PodDirectory:
             return is_enough(known())
 
         match = known()
+        self._note_first(match, container_id, mark)
         if is_enough(match) and (self._lists.is_fresh() or not await self._lists.newer_soon()):
             return match
         if not enough():
@@ -151,6 +165,11 @@ class PodDirectory:
                 if known() is None:
                     self._refuse(error)
         return found()
+
+    def _note_first(self, match: Match | None, container_id: str | None, mark: int) -> None:
+        """Keep since when a container is asked for that has no name."""
+        if container_id and (match is None or not match.container_name):
+            self._first_marks.setdefault(container_id, mark)
 
     def _refuse(self, error: Unavailable | TimeoutError) -> None:
         """Raise why nobody can say whose the container is; nothing if the last list tells."""
@@ -173,7 +192,7 @@ class PodDirectory:
         self.stats.waiting += 1
         try:
             await self._lists.listed_after(mark, enough)
-            while need_container and (match := known()) and not match.container_name:
+            while need_container and known() and not enough():
                 await self._lists.listed_after(self._lists.mark(), enough)
         finally:
             self.stats.waiting -= 1
@@ -241,6 +260,10 @@ def _is_enough(
     return (
         match is not None
         # A static pod that comes back has the UID of its earlier life, and another container.
-        and (bool(match.container_name) or not (need_container or match.is_remembered))
+        and (
+            bool(match.container_name)
+            or match.is_unlisted
+            or not (need_container or match.is_remembered)
+        )
         and (good_enough is None or good_enough(match))
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.pod_cgroups import normalise_uid
-from netutil.agent.pods.model import Pod
+from netutil.agent.pods.model import ContainerStatus, Pod
+from netutil.agent.pods.pending import only_unreported, pending
 
 _SECOND = timedelta(seconds=1)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _SECOND
@@ -23,7 +24,8 @@ class Match:
 
     `container_name` and `container_kind` ("container", "init", "ephemeral") are
     "" while the container is not in the pod's status. `observed_at` is when the
-    list was asked for (UTC).
+    list was asked for (UTC). `container_id` is the one that was asked for, None for the pod's
+    own cgroup.
     """
 
     pod: Pod
@@ -32,6 +34,9 @@ class Match:
     observed_at: datetime
     is_remembered: bool = False
     """The last list lacks the pod: an earlier one had it."""
+    container_id: str | None = None
+    is_unlisted: bool = False
+    """The container is none of those that the pod's spec and status have, now or later."""
 
     def bears(self, pod_uid: str | None) -> bool:
         """Return whether a UID is the pod's own, and not only one that its annotation claims."""
@@ -64,12 +69,29 @@ class Match:
         """Return the match with the container's name if the pod has but one container.
 
         The kubelet does not report a container while its postStart hook runs, and late
-        otherwise; in the cgroup of such a pod nobody else stands who could ask.
+        otherwise. The name stands only while the list has no ID for that container: beside
+        one that is reported, the container that was asked for is another.
         """
-        name = self.pod.spec.only_container
-        if self.container_name or self.is_remembered or not name:
+        if self.container_name or self.is_remembered or not self.container_id:
             return self
-        return replace(self, container_name=name, container_kind="container")
+        name = only_unreported(self.pod)
+        return replace(self, container_name=name, container_kind="container") if name else self
+
+    def decided(self, has_ended: Callable[[ContainerStatus], bool]) -> Match:
+        """Return what a list says that was asked for after the container was started.
+
+        Where every container is reported under another ID, and runs, the container that was
+        asked for is `is_unlisted`: no later list will name it. `has_ended` says of a container
+        that is reported as running that it may have ended since, and been started again. The
+        kubelet's own list has the status of a pod as the API server gave it back, and is late
+        for as long as that server cannot be reached (pkg/kubelet, `GetPods`).
+        """
+        if self.container_name or self.is_remembered or not self.container_id:
+            return self
+        if not self.pod.spec.planned or pending(self.pod):
+            return self.if_only_container()
+        reported = (one for _, one in self.pod.container_statuses if one.state_name == "running")
+        return self if any(map(has_ended, reported)) else replace(self, is_unlisted=True)
 
 
 Place = tuple[Pod, str, str]
@@ -100,10 +122,12 @@ class PodList:
             pod, name, kind = places[0]
             if pod_uid and not any(owner is pod for owner in owners):
                 raise _disagree(pod_uid, pod)
-            return Match(pod, name, kind, self.observed_at)
+            return Match(pod, name, kind, self.observed_at, container_id=container_id)
         if len(owners) > 1:
             raise _in_two_pods(f"pod UID {pod_uid}", owners)
-        return Match(owners[0], "", "", self.observed_at) if owners else None
+        if not owners:
+            return None
+        return Match(owners[0], "", "", self.observed_at, container_id=container_id or None)
 
     def has_same_pods(self, other: PodList) -> bool:
         """Return whether the two lists say the same, in whatever order and at whatever time."""

@@ -361,7 +361,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     msgspec.structs.force_setattr(pod, "not_understood", paths[:_MAX_PATHS])
     if any(_hides_containers(path, found) for path, found in odd):
         # An unknown container may be the one that asks: the pod's only one cannot be told.
-        msgspec.structs.force_setattr(pod.spec, "only_container", "")
+        msgspec.structs.force_setattr(pod.spec, "planned", ())
     if odd:
         flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
     return pod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from netutil.agent.parsers.quantity import is_same, is_whole
@@ -115,31 +115,65 @@ def _asking(containers: tuple[Container, ...] | None) -> tuple[Container, ...] |
     return found or None
 
 
+class PlannedContainer(NamedTuple):
+    """A container that the spec has, and whether it may be started again after its end.
+
+    `kind` is "init", "container" or "ephemeral".
+    """
+
+    kind: str
+    name: str
+    restarts: bool
+
+
+def _planned(spec: Spec) -> tuple[PlannedContainer, ...]:
+    """Return every container of a spec.
+
+    An init container restarts in a running pod only as a sidecar (restartPolicy Always), an
+    ephemeral one never. A policy of the container's own counts more than the pod's, and may
+    come with rules (KEP-5307), which are not read here.
+    """
+    pod_restarts = spec.restart_policy != "Never"
+    return (
+        *(
+            PlannedContainer("init", one.name, one.restart_policy == "Always")
+            for one in spec.init_containers or ()
+        ),
+        *(
+            PlannedContainer("container", one.name, pod_restarts or bool(one.restart_policy))
+            for one in spec.containers or ()
+        ),
+        *(
+            PlannedContainer("ephemeral", one.name, restarts=False)
+            for one in spec.ephemeral_containers or ()
+        ),
+    )
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """PodSpec. Of its containers only those are kept that ask for CPUs or huge pages.
 
     `resources` is what the pod's containers have together (KEP-2837).
-    `only_container` is the name of the pod's container if it has but one, of whatever kind.
+    `planned` are all of its containers, init first; none where they are not understood.
     `is_guaranteed`: its class is Guaranteed, as Kubernetes computes it from the spec.
     """
 
     node_name: str = ""
     service_account_name: str = ""
     host_network: bool = False
+    restart_policy: str = ""
     resources: Requirements | None = None
     containers: tuple[Container, ...] | None = None
     init_containers: tuple[Container, ...] | None = None
     ephemeral_containers: tuple[Container, ...] | None = None
     # Derived; no JSON has these keys, and what it might say is overwritten.
-    only_container: str = msgspec.field(name="-only", default="")
+    planned: tuple[PlannedContainer, ...] = msgspec.field(name="-planned", default=())
     is_guaranteed: bool = msgspec.field(name="-guaranteed", default=False)
 
     def __post_init__(self) -> None:
         lasting = (*(self.containers or ()), *(self.init_containers or ()))
-        every = (*lasting, *(self.ephemeral_containers or ()))
-        only = self.containers[0].name if self.containers and len(every) == 1 else ""
         put = msgspec.structs.force_setattr
-        put(self, "only_container", only)
+        put(self, "planned", _planned(self))
         put(self, "is_guaranteed", self._computed(lasting))
         put(self, "ephemeral_containers", None)
         put(self, "containers", _asking(self.containers))
@@ -152,6 +186,13 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
         return bool(containers) and all(
             one.resources is not None and one.resources.is_guaranteed for one in containers
         )
+
+    @property
+    def only_container(self) -> str:
+        """Return the name of the pod's container if it has but one, of whatever kind, else ""."""
+        if len(self.planned) != 1 or self.planned[0].kind != "container":
+            return ""
+        return self.planned[0].name
 
     @property
     def asking(self) -> tuple[Container, ...]:

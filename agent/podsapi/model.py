@@ -59,6 +59,7 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "nodeName": spec.nodeName,
             "serviceAccountName": spec.serviceAccountName,
             "hostNetwork": spec.hostNetwork,
+            "restartPolicy": spec.restartPolicy,
             "resources": _resources_if_any(spec),
             "containers": _containers(spec.containers),
             "initContainers": _containers(spec.initContainers),

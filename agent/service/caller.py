@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -19,6 +19,7 @@ from netutil.agent.errors import (
     Missing,
     Reason,
     Unavailable,
+    Unidentified,
 )
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
@@ -32,6 +33,7 @@ from netutil.agent.identity.process import Credentials, PinnedProcess, gone
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
+from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.source import unavailable
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unknown import unknown_caller
@@ -117,6 +119,7 @@ class Callers:
                 cgroups.container_id,
                 timeout_seconds=wait_seconds,
                 need_container=need_container,
+                has_ended=partial(self._has_ended, peer.process, cgroups),
             )
         except Unavailable as error:
             if cgroups.pod_uid is None:
@@ -126,17 +129,39 @@ class Callers:
             raise unknown_caller(cgroups, self._pods)
         return Caller(peer, cgroups, match, None)
 
-    async def match(self, cgroups: CgroupIdentity, wait_seconds: float) -> Match:
+    async def match(
+        self, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
+    ) -> Match:
         """Return the pod list's entry for a process of the caller's pod. Raises as `identify`."""
         match = await self._pods.lookup(
             cgroups.pod_uid,
             cgroups.container_id,
             timeout_seconds=wait_seconds,
             need_container=True,
+            has_ended=partial(self._has_ended, process, cgroups),
         )
         if match is None:
             raise unknown_caller(cgroups, self._pods)
         return match
+
+    def _has_ended(
+        self, process: PinnedProcess, cgroups: CgroupIdentity, reported: ContainerStatus
+    ) -> bool:
+        """Return whether the process may be of what a container was started again as.
+
+        Then the container that is reported as running has no process any more, and this process
+        is younger than it. The second is for gVisor, which starts the process of a pod before
+        its containers, whose own cgroups are empty or not there (google/gvisor#13067).
+        """
+        if self._tree.runs_beside(cgroups, reported.id):
+            return False
+        if reported.started_at is None:
+            return True
+        try:
+            # The list has whole seconds.
+            return process.started_at() - timedelta(seconds=1) >= reported.started_at
+        except Unidentified:
+            return False
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.
@@ -330,9 +355,11 @@ class Callers:
                 if own.pid == process.pid:
                     answer = _read_own(own, credentials, read)
                 else:
-                    if cgroups.container_id != caller.cgroups.container_id and (
-                        not shares_pid_namespace(own, process)
-                    ):
+                    # Processes in the pod's own cgroup are in no container together.
+                    in_container = cgroups.container_id is not None and (
+                        cgroups.container_id == caller.cgroups.container_id
+                    )
+                    if not in_container and not shares_pid_namespace(own, process):
                         raise outside_pod(int(pid))
                     answer = read_as_caller(own, credentials, process, read)
                 own.ensure_alive()

@@ -25,6 +25,7 @@ from netutil.agent.service import explain_text as text
 from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Caller, Callers, parse_pid
 from netutil.agent.service.status import code_of
+from netutil.agent.service.unnamed import unnamed
 from netutil.v1alpha import node_pb2 as api
 
 
@@ -126,7 +127,7 @@ class Explaining:
             elsewhere = f"; so it is in {others} other hierarchies" if others else ""
             directory = self._tree.scope_directory(cgroups)
             found.append(f"root made {directory} and all above it{elsewhere}")
-        await self._look_up(walk, cgroups, until)
+        await self._look_up(walk, process, cgroups, until)
         with walk.step("answer") as found:
             caller = await self._identify(process, until)
             walk.match = walk.match or caller.match
@@ -135,13 +136,19 @@ class Explaining:
             found.append(f"its calls are answered; its pod holds {held} of {most} connections")
         walk.answered = True
 
-    async def _look_up(self, walk: _Walk, cgroups: CgroupIdentity, until: float) -> None:
+    async def _look_up(
+        self, walk: _Walk, process: PinnedProcess, cgroups: CgroupIdentity, until: float
+    ) -> None:
         found: list[str] = []
         try:
             with walk.step("pod list") as found:
-                walk.match = await self._callers.match(cgroups, _left(until))
+                walk.match = await self._callers.match(process, cgroups, _left(until))
                 told = text.of_match(walk.match, self._pods.describe(), datetime.now(UTC))
                 found.extend(told)
+            if not walk.match.container_name:
+                walk.steps.pop()
+                found.append("All is answered but what is told by a container's name:")
+                walk.add("pod list", "degraded", found, unnamed(walk.match))
         except Unavailable as error:
             if cgroups.pod_uid is None:
                 raise

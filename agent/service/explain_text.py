@@ -103,24 +103,32 @@ def of_names(cgroups: CgroupIdentity) -> list[str]:
         ids = dict.fromkeys(one for p in cgroups.placements for one, _ in p.containers)
         return [f"no segment bears a pod UID; containers: {', '.join(ids)}"]
     lines = [f"pod segment: {_last(placement.pod_path)}"]
-    if placement.container_path != placement.pod_path:
+    if cgroups.container_id is None:
+        lines.append("no container segment: it is in the pod's own cgroup")
+    elif placement.container_path != placement.pod_path:
         lines.append(f"container segment: {_last(_container_path(cgroups.placements))}")
     return lines
 
 
 def of_match(match: Match, source: str, now: datetime) -> list[str]:
     """Return what the pod list says."""
-    name = match.container_name
-    kind = (
-        "container" if match.container_kind == "container" else f"{match.container_kind} container"
-    )
-    container = f"{kind} {name}" if name else "a container that is not reported yet"
     age = max(0.0, (now - match.observed_at).total_seconds())
     remembered = "; the last list lacks the pod, an earlier one had it" * match.is_remembered
     return [
-        f"pod {match.pod.full_name}, {container}",
+        f"pod {match.pod.full_name}, {_container(match)}",
         f"from {source}, {age:.0f} s old{remembered}",
     ]
+
+
+def _container(match: Match) -> str:
+    if match.container_name:
+        kind = "" if match.container_kind == "container" else f"{match.container_kind} "
+        return f"{kind}container {match.container_name}"
+    if match.container_id is None:
+        return "in none of its containers"
+    if match.is_unlisted:
+        return "in none of the containers that the list has"
+    return "a container that is not reported yet"
 
 
 def _container_path(placements: Iterable[Placement]) -> str | None:

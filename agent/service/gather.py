@@ -17,7 +17,6 @@ from netutil.agent.errors import (
     Inconsistent,
     Missing,
     Reason,
-    Unavailable,
     Unidentified,
 )
 from netutil.agent.facts.cpu import read_cpu
@@ -63,6 +62,7 @@ from netutil.agent.service.gathered import (
 from netutil.agent.service.live import PciDevices, links_if_known, only
 from netutil.agent.service.pod_networks import ensure_networks_understood
 from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
@@ -112,8 +112,10 @@ class Gathering:
         if not pid:
             return caller.known, caller.cgroups.container_id or ""
         process, cgroups = await self._callers.process(caller, pid)
-        process.close()
-        match = await self._callers.match(cgroups, wait_seconds)
+        try:
+            match = await self._callers.match(process, cgroups, wait_seconds)
+        finally:
+            process.close()
         return match, cgroups.container_id or ""
 
     async def environment(self, caller: Caller, pid: str) -> Environment:
@@ -222,7 +224,7 @@ class Gathering:
         """Return what the kubelet allocated to a process's container."""
         match, _ = await self.match(caller, pid, seconds)
         if not match.container_name:
-            raise _not_reported(match)
+            raise unnamed(match)
         metadata = match.pod.metadata
         found = await self._resources.of_container(
             metadata.namespace,
@@ -400,15 +402,6 @@ def _without_interface(
     known |= {one.allocated.pci_address for one in merged if one.allocated is not None}
     left = {one.pci_address: one for one in reversed(others) if one.pci_address not in known}
     return merge(None, None, tuple(reversed(left.values())), pci)
-
-
-def _not_reported(match: Match) -> Unavailable:
-    return Unavailable(
-        Reason.CONTAINER_NOT_REPORTED,
-        f"The pod list does not name the calling container of pod {match.pod.full_name} yet.",
-        read="the pod list",
-        advice="Ask again in a moment: it was just started.",
-    )
 
 
 def variables(found: Environment, key: str) -> dict[str, str]:

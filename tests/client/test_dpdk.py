@@ -327,6 +327,19 @@ def test_a_container_that_is_not_reported_yet_is_unavailable() -> None:
     assert refusal_of(response).reason == "CONTAINER_NOT_REPORTED"
 
 
+@pytest.mark.parametrize("reason", ["CONTAINER_NOT_LISTED", "NOT_IN_A_CONTAINER"])
+def test_a_process_in_none_of_the_pods_containers_is_told_why_there_is_no_line(
+    reason: str,
+) -> None:
+    response = facts()
+    response.pod.container_name = ""
+    response.ClearField("resources")
+    error = api.PartError(part="resources", code="FAILED_PRECONDITION", reason=reason)
+    response.errors.append(error)
+    refused = refusal_of(response)
+    assert (type(refused), refused.reason) == (errors.Inconsistent, reason)
+
+
 @given(st.frozensets(st.integers(0, 300)))
 def test_a_list_of_cpus_reads_back(numbers: frozenset[int]) -> None:
     assert numbers_of(list_of(numbers)) == numbers

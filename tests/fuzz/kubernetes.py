@@ -68,7 +68,7 @@ def _use(pods: tuple[Pod, ...]) -> None:
                 continue
             assert match is not None
             assert match.started_by.tzinfo is not None
-            message = answers.pod(match.if_only_container(), status_id or "")
+            message = answers.pod(match.decided(bool), status_id or "")
             api.PodResponse.FromString(message.SerializeToString())
         for _, requests, limits in pod.spec.hugepages:
             for quantity in (*requests.values(), *limits.values()):

@@ -225,6 +225,51 @@ def test_a_path_never_leaves_its_hierarchy(
     assert (None if absolute is None else hierarchy.resolve(absolute)) == directory
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pod{uid}/{id}",
+        "pod{uid}/crio-{id}",
+        "kubepods-pod{uid}.slice/cri-containerd-{id}.scope",
+        "kubepods-pod{uid}.slice:cri-containerd:{id}",
+    ],
+)
+def test_cgroup_v2_another_container_of_the_pod_is_seen_beside_the_process(
+    name: str, tmp_path: Path
+) -> None:
+    made = CgroupTree({UNIFIED: Hierarchy(2, str(tmp_path))})
+    uid = UID.replace("-", "_") if "slice" in name else UID
+    runs, empty, gone = "a" * 64, "b" * 64, "d" * 64
+    for one, populated in ((ID, 1), (runs, 1), (empty, 0)):
+        directory = tmp_path / name.format(uid=uid, id=one)
+        directory.mkdir(parents=True)
+        (directory / "cgroup.events").write_text(f"populated {populated}\nfrozen 0\n")
+    found = made.identify(f"0::/{name.format(uid=uid, id=ID)}/deeper\n")
+    assert [made.runs_beside(found, one) for one in (runs, empty, gone)] == [True, False, False]
+    assert made.runs_beside(found, "../../etc"), "no container's ID: it cannot be told"
+
+
+def test_beside_a_process_in_the_pods_own_cgroup_nothing_is_said_to_be_gone() -> None:
+    made = CgroupTree({UNIFIED: Hierarchy(2, "/nonexistent")})
+    assert made.runs_beside(made.identify(f"0::/kubepods/pod{UID}\n"), ID)
+
+
+def test_a_container_with_processes_is_told_from_an_empty_cgroup(tree: CgroupTree) -> None:
+    with Lab() as lab:
+        web = lab.pod("web", uid=UID)
+        app, side = web.container("app"), web.container("side")
+        with pinned(app.pid) as pin:
+            found = identify_process(pin, tree)
+        assert tree.runs_beside(found, side.id)
+        assert tree.runs_beside(found, web.sandbox_id)
+        empty = [directory.parent / ID for directory in app.cgroups]
+        for directory in empty:
+            directory.mkdir()
+        assert not tree.runs_beside(found, ID)
+        side.kill()
+        assert not tree.runs_beside(found, side.id)
+
+
 def test_names_of_a_users_own_making_are_all_counted_as_one(
     delegated: Path, tree: CgroupTree
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,16 @@ def test_a_number_that_nobody_bears_is_gone() -> None:
     with pytest.raises(Unidentified) as refused:
         pin_pid(one.pid)
     assert refused.value.reason is Reason.PEER_GONE
+
+
+def test_a_process_was_started_between_the_moments_before_and_after() -> None:
+    tick = timedelta(seconds=1 / os.sysconf("SC_CLK_TCK"))
+    before = datetime.now(UTC) - 2 * tick
+    with process() as started:
+        after = datetime.now(UTC) + 2 * tick
+        with pinned(started.pid) as pin:
+            assert before <= pin.started_at() <= after
+        started.kill()
 
 
 def test_a_duplicate_outlives_its_original_and_nothing_leaks() -> None:

@@ -332,7 +332,10 @@ NO_POD = {
     "a container ID with a suffix": f"0::/kubepods/pod{UID}/{ID}-init\n",
     "a container ID that is too short": f"0::/kubepods/pod{UID}/{ID[:-1]}\n",
     "a zombie in a removed cgroup": f"0::/kubepods/pod{UID}/{ID} (deleted)\n",
-    "the pod's own cgroup": f"0::/kubepods/burstable/pod{UID}\n",
+    "a sandbox of Kata's": f"0::/kubepods/burstable/pod{UID}/kata_{ID}\n",
+    "the pod's own cgroup in one hierarchy only": (
+        f"2:cpu:/kubepods/pod{UID}\n1:cpuset:/kubepods/pod{UID}/crio-conmon-{ID}\n"
+    ),
     "upper case is no name of the kubelet's": f"0::/kubepods/pod{UID.upper()}/{ID.upper()}\n",
 }
 
@@ -342,6 +345,44 @@ def test_a_process_outside_of_containers_is_refused(case: str) -> None:
     with pytest.raises(Denied) as refusal:
         identify(NO_POD[case])
     assert refusal.value.reason is Reason.NOT_A_POD
+
+
+segments = st.text(
+    st.characters(exclude_characters="/\n", exclude_categories=["Cs"]), min_size=1, max_size=80
+)
+
+IN_THE_POD = {
+    "gVisor on cgroup v1": (
+        f"4:cpu,cpuacct:/kubepods/burstable/pod{UID}\n1:cpuset:/kubepods/burstable/pod{UID}\n"
+    ),
+    "systemd driver": f"3:cpuset:/kubepods.slice/kubepods-pod{UID_}.slice\n",
+    "other hierarchies are elsewhere": f"5:cpuset:/kubepods/pod{UID}\n0::/system.slice/x\n",
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_POD)
+def test_a_process_in_the_pods_own_cgroup_is_the_pods_in_no_container(case: str) -> None:
+    found = identify(IN_THE_POD[case])
+    assert (found.pod_uid, found.container_id) == (normalise_uid(UID), None)
+    path = found.container_path("cpuset")
+    assert path is not None and path.endswith((f"pod{UID}", f"pod{UID_}.slice"))
+
+
+def test_one_hierarchy_that_names_a_container_decides() -> None:
+    found = identify(f"2:cpu:/kubepods/pod{UID}\n1:cpuset:/kubepods/pod{UID}/{ID}\n")
+    assert found.container_id == ID
+    assert found.container_path("cpu") is None
+
+
+@given(st.lists(segments, min_size=1, max_size=3))
+def test_below_a_pod_only_a_containers_name_makes_a_caller(deeper: list[str]) -> None:
+    text = f"0::/kubepods/pod{UID}/" + "/".join(deeper) + "\n"
+    try:
+        found = identify(text)
+    except Denied as error:
+        assert error.reason is Reason.NOT_A_POD
+        return
+    assert found.container_id is not None
 
 
 @pytest.mark.parametrize(
@@ -382,11 +423,6 @@ def test_without_a_pod_uid_hierarchies_must_agree_on_the_container() -> None:
     found = identify(f"2:cpu:/docker/{ID}\n1:cpuset:/docker/{ID2}\n")
     with pytest.raises(Inconsistent):
         choose_container(found, [ID, ID2])
-
-
-segments = st.text(
-    st.characters(exclude_characters="/\n", exclude_categories=["Cs"]), min_size=1, max_size=80
-)
 
 
 @given(st.lists(st.one_of(segments, st.just(f"pod{OTHER}"), st.just(ID2)), max_size=6))

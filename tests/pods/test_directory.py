@@ -159,6 +159,71 @@ async def test_the_only_container_of_a_pod_is_named_before_it_is_reported(source
     await directory.close()
 
 
+def whole_pod(**containers: str) -> bytes:
+    """A list of one pod whose containers of these names run under these IDs."""
+    spec = {"containers": [{"name": name} for name in containers]}
+    return list_json({**pod_json("web", UID, containers), "spec": spec})
+
+
+@pytest.mark.parametrize("names", [("app",), ("app", "side")])
+async def test_a_container_that_no_list_will_have_costs_one_list_and_no_wait(
+    source: Source, names: tuple[str, ...]
+) -> None:
+    source.pods = decode_pod_list(whole_pod(**{name: name[0] * 64 for name in names}))
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    began = time.monotonic()
+    for _ in range(20):
+        match = await directory.lookup(UID, "e" * 64, need_container=True)
+        assert match is not None
+        assert (match.container_name, match.is_unlisted) == ("", True)
+    assert time.monotonic() - began < 4
+    assert source.fetches == 2
+    await directory.close()
+
+
+async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it_is_none(
+    source: Source,
+) -> None:
+    source.pods = decode_pod_list(whole_pod(app="a" * 64))
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    source.failing = True
+    match = await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=0.5)
+    assert match is not None
+    assert (match.container_name, match.is_unlisted) == ("", False)
+    await directory.close()
+
+
+async def test_a_process_in_no_container_waits_for_no_list(source: Source) -> None:
+    directory = PodDirectory(source, 10)
+    await directory.refresh()
+    for _ in range(20):
+        match = await directory.lookup(UID, None, need_container=True)
+        assert match is not None
+        assert (match.container_name, match.container_id) == ("", None)
+    assert source.fetches == 1
+    await directory.close()
+
+
+async def test_a_container_that_was_started_again_is_waited_for(source: Source) -> None:
+    old, new = "a" * 64, "b" * 64
+    ended = pod_json("web", UID, {"app": old})
+    ended["status"]["containerStatuses"][0]["state"] = {"terminated": {}}
+    ended["spec"] = {"containers": [{"name": "app"}]}
+    source.pods = decode_pod_list(list_json(ended))
+
+    async def sleep(_: float) -> None:
+        if source.fetches == 2:
+            source.pods = decode_pod_list(whole_pod(app=new))
+
+    directory = PodDirectory(source, 10, sleep=sleep)
+    match = await directory.lookup(UID, new, need_container=True)
+    assert match is not None
+    assert (match.container_name, source.fetches) == ("app", 3)
+    await directory.close()
+
+
 async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source: Source) -> None:
     containers = {"containers": [{"name": "app"}]}
     source.pods = decode_pod_list(list_json({**pod_json("web", UID, {}), "spec": containers}))

@@ -26,6 +26,7 @@ WHOLE = pod_pb2.Pod(
         nodeName="node-1",
         serviceAccountName="shop",
         hostNetwork=True,
+        restartPolicy="OnFailure",
         containers=[
             pod_pb2.Container(
                 name="app",
@@ -39,7 +40,7 @@ WHOLE = pod_pb2.Pod(
             ),
             pod_pb2.Container(name="plain"),
         ],
-        initContainers=[pod_pb2.Container(name="init")],
+        initContainers=[pod_pb2.Container(name="init", restartPolicy="Always")],
         ephemeralContainers=[
             pod_pb2.EphemeralContainer(ephemeralContainerCommon=pod_pb2.Container(name="debugger"))
         ],
@@ -79,6 +80,7 @@ AS_JSON = {
         "nodeName": "node-1",
         "serviceAccountName": "shop",
         "hostNetwork": True,
+        "restartPolicy": "OnFailure",
         "containers": [
             {
                 "name": "app",
@@ -89,7 +91,7 @@ AS_JSON = {
             },
             {"name": "plain", "resources": {}},
         ],
-        "initContainers": [{"name": "init"}],
+        "initContainers": [{"name": "init", "restartPolicy": "Always"}],
         "ephemeralContainers": [{"name": "debugger"}],
     },
     "status": {

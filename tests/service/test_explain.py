@@ -194,11 +194,47 @@ def test_a_pod_that_the_list_lacks_is_refused_there(node: Node) -> None:
         stranger.delete()
 
 
-def test_a_container_that_the_list_lacks_is_its_pods_without_a_name(node: Node) -> None:
-    with NodeClient(node.lab.admin_socket, timeout_seconds=2) as hasty:
-        answer = hasty.ask(node_questions.explanation(node.web.sandbox_pid))
+def test_the_sandbox_of_a_pod_is_its_pods_without_a_name(node: Node) -> None:
+    answer = node.explain(node.web.sandbox_pid)
     assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "")
+    (step,) = (one for one in answer.steps if one.name == "pod list")
+    assert (step.outcome, step.reason) == ("degraded", "CONTAINER_NOT_LISTED")
+    assert "in none of the containers that the list has" in found(answer, "pod list")
+    assert f"app ({node.app.id[:12]}, running)" in found(answer, "pod list")
+
+
+def test_a_container_that_is_not_reported_yet_is_called_that(node: Node) -> None:
+    young = node.lab.pod("young")
+    try:
+        young.container("app").kill()
+        again = young.container("app")
+        young.containers.remove(again)
+        node.lab.write_pod_list()
+        with NodeClient(node.lab.admin_socket, timeout_seconds=2) as hasty:
+            answer = hasty.ask(node_questions.explanation(again.pid))
+    finally:
+        young.delete()
+        node.lab.write_pod_list()
+    assert (answer.answered, answer.pod, answer.container) == (True, "default/young", "")
+    (step,) = (one for one in answer.steps if one.name == "pod list")
+    assert (step.outcome, step.reason) == ("degraded", "CONTAINER_NOT_REPORTED")
     assert "not reported yet" in found(answer, "pod list")
+    assert "It may be app" in step.advice
+
+
+def test_a_process_in_the_pods_own_cgroup_is_said_to_be_in_no_container(node: Node) -> None:
+    """As a sandbox of gVisor's is on cgroup v1."""
+    if (node.app.cgroups[0] / "cgroup.controllers").exists():
+        pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")
+    with node.app.spawn(["sleep", "infinity"]) as outside:
+        for directory in node.app.cgroups:
+            (directory.parent / "cgroup.procs").write_text(str(outside.host_pid))
+        answer = node.explain(outside.host_pid)
+        outside.kill()
+    assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "")
+    assert "no container segment: it is in the pod's own cgroup" in found(answer, "cgroup")
+    (step,) = (one for one in answer.steps if one.name == "pod list")
+    assert (step.outcome, step.reason) == ("degraded", "NOT_IN_A_CONTAINER")
 
 
 @contextmanager

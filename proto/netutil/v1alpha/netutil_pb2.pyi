@@ -2594,10 +2594,11 @@ class PodResponse(_message.Message):
     """
     container_name: _builtins.str
     """The container of the process. The name is empty while the kubelet has not
-    yet reported a container that just started.
+    yet reported a container that just started, and for a process in none of
+    the containers that the kubelet reports (a sandbox runtime's).
     """
     container_id: _builtins.str
-    """Without the runtime's prefix."""
+    """Without the runtime's prefix; empty for a process in the pod's own cgroup."""
     node_name: _builtins.str
     service_account: _builtins.str
     qos_class: _builtins.str

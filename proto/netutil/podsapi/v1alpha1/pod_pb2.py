@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"netutil/podsapi/v1alpha1/pod.proto\x12\x18netutil.podsapi.v1alpha1\"\xa3\x01\n\x03Pod\x12\x36\n\x08metadata\x18\x01 \x01(\x0b\x32$.netutil.podsapi.v1alpha1.ObjectMeta\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.PodSpec\x12\x33\n\x06status\x18\x03 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.PodStatus\"\xab\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12@\n\x06labels\x18\x0b \x03(\x0b\x32\x30.netutil.podsapi.v1alpha1.ObjectMeta.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\x35.netutil.podsapi.v1alpha1.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd0\x02\n\x07PodSpec\x12\x37\n\ncontainers\x18\x02 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12\x1a\n\x12serviceAccountName\x18\x08 \x01(\t\x12\x10\n\x08nodeName\x18\n \x01(\t\x12\x13\n\x0bhostNetwork\x18\x0b \x01(\x08\x12;\n\x0einitContainers\x18\x14 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12I\n\x13\x65phemeralContainers\x18\" \x03(\x0b\x32,.netutil.podsapi.v1alpha1.EphemeralContainer\x12\x41\n\tresources\x18( \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\"[\n\x12\x45phemeralContainer\x12\x45\n\x18\x65phemeralContainerCommon\x18\x01 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.Container\"s\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\tresources\x18\x08 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x12\x15\n\rrestartPolicy\x18\x18 \x01(\t\"\xda\x02\n\x14ResourceRequirements\x12J\n\x06limits\x18\x01 \x03(\x0b\x32:.netutil.podsapi.v1alpha1.ResourceRequirements.LimitsEntry\x12N\n\x08requests\x18\x02 \x03(\x0b\x32<.netutil.podsapi.v1alpha1.ResourceRequirements.RequestsEntry\x1aQ\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\x1aS\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x1a\n\x08Quantity\x12\x0e\n\x06string\x18\x01 \x01(\t\"\xc6\x04\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\r\n\x05podIP\x18\x06 \x01(\t\x12\x44\n\x11\x63ontainerStatuses\x18\x08 \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12\x10\n\x08qosClass\x18\t \x01(\t\x12H\n\x15initContainerStatuses\x18\n \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12/\n\x06podIPs\x18\x0c \x03(\x0b\x32\x1f.netutil.podsapi.v1alpha1.PodIP\x12M\n\x1a\x65phemeralContainerStatuses\x18\r \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12W\n\x12\x61llocatedResources\x18\x13 \x03(\x0b\x32;.netutil.podsapi.v1alpha1.PodStatus.AllocatedResourcesEntry\x12\x41\n\tresources\x18\x14 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x1a]\n\x17\x41llocatedResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t\"\xee\x02\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x05state\x18\x02 \x01(\x0b\x32(.netutil.podsapi.v1alpha1.ContainerState\x12\x13\n\x0b\x63ontainerID\x18\x08 \x01(\t\x12]\n\x12\x61llocatedResources\x18\n \x03(\x0b\x32\x41.netutil.podsapi.v1alpha1.ContainerStatus.AllocatedResourcesEntry\x12\x41\n\tresources\x18\x0b \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x1a]\n\x17\x41llocatedResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\xbd\x01\n\x0e\x43ontainerState\x12\x32\n\x07waiting\x18\x01 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\x12@\n\x07running\x18\x02 \x01(\x0b\x32/.netutil.podsapi.v1alpha1.ContainerStateRunning\x12\x35\n\nterminated\x18\x03 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\"\t\n\x07Present\"J\n\x15\x43ontainerStateRunning\x12\x31\n\tstartedAt\x18\x01 \x01(\x0b\x32\x1e.netutil.podsapi.v1alpha1.Time\"\x17\n\x04Time\x12\x0f\n\x07seconds\x18\x01 \x01(\x03')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"netutil/podsapi/v1alpha1/pod.proto\x12\x18netutil.podsapi.v1alpha1\"\xa3\x01\n\x03Pod\x12\x36\n\x08metadata\x18\x01 \x01(\x0b\x32$.netutil.podsapi.v1alpha1.ObjectMeta\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.PodSpec\x12\x33\n\x06status\x18\x03 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.PodStatus\"\xab\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03uid\x18\x05 \x01(\t\x12@\n\x06labels\x18\x0b \x03(\x0b\x32\x30.netutil.podsapi.v1alpha1.ObjectMeta.LabelsEntry\x12J\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32\x35.netutil.podsapi.v1alpha1.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe7\x02\n\x07PodSpec\x12\x37\n\ncontainers\x18\x02 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12\x15\n\rrestartPolicy\x18\x03 \x01(\t\x12\x1a\n\x12serviceAccountName\x18\x08 \x01(\t\x12\x10\n\x08nodeName\x18\n \x01(\t\x12\x13\n\x0bhostNetwork\x18\x0b \x01(\x08\x12;\n\x0einitContainers\x18\x14 \x03(\x0b\x32#.netutil.podsapi.v1alpha1.Container\x12I\n\x13\x65phemeralContainers\x18\" \x03(\x0b\x32,.netutil.podsapi.v1alpha1.EphemeralContainer\x12\x41\n\tresources\x18( \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\"[\n\x12\x45phemeralContainer\x12\x45\n\x18\x65phemeralContainerCommon\x18\x01 \x01(\x0b\x32#.netutil.podsapi.v1alpha1.Container\"s\n\tContainer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x41\n\tresources\x18\x08 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x12\x15\n\rrestartPolicy\x18\x18 \x01(\t\"\xda\x02\n\x14ResourceRequirements\x12J\n\x06limits\x18\x01 \x03(\x0b\x32:.netutil.podsapi.v1alpha1.ResourceRequirements.LimitsEntry\x12N\n\x08requests\x18\x02 \x03(\x0b\x32<.netutil.podsapi.v1alpha1.ResourceRequirements.RequestsEntry\x1aQ\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\x1aS\n\rRequestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x1a\n\x08Quantity\x12\x0e\n\x06string\x18\x01 \x01(\t\"\xc6\x04\n\tPodStatus\x12\r\n\x05phase\x18\x01 \x01(\t\x12\r\n\x05podIP\x18\x06 \x01(\t\x12\x44\n\x11\x63ontainerStatuses\x18\x08 \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12\x10\n\x08qosClass\x18\t \x01(\t\x12H\n\x15initContainerStatuses\x18\n \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12/\n\x06podIPs\x18\x0c \x03(\x0b\x32\x1f.netutil.podsapi.v1alpha1.PodIP\x12M\n\x1a\x65phemeralContainerStatuses\x18\r \x03(\x0b\x32).netutil.podsapi.v1alpha1.ContainerStatus\x12W\n\x12\x61llocatedResources\x18\x13 \x03(\x0b\x32;.netutil.podsapi.v1alpha1.PodStatus.AllocatedResourcesEntry\x12\x41\n\tresources\x18\x14 \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x1a]\n\x17\x41llocatedResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\x13\n\x05PodIP\x12\n\n\x02ip\x18\x01 \x01(\t\"\xee\x02\n\x0f\x43ontainerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x05state\x18\x02 \x01(\x0b\x32(.netutil.podsapi.v1alpha1.ContainerState\x12\x13\n\x0b\x63ontainerID\x18\x08 \x01(\t\x12]\n\x12\x61llocatedResources\x18\n \x03(\x0b\x32\x41.netutil.podsapi.v1alpha1.ContainerStatus.AllocatedResourcesEntry\x12\x41\n\tresources\x18\x0b \x01(\x0b\x32..netutil.podsapi.v1alpha1.ResourceRequirements\x1a]\n\x17\x41llocatedResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".netutil.podsapi.v1alpha1.Quantity:\x02\x38\x01\"\xbd\x01\n\x0e\x43ontainerState\x12\x32\n\x07waiting\x18\x01 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\x12@\n\x07running\x18\x02 \x01(\x0b\x32/.netutil.podsapi.v1alpha1.ContainerStateRunning\x12\x35\n\nterminated\x18\x03 \x01(\x0b\x32!.netutil.podsapi.v1alpha1.Present\"\t\n\x07Present\"J\n\x15\x43ontainerStateRunning\x12\x31\n\tstartedAt\x18\x01 \x01(\x0b\x32\x1e.netutil.podsapi.v1alpha1.Time\"\x17\n\x04Time\x12\x0f\n\x07seconds\x18\x01 \x01(\x03')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,35 +52,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_start=480
   _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_end=530
   _globals['_PODSPEC']._serialized_start=533
-  _globals['_PODSPEC']._serialized_end=869
-  _globals['_EPHEMERALCONTAINER']._serialized_start=871
-  _globals['_EPHEMERALCONTAINER']._serialized_end=962
-  _globals['_CONTAINER']._serialized_start=964
-  _globals['_CONTAINER']._serialized_end=1079
-  _globals['_RESOURCEREQUIREMENTS']._serialized_start=1082
-  _globals['_RESOURCEREQUIREMENTS']._serialized_end=1428
-  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_start=1262
-  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_end=1343
-  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_start=1345
-  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_end=1428
-  _globals['_QUANTITY']._serialized_start=1430
-  _globals['_QUANTITY']._serialized_end=1456
-  _globals['_PODSTATUS']._serialized_start=1459
-  _globals['_PODSTATUS']._serialized_end=2041
-  _globals['_PODSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_start=1948
-  _globals['_PODSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_end=2041
-  _globals['_PODIP']._serialized_start=2043
-  _globals['_PODIP']._serialized_end=2062
-  _globals['_CONTAINERSTATUS']._serialized_start=2065
-  _globals['_CONTAINERSTATUS']._serialized_end=2431
-  _globals['_CONTAINERSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_start=1948
-  _globals['_CONTAINERSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_end=2041
-  _globals['_CONTAINERSTATE']._serialized_start=2434
-  _globals['_CONTAINERSTATE']._serialized_end=2623
-  _globals['_PRESENT']._serialized_start=2625
-  _globals['_PRESENT']._serialized_end=2634
-  _globals['_CONTAINERSTATERUNNING']._serialized_start=2636
-  _globals['_CONTAINERSTATERUNNING']._serialized_end=2710
-  _globals['_TIME']._serialized_start=2712
-  _globals['_TIME']._serialized_end=2735
+  _globals['_PODSPEC']._serialized_end=892
+  _globals['_EPHEMERALCONTAINER']._serialized_start=894
+  _globals['_EPHEMERALCONTAINER']._serialized_end=985
+  _globals['_CONTAINER']._serialized_start=987
+  _globals['_CONTAINER']._serialized_end=1102
+  _globals['_RESOURCEREQUIREMENTS']._serialized_start=1105
+  _globals['_RESOURCEREQUIREMENTS']._serialized_end=1451
+  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_start=1285
+  _globals['_RESOURCEREQUIREMENTS_LIMITSENTRY']._serialized_end=1366
+  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_start=1368
+  _globals['_RESOURCEREQUIREMENTS_REQUESTSENTRY']._serialized_end=1451
+  _globals['_QUANTITY']._serialized_start=1453
+  _globals['_QUANTITY']._serialized_end=1479
+  _globals['_PODSTATUS']._serialized_start=1482
+  _globals['_PODSTATUS']._serialized_end=2064
+  _globals['_PODSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_start=1971
+  _globals['_PODSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_end=2064
+  _globals['_PODIP']._serialized_start=2066
+  _globals['_PODIP']._serialized_end=2085
+  _globals['_CONTAINERSTATUS']._serialized_start=2088
+  _globals['_CONTAINERSTATUS']._serialized_end=2454
+  _globals['_CONTAINERSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_start=1971
+  _globals['_CONTAINERSTATUS_ALLOCATEDRESOURCESENTRY']._serialized_end=2064
+  _globals['_CONTAINERSTATE']._serialized_start=2457
+  _globals['_CONTAINERSTATE']._serialized_end=2646
+  _globals['_PRESENT']._serialized_start=2648
+  _globals['_PRESENT']._serialized_end=2657
+  _globals['_CONTAINERSTATERUNNING']._serialized_start=2659
+  _globals['_CONTAINERSTATERUNNING']._serialized_end=2733
+  _globals['_TIME']._serialized_start=2735
+  _globals['_TIME']._serialized_end=2758
 # @@protoc_insertion_point(module_scope)

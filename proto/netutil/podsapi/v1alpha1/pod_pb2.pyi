@@ -130,12 +130,14 @@ class PodSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    RESTARTPOLICY_FIELD_NUMBER: _builtins.int
     SERVICEACCOUNTNAME_FIELD_NUMBER: _builtins.int
     NODENAME_FIELD_NUMBER: _builtins.int
     HOSTNETWORK_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    restartPolicy: _builtins.str
     serviceAccountName: _builtins.str
     nodeName: _builtins.str
     hostNetwork: _builtins.bool
@@ -151,6 +153,7 @@ class PodSpec(_message.Message):
         self,
         *,
         containers: _abc.Iterable[Global___Container] | None = ...,
+        restartPolicy: _builtins.str | None = ...,
         serviceAccountName: _builtins.str | None = ...,
         nodeName: _builtins.str | None = ...,
         hostNetwork: _builtins.bool | None = ...,
@@ -158,9 +161,9 @@ class PodSpec(_message.Message):
         ephemeralContainers: _abc.Iterable[Global___EphemeralContainer] | None = ...,
         resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "resources", b"resources", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resources", b"resources", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resources", b"resources", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,61 @@
+"""Why a caller's container has no name, for all that is told by that name only. Pure."""
+
+from __future__ import annotations
+
+from netutil.agent.errors import AgentError, Inconsistent, Reason, Unavailable
+from netutil.agent.pods.index import Match
+from netutil.agent.pods.pending import pending
+
+_ID_CHARACTERS = 12
+"""So many characters of a container ID are shown, as crictl does."""
+_MAX_NAMES = 4
+_SANDBOX = "A sandbox runtime (gVisor) runs the containers of a pod in processes of its own"
+
+
+def unnamed(match: Match) -> AgentError:
+    """Return what is told of a match without a container's name.
+
+    `Inconsistent` where asking again does not help, else `Unavailable`.
+    """
+    pod = match.pod.full_name
+    if match.container_id is None:
+        return Inconsistent(
+            Reason.NOT_IN_A_CONTAINER,
+            f"The calling process is in the cgroup of pod {pod} itself, not in one of its"
+            " containers.",
+            read="/proc/<pid>/cgroup",
+            advice=f"{_SANDBOX}, outside of their cgroups. Ask from a pod without a sandbox"
+            " runtime.",
+        )
+    container = match.container_id[:_ID_CHARACTERS]
+    if match.is_unlisted:
+        return Inconsistent(
+            Reason.CONTAINER_NOT_LISTED,
+            f"The calling process is in container {container} of pod {pod}, and the pod list"
+            f" reports the pod's containers under other IDs: {_reported(match)}.",
+            read="the pod list",
+            advice=f"Probably the kubelet did not start that container. {_SANDBOX}, in the cgroup"
+            " of the pod's sandbox. Ask from a container of the pod's spec.",
+        )
+    names = pending(match.pod)
+    awaited = f" It may be {_some(names)}, just started." if names else ""
+    return Unavailable(
+        Reason.CONTAINER_NOT_REPORTED,
+        f"The pod list does not report the calling container {container} of pod {pod} yet.",
+        read="the pod list",
+        advice=f"Ask again in a moment.{awaited}",
+    )
+
+
+def _reported(match: Match) -> str:
+    return _some(
+        [
+            f"{status.name} ({status.id[:_ID_CHARACTERS]}, {status.state_name})"
+            for _, status in match.pod.container_statuses
+        ]
+    )
+
+
+def _some(names: list[str] | tuple[str, ...]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
