@@ -63,7 +63,10 @@ def _list_if_known(read: _Read, metadata: Mapping[str, str]) -> _Read:
     if (known_with := metadata.get(KNOWN_WITH)) is not None:
         return lambda message, name: read(message, name) if message.HasField(known_with) else None
     if (unknown_with := metadata.get(UNKNOWN_WITH)) is not None:
-        return lambda message, name: None if _says(message, unknown_with) else read(message, name)
+        # What is known beside the error is told.
+        return lambda message, name: (
+            read(message, name) or (None if _says(message, unknown_with) else ())
+        )
     return lambda message, name: read(message, name) or None
 
 

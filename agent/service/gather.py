@@ -5,6 +5,7 @@ Nothing here knows requests or messages. `pid` is as in a request: "" is the cal
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from netutil.agent.facts.network import (
     of_interface,
     read_networks,
 )
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity
@@ -244,15 +245,19 @@ class Gathering:
         Most containers have none: then nothing is read.
         """
         ids = {device_id for one in found.devices for device_id in one.device_ids}
-        addresses = sorted(filter(None, map(normalise_pci_address, ids)))
+        addresses = sorted(set(filter(None, map(normalise_pci_address, ids))))
         if not addresses:
             return GivenFunctions()
 
         def read() -> GivenFunctions:
-            known = {one: read_pci(self._host_root, one) for one in dict.fromkeys(addresses)}
+            devices, known = PciDevices(self._host_root), dict[str, PciInfo | None]()
+            for address in addresses:
+                with contextlib.suppress(OSError):  # it is kept, as the error of the devices
+                    known[address] = devices.look(address)
             return GivenFunctions(
                 tuple(filter(None, known.values())),
                 tuple(address for address, pci in known.items() if pci is None),
+                devices.error,
             )
 
         try:

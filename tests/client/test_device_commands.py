@@ -71,11 +71,11 @@ def test_what_is_not_known_of_interfaces_is_said_below_them(
 def test_each_piece_that_is_not_known_is_said_below_what_is(
     netutil: Netutil, agent: Double
 ) -> None:
-    for name in ("network", "allocated", "link", "device_info", "pci"):
+    for name in ("network", "allocated", "start", "link", "device_info", "pci"):
         getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
     ended = netutil("interfaces")
     assert (ended.code, ended.err) == (Exit.OK, "")
-    assert ended.out.count("not known: The kubelet's PodResources socket") == 5
+    assert ended.out.count("not known: The kubelet's PodResources socket") == 6
     assert "10.244.0.5/24" in ended.out and "0000:3b:02.1" in ended.out
     whole = json.loads(netutil("interfaces", "-o", "json").out)
     assert whole["pci_error"]["reason"] == whole["device_info_error"]["reason"]
@@ -121,7 +121,9 @@ def test_a_default_route_of_another_table_is_shown_with_it(netutil: Netutil, age
     routes = agent.interfaces.interfaces[0].link.default_routes
     routes[0].table = 254
     routes.add(gateway="10.1.0.1", ip_version=4, table=100)
-    assert rows_of(netutil("interfaces").out)[8][7] == "10.244.0.1, 10.1.0.1 (table 100)"
+    rows = rows_of(netutil("interfaces").out)
+    (links,) = (number for number, row in enumerate(rows) if "DEFAULT ROUTES" in row)
+    assert rows[links + 1][7] == "10.244.0.1, 10.1.0.1 (table 100)"
 
 
 def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None:

@@ -11,7 +11,6 @@ import re
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,27 +204,52 @@ def test_a_thousand_directories_leave_no_name_descriptor_or_mount(tmp_path: Path
     listener.connection.close()
 
 
+START = """
+import sys
+from pathlib import Path
+from netutil.agent.door.listener import listen
+for line in sys.stdin:
+    path = line.strip()
+    listener = listen(path, mode=0o666, directory_mode=0o755)
+    print(listener.still_ours(), flush=True)
+    sys.stdin.readline()
+    print(listener.still_ours(), flush=True)
+    sys.stdin.readline()
+    listener.unlink_if_ours()
+    listener.connection.close()
+    print(flush=True)
+"""
+
+
 def test_two_agents_that_start_at_once_before_a_directory_leave_one_socket(tmp_path: Path) -> None:
+    """Processes, not threads: the umask around bind(2) is the whole process's."""
     path = tmp_path / "net.sock"
-    for _ in range(100):
-        subpath(path)
-        listeners: list[Listener] = []
-        together = threading.Barrier(2)
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
 
-        def begin(listeners: list[Listener], together: threading.Barrier) -> None:
-            together.wait()
-            listeners.append(start(path))
+    def both(line: str) -> list[str]:
+        for agent in agents:
+            assert agent.stdin is not None
+            agent.stdin.write(line)
+            agent.stdin.flush()
+        return [agent.stdout.readline().strip() for agent in agents if agent.stdout is not None]
 
-        threads = [threading.Thread(target=begin, args=(listeners, together)) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert [one.still_ours() for one in listeners].count(True) == 1
-        assert os.listdir(tmp_path) == ["net.sock"]
-        for listener in listeners:
-            listener.unlink_if_ours()
-            listener.connection.close()
+    try:
+        for _ in range(100):
+            subpath(path)
+            both(f"{path}\n")
+            assert sorted(both("\n")) == ["False", "True"]
+            assert os.listdir(tmp_path) == ["net.sock"]
+            both("\n")
+            assert os.listdir(tmp_path) == []
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.communicate()
 
 
 def in_its_place(path: Path) -> None:

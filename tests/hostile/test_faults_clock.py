@@ -52,6 +52,8 @@ sys.exit(main())
 ROOT = Path(__file__).parents[2]
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
 SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
+    "agent/identity/process.py",  # a process's start, compared with a container's
+    "agent/service/caller.py",  # a call's time, compared with the list's: a jump costs one list
     "agent/podresources/directory.py",  # compared with a container's start, as the kubelet says it
     "agent/pods/apiserver.py",  # observed_at
     "agent/pods/file.py",  # the age of a file; a jump makes it be read again

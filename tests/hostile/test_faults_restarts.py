@@ -73,7 +73,7 @@ def begin(lab: Lab) -> subprocess.Popen[bytes]:
     """Start an agent and do not wait for it."""
     command = [sys.executable, "-m", "netutil.agent", f"--socket={lab.socket}"]
     command += [f"--admin-socket={lab.admin_socket}", "--metrics-address="]
-    command += [f"--pod-source=file:{lab.directory}/pods.json"]
+    command += [f"--pod-source=file:{lab.directory}/pods.json", f"--cgroup-root=/{lab.name}"]
     if CONFINED:
         command = lab.confined(command)
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -228,9 +228,9 @@ def test_a_path_never_leaves_its_hierarchy(
 @pytest.mark.parametrize(
     "name",
     [
-        "pod{uid}/{id}",
-        "pod{uid}/crio-{id}",
-        "kubepods-pod{uid}.slice/cri-containerd-{id}.scope",
+        "kubepods/pod{uid}/{id}",
+        "kubepods/pod{uid}/crio-{id}",
+        "kubepods.slice/kubepods-pod{uid}.slice/cri-containerd-{id}.scope",
         "kubepods-pod{uid}.slice:cri-containerd:{id}",
     ],
 )
@@ -254,8 +254,9 @@ def test_beside_a_process_in_the_pods_own_cgroup_nothing_is_said_to_be_gone() ->
     assert made.runs_beside(made.identify(f"0::/kubepods/pod{UID}\n"), ID)
 
 
-def test_a_container_with_processes_is_told_from_an_empty_cgroup(tree: CgroupTree) -> None:
+def test_a_container_with_processes_is_told_from_an_empty_cgroup() -> None:
     with Lab() as lab:
+        tree = read_cgroup_tree("/", f"/{lab.name}")
         web = lab.pod("web", uid=UID)
         app, side = web.container("app"), web.container("side")
         with pinned(app.pid) as pin:

@@ -33,6 +33,8 @@ pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
 REFUSED = "root: environment of another process"
 USER_OWN = "user: own environment"
 USER_OTHER = "user: environment of another process"
+# They read the environment that the container was started with, with the caller's ids.
+USERS_INTERFACES = ("user: interfaces", "hidden user: interfaces")
 NEEDED_BY = {
     "SYS_PTRACE": {
         *(USER_OWN, USER_OTHER, "user: CPUs of another process"),
@@ -45,8 +47,8 @@ NEEDED_BY = {
     },
     # Another process's environment is read with its owner's own ids.
     "DAC_READ_SEARCH": {USER_OWN, "user: interfaces"},
-    "SETUID": {USER_OTHER, "hidden user: environment of another process"},
-    "SETGID": {USER_OTHER, "hidden user: environment of another process"},
+    "SETUID": {USER_OTHER, "hidden user: environment of another process", *USERS_INTERFACES},
+    "SETGID": {USER_OTHER, "hidden user: environment of another process", *USERS_INTERFACES},
 }
 
 

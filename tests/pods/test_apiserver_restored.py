@@ -207,7 +207,7 @@ async def test_a_pod_that_cannot_be_read_is_no_difference(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     bad = pod(1, "bad")
-    bad["metadata"]["labels"] = "none"
+    bad["metadata"]["namespace"] = None
     api.put(bad)
     api.put(pod(2, "good"))
     async with following(api_settings, confirm=SOON) as directory:
