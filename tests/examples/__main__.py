@@ -5,9 +5,8 @@ Installs what they need from Debian. Arguments go to pytest.
 
 from __future__ import annotations
 
+import subprocess
 import sys
-
-import pytest
 
 from tests.client import test_completion
 from tests.e2e.packages import ensure_installed
@@ -19,8 +18,9 @@ PATHS = ("tests/examples", "tests/client/test_completion.py")
 def main() -> int:
     """Return pytest's exit code."""
     ensure_installed(*test_examples.PACKAGES, *test_completion.PACKAGES, *test_dpdk_eal.PACKAGES)
-    options = ("-n", "0", "-v")
-    return int(pytest.main([*options, *sys.argv[1:], *PATHS]))
+    # A process of its own: pytest rewrites what is not imported yet.
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-v", *sys.argv[1:], *PATHS]
+    return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
