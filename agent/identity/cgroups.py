@@ -27,6 +27,7 @@ from netutil.agent.parsers.cgroup import (
 from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
 from netutil.agent.parsers.pod_cgroups import (
     PodPlaces,
+    joined_parents,
     kubepods_directories,
     locate,
     pod_places,
@@ -324,7 +325,7 @@ def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
         top = hierarchy.resolve(path)
         if top is not None:
             _find_containers(hierarchy, top, found)
-    for path in hierarchy.places.parents:
+    for path in joined_parents(hierarchy.places):
         parent = hierarchy.resolve(path or "/")
         if parent is not None:
             _find_joined(hierarchy, parent, found)

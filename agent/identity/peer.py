@@ -80,7 +80,6 @@ def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
     """
     if cgroups.pod_uid:
         return cgroups.pod_uid
-    # Those outside of it are containers that the node itself is in, and so is every caller.
     innermost, _ = cgroups.placements[0].containers[-1]
     try:
         tree.ensure_made_by_root(choose_container(cgroups, [innermost]))

@@ -50,43 +50,41 @@ _KUBEPODS = "kubepods"
 # kind and k3d set the kubelet's cgroupRoot to /kubelet; the systemd driver makes a slice of it.
 _USUAL_ROOTS = ("", "/kubelet", "/kubelet.slice")
 
-_RUNTIME_SERVICES = (
-    "containerd",
-    "crio",
-    "cri-docker",
-    "docker",
-    "k0scontroller",
-    "k0sworker",
-    "k3s",
-    "k3s-agent",
-    "kubelet",
-    "rke2-agent",
-    "rke2-server",
-    "snap.microk8s.daemon-containerd",
+_RUNTIME_SERVICES = tuple(
+    f"{name}.service"
+    for name in (
+        "containerd",
+        "crio",
+        "cri-docker",
+        "docker",
+        "k0scontroller",
+        "k0sworker",
+        "k3s",
+        "k3s-agent",
+        "kubelet",
+        "rke2-agent",
+        "rke2-server",
+        "snap.microk8s.daemon-containerd",
+    )
 )
 
-# Where a runtime puts a container of a kubelet that has cgroupsPerQOS off, and joined names:
-# CRI-O and others under systemd, docker, containerd (its CRI namespace), CRI-O's own default.
-_USUAL_PARENTS = (
-    "",
-    "/system.slice",
-    "/docker",
-    "/k8s.io",
-    "/crio",
-    *(f"/system.slice/{name}.service" for name in _RUNTIME_SERVICES),
-)
+# Where a runtime puts a container of a kubelet that has cgroupsPerQOS off: CRI-O and others
+# under systemd, docker, containerd (its CRI namespace), CRI-O's own default.
+_USUAL_PARENTS = ("", "/system.slice", "/docker", "/k8s.io", "/crio")
 
 
 @dataclass(frozen=True, slots=True)
 class PodPlaces:
     """Where pods' cgroups stand in one hierarchy, as absolute paths; "" is the hierarchy's root.
 
-    `roots` are directories directly below which `kubepods` may stand, the deepest first. Directly
-    below one of `parents` a container may stand whose path has no directory of its pod's own.
+    `tops` are the directories above the agent that may hold the kubelet's tree, the deepest
+    first, and `cgroup_roots` what the kubelet's cgroup root may be below one of them. `node` are
+    the containers that the node itself is in.
     """
 
-    roots: tuple[str, ...]
-    parents: tuple[str, ...]
+    tops: tuple[str, ...]
+    cgroup_roots: tuple[str, ...]
+    node: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +108,22 @@ def pod_places(own: str = "/", cgroup_root: str = "") -> PodPlaces:
     none. It counts in both spellings: /a/b is /a.slice/a-b.slice with the systemd driver.
     """
     segments = [segment for segment in own.split("/") if segment]
+    own = "".join(f"/{segment}" for segment in segments)
     above = ["".join(f"/{one}" for one in segments[:n]) for n in range(len(segments) + 1)]
+    # The agent's own container is not the node's; CRI-O with crun adds a cgroup to it.
+    node = frozenset(
+        path
+        for path, segment in zip(above[1:], segments, strict=True)
+        if _container_id(segment) and own not in (path, f"{path}/container")
+    )
     for top in above:
-        pod = _below_root(top, f"/{'/'.join(segments)}")
+        pod = _below_root(top, own)
         if pod and pod.container_path:
             # The kubelet's own directories, from `kubepods` to the pod, hold no other tree.
             inside = range(len(top) + 1, len(pod.container_path))
             above = [one for one in above if len(one) not in inside]
     configured = (cgroup_root.rstrip("/"), _as_slices(cgroup_root)) if cgroup_root else ()
-    roots = {top + root for top in above for root in (*_USUAL_ROOTS, *configured)}
-    parents = {top + parent for top in above for parent in (*_USUAL_PARENTS, *configured)}
-    return PodPlaces(_deepest_first(roots), _deepest_first(parents))
+    return PodPlaces(_deepest_first(above), (*_USUAL_ROOTS, *configured), node)
 
 
 def locate(path: str, places: PodPlaces) -> Located:
@@ -128,34 +131,68 @@ def locate(path: str, places: PodPlaces) -> Located:
 
     A path is read from the outside in: the first strict container below the pod is the
     container. The workload made all that stands deeper and may give it any name. Where the node
-    itself stands in a pod or a container, the innermost root that the agent shares counts.
+    itself stands in a pod or a container, the innermost place that the agent shares counts.
     """
-    for root in places.roots:
-        if path.startswith(f"{root}/"):
-            found = _below_root(root, path)
+    for top in places.tops:
+        if path.startswith(f"{top}/"):
+            found = _below_top(top, path, places)
             if found:
                 return found
+    return Located()
+
+
+def _below_top(top: str, path: str, places: PodPlaces) -> Located | None:
+    roots = [top + root for root in places.cgroup_roots]
+    for root in roots:
+        found = _below_root(root, path) if path.startswith(f"{root}/") else None
+        if found:
+            return found
+    joined = _joined(top, path)
+    if joined:
+        return joined
     candidates = []
-    for parent in places.parents:
-        if not path.startswith(f"{parent}/"):
-            continue
+    for parent in dict.fromkeys((*(top + parent for parent in _USUAL_PARENTS), *roots)):
         segment, _, _ = path[len(parent) + 1 :].partition("/")
-        standing = f"{parent}/{segment}"
-        joined = _POD_AND_CONTAINER.fullmatch(segment)
-        pod = _POD_SLICE.fullmatch(joined["pod"]) if joined else None
-        if joined and pod:
-            return Located(normalise_uid(pod["uid"]), standing, joined["id"], standing)
-        container_id = _container_id(segment)
-        if container_id:
+        standing, container_id = f"{parent}/{segment}", _container_id(segment)
+        if path.startswith(f"{parent}/") and container_id and standing not in places.node:
             candidates.append((container_id, standing))
-    return Located(containers=tuple(reversed(candidates)))
+    return Located(containers=tuple(candidates)) if candidates else None
+
+
+def _joined(top: str, path: str) -> Located | None:
+    """Return what a name says that joins a pod's slice and a container.
+
+    It stands where the runtime does: below slices, which systemd alone makes, and the service
+    of the runtime. EKS runs containerd in runtime.slice.
+    """
+    segments = path[len(top) + 1 :].split("/")
+    index = 0
+    while index < len(segments) and segments[index].endswith(".slice"):
+        index += 1
+    if index < len(segments) and segments[index] in _RUNTIME_SERVICES:
+        index += 1
+    match = _POD_AND_CONTAINER.fullmatch(segments[index]) if index < len(segments) else None
+    pod = _POD_SLICE.fullmatch(match["pod"]) if match else None
+    if match is None or pod is None:
+        return None
+    standing = "/".join([top, *segments[: index + 1]])
+    return Located(normalise_uid(pod["uid"]), standing, match["id"], standing)
 
 
 def kubepods_directories(places: PodPlaces) -> Iterator[str]:
     """Yield each path at which this node's `kubepods` may stand: a few that exist, many not."""
-    for root in places.roots:
-        yield f"{root}/{_KUBEPODS}"
-        yield f"{root}/{_slice_prefix(root)}{_KUBEPODS}.slice"
+    for top in places.tops:
+        for root in (top + root for root in places.cgroup_roots):
+            yield f"{root}/{_KUBEPODS}"
+            yield f"{root}/{_slice_prefix(root)}{_KUBEPODS}.slice"
+
+
+def joined_parents(places: PodPlaces) -> Iterator[str]:
+    """Yield paths at which joined names may stand, but for slices of names that are not known."""
+    for top in places.tops:
+        for above in ("", "/system.slice", "/runtime.slice"):
+            yield f"{top}{above}"
+            yield from (f"{top}{above}/{name}" for name in _RUNTIME_SERVICES)
 
 
 def names_a_pod(path: str) -> bool:
@@ -219,5 +256,5 @@ def _as_slices(cgroup_root: str) -> str:
     return "".join(f"/{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))
 
 
-def _deepest_first(paths: set[str]) -> tuple[str, ...]:
+def _deepest_first(paths: list[str]) -> tuple[str, ...]:
     return tuple(sorted(paths, key=lambda path: (-path.count("/"), path)))

@@ -17,7 +17,11 @@ from netutil.agent.parsers import cgroup, mountinfo
 from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.environment import Environment, parse_environment
 from netutil.agent.parsers.hardware_address import format_hardware_address
-from netutil.agent.parsers.pod_cgroups import normalise_uid, pod_places
+from netutil.agent.parsers.pod_cgroups import (
+    joined_parents,
+    normalise_uid,
+    pod_places,
+)
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
 from netutil.client.cpulist import numbers_of
 
@@ -37,7 +41,7 @@ _ABOVE_PODS = {
     for root in ("", "/kubelet", "/kubelet.slice")
     for qos in ("", "/burstable", "/besteffort")
 }
-_RUNTIMES = pod_places().parents
+_RUNTIMES = set(joined_parents(pod_places()))
 
 
 def _text(data: bytes) -> str:
@@ -57,7 +61,10 @@ def _reference(text: str) -> tuple[str, str] | None:
         for index, segment in enumerate(segments):
             before, joined, after = segment.partition(":cri-containerd:")
             above = "/".join(segments[:index])
-            if not pod and joined and _is_id(after) and above in _RUNTIMES:
+            by_runtime = (
+                all(one.endswith(".slice") for one in segments[1:index]) or above in _RUNTIMES
+            )
+            if not pod and joined and _is_id(after) and by_runtime:
                 pod = _pod_uid(before) if _is_pods_slice(before) else ""
                 container = after if pod else ""
             elif not pod and _holds_pod(above, segment):

@@ -98,6 +98,20 @@ REAL_WORLD = {
         f"0::{OUTER}/docker/{ID2}/kubelet/kubepods/burstable/pod{UID}/{ID}\n",
         (UID, ID),
     ),
+    "containerd in a slice of its own, as EKS has it": (
+        f"0::/runtime.slice/kubepods-burstable-pod{UID_}.slice:cri-containerd:{ID}\n",
+        (UID, ID),
+    ),
+    "the same, below its service": (
+        "0::/runtime.slice/containerd.service/"
+        f"kubepods-burstable-pod{UID_}.slice:cri-containerd:{ID}\n",
+        (UID, ID),
+    ),
+    "a node inside a pod, joined names": (
+        f"0::{OUTER}/docker/{ID2}/system.slice/containerd.service/"
+        f"kubepods-pod{UID_}.slice:cri-containerd:{ID}\n",
+        (UID, ID),
+    ),
     "a node inside a pod, whose own cgroup root is the usual one": (
         f"0::{OUTER}/docker/{ID2}/kubepods.slice/kubepods-pod{UID_}.slice/docker-{ID}.scope\n",
         (UID, ID),
@@ -139,6 +153,11 @@ OWN = {
     "a node inside a pod": (
         f"{OUTER}/docker/{ID2}/kubelet{AGENT_POD}",
         f"{OUTER}/docker/{ID2}/system.slice/netutil-agent.service",
+    ),
+    "a node inside a pod, joined names": (
+        f"{OUTER}/docker/{ID2}/system.slice/netutil-agent.service",
+        f"{OUTER}/docker/{ID2}/system.slice/containerd.service/"
+        f"kubepods-podaaaaaaaa_bbbb_4ccc_8ddd_eeeeeeeeeeee.slice:cri-containerd:{AGENT}",
     ),
     "a node inside a pod, whose own cgroup root is the usual one": (
         f"{OUTER}/docker/{ID2}/system.slice/docker-{AGENT}.scope",
@@ -404,14 +423,33 @@ def test_a_line_that_is_not_of_the_kernel_is_refused(text: str) -> None:
         identify(text)
 
 
-def test_without_a_pod_uid_the_outermost_known_container_decides() -> None:
+def test_without_a_pod_uid_the_first_container_that_the_node_is_not_in_decides() -> None:
     own = f"/docker/{ID}/system.slice/netutil-agent.service"
     found = identify(f"0::/docker/{ID}/crio-{ID2}.scope/inner/{'d' * 64}\n", own)
     assert found.pod_uid is None
-    assert choose_container(found, [ID, ID2]).container_id == ID
-    assert choose_container(found, [ID2]).container_id == ID2
+    assert choose_container(found, [ID, ID2]).container_id == ID2
+    assert found.placements[0].containers == ((ID2, f"/docker/{ID}/crio-{ID2}.scope"),)
     with pytest.raises(Denied):
         choose_container(found, ["d" * 64])
+
+
+def test_a_container_without_a_pod_uid_may_be_the_agents_own() -> None:
+    for own in (f"/system.slice/crio-{ID}.scope", f"/system.slice/crio-{ID}.scope/container"):
+        found = identify(f"0::{own}\n", own)
+        assert choose_container(found, [ID]).container_id == ID
+
+
+def test_a_node_inside_a_pod_has_containers_without_a_pod_uid_too() -> None:
+    own = f"{OUTER}/docker/{ID2}/system.slice/crio-{AGENT}.scope"
+    found = identify(f"0::{OUTER}/docker/{ID2}/system.slice/crio-{ID}.scope\n", own)
+    assert choose_container(found, [ID]).container_id == ID
+
+
+def test_hierarchies_in_which_the_process_is_in_the_nodes_container_alone_say_nothing() -> None:
+    own = f"/docker/{ID2}/system.slice/netutil-agent.service"
+    text = f"13:misc:/docker/{ID2}\n2:cpu:/docker/{ID2}/system.slice/crio-{ID}.scope\n"
+    (placement,) = identify(text, own).placements
+    assert [one for one, _ in placement.containers] == [ID]
 
 
 def test_without_a_pod_uid_an_unknown_container_is_refused() -> None:
