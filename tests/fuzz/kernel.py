@@ -41,7 +41,7 @@ _ABOVE_PODS = {
     for root in ("", "/kubelet", "/kubelet.slice")
     for qos in ("", "/burstable", "/besteffort")
 }
-_RUNTIMES = set(joined_parents(pod_places()))
+_SERVICES = {path.rpartition("/")[2] for path in joined_parents(pod_places())}
 
 
 def _text(data: bytes) -> str:
@@ -61,9 +61,10 @@ def _reference(text: str) -> tuple[str, str] | None:
         for index, segment in enumerate(segments):
             before, joined, after = segment.partition(":cri-containerd:")
             above = "/".join(segments[:index])
-            by_runtime = (
-                all(one.endswith(".slice") for one in segments[1:index]) or above in _RUNTIMES
-            )
+            slices = segments[1:index]
+            if slices and slices[-1] in _SERVICES:
+                slices = slices[:-1]
+            by_runtime = all(one.endswith(".slice") for one in slices)
             if not pod and joined and _is_id(after) and by_runtime:
                 pod = _pod_uid(before) if _is_pods_slice(before) else ""
                 container = after if pod else ""

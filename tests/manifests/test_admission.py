@@ -78,6 +78,8 @@ ADMITTED: dict[str, Manifest] = {
     "no propagation, said": pod(mount(mountPropagation="None")),
     "recursively read-only": pod(mount(recursiveReadOnly="IfPossible")),
     "a usual termination message": pod(mount(), terminationMessagePath="/dev/termination-log"),
+    "a working directory elsewhere": pod(mount(), workingDir="/srv/app"),
+    "the root as working directory": pod(mount(), workingDir="/"),
     "a path with dots in a name": pod(mount(), data("/data/..hidden/a.b"), volumes=BOTH),
     "devices elsewhere": pod(mount(), volumeDevices=[{"name": "disk", "devicePath": "/dev/xvda"}]),
     "odd paths where it is not mounted": pod(data("/a/../etc/netutil/x"), volumes=BOTH),
@@ -154,13 +156,17 @@ def reported(path: str) -> Manifest:
     return pod(mount(), terminationMessagePath=path)
 
 
+def working(path: str) -> Manifest:
+    return pod(mount(), workingDir=path)
+
+
 def device(path: str) -> Manifest:
     return pod(mount(), volumeDevices=[{"name": "disk", "devicePath": path}])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("path", INSIDE)
-@pytest.mark.parametrize("make", [mounted, reported, device])
+@pytest.mark.parametrize("make", [mounted, reported, device, working])
 def test_nothing_may_be_made_inside_the_mount(
     make: Callable[[str], Manifest], path: str, kind: str
 ) -> None:
