@@ -23,6 +23,8 @@ from netutil.agent.pods.remembered import RememberedPods
 from netutil.agent.pods.source import PodSource, PushedSource, stopping, unavailable
 
 LONGEST_WAIT_SECONDS = 5.0
+MAX_LATE_SECONDS = 30.0
+"""How long a container's name is waited for, over all calls: a kubelet takes a second or two."""
 MAX_UNNAMED = 1024
 """Containers without a name of which it is kept since when they are asked for."""
 
@@ -51,7 +53,8 @@ class PodDirectory:
         # The mark of the first look-up of a container that the list did not name then. A list
         # after it is enough to decide on that container: it ran before. Were each call to wait
         # for a list of its own, one such caller would have the kubelet asked once a second.
-        self._first_marks: LRUCache[str, int] = LRUCache(MAX_UNNAMED)
+        self._first_marks: LRUCache[str, tuple[int, float]] = LRUCache(MAX_UNNAMED)
+        self._clock = clock
         self.stats = DirectoryStats()
         self._lists: Lists = (
             PushedLists(source, self.stats, self._changes, clock, sleep)
@@ -132,7 +135,7 @@ class PodDirectory:
         if the fresh list contradicts itself or the caller.
         """
         mark = self._lists.mark()
-        first = self._first_marks.get(container_id or "", mark)
+        first, since = self._first_marks.get(container_id or "", (mark, self._clock()))
         need_container = need_container and bool(container_id)
 
         def found() -> Match | None:
@@ -157,19 +160,36 @@ class PodDirectory:
         if is_enough(match) and (self._lists.is_fresh() or not await self._lists.newer_soon()):
             return match
         if not enough():
-            self.stats.misses += 1
-            try:
-                async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
-                    await self._wait(mark, known, enough, need_container)
-            except (Unavailable, TimeoutError) as error:
-                if known() is None:
-                    self._refuse(error)
+            if need_container and known() and self._clock() - since > MAX_LATE_SECONDS:
+                # A container may start for ever: a neighbour that crashes in a loop, an image that
+                # is not to be had. The next list says what is new; no call waits for it.
+                if not self._lists.is_fresh():
+                    await self._lists.newer_soon()
+            else:
+                await self._wait_within(timeout_seconds, mark, known, enough, need_container)
         return found()
+
+    async def _wait_within(
+        self,
+        timeout_seconds: float,
+        mark: int,
+        known: Callable[[], Match | None],
+        enough: Callable[[], bool],
+        need_container: bool,
+    ) -> None:
+        """Wait for a list that decides. Raises why there is none, unless the last list tells."""
+        self.stats.misses += 1
+        try:
+            async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
+                await self._wait(mark, known, enough, need_container)
+        except (Unavailable, TimeoutError) as error:
+            if known() is None:
+                self._refuse(error)
 
     def _note_first(self, match: Match | None, container_id: str | None, mark: int) -> None:
         """Keep since when a container is asked for that has no name."""
         if container_id and (match is None or not match.container_name):
-            self._first_marks.setdefault(container_id, mark)
+            self._first_marks.setdefault(container_id, (mark, self._clock()))
 
     def _refuse(self, error: Unavailable | TimeoutError) -> None:
         """Raise why nobody can say whose the container is; nothing if the last list tells."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -192,6 +193,29 @@ async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it
     match = await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=0.5)
     assert match is not None
     assert (match.container_name, match.is_unlisted) == ("", False)
+    await directory.close()
+
+
+async def test_no_call_waits_for_a_name_that_did_not_come_in_half_a_minute(source: Source) -> None:
+    """A neighbour crashes in a loop, so each list says that a container may be starting."""
+    crashing = json.loads(whole_pod(app="a" * 64, side="b" * 64))
+    crashing["items"][0]["status"]["containerStatuses"][1]["state"] = {"waiting": {}}
+    source.pods = decode_pod_list(json.dumps(crashing).encode())
+    later = 0.0
+    directory = PodDirectory(source, 10, clock=lambda: time.monotonic() + later)
+    began = time.monotonic()
+    await directory.lookup(UID, "e" * 64, need_container=True, timeout_seconds=0.5)
+    assert time.monotonic() - began > 0.4
+    later, fetches, began = 31.0, source.fetches, time.monotonic()
+    for _ in range(20):
+        match = await directory.lookup(UID, "e" * 64, need_container=True)
+        assert match is not None and match.container_name == ""
+    assert time.monotonic() - began < 2
+    assert source.fetches <= fetches + 2
+    source.pods = decode_pod_list(whole_pod(app="a" * 64, side="e" * 64))
+    later = 60.0
+    match = await directory.lookup(UID, "e" * 64, need_container=True)
+    assert match is not None and match.container_name == "side"
     await directory.close()
 
 
