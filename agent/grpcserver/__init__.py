@@ -1,0 +1,11 @@
+"""gRPC on connections that the caller accepts: HTTP/2 in the server's role, on asyncio.
+
+It knows nothing of the agent, and serves grpcio's own servicers unmodified.
+"""
+
+from netutil.agent.grpcserver.call import Call, Status
+from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.protocol import Connection
+from netutil.agent.grpcserver.server import CallPolicy, Server
+
+__all__ = ["Call", "CallPolicy", "Connection", "Server", "ServerConfig", "Status"]

@@ -1,0 +1,636 @@
+"""One call: from a stream's headers to its trailers, and the context that its handler is given.
+
+A handler runs at once, inside the read that completed its request, up to its first wait. Only a
+handler that waits gets a task and a timer for its deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import types
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from netutil.agent.grpcserver import framing
+from netutil.agent.grpcserver.headers import Field, Request, encode_block
+from netutil.agent.grpcserver.http2 import Stream
+
+if TYPE_CHECKING:
+    from netutil.agent.grpcserver.protocol import Connection
+
+_LOG = logging.getLogger(__name__)
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+_MAX_TRAILERS_BYTES = 8000
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_ACCEPT = (b"grpc-accept-encoding", ",".join(framing.ENCODINGS).encode())
+_STATUS_200 = (b":status", b"200")
+_HEAD_BLOCK = encode_block([_STATUS_200, _CONTENT_TYPE, _ACCEPT])
+_OK_BLOCK = encode_block([(b"grpc-status", b"0")])
+_NOT_METADATA = frozenset((b"te", b"content-type", b"content-length", b"host"))
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ends. `details` are further trailers."""
+
+    code: grpc.StatusCode
+    message: str = ""
+    trailers: Metadata = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A registered method, as grpcio's handler describes it."""
+
+    name: str
+    behavior: Callable[..., Any]
+    request_streaming: bool
+    response_streaming: bool
+    deserialize: Callable[[bytes], Any]
+    serialize: Callable[[Any], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CallHead:
+    """What gRPC makes of a request's fields.
+
+    `http_status` or `failure` is set where the request is no call.
+    """
+
+    method: Method | None
+    path: str
+    timeout: float | None = None
+    encoding: str = "identity"
+    http_status: int = 0
+    failure: Status | None = None
+
+
+def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHead:
+    """Return the call that a request asks for (doc/PROTOCOL-HTTP2.md, "Requests")."""
+    path = request.path.decode("utf-8", errors="backslashreplace")
+    if request.oversized:
+        text = "The metadata of the call is larger than the server takes."
+        return CallHead(None, path, failure=Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+    if request.method != b"POST":
+        return CallHead(None, path, http_status=405)
+    named: dict[bytes, list[bytes]] = {}
+    for name, value in request.fields:
+        if name in (b"content-type", b"grpc-timeout", b"grpc-encoding"):
+            named.setdefault(name, []).append(value)
+    types_ = named.get(b"content-type", [])
+    if len(types_) != 1 or not _is_grpc(types_[0].lower()):
+        return CallHead(None, path, http_status=415)
+    failure, timeout = None, None
+    timeouts = named.get(b"grpc-timeout", [])
+    if timeouts:
+        timeout = framing.parse_timeout(timeouts[0].decode("ascii", errors="replace"))
+        if timeout is None or len(timeouts) > 1:
+            failure = Status(grpc.StatusCode.INTERNAL, "The call's grpc-timeout is malformed.")
+    if request.scheme not in (b"http", b"https"):
+        failure = Status(grpc.StatusCode.INTERNAL, "The call's scheme is neither http nor https.")
+    encoding = named.get(b"grpc-encoding", [b"identity"])[0].decode("ascii", errors="replace")
+    method = find(path)
+    if method is None:
+        failure = Status(grpc.StatusCode.UNIMPLEMENTED, "The server has no such method.")
+    return CallHead(method, path, timeout, encoding, 0, failure)
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    kind = b"application/grpc"
+    return content_type == kind or content_type.startswith((kind + b"+", kind + b";"))
+
+
+class Call(grpc.aio.ServicerContext[Any, Any]):
+    """A call, and the `ServicerContext` of its handler. `connection` is the call's connection."""
+
+    def __init__(self, connection: Connection, stream: Stream, request: Request, head: CallHead):
+        self.connection = connection
+        self.head = head
+        self._request = request
+        self._stream = stream
+        self._loop = connection.loop
+        self._expires = None if head.timeout is None else self._loop.time() + head.timeout
+        self._buffer = bytearray()
+        self._credited = 0
+        """How many of its bytes have their room in the window given back already."""
+        self._messages: deque[tuple[bytes, int]] = deque()
+        self._received = 0
+        self._ended = False
+        self._started = False
+        self._reading: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._initial: Metadata = ()
+        self._headers_sent = False
+        self._trailing: Metadata = ()
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._callbacks: list[Callable[[Any], None]] = []
+        self.is_admitted = False
+        """The policy counts it. Set by the connection, which asks."""
+        self._over = False
+        """The stream has its trailers, or was reset: nothing is sent any more."""
+        self._cancelled = False
+
+    # The request
+
+    def receive(self, data: memoryview) -> None:
+        """Take bytes of the request's messages."""
+        size = len(data)
+        if self._over:
+            self.connection.http2.consumed(None, size)
+            return
+        buffer = self._buffer
+        if not buffer and size >= framing.PREFIX_BYTES:
+            length = int.from_bytes(data[1:5], "big")
+            if length + framing.PREFIX_BYTES == size:
+                self._take(data[0], bytes(data[5:]), size)
+                return
+        buffer += data
+        while len(buffer) >= framing.PREFIX_BYTES and not self._over:
+            length = int.from_bytes(buffer[1:5], "big")
+            if length > self.connection.config.max_request_bytes:
+                self._too_large()
+                break
+            whole = length + framing.PREFIX_BYTES
+            if len(buffer) < whole:
+                break
+            flag, body = buffer[0], bytes(buffer[5:whole])
+            del buffer[:whole]
+            before = min(self._credited, whole)
+            self._credited -= before
+            self.connection.release(before)
+            self._take(flag, body, whole - before)
+        if self._over:
+            self.connection.http2.consumed(None, len(buffer) - self._credited)
+            self._drop_buffer()
+        elif buffer:
+            self.connection.reserve(self)
+
+    def credit(self) -> int:
+        """Give the peer room for the rest of a message; return for how many bytes."""
+        size = len(self._buffer) - self._credited
+        self._credited = len(self._buffer)
+        self.connection.http2.consumed(self._stream, size)
+        return size
+
+    def _drop_buffer(self) -> None:
+        self.connection.release(self._credited)
+        self._credited = 0
+        self._buffer.clear()
+
+    def receive_end(self) -> None:
+        """The peer sends no more."""
+        self._ended = True
+        if self._over:
+            return
+        if self._buffer:
+            self.end(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
+        elif self.head.method and not self.head.method.request_streaming and not self._received:
+            self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
+        self._wake_reader()
+
+    def _take(self, flag: int, body: bytes, size: int) -> None:
+        method, config = self._method, self.connection.config
+        if len(body) > config.max_request_bytes:
+            self.connection.http2.consumed(None, size)
+            self._too_large()
+            return
+        if flag:
+            inflated = self._inflate(flag, body)
+            if inflated is None:
+                self.connection.http2.consumed(None, size)
+                return
+            body = inflated
+        self._received += 1
+        if not method.request_streaming and self._received > 1:
+            self.connection.http2.consumed(None, size)
+            self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought a second message."))
+            return
+        self._messages.append((body, size))
+        if method.request_streaming:
+            self._wake_reader()
+        else:
+            self.connection.make_ready(self)
+
+    def _inflate(self, flag: int, body: bytes) -> bytes | None:
+        encoding, code = self.head.encoding, grpc.StatusCode
+        if flag != 1 or encoding == "identity":
+            self.end(Status(code.INTERNAL, "The call's message has a flag that is not possible."))
+        elif encoding not in framing.ENCODINGS:
+            self.end(Status(code.UNIMPLEMENTED, "The call's grpc-encoding is not one of ours."))
+        else:
+            try:
+                return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
+            except framing.TooLargeError:
+                self._too_large()
+            except framing.InflateError:
+                self.end(Status(code.INTERNAL, f"The call's message is not {encoding}."))
+        return None
+
+    def _too_large(self) -> None:
+        most = self.connection.config.max_request_bytes
+        text = f"The call's message is larger than {most} bytes."
+        self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+
+    def _wake_reader(self) -> None:
+        if self._reading is not None and not self._reading.done():
+            self._reading.set_result(None)
+
+    # The handler
+
+    def start(self) -> None:
+        """Run the handler up to its first wait."""
+        if self._over or self._started:
+            return
+        self._started = True
+        if self._expires is not None and self._loop.time() >= self._expires:
+            self._on_deadline()
+            self._finished()
+            return
+        context = contextvars.copy_context()
+        first = _FirstStep()
+        main = self._main()
+        asyncio.tasks._enter_task(self._loop, first)  # type: ignore[arg-type]
+        try:
+            waiting = context.run(main.send, None)
+        except StopIteration:
+            return
+        finally:
+            asyncio.tasks._leave_task(self._loop, first)  # type: ignore[arg-type]
+        task = self._loop.create_task(_resume(main, waiting), context=context)
+        first.task = self._task = task
+        if self._cancelled:
+            task.cancel()
+        elif self._expires is not None:
+            left = max(0.0, self._expires - self._loop.time())
+            self._timer = self._loop.call_later(left, self._on_deadline)
+
+    async def _main(self) -> None:
+        try:
+            await self._run()
+        except grpc.aio.AbortError:
+            pass
+        except _RequestError as error:
+            self.end(error.status)
+        except asyncio.CancelledError:
+            self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
+            raise
+        except Exception as error:  # noqa: BLE001 - a handler's bug is a status, and logged
+            self._failed(error)
+        finally:
+            self._finished()
+
+    async def _run(self) -> None:
+        method = self._method
+        if method.request_streaming:
+            asked: Any = self._requests()
+        else:
+            asked = self._deserialize(*self._messages.popleft())
+        found = method.behavior(asked, self)
+        if not method.response_streaming:
+            answer = await found if inspect.isawaitable(found) else found
+            if not self._over:
+                self._respond(method.serialize(answer))
+            return
+        if hasattr(found, "__aiter__"):
+            async for message in found:
+                await self.write(message)
+        elif inspect.isawaitable(found):
+            await found
+        self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
+
+    @property
+    def _method(self) -> Method:
+        method = self.head.method
+        assert method is not None  # noqa: S101 - a call without one has ended
+        return method
+
+    def _respond(self, body: bytes) -> None:
+        if len(body) > self.connection.config.max_response_bytes:
+            text = "The answer is larger than the server sends."
+            self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+            return
+        if self._code not in (None, grpc.StatusCode.OK) or self._headers_sent:
+            self._send_message(body)
+            self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
+            return
+        self._over = True
+        head = self._initial_block() if self._initial else _HEAD_BLOCK
+        trailers = _trailers_block(Status(grpc.StatusCode.OK, self._details, self._trailing))
+        self.connection.http2.send_unary(self._stream, head, framing.message(body), trailers)
+        self.connection.flush_soon()
+
+    def _failed(self, error: Exception) -> None:
+        if self._code not in (None, grpc.StatusCode.OK):
+            # As grpcio: a code that was set counts, whatever was raised after it.
+            assert self._code is not None  # noqa: S101
+            self.end(Status(self._code, self._details, self._trailing))
+            return
+        _LOG.error("grpcserver: %s failed", self.head.path, exc_info=error)
+        self.end(Status(grpc.StatusCode.UNKNOWN, f"The handler failed ({type(error).__name__})."))
+
+    def _deserialize(self, body: bytes, size: int) -> Any:
+        self.connection.took(self._stream, size)
+        try:
+            return self._method.deserialize(body)
+        except Exception as error:
+            text = "The call's message is not what the method takes."
+            raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while True:
+            message = await self.read()
+            if message is grpc.aio.EOF:
+                return
+            yield message
+
+    # How it ends
+
+    def end(self, status: Status) -> None:
+        """Send the trailers, unless the stream has ended."""
+        if self._over:
+            return
+        self._over = True
+        self._code, self._details = status.code, status.message
+        http2 = self.connection.http2
+        if self._headers_sent:
+            http2.send_trailers(self._stream, _trailers_block(status))
+        else:
+            fields = [_STATUS_200, _CONTENT_TYPE]
+            if status.code is grpc.StatusCode.UNIMPLEMENTED:
+                fields.append(_ACCEPT)
+            fields += framing.metadata_fields(self._initial)
+            http2.send_trailers(self._stream, encode_block(fields + _trailers(status)))
+        self.connection.flush_soon()
+        if not self._started:
+            self._finished()
+
+    def cancel(self) -> None:
+        """The stream was reset, or the connection has ended."""
+        if not self._over:
+            self._over = True
+            self._code = grpc.StatusCode.CANCELLED
+        self._cancelled = True
+        for _, size in self._messages:
+            self.connection.http2.consumed(None, size)
+        self._messages.clear()
+        self.connection.http2.consumed(None, len(self._buffer) - self._credited)
+        self._drop_buffer()
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._started:
+            self._finished()
+
+    def _on_deadline(self) -> None:
+        self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finished(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._started = True
+        self.connection.call_finished(self)
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def writable(self) -> None:
+        """All that was written has been sent."""
+        if self._writing is not None and not self._writing.done():
+            self._writing.set_result(None)
+
+    # grpc.aio.ServicerContext
+
+    async def read(self) -> Any:
+        """Return the next message, `grpc.aio.EOF` after the last."""
+        while not self._messages:
+            if self._ended or self._over:
+                return grpc.aio.EOF
+            self._reading = self._loop.create_future()
+            await self._reading
+        return self._deserialize(*self._messages.popleft())
+
+    async def write(self, message: Any) -> None:
+        """Send a message; return once the peer's window and the socket have taken all of it."""
+        if self._over:
+            raise asyncio.CancelledError
+        body = self._method.serialize(message)
+        if len(body) > self.connection.config.max_response_bytes:
+            text = "The answer is larger than the server sends."
+            await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        self._send_message(body)
+        while self._stream.pending_bytes:
+            self._writing = self._loop.create_future()
+            await self._writing
+
+    def _send_message(self, body: bytes) -> None:
+        self._send_initial()
+        self.connection.http2.send_data(self._stream, framing.message(body))
+        self.connection.flush_soon()
+
+    def _send_initial(self) -> None:
+        if not self._headers_sent:
+            self._headers_sent = True
+            block = self._initial_block() if self._initial else _HEAD_BLOCK
+            self.connection.http2.send_headers(self._stream, block)
+
+    def _initial_block(self) -> bytes:
+        return encode_block(
+            [_STATUS_200, _CONTENT_TYPE, _ACCEPT, *framing.metadata_fields(self._initial)]
+        )
+
+    async def send_initial_metadata(self, initial_metadata: Iterable[Any]) -> None:
+        """Send the headers of the response now."""
+        if self._headers_sent:
+            raise RuntimeError("the initial metadata has been sent")
+        self._initial = tuple(initial_metadata)
+        framing.metadata_fields(self._initial)
+        self._send_initial()
+        self.connection.flush_soon()
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[Any] = ()
+    ) -> NoReturn:
+        """End the call with a status. Raises `grpc.aio.AbortError`."""
+        if code is grpc.StatusCode.OK:
+            code, details = grpc.StatusCode.UNKNOWN, "The handler aborted with OK."
+        trailers = (*self._trailing, *tuple(trailing_metadata))
+        self.end(Status(code, details, trailers))
+        raise grpc.aio.AbortError("Locally aborted.")
+
+    async def abort_with_status(self, status: Any) -> NoReturn:
+        """End the call with a `grpc.Status`."""
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:
+        """Set what is sent with the status."""
+        self._trailing = tuple(trailing_metadata)
+
+    def invocation_metadata(self) -> Metadata:  # type: ignore[override]
+        """Return the caller's metadata."""
+        notes = self._request.notes
+        found = notes.get("metadata")
+        if found is None:
+            found = notes["metadata"] = _metadata(self._request)
+        return found  # type: ignore[return-value]
+
+    def set_code(self, code: grpc.StatusCode | int) -> None:
+        """Set the status code."""
+        self._code = _CODES[code] if isinstance(code, int) else code
+
+    def set_details(self, details: str) -> None:
+        """Set the status message."""
+        self._details = details
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Do nothing: answers are never compressed, on a socket of this machine."""
+
+    def disable_next_message_compression(self) -> None:
+        """Do nothing: answers are never compressed."""
+
+    def peer(self) -> str:
+        """Return that the peer is on a Unix socket, as grpcio does."""
+        return "unix:"
+
+    def peer_identities(self) -> None:
+        """Return None: the transport authenticates nobody. The connection has its peer."""
+
+    def peer_identity_key(self) -> None:
+        """Return None."""
+
+    def auth_context(self) -> dict[str, Iterable[bytes]]:
+        """Return nothing."""
+        return {}
+
+    def time_remaining(self) -> float | None:  # type: ignore[override]
+        """Return the seconds to the deadline, None without one."""
+        return None if self._expires is None else max(0.0, self._expires - self._loop.time())
+
+    def trailing_metadata(self) -> Metadata:  # type: ignore[override]
+        """Return what was set."""
+        return self._trailing
+
+    def code(self) -> grpc.StatusCode | None:  # type: ignore[override]
+        """Return the status code that was set, None if none was."""
+        return self._code
+
+    def details(self) -> str:
+        """Return the status message that was set."""
+        return self._details
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Call `callback` with the context when the handler has ended."""
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        """Return whether the peer, or the end of the connection, has cancelled the call."""
+        return self._cancelled
+
+    def done(self) -> bool:
+        """Return whether the call has ended."""
+        return self._over
+
+
+class _RequestError(Exception):
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class _FirstStep:
+    """What `asyncio.current_task()` is while a handler has not waited yet.
+
+    `asyncio.timeout` and `TaskGroup` keep it, and cancel it later: by then there is a task.
+    """
+
+    __slots__ = ("task",)
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        return self.task is not None and self.task.cancel(msg)
+
+    def uncancel(self) -> int:
+        return self.task.uncancel() if self.task is not None else 0
+
+    def cancelling(self) -> int:
+        return self.task.cancelling() if self.task is not None else 0
+
+    def done(self) -> bool:
+        return self.task is not None and self.task.done()
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was started, and waits."""
+    while True:
+        try:
+            got = yield waiting
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - the coroutine's own to handle
+            step = partial(coroutine.throw, error)
+        else:
+            step = partial(coroutine.send, got)
+        try:
+            waiting = step()
+        except StopIteration:
+            return
+
+
+def _metadata(request: Request) -> Metadata:
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in request.fields:
+        if name in _NOT_METADATA or name.startswith(b"grpc-"):
+            continue
+        key = name.decode("ascii")
+        if not key.endswith("-bin"):
+            found.append((key, value.decode("utf-8", errors="replace")))
+            continue
+        try:
+            found += [(key, one) for one in framing.decode_binary(value)]
+        except ValueError as error:
+            text = f"The call's metadata {key!r} is not base64."
+            raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
+    return tuple(found)
+
+
+def _trailers(status: Status) -> list[Field]:
+    fields = [(b"grpc-status", str(status.code.value[0]).encode())]
+    if status.message:
+        fields.append((b"grpc-message", framing.encode_status_message(status.message)))
+    further = framing.metadata_fields(status.trailers)
+    room = _MAX_TRAILERS_BYTES - sum(len(name) + len(value) + 32 for name, value in fields)
+    for name, value in further:
+        room -= len(name) + len(value) + 32
+        if room >= 0:
+            fields.append((name, value))
+    return fields
+
+
+def _trailers_block(status: Status) -> bytes:
+    if status.code is grpc.StatusCode.OK and not status.message and not status.trailers:
+        return _OK_BLOCK
+    return encode_block(_trailers(status))
+
+
+def http_error(code: int) -> bytes:
+    """Return the block of an answer to what is no gRPC request."""
+    return encode_block([(b":status", str(code).encode()), (b"content-type", b"text/plain")])
+
+
+__all__ = ["Call", "CallHead", "Method", "Status", "http_error", "parse_head"]

@@ -1,0 +1,31 @@
+"""What a server is configured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Limits of one server. Sizes are in bytes, times in seconds."""
+
+    max_concurrent_streams: int = 64
+    max_request_bytes: int = 64 * 1024
+    """One message of a request, inflated."""
+    max_response_bytes: int = 16 * 1024 * 1024
+    max_header_list_bytes: int = 8 * 1024
+    """Of one request, names, values and 32 for each field; past it the call is refused."""
+    max_header_block_bytes: int = 128 * 1024
+    """Of one request, as sent or decoded; past it the connection is closed."""
+    max_buffered_request_bytes: int = 256 * 1024
+    """Of one connection: messages that no handler has taken yet."""
+    max_buffered_response_bytes: int = 256 * 1024
+    """Of one stream: messages that the peer has not taken yet; past it `write` waits."""
+    preface_timeout: float = 10.0
+    """How long a connection may take to its first whole SETTINGS frame."""
+    min_ping_interval: float = 1.0
+    max_ping_strikes: int = 2
+    max_stream_errors: int = 100
+    """Streams of one connection that the server resets for errors of the peer."""
+    graceful_ping_timeout: float = 1.0
+    """How long the first GOAWAY waits for the answer to its PING before the second."""

@@ -1,0 +1,652 @@
+"""One HTTP/2 connection in the server's role (RFC 9113). Bytes in, bytes and events out; no I/O.
+
+What a peer can make this hold is bounded: one header block, the messages of its streams up to the
+receive windows, and answers up to its own windows. Whatever costs work is added to `cost`, in units
+of about one frame, so that the caller can make the peer wait.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any, Protocol
+
+from netutil.agent.grpcserver import frames
+from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.frames import ErrorCode
+from netutil.agent.grpcserver.headers import (
+    BlockDecoder,
+    BlockError,
+    BlockTooCostlyError,
+    Request,
+)
+
+_U32 = struct.Struct(">I")
+_MAX_REMEMBERED_RESETS = 128
+_MAX_CONTINUATIONS = 32
+_FIELDS_PER_COST = 8
+_BYTES_PER_COST = 1024
+REQUEST_COST = 8
+"""A request costs as much as eight frames that bring nothing."""
+RESET_COST = 8
+
+
+class Events(Protocol):
+    """What a connection tells. Called from within `receive`."""
+
+    def on_request(self, stream: Stream, request: Request) -> None:
+        """A request's headers are whole. `stream.remote_closed` says whether that is all of it."""
+
+    def on_data(self, stream: Stream, data: memoryview) -> None:
+        """Bytes of a request's body. `consumed` gives their room in the window back."""
+
+    def on_end(self, stream: Stream) -> None:
+        """The peer sends no more on the stream."""
+
+    def on_reset(self, stream: Stream) -> None:
+        """The stream has ended early: by the peer, by an error of the peer's, or with GOAWAY."""
+
+    def on_writable(self, stream: Stream) -> None:
+        """All that was queued on the stream has been sent."""
+
+    def on_ping_ack(self, opaque: bytes) -> None:
+        """A PING was answered."""
+
+
+class Stream:
+    """One open stream. `call` belongs to whoever handles its events."""
+
+    __slots__ = (
+        "call",
+        "content_left",
+        "ending",
+        "id",
+        "local_closed",
+        "pending",
+        "pending_bytes",
+        "receive_window",
+        "remote_closed",
+        "send_window",
+        "unreturned",
+    )
+
+    def __init__(self, stream_id: int, send_window: int, receive_window: int) -> None:
+        self.id = stream_id
+        self.send_window = send_window
+        self.receive_window = receive_window
+        self.unreturned = 0
+        self.remote_closed = False
+        self.local_closed = False
+        self.content_left: int | None = None
+        self.pending: deque[memoryview] = deque()
+        self.pending_bytes = 0
+        self.ending: bytes | None = None
+        """The block of the trailers, once there is one, while data before it waits."""
+        self.call: Any = None
+
+
+class Http2Connection:
+    """The state of one connection. What is to be sent stands in `out`, in its order.
+
+    `closing` is set once the connection is to be closed as soon as `out` is sent.
+    """
+
+    def __init__(self, config: ServerConfig, events: Events) -> None:
+        self._config = config
+        self._events = events
+        self._decoder = BlockDecoder(config.max_header_list_bytes, config.max_header_block_bytes)
+        self.out: list[bytes] = [
+            frames.settings_frame(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
+                    frames.MAX_HEADER_LIST_SIZE: config.max_header_list_bytes,
+                }
+            )
+        ]
+        self.streams: dict[int, Stream] = {}
+        self.closing = False
+        self.cost = 0
+        self.is_open = False
+        """The peer's preface and its first SETTINGS have come."""
+        self.last_stream_id = 0
+        self.now = 0.0
+        """Set by the caller before `receive`: monotonic seconds, for the ping policy."""
+        self._preface_left = frames.PREFACE
+        self._rest = b""
+        self._block: list[bytes] | None = None
+        self._block_bytes = 0
+        self._block_stream = (0, False)
+        self._send_window = frames.DEFAULT_WINDOW
+        self._initial_send_window = frames.DEFAULT_WINDOW
+        self._receive_window = frames.DEFAULT_WINDOW
+        self._unreturned = 0
+        self._waiting: deque[Stream] = deque()
+        # The first block says that this encoder uses no table, and so whatever size the peer
+        # announces is kept (RFC 7541, 4.2).
+        self._table_size_update = b"\x20"
+        self._resets: deque[int] = deque(maxlen=_MAX_REMEMBERED_RESETS)
+        self._stream_errors = 0
+        self._refuse_above = frames.MAX_STREAM_ID
+        self._goaway_received = False
+        self._last_ping = -1e9
+        self._ping_strikes = 0
+        self.paused = False
+        """While the transport takes no more, data stays in the streams' queues."""
+        self._handlers = (
+            self._on_data,
+            self._on_headers,
+            self._on_priority,
+            self._on_rst_stream,
+            self._on_settings,
+            self._on_push_promise,
+            self._on_ping,
+            self._on_goaway,
+            self._on_window_update,
+            self._on_continuation,
+        )
+
+    # Receiving
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the peer, in any pieces."""
+        if self.closing:
+            return
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        try:
+            at = self._take_preface(data) if self._preface_left else 0
+            self._rest = data[self._take_frames(data, at) :]
+        except _ConnectionError as error:
+            self._fail(error.code, error.why)
+
+    def _take_preface(self, data: bytes) -> int:
+        wanted = self._preface_left
+        part = data[: len(wanted)]
+        if part != wanted[: len(part)]:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "not HTTP/2")
+        self._preface_left = wanted[len(part) :]
+        return len(part)
+
+    def _take_frames(self, data: bytes, at: int) -> int:
+        """Take the frames that are whole; return where the next one begins."""
+        end = len(data)
+        unpack, handlers = frames.unpack_header, self._handlers
+        while end - at >= frames.HEADER_BYTES and not self.closing:
+            upper, lower, kind, flags, stream_id = unpack(data, at)
+            size = upper << 8 | lower
+            if size > frames.MAX_FRAME_BYTES:
+                code = ErrorCode.FRAME_SIZE_ERROR
+                raise _ConnectionError(code, "a frame larger than was announced")
+            begin = at + frames.HEADER_BYTES
+            if end - begin < size:
+                break
+            at = begin + size
+            self.cost += 1
+            if self._block is not None or not self.is_open:
+                self._ensure_expected(kind, flags)
+            if kind < len(handlers):
+                handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
+        return at
+
+    def _ensure_expected(self, kind: int, flags: int) -> None:
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "a header block was not continued")
+        if not self.is_open and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+
+    def consumed(self, stream: Stream | None, size: int) -> None:
+        """Give room for `size` bytes of a request back to the peer, on the stream if it is open."""
+        self._unreturned += size
+        if self._unreturned >= frames.DEFAULT_WINDOW // 2:
+            self.out.append(frames.window_update(0, self._unreturned))
+            self._receive_window += self._unreturned
+            self._unreturned = 0
+        if stream is None or stream.remote_closed or stream.id not in self.streams:
+            return
+        stream.unreturned += size
+        if stream.unreturned >= frames.DEFAULT_WINDOW // 2:
+            self.out.append(frames.window_update(stream.id, stream.unreturned))
+            stream.receive_window += stream.unreturned
+            stream.unreturned = 0
+
+    # Sending
+
+    def send_headers(self, stream: Stream, block: bytes) -> None:
+        """Send the headers of a response. Nothing is sent on a stream that has ended."""
+        if stream.local_closed:
+            return
+        self._append_headers(stream.id, block, end_stream=False)
+
+    def send_data(self, stream: Stream, data: bytes) -> None:
+        """Send data as far as the windows go; the rest waits, and `on_writable` follows."""
+        if stream.local_closed:
+            return
+        stream.pending.append(memoryview(data))
+        stream.pending_bytes += len(data)
+        self._queue(stream)
+
+    def send_trailers(self, stream: Stream, block: bytes) -> None:
+        """End a response, once its data is sent."""
+        if stream.local_closed or stream.ending is not None:
+            return
+        stream.ending = block
+        if stream.pending:
+            return
+        self._finish(stream)
+
+    def send_unary(self, stream: Stream, head: bytes, message: bytes, trailers: bytes) -> None:
+        """Send a whole response: blocks of its headers and trailers, and one prefixed message."""
+        size = len(message)
+        if (
+            size > frames.MAX_FRAME_BYTES
+            or size > self._send_window
+            or size > stream.send_window
+            or self.paused
+            or stream.local_closed
+            or stream.pending
+        ):
+            self.send_headers(stream, head)
+            self.send_data(stream, message)
+            self.send_trailers(stream, trailers)
+            return
+        self._send_window -= size
+        stream_id = stream.id
+        if self._table_size_update:
+            head, self._table_size_update = self._table_size_update + head, b""
+        self.out.append(
+            frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, head)
+            + frames.frame(frames.DATA, 0, stream_id, message)
+            + frames.frame(
+                frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, trailers
+            )
+        )
+        self._ping_strikes = 0
+        self._close_local(stream)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """End a stream at once, by the server's wish."""
+        if stream.id in self.streams:
+            self.out.append(frames.rst_stream(stream.id, code))
+            self._resets.append(stream.id)
+            self._drop(stream)
+
+    def ping(self, opaque: bytes) -> None:
+        """Send PING with eight bytes."""
+        self.out.append(frames.frame(frames.PING, 0, 0, opaque))
+
+    def shut_down(self, last_stream_id: int | None = None) -> None:
+        """Send GOAWAY: first with the highest stream, then with the last one that is served."""
+        last = frames.MAX_STREAM_ID if last_stream_id is None else last_stream_id
+        self._refuse_above = last
+        self.out.append(frames.goaway(last, ErrorCode.NO_ERROR))
+        if last_stream_id is not None:
+            self._close_if_done()
+
+    def finish(self) -> None:
+        """The peer sends no more at all: close once its open calls are answered."""
+        self._goaway_received = True
+        self._close_if_done()
+
+    def resume(self) -> None:
+        """Send what waited for the transport."""
+        self.paused = False
+        self._flush()
+
+    def close_streams(self) -> None:
+        """Drop all streams: the connection has ended."""
+        self.closing = True
+        for stream in list(self.streams.values()):
+            self._drop(stream)
+            self._events.on_reset(stream)
+
+    # Frames
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self.cost += size // _BYTES_PER_COST
+        if size > self._receive_window:
+            raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "past the connection's window")
+        self._receive_window -= size
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.remote_closed:
+            self._ensure_not_idle(stream_id)
+            self._pass_over(stream, stream_id, size)
+            return
+        if size > stream.receive_window:
+            self.consumed(None, size)
+            self._stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
+            return
+        stream.receive_window -= size
+        data = _without_padding(payload) if flags & frames.PADDED else memoryview(payload)
+        if len(data) < size:
+            self.consumed(stream, size - len(data))
+        ends = bool(flags & frames.END_STREAM)
+        if stream.content_left is not None:
+            stream.content_left -= len(data)
+            if stream.content_left < 0 or (ends and stream.content_left):
+                self.consumed(None, len(data))
+                self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+                return
+        stream.remote_closed = ends
+        if data:
+            self._events.on_data(stream, data)
+        if ends:
+            self._ended_remotely(stream)
+
+    def _pass_over(self, stream: Stream | None, stream_id: int, size: int) -> None:
+        """Take data of a stream that takes none, and give its room back."""
+        self.consumed(None, size)
+        if stream is not None:
+            self._stream_error(stream, ErrorCode.STREAM_CLOSED)
+        elif stream_id not in self._resets:
+            self._count_stream_error()
+            self.out.append(frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED))
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id & 1:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream of the server's")
+        data: bytes | memoryview = payload
+        if flags & frames.PADDED:
+            data = _without_padding(payload)
+        depends_on_itself = False
+        if flags & frames.PRIORITY_FLAG:
+            if len(data) < 5:  # noqa: PLR2004 - RFC 9113, 6.2
+                raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short")
+            depends_on_itself = _depends_on(data) == stream_id
+            data = data[5:]
+        self._block_stream = (stream_id, bool(flags & frames.END_STREAM))
+        if flags & frames.END_HEADERS:
+            self._headers(bytes(data), depends_on_itself=depends_on_itself)
+            return
+        self._block, self._block_bytes = [bytes(data)], len(data)
+
+    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._block is None or stream_id != self._block_stream[0]:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._block.append(payload)
+        self._block_bytes += len(payload)
+        if (
+            self._block_bytes > self._config.max_header_block_bytes
+            or len(self._block) > _MAX_CONTINUATIONS
+        ):
+            raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "a header block too large")
+        if flags & frames.END_HEADERS:
+            block, self._block = b"".join(self._block), None
+            self._headers(block)
+
+    def _headers(self, block: bytes, *, depends_on_itself: bool = False) -> None:
+        stream_id, ends = self._block_stream
+        stream = self.streams.get(stream_id)
+        self.cost += len(block) // _BYTES_PER_COST
+        try:
+            if stream is not None or stream_id <= self.last_stream_id:
+                self._trailers(stream, stream_id, block, ends=ends)
+                return
+            request = self._decoder.request(block)
+        except BlockError as error:
+            raise _ConnectionError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+        except BlockTooCostlyError as error:
+            raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
+        self.last_stream_id = stream_id
+        self.cost += REQUEST_COST + request.cost // _FIELDS_PER_COST
+        if stream_id > self._refuse_above:
+            self._resets.append(stream_id)  # after the last GOAWAY it is passed over
+            return
+        if len(self.streams) >= self._config.max_concurrent_streams:
+            self._reset_unopened(stream_id, ErrorCode.REFUSED_STREAM)
+            return
+        wrong_length = ends and request.content_length
+        if request.malformed or depends_on_itself or wrong_length:
+            self._count_stream_error()
+            self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)
+            return
+        stream = Stream(stream_id, self._initial_send_window, frames.DEFAULT_WINDOW)
+        stream.content_left = request.content_length
+        stream.remote_closed = ends
+        self.streams[stream_id] = stream
+        self._events.on_request(stream, request)
+        if ends:
+            self._ended_remotely(stream)
+
+    def _trailers(self, stream: Stream | None, stream_id: int, block: bytes, *, ends: bool) -> None:
+        well_formed = self._decoder.trailers(block)
+        if stream is None:
+            if stream_id in self._resets:
+                return
+            raise _ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
+        if stream.remote_closed:
+            self._stream_error(stream, ErrorCode.STREAM_CLOSED)
+        elif not ends or not well_formed or stream.content_left:
+            self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+        else:
+            stream.remote_closed = True
+            self._ended_remotely(stream)
+
+    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection")
+        wrong_size = len(payload) != 5  # noqa: PLR2004 - RFC 9113, 6.3
+        if not wrong_size and _depends_on(payload) != stream_id:
+            return
+        code = ErrorCode.FRAME_SIZE_ERROR if wrong_size else ErrorCode.PROTOCOL_ERROR
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self._stream_error(stream, code)
+        elif stream_id > self.last_stream_id:
+            raise _ConnectionError(code, "PRIORITY that is malformed")
+
+    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != _U32.size:
+            raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        self._ensure_not_idle(stream_id)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            self.cost += RESET_COST
+            self._drop(stream)
+            self._events.on_reset(stream)
+            self._close_if_done()
+
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & frames.ACK:
+            if payload:
+                raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS ACK with content")
+            return
+        if len(payload) % 6:
+            raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
+        self.cost += len(payload) // 6
+        settings = dict(frames.parse_settings(payload))
+        for key, value in settings.items():
+            if key == frames.ENABLE_PUSH and value > 1:
+                raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is no boolean")
+            if key == frames.MAX_FRAME_SIZE and not frames.MAX_FRAME_BYTES <= value < 2**24:
+                raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
+        self.is_open = True
+        # First: the peer goes by its new settings once it has read this, not before.
+        self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        if frames.INITIAL_WINDOW_SIZE in settings:
+            self._set_initial_window(settings[frames.INITIAL_WINDOW_SIZE])
+
+    def _set_initial_window(self, value: int) -> None:
+        if value > frames.MAX_WINDOW:
+            raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE too large")
+        change = value - self._initial_send_window
+        self._initial_send_window = value
+        for stream in self.streams.values():
+            stream.send_window += change
+            if stream.send_window > frames.MAX_WINDOW:
+                raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window too large")
+            if stream.pending and stream.send_window > 0 and stream not in self._waiting:
+                self._waiting.append(stream)
+        self._flush()
+
+    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE of a client")
+
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:  # noqa: PLR2004 - RFC 9113, 6.7
+            raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong size")
+        if flags & frames.ACK:
+            self._events.on_ping_ack(payload)
+            return
+        # Before other output (RFC 9113, 6.7), but after our SETTINGS.
+        at = 0 if self.out and self.out[0][3] != frames.SETTINGS else min(1, len(self.out))
+        self.out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
+        if self.now - self._last_ping < self._config.min_ping_interval:
+            self._ping_strikes += 1
+            if self._ping_strikes > self._config.max_ping_strikes:
+                raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
+        self._last_ping = self.now
+
+    def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:  # noqa: PLR2004 - RFC 9113, 6.8
+            raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY of a wrong size")
+        self.finish()
+
+    def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != _U32.size:
+            raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
+        increment = _U32.unpack(payload)[0] & frames.MAX_WINDOW
+        if not stream_id:
+            if not increment:
+                raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self._send_window += increment
+            if self._send_window > frames.MAX_WINDOW:
+                raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "the window too large")
+            self._flush()
+            return
+        self._ensure_not_idle(stream_id)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return
+        if not increment:
+            self._stream_error(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        stream.send_window += increment
+        if stream.send_window > frames.MAX_WINDOW:
+            self._stream_error(stream, ErrorCode.FLOW_CONTROL_ERROR)
+        elif stream.pending:
+            self._queue(stream)
+
+    # State
+
+    def _ended_remotely(self, stream: Stream) -> None:
+        if stream.id in self.streams:
+            self._events.on_end(stream)
+        if stream.local_closed and stream.id in self.streams:
+            del self.streams[stream.id]
+            self._close_if_done()
+
+    def _queue(self, stream: Stream) -> None:
+        if stream not in self._waiting:
+            self._waiting.append(stream)
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send queued data in frames, stream after stream, as far as the windows go."""
+        waiting = self._waiting
+        while waiting and self._send_window > 0 and not self.paused:
+            stream = waiting.popleft()
+            if not stream.pending or stream.send_window <= 0:
+                continue
+            size = min(frames.MAX_FRAME_BYTES, self._send_window, stream.send_window)
+            part = stream.pending[0][:size]
+            self._send_window -= len(part)
+            stream.send_window -= len(part)
+            stream.pending_bytes -= len(part)
+            self.out.append(frames.frame(frames.DATA, 0, stream.id, bytes(part)))
+            self._ping_strikes = 0
+            if len(part) < len(stream.pending[0]):
+                stream.pending[0] = stream.pending[0][len(part) :]
+            else:
+                stream.pending.popleft()
+            if stream.pending:
+                waiting.append(stream)
+            elif stream.ending is not None:
+                self._finish(stream)
+            else:
+                self._events.on_writable(stream)
+
+    def _finish(self, stream: Stream) -> None:
+        assert stream.ending is not None  # noqa: S101 - its callers look
+        self._append_headers(stream.id, stream.ending, end_stream=True)
+        self._close_local(stream)
+
+    def _append_headers(self, stream_id: int, block: bytes, *, end_stream: bool) -> None:
+        if self._table_size_update:
+            block, self._table_size_update = self._table_size_update + block, b""
+        self.out.append(frames.header_frames(stream_id, block, end_stream=end_stream))
+        self._ping_strikes = 0
+
+    def _close_local(self, stream: Stream) -> None:
+        """After END_STREAM of ours: a peer that still sends is told to stop (RFC 9113, 8.1)."""
+        stream.local_closed = True
+        if not stream.remote_closed:
+            self.out.append(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
+            self._resets.append(stream.id)
+        self.streams.pop(stream.id, None)
+        self._close_if_done()
+
+    def _drop(self, stream: Stream) -> None:
+        stream.local_closed = stream.remote_closed = True
+        stream.pending.clear()
+        stream.pending_bytes = 0
+        self.streams.pop(stream.id, None)
+
+    def _stream_error(self, stream: Stream, code: ErrorCode) -> None:
+        self._count_stream_error()
+        self.reset(stream, code)
+        self._events.on_reset(stream)
+        self._close_if_done()
+
+    def _count_stream_error(self) -> None:
+        self.cost += RESET_COST
+        self._stream_errors += 1
+        if self._stream_errors > self._config.max_stream_errors:
+            raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_stream_errors")
+
+    def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
+        self.out.append(frames.rst_stream(stream_id, code))
+        self._resets.append(stream_id)
+        self.cost += RESET_COST
+
+    def _ensure_not_idle(self, stream_id: int) -> None:
+        if not stream_id or not stream_id & 1 or stream_id > self.last_stream_id:
+            raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "a frame on an idle stream")
+
+    def _close_if_done(self) -> None:
+        """Close once the last stream has ended, where one side has said that it is the last."""
+        last = self._refuse_above < frames.MAX_STREAM_ID
+        if (last or self._goaway_received) and not self.streams:
+            self.closing = True
+
+    def _fail(self, code: ErrorCode, why: str) -> None:
+        """Send GOAWAY and close; open streams end without more."""
+        self.out.append(frames.goaway(self.last_stream_id, code, why.encode()))
+        self.close_streams()
+
+
+class _ConnectionError(Exception):
+    def __init__(self, code: ErrorCode, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.why = why
+
+
+def _depends_on(data: bytes | memoryview) -> int:
+    return int.from_bytes(data[:4], "big") & frames.MAX_STREAM_ID
+
+
+def _without_padding(payload: bytes) -> memoryview:
+    if not payload:
+        raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PADDED without a length")
+    padding = payload[0]
+    if padding >= len(payload):
+        raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
+    return memoryview(payload)[1 : len(payload) - padding]
