@@ -108,4 +108,5 @@ class Waiting:
 def _hidden(interfaces: Interfaces | None) -> Iterator[PartError]:
     """What keeps an interface from being seen: the reported networks or the links are not known."""
     if interfaces is not None:
-        yield from filter(None, (interfaces.network_error, interfaces.link_error))
+        errors = (interfaces.network_error, interfaces.device_info_error, interfaces.link_error)
+        yield from filter(None, errors)

@@ -35,8 +35,8 @@ class Source(Enum):
 class Networks:
     """The network attachments of a pod, in the order of their source.
 
-    `device_info_error` is why the annotation of the Userspace CNI plugin is not understood; what
-    the other annotation reports is known all the same.
+    `device_info_error` is why the annotation of the Userspace CNI plugin is not understood: the
+    networks that only that one names are not known, those of the other annotation are.
     """
 
     status: tuple[NetworkStatus, ...]
@@ -114,7 +114,8 @@ def of_interface(networks: Networks, interface: str, links: Sequence[Link] = ())
 
     `links` are the pod's live ones, by index: a network that is reported without a name has that
     of its link. Raises `Invalid` for what cannot be an interface name (dev_valid_name in the
-    kernel's net/core/dev.c), `Missing` if no network of that name is reported.
+    kernel's net/core/dev.c), `Missing` if no network of that name is reported, and instead of it
+    the error of an annotation that may name one and is not understood.
     """
     if not interface:
         return networks
@@ -123,6 +124,8 @@ def of_interface(networks: Networks, interface: str, links: Sequence[Link] = ())
     found = tuple(
         status for status, name in zip(networks.status, names, strict=True) if name == interface
     )
+    if not found and networks.device_info_error is not None:
+        raise networks.device_info_error.without_frames()
     if not found:
         raise _not_reported(interface, names, networks.source.value)
     return replace(networks, status=found)

@@ -154,7 +154,8 @@ class Gathering:
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
 
-        Raises `Missing` if none of that interface is reported. The live links are read only if
+        Raises `Missing` if none of that interface is reported, and instead of it the error of an
+        annotation that may name one and is not understood. The live links are read only if
         a name is asked for that they may have to tell.
         """
         await self._ensure_in_pod(caller, pid)
@@ -320,7 +321,9 @@ class Gathering:
             )
             merged += _without_interface(merged, allocated.others, pci.look)
             if interface:
-                merged = only(interface, merged, network_error, link_error)
+                hidden = networks and networks.device_info_error
+                device_info_error = hidden and hidden.without_frames()
+                merged = only(interface, merged, network_error, device_info_error, link_error)
             return make(
                 Interfaces(
                     merged,

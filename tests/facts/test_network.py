@@ -136,7 +136,20 @@ def test_a_reported_device_info_is_not_replaced() -> None:
     assert first.device_info_annotation == ""
 
 
-def test_a_broken_annotation_of_the_userspace_plugin_hides_no_network() -> None:
+def test_a_broken_annotation_of_the_userspace_plugin_hides_what_only_it_names() -> None:
+    found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: '[{"ifName": "net2"'})
+    assert of_interface(found, "net1").status == found.status
+    raised = []
+    for _ in range(2):
+        with pytest.raises(Inconsistent) as refusal:
+            of_interface(found, "net2")
+        raised.append(refusal.value)
+    kept = found.device_info_error
+    assert kept is not None and kept.__traceback__ is None
+    assert all(one.sentence == kept.sentence and one is not kept for one in raised)
+
+
+def test_a_broken_annotation_of_the_userspace_plugin_hides_no_reported_network() -> None:
     found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
     assert found.status == (NetworkStatus("default/one", "net1"),)
     assert found.device_info_error is not None

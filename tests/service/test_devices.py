@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from netutil.agent.parsers.userspace import CONFIGURATION_DATA
 
 from tests.lab import Lab, LabContainer
 from tests.lab.agent import COMMAND, LabAgent
@@ -85,6 +86,22 @@ def test_interfaces_are_merged_from_what_is_reported_and_what_is(lab: Lab) -> No
     ]
     assert "link" not in net1
     assert [one["field"] for one in net1["drift"]] == ["link"]
+
+
+def test_a_name_that_a_broken_userspace_annotation_may_have_is_answered_with_its_error(
+    lab: Lab,
+) -> None:
+    broken = reported() | {CONFIGURATION_DATA: '[{"containerId": "x", "ifName": "net2"'}
+    container = lab.pod("web", annotations=broken).container("app")
+    started(lab)
+    for method, request in (
+        ("GetInterfaces", "InterfacesRequest"),
+        ("GetNetworkStatus", "NetworkStatusRequest"),
+    ):
+        assert "code" not in call(container, method, request, int="net1")
+        refused = call(container, method, request, int="net2")
+        assert refused["code"] == "FAILED_PRECONDITION"
+        assert "it is not JSON" in refused["sentence"]
 
 
 def ip(container: LabContainer, *arguments: str) -> Any:
