@@ -35,7 +35,6 @@ from netutil.agent.facts.network import (
     Networks,
     network_characters,
     of_interface,
-    read_networks,
 )
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
@@ -61,7 +60,7 @@ from netutil.agent.service.gathered import (
     Interfaces,
 )
 from netutil.agent.service.live import PciDevices, links_if_known, only
-from netutil.agent.service.pod_networks import ensure_networks_understood
+from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
@@ -183,8 +182,7 @@ class Gathering:
         ensure_networks_understood(pod)
         annotations = pod.metadata.annotations or {}
         size = network_characters(annotations)
-        read = partial(read_networks, annotations, pod.ips, pod=pod.full_name)
-        networks = await self.worked_out(caller, read, size)
+        networks = await self.worked_out(caller, partial(networks_of, pod), size)
         if size <= _FEW:
             self._networks[pod.metadata.uid] = (pod, networks)
         return networks
@@ -321,8 +319,8 @@ class Gathering:
             )
             merged += _without_interface(merged, allocated.others, pci.look)
             if interface:
-                hidden = networks and networks.device_info_error
-                device_info_error = hidden and hidden.without_frames()
+                hidden = networks.device_info_error if networks is not None else None
+                device_info_error = hidden.without_frames() if hidden is not None else None
                 merged = only(interface, merged, network_error, device_info_error, link_error)
             return make(
                 Interfaces(

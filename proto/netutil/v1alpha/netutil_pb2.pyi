@@ -798,9 +798,9 @@ class NetworkStatusResponse(_message.Message):
 
     @_builtins.property
     def device_info_error(self) -> Global___PartError:
-        """Why the device-info of the Userspace CNI plugin is not known: the annotation
-        userspace/configuration-data breaks its specification. `status` is then what
-        the other annotation reports.
+        """Why the device-info of the Userspace CNI plugin is not known, nor the networks
+        that only it names: the annotation userspace/configuration-data breaks its
+        specification. `status` is then what the other annotation reports.
         """
 
     def __init__(
@@ -1575,9 +1575,10 @@ class InterfacesResponse(_message.Message):
 
     @_builtins.property
     def device_info_error(self) -> Global___PartError:
-        """Why the device-info of the Userspace CNI plugin is not known: the annotation
-        userspace/configuration-data breaks its specification. `network` of the
-        entries is then what the other annotation reports.
+        """Why the device-info of the Userspace CNI plugin is not known, nor the networks
+        that only it names: the annotation userspace/configuration-data breaks its
+        specification. `network` of the entries is then what the other annotation
+        reports.
         """
 
     @_builtins.property
