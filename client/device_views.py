@@ -55,9 +55,15 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
         ),
     ]
     rows = tuple(map(_interface, answer.interfaces))
-    links = [(one.name, one.link) for one in answer.interfaces if one.link is not None]
+    # Two networks on one link are two interfaces of that link.
+    links = {
+        (one.name, one.link.index): one.link for one in answer.interfaces if one.link is not None
+    }
     table = Table("INTERFACES", headers, rows, tuple(notes))
-    return (table, *([_links(links)] if links else []))
+    return (
+        table,
+        *([_links([(name, link) for (name, _), link in links.items()])] if links else []),
+    )
 
 
 def not_known(answer: Interfaces) -> tuple[str, ...]:

@@ -159,15 +159,16 @@ class Gathering:
         """
         await self._ensure_in_pod(caller, pid)
         networks = await self._reported(caller)
+        reported = caller.known.pod.spec.host_network
         if not interface or networks.are_named:
-            return of_interface(networks, interface)
+            return of_interface(networks, interface, host_network=reported)
         process, _ = await self._callers.process(caller, pid)
-        node, reported = self._callers.host_namespaces, caller.known.pod.spec.host_network
+        node = self._callers.host_namespaces
 
         def work() -> Networks:
-            _, links, link_error = links_if_known(process, node, reported=reported)
+            host_network, links, link_error = links_if_known(process, node, reported=reported)
             try:
-                return of_interface(networks, interface, links or ())
+                return of_interface(networks, interface, links or (), host_network=host_network)
             except Missing as error:
                 raise link_error or error from None
 
@@ -321,7 +322,8 @@ class Gathering:
             if interface:
                 hidden = networks.device_info_error if networks is not None else None
                 device_info_error = hidden.without_frames() if hidden is not None else None
-                merged = only(interface, merged, network_error, device_info_error, link_error)
+                errors = (network_error, device_info_error, link_error)
+                merged = only(interface, merged, *errors, host_network=host_network)
             return make(
                 Interfaces(
                     merged,

@@ -287,6 +287,19 @@ def test_an_interface_that_the_pod_does_not_report_is_not_found(interface: str) 
     assert "(unnamed), net1, net2" in refusal.value.sentence
 
 
+def test_a_name_with_two_entries_is_listed_once() -> None:
+    twice = '[{"name": "v4", "interface": "net1"}, {"name": "v6", "interface": "net1"}]'
+    with pytest.raises(Missing, match=r"reported are: net1\.") as refusal:
+        of_interface(read({NETWORK_STATUS: twice}), "net2")
+    assert "GetInterfaces" in refusal.value.advice
+
+
+def test_of_a_pod_in_the_node_s_network_it_is_said_that_links_are_not_listed() -> None:
+    with pytest.raises(Missing, match="the node's own network, whose links are not") as refusal:
+        of_interface(SEVERAL, "eth0", host_network=True)
+    assert "GetInterfaces" not in refusal.value.advice
+
+
 @pytest.mark.parametrize("ips", [(), DUAL_STACK])
 def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
     with pytest.raises(Missing) as refusal:

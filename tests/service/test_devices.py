@@ -143,6 +143,9 @@ def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab:
     started(lab)
     answer = interfaces(container)
     assert answer["host_network"] is True
+    refused = interfaces(container, int="eth0")
+    assert refused["code"] == "NOT_FOUND"
+    assert "the node's own network, whose links are not listed" in refused["sentence"]
     assert all("link" not in one for one in answer.get("interfaces", ()))
 
 
