@@ -60,10 +60,9 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
         (one.name, one.link.index): one.link for one in answer.interfaces if one.link is not None
     }
     table = Table("INTERFACES", headers, rows, tuple(notes))
-    return (
-        table,
-        *([_links([(name, link) for (name, _), link in links.items()])] if links else []),
-    )
+    if not links:
+        return (table,)
+    return (table, _links([(name, link) for (name, _), link in links.items()]))
 
 
 def not_known(answer: Interfaces) -> tuple[str, ...]:

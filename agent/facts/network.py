@@ -115,8 +115,9 @@ def of_interface(
     """Return only what `interface` names; "" is all.
 
     `links` are the pod's live ones, by index: a network that is reported without a name has that
-    of its link. `host_network`: the pod is in the node's network, and its links are not listed. Raises `Invalid` for what cannot be an interface name (dev_valid_name in the
-    kernel's net/core/dev.c), `Missing` if no network of that name is reported, and instead of it
+    of its link. `host_network`: the pod is in the node's network, and its links are not listed.
+    Raises `Invalid` for what cannot be an interface name (dev_valid_name in the kernel's
+    net/core/dev.c), `Missing` if no network of that name is reported, and instead of it
     the error of an annotation that may name one and is not understood.
     """
     if not interface:
