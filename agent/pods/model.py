@@ -401,7 +401,7 @@ def _pods(
             pods.append(pod)
         else:
             bad.append(f"item {number}: it is a {pod.kind[:64]!r}, not a Pod")
-    flaws.left_out(bad, len(bad) + len(pods))
+    flaws.of_list(bad, len(bad) + len(pods))
     if bad and not pods:
         raise PodListMalformed(f"it is no PodList: none of its pods can be read; {bad[0]}")
     return tuple(pods)
