@@ -159,8 +159,10 @@ def _foreign(index: int | None) -> str:
 
 def resources(answer: Resources) -> tuple[Table, ...]:
     """Devices; memory and claims where there are any."""
-    cpus = f"exclusive CPUs {answer.exclusive_cpus}" if answer.exclusive_cpus else None
-    notes = [f"kubelet: {cpus or 'no exclusive CPUs'}", *observed(answer.observed_at)]
+    # No list may be the agent's conclusion from class and spec: no word of the kubelet.
+    given = f"kubelet: exclusive CPUs {answer.exclusive_cpus}"
+    none = "no exclusive CPUs from the kubelet"
+    notes = [given if answer.exclusive_cpus else none, *observed(answer.observed_at)]
     devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:

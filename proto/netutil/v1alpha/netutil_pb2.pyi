@@ -310,9 +310,11 @@ class CPUResponse(_message.Message):
     exclusive_cpus: _builtins.str
     """CPUs that the kubelet's CPU manager gave to this container alone
     (PodResources v1, cpu_ids), as a kernel list. Present and empty: the kubelet
-    gave it none, from which nothing follows about other containers: an NRI plugin
-    or another CPU manager may keep them off these CPUs. What the kernel enforces
-    is `cpuset_partition`. Absent: not asked for, or not known (`resources_error`).
+    gave it none, as PodResources says, or as follows from the pod's class and spec
+    where its status does not say what was granted: kubelets before Kubernetes 1.22
+    list shared CPUs in PodResources too, which are left out here. Nothing follows
+    about other containers: an NRI plugin or another CPU manager may keep them off
+    these CPUs. What the kernel enforces is `cpuset_partition`. Absent: not asked for, or not known (`resources_error`).
     """
     quota_level: Global___CgroupLevel.ValueType
     """The cgroup of which quota_cores is the limit: the nearest to the container if
@@ -1298,7 +1300,7 @@ Global___ResourceRequest: _TypeAlias = ResourceRequest  # noqa: Y015
 
 @_typing.final
 class ResourceResponse(_message.Message):
-    """Everything here is PodResources v1 of the kubelet, for the process's container."""
+    """Everything here is PodResources v1 of the kubelet, less shared CPUs, for the process's container."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1322,7 +1324,8 @@ class ResourceResponse(_message.Message):
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """cpu_ids: CPUs that the kubelet's CPU manager (its static policy) gave to this
-        container alone. Empty: the kubelet gave none; see CPUResponse.exclusive_cpus.
+        container alone. Empty: it gave none, as PodResources says, or as follows from
+        the pod's class and spec; see CPUResponse.exclusive_cpus.
         """
 
     @_builtins.property
