@@ -155,7 +155,7 @@ def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -
     assert (container.container.state, container.started_at) == ("running", None)
     check = node.check()
     assert check.outcome == "warning"
-    assert check.found == "3 fields of 1 pods are unknown, the first shop/web spec.nodeName"
+    assert check.found == "3 fields of 1 pod are unknown, the first shop/web spec.nodeName"
 
 
 def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) -> None:
