@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -93,6 +94,13 @@ class AgentError(Exception):
         self.sentence = sentence
         self.read = read
         self.advice = advice
+
+    def without_frames(self) -> Self:
+        """Return an equal error without a traceback, to raise one that is kept.
+
+        The kept one itself would collect the frames of every call that raises it.
+        """
+        return type(self)(self.reason, self.sentence, read=self.read, advice=self.advice)
 
 
 class Unidentified(AgentError):

@@ -55,9 +55,14 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
         ),
     ]
     rows = tuple(map(_interface, answer.interfaces))
-    links = [(one.name, one.link) for one in answer.interfaces if one.link is not None]
+    # Two networks on one link are two interfaces of that link.
+    links = {
+        (one.name, one.link.index): one.link for one in answer.interfaces if one.link is not None
+    }
     table = Table("INTERFACES", headers, rows, tuple(notes))
-    return (table, *([_links(links)] if links else []))
+    if not links:
+        return (table,)
+    return (table, _links([(name, link) for (name, _), link in links.items()]))
 
 
 def not_known(answer: Interfaces) -> tuple[str, ...]:
@@ -154,8 +159,10 @@ def _foreign(index: int | None) -> str:
 
 def resources(answer: Resources) -> tuple[Table, ...]:
     """Devices; memory and claims where there are any."""
-    cpus = f"exclusive CPUs {answer.exclusive_cpus}" if answer.exclusive_cpus else None
-    notes = [f"kubelet: {cpus or 'no exclusive CPUs'}", *observed(answer.observed_at)]
+    # No list may be the agent's conclusion from class and spec: no word of the kubelet.
+    given = f"kubelet: exclusive CPUs {answer.exclusive_cpus}"
+    none = "no exclusive CPUs from the kubelet"
+    notes = [given if answer.exclusive_cpus else none, *observed(answer.observed_at)]
     devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:

@@ -85,14 +85,17 @@ def _networks_wide(pod: NodePod) -> str:
     """The networks that are known, and why others are not."""
     if not pod.networks_error:
         return listed(pod.networks or ())
-    return " ".join((*(pod.networks or ()), f"unreadable: {pod.networks_error}"))
+    remark = "unreadable" if pod.networks is None else "perhaps more"
+    return " ".join((*(pod.networks or ()), f"{remark}: {pod.networks_error}"))
 
 
 def _notes(node: NodePods) -> tuple[str, ...]:
-    broken = sum(bool(pod.networks_error) for pod in node.pods)
+    wrong = [pod for pod in node.pods if pod.networks_error]
+    unreadable = sum(pod.networks is None for pod in wrong)
+    counts = ((unreadable, "unreadable"), (len(wrong) - unreadable, "perhaps incomplete"))
+    remarks = [f"networks of {number} {remark}" for number, remark in counts if number]
     count = f"{len(node.pods)} pod{'' if len(node.pods) == 1 else 's'}"
-    unreadable = f"networks of {broken} unreadable, see -o wide"
-    said = [count, *observed(node.observed_at), *([unreadable] if broken else [])]
+    said = [count, *observed(node.observed_at), *remarks, *(["see -o wide"] if remarks else [])]
     return (", ".join(said),)
 
 

@@ -82,12 +82,15 @@ def networks_of(interface: str) -> Question[NetworkStatus]:
         answer = asked.read(response)
         if answer.network_error is not None:
             raise error_of(answer.network_error)
+        status = tuple(
+            one.network
+            for one in answer.interfaces
+            if one.name == interface and one.network is not None
+        )
+        if not status and answer.device_info_error is not None:
+            raise error_of(answer.device_info_error)
         return NetworkStatus(
-            status=tuple(
-                one.network
-                for one in answer.interfaces
-                if one.name == interface and one.network is not None
-            ),
+            status=status,
             source=answer.source,
             observed_at=answer.observed_at,
             host_network=answer.host_network,

@@ -238,7 +238,8 @@ class Network:
 class NetworkStatus:
     """The networks of the pod, as its CNI plugins reported them.
 
-    `device_info_error` says why the device-info of the Userspace CNI plugin is not known.
+    `device_info_error` says why the device-info of the Userspace CNI plugin is not known, nor the
+    networks that only that plugin names.
     """
 
     status: tuple[Network, ...]
@@ -287,7 +288,8 @@ class NodeContainer:
 class NodePod:
     """A pod on the node, and what it asks of the agent.
 
-    `networks` is None where they could not be read: `networks_error` says why.
+    `networks` is None where they could not be read: `networks_error` says why. Beside networks it
+    says why there may be more: `userspace/configuration-data` breaks its specification.
     """
 
     namespace: str

@@ -81,7 +81,9 @@ def _cpu(cpu: CPU) -> Table:
         ("cgroup_version", str(cpu.cgroup_version)),
     ]
     if cpu.exclusive_cpus is not None:
-        rows.append(("exclusive_cpus", f"kubelet: {cpu.exclusive_cpus or 'no exclusive CPUs'}"))
+        # An empty list may be the agent's conclusion from class and spec: no word of the kubelet.
+        given = f"kubelet: {cpu.exclusive_cpus}" if cpu.exclusive_cpus else "none from the kubelet"
+        rows.append(("exclusive_cpus", given))
     if cpu.cpuset_partition is not None:
         rows.append(("cpuset_partition", f"kernel: {_partition(cpu.cpuset_partition)}"))
     rows += [

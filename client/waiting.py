@@ -94,9 +94,12 @@ class Waiting:
         for hidden in _hidden(facts.interfaces):
             return error_of(hidden)
         names = [one.name for one in facts.interfaces.interfaces] if facts.interfaces else []
+        has = ", ".join(dict.fromkeys(filter(None, names))) or "none"
+        if facts.interfaces and facts.interfaces.host_network:
+            has += ", and the links of the node's own network, which are not listed"
         return NotFound(
             f"interface {self._interface} did not appear within {self._timeout_seconds:g} s;"
-            f" the pod has: {', '.join(filter(None, names)) or 'none'}",
+            f" the pod has: {has}",
             "NOT_FOUND",
             reason="INTERFACE_NOT_FOUND",
             read="the network-status annotation and the pod's network namespace",
@@ -108,4 +111,5 @@ class Waiting:
 def _hidden(interfaces: Interfaces | None) -> Iterator[PartError]:
     """What keeps an interface from being seen: the reported networks or the links are not known."""
     if interfaces is not None:
-        yield from filter(None, (interfaces.network_error, interfaces.link_error))
+        errors = (interfaces.network_error, interfaces.device_info_error, interfaces.link_error)
+        yield from filter(None, errors)

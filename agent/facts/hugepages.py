@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from netutil.agent.errors import Inconsistent
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
@@ -25,6 +26,7 @@ _USAGE = re.compile(
 )
 _FILES = {1: "usage_in_bytes", 2: "current"}
 _LARGEST = 2**63 - 1
+_MAX_SHOWN = 64
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 
 
@@ -220,7 +222,7 @@ def _each_size(
     """Yield page size, request, limit, and the request and the limit that were granted."""
     requests, limits = wanted
     names = {one for one in (*requests, *limits) if one.startswith(_RESOURCE)}
-    sizes = [(parse_bytes(one.removeprefix(_RESOURCE), read=where), one) for one in names]
+    sizes = [(_page_size(one, where), one) for one in names]
     for size, resource in sorted(sizes):
         read = f"{where}: {resource}"
         limit = parse_bytes(limits.get(resource), read=read)
@@ -231,6 +233,19 @@ def _each_size(
                 for side in granted or ({}, {})
             ]
             yield size, request, limit, given[0], given[1]
+
+
+def _page_size(resource: str, where: str) -> int:
+    """Return the page size in bytes that a resource's name tells. Raises `Inconsistent`."""
+    try:
+        return parse_bytes(resource.removeprefix(_RESOURCE), read=f"{where}: {resource}")
+    except Inconsistent as error:
+        raise Inconsistent(
+            error.reason,
+            f"The resource {resource[:_MAX_SHOWN]!r} names no page size in bytes.",
+            read=error.read,
+            advice="Name it as Kubernetes does, for example hugepages-2Mi or hugepages-1Gi.",
+        ) from None
 
 
 def _limit(version: int, directory: str, files: str, size: int) -> int | None:

@@ -35,8 +35,8 @@ class Source(Enum):
 class Networks:
     """The network attachments of a pod, in the order of their source.
 
-    `device_info_error` is why the annotation of the Userspace CNI plugin is not understood; what
-    the other annotation reports is known all the same.
+    `device_info_error` is why the annotation of the Userspace CNI plugin is not understood: the
+    networks that only that one names are not known, those of the other annotation are.
     """
 
     status: tuple[NetworkStatus, ...]
@@ -109,12 +109,16 @@ def _status_text(annotations: Mapping[str, str]) -> tuple[Source, str]:
     return Source.POD_STATUS, ""
 
 
-def of_interface(networks: Networks, interface: str, links: Sequence[Link] = ()) -> Networks:
+def of_interface(
+    networks: Networks, interface: str, links: Sequence[Link] = (), *, host_network: bool = False
+) -> Networks:
     """Return only what `interface` names; "" is all.
 
     `links` are the pod's live ones, by index: a network that is reported without a name has that
-    of its link. Raises `Invalid` for what cannot be an interface name (dev_valid_name in the
-    kernel's net/core/dev.c), `Missing` if no network of that name is reported.
+    of its link. `host_network`: the pod is in the node's network, and its links are not listed.
+    Raises `Invalid` for what cannot be an interface name (dev_valid_name in the kernel's
+    net/core/dev.c), `Missing` if no network of that name is reported, and instead of it
+    the error of an annotation that may name one and is not understood.
     """
     if not interface:
         return networks
@@ -123,6 +127,10 @@ def of_interface(networks: Networks, interface: str, links: Sequence[Link] = ())
     found = tuple(
         status for status, name in zip(networks.status, names, strict=True) if name == interface
     )
+    if not found and networks.device_info_error is not None:
+        raise networks.device_info_error.without_frames()
+    if not found and host_network:
+        raise link_not_listed(interface, names, networks.source.value)
     if not found:
         raise _not_reported(interface, names, networks.source.value)
     return replace(networks, status=found)
@@ -149,8 +157,19 @@ def interface_not_found(interface: str, known: Sequence[str], read: str) -> Miss
     )
 
 
+def link_not_listed(interface: str, known: Sequence[str], read: str) -> Missing:
+    """Return the error for an interface that no network of a pod in the node's own network has."""
+    return Missing(
+        Reason.INTERFACE_NOT_FOUND,
+        f"The pod uses the node's own network, whose links are not listed, and no network of"
+        f" interface {interface!r} is reported; reported are: {_names(known)}.",
+        read=read,
+        advice="Ask for all with an empty name. `ip link` in the pod shows the node's links.",
+    )
+
+
 def _names(known: Sequence[str]) -> str:
-    return ", ".join(name or "(unnamed)" for name in known) or "none"
+    return ", ".join(dict.fromkeys(name or "(unnamed)" for name in known)) or "none"
 
 
 def ensure_interface_name(interface: str) -> None:

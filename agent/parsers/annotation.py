@@ -38,11 +38,17 @@ def is_set(text: str) -> bool:
     return text.strip() not in ("", "null")
 
 
-def parse_annotation(text: str, convert: Callable[[object], T], *, read: str) -> T:
+def parse_annotation(
+    text: str,
+    convert: Callable[[object], T],
+    *,
+    read: str,
+    subject: str = "The pod's network status",
+) -> T:
     """Return what `convert` makes of the document.
 
     Raises `Inconsistent` that says where the text breaks. `read` names the annotation and the
-    pod, for that error.
+    pod, for that error; `subject` begins its sentence.
     """
     try:
         document = json.loads(text, parse_int=_integer)
@@ -56,7 +62,7 @@ def parse_annotation(text: str, convert: Callable[[object], T], *, read: str) ->
         problem = str(error)
     raise Inconsistent(
         Reason.NETWORK_STATUS_MALFORMED,
-        f"The pod's network status cannot be used: {problem}.",
+        f"{subject} cannot be used: {problem}.",
         read=read,
         advice="The annotation is written by the CNI meta-plugin (Multus, OVN-Kubernetes) or a"
         " plugin; mend it there.",

@@ -11,6 +11,7 @@ import re
 from fractions import Fraction
 
 from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.parsers.json_value import what_is
 
 LARGEST_BYTES = 2**63 - 1
 """The largest value of a Quantity."""
@@ -39,7 +40,7 @@ def parse_bytes(quantity: object, *, read: str) -> int:
     exact = _parsed(quantity)
     found = None if exact is None else math.ceil(exact)
     if found is None or found > LARGEST_BYTES:
-        raise _malformed(_text(quantity), read)
+        raise _malformed(quantity, read)
     return found
 
 
@@ -47,7 +48,7 @@ def parse_cores(quantity: object, *, read: str) -> float:
     """Return a quantity in CPUs: 1.5 for "1500m". Raises `Inconsistent` for what is none."""
     exact = _parsed(quantity)
     if exact is None or exact > LARGEST_BYTES:
-        raise _malformed(_text(quantity), read, "of CPUs", "500m or 2")
+        raise _malformed(quantity, read, "of CPUs", "500m or 2")
     return float(exact)
 
 
@@ -83,7 +84,7 @@ def _text(quantity: object) -> str:
     if isinstance(quantity, str):
         return quantity
     if isinstance(quantity, bool) or not isinstance(quantity, int | float):
-        return f"a {type(quantity).__name__}"
+        return what_is(quantity)
     # str() of an integer of any length would not end soon.
     return str(quantity) if abs(quantity) <= LARGEST_BYTES else "a number that large"
 
@@ -96,11 +97,13 @@ def _multiplier(match: re.Match[str]) -> Fraction:
 
 
 def _malformed(
-    text: str, read: str, of_what: str = "of bytes", example: str = "512Mi or 2Gi"
+    quantity: object, read: str, of_what: str = "of bytes", example: str = "512Mi or 2Gi"
 ) -> Inconsistent:
+    text = as_text(quantity)
+    shown = repr(text) if isinstance(quantity, str) else text
     return Inconsistent(
         Reason.QUANTITY_MALFORMED,
-        f"{text[:_LONGEST]!r} is no amount {of_what}.",
+        f"{shown[:1].upper()}{shown[1:]} is no amount {of_what}.",
         read=read,
         advice=f"Write it as Kubernetes does, for example {example}.",
     )

@@ -54,7 +54,8 @@ def parse_userspace(text: str, directory: str, *, read: str) -> tuple[UserspaceI
                 found[one.interface] = one
         return tuple(found.values())
 
-    return parse_annotation(text, convert, read=read)
+    subject = f"The pod's annotation {CONFIGURATION_DATA}"
+    return parse_annotation(text, convert, read=read, subject=subject)
 
 
 def _interface(where: str, item: dict[str, Any], directory: str) -> UserspaceInterface | None:

@@ -31,6 +31,8 @@ class Flaws:
         """Entries that are no pod, or a pod without a name, a namespace or a UID."""
         self.last_entry = ""
         """Why the last of those entries was left out, "" before the first."""
+        self.entries_of_last_list = 0
+        """Such entries of the list, or of the page of one, that was read last."""
         self._said: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED, _SAID_AGAIN_SECONDS, clock)
         self._lock = threading.Lock()
 
@@ -42,6 +44,11 @@ class Flaws:
         if self._is_new(f"{pod} {shown}{more}"):
             text = "pod list: pod %.256r is known, but not all of it: %.512s%s"
             _LOG.warning(text, pod, shown, more)
+
+    def of_list(self, reasons: Sequence[str], whole: int) -> None:
+        """Count the entries that were left out of a list, as `left_out`, and keep their number."""
+        self.entries_of_last_list = len(reasons)
+        self.left_out(reasons, whole)
 
     def left_out(self, reasons: Sequence[str], whole: int) -> None:
         """Count the entries that were left out of a list of `whole`; none says nothing."""

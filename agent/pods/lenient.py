@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from msgspec import inspect
+from netutil.agent.parsers.json_value import is_text, what_is
 
 _MAX_DIGITS = 300
 """Of an integer; Python needs time that grows with their square."""
@@ -65,29 +66,6 @@ def fit(document: object, kind: type, rules: Rules) -> tuple[Any, list[Odd]]:
     return fitted, fitting.odd
 
 
-def what_is(value: object) -> str:
-    """Return what a value is in words of JSON."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case "":
-            return "empty text"
-        case str():
-            return "text" if _is_text(value, 0) else "text that is not Unicode"
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "an object"
-        case bytes():
-            return "text that is not UTF-8"
-        case _:
-            return f"a {type(value).__name__}"
-
-
 class _Fitting:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -109,7 +87,7 @@ class _Fitting:
             case inspect.AnyType():
                 return value
             case inspect.StrType():
-                fits = isinstance(value, str) and _is_text(value, info.min_length or 0)
+                fits = isinstance(value, str) and is_text(value, info.min_length or 0)
             case inspect.BoolType():
                 fits = isinstance(value, bool)
             case _:
@@ -166,21 +144,10 @@ class _Fitting:
             return self._note(value, path)
         found = {}
         for key, item in value.items():
-            if not (isinstance(key, str) and _is_text(key, 0)):
+            if not (isinstance(key, str) and is_text(key, 0)):
                 self.odd.append((f"{path}[{key!r:.64}]", f"a name that is {what_is(key)}"))
                 continue
             one = self.value(item, info.value_type, f"{path}[{key}]")
             if one is not _UNSET:
                 found[key] = one
         return found
-
-
-def _is_text(value: str, least: int) -> bool:
-    """Tell whether text is long enough and Unicode: no surrogate, which no answer can hold."""
-    if len(value) < least:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

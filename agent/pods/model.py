@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+from netutil.agent.parsers.json_value import what_is
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.lenient import Rules, Unidentified, fit, load_leniently
 from netutil.agent.pods.spec import Amounts, Granted, Requirements, Spec, granted_of
@@ -302,7 +303,7 @@ def _parsed(body: bytes | bytearray) -> object:
 def convert_pod_list(document: object, flaws: Flaws | None = None) -> tuple[Pod, ...]:
     """Return the pods of a PodList that was parsed from YAML. Raises as `decode_pod_list`."""
     if not isinstance(document, dict):
-        raise PodListMalformed(f"it is no PodList: it holds no object, {type(document).__name__}")
+        raise PodListMalformed(f"it is no PodList: it holds no object, but {what_is(document)}")
     items = document.get("items", msgspec.UNSET)
     if not (items is None or items is msgspec.UNSET or isinstance(items, list)):
         raise PodListMalformed("it is no PodList: `items` is no list")
@@ -401,7 +402,7 @@ def _pods(
             pods.append(pod)
         else:
             bad.append(f"item {number}: it is a {pod.kind[:64]!r}, not a Pod")
-    flaws.left_out(bad, len(bad) + len(pods))
+    flaws.of_list(bad, len(bad) + len(pods))
     if bad and not pods:
         raise PodListMalformed(f"it is no PodList: none of its pods can be read; {bad[0]}")
     return tuple(pods)

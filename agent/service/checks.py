@@ -116,7 +116,7 @@ def _driver(containers: Mapping[str, str]) -> Check:
         "systemd" if one.startswith(_SCOPES) and one.endswith(".scope") else "cgroupfs"
         for one in names
     }
-    found = f"{' and '.join(sorted(kinds))}, {len(names)} containers"
+    found = f"{' and '.join(sorted(kinds))}, {counted(len(names), 'container')}"
     return Check("cgroup driver", "ok", found)
 
 
@@ -161,6 +161,11 @@ def kernel(pin_name: str) -> Check:
     return Check("kernel", "warning", found, mend)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: "1 pod", "2 pods"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
     """Return whether the last pod list was understood, and all that was read since the start."""
     name = "pod fields"
@@ -169,11 +174,13 @@ def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
     if odd:
         fields = sum(len(pod.not_understood) for pod in odd)
         first = f"{odd[0].full_name} {odd[0].not_understood[0]}"
-        found.append(f"{fields} fields of {len(odd)} pods are unknown, the first {first}")
+        are = "is" if fields == 1 else "are"
+        whose = f"{counted(fields, 'field')} of {counted(len(odd), 'pod')}"
+        found.append(f"{whose} {are} unknown, the first {first}")
     if flaws.entries:
         found.append(
-            f"left out {flaws.entries} times since the start: an entry that is no pod, or bears no"
-            f" usable name, namespace or UID; the last, {flaws.last_entry}"
+            f"left out {counted(flaws.entries, 'time')} since the start: an entry that is no pod,"
+            f" or bears no usable name, namespace or UID; the last, {flaws.last_entry}"
         )
     if not found:
         return Check(name, "ok", "all that the agent uses of the pods is as core/v1 says")

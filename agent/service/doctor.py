@@ -107,7 +107,7 @@ class Doctor:
             kept = self._pods.last
             told = f"; the last list is of {kept.observed_at:%H:%M:%S} UTC" if kept else ""
             return Check(name, "failed", f"{error.sentence}{told}", error.advice)
-        found = f"{len(pod_list.pods)} pods from {source}"
+        found = f"{checks.counted(len(pod_list.pods), 'pod')} from {source}"
         if self._pods.stats.streaming:
             found += f", confirmed {self._pods.stats.unconfirmed_seconds:.0f} s ago"
         # With --pod-source auto it may be the Pods API that is asked.

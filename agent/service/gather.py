@@ -35,7 +35,6 @@ from netutil.agent.facts.network import (
     Networks,
     network_characters,
     of_interface,
-    read_networks,
 )
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
@@ -61,7 +60,7 @@ from netutil.agent.service.gathered import (
     Interfaces,
 )
 from netutil.agent.service.live import PciDevices, links_if_known, only
-from netutil.agent.service.pod_networks import ensure_networks_understood
+from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
@@ -154,20 +153,22 @@ class Gathering:
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
 
-        Raises `Missing` if none of that interface is reported. The live links are read only if
+        Raises `Missing` if none of that interface is reported, and instead of it the error of an
+        annotation that may name one and is not understood. The live links are read only if
         a name is asked for that they may have to tell.
         """
         await self._ensure_in_pod(caller, pid)
         networks = await self._reported(caller)
+        reported = caller.known.pod.spec.host_network
         if not interface or networks.are_named:
-            return of_interface(networks, interface)
+            return of_interface(networks, interface, host_network=reported)
         process, _ = await self._callers.process(caller, pid)
-        node, reported = self._callers.host_namespaces, caller.known.pod.spec.host_network
+        node = self._callers.host_namespaces
 
         def work() -> Networks:
-            _, links, link_error = links_if_known(process, node, reported=reported)
+            host_network, links, link_error = links_if_known(process, node, reported=reported)
             try:
-                return of_interface(networks, interface, links or ())
+                return of_interface(networks, interface, links or (), host_network=host_network)
             except Missing as error:
                 raise link_error or error from None
 
@@ -182,8 +183,7 @@ class Gathering:
         ensure_networks_understood(pod)
         annotations = pod.metadata.annotations or {}
         size = network_characters(annotations)
-        read = partial(read_networks, annotations, pod.ips, pod=pod.full_name)
-        networks = await self.worked_out(caller, read, size)
+        networks = await self.worked_out(caller, partial(networks_of, pod), size)
         if size <= _FEW:
             self._networks[pod.metadata.uid] = (pod, networks)
         return networks
@@ -320,7 +320,10 @@ class Gathering:
             )
             merged += _without_interface(merged, allocated.others, pci.look)
             if interface:
-                merged = only(interface, merged, network_error, link_error)
+                hidden = networks.device_info_error if networks is not None else None
+                device_info_error = hidden.without_frames() if hidden is not None else None
+                errors = (network_error, device_info_error, link_error)
+                merged = only(interface, merged, *errors, host_network=host_network)
             return make(
                 Interfaces(
                     merged,

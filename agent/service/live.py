@@ -10,7 +10,7 @@ from netutil.agent.errors import AgentError, Reason, unreadable
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.links import network_namespace, read_links
-from netutil.agent.facts.network import interface_not_found
+from netutil.agent.facts.network import interface_not_found, link_not_listed
 from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.identity.process import PinnedProcess, gone
 
@@ -81,18 +81,24 @@ class PciDevices:
 
 
 def only(
-    name: str, found: tuple[Interface, ...], *unknown: AgentError | None
+    name: str,
+    found: tuple[Interface, ...],
+    *unknown: AgentError | None,
+    host_network: bool = False,
 ) -> tuple[Interface, ...]:
     """Return the interfaces of that name.
 
     `unknown` are the errors of what could name one as well. Raises the first of them if there is
     no interface of that name: whether it is there is then not known; `Missing` without them.
+    `host_network`: the pod is in the node's network, and its links are not listed.
     """
     wanted = tuple(one for one in found if one.name == name)
     for error in filter(None, unknown):
         if not wanted:
             raise error
+    names = [one.name for one in found]
+    if not wanted and host_network:
+        raise link_not_listed(name, names, "reported networks")
     if not wanted:
-        names = [one.name for one in found]
         raise interface_not_found(name, names, "reported networks and /proc/<pid>/ns/net")
     return wanted

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError, Inconsistent
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
-from netutil.agent.facts.network import read_networks
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.service.call_log import CallLog, PodCalls
-from netutil.agent.service.pod_networks import ensure_networks_understood
+from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.v1alpha import node_pb2 as api
 
 
@@ -75,7 +74,7 @@ def _effective_cpus(directories: CpuDirectories | None) -> str:
 def _networks(pod: Pod) -> tuple[list[str], str]:
     try:
         ensure_networks_understood(pod)
-        found = read_networks(pod.metadata.annotations or {}, pod.ips, pod=pod.full_name)
+        found = networks_of(pod)
     except AgentError as error:
         return [], error.sentence
     names = [s.interface or s.name or ",".join(s.ips) for s in found.status]

@@ -25,6 +25,12 @@ def unknown_caller(cgroups: CgroupIdentity, pods: PodDirectory) -> Denied:
     advice = kind.if_unknown or _PAST_THE_KUBELET
     if kind.needs_mirrors and is_written_as_static(cgroups):
         advice = _MIRROR
+    if unusable := pods.flaws.entries_of_last_list:
+        entries = "1 entry" if unusable == 1 else f"{unusable} entries"
+        advice = (
+            f"{entries} of the list could not be used, which may be the caller's pod: on the node,"
+            f" `netutil node doctor` says why. Else: {advice}"
+        )
     return Denied(
         Reason.UNKNOWN_TO_POD_LIST,
         f"{kind.name} does not know the caller's pod or container ({_names(cgroups)}).",

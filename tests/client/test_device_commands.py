@@ -55,6 +55,26 @@ def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: 
     assert rows[9][:4] == ["eth0", "2", "veth", "yes"]
 
 
+def test_a_link_of_two_networks_stands_once_among_the_links(
+    netutil: Netutil, agent: Double
+) -> None:
+    again = agent.interfaces.interfaces.add()
+    again.CopyFrom(agent.interfaces.interfaces[0])
+    rows = rows_of(netutil("interfaces").out)
+    shown, links = rows[: rows.index(["LINKS"])], rows[rows.index(["LINKS"]) :]
+    assert sum(row[0] == "eth0" for row in shown) == 2
+    assert sum(row[0] == "eth0" for row in links) == 1
+
+
+def test_without_exclusive_cpus_no_word_of_the_kubelet_is_quoted(
+    netutil: Netutil, agent: Double
+) -> None:
+    agent.resources.ClearField("exclusive_cpus")
+    agent.resources.ClearField("exclusive_cpu_ids")
+    out = netutil("devices").out
+    assert "no exclusive CPUs from the kubelet" in out and "kubelet:" not in out
+
+
 def test_one_interface_can_be_asked_for(netutil: Netutil, agent: Double) -> None:
     netutil("interfaces", "net1", "--pid", "7")
     assert (agent.asked[0].int, agent.asked[0].pid) == ("net1", "7")

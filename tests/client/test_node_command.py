@@ -57,7 +57,11 @@ def test_networks_that_are_known_stand_beside_why_others_are_not(
 ) -> None:
     agent.node_pods.pods[1].networks.append("net1")
     out = netutil("node", "pods", "-o", "wide").out
-    assert "net1 unreadable: no JSON at 7" in out
+    assert "net1 perhaps more: no JSON at 7" in out
+    agent.node_pods.pods[0].networks.clear()
+    agent.node_pods.pods[0].networks_error = "no JSON at 9"
+    out = netutil("node", "pods").out
+    assert "networks of 1 unreadable, networks of 1 perhaps incomplete, see -o wide)" in out
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,9 @@ def test_a_limit_that_is_not_known_is_no_absent_one() -> None:
     assert rows["quota"] == "not known: the agent sees no cpu cgroup of the container"
 
 
-def test_a_kubelet_that_gave_no_cpu_is_quoted_and_says_nothing_of_others() -> None:
+def test_where_no_cpu_is_exclusive_no_word_of_the_kubelet_is_quoted() -> None:
     rows = cells(replace(UNLIMITED, exclusive_cpus="", exclusive_cpu_ids=()))
-    assert rows["exclusive_cpus"] == "kubelet: no exclusive CPUs"
+    assert rows["exclusive_cpus"] == "none from the kubelet"
 
 
 NO_PARTITION = CpusetPartition("member", "", None, None, "", None)

@@ -91,6 +91,18 @@ async def test_in_vain_it_says_what_the_pod_has(kind: str, agent: Double) -> Non
 
 
 @KINDS
+async def test_in_vain_it_says_that_the_node_s_links_are_not_listed(
+    kind: str, agent: Double
+) -> None:
+    agent.everything.interfaces.host_network = True
+    for _ in range(2):
+        agent.everything.interfaces.interfaces.add(name="net1")
+    with pytest.raises(NotFound, match="which are not listed") as raised:
+        await wait(kind, agent.path, "net9", 0.5)
+    assert raised.value.sentence.count("net1") == 1
+
+
+@KINDS
 async def test_in_vain_it_says_what_is_wrong_with_the_annotation(kind: str, agent: Double) -> None:
     agent.everything.ClearField("interfaces")
     agent.everything.errors.add(
@@ -177,6 +189,35 @@ async def test_in_vain_it_says_what_hides_an_interface(kind: str, agent: Double)
     agent.everything.interfaces.network_error.CopyFrom(malformed())
     with pytest.raises(Inconsistent, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
+
+
+@KINDS
+async def test_in_vain_a_broken_annotation_of_the_userspace_plugin_is_told(
+    kind: str, agent: Double
+) -> None:
+    agent.everything.interfaces.device_info_error.CopyFrom(malformed())
+    with pytest.raises(Inconsistent, match="It breaks"):
+        await wait(kind, agent.path, "net9", 0.5)
+
+
+@pytest.mark.parametrize("command", ["network", "interfaces"])
+def test_a_wait_for_what_such_an_annotation_may_name_fails(
+    command: str, netutil: Netutil, agent: Double
+) -> None:
+    agent.everything.interfaces.device_info_error.CopyFrom(malformed())
+    done = netutil(command, "--wait", "INTERFACE=net9", "--timeout", "300ms")
+    assert (done.code, done.out) == (Exit.FAILED, "")
+    assert "It breaks." in done.err
+
+
+def test_a_live_link_of_which_such_an_annotation_may_tell_has_no_known_network(
+    netutil: Netutil, agent: Double
+) -> None:
+    for one in (agent.everything.interfaces, agent.interfaces):
+        one.interfaces.add(name="net9", link=api.Link(index=9))
+        one.device_info_error.CopyFrom(malformed())
+    done = netutil("network", "--wait", "INTERFACE=net9")
+    assert (done.code, done.out) == (Exit.FAILED, "")
 
 
 def test_a_wait_in_vain_has_the_exit_code_of_not_found(netutil: Netutil) -> None:

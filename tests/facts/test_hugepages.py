@@ -227,4 +227,12 @@ def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, st
     with pytest.raises(Inconsistent) as refused:
         asked([("app", amounts, {})], pod="shop/web")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED
-    assert refused.value.read.startswith("resources of container app of pod shop/web")
+    (name,) = amounts
+    assert refused.value.read == f"resources of container app of pod shop/web: {name}"
+
+
+def test_a_name_without_a_page_size_is_told_whole() -> None:
+    with pytest.raises(Inconsistent) as refused:
+        asked([("app", {"hugepages-foo": "2Mi"}, {})], pod="shop/web")
+    assert refused.value.sentence == "The resource 'hugepages-foo' names no page size in bytes."
+    assert refused.value.read.endswith(": hugepages-foo")

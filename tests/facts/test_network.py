@@ -136,7 +136,20 @@ def test_a_reported_device_info_is_not_replaced() -> None:
     assert first.device_info_annotation == ""
 
 
-def test_a_broken_annotation_of_the_userspace_plugin_hides_no_network() -> None:
+def test_a_broken_annotation_of_the_userspace_plugin_hides_what_only_it_names() -> None:
+    found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: '[{"ifName": "net2"'})
+    assert of_interface(found, "net1").status == found.status
+    raised = []
+    for _ in range(2):
+        with pytest.raises(Inconsistent) as refusal:
+            of_interface(found, "net2")
+        raised.append(refusal.value)
+    kept = found.device_info_error
+    assert kept is not None and kept.__traceback__ is None
+    assert all(one.sentence == kept.sentence and one is not kept for one in raised)
+
+
+def test_a_broken_annotation_of_the_userspace_plugin_hides_no_reported_network() -> None:
     found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
     assert found.status == (NetworkStatus("default/one", "net1"),)
     assert found.device_info_error is not None
@@ -272,6 +285,19 @@ def test_an_interface_that_the_pod_does_not_report_is_not_found(interface: str) 
         of_interface(SEVERAL, interface)
     assert refusal.value.reason is Reason.INTERFACE_NOT_FOUND
     assert "(unnamed), net1, net2" in refusal.value.sentence
+
+
+def test_a_name_with_two_entries_is_listed_once() -> None:
+    twice = '[{"name": "v4", "interface": "net1"}, {"name": "v6", "interface": "net1"}]'
+    with pytest.raises(Missing, match=r"reported are: net1\.") as refusal:
+        of_interface(read({NETWORK_STATUS: twice}), "net2")
+    assert "GetInterfaces" in refusal.value.advice
+
+
+def test_of_a_pod_in_the_node_s_network_it_is_said_that_links_are_not_listed() -> None:
+    with pytest.raises(Missing, match="the node's own network, whose links are not") as refusal:
+        of_interface(SEVERAL, "eth0", host_network=True)
+    assert "GetInterfaces" not in refusal.value.advice
 
 
 @pytest.mark.parametrize("ips", [(), DUAL_STACK])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.parsers.quantity import LARGEST_BYTES, is_whole, parse_bytes
+from netutil.agent.parsers.quantity import LARGEST_BYTES, is_whole, parse_bytes, parse_cores
 
 SUFFIXES = ["", *"numkMGTPE", *(f"{prefix}i" for prefix in "KMGTPE")]
 
@@ -81,6 +81,23 @@ def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) 
     assert refused.value.reason is Reason.QUANTITY_MALFORMED
     assert refused.value.read == "container app of pod a/b"
     assert len(refused.value.sentence) < 200
+
+
+@pytest.mark.parametrize(
+    ("quantity", "words"),
+    [
+        ({"a": 1}, "An object is no amount of CPUs."),
+        ([], "A list is no amount of CPUs."),
+        (True, "True or false is no amount of CPUs."),
+        (-5, "-5 is no amount of CPUs."),
+        ("many", "'many' is no amount of CPUs."),
+        ("", "'' is no amount of CPUs."),
+    ],
+)
+def test_what_stands_there_is_named_in_words_of_json(quantity: object, words: str) -> None:
+    with pytest.raises(Inconsistent) as refused:
+        parse_cores(quantity, read="")
+    assert refused.value.sentence == words
 
 
 @given(

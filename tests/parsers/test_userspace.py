@@ -81,4 +81,6 @@ def test_what_the_plugin_does_not_write_is_refused_with_its_place(text: str, whe
         parse_userspace(text, "", read="annotation userspace/configuration-data of pod x")
     assert refused.value.reason is Reason.NETWORK_STATUS_MALFORMED
     assert where in refused.value.sentence
+    whose = "The pod's annotation userspace/configuration-data cannot be used: "
+    assert refused.value.sentence.startswith(whose)
     assert "configuration-data" in refused.value.read

@@ -100,7 +100,7 @@ def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(p
     write(path, b"kind: PodList\nitems: [\n")
     assert "line 3" in failure_of(source).sentence
     write(path, b"")
-    assert "it holds no object" in failure_of(source).sentence
+    assert "it holds no object, but " in failure_of(source).sentence
 
 
 @pytest.mark.parametrize(

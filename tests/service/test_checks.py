@@ -58,7 +58,7 @@ def test_version_2_needs_the_cpuset_controller(
     tree = CgroupTree({UNIFIED: Hierarchy(2, str(tmp_path))})
     version, driver = checks.cgroups(tree, {"a": f"/x/cri-containerd-{'a' * 64}.scope"})
     assert_is(version, outcome, "version 2")
-    assert_is(driver, "ok", "systemd, 1 containers")
+    assert_is(driver, "ok", "systemd, 1 container")
 
 
 def test_version_1_needs_the_cpuset_hierarchy() -> None:
@@ -205,11 +205,11 @@ def test_a_pod_list_that_is_understood_is_fine() -> None:
 def test_what_is_not_understood_of_a_pod_is_a_warning_that_names_it() -> None:
     odd = {"metadata": {"name": "web", "uid": "v"}, "status": {"phase": None, "podIP": 7}}
     check = checks.pod_fields(*pods_of(odd))
-    assert_is(check, "warning", "2 fields of 1 pods are unknown", "the agent's log")
+    assert_is(check, "warning", "2 fields of 1 pod are unknown", "the agent's log")
     assert "the first default/web status.phase" in check.found
 
 
 def test_an_entry_that_was_left_out_is_a_warning_with_its_reason() -> None:
     check = checks.pod_fields(*pods_of({"metadata": {"name": "web"}}))
-    assert_is(check, "warning", "left out 1 times since the start", "core/v1")
+    assert_is(check, "warning", "left out 1 time since the start", "core/v1")
     assert check.found.endswith("item 1 ('default/web'): $.metadata.uid is missing")

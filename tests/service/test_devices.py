@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from netutil.agent.parsers.userspace import CONFIGURATION_DATA
 
 from tests.lab import Lab, LabContainer
 from tests.lab.agent import COMMAND, LabAgent
@@ -87,6 +88,22 @@ def test_interfaces_are_merged_from_what_is_reported_and_what_is(lab: Lab) -> No
     assert [one["field"] for one in net1["drift"]] == ["link"]
 
 
+def test_a_name_that_a_broken_userspace_annotation_may_have_is_answered_with_its_error(
+    lab: Lab,
+) -> None:
+    broken = reported() | {CONFIGURATION_DATA: '[{"containerId": "x", "ifName": "net2"'}
+    container = lab.pod("web", annotations=broken).container("app")
+    started(lab)
+    for method, request in (
+        ("GetInterfaces", "InterfacesRequest"),
+        ("GetNetworkStatus", "NetworkStatusRequest"),
+    ):
+        assert "code" not in call(container, method, request, int="net1")
+        refused = call(container, method, request, int="net2")
+        assert refused["code"] == "FAILED_PRECONDITION"
+        assert "it is not JSON" in refused["sentence"]
+
+
 def ip(container: LabContainer, *arguments: str) -> Any:
     done = subprocess.run(
         ["nsenter", "-t", str(container.pid), "-n", "ip", "-j", *arguments],
@@ -126,6 +143,9 @@ def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab:
     started(lab)
     answer = interfaces(container)
     assert answer["host_network"] is True
+    refused = interfaces(container, int="eth0")
+    assert refused["code"] == "NOT_FOUND"
+    assert "the node's own network, whose links are not listed" in refused["sentence"]
     assert all("link" not in one for one in answer.get("interfaces", ()))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from netutil.agent.parsers.userspace import CONFIGURATION_DATA
 from netutil.client import NodeClient, node_questions
 from netutil.client.node_results import DescribedPod
 
@@ -154,7 +155,7 @@ def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -
     assert (container.container.state, container.started_at) == ("running", None)
     check = node.check()
     assert check.outcome == "warning"
-    assert check.found == "3 fields of 1 pods are unknown, the first shop/web spec.nodeName"
+    assert check.found == "3 fields of 1 pod are unknown, the first shop/web spec.nodeName"
 
 
 def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) -> None:
@@ -172,3 +173,23 @@ def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) 
         error.sentence
     )
     assert node.describe().pod.networks_error == error.sentence
+
+
+def test_a_userspace_annotation_that_is_no_text_may_hide_a_network(make: Any) -> None:
+    def spoil(item: Any) -> None:
+        networks = json.dumps([{"name": "cbr0", "interface": "eth0"}])
+        item["metadata"]["annotations"] = {
+            "k8s.v1.cni.cncf.io/network-status": networks,
+            CONFIGURATION_DATA: [{"ifName": "net1"}],
+        }
+
+    node = make(spoil)
+    assert [one["interface"] for one in netutil(node.app, "network")["status"]] == ["eth0"]
+    for command in ("network", "interfaces"):
+        refused = node.app.run([sys.executable, "-m", "netutil.client", command, "net1"])
+        assert refused.returncode == 1
+        said = f"something else than text as annotation {CONFIGURATION_DATA}"
+        assert said.encode() in refused.stderr
+    pod = node.describe().pod
+    assert pod.networks == ("eth0",)
+    assert f"annotation {CONFIGURATION_DATA}" in pod.networks_error

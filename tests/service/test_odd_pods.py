@@ -14,7 +14,7 @@ from netutil.agent.errors import AgentError
 from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, convert_pod_list, decode_pod_list
 from netutil.agent.service import amounts, answers
-from netutil.agent.service.pod_networks import ensure_networks_understood
+from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.pods.test_granted import RESIZED
@@ -46,6 +46,7 @@ def asked_of(pod: Pod) -> tuple[Callable[[], object], ...]:
         lambda: amounts.pod_hugepages(pod),
         lambda: amounts.pod_resources(pod),
         lambda: ensure_networks_understood(pod),
+        lambda: networks_of(pod),
         lambda: pod.may_own_cpus("app"),
     )
 

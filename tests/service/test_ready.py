@@ -55,7 +55,7 @@ async def test_the_doctor_says_when_the_pushed_list_was_confirmed_or_why_it_is_n
     pods = PodDirectory(source, 10)
     source.push(made("web"))
     check = await doctor_of(pods)._pod_list()
-    assert (check.outcome, check.found) == ("ok", "1 pods from there, confirmed 0 s ago")
+    assert (check.outcome, check.found) == ("ok", "1 pod from there, confirmed 0 s ago")
     source.lists = [unavailable("It is overloaded.", "there", "Wait for it.")] * 3
     await until(lambda: pods.unconfirmed is not None)
     check = await doctor_of(pods)._pod_list()

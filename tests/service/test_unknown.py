@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,9 @@ from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.file import FileSource
+from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
+from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.pods.requests import ApiServerAddress
 from netutil.agent.pods.source import PodSource, PushedSource
 from netutil.agent.podsapi.source import PodsApiSource
@@ -110,6 +113,22 @@ def test_with_the_api_server_another_pod_is_looked_for_under_the_nodes_name(path
 def test_another_source_knows_static_pods_without_a_mirror() -> None:
     error = unknown_caller(identify(STATIC_POD), PodDirectory(kubelet(), 10))
     assert "mirror" not in error.advice
+
+
+def test_entries_that_could_not_be_used_are_told_while_the_list_has_them() -> None:
+    whole = {"metadata": {"name": "a", "namespace": "b", "uid": "c"}}
+    odd = {"metadata": {"name": "a", "namespace": None, "uid": "d"}}
+    flaws = Flaws()
+    pods = PodDirectory(file(), 10, flaws=flaws)
+    for items, said in (
+        ([whole, odd], "1 entry of the list could not be used"),
+        ([whole, odd, odd], "2 entries of the list could not be used"),
+        ([whole], ""),
+    ):
+        decode_pod_list(json.dumps({"items": items}).encode(), flaws)
+        advice = unknown_caller(identify(PLAIN), pods).advice
+        assert advice.startswith(said) and "The file may be old" in advice
+        assert ("`netutil node doctor`" in advice) == bool(said)
 
 
 def test_an_id_that_ten_hierarchies_name_is_told_once() -> None:

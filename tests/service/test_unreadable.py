@@ -59,6 +59,8 @@ def test_an_interface_that_may_be_hidden_is_not_said_to_be_missing(unknown: int)
         only("net1", (interface("eth0"),), *hidden)
     with pytest.raises(Missing):
         only("net1", (interface("eth0"),), None, None)
+    with pytest.raises(Missing, match="node's own network, whose links are not listed"):
+        only("net1", (interface(""),), None, host_network=True)
 
 
 @pytest.fixture(scope="module")

@@ -310,9 +310,11 @@ class CPUResponse(_message.Message):
     exclusive_cpus: _builtins.str
     """CPUs that the kubelet's CPU manager gave to this container alone
     (PodResources v1, cpu_ids), as a kernel list. Present and empty: the kubelet
-    gave it none, from which nothing follows about other containers: an NRI plugin
-    or another CPU manager may keep them off these CPUs. What the kernel enforces
-    is `cpuset_partition`. Absent: not asked for, or not known (`resources_error`).
+    gave it none, as PodResources says, or as follows from the pod's class and spec
+    where its status does not say what was granted: kubelets before Kubernetes 1.22
+    list shared CPUs in PodResources too, which are left out here. Nothing follows
+    about other containers: an NRI plugin or another CPU manager may keep them off
+    these CPUs. What the kernel enforces is `cpuset_partition`. Absent: not asked for, or not known (`resources_error`).
     """
     quota_level: Global___CgroupLevel.ValueType
     """The cgroup of which quota_cores is the limit: the nearest to the container if
@@ -798,9 +800,9 @@ class NetworkStatusResponse(_message.Message):
 
     @_builtins.property
     def device_info_error(self) -> Global___PartError:
-        """Why the device-info of the Userspace CNI plugin is not known: the annotation
-        userspace/configuration-data breaks its specification. `status` is then what
-        the other annotation reports.
+        """Why the device-info of the Userspace CNI plugin is not known, nor the networks
+        that only it names: the annotation userspace/configuration-data breaks its
+        specification. `status` is then what the other annotation reports.
         """
 
     def __init__(
@@ -1298,7 +1300,7 @@ Global___ResourceRequest: _TypeAlias = ResourceRequest  # noqa: Y015
 
 @_typing.final
 class ResourceResponse(_message.Message):
-    """Everything here is PodResources v1 of the kubelet, for the process's container."""
+    """Everything here is PodResources v1 of the kubelet, less shared CPUs, for the process's container."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1322,7 +1324,8 @@ class ResourceResponse(_message.Message):
     @_builtins.property
     def exclusive_cpu_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """cpu_ids: CPUs that the kubelet's CPU manager (its static policy) gave to this
-        container alone. Empty: the kubelet gave none; see CPUResponse.exclusive_cpus.
+        container alone. Empty: it gave none, as PodResources says, or as follows from
+        the pod's class and spec; see CPUResponse.exclusive_cpus.
         """
 
     @_builtins.property
@@ -1575,9 +1578,10 @@ class InterfacesResponse(_message.Message):
 
     @_builtins.property
     def device_info_error(self) -> Global___PartError:
-        """Why the device-info of the Userspace CNI plugin is not known: the annotation
-        userspace/configuration-data breaks its specification. `network` of the
-        entries is then what the other annotation reports.
+        """Why the device-info of the Userspace CNI plugin is not known, nor the networks
+        that only it names: the annotation userspace/configuration-data breaks its
+        specification. `network` of the entries is then what the other annotation
+        reports.
         """
 
     @_builtins.property

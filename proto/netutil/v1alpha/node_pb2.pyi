@@ -94,7 +94,10 @@ class NodePod(_message.Message):
     last_error: _builtins.str
     """Reason of the last refused call, empty if there was none."""
     networks_error: _builtins.str
-    """Why the pod's networks could not be read, empty if they could."""
+    """Why the pod's networks could not be read, empty if they could. Beside
+    `networks`: why there may be more, as userspace/configuration-data breaks its
+    specification.
+    """
     refused: _builtins.int
     """Calls refused since the agent started; they are among `calls`."""
     @_builtins.property
@@ -147,7 +150,9 @@ class NodeContainer(_message.Message):
     kind: _builtins.str
     """"container", "init" or "ephemeral"."""
     state: _builtins.str
-    """"running", "waiting" or "terminated"."""
+    """"running", "waiting" or "terminated"; "unknown" where the pod list has
+    something else there than the Kubernetes API says.
+    """
     effective_cpus: _builtins.str
     """Effective CPUs of the container's cgroup, empty if it does not run."""
     def __init__(
