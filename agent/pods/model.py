@@ -229,6 +229,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def granted(self, container_name: str) -> Granted | None:
         """Return what the kubelet granted a container, None if the status does not say."""
+        if not container_name:
+            return None  # what bears no name is nobody's
         return next(
             (one.granted for _, one in self.container_statuses if one.name == container_name), None
         )
