@@ -79,8 +79,6 @@ def ensure_pod_resources_understood(pod: Pod) -> None:
 
 def _odd_of_containers(pod: Pod, container_name: str | None) -> tuple[str, str]:
     """Return the path of what is not understood, "" if all is, and its container if known."""
-    if any(not one.name for one in pod.spec.asking):
-        return "the name of a container that has resources", ""
     for path in pod.not_understood:
         if path in ("spec", "status", *_LISTS):
             return path, ""
@@ -90,6 +88,8 @@ def _odd_of_containers(pod: Pod, container_name: str | None) -> tuple[str, str]:
         owner = _name_at(pod, match["list"], int(match["number"]))
         if not owner or container_name in (None, owner):
             return path, owner
+    if any(not one.name for one in pod.spec.asking):
+        return "the name of a container that has resources", ""
     # Every path that is kept was looked at.
     return pod.not_understood_at(), ""
 
