@@ -61,6 +61,11 @@ def level_name(level: CgroupLevel | None) -> str:
     return NOTHING if level is None else _LEVELS.get(level, NOTHING)
 
 
+def container_name(name: str) -> str:
+    """The name of a container, or that the pod list does not tell it."""
+    return name or "(name not known)"
+
+
 def unknown(what: str, error: PartError | None) -> list[str]:
     """A note of what is not known, and why."""
     return [] if error is None else [f"{what} not known: {error.sentence} [{error.reason}]"]

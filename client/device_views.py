@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netutil.client.cells import (
     NOTHING,
+    container_name,
     level_name,
     listed,
     mark,
@@ -187,8 +188,8 @@ def resources(answer: Resources) -> tuple[Table, ...]:
 def hugepages(answer: Hugepages) -> tuple[Table, ...]:
     """Asked for, in use, and there on the node."""
     asked = (
-        *(_asked("(all of the pod)", one) for one in answer.pod),
-        *(_asked(one.container_name, one) for one in answer.containers or ()),
+        *(_asked("(all of the pod)", one) for one in answer.pod or ()),
+        *(_asked(container_name(one.container_name), one) for one in answer.containers or ()),
     )
     used = tuple(
         (

@@ -336,14 +336,15 @@ class HugepagePool:
 class Hugepages:
     """Huge pages: asked for, granted and used, and there on the node.
 
-    `containers` is None where the pod's spec is not known: `spec_error` says why.
+    `containers` and `pod` are None where the pod's spec is not known: `spec_error` says why.
+    What is known beside the error is told.
     """
 
     containers: tuple[ContainerHugepages, ...] | None = field(metadata={UNKNOWN_WITH: "spec_error"})
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: PartError | None
-    pod: tuple[PodHugepages, ...] = ()
+    pod: tuple[PodHugepages, ...] | None = field(default=(), metadata={UNKNOWN_WITH: "spec_error"})
 
 
 @dataclass(frozen=True, slots=True)

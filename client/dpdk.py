@@ -291,7 +291,7 @@ def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
 def _left(hugepages: Hugepages, own: Collection[int]) -> dict[int, int]:
     """Bytes by page size that the pod's limits leave, but for page sizes of a limit of its own."""
     found = {}
-    for pod in hugepages.pod:
+    for pod in hugepages.pod or ():
         others = sum(
             _granted(one)
             for one in hugepages.containers or ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from netutil.client.cells import mark
+from netutil.client.cells import container_name, mark
 from netutil.client.cpulist import list_of
 from netutil.client.map_node import pf_key
 from netutil.client.map_relations import Crossing, Pool, Relations, SplitCore
@@ -122,7 +122,7 @@ class PodCards:
 
     def _lines(self, pod: PicturedPod) -> Iterator[tuple[str, str]]:
         for container in pod.containers:
-            yield "text", f"{shown(container.name)}: {self._cpus(container)}"
+            yield "text", f"{shown(container_name(container.name))}: {self._cpus(container)}"
         plain = [shown(one.name) for one in pod.interfaces if not one.pci_address and one.name]
         if pod.host_network:
             yield "muted", "host network"

@@ -19,6 +19,8 @@ from netutil.client.node_results import DescribedContainer, DescribedPod, Networ
 from netutil.client.results import NodeContainer, NodeCPU
 
 _NOTHING_ALLOCATED = "CONTAINER_WITHOUT_RESOURCES"
+_MAX_FIELDS = 4
+"""Fields of a pod that are named as not understood."""
 """The kubelet lists no container of that name: it allocated nothing to it (init containers)."""
 
 
@@ -121,7 +123,11 @@ def pictured(answer: DescribedPod) -> PicturedPod:
 
 def _problems(answer: DescribedPod) -> Iterator[str]:
     """What is missing of a pod, part and reason."""
-    found = [*answer.errors, *(error for one in answer.containers for error in one.errors)]
+    for path in answer.not_understood[:_MAX_FIELDS]:
+        yield f"{path}: not understood"
+    if (more := len(answer.not_understood) - _MAX_FIELDS) > 0:
+        yield f"{more} more fields: not understood"
+    found = [*answer.errors, *(e for one in answer.containers for e in one.every_error)]
     interfaces = answer.interfaces
     if interfaces is not None:
         found += filter(

@@ -43,6 +43,12 @@ class DescribedContainer:
     sources: tuple[FactSource, ...]
     errors: tuple[PartError, ...]
 
+    @property
+    def every_error(self) -> tuple[PartError, ...]:
+        """The errors, and those of what the container and its pod ask for."""
+        asked = (part.spec_error for part in (self.cpu, self.hugepages) if part is not None)
+        return (*self.errors, *(error for error in asked if error is not None))
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceAmount:

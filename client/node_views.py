@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from netutil.client.cells import NOTHING, listed, mark, observed, or_nothing, rfc3339, yes_no
+from netutil.client.cells import (
+    NOTHING,
+    container_name,
+    listed,
+    mark,
+    observed,
+    or_nothing,
+    rfc3339,
+    yes_no,
+)
 from netutil.client.cpulist import list_of, numbers_of
 from netutil.client.device_views import device, hugepages, not_known, resources
 from netutil.client.devices import Interface, Interfaces
@@ -100,7 +109,10 @@ def _notes(node: NodePods) -> tuple[str, ...]:
 
 
 def _ready(pod: NodePod) -> str:
+    """How many of its containers run; "?" where the pod list does not tell all of them."""
     own = [one for one in pod.containers if one.kind == "container"]
+    if not own or any(not one.name or one.state == "unknown" for one in own):
+        return "?"
     return f"{sum(one.state == 'running' for one in own)}/{len(own)}"
 
 
@@ -126,7 +138,8 @@ def _container(container: NodeContainer) -> str:
         *([] if container.kind == "container" else [container.kind]),
         *([] if container.state == "running" else [container.state]),
     ]
-    return f"{container.name}({' '.join(remarks)})" if remarks else container.name
+    name = container_name(container.name)
+    return f"{name}({' '.join(remarks)})" if remarks else name
 
 
 def _all_cpus(pod: NodePod) -> str:
@@ -140,7 +153,8 @@ def _cpu_sets(pod: NodePod) -> Iterator[str]:
     running = [container for container in pod.containers if container.effective_cpus]
     shared = len({container.effective_cpus for container in running}) == 1
     for container in running:
-        yield container.effective_cpus if shared else f"{container.name}:{container.effective_cpus}"
+        name = container_name(container.name)
+        yield container.effective_cpus if shared else f"{name}:{container.effective_cpus}"
 
 
 def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
@@ -175,7 +189,7 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
     found = answer.interfaces
     if found is not None and (found.interfaces or not_known(found)):
         tables.append(_interfaces(found))
-    errors = [*answer.errors, *(e for one in answer.containers for e in one.errors)]
+    errors = [*answer.errors, *(e for one in answer.containers for e in one.every_error)]
     if errors:
         tables.append(_not_known(errors))
     return tuple(tables)
@@ -249,7 +263,7 @@ def _described_container(one: DescribedContainer) -> list[Table]:
         (properties, *_) = tables_of(one.cpu)
         rows += [(name, value) for name, value in properties.rows if value != NOTHING]
     rows += _sources(one.sources)
-    tables = [Table(f"CONTAINER {container.name}", (), tuple(rows), wraps=True)]
+    tables = [Table(f"CONTAINER {container_name(container.name)}", (), tuple(rows), wraps=True)]
     if one.resources is not None and (one.resources.devices or one.resources.memory):
         tables += resources(one.resources)
     if one.hugepages is not None and (one.hugepages.containers or one.hugepages.pod):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.model import ContainerStatus, Pod
-from netutil.agent.pods.pending import only_unreported, pending
+from netutil.agent.pods.pending import has_nameless, only_unreported, pending
 
 _SECOND = timedelta(seconds=1)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _SECOND
@@ -88,7 +88,7 @@ class Match:
         """
         if self.container_name or self.is_remembered or not self.container_id:
             return self
-        if not self.pod.spec.planned or pending(self.pod):
+        if not self.pod.spec.planned or has_nameless(self.pod) or pending(self.pod):
             return self.if_only_container()
         reported = (one for _, one in self.pod.container_statuses if one.state_name == "running")
         return self if any(map(has_ended, reported)) else replace(self, is_unlisted=True)

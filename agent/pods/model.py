@@ -28,6 +28,10 @@ CONFIG_SOURCE = "kubernetes.io/config.source"
 """Annotation that the kubelet sets on each pod of its own list: "api", "file" or "http"."""
 
 
+MAX_PATHS = 64
+"""Of what is not understood of a pod."""
+
+
 class PodListMalformed(ValueError):
     """What was read is no pod list. The text says where it breaks: "it is …"."""
 
@@ -136,7 +140,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Pod. `kind` is "" or "Pod": in a PodList it is not repeated.
 
     `not_understood` are the paths of the fields that are unknown, since what stood there
-    is not as core/v1 says ("status.podIP"); of very many the first.
+    is not as core/v1 says ("status.podIP"); of very many the first, those of labels last.
+    `has_more_not_understood`: some are left out that are no labels'.
     """
 
     metadata: Metadata
@@ -144,21 +149,31 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     status: Status = Status()
     kind: str = ""
     not_understood: tuple[str, ...] = msgspec.field(name="-flaws", default=())
+    has_more_not_understood: bool = msgspec.field(name="-more-flaws", default=False)
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "not_understood", ())
+        msgspec.structs.force_setattr(self, "has_more_not_understood", False)
 
-    def is_understood(self, *path: str) -> bool:
-        """Return whether a field was understood, and the objects that it is in.
+    def not_understood_at(self, *path: str) -> str:
+        """Return the path of what is not understood of a field, "" if all of it is.
 
-        `path` is the names of the objects and of the field: "metadata", "annotations", …
+        That is the field, an object that it is in, or anything inside it. `path` is the names
+        of the objects and of the field: "metadata", "annotations", … Where paths were left out,
+        each field may be among them.
         """
-        text, whole = "", True
+        text, around = "", []
         for name in path:
             text = f"{text}[{name}]" if text == "metadata.annotations" else f"{text}.{name}"
             text = text.removeprefix(".")
-            whole = whole and text not in self.not_understood
-        return whole
+            around.append(text)
+        inside = (f"{text}.", f"{text}[")
+        for odd in self.not_understood:
+            if odd in around or odd.startswith(inside):
+                return odd
+        if self.has_more_not_understood:
+            return f"one of more than {MAX_PATHS} fields"
+        return ""
 
     @property
     def full_name(self) -> str:
@@ -215,6 +230,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def granted(self, container_name: str) -> Granted | None:
         """Return what the kubelet granted a container, None if the status does not say."""
+        if not container_name:
+            return None  # what bears no name is nobody's
         return next(
             (one.granted for _, one in self.container_statuses if one.name == container_name), None
         )
@@ -257,7 +274,6 @@ _NAMES = msgspec.json.Decoder(_Named)
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # msgspec refuses a list for half a surrogate pair in any text of it, the standard library does not.
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
-_MAX_PATHS = 64
 _STATUSES = (
     "status.containerStatuses",
     "status.initContainerStatuses",
@@ -359,7 +375,12 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
         raise PodListMalformed(str(error)) from None
     # No name of a surrogate, which no answer could hold.
     paths = tuple(path.encode(errors="replace").decode() for path, _ in odd)
-    msgspec.structs.force_setattr(pod, "not_understood", paths[:_MAX_PATHS])
+    # Nothing depends on a label; what else is left out counts as not understood.
+    asked = tuple(path for path in paths if not path.startswith("metadata.labels["))
+    if len(paths) > MAX_PATHS:
+        paths = (*asked, *(path for path in paths if path.startswith("metadata.labels[")))
+    msgspec.structs.force_setattr(pod, "not_understood", paths[:MAX_PATHS])
+    msgspec.structs.force_setattr(pod, "has_more_not_understood", len(asked) > MAX_PATHS)
     if any(_hides_containers(path, found) for path, found in odd):
         # An unknown container may be the one that asks: the pod's only one cannot be told.
         msgspec.structs.force_setattr(pod.spec, "planned", ())

@@ -16,6 +16,8 @@ from netutil.agent.pods.spec import PlannedContainer
 def pending(pod: Pod) -> tuple[str, ...]:
     """Return the names of the containers that may have been started since they were reported.
 
+    A container without a name is left out: see `has_nameless`.
+
     A container that is reported as running is none of them: one container never runs twice at a
     time. Init containers, other than sidecars, are over once a container of the pod runs.
     Sources: the kubelet's `generateAPIPodStatus` (each container of the spec gets a status);
@@ -28,8 +30,14 @@ def pending(pod: Pod) -> tuple[str, ...]:
     return tuple(
         one.name
         for one in _containers(pod)
-        if _is_pending(one, states.get((one.kind, one.name), "waiting"), is_initialised)
+        if one.name
+        and _is_pending(one, states.get((one.kind, one.name), "waiting"), is_initialised)
     )
+
+
+def has_nameless(pod: Pod) -> bool:
+    """Return whether the list has a container of the pod without its name."""
+    return any(not one.name for one in _containers(pod))
 
 
 def only_unreported(pod: Pod) -> str:

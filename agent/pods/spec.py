@@ -215,12 +215,14 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
         )
 
     def resources_of(self, container_name: str) -> Resources | None:
-        """Return what a container asks for, None for nothing that is kept."""
+        """Return what a container asks for, None for nothing that is kept, or without a name."""
+        if not container_name:
+            return None
         return next((one.resources for one in self.asking if one.name == container_name), None)
 
     def kind_of(self, container_name: str) -> str:
         """Return "container", "init", or "sidecar", of a container that asks for something."""
         for one in self.init_containers or ():
-            if one.name == container_name:
+            if container_name and one.name == container_name:
                 return "sidecar" if one.restart_policy == "Always" else "init"
         return "container"

@@ -204,13 +204,9 @@ class Gathering:
         """Return what a process's container and its pod ask for; nothing is waited for."""
         try:
             match, _ = await self.match(caller, pid, 0)
-            return AskedCpus(
-                amounts.container_cpus(match.pod, match.container_name),
-                amounts.pod_cpus(match.pod),
-                None,
-            )
         except AgentError as error:
             return AskedCpus(None, None, error)
+        return amounts.asked_cpus(match.pod, match.container_name)
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
@@ -282,11 +278,10 @@ class Gathering:
         )
         try:
             pod = caller.known.pod
-            return Hugepages(
-                amounts.container_hugepages(pod), usage, pools, None, amounts.pod_hugepages(pod)
-            )
         except AgentError as error:
             return Hugepages((), usage, pools, error)
+        asked = amounts.asked_hugepages(pod)
+        return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
 
     async def interfaces(
         self,

@@ -68,10 +68,19 @@ class CpuAmounts:
 
 @dataclass(frozen=True, slots=True)
 class AskedCpus:
-    """CPUs of a container and of its pod as a whole, or why they are not known."""
+    """CPUs of a container and of its pod as a whole; `error` says why one is not known."""
 
     container: CpuAmounts | None
     pod: CpuAmounts | None
+    error: AgentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskedHugepages:
+    """Huge pages of containers and of their pod as a whole; `error` says why some are not known."""
+
+    containers: tuple[ContainerHugepages, ...]
+    pod: tuple[PodHugepages, ...]
     error: AgentError | None
 
 

@@ -313,3 +313,22 @@ def test_graphviz_shows_the_same_text_as_the_svg() -> None:
     root = ET.fromstring(graph(dot(picture), "svg"))  # noqa: S314 - graphviz's own output
     texts = "".join(root.itertext())
     assert shown(HOSTILE) in texts and f"#1 {shown(picture.pods[0].namespace)}/" in texts
+
+
+def test_what_of_a_pod_is_not_understood_is_a_problem_of_its_card() -> None:
+    described = node_answers.described_pod()
+    del described.containers[:]
+    described.not_understood[:] = ["status", *(f"spec.f{number}" for number in range(9))]
+    problems = pictured(result(DescribedPod, described)).problems
+    assert problems[0] == "status: not understood"
+    assert "6 more fields: not understood" in problems
+
+
+def test_what_a_pod_asks_for_and_is_not_known_is_a_problem_of_its_card() -> None:
+    described = node_answers.described_pod()
+    for part in (described.containers[0].cpu, described.containers[0].hugepages):
+        part.spec_error.reason = "QUANTITY_MALFORMED"
+    described.containers[0].cpu.spec_error.part = "amounts"
+    described.containers[0].hugepages.spec_error.part = "containers"
+    problems = pictured(result(DescribedPod, described)).problems
+    assert {"amounts: QUANTITY_MALFORMED", "containers: QUANTITY_MALFORMED"} <= set(problems)

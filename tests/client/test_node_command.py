@@ -20,6 +20,7 @@ from netutil.client.node_top import rates, table
 from netutil.client.node_views import ago, pods
 from netutil.client.results import NodePods
 from netutil.client.tables import Style, render
+from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, node_answers
 from tests.client.answers import POD_UID
@@ -284,3 +285,38 @@ def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
     assert ended.code == 0
     assert f"usage: netutil node {command}" in ended.out
     assert command in netutil("node", "--help").out
+
+
+def test_pod_tells_why_what_it_asks_for_is_not_known(netutil: Netutil, agent: Double) -> None:
+    described = agent.described_pod
+    error = netutil_pb2.PartError(
+        part="amounts", reason="QUANTITY_MALFORMED", sentence="'many' is no amount of CPUs."
+    )
+    described.containers[0].cpu.spec_error.CopyFrom(error)
+    error.part, error.sentence = "containers", "'lots' is no amount of bytes."
+    described.containers[0].hugepages.spec_error.CopyFrom(error)
+    described.containers[1].container.name = ""
+    out = netutil("node", "pod", "default/web-0").out
+    not_known = rows_of(out.partition("NOT KNOWN\n")[2])
+    assert ["amounts", "QUANTITY_MALFORMED", "'many' is no amount of CPUs."] in not_known
+    assert ["containers", "QUANTITY_MALFORMED", "'lots' is no amount of bytes."] in not_known
+    assert "CONTAINER (name not known)" in out
+
+
+@pytest.mark.parametrize(
+    ("containers", "ready"),
+    [
+        ([], "?"),
+        ([node_pb2.NodeContainer(name="", kind="container", state="waiting")], "?"),
+        ([node_pb2.NodeContainer(name="app", kind="container", state="unknown")], "?"),
+        ([node_pb2.NodeContainer(name="app", kind="container", state="waiting")], "0/1"),
+    ],
+    ids=["none", "nameless", "unknown", "waiting"],
+)
+def test_containers_that_are_not_known_are_not_counted(
+    netutil: Netutil, agent: Double, containers: list[node_pb2.NodeContainer], ready: str
+) -> None:
+    pod = node_pb2.NodePod(namespace="shop", name="odd", containers=containers)
+    agent.node_pods = node_pb2.ListPodsResponse(pods=[pod])
+    (row,) = (one for one in rows_of(netutil("node", "pods").out) if one[0] == "shop/odd")
+    assert row[1] == ready

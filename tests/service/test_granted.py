@@ -132,7 +132,27 @@ def test_an_amount_that_is_none_is_an_error_beside_the_rest(make: Any) -> None:
     assert cpu["spec_error"]["reason"] == "QUANTITY_MALFORMED"
     assert cpu["spec_error"]["sentence"] == "'many' is no amount of CPUs."
     assert cpu["spec_error"]["read"] == "resources of pod shop/web: cpu"
-    assert netutil(node.app, "hugepages")["spec_error"]["reason"] == "QUANTITY_MALFORMED"
+    pages = netutil(node.app, "hugepages")
+    assert pages["spec_error"]["reason"] == "QUANTITY_MALFORMED"
+    assert pages["pod"] is None
+
+
+@pytest.mark.parametrize(
+    "resources", [{"limits": ["x"], "requests": 7}, "x"], ids=["limits", "resources"]
+)
+def test_a_spec_that_is_not_understood_is_not_a_spec_that_asks_for_nothing(
+    make: Any, resources: object
+) -> None:
+    def spoil(item: Any) -> None:
+        item["spec"]["containers"][0]["resources"] = resources
+
+    node = make(spoil)
+    for answer in (netutil(node.app, "cpu"), netutil(node.app, "hugepages")):
+        assert answer["spec_error"]["reason"] == "QUANTITY_MALFORMED"
+        assert "spec.containers[0].resources" in answer["spec_error"]["sentence"]
+    refused = node.app.run([sys.executable, "-m", "netutil.client", "dpdk"])
+    assert refused.returncode == 1
+    assert b"of container app of pod shop/web are not known" in refused.stderr
 
 
 def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -> None:

@@ -45,6 +45,8 @@ def asked_of(pod: Pod) -> tuple[Callable[[], object], ...]:
         lambda: amounts.container_hugepages(pod),
         lambda: amounts.pod_hugepages(pod),
         lambda: amounts.pod_resources(pod),
+        lambda: amounts.asked_cpus(pod, "app"),
+        lambda: amounts.asked_hugepages(pod),
         lambda: ensure_networks_understood(pod),
         lambda: networks_of(pod),
         lambda: pod.may_own_cpus("app"),

@@ -2120,7 +2120,8 @@ class HugepagesResponse(_message.Message):
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerHugepages]:
         """Per container of the pod that asks for huge pages in its spec, in the
-        spec's order. Empty together with `spec_error`: the spec is not known.
+        spec's order. Empty together with `spec_error`: none is known. Beside it:
+        those that are known.
         """
 
     @_builtins.property
@@ -2135,7 +2136,7 @@ class HugepagesResponse(_message.Message):
 
     @_builtins.property
     def spec_error(self) -> Global___PartError:
-        """Why nothing is known of the pod's spec."""
+        """Why all or part of `containers` and `pod` is not known."""
 
     @_builtins.property
     def pod(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodHugepages]:

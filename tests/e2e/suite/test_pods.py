@@ -116,7 +116,15 @@ def app(
     """Each container of each pod. It asks everything at once, the first time."""
     if request.param not in asked:
         found = container_of(node, *request.param)
-        asked[request.param] = (found, found.ask("all"))
+        answers: list[dict[str, Any]] = []
+
+        def is_current() -> bool:
+            """A pod that is known is answered from a list of up to --pod-refresh seconds."""
+            answers.append(found.ask("all"))
+            return bool(answers[-1]["pod"]["phase"] == found.pod["status"]["phase"])
+
+        wait_for(is_current, f"an answer of {request.param} by a list of now")
+        asked[request.param] = (found, answers[-1])
     return asked[request.param][0]
 
 
