@@ -162,7 +162,7 @@ def _why_unnamed(facts: All) -> NetUtilError:
         if error.part == "resources":
             return error_of(error)
     return Unavailable(
-        "the pod list does not name the calling container yet",
+        "the pod list does not name the process's container yet",
         "UNAVAILABLE",
         reason="CONTAINER_NOT_REPORTED",
         read="the pod list",

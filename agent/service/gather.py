@@ -225,7 +225,7 @@ class Gathering:
         """Return what the kubelet allocated to a process's container."""
         match, _ = await self.match(caller, pid, seconds)
         if not match.container_name:
-            raise unnamed(match)
+            raise unnamed(match, pid)
         metadata = match.pod.metadata
         found = await self._resources.of_container(
             metadata.namespace,

@@ -280,7 +280,9 @@ def test_dpdk_waits_for_the_kubelet_to_report_a_new_container(
 ) -> None:
     agent.everything.pod.container_name = ""
     ended = netutil("dpdk", "--timeout", "0.6")
-    assert ended.code == Exit.UNAVAILABLE and "does not name the calling container yet" in ended.err
+    assert (
+        ended.code == Exit.UNAVAILABLE and "does not name the process's container yet" in ended.err
+    )
     assert len(agent.asked) > 1
 
 
