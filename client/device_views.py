@@ -153,9 +153,17 @@ def _foreign(index: int | None) -> str:
 
 
 def resources(answer: Resources) -> tuple[Table, ...]:
-    """Devices; memory and claims where there are any."""
+    """Devices, with what the node lacks of them; memory and claims where there are any."""
     cpus = f"exclusive CPUs {answer.exclusive_cpus}" if answer.exclusive_cpus else None
-    notes = [f"kubelet: {cpus or 'no exclusive CPUs'}", *observed(answer.observed_at)]
+    notes = [
+        *(f"kubelet: {cpus or 'no exclusive CPUs'}", *observed(answer.observed_at)),
+        *unknown("PCI devices of the node", answer.pci_error),
+        *(
+            f"{address}: the node has no PCI device of that address"
+            for address in answer.absent_pci
+        ),
+        *(f"{one.address}: bound to no driver" for one in answer.pci if not one.driver),
+    ]
     devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:

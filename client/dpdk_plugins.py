@@ -14,6 +14,7 @@ from netutil.client.devices import Interfaces, PCIInfo, Resources
 from netutil.client.dpdk_functions import (
     PCI_ADDRESS,
     READ,
+    SHOWN_BY_DEVICES,
     SUBFUNCTION,
     Devices,
     add_function,
@@ -60,7 +61,7 @@ def add_devices_of_plugins(
             found.add(("-a", f"auxiliary:{device.ID}"), f"{label}, subfunction (PodResources)")
         elif PCI_ADDRESS.fullmatch(address):
             pci = _plugin_function(label, address, facts, resources)
-            add_function(label, pci, f"{label} (PodResources)", found)
+            add_function(label, pci, f"{label} (PodResources)", found, SHOWN_BY_DEVICES)
         elif start is not None and not named:
             raise _unknown_devices(start.sentence, None)
         else:
@@ -78,8 +79,10 @@ def _plugin_function(
     if resources.pci_error is not None:
         raise error_of(resources.pci_error)
     if address in resources.absent_pci:
-        raise unusable_device(label, f"the node has no PCI device {address}")
-    raise unusable_device(label, "this agent, older than the client, does not tell its driver")
+        why = f"the node has no PCI device {address}"
+        raise unusable_device(label, why, SHOWN_BY_DEVICES)
+    why = "this agent, older than the client, does not tell its driver"
+    raise unusable_device(label, why, "upgrade the agent")
 
 
 def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:

@@ -66,6 +66,7 @@ def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
     error = refusal_of(with_interfaces(with_token(1, UUID), with_token(2, OTHER_UUID)))
     assert isinstance(error, Inconsistent) and error.reason == "VFIO_TOKEN_UNUSABLE"
     assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.sentence
+    assert "one physical function" in (error.advice or "")
     assert UUID not in str(vars(error)) and OTHER_UUID not in str(vars(error))
 
 
@@ -73,6 +74,8 @@ def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
 def test_a_malformed_token_makes_no_line(token: object) -> None:
     error = refusal_of(with_interfaces(with_token(1, token)))
     assert error.reason == "VFIO_TOKEN_UNUSABLE" and "is no UUID" in error.sentence
+    assert "additionalInfo" in (error.advice or "")
+    assert "one process for each" not in (error.advice or "")
     assert "secret" not in str(vars(error))
 
 
@@ -153,6 +156,7 @@ def test_one_that_cannot_work_makes_no_line(pci: api.PCIInfo, why: str) -> None:
     error = refusal_of(with_crypto(pci))
     assert error.reason == "DEVICE_UNUSABLE"
     assert QAT in error.sentence and why in error.sentence
+    assert (error.advice or "").startswith("netutil devices shows")
 
 
 def gone(response: api.AllResponse) -> None:
@@ -170,19 +174,20 @@ def of_an_older_agent(response: api.AllResponse) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "why", "advice"),
     [
-        (gone, "the node has no PCI device 0000:3d:01.0"),
-        (unread, "The kubelet's PodResources socket cannot be reached"),
-        (of_an_older_agent, "this agent, older than the client"),
+        (gone, "the node has no PCI device 0000:3d:01.0", "netutil devices shows"),
+        (unread, "The kubelet's PodResources socket cannot be reached", ""),
+        (of_an_older_agent, "this agent, older than the client", "upgrade the agent"),
     ],
 )
 def test_one_of_which_nothing_is_known_makes_no_line(
-    change: Callable[[api.AllResponse], None], why: str
+    change: Callable[[api.AllResponse], None], why: str, advice: str
 ) -> None:
     response = with_crypto()
     change(response)
-    assert why in refusal_of(response).sentence
+    error = refusal_of(response)
+    assert why in error.sentence and advice in (error.advice or "")
 
 
 def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
