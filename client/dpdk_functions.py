@@ -33,6 +33,13 @@ _TOKEN = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REPEATED = "is named before, where its info stands"
 
 
+def names_a_device(allocated: AllocatedDevice | None) -> bool:
+    """Whether a variable's value is a PCI address or a subfunction, and so a device."""
+    return allocated is not None and bool(
+        allocated.pci_address or SUBFUNCTION.fullmatch(allocated.name)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One argument of EAL, in its words, and where it comes from."""

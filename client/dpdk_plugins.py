@@ -19,6 +19,7 @@ from netutil.client.dpdk_functions import (
     Devices,
     add_function,
     error_of,
+    names_a_device,
     unusable_device,
 )
 from netutil.client.errors import Inconsistent
@@ -34,7 +35,8 @@ def add_devices_of_plugins(
 ) -> None:
     """Add the devices that PodResources alone name; say or raise what is not known of them."""
     start = interfaces.start_error
-    named = any(one.allocated for one in interfaces.interfaces) or bool(found.af_xdp)
+    named = any(names_a_device(one.allocated) for one in interfaces.interfaces)
+    named = named or bool(found.af_xdp)
     if start is not None and not named and not isinstance(resources, Resources):
         raise _unknown_devices(start.sentence, resources)
     if start is not None:

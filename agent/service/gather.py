@@ -402,10 +402,18 @@ def _without_interface(
     others: tuple[AllocatedDevice, ...],
     pci: Callable[[str], PciInfo | None],
 ) -> tuple[Interface, ...]:
-    """Return an entry for each device of a plugin that gives no interfaces, once an address."""
+    """Return an entry for each device of a plugin that gives no interfaces, once an address.
+
+    What is no address is an entry for each variable.
+    """
     known = {one.pci.address for one in merged if one.pci is not None}
     known |= {one.allocated.pci_address for one in merged if one.allocated is not None}
-    left = {one.pci_address: one for one in reversed(others) if one.pci_address not in known}
+    known.discard("")
+    left = {
+        (one.pci_address or one.variable): one
+        for one in reversed(others)
+        if one.pci_address not in known
+    }
     return merge(None, None, tuple(reversed(left.values())), pci)
 
 

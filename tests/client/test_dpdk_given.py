@@ -294,3 +294,29 @@ def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -
     response.env.envs["AFXDP_DEVICES"] = name
     error = refusal_of(response)
     assert error.reason == "DEVICE_UNUSABLE" and why in error.sentence
+
+
+def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
+    """As of a variable QAT0 that holds no address; the agent tells it among the interfaces."""
+    allocated = api.AllocatedDevice(
+        variable="QAT0", name="0000:b0:00.0x", problem="is no PCI address"
+    )
+    other = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
+    return with_interfaces(*interfaces, other)
+
+
+def test_a_variable_of_the_qat_plugin_that_is_no_address_is_left_out_with_a_warning() -> None:
+    line = line_of(with_malformed_qat(answers.sriov(1)))
+    (warning,) = line.warnings
+    assert warning == "device of QAT0 is left out: '0000:b0:00.0x' is no PCI address"
+    assert "0000:3b:02.1" in line.words
+
+
+def test_a_variable_that_names_no_device_is_none_that_makes_a_line_whole() -> None:
+    alone = refusal_of(with_malformed_qat())
+    assert alone.reason == "NO_DPDK_DEVICE" and "device of QAT0 is left out" in alone.sentence
+    unread = with_malformed_qat()
+    unread.interfaces.start_error.CopyFrom(answers.part_error("start"))
+    unread.ClearField("resources")
+    unread.errors.append(answers.part_error("resources"))
+    assert refusal_of(unread).reason == "DEVICES_NOT_KNOWN"
