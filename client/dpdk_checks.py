@@ -166,6 +166,12 @@ def af_xdp_arguments(
     """
     for number, name in enumerate(found.af_xdp):
         option, what = _af_xdp_endpoint(name, view)
+        if view is None:
+            found.warnings.append(
+                f"AF_XDP device {name}: the device plugin's socket and map were not looked for,"
+                " as the process may be in another container:"
+                f" {_AF_XDP_DIRECTORY}/{name}/afxdp.sock is not verified"
+            )
         if view is not None and not option:
             found.warnings.append(
                 f"AF_XDP device {name}: the device plugin's socket and map are not there"
@@ -195,7 +201,9 @@ def _af_xdp_endpoint(name: str, view: OwnView | None) -> tuple[str, str]:
         f"{_AF_XDP_DIRECTORY}/{name}/afxdp.sock",
         f"{_AF_XDP_DIRECTORY}/{name}/xsks_map",
     )
-    if view is None or view.access(socket) is not Access.MISSING:
+    if view is None:
+        return f",use_cni=1,dp_path={socket}", ", usual socket of the device plugin, not verified"
+    if view.access(socket) is not Access.MISSING:
         return f",use_cni=1,dp_path={socket}", ", socket of the device plugin"
     if view.access(pinned) is not Access.MISSING:
         return f",use_pinned_map=1,dp_path={pinned}", ", map of the device plugin"

@@ -67,7 +67,7 @@ def device_arguments(
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
-    note_af_xdp(interfaces, given, environment, found)
+    note_af_xdp(interfaces, resources, environment, found)
     add_devices_of_plugins(interfaces, resources, found)
     if not (found.arguments or found.af_xdp):
         raise NotFound(

@@ -27,6 +27,7 @@ from netutil.client.results import PartError
 
 _AF_XDP_VARIABLE = "AFXDP_DEVICES"
 _AF_XDP_RESOURCES = "afxdp/"
+_MAX_NAMES = 4
 _LINK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -46,7 +47,10 @@ def add_devices_of_plugins(
         )
     if not isinstance(resources, Resources):
         why = resources.sentence if resources else "the agent does not tell it"
-        found.warnings.append(f"a device that no variable and no network names is left out: {why}")
+        found.warnings.append(
+            "a device that no variable and no network names is left out, and so is an AF_XDP device"
+            f" that {_AF_XDP_VARIABLE} of this process does not name: {why}"
+        )
         return
     for claim in resources.dynamic_resources:
         found.warnings.append(
@@ -100,18 +104,53 @@ def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:
     )
 
 
+def _ensure_af_xdp_is_known(
+    interfaces: Interfaces, resources: Resources | PartError | None
+) -> None:
+    """Raise where PodResources and AFXDP_DEVICES are missing, and other variables are lost.
+
+    The agent tells no AFXDP_DEVICES of the environment that the container was started with. That
+    the process's own has lost variables is certain where only that one names a device; without
+    that sign `add_devices_of_plugins` warns.
+    """
+    why = resources.sentence if isinstance(resources, PartError) else "the agent does not tell them"
+    lost = sorted(
+        {
+            one.allocated.variable
+            for one in interfaces.interfaces
+            if one.allocated is not None and one.allocated.from_start
+        }
+    )
+    if not lost:
+        return
+    raise Inconsistent(
+        f"which AF_XDP devices the container was given is not known: this process's environment has"
+        f" lost variables of the container ({', '.join(lost[:_MAX_NAMES])}), so it may have lost"
+        f" {_AF_XDP_VARIABLE}; PodResources: {why}",
+        "FAILED_PRECONDITION",
+        reason="DEVICES_NOT_KNOWN",
+        read=f"{_AF_XDP_VARIABLE} and PodResources",
+        advice=f"run netutil dpdk in the container's start script, or set {_AF_XDP_VARIABLE}, to"
+        " nothing where the container has no AF_XDP device",
+    )
+
+
 def note_af_xdp(
     interfaces: Interfaces,
-    resources: Resources | None,
+    resources: Resources | PartError | None,
     environment: Mapping[str, str],
     found: Devices,
 ) -> None:
     """Note the links that the AF_XDP device plugin gave; `dpdk_checks` writes their arguments.
 
     It names them in AFXDP_DEVICES, separated by blanks, and as the IDs of resources afxdp/<pool>.
+    Raises `Inconsistent` where neither can be had of a container that may have some.
     """
     names = environment.get(_AF_XDP_VARIABLE, "").split()
-    for device in resources.devices if resources else ():
+    given = resources if isinstance(resources, Resources) else None
+    if given is None and _AF_XDP_VARIABLE not in environment:
+        _ensure_af_xdp_is_known(interfaces, resources)
+    for device in given.devices if given else ():
         if device.resourceName.startswith(_AF_XDP_RESOURCES):
             names.append(device.ID)
     links = {one.name for one in interfaces.interfaces if one.link is not None}

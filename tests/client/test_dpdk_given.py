@@ -13,7 +13,14 @@ from netutil.client import Inconsistent, NetUtilError
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
-from tests.client.dpdk_facts import devices_of, facts, line_of, refusal_of, with_interfaces
+from tests.client.dpdk_facts import (
+    devices_of,
+    facts,
+    line_of,
+    refusal_of,
+    set_from_start,
+    with_interfaces,
+)
 
 UUID = "02bddbbf-bbb0-4d79-886b-91bad3fbb510"
 OTHER_UUID = "3e49019f-412f-4f02-824e-4cd195944205"
@@ -271,7 +278,44 @@ def test_a_link_of_the_af_xdp_plugin_is_a_virtual_device() -> None:
         "--no-pci",
         f"--vdev=net_af_xdp0,iface=ens1f0,use_cni=1,dp_path={socket}",
     )
-    assert line.warnings == ()
+    (argument,) = (one for one in line.arguments if "af_xdp" in one.words[0])
+    assert "not verified" in argument.source
+    (warning,) = line.warnings
+    assert f"{socket} is not verified" in warning
+
+
+def of_a_login_shell_without_podresources() -> api.AllResponse:
+    """Its own environment has lost PCIDEVICE_*, and so may have lost AFXDP_DEVICES."""
+    response = facts()
+    set_from_start(response, value=True)
+    without_podresources(response)
+    return response
+
+
+def test_an_environment_that_lost_variables_may_have_lost_af_xdp_devices() -> None:
+    error = refusal_of(of_a_login_shell_without_podresources())
+    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert "AFXDP_DEVICES" in error.sentence and "PCIDEVICE_INTEL_COM_SRIOV" in error.sentence
+    assert "PodResources socket cannot be reached" in error.sentence
+
+
+@pytest.mark.parametrize("value", ["", "eth0"])
+def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(value: str) -> None:
+    response = of_a_login_shell_without_podresources()
+    response.env.envs["AFXDP_DEVICES"] = value
+    assert ("af_xdp" in str(line_of(response).words)) is bool(value)
+
+
+def test_podresources_say_which_af_xdp_devices_a_login_shell_has() -> None:
+    response = facts()
+    set_from_start(response, value=True)
+    assert line_of(response).warnings == ()
+
+
+def test_an_own_environment_without_podresources_says_what_would_be_left_out() -> None:
+    response = facts()
+    without_podresources(response)
+    assert any("AFXDP_DEVICES of this process" in one for one in line_of(response).warnings)
 
 
 def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresources() -> None:
