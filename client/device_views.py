@@ -159,11 +159,19 @@ def _foreign(index: int | None) -> str:
 
 
 def resources(answer: Resources) -> tuple[Table, ...]:
-    """Devices; memory and claims where there are any."""
+    """Devices, with what the node lacks of them; memory and claims where there are any."""
     # No list may be the agent's conclusion from class and spec: no word of the kubelet.
     given = f"kubelet: exclusive CPUs {answer.exclusive_cpus}"
     none = "no exclusive CPUs from the kubelet"
-    notes = [given if answer.exclusive_cpus else none, *observed(answer.observed_at)]
+    notes = [
+        *(given if answer.exclusive_cpus else none, *observed(answer.observed_at)),
+        *unknown("PCI devices of the node", answer.pci_error),
+        *(
+            f"{address}: the node has no PCI device of that address"
+            for address in answer.absent_pci
+        ),
+        *(f"{one.address}: bound to no driver" for one in answer.pci if not one.driver),
+    ]
     devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:

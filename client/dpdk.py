@@ -21,6 +21,7 @@ from netutil.client.devices import (
     All,
     ContainerHugepages,
     Hugepages,
+    HugepageUsage,
     Interfaces,
     PodHugepages,
     Resources,
@@ -28,6 +29,13 @@ from netutil.client.devices import (
 from netutil.client.dpdk_checks import af_xdp_arguments, check_devices, memory_arguments
 from netutil.client.dpdk_devices import device_arguments
 from netutil.client.dpdk_functions import Argument, error_of
+from netutil.client.dpdk_limits import (
+    allows_none,
+    lowered,
+    no_hugepages,
+    none_allowed,
+    throttled,
+)
 from netutil.client.dpdk_view import OwnView
 from netutil.client.errors import Inconsistent, NetUtilError, NotFound, Unavailable
 from netutil.client.results import CPU, CgroupLevel, PartError, Pod
@@ -105,7 +113,7 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
         (cores, *devices.arguments, *afxdp, memory, *extra, prefix),
         (
             *warnings,
-            *_throttled(cpu, cpus),
+            *throttled(cpu, cpus),
             *devices.warnings,
             *_shortages(hugepages, shares),
             *_far_memory(shares, nodes),
@@ -131,15 +139,6 @@ def _by_size(shares: Mapping[tuple[int, int], int]) -> dict[int, int]:
     return sizes
 
 
-def _throttled(cpu: CPU, cpus: Collection[int]) -> Iterator[str]:
-    """A CPU quota stops polling threads, which never sleep, in each period."""
-    if cpu.quota_cores is not None and cpu.quota_cores < len(cpus):
-        yield (
-            f"a CPU quota of {cpu.quota_cores:g} CPUs stops {len(cpus)} polling threads in each"
-            " period: give the container as many CPUs as it polls on, or no CPU limit"
-        )
-
-
 def _far_memory(shares: Mapping[tuple[int, int], int], nodes: Collection[int]) -> Iterator[str]:
     far = sorted({node for (_, node), size_bytes in shares.items() if size_bytes} - set(nodes))
     if nodes and far:
@@ -163,7 +162,7 @@ def _why_unnamed(facts: All) -> NetUtilError:
         if error.part == "resources":
             return error_of(error)
     return Unavailable(
-        "the pod list does not name the calling container yet",
+        "the pod list does not name the process's container yet",
         "UNAVAILABLE",
         reason="CONTAINER_NOT_REPORTED",
         read="the pod list",
@@ -248,10 +247,15 @@ def _shares(
     shares = _reserved(facts)
     if shares:
         return shares, "memory manager (PodResources)"
-    limits = _limits(hugepages, container)
-    holder = _holder(hugepages, container, limits)
+    usage = {one.page_size_bytes: one for one in hugepages.usage}
+    limits = _limits(hugepages, container, usage)
+    holder = _holder(hugepages, container, limits) + lowered(limits, usage)
     source = f"huge pages of {holder}, on the NUMA nodes of its CPUs"
-    return dict(_spread(limits, sorted(nodes))), source
+    allowed = {
+        size: min(limit, usage[size].limit_bytes or limit) if size in usage else limit
+        for size, limit in limits.items()
+    }
+    return dict(_spread(allowed, sorted(nodes))), source
 
 
 def _memory(
@@ -263,29 +267,32 @@ def _memory(
         per_node[node] = per_node.get(node, 0) + size_bytes
     amounts = [per_node.get(node, 0) // _MEBIBYTE for node in range(max(per_node) + 1)]
     if not any(amounts):
-        raise _no_hugepages(container, "in whole pages they are less than 1 MiB on each NUMA node")
+        raise no_hugepages(container, "in whole pages they are less than 1 MiB on each NUMA node")
     option = "--numa-mem" if numa_mem else "--socket-mem"
     return Argument((f"{option}={','.join(map(str, amounts))}",), f"{source}, in MiB per node")
 
 
-def _limits(hugepages: Hugepages, container: str) -> dict[int, int]:
-    """Bytes by page size: the container's limits, as far as its cgroup allows them.
+def _limits(
+    hugepages: Hugepages, container: str, usage: Mapping[int, HugepageUsage]
+) -> dict[int, int]:
+    """Bytes by page size: the container's limits, but for sizes of which a cgroup allows none.
 
     As granted, where the kubelet says so. For a page size of which it has no limit, what the
     pod's as a whole leaves beside those of the containers that run with it: the kubelet lets it
     use the pod's (Kubernetes 1.34).
     """
     own = _own(hugepages, container)
-    allowed = {one.page_size_bytes: one.limit_bytes for one in hugepages.usage}
-    if any(allowed.get(size) == 0 for size in own):
-        raise _no_hugepages(container, "its hugetlb cgroup allows none")
+    for size in own:
+        if allows_none(size, usage):
+            raise none_allowed(container, usage[size], "")
     # A kubelet before 1.34 lets a container use none of the pod's: its cgroup says so.
-    shared = {size: left for size, left in _left(hugepages, own).items() if allowed.get(size) != 0}
+    left = _left(hugepages, own)
+    shared = {size: limit for size, limit in left.items() if not allows_none(size, usage)}
     if not own and not shared:
-        raise _no_hugepages(container, _why_none(hugepages))
-    return {
-        size: min(limit, allowed.get(size) or limit) for size, limit in {**shared, **own}.items()
-    }
+        if left:
+            raise none_allowed(container, usage[min(left)], " of the pod's")
+        raise no_hugepages(container, _why_none(hugepages))
+    return {**shared, **own}
 
 
 def _left(hugepages: Hugepages, own: Collection[int]) -> dict[int, int]:
@@ -328,19 +335,7 @@ def _granted(asked: ContainerHugepages | PodHugepages) -> int:
 def _why_none(hugepages: Hugepages) -> str:
     if not hugepages.pod:
         return "neither it nor the pod as a whole asks for any in the pod's spec"
-    if _left(hugepages, ()):
-        return "its hugetlb cgroup allows none of the pod's"
     return "the other containers have all that the pod may use"
-
-
-def _no_hugepages(container: str, why: str) -> NotFound:
-    return NotFound(
-        f"container {container} has no huge pages: {why}",
-        "NOT_FOUND",
-        reason="NO_HUGEPAGES",
-        read="the pod's spec and the hugetlb cgroup",
-        advice="give the container limits of hugepages-1Gi or hugepages-2Mi",
-    )
 
 
 def _reserved(facts: All) -> dict[tuple[int, int], int]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from netutil.client.devices import PCIInfo
 from netutil.client.dpdk_functions import (
     SHARED_WITH_KERNEL,
+    SHOWN_BY_INTERFACES,
     SINGLE_FILES,
     UIO,
     VFIO,
@@ -69,7 +70,7 @@ def _check_vfio(function: Function, view: OwnView) -> Iterator[str]:
         )
         return
     for needed in (used or own, "/dev/vfio/vfio"):
-        _ensure(function.label, needed, view, f"which VFIO needs for PCI device {address}")
+        _ensure(function, needed, view, f"which VFIO needs for PCI device {address}")
     if used == unsafe:
         yield from _lacks(view, function, _CAP_SYS_RAWIO, "CAP_SYS_RAWIO", "VFIO without an IOMMU")
         yield from _lacks_physical_addresses(view, function, "VFIO without an IOMMU")
@@ -85,12 +86,13 @@ def _ensure_viable(function: Function, group: int | None, view: OwnView) -> None
                 function.label,
                 f"PCI device {address} of the same IOMMU group {group} is bound to {driver}, and"
                 " the kernel opens a group for VFIO only as a whole",
+                function.advice,
             )
 
 
 def _check_uio(function: Function, view: OwnView) -> Iterator[str]:
     for name in view.names(f"/sys/bus/pci/devices/{function.pci.address}/uio") or ():
-        _ensure(function.label, f"/dev/{name}", view, "which its driver needs")
+        _ensure(function, f"/dev/{name}", view, "which its driver needs")
     yield from _lacks_physical_addresses(view, function, function.pci.driver)
 
 
@@ -116,10 +118,11 @@ def _check_rdma(function: Function, view: OwnView) -> Iterator[str]:
             function.label,
             f"PCI device {function.pci.address} has no RDMA device, through which DPDK drives it:"
             f" {_rdma_module(function.pci)} is not loaded on the node",
+            function.advice,
         )
     for name in names:
         path = f"/dev/infiniband/{name}"
-        _ensure(function.label, path, view, "the RDMA device through which DPDK drives it")
+        _ensure(function, path, view, "the RDMA device through which DPDK drives it")
     yield from _lacks(view, function, _CAP_NET_RAW, "CAP_NET_RAW", f"DPDK on {function.pci.driver}")
 
 
@@ -130,7 +133,7 @@ def _rdma_module(pci: PCIInfo) -> str:
 def _check_path(path: Path, view: OwnView) -> None:
     directory = path.path.rpartition("/")[0] or "/"
     if path.need is Need.OPEN:
-        _ensure(path.label, path.path, view, "which DPDK opens when it starts")
+        _ensure(path, path.path, view, "which DPDK opens when it starts")
         return
     if view.names(directory) is None:
         raise unusable_device(
@@ -142,12 +145,15 @@ def _check_path(path: Path, view: OwnView) -> None:
         )
 
 
-def _ensure(label: str, path: str, view: OwnView, what: str) -> None:
+def _ensure(device: Function | Path, path: str, view: OwnView, what: str) -> None:
+    advice = device.advice if isinstance(device, Function) else SHOWN_BY_INTERFACES
     match view.access(path):
         case Access.MISSING:
-            raise unusable_device(label, f"the container has no {path}, {what}")
+            why = f"the container has no {path}, {what}"
+            raise unusable_device(device.label, why, advice)
         case Access.REFUSED:
-            raise unusable_device(label, f"this process may not read and write {path}, {what}")
+            why = f"this process may not read and write {path}, {what}"
+            raise unusable_device(device.label, why, advice)
 
 
 def af_xdp_arguments(
@@ -160,6 +166,12 @@ def af_xdp_arguments(
     """
     for number, name in enumerate(found.af_xdp):
         option, what = _af_xdp_endpoint(name, view)
+        if view is None:
+            found.warnings.append(
+                f"AF_XDP device {name}: the device plugin's socket and map were not looked for,"
+                " as the process may be in another container:"
+                f" {_AF_XDP_DIRECTORY}/{name}/afxdp.sock is not verified"
+            )
         if view is not None and not option:
             found.warnings.append(
                 f"AF_XDP device {name}: the device plugin's socket and map are not there"
@@ -189,7 +201,9 @@ def _af_xdp_endpoint(name: str, view: OwnView | None) -> tuple[str, str]:
         f"{_AF_XDP_DIRECTORY}/{name}/afxdp.sock",
         f"{_AF_XDP_DIRECTORY}/{name}/xsks_map",
     )
-    if view is None or view.access(socket) is not Access.MISSING:
+    if view is None:
+        return f",use_cni=1,dp_path={socket}", ", usual socket of the device plugin, not verified"
+    if view.access(socket) is not Access.MISSING:
         return f",use_cni=1,dp_path={socket}", ", socket of the device plugin"
     if view.access(pinned) is not Access.MISSING:
         return f",use_pinned_map=1,dp_path={pinned}", ", map of the device plugin"

@@ -32,6 +32,7 @@ from netutil.client.dpdk_functions import (
     Path,
     add_function,
     add_token,
+    names_a_device,
     read_token,
     unusable_device,
 )
@@ -40,6 +41,7 @@ from netutil.client.errors import Inconsistent, NotFound
 from netutil.client.results import PartError
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_QAT = re.compile(r"QAT[0-9]{1,4}")
 _PATH = re.compile(r"/[^\s,\x00-\x20\x7f]{1,106}")
 """A comma would end the value within a device argument; a socket's path has 107 bytes."""
 _MEMIF_ROLES = {"master": "server", "slave": "client", "server": "server", "client": "client"}
@@ -65,7 +67,7 @@ def device_arguments(
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
-    note_af_xdp(interfaces, given, environment, found)
+    note_af_xdp(interfaces, resources, environment, found)
     add_devices_of_plugins(interfaces, resources, found)
     if not (found.arguments or found.af_xdp):
         raise NotFound(
@@ -96,7 +98,11 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
     """
     if resources is None or resources.dynamic_resources:
         return None
-    own = {one.allocated.pci_address for one in interfaces.interfaces if one.allocated}
+    own = {
+        one.allocated.pci_address
+        for one in interfaces.interfaces
+        if one.allocated and names_a_device(one.allocated)
+    }
     own |= {one.ID.lower() for one in resources.devices if PCI_ADDRESS.fullmatch(one.ID.lower())}
     return frozenset(own) if own or not resources.devices else None
 
@@ -117,6 +123,12 @@ def _physical(interface: Interface, found: Devices) -> None:
     """A device on a bus, or nothing for an interface that the kernel keeps."""
     address, allocated = _address(interface), interface.allocated
     if not address and allocated is not None:
+        if _QAT.fullmatch(allocated.variable):
+            # Unlike PCIDEVICE_*, such a name may be of a variable that is no plugin's.
+            found.warnings.append(
+                f"{_named(interface)} is left out: {allocated.name!r} is no PCI address"
+            )
+            return
         if not SUBFUNCTION.fullmatch(allocated.name):
             raise _unusable(
                 interface, f"{allocated.name!r} is neither a PCI address nor a subfunction"

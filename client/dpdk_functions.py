@@ -23,12 +23,21 @@ SHARED_WITH_KERNEL = frozenset({"mlx4_core", "mlx5_core", "mana"})
 VFIO = "vfio-pci"
 """EAL compares the whole name: a variant (mlx5_vfio_pci) is no driver that it knows."""
 UIO = frozenset({"igb_uio", "uio_pci_generic"})
+SHOWN_BY_INTERFACES = "netutil interfaces shows what is reported and what is there"
+SHOWN_BY_DEVICES = "netutil devices shows what the kubelet gave, and what the node lacks of it"
 SINGLE_FILES = "--single-file-segments"
 READ = "network-status, PCIDEVICE_* and QAT* variables, PodResources and /sys/bus/pci/devices"
 _KERNEL_ONLY = {"0x15b3": ("NVIDIA (Mellanox)", "mlx5_core"), "0x1414": ("Microsoft", "mana")}
 """Vendors whose DPDK drivers work beside the kernel's driver, and never without it."""
 _TOKEN = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _REPEATED = "is named before, where its info stands"
+
+
+def names_a_device(allocated: AllocatedDevice | None) -> bool:
+    """Whether a variable's value is a PCI address or a subfunction, and so a device."""
+    return allocated is not None and bool(
+        allocated.pci_address or SUBFUNCTION.fullmatch(allocated.name)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,14 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A PCI function of the command line; `label` names it in a sentence."""
+    """A PCI function of the command line.
+
+    `label` names it in a sentence, `advice` says which command shows it.
+    """
 
     label: str
     pci: PCIInfo
+    advice: str = SHOWN_BY_INTERFACES
 
 
 class Need(StrEnum):
@@ -104,14 +117,16 @@ def error_of(error: PartError) -> NetUtilError:
     )
 
 
-def add_function(label: str, pci: PCIInfo, source: str, found: Devices) -> bool:
+def add_function(
+    label: str, pci: PCIInfo, source: str, found: Devices, advice: str = SHOWN_BY_INTERFACES
+) -> bool:
     """Add `-a` for a function that DPDK can drive; False with a warning for one of the kernel.
 
-    Raises `Inconsistent` for one that neither can.
+    `advice` says which command shows the function. Raises `Inconsistent` for one that neither can.
     """
     address, driver = pci.address, pci.driver
     if not driver:
-        raise unusable_device(label, f"PCI device {address} is bound to no driver")
+        raise unusable_device(label, f"PCI device {address} is bound to no driver", advice)
     if driver == VFIO or driver in UIO:
         if pci.vendor_id in _KERNEL_ONLY:
             vendor, needed = _KERNEL_ONLY[pci.vendor_id]
@@ -120,16 +135,20 @@ def add_function(label: str, pci: PCIInfo, source: str, found: Devices) -> bool:
                 f"PCI device {address} is of {vendor} and bound to {driver}, but DPDK drives it"
                 f" beside the kernel's driver only: it must be bound to {needed}, with its RDMA"
                 " device in the container",
+                advice,
             )
         if driver == VFIO and pci.iommu_group is None:
             raise unusable_device(
                 label,
                 f"PCI device {address} is bound to {driver}, but is in no IOMMU group, so the"
                 " kernel has no VFIO file for it: the node's IOMMU is off",
+                advice,
             )
     elif "vfio" in driver:
         raise unusable_device(
-            label, f"PCI device {address} is bound to {driver}; of VFIO, EAL takes {VFIO} only"
+            label,
+            f"PCI device {address} is bound to {driver}; of VFIO, EAL takes {VFIO} only",
+            advice,
         )
     elif driver not in SHARED_WITH_KERNEL:
         found.warnings.append(
@@ -139,7 +158,7 @@ def add_function(label: str, pci: PCIInfo, source: str, found: Devices) -> bool:
         return False
     found.add(("-a", address), source)
     if all(one.pci.address != address for one in found.functions):
-        found.functions.append(Function(label, pci))
+        found.functions.append(Function(label, pci, advice))
     return True
 
 
@@ -161,7 +180,9 @@ def read_token(address: str, allocated: AllocatedDevice, found: Devices) -> None
         return
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise _token_refused(
-            f"the VFIO_TOKEN of device {address} in {allocated.variable}_INFO is no UUID"
+            f"the VFIO_TOKEN of device {address} in {allocated.variable}_INFO is no UUID",
+            "set VFIO_TOKEN in the device plugin's configuration (additionalInfo) to the UUID that"
+            " the program of the physical function was started with",
         )
     found.tokens.setdefault(token.lower(), address)
 
@@ -171,29 +192,30 @@ def add_token(found: Devices) -> None:
     if len(found.tokens) > 1:
         raise _token_refused(
             f"devices {' and '.join(found.tokens.values())} have different VFIO tokens, and EAL"
-            " takes one for the whole process"
+            " takes one for the whole process",
+            "take the devices from one physical function, or one process for each",
         )
     for token, address in found.tokens.items():
         source = f"VFIO_TOKEN of device {address} (PCIDEVICE_*_INFO)"
         found.arguments.append(Argument((f"--vfio-vf-token={token}",), source))
 
 
-def _token_refused(why: str) -> Inconsistent:
+def _token_refused(why: str, advice: str) -> Inconsistent:
     return Inconsistent(
         why,
         "FAILED_PRECONDITION",
         reason="VFIO_TOKEN_UNUSABLE",
         read="PCIDEVICE_*_INFO, extra.VFIO_TOKEN",
-        advice="take the devices from one physical function, or one process for each",
+        advice=advice,
     )
 
 
-def unusable_device(label: str, why: str) -> Inconsistent:
+def unusable_device(label: str, why: str, advice: str = SHOWN_BY_INTERFACES) -> Inconsistent:
     """The error for a device that cannot be written into the line."""
     return Inconsistent(
         f"{label}: {why}",
         "FAILED_PRECONDITION",
         reason="DEVICE_UNUSABLE",
         read=READ,
-        advice="netutil interfaces shows what is reported and what is there",
+        advice=advice,
     )

@@ -14,10 +14,12 @@ from netutil.client.devices import Interfaces, PCIInfo, Resources
 from netutil.client.dpdk_functions import (
     PCI_ADDRESS,
     READ,
+    SHOWN_BY_DEVICES,
     SUBFUNCTION,
     Devices,
     add_function,
     error_of,
+    names_a_device,
     unusable_device,
 )
 from netutil.client.errors import Inconsistent
@@ -25,6 +27,7 @@ from netutil.client.results import PartError
 
 _AF_XDP_VARIABLE = "AFXDP_DEVICES"
 _AF_XDP_RESOURCES = "afxdp/"
+_MAX_NAMES = 4
 _LINK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -33,7 +36,8 @@ def add_devices_of_plugins(
 ) -> None:
     """Add the devices that PodResources alone name; say or raise what is not known of them."""
     start = interfaces.start_error
-    named = any(one.allocated for one in interfaces.interfaces) or bool(found.af_xdp)
+    named = any(names_a_device(one.allocated) for one in interfaces.interfaces)
+    named = named or bool(found.af_xdp)
     if start is not None and not named and not isinstance(resources, Resources):
         raise _unknown_devices(start.sentence, resources)
     if start is not None:
@@ -43,7 +47,10 @@ def add_devices_of_plugins(
         )
     if not isinstance(resources, Resources):
         why = resources.sentence if resources else "the agent does not tell it"
-        found.warnings.append(f"a device that no variable and no network names is left out: {why}")
+        found.warnings.append(
+            "a device that no variable and no network names is left out, and so is an AF_XDP device"
+            f" that {_AF_XDP_VARIABLE} of this process does not name: {why}"
+        )
         return
     for claim in resources.dynamic_resources:
         found.warnings.append(
@@ -60,7 +67,7 @@ def add_devices_of_plugins(
             found.add(("-a", f"auxiliary:{device.ID}"), f"{label}, subfunction (PodResources)")
         elif PCI_ADDRESS.fullmatch(address):
             pci = _plugin_function(label, address, facts, resources)
-            add_function(label, pci, f"{label} (PodResources)", found)
+            add_function(label, pci, f"{label} (PodResources)", found, SHOWN_BY_DEVICES)
         elif start is not None and not named:
             raise _unknown_devices(start.sentence, None)
         else:
@@ -78,8 +85,10 @@ def _plugin_function(
     if resources.pci_error is not None:
         raise error_of(resources.pci_error)
     if address in resources.absent_pci:
-        raise unusable_device(label, f"the node has no PCI device {address}")
-    raise unusable_device(label, "this agent, older than the client, does not tell its driver")
+        why = f"the node has no PCI device {address}"
+        raise unusable_device(label, why, SHOWN_BY_DEVICES)
+    why = "this agent, older than the client, does not tell its driver"
+    raise unusable_device(label, why, "upgrade the agent")
 
 
 def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:
@@ -95,18 +104,53 @@ def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:
     )
 
 
+def _ensure_af_xdp_is_known(
+    interfaces: Interfaces, resources: Resources | PartError | None
+) -> None:
+    """Raise where PodResources and AFXDP_DEVICES are missing, and other variables are lost.
+
+    The agent tells no AFXDP_DEVICES of the environment that the container was started with. That
+    the process's own has lost variables is certain where only that one names a device; without
+    that sign `add_devices_of_plugins` warns.
+    """
+    why = resources.sentence if isinstance(resources, PartError) else "the agent does not tell them"
+    lost = sorted(
+        {
+            one.allocated.variable
+            for one in interfaces.interfaces
+            if one.allocated is not None and one.allocated.from_start
+        }
+    )
+    if not lost:
+        return
+    raise Inconsistent(
+        f"which AF_XDP devices the container was given is not known: this process's environment has"
+        f" lost variables of the container ({', '.join(lost[:_MAX_NAMES])}), so it may have lost"
+        f" {_AF_XDP_VARIABLE}; PodResources: {why}",
+        "FAILED_PRECONDITION",
+        reason="DEVICES_NOT_KNOWN",
+        read=f"{_AF_XDP_VARIABLE} and PodResources",
+        advice=f"run netutil dpdk in the container's start script, or set {_AF_XDP_VARIABLE}, to"
+        " nothing where the container has no AF_XDP device",
+    )
+
+
 def note_af_xdp(
     interfaces: Interfaces,
-    resources: Resources | None,
+    resources: Resources | PartError | None,
     environment: Mapping[str, str],
     found: Devices,
 ) -> None:
     """Note the links that the AF_XDP device plugin gave; `dpdk_checks` writes their arguments.
 
     It names them in AFXDP_DEVICES, separated by blanks, and as the IDs of resources afxdp/<pool>.
+    Raises `Inconsistent` where neither can be had of a container that may have some.
     """
     names = environment.get(_AF_XDP_VARIABLE, "").split()
-    for device in resources.devices if resources else ():
+    given = resources if isinstance(resources, Resources) else None
+    if given is None and _AF_XDP_VARIABLE not in environment:
+        _ensure_af_xdp_is_known(interfaces, resources)
+    for device in given.devices if given else ():
         if device.resourceName.startswith(_AF_XDP_RESOURCES):
             names.append(device.ID)
     links = {one.name for one in interfaces.interfaces if one.link is not None}

@@ -75,7 +75,7 @@ def _cpu(cpu: CPU) -> Table:
         ("effective_cpus", cpu.effective_cpus or NOTHING),
         ("affinity", or_nothing(cpu.affinity)),
         ("quota", _quota(cpu)),
-        *([("container_quota", _own_quota(cpu))] if _is_limited_above(cpu) else []),
+        *([("container_quota", _own_quota(cpu))] if _has_other_quota(cpu) else []),
         ("shares", or_nothing(cpu.shares)),
         ("weight", or_nothing(cpu.weight)),
         ("cgroup_version", str(cpu.cgroup_version)),
@@ -159,6 +159,14 @@ def _own_quota(cpu: CPU) -> str:
 def _is_limited_above(cpu: CPU) -> bool:
     """Whether the limit that the container meets is that of another cgroup than its own."""
     return cpu.quota_level not in (None, CgroupLevel.CONTAINER)
+
+
+def _has_other_quota(cpu: CPU) -> bool:
+    """Whether the container's own limit is another: not of a process in the pod's own cgroup.
+
+    That process is in no container, so there is no period of a container's cgroup either.
+    """
+    return _is_limited_above(cpu) and cpu.container_period_microseconds is not None
 
 
 def _limit(cores: float | None, quota: int | None, period: int | None) -> str:

@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from typing import TypeVar
 
 _MAX_REMEMBERED = 2048
+Fact = TypeVar("Fact")
 # cgroupfs driver:  /kubepods/burstable/pod<uid>
 # systemd driver:   /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice
 # below a root:     /kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/…
@@ -38,7 +40,10 @@ class CgroupLevel(StrEnum):
 
 
 Levels = tuple[tuple[CgroupLevel, str], ...]
-"""Directories with their levels: the container's first, the mount point last."""
+"""Directories with their levels: the container's first, the mount point last.
+
+For a process in a pod's own cgroup, which is in no container, the pod's is the first.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class ControllerDirectory:
     """A container's cgroup directory in the hierarchy of one controller.
 
     `top` is the mount point: no file above it is read. `pod` is the directory of the pod,
-    None where no segment of the path bears a pod UID.
+    None where it has none of its own: no segment of the path bears a pod UID, or the one that does
+    is the container's. `directory` is `pod` for a process that is in no container.
     """
 
     cgroup_version: int
@@ -56,20 +62,28 @@ class ControllerDirectory:
 
     @property
     def levels(self) -> Levels:
-        """Return the container's directory and all above it, up to and with `top`."""
+        """Return the directory and all above it, up to and with `top`."""
         return cgroup_levels(self.directory, self.top, self.pod)
+
+
+def of_container(levels: Levels, fact: Fact | None) -> Fact | None:
+    """Return a fact that was read in the first of `levels`, None if that is no container's."""
+    return fact if levels[0][0] is CgroupLevel.CONTAINER else None
 
 
 @lru_cache(maxsize=_MAX_REMEMBERED)
 def cgroup_levels(directory: str, top: str, pod: str | None) -> Levels:
     """Return `directory` and all above it, up to and with `top`, each with its level.
 
+    `directory` is the container's, or `pod` itself for a process in no container (gVisor on cgroup
+    v1). `pod` is None where the pod has no cgroup of its own.
     Only the innermost `kubepods` counts: a node that runs inside a pod has those of the outer
     node above it, and to its own pods they are `ABOVE`.
     """
-    found = [(CgroupLevel.CONTAINER, directory)]
+    level = CgroupLevel.POD if directory == pod else CgroupLevel.CONTAINER
+    found = [(level, directory)]
     inside_pod = pod is not None and directory.startswith(f"{pod}/")
-    current, level = directory, CgroupLevel.CONTAINER
+    current = directory
     while current not in (top, "/"):
         current = os.path.dirname(current)
         if inside_pod:

@@ -17,6 +17,7 @@ from netutil.agent.facts.cgroup_levels import (
     ControllerDirectory,
     Levels,
     cgroup_levels,
+    of_container,
 )
 
 _CONTROLLERS = re.compile(r"[a-z_ ]*")
@@ -63,7 +64,8 @@ class CpuBandwidth:
 
     `limit` is the smallest of the container's cgroup and all above it; `level` says where it
     stands, the level nearest to the container if several have the same. `own_limit` is that of
-    the container's own cgroup, and `own_period_microseconds` is its period, limit or not. With
+    the container's own cgroup, and `own_period_microseconds` is its period, limit or not; both are
+    None for a process in the pod's own cgroup, which is in no container. With
     `is_known` False the agent sees no cpu cgroup of the container, and cannot know of a limit.
     """
 
@@ -162,13 +164,13 @@ def _bandwidth(cpu: ControllerDirectory | None) -> CpuBandwidth:
     standing = [(limit, level) for limit, level in limits if limit is not None]
     # `min` returns the first of equal ones, which is the nearest to the container.
     limit, level = min(standing, key=lambda one: one[0].cores, default=(None, None))
-    own = limits[0][0]
-    period = own.period_microseconds if own else _period(cpu)
+    nearest = limits[0][0]
+    period = nearest.period_microseconds if nearest else _period(cpu)
     return CpuBandwidth(
         limit=limit,
         level=level,
-        own_limit=own,
-        own_period_microseconds=period,
+        own_limit=of_container(cpu.levels, nearest),
+        own_period_microseconds=of_container(cpu.levels, period),
         shares=number_if_there(cpu.directory, "cpu.shares") if is_v1 else None,
         weight=None if is_v1 else number_if_there(cpu.directory, "cpu.weight"),
         is_known=is_v1 or bool(limit or period) or _has_cpu_controller(cpu.top),

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there
-from netutil.agent.facts.cgroup_levels import CgroupLevel
+from netutil.agent.facts.cgroup_levels import CgroupLevel, of_container
 from netutil.agent.facts.cpu import CpuDirectories, ensure_there
 
 MEMBER = "member"
@@ -62,9 +62,10 @@ def _read_v1(directories: CpuDirectories) -> CpusetPartition:
 
 
 def _read_v2(directories: CpuDirectories) -> CpusetPartition:
-    requested = _cpus(directories.cpuset, "cpuset.cpus.exclusive")
+    levels = directories.cpuset_levels
+    requested = of_container(levels, _cpus(directories.cpuset, "cpuset.cpus.exclusive"))
     state = ""
-    for level, directory in directories.cpuset_levels:
+    for level, directory in levels:
         found = match_if_there(directory, "cpuset.cpus.partition", _PARTITION)
         if found is None:
             continue  # the root, or the controller is not handed down so far

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from netutil.agent.errors import Inconsistent
-from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
+from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory, of_container
 from netutil.agent.facts.kernel_file import names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
@@ -63,7 +63,8 @@ class HugepageUsage:
     `limit_bytes` is the smallest limit of the container's cgroup and all above it, `limit_level`
     says where it stands: the level nearest to the container if several have the same.
     `container_limit_bytes` is that of the container's own cgroup; `usage_bytes` and `failures`
-    (how often its own limit was met) are the container's too.
+    (how often its own limit was met) are the container's too. For a process in the pod's own
+    cgroup, which is in no container, `container_limit_bytes` is None, and the others are the pod's.
     """
 
     page_size_bytes: int
@@ -173,7 +174,7 @@ def read_usage(hugetlb: ControllerDirectory | None) -> tuple[HugepageUsage, ...]
                 usage_bytes=int(usage),
                 failures=_failures(hugetlb, files),
                 limit_level=smallest[1],
-                container_limit_bytes=limits[0][1],
+                container_limit_bytes=of_container(hugetlb.levels, limits[0][1]),
             )
         )
     return tuple(sorted(found, key=lambda usage: usage.page_size_bytes))

@@ -87,11 +87,13 @@ class CgroupIdentity:
     def pod_path(self, controller: str) -> str | None:
         """Return the path of the pod's cgroup in the hierarchy of `controller`.
 
-        As `container_path`; None also where no segment of the path bears a pod UID.
+        As `container_path`; None also where the pod has no cgroup of its own: no segment of the
+        path bears a pod UID, or the one that does is the container's.
         """
         for placement in self.placements:
             if controller in (placement.line.controllers or ("",)):
-                return placement.pod_path
+                path = placement.pod_path
+                return None if path == placement.container_path else path
         return None
 
 

@@ -23,6 +23,7 @@ from netutil.agent.parsers.devices import (
     MOST_DEVICES,
     PREFIX,
     AllocatedDevice,
+    DeviceProblem,
     parse_devices,
     too_many_devices,
 )
@@ -43,16 +44,18 @@ def device_variables(environment: Mapping[str, str]) -> dict[str, str]:
 def parse_qat_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]:
     """Return the functions that variables QAT<n> name, by number.
 
-    A variable that holds no PCI address is not the plugin's, and is left out. Raises `Exhausted`
-    for more than `MOST_DEVICES`.
+    One that holds anything but a PCI address has a `problem`, as in `parse_devices`; an empty one
+    names nothing. Raises `Exhausted` for more than `MOST_DEVICES`.
     """
     found = []
     for variable, value in environment.items():
         match = _QAT.fullmatch(variable)
-        address = normalise_pci_address(value.strip()) if match else None
-        if match and address:
-            name = value.strip()[:LONGEST_NAME]
-            found.append((int(match[1]), AllocatedDevice(variable, 0, name, address)))
+        name = value.strip()[:LONGEST_NAME]
+        if match and name:
+            address = normalise_pci_address(name) or ""
+            problem = None if address else DeviceProblem.NOT_AN_ADDRESS
+            device = AllocatedDevice(variable, 0, name, address, problem=problem)
+            found.append((int(match[1]), device))
     found.sort(key=lambda one: (one[0], one[1].variable))
     if len(found) > MOST_DEVICES:
         raise too_many_devices("QAT*")

@@ -148,7 +148,7 @@ class Explaining:
             if not walk.match.container_name:
                 walk.steps.pop()
                 found.append("All is answered but what is told by a container's name:")
-                walk.add("pod list", "degraded", found, unnamed(walk.match))
+                walk.add("pod list", "degraded", found, unnamed(walk.match, str(walk.pid)))
         except Unavailable as error:
             if cgroups.pod_uid is None:
                 raise

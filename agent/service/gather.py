@@ -221,7 +221,7 @@ class Gathering:
         """Return what the kubelet allocated to a process's container."""
         match, _ = await self.match(caller, pid, seconds)
         if not match.container_name:
-            raise unnamed(match)
+            raise unnamed(match, pid)
         metadata = match.pod.metadata
         found = await self._resources.of_container(
             metadata.namespace,
@@ -400,10 +400,18 @@ def _without_interface(
     others: tuple[AllocatedDevice, ...],
     pci: Callable[[str], PciInfo | None],
 ) -> tuple[Interface, ...]:
-    """Return an entry for each device of a plugin that gives no interfaces, once an address."""
+    """Return an entry for each device of a plugin that gives no interfaces, once an address.
+
+    What is no address is an entry for each variable.
+    """
     known = {one.pci.address for one in merged if one.pci is not None}
     known |= {one.allocated.pci_address for one in merged if one.allocated is not None}
-    left = {one.pci_address: one for one in reversed(others) if one.pci_address not in known}
+    known.discard("")
+    left = {
+        (one.pci_address or one.variable): one
+        for one in reversed(others)
+        if one.pci_address not in known
+    }
     return merge(None, None, tuple(reversed(left.values())), pci)
 
 

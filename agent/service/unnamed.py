@@ -1,4 +1,4 @@
-"""Why a caller's container has no name, for all that is told by that name only. Pure."""
+"""Why a process's container has no name, for all that is told by that name only. Pure."""
 
 from __future__ import annotations
 
@@ -12,36 +12,41 @@ _MAX_NAMES = 4
 _SANDBOX = "A sandbox runtime (gVisor) runs the containers of a pod in processes of its own"
 
 
-def unnamed(match: Match) -> AgentError:
+def unnamed(match: Match, pid: str) -> AgentError:
     """Return what is told of a match without a container's name.
 
-    `Inconsistent` where asking again does not help, else `Unavailable`.
+    `pid` is as in a request: "" is the calling process, else sentence and advice are about that
+    process, by the number that the request gave it. `Inconsistent` where asking again does not
+    help, else `Unavailable`.
     """
     pod = match.pod.full_name
+    process = f"Process {pid}" if pid else "The calling process"
     if match.container_id is None:
+        ask = "Ask about a process in one of its containers, or ask" if pid else "Ask"
         return Inconsistent(
             Reason.NOT_IN_A_CONTAINER,
-            f"The calling process is in the cgroup of pod {pod} itself, not in one of its"
-            " containers.",
+            f"{process} is in the cgroup of pod {pod} itself, not in one of its containers.",
             read="/proc/<pid>/cgroup",
-            advice=f"{_SANDBOX}, outside of their cgroups. Ask from a pod without a sandbox"
-            " runtime.",
+            advice=f"{_SANDBOX}, outside of their cgroups."
+            f" {ask} from a pod without a sandbox runtime.",
         )
+    ask = "Ask about a process in a container" if pid else "Ask from a container"
     container = match.container_id[:_ID_CHARACTERS]
     if match.is_unlisted:
         return Inconsistent(
             Reason.CONTAINER_NOT_LISTED,
-            f"The calling process is in container {container} of pod {pod}, and the pod list"
+            f"{process} is in container {container} of pod {pod}, and the pod list"
             f" reports the pod's containers under other IDs: {_reported(match)}.",
             read="the pod list",
             advice=f"Probably the kubelet did not start that container. {_SANDBOX}, in the cgroup"
-            " of the pod's sandbox. Ask from a container of the pod's spec.",
+            f" of the pod's sandbox. {ask} of the pod's spec.",
         )
     names = pending(match.pod)
     awaited = f" It may be {_some(names)}, just started." if names else ""
     return Unavailable(
         Reason.CONTAINER_NOT_REPORTED,
-        f"The pod list does not report the calling container {container} of pod {pod} yet.",
+        f"{process} is in container {container} of pod {pod}, which the pod list does not report"
+        " yet.",
         read="the pod list",
         advice=f"Ask again in a moment.{awaited}",
     )

@@ -16,7 +16,10 @@ GIBIBYTE, MEBIBYTE = answers.GIBIBYTE, answers.MEBIBYTE
 
 
 def facts() -> api.AllResponse:
-    """Nothing in it is to be warned of: no claim, no device without an address, no CPU quota."""
+    """Nothing in it is to be warned of: no claim, no device without an address, no CPU quota.
+
+    The process's own environment names all devices.
+    """
     everything = answers.everything()
     everything.cpu.affinity = "0-3"
     everything.cpu.ClearField("quota_cores")
@@ -24,11 +27,19 @@ def facts() -> api.AllResponse:
     del everything.resources.devices[1:], everything.resources.dynamic_resources[:]
     everything.resources.ClearField("pci_error")
     everything.interfaces.ClearField("start_error")
+    set_from_start(everything, value=False)
     del everything.hugepages.pod[:]
     for one in everything.hugepages.containers:
         one.ClearField("granted_request_bytes")
         one.ClearField("granted_limit_bytes")
     return everything
+
+
+def set_from_start(response: api.AllResponse, *, value: bool) -> None:
+    """Whether only the container's start, and not the process's own environment, names devices."""
+    for interface in response.interfaces.interfaces:
+        if interface.HasField("allocated"):
+            interface.allocated.from_start = value
 
 
 def line_of(
@@ -58,6 +69,7 @@ def with_interfaces(*interfaces: api.Interface) -> api.AllResponse:
     del response.resources.devices[:]
     del response.interfaces.interfaces[:]
     response.interfaces.interfaces.extend(interfaces)
+    set_from_start(response, value=False)
     return response
 
 

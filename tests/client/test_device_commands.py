@@ -102,6 +102,19 @@ def test_each_piece_that_is_not_known_is_said_below_what_is(
     assert whole["interfaces"][0]["link"]["index"] == 2
 
 
+def test_devices_that_the_node_lacks_are_said_below_those_that_were_given(
+    netutil: Netutil, agent: Double
+) -> None:
+    resources = agent.resources
+    resources.absent_pci[:] = ["0000:ff:00.0"]
+    resources.pci.add(address="0000:3d:01.0")
+    out = netutil("devices").out
+    assert "(0000:ff:00.0: the node has no PCI device of that address)" in out
+    assert "(0000:3d:01.0: bound to no driver)" in out
+    resources.pci_error.CopyFrom(device_answers.part_error("pci"))
+    assert "PCI devices of the node not known: The kubelet's" in netutil("devices").out
+
+
 def test_a_network_status_says_what_is_not_known_of_it(netutil: Netutil, agent: Double) -> None:
     agent.network_status.device_info_error.CopyFrom(device_answers.part_error("device_info"))
     assert "devices of the Userspace CNI plugin not known" in netutil("network").out
@@ -300,7 +313,9 @@ def test_dpdk_waits_for_the_kubelet_to_report_a_new_container(
 ) -> None:
     agent.everything.pod.container_name = ""
     ended = netutil("dpdk", "--timeout", "0.6")
-    assert ended.code == Exit.UNAVAILABLE and "does not name the calling container yet" in ended.err
+    assert (
+        ended.code == Exit.UNAVAILABLE and "does not name the process's container yet" in ended.err
+    )
     assert len(agent.asked) > 1
 
 

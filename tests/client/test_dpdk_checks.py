@@ -290,6 +290,7 @@ def test_a_seccomp_profile_that_forbids_memory_policy_is_a_warning(container: Pa
 def test_a_cpu_quota_below_the_polling_threads_is_a_warning() -> None:
     response = facts()
     response.cpu.quota_cores = 1.5
+    response.cpu.quota_level = api.CGROUP_LEVEL_CONTAINER
     (warning,) = line_of(response).warnings
     assert "a CPU quota of 1.5 CPUs stops 2 polling threads" in warning
     response.cpu.quota_cores = 2

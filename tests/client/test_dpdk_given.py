@@ -13,7 +13,14 @@ from netutil.client import Inconsistent, NetUtilError
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
-from tests.client.dpdk_facts import devices_of, facts, line_of, refusal_of, with_interfaces
+from tests.client.dpdk_facts import (
+    devices_of,
+    facts,
+    line_of,
+    refusal_of,
+    set_from_start,
+    with_interfaces,
+)
 
 UUID = "02bddbbf-bbb0-4d79-886b-91bad3fbb510"
 OTHER_UUID = "3e49019f-412f-4f02-824e-4cd195944205"
@@ -66,6 +73,7 @@ def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
     error = refusal_of(with_interfaces(with_token(1, UUID), with_token(2, OTHER_UUID)))
     assert isinstance(error, Inconsistent) and error.reason == "VFIO_TOKEN_UNUSABLE"
     assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.sentence
+    assert "one physical function" in (error.advice or "")
     assert UUID not in str(vars(error)) and OTHER_UUID not in str(vars(error))
 
 
@@ -73,6 +81,8 @@ def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
 def test_a_malformed_token_makes_no_line(token: object) -> None:
     error = refusal_of(with_interfaces(with_token(1, token)))
     assert error.reason == "VFIO_TOKEN_UNUSABLE" and "is no UUID" in error.sentence
+    assert "additionalInfo" in (error.advice or "")
+    assert "one process for each" not in (error.advice or "")
     assert "secret" not in str(vars(error))
 
 
@@ -153,6 +163,7 @@ def test_one_that_cannot_work_makes_no_line(pci: api.PCIInfo, why: str) -> None:
     error = refusal_of(with_crypto(pci))
     assert error.reason == "DEVICE_UNUSABLE"
     assert QAT in error.sentence and why in error.sentence
+    assert (error.advice or "").startswith("netutil devices shows")
 
 
 def gone(response: api.AllResponse) -> None:
@@ -170,19 +181,20 @@ def of_an_older_agent(response: api.AllResponse) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "why"),
+    ("change", "why", "advice"),
     [
-        (gone, "the node has no PCI device 0000:3d:01.0"),
-        (unread, "The kubelet's PodResources socket cannot be reached"),
-        (of_an_older_agent, "this agent, older than the client"),
+        (gone, "the node has no PCI device 0000:3d:01.0", "netutil devices shows"),
+        (unread, "The kubelet's PodResources socket cannot be reached", ""),
+        (of_an_older_agent, "this agent, older than the client", "upgrade the agent"),
     ],
 )
 def test_one_of_which_nothing_is_known_makes_no_line(
-    change: Callable[[api.AllResponse], None], why: str
+    change: Callable[[api.AllResponse], None], why: str, advice: str
 ) -> None:
     response = with_crypto()
     change(response)
-    assert why in refusal_of(response).sentence
+    error = refusal_of(response)
+    assert why in error.sentence and advice in (error.advice or "")
 
 
 def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
@@ -266,7 +278,44 @@ def test_a_link_of_the_af_xdp_plugin_is_a_virtual_device() -> None:
         "--no-pci",
         f"--vdev=net_af_xdp0,iface=ens1f0,use_cni=1,dp_path={socket}",
     )
-    assert line.warnings == ()
+    (argument,) = (one for one in line.arguments if "af_xdp" in one.words[0])
+    assert "not verified" in argument.source
+    (warning,) = line.warnings
+    assert f"{socket} is not verified" in warning
+
+
+def of_a_login_shell_without_podresources() -> api.AllResponse:
+    """Its own environment has lost PCIDEVICE_*, and so may have lost AFXDP_DEVICES."""
+    response = facts()
+    set_from_start(response, value=True)
+    without_podresources(response)
+    return response
+
+
+def test_an_environment_that_lost_variables_may_have_lost_af_xdp_devices() -> None:
+    error = refusal_of(of_a_login_shell_without_podresources())
+    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert "AFXDP_DEVICES" in error.sentence and "PCIDEVICE_INTEL_COM_SRIOV" in error.sentence
+    assert "PodResources socket cannot be reached" in error.sentence
+
+
+@pytest.mark.parametrize("value", ["", "eth0"])
+def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(value: str) -> None:
+    response = of_a_login_shell_without_podresources()
+    response.env.envs["AFXDP_DEVICES"] = value
+    assert ("af_xdp" in str(line_of(response).words)) is bool(value)
+
+
+def test_podresources_say_which_af_xdp_devices_a_login_shell_has() -> None:
+    response = facts()
+    set_from_start(response, value=True)
+    assert line_of(response).warnings == ()
+
+
+def test_an_own_environment_without_podresources_says_what_would_be_left_out() -> None:
+    response = facts()
+    without_podresources(response)
+    assert any("AFXDP_DEVICES of this process" in one for one in line_of(response).warnings)
 
 
 def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresources() -> None:
@@ -289,3 +338,29 @@ def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -
     response.env.envs["AFXDP_DEVICES"] = name
     error = refusal_of(response)
     assert error.reason == "DEVICE_UNUSABLE" and why in error.sentence
+
+
+def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
+    """As of a variable QAT0 that holds no address; the agent tells it among the interfaces."""
+    allocated = api.AllocatedDevice(
+        variable="QAT0", name="0000:b0:00.0x", problem="is no PCI address"
+    )
+    other = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
+    return with_interfaces(*interfaces, other)
+
+
+def test_a_variable_of_the_qat_plugin_that_is_no_address_is_left_out_with_a_warning() -> None:
+    line = line_of(with_malformed_qat(answers.sriov(1)))
+    (warning,) = line.warnings
+    assert warning == "device of QAT0 is left out: '0000:b0:00.0x' is no PCI address"
+    assert "0000:3b:02.1" in line.words
+
+
+def test_a_variable_that_names_no_device_is_none_that_makes_a_line_whole() -> None:
+    alone = refusal_of(with_malformed_qat())
+    assert alone.reason == "NO_DPDK_DEVICE" and "device of QAT0 is left out" in alone.sentence
+    unread = with_malformed_qat()
+    unread.interfaces.start_error.CopyFrom(answers.part_error("start"))
+    unread.ClearField("resources")
+    unread.errors.append(answers.part_error("resources"))
+    assert refusal_of(unread).reason == "DEVICES_NOT_KNOWN"

@@ -277,6 +277,7 @@ def test_a_kubelet_that_gives_containers_none_of_the_pods_pages_is_told() -> Non
     """Before Kubernetes 1.34 a container without a limit of its own has a limit of 0."""
     response = without_own_pages()
     response.hugepages.usage[1].limit_bytes = 0
+    response.hugepages.usage[1].limit_level = api.CGROUP_LEVEL_CONTAINER
     response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE)
     assert "its hugetlb cgroup allows none of the pod's" in refusal_of(response).sentence
 

@@ -43,9 +43,10 @@ def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
     level: CgroupLevel, name: str
 ) -> None:
     limited = replace(UNLIMITED, quota_cores=0.5, quota_microseconds=50000, quota_level=level)
-    rows = cells(limited)
+    rows = cells(replace(limited, container_period_microseconds=100000))
     assert rows["quota"] == f"0.5 CPUs (50000 us in 100000 us), limit of the {name} cgroup"
     assert rows["container_quota"] == "no limit"
+    assert "container_quota" not in cells(limited)
 
 
 def test_a_limit_of_the_containers_own_stands_alone() -> None:

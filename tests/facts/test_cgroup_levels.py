@@ -20,7 +20,7 @@ CONTAINER, POD, QOS, KUBEPODS, ABOVE = CgroupLevel
 def levels(path: str, pod: str | None) -> list[tuple[CgroupLevel, str]]:
     directory = f"{TOP}{path}"
     found = ControllerDirectory(2, directory, TOP, pod and f"{TOP}{pod}").levels
-    assert found[0] == (CONTAINER, directory)
+    assert found[0] == (POD if pod == path else CONTAINER, directory)
     assert found[-1][1] == TOP
     return [(level, os.path.basename(each)) for level, each in found[:-1]] + [(found[-1][0], "")]
 
@@ -51,8 +51,16 @@ def test_a_pod_of_the_systemd_driver_below_a_cgroup_root() -> None:
 
 def test_a_pod_and_container_in_one_segment_have_no_cgroup_of_the_pod() -> None:
     path = f"/system.slice/containerd.service/kubepods-pod{SLICE_UID}.slice:cri-containerd:{ID}"
-    found = levels(path, path)
+    found = levels(path, None)
     assert [level for level, _ in found] == [CONTAINER, ABOVE, ABOVE, ABOVE]
+
+
+@pytest.mark.parametrize("qos", ["/burstable", ""])
+def test_the_pods_own_cgroup_is_no_containers(qos: str) -> None:
+    """As of gVisor on cgroup v1, whose processes stand in no container's."""
+    pod = f"/kubepods{qos}/pod{UID}"
+    found = levels(pod, pod)
+    assert [level for level, _ in found] == [POD, *[QOS] * bool(qos), KUBEPODS, ABOVE]
 
 
 def test_a_cgroup_between_pod_and_container_is_the_pods() -> None:
@@ -95,4 +103,5 @@ def test_each_directory_up_to_the_top_has_one_level_and_none_goes_inwards(
     assert len(directories) == len(segments) + 1
     assert all(b == os.path.dirname(a) for a, b in pairwise(directories))
     order = [list(CgroupLevel).index(level) for level, _ in found]
-    assert order == sorted(order) and order.count(0) == 1
+    assert order == sorted(order)
+    assert order[0] == (1 if pod == TOP + path else 0) and order.count(0) <= 1

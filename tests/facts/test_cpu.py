@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,33 @@ def test_the_smallest_limit_up_to_the_root_counts_and_says_where_it_stands(
     assert (bandwidth.quota_cores, bandwidth.level) == (cores, level)
     assert (bandwidth.own_limit.cores if bandwidth.own_limit else None) == own
     assert bandwidth.own_period_microseconds == 100000
+
+
+@pytest.mark.parametrize(("layout", "limits"), LIMITED)
+@pytest.mark.parametrize(
+    ("pod", "kubepods", "cores", "level"),
+    [
+        (50000, -1, 0.5, CgroupLevel.POD),
+        (50000, 25000, 0.25, CgroupLevel.KUBEPODS),
+        (-1, -1, None, None),
+    ],
+)
+def test_in_the_pods_own_cgroup_its_limit_is_the_pods_and_no_container_has_one(
+    tmp_path: Path,
+    layout: Layout,
+    limits: Callable[..., dict[str, str]],
+    pod: int,
+    kubepods: int,
+    cores: float | None,
+    level: CgroupLevel | None,
+) -> None:
+    found = layout(tmp_path, limits(pod=pod, kubepods=kubepods))
+    assert found.cpu is not None and found.cpu.pod is not None and found.cpuset_pod is not None
+    cpu = replace(found.cpu, directory=found.cpu.pod)
+    bandwidth = read_cpu(replace(found, cpuset=found.cpuset_pod, cpu=cpu)).bandwidth
+    assert (bandwidth.quota_cores, bandwidth.level) == (cores, level)
+    assert (bandwidth.own_limit, bandwidth.own_period_microseconds) == (None, None)
+    assert bandwidth.is_known
 
 
 def test_limits_of_other_periods_are_compared_by_their_cpus(tmp_path: Path) -> None:

@@ -196,6 +196,32 @@ def test_the_smallest_limit_up_to_the_root_counts_and_says_where_it_stands(
     assert read_usage(directory) == (HugepageUsage(2 * MIB, smallest, 0, 0, level, own),)
 
 
+@pytest.mark.parametrize(("version", "limit"), [(1, limit_v1), (2, limit_v2)])
+@pytest.mark.parametrize(
+    ("pod", "kubepods", "smallest", "level"),
+    [
+        (4 * MIB, None, 4 * MIB, CgroupLevel.POD),
+        (4 * MIB, 2 * MIB, 2 * MIB, CgroupLevel.KUBEPODS),
+        (None, None, None, None),
+    ],
+)
+def test_in_the_pods_own_cgroup_the_limit_is_the_pods_and_no_container_has_one(
+    tmp_path: Path,
+    version: int,
+    limit: Callable[[Path, int | None], None],
+    pod: int | None,
+    kubepods: int | None,
+    smallest: int | None,
+    level: CgroupLevel | None,
+) -> None:
+    for place, amount in ((POD, pod), ("kubepods", kubepods)):
+        limit(tmp_path / place, amount)
+    directory = ControllerDirectory(
+        version, f"{tmp_path}/{POD}", str(tmp_path), f"{tmp_path}/{POD}"
+    )
+    assert read_usage(directory) == (HugepageUsage(2 * MIB, smallest, 0, 0, level, None),)
+
+
 def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path) -> None:
     write(tmp_path / "cpu.max", "max 100000")
     assert read_usage(None) == ()

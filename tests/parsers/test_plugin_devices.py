@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import Exhausted, Reason
-from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice
+from netutil.agent.parsers.devices import (
+    LONGEST_NAME,
+    MOST_DEVICES,
+    AllocatedDevice,
+    DeviceProblem,
+)
 from netutil.agent.parsers.plugin_devices import (
     device_variables,
     devices_of_both,
@@ -34,10 +39,28 @@ def test_the_qat_plugin_names_one_function_in_each_variable() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("QAT", ONE), ("QATX", ONE), ("QAT0_X", ONE), ("QAT0", "yes"), ("QAT0", ""), ("qat0", ONE)],
+    [("QAT", ONE), ("QATX", ONE), ("QAT0_X", ONE), ("QAT0", ""), ("QAT0", " "), ("qat0", ONE)],
 )
 def test_other_variables_are_not_the_qat_plugins(name: str, value: str) -> None:
     assert parse_qat_devices({name: value}) == ()
+
+
+@pytest.mark.parametrize("value", ["0000:b0:00.0x", "yes", f"{ONE},{TWO}", "mlx5_core.sf.4"])
+def test_a_value_of_the_qat_plugins_that_is_no_address_is_kept_with_its_problem(value: str) -> None:
+    (found,) = parse_qat_devices({"QAT0": f" {value} "})
+    assert (found.variable, found.name, found.pci_address) == ("QAT0", value, "")
+    assert found.problem is DeviceProblem.NOT_AN_ADDRESS
+
+
+@given(st.text(max_size=300))
+def test_whatever_a_variable_of_the_qat_plugins_holds_is_kept_unless_it_is_empty(
+    value: str,
+) -> None:
+    found = parse_qat_devices({"QAT7": value})
+    assert len(found) == bool(value.strip())
+    for one in found:
+        assert one.name == value.strip()[:LONGEST_NAME]
+        assert bool(one.pci_address) is (one.problem is None)
 
 
 def test_a_login_shell_has_what_the_container_was_started_with() -> None:

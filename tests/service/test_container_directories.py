@@ -63,3 +63,23 @@ def test_on_cgroup_v1_the_levels_of_every_controller_are_watched() -> None:
     assert watched.own == tuple(f"{V1}/{name}{PATH}" for name in names)
     assert {f"{V1}/{name}{POD}" for name in names} < set(watched.above)
     assert not set(watched.own) & set(watched.above)
+
+
+def test_a_process_in_the_pods_own_cgroup_starts_at_the_pods_level() -> None:
+    text = f"4:hugetlb:{POD}\n3:cpuset:{POD}\n2:cpu:{POD}\n"
+    all_of_it = callers("cpuset", "cpu", "hugetlb")
+    cpu, hugetlb = (
+        all_of_it.cpu_directories(identify(text)),
+        all_of_it.hugetlb_directory(identify(text)),
+    )
+    assert cpu is not None and cpu.cpu is not None and hugetlb is not None
+    for levels in (cpu.cpuset_levels, cpu.cpu.levels, hugetlb.levels):
+        assert levels[0][0] is CgroupLevel.POD
+
+
+def test_a_cgroup_that_bears_pod_and_container_in_one_name_is_the_containers() -> None:
+    uid = POD.rpartition("/pod")[2].replace("-", "_")
+    text = f"2:cpu,cpuset:/system.slice/kubepods-burstable-pod{uid}.slice:cri-containerd:{ID}\n"
+    found = callers("cpuset", "cpu").cpu_directories(identify(text))
+    assert found is not None and found.cpu is not None
+    assert found.cpu.levels[0][0] is CgroupLevel.CONTAINER and found.cpu.pod is None

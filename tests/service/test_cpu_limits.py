@@ -18,6 +18,7 @@ from tests.lab.observing import needs_lab
 from tests.lab.shapes import Driver
 from tests.service.conftest import ask, netutil
 from tests.service.test_devices import call
+from tests.service.test_unnamed import in_the_pods_own_cgroup
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]
 
@@ -67,6 +68,22 @@ def test_a_limit_of_the_pod_is_the_containers_and_says_so(limited: Node) -> None
     assert (found["quota_microseconds"], found["period_microseconds"]) == ("50000", "100000")
     assert "container_quota_cores" not in found
     assert found["container_period_microseconds"] == "100000"
+
+
+def test_in_the_pods_own_cgroup_no_limit_is_called_the_containers(limited: Node) -> None:
+    """As in a sandbox of gVisor's on cgroup v1."""
+    if (limited.app.cgroups[0] / "cgroup.controllers").exists():
+        pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")
+    move = in_the_pods_own_cgroup(limited.app)
+    run = f"{move}\nimport os, sys\nos.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    words = (sys.executable, "-c", run, "-m", "netutil.client", "cpu")
+    done = limited.app.run([*words, "-o", "json"])
+    found = json.loads(done.stdout)
+    assert (found["quota_cores"], found["quota_level"]) == (0.5, "pod")
+    assert found["container_quota_cores"] is None
+    assert found["container_quota_microseconds"] is None
+    table = limited.app.run(words).stdout.decode()
+    assert "limit of the pod cgroup" in table and "container_quota" not in table
 
 
 def test_without_any_limit_there_is_no_level(node: Node) -> None:

@@ -112,7 +112,7 @@ def test_a_container_that_is_not_reported_yet_is_told_so_and_found_when_it_is() 
         command = [sys.executable, "-m", "netutil.client", "devices", "--timeout", "2"]
         refused = app.run(command)
         assert refused.returncode == 5
-        told = f"does not report the calling container {app.id[:12]} of pod shop/web yet"
+        told = f"The calling process is in container {app.id[:12]} of pod shop/web, which the"
         assert told in refused.stderr.decode()
         lab.write_pod_list()
         assert netutil(app, "cpu", "--topology")["exclusive_cpus"] == "2-3"

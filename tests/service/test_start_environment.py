@@ -141,6 +141,22 @@ def test_a_crypto_function_is_not_paired_with_a_network(lab: Lab) -> None:
     assert (last["name"], last["network"], last["allocated"]["variable"]) == ("", None, "QAT0")
 
 
+def test_variables_of_the_qat_plugin_that_hold_no_address_are_told_with_their_problem(
+    lab: Lab,
+) -> None:
+    env = {**SU, "PCIDEVICE_A": "zz", "QAT0": "0000:b0:00.0x", "QAT1": "zz", "QAT2": VFIO_VF}
+    app = lab.pod("web").container("app", env=env)
+    lab.write_pod_list()
+    started(lab)
+    told = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
+    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, told)] == [
+        ("PCIDEVICE_A", "zz", "is no PCI address"),
+        ("QAT0", "0000:b0:00.0x", "is no PCI address"),
+        ("QAT1", "zz", "is no PCI address"),
+        ("QAT2", VFIO_VF, ""),
+    ]
+
+
 def test_a_token_is_in_no_log_and_no_metric(lab: Lab) -> None:
     info = {VF: {"extra": {"VFIO_TOKEN": UUID}}}
     env = {**SU, "PCIDEVICE_A": VF, "PCIDEVICE_A_INFO": json.dumps(info)}

@@ -16,6 +16,7 @@ from netutil.client import NodeClient, node_questions
 from tests.hostile.asking import Asker, Call, Outcome, asked
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
+from tests.lab.processes import inside_pid
 from tests.podresources.kubelet import pod as allocated
 from tests.service.conftest import NETWORK_STATUS
 from tests.service.dpdk_node import podresources
@@ -137,6 +138,50 @@ def test_who_is_in_the_pods_own_cgroup_is_told_that(node: Node) -> None:
     assert "in the cgroup of pod default/one itself" in outcomes[1].sentence
 
 
+OF_A_PROCESS: tuple[tuple[str, ...], ...] = (
+    ("devices",),
+    ("dpdk",),
+    ("cpu", "--topology"),
+    ("all",),
+)
+
+
+@pytest.mark.parametrize("words", OF_A_PROCESS, ids=lambda words: words[0])
+def test_an_answer_about_another_process_names_it_and_not_the_caller(
+    node: Node, words: tuple[str, ...]
+) -> None:
+    pod = node.lab.pod("shared", share_process_namespace=True)
+    app = pod.container("app")
+    stranger = stranger_in(pod)
+    node.lab.write_pod_list()
+    number = str(stranger.pid_inside)
+    command = [sys.executable, "-m", "netutil.client", *words, "--pid", number]
+    done = app.run(command, timeout=TIMEOUT_SECONDS)
+    told = done.stdout.decode() + done.stderr.decode()
+    assert f"Process {number} is in container {stranger.id[:12]} of pod default/shared" in told
+    assert "The calling process" not in told
+    if done.returncode:
+        assert "Ask about a process in a container of the pod's spec." in told
+
+
+def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> None:
+    pod = node.lab.pod("own", share_process_namespace=True)
+    app = pod.container("app")
+    if (app.cgroups[0] / "cgroup.controllers").exists():
+        pytest.skip(V1_ONLY)
+    code = f"{in_the_pods_own_cgroup(app)}\nprint(flush=True)\nimport time\ntime.sleep(60)"
+    moved = app.spawn([sys.executable, "-c", code])
+    try:
+        assert moved.stdout is not None and moved.stdout.readline()
+        node.lab.write_pod_list()
+        number = inside_pid(moved.host_pid)
+        refused = asked(app, ("GetResource", {"pid": str(number)})).calls[0]
+    finally:
+        moved.kill()
+    assert refused.refusal == ("FAILED_PRECONDITION", "NOT_IN_A_CONTAINER")
+    assert f"Process {number} is in the cgroup of pod default/own itself" in refused.sentence
+
+
 def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None:
     stranger = stranger_in(node.one)
     began = time.monotonic()
@@ -240,5 +285,6 @@ def test_an_operator_is_told_the_same_of_such_a_process(node: Node) -> None:
     assert (step.outcome, step.reason) == ("degraded", "CONTAINER_NOT_LISTED")
     told = "\n".join(step.found)
     assert "in none of the containers that the list has" in told
+    assert f"Process {stranger.pid} is in container {stranger.id[:12]}" in told
     for container in node.two.containers:
         assert f"{container.name} ({container.id[:12]}, running)" in told
