@@ -41,7 +41,7 @@ def test_a_container_without_a_name_is_not_offered_as_the_caller(odd: object) ->
     pod = changed(spoil)
     assert "" not in pending(pod)
     match = Match(pod, "", "", NOW, container_id="e" * 64)
-    assert "It may be ," not in unnamed(match).advice
+    assert "It may be ," not in unnamed(match, "").advice
 
 
 def test_a_caller_is_not_called_unlisted_where_a_container_has_no_name() -> None:
