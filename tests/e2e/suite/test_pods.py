@@ -142,6 +142,12 @@ def test_the_first_answer_is_about_the_container_that_asked(
     found = answer(result)
     listed = node.pods()[pod_name]
     assert found["pod"]["uid"] == listed["metadata"]["uid"]
+    if result == "hooked" and not found["pod"]["container_name"]:
+        # The kubelet reports a container after its postStart hook. Until then the list may have the
+        # ID of the static pod's earlier life, beside which no name is inferred.
+        errors = {one["part"]: one["reason"] for one in found["errors"]}
+        assert errors["resources"] == "CONTAINER_NOT_REPORTED"
+        return
     assert found["pod"]["container_name"] == name
     assert found["env"]["envs"]["WHO"] == name
     statuses = [
