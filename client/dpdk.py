@@ -28,7 +28,7 @@ from netutil.client.devices import (
 )
 from netutil.client.dpdk_checks import af_xdp_arguments, check_devices, memory_arguments
 from netutil.client.dpdk_devices import device_arguments
-from netutil.client.dpdk_functions import Argument, error_of
+from netutil.client.dpdk_functions import Argument
 from netutil.client.dpdk_limits import (
     allows_none,
     lowered,
@@ -38,6 +38,7 @@ from netutil.client.dpdk_limits import (
 )
 from netutil.client.dpdk_view import OwnView
 from netutil.client.errors import Inconsistent, NetUtilError, NotFound, Unavailable
+from netutil.client.part_errors import error_of
 from netutil.client.results import CPU, CgroupLevel, PartError, Pod
 
 _MEBIBYTE = 1024 * 1024

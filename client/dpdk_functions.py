@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from netutil.client.devices import AllocatedDevice, Interface, PCIInfo
-from netutil.client.errors import KINDS, Inconsistent, NetUtilError
-from netutil.client.results import PartError
+from netutil.client.errors import Inconsistent
 
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 SUBFUNCTION = re.compile(r"mlx5_core\.sf\.[0-9]{1,9}")
@@ -107,14 +106,6 @@ class Devices:
         """Add an argument, once."""
         if all(one.words != words for one in self.arguments):
             self.arguments.append(Argument(words, source))
-
-
-def error_of(error: PartError) -> NetUtilError:
-    """The error that a part of an answer would have been as a call of its own."""
-    kind = KINDS.get(error.code, NetUtilError)
-    return kind(
-        error.sentence, error.code, reason=error.reason, read=error.read, advice=error.advice
-    )
 
 
 def add_function(

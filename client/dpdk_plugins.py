@@ -18,11 +18,11 @@ from netutil.client.dpdk_functions import (
     SUBFUNCTION,
     Devices,
     add_function,
-    error_of,
     names_a_device,
     unusable_device,
 )
 from netutil.client.errors import Inconsistent
+from netutil.client.part_errors import error_of
 from netutil.client.results import PartError
 
 _AF_XDP_VARIABLE = "AFXDP_DEVICES"

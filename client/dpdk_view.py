@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from netutil.client.mounts import unescape
+
 _SIZE = re.compile(r"([0-9]{1,15})([KMGkmg]?)")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _DEFAULT_SIZE = re.compile(r"^Hugepagesize: +([0-9]+) kB$", re.MULTILINE)
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 _MOUNT_FIELDS = 4
 _GET_MEMPOLICY = {"x86_64": 239, "aarch64": 236, "ppc64le": 260}
 """System call numbers (include/uapi/asm-generic/unistd.h and the tables of x86 and powerpc)."""
@@ -159,8 +160,7 @@ def _hugetlb_mounts(mounts: str, default_size_bytes: int) -> Iterator[HugetlbMou
         if "pagesize" in options:
             size = _bytes(options["pagesize"]) or 0
         if size:
-            path = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[1])
-            yield HugetlbMount(path, size, _bytes(options.get("size", "")))
+            yield HugetlbMount(unescape(fields[1]), size, _bytes(options.get("size", "")))
 
 
 def _bytes(text: str) -> int | None:

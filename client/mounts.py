@@ -9,6 +9,11 @@ _MIN_COLUMNS = 6  # mount ID, parent ID, device, root, mount point, options
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
+def unescape(field: str) -> str:
+    """Return a field of mountinfo or of /proc/mounts, in which blanks are octal numbers."""
+    return _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), field)
+
+
 def filesystem_type(path: str, mountinfo: str) -> str:
     """Return the type of the mount that an absolute path without links is on, "" if none is found.
 
@@ -20,7 +25,7 @@ def filesystem_type(path: str, mountinfo: str) -> str:
         columns = fields.split(" ")
         if not separator or len(columns) < _MIN_COLUMNS:
             continue
-        point = _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), columns[4])
+        point = unescape(columns[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= longest:
             found, longest = rest.split(" ")[0], len(point)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -152,20 +152,21 @@ class CgroupTree:
 
     def any_container_directory(self, identity: CgroupIdentity) -> str | None:
         """Return a directory with all of the process's container, None if it is in none."""
-        for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
-            path = placement.container_path
-            if hierarchy and path is not None:
-                return hierarchy.resolve(path)
-        return None
+        return self._first_directory(identity, lambda placement: placement.container_path)
 
     def scope_directory(self, identity: CgroupIdentity) -> str | None:
         """Return the caller's pod's directory in one hierarchy, or else its container's."""
+        return self._first_directory(identity, lambda one: one.pod_path or one.container_path)
+
+    def _first_directory(
+        self, identity: CgroupIdentity, path_of: Callable[[Placement], str | None]
+    ) -> str | None:
+        """Return the directory of the first path that is mounted for the agent."""
         for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
-            path = placement.pod_path or placement.container_path
-            if hierarchy and path is not None:
-                return hierarchy.resolve(path)
+            hierarchy, path = self.of_line(placement.line), path_of(placement)
+            directory = hierarchy.resolve(path) if hierarchy and path is not None else None
+            if directory is not None:
+                return directory
         return None
 
     def pod_directories(
@@ -217,13 +218,8 @@ class CgroupTree:
 
     def has_container(self, identity: CgroupIdentity) -> bool:
         """Return whether the cgroup of the process's container is still there."""
-        for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
-            path = placement.container_path
-            directory = hierarchy.resolve(path) if hierarchy and path is not None else None
-            if directory is not None:
-                return os.path.isdir(directory)
-        return False
+        directory = self.any_container_directory(identity)
+        return directory is not None and os.path.isdir(directory)
 
     def ensure_made_by_root(self, identity: CgroupIdentity) -> None:
         """Raise `Denied` unless root made the pod's cgroup directory and each one above it.

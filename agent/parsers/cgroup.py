@@ -42,8 +42,8 @@ class Placement:
 
     `pod_uid` and `container_id` are None where no segment bears one; `pod_path` and
     `container_path` are the path down to the segment that does, absolute in the hierarchy.
-    `containers` are the (id, path) pairs of containers on a path without a pod UID, the
-    outermost first: those that the node is in, and the first that the node is not in.
+    `containers` is the (id, path) pair of the first container that the node is not in, on a path
+    without a pod UID.
     """
 
     line: CgroupLine
