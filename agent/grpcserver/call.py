@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import grpc
 from netutil.agent.grpcserver import framing
@@ -40,11 +41,12 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a call ends. `details` are further trailers."""
+    """How a call ends. `limit` names the limit of the server that was exceeded, "" for none."""
 
     code: grpc.StatusCode
     message: str = ""
     trailers: Metadata = ()
+    limit: Literal["", "metadata", "message"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     path = request.path.decode("utf-8", errors="backslashreplace")
     if request.oversized:
         text = "The metadata of the call is larger than the server takes."
-        return CallHead(None, path, failure=Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+        too_large = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="metadata")
+        return CallHead(None, path, failure=too_large)
     if request.method != b"POST":
         return CallHead(None, path, http_status=405)
     named: dict[bytes, list[bytes]] = {}
@@ -89,7 +92,8 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     types_ = named.get(b"content-type", [])
     if len(types_) != 1 or not _is_grpc(types_[0].lower()):
         return CallHead(None, path, http_status=415)
-    failure, timeout = None, None
+    failure: Status | None = None
+    timeout = None
     timeouts = named.get(b"grpc-timeout", [])
     if timeouts:
         timeout = framing.parse_timeout(timeouts[0].decode("ascii", errors="replace"))
@@ -136,8 +140,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._callbacks: list[Callable[[Any], None]] = []
+        self._sent_callbacks: list[Callable[[], None]] = []
         self.is_admitted = False
         """The policy counts it. Set by the connection, which asks."""
+        self._handler_ended = self._stream_closed = False
         self._over = False
         """The stream has its trailers, or was reset: nothing is sent any more."""
         self._cancelled = False
@@ -195,9 +201,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._over:
             return
         if self._buffer:
-            self.end(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
+            self.reject(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
         elif self.head.method and not self.head.method.request_streaming and not self._received:
-            self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
+            self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
         self._wake_reader()
 
     def _take(self, flag: int, body: bytes, size: int) -> None:
@@ -215,7 +221,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._received += 1
         if not method.request_streaming and self._received > 1:
             self.connection.http2.consumed(None, size)
-            self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought a second message."))
+            text = "The call brought a second message."
+            self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, text))
             return
         self._messages.append((body, size))
         if method.request_streaming:
@@ -226,22 +233,24 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _inflate(self, flag: int, body: bytes) -> bytes | None:
         encoding, code = self.head.encoding, grpc.StatusCode
         if flag != 1 or encoding == "identity":
-            self.end(Status(code.INTERNAL, "The call's message has a flag that is not possible."))
+            text = "The call's message has a flag that is not possible."
+            self.reject(Status(code.INTERNAL, text))
         elif encoding not in framing.ENCODINGS:
-            self.end(Status(code.UNIMPLEMENTED, "The call's grpc-encoding is not one of ours."))
+            text = "The server does not know the call's grpc-encoding."
+            self.reject(Status(code.UNIMPLEMENTED, text))
         else:
             try:
                 return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
             except framing.TooLargeError:
                 self._too_large()
             except framing.InflateError:
-                self.end(Status(code.INTERNAL, f"The call's message is not {encoding}."))
+                self.reject(Status(code.INTERNAL, f"The call's message is not {encoding}."))
         return None
 
     def _too_large(self) -> None:
         most = self.connection.config.max_request_bytes
         text = f"The call's message is larger than {most} bytes."
-        self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+        self.reject(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message"))
 
     def _wake_reader(self) -> None:
         if self._reading is not None and not self._reading.done():
@@ -268,7 +277,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return
         finally:
             asyncio.tasks._leave_task(self._loop, first)  # type: ignore[arg-type]
-        task = self._loop.create_task(_resume(main, waiting), context=context)
+        resumed = _resume(main, waiting, self.connection.ran)
+        task = self._loop.create_task(resumed, context=context)
         first.task = self._task = task
         if self._cancelled:
             task.cancel()
@@ -282,7 +292,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         except grpc.aio.AbortError:
             pass
         except _RequestError as error:
-            self.end(error.status)
+            self.reject(error.status)
         except asyncio.CancelledError:
             self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
             raise
@@ -357,6 +367,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     # How it ends
 
+    def reject(self, status: Status) -> None:
+        """End a call that is not well-formed, or past a limit of the server."""
+        if not self._over:
+            self.end(self.connection.rejected(self, status))
+
     def end(self, status: Status) -> None:
         """Send the trailers, unless the stream has ended."""
         if self._over:
@@ -401,10 +416,28 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._timer is not None:
             self._timer.cancel()
         self._started = True
-        self.connection.call_finished(self)
+        self._handler_ended = True
+        if self._stream_closed:
+            self.connection.call_finished(self)
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+    def stream_closed(self) -> None:
+        """Nothing of this call is queued any more."""
+        self._stream_closed = True
+        for callback in self._sent_callbacks:
+            self.connection.when_sent(callback)
+        self._sent_callbacks.clear()
+        if self._handler_ended:
+            self.connection.call_finished(self)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the kernel has all of this call's answer, or never will have it."""
+        if self._stream_closed:
+            self.connection.when_sent(callback)
+        else:
+            self._sent_callbacks.append(callback)
 
     def writable(self) -> None:
         """All that was written has been sent."""
@@ -486,6 +519,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             found = notes["metadata"] = _metadata(self._request)
         return found  # type: ignore[return-value]
 
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header field as it was sent, None without one."""
+        return next((value for key, value in self._request.fields if key == name), None)
+
     def set_code(self, code: grpc.StatusCode | int) -> None:
         """Set the status code."""
         self._code = _CODES[code] if isinstance(code, int) else code
@@ -543,6 +580,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return self._over
 
 
+def call_of(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    """Return the call that a handler's context is. Raises TypeError for that of another server."""
+    if not isinstance(context, Call):
+        raise TypeError(f"{type(context).__name__} is no call of this server")
+    return context
+
+
 class _RequestError(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
@@ -574,8 +618,10 @@ class _FirstStep:
 
 
 @types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was started, and waits."""
+def _resume(
+    coroutine: Coroutine[Any, Any, None], waiting: Any, ran: Callable[[float], None]
+) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that was started, and waits. Each step is reported in seconds."""
     while True:
         try:
             got = yield waiting
@@ -586,10 +632,13 @@ def _resume(coroutine: Coroutine[Any, Any, None], waiting: Any) -> Generator[Any
             step = partial(coroutine.throw, error)
         else:
             step = partial(coroutine.send, got)
+        began = perf_counter()
         try:
             waiting = step()
         except StopIteration:
             return
+        finally:
+            ran(perf_counter() - began)
 
 
 def _metadata(request: Request) -> Metadata:
@@ -633,4 +682,4 @@ def http_error(code: int) -> bytes:
     return encode_block([(b":status", str(code).encode()), (b"content-type", b"text/plain")])
 
 
-__all__ = ["Call", "CallHead", "Method", "Status", "http_error", "parse_head"]
+__all__ = ["Call", "CallHead", "Method", "Status", "call_of", "http_error", "parse_head"]

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from cachetools import LRUCache
-from netutil.agent.door.table import Connection
+from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
     AgentError,
     Denied,
@@ -100,8 +100,8 @@ class Callers:
         fresh list does not know. If no list can be had, a caller whose cgroup
         bears a pod UID is proven by that alone and returned without a pod.
         """
-        if connection.refusal is not None:
-            raise connection.refusal.with_traceback(None)  # or each call would add its frames
+        if connection.error is not None:
+            raise connection.error.with_traceback(None)  # or each call would add its frames
         if connection.peer is None:
             raise gone(0)
         peer = connection.peer
