@@ -13,11 +13,12 @@ from pathlib import Path
 
 import grpc
 from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
-from netutil.agent.door.leftovers import private_directory, remove_leftovers
-from netutil.agent.door.listener import listen
+from netutil.agent.door.leftovers import private_directory
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.pinning import pin_by_peer_pidfd
+from netutil.agent.listener.ownership import SocketWatch
+from netutil.agent.listener.stale import remove_stale_sockets
+from netutil.agent.listener.unix_socket import listen
 from netutil.agent.operators import operators_served
 from netutil.agent.ops.http import OpsServer
 from netutil.agent.ops.logs import report_failure
@@ -66,7 +67,7 @@ class Agent:
                 ops.start()
                 stack.push_async_callback(asyncio.to_thread, ops.close)
             for path in filter(None, (settings.socket, settings.admin_socket)):
-                remove_leftovers(path)
+                remove_stale_sockets(path)
             if settings.admin_socket:
                 await stack.enter_async_context(operators_served(rooms, private / "admin.sock"))
             await stack.enter_async_context(_pods_served(rooms, private / "public.sock"))
@@ -89,7 +90,7 @@ class Agent:
 
     def _live(self) -> str:
         """Return what only a new start of the container would mend."""
-        return self._rooms.watchdog.problem() or self._rooms.kept.problem()
+        return self._rooms.watchdog.problem() or self._rooms.socket_health.problem()
 
     def _ready(self) -> str:
         if self._stopping.is_set():
@@ -128,9 +129,9 @@ async def _pods_served(rooms: Rooms, private: Path) -> AsyncIterator[None]:
         # A number alone might be another process's by the time that it is looked at.
         may_wait=rooms.pin is pin_by_peer_pidfd,
     )
-    keeper = Keeper(door, rooms.pin, rooms.kept)
+    socket_watch = SocketWatch(door, rooms.pin, rooms.socket_health)
     # Only behind a closed door: watchers that come back at once go to the next agent.
-    async with served(private, door, keeper, add, admission, rooms.watching.stop):
+    async with served(private, door, socket_watch, add, admission, rooms.watching.stop):
         yield
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import grpc
 from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.pinning import peer_credentials
 from netutil.agent.installation import installation_of
+from netutil.agent.listener.ownership import SocketWatch
+from netutil.agent.listener.unix_socket import listen
 from netutil.agent.rooms import UNANSWERED_BYTES, Rooms
 from netutil.agent.service.activity import Activity
 from netutil.agent.service.admission import Admission
@@ -57,8 +57,8 @@ async def operators_served(rooms: Rooms, private: Path) -> AsyncIterator[None]:
 
     listener = listen(rooms.settings.admin_socket, mode=0o600, directory_mode=0o700)
     door = Door(listener, str(private), table, _identify, _OPERATORS, refused=rooms.refused_at_door)
-    keeper = Keeper(door, rooms.pin, rooms.kept)
-    async with served(private, door, keeper, add, admission, rooms.tracing.stop):
+    socket_watch = SocketWatch(door, rooms.pin, rooms.socket_health)
+    async with served(private, door, socket_watch, add, admission, rooms.tracing.stop):
         yield
 
 

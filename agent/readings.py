@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from netutil.agent.door.counts import DoorCounts
-from netutil.agent.door.keeper import Kept
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.door.turns import Turns
+from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.memory import MemoryLimit
 from netutil.agent.ops.watchdog import Watchdog
 from netutil.agent.podresources.directory import ResourceDirectory
@@ -26,7 +26,7 @@ Named = Mapping[str, tuple[str, Callable[[], float]]]
 def readings(
     *,
     max_connections: int,
-    kept: Kept,
+    socket_health: SocketHealth,
     watchdog: Watchdog,
     memory: MemoryLimit,
     table: ConnectionTable,
@@ -112,10 +112,13 @@ def readings(
             "Times that the event loop came to its work more than 3 ms late.",
             lambda: float(turns.late),
         ),
-        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(kept.rebinds)),
+        "netutil_socket_rebinds": (
+            "Sockets that were rebound.",
+            lambda: float(socket_health.rebinds),
+        ),
         "netutil_socket_directories": (
-            "Directories that stood at a socket's path and were moved aside.",
-            lambda: float(kept.directories),
+            "Directories that were at the path of a socket and were moved aside.",
+            lambda: float(socket_health.directories),
         ),
         "netutil_event_loop_stalls": (
             "Stalls of the event loop.",

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.descriptors import affordable_connections
-from netutil.agent.door.keeper import Kept
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.door.turns import Turns
@@ -20,6 +19,7 @@ from netutil.agent.errors import AgentError
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.peer import Asker, Peer, identify_peer
 from netutil.agent.identity.pinning import Pin, choose_pin
+from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.audit import Audit, Names
 from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.ops.metrics import Metrics
@@ -64,7 +64,7 @@ class Rooms:
     limits: Limits
     turns: Turns
     door_counts: DoorCounts
-    kept: Kept
+    socket_health: SocketHealth
     watchdog: Watchdog
     memory: MemoryLimit
     log: CallLog
@@ -102,7 +102,8 @@ def make_rooms(settings: Settings) -> Rooms:
         CallLog(),
         Tracing(),
     )
-    door_counts, turns, kept = DoorCounts(), Turns(settings.max_frames_per_pod), Kept()
+    door_counts, turns = DoorCounts(), Turns(settings.max_frames_per_pod)
+    socket_health = SocketHealth()
     limits = Limits(
         affordable_connections(settings.max_connections),
         settings.max_connections_per_pod,
@@ -122,7 +123,7 @@ def make_rooms(settings: Settings) -> Rooms:
     metrics = Metrics(
         *readings(
             max_connections=limits.connections,
-            kept=kept,
+            socket_health=socket_health,
             callers=callers,
             watchdog=watchdog,
             memory=memory,
@@ -160,7 +161,7 @@ def make_rooms(settings: Settings) -> Rooms:
         limits=limits,
         turns=turns,
         door_counts=door_counts,
-        kept=kept,
+        socket_health=socket_health,
         watchdog=watchdog,
         memory=memory,
         log=log,

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
+from netutil.agent.listener.ownership import SocketWatch
 from netutil.agent.service.admission import Admission
 
 _GRACE_SECONDS = 10.0
@@ -32,7 +32,7 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 async def served(
     path: Path,
     door: Door,
-    keeper: Keeper,
+    socket_watch: SocketWatch,
     add: Callable[[grpc.aio.Server], tuple[str, ...]],
     admission: Admission,
     end_streams: Callable[[], None] | None = None,
@@ -54,12 +54,12 @@ async def served(
     for name in ("", *names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     door.open()
-    keeping = asyncio.create_task(keeper.keep(), name="keeper")
+    watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        watch_task.cancel()
+        await asyncio.gather(watch_task, return_exceptions=True)
         door.close()
         if end_streams is not None:
             end_streams()

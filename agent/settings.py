@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from netutil.agent.door.listener import LONGEST_PATH
+from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
@@ -190,9 +190,9 @@ def TEXT(text: str) -> str:  # noqa: N802 - argparse shows the name
 
 def PATH(text: str) -> str:  # noqa: N802
     """An absolute path that fits a Unix socket address."""
-    if not text.startswith("/") or len(text.encode()) > LONGEST_PATH:
+    if not text.startswith("/") or len(text.encode()) > MAX_PATH_BYTES:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not an absolute path of at most {LONGEST_PATH} bytes"
+            f"{text!r} is not an absolute path of at most {MAX_PATH_BYTES} bytes"
         )
     return text
 

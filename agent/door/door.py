@@ -10,19 +10,19 @@ import os
 import socket
 from collections.abc import Callable
 
-from netutil.agent.door.accepting import Acceptor
 from netutil.agent.door.arrivals import Arrivals
 from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.entrance import Entrance, Identify, Refused
 from netutil.agent.door.hangups import Hangups, is_hung_up
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import Listener
 from netutil.agent.door.relay import Relay
 from netutil.agent.door.table import Connection, ConnectionTable
 from netutil.agent.door.turns import CONNECTION_FRAMES, IDENTIFIED_FRAMES, Turns
 from netutil.agent.door.upstream import connect_as
 from netutil.agent.errors import AgentError, OverLimit
 from netutil.agent.identity.pinning import peer_pid
+from netutil.agent.listener.acceptor import Acceptor
+from netutil.agent.listener.unix_socket import Listener
 
 _LOG = logging.getLogger(__name__)
 
