@@ -108,7 +108,8 @@ class Acceptor:
     ) -> None:
         """`take` owns the descriptor that it is called with; `on_burst_end` follows each burst.
 
-        A descriptor is a blocking socket (accept4(2) inherits no O_NONBLOCK) with close-on-exec.
+        Neither may raise. The descriptor is close-on-exec, and blocking: accept4(2) does not
+        inherit O_NONBLOCK from the listener.
         """
         self._listener = listener
         self._take = take

@@ -1,4 +1,4 @@
-"""The removal of trees of directories: nothing but directories ever goes."""
+"""The removal of directory trees: only directories are ever removed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netutil.agent.door.empty_tree import MAX_DEPTH, MAX_DIRECTORIES, remove_empty_tree
+from netutil.agent.listener.empty_tree import MAX_DEPTH, MAX_DIRECTORIES, remove_empty_tree
 
-from tests.door.rig import open_descriptors
+from tests.listener.harness import open_descriptors
 
 NAMES = st.sampled_from(["a", "b", "c"])
 PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
@@ -20,7 +20,7 @@ PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
 
 @given(directories=st.lists(PATHS, max_size=12), files=st.lists(PATHS, max_size=3))
 @settings(deadline=None)
-def test_a_tree_goes_only_if_it_holds_directories_alone_and_no_file_ever_goes(
+def test_only_a_tree_without_files_is_removed_and_no_file_ever(
     directories: list[str], files: list[str]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -39,7 +39,7 @@ def test_a_tree_goes_only_if_it_holds_directories_alone_and_no_file_ever_goes(
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "fifo"])
-def test_what_is_no_directory_stays(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_directory_stays(kind: str, tmp_path: Path) -> None:
     path, target = tmp_path / "path", tmp_path / "target"
     target.mkdir()
     match kind:
@@ -54,7 +54,7 @@ def test_what_is_no_directory_stays(kind: str, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_what_is_gone_already_is_gone(tmp_path: Path) -> None:
+def test_a_missing_directory_counts_as_removed(tmp_path: Path) -> None:
     assert remove_empty_tree(str(tmp_path / "missing"))
 
 
@@ -63,20 +63,20 @@ def test_two_agents_may_remove_one_tree_at_once(tmp_path: Path) -> None:
         tree = tmp_path / f"{number}"
         for one in range(8):
             (tree / f"{one}" / "x" / "y").mkdir(parents=True)
-        said: list[bool] = []
+        results: list[bool] = []
         threads = [
-            threading.Thread(target=lambda: said.append(remove_empty_tree(str(tree))))  # noqa: B023
+            threading.Thread(target=lambda: results.append(remove_empty_tree(str(tree))))  # noqa: B023
             for _ in range(2)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert True in said
+        assert True in results
         assert not tree.exists()
 
 
-def test_it_goes_as_deep_and_as_wide_as_it_says(tmp_path: Path) -> None:
+def test_trees_up_to_the_limits_are_removed(tmp_path: Path) -> None:
     deep, wide = tmp_path / "deep", tmp_path / "wide"
     deep.joinpath(*["x"] * MAX_DEPTH).mkdir(parents=True)
     wide.mkdir()
@@ -96,7 +96,7 @@ def test_a_directory_of_another_user_stays(tmp_path: Path) -> None:
     assert (tmp_path / "tree" / "theirs").is_dir()
 
 
-def test_a_workload_that_swaps_directories_for_links_meanwhile_loses_nothing_outside(
+def test_links_swapped_in_meanwhile_are_not_followed(
     tmp_path: Path,
 ) -> None:
     outside, tree = tmp_path / "outside", tmp_path / "tree"

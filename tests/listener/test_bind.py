@@ -1,4 +1,4 @@
-"""The socket file at every step of its making: its mode, and what others may have put there."""
+"""The socket file at every step of bind: its mode, and files that others may have put there."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from netutil.agent.door.listener import LONGEST_PATH, Listener, listen
+from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
-
-def start(path: Path, *, mode: int = 0o666, directory_mode: int = 0o755) -> Listener:
-    return listen(str(path), mode=mode, directory_mode=directory_mode)
+from tests.listener.harness import start
 
 
 def mode_of(path: Path) -> int:
@@ -55,7 +53,9 @@ def after_every_call(look: Callable[[], None], work: Callable[[], Any]) -> Any:
 
 @pytest.mark.parametrize("mode", [0o666, 0o600])
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_no_name_ever_has_another_mode(mode: int, mask: int, tmp_path: Path) -> None:
+def test_the_file_has_its_mode_under_every_name_at_every_moment(
+    mode: int, mask: int, tmp_path: Path
+) -> None:
     seen: list[tuple[str, int]] = []
 
     def look() -> None:
@@ -79,20 +79,20 @@ def test_a_missing_directory_has_its_mode_whatever_the_umask(
     assert mode_of(directory) == mode
 
 
-def test_no_directory_on_the_way_is_made_writable_for_others(tmp_path: Path) -> None:
+def test_no_missing_parent_becomes_writable_by_others(tmp_path: Path) -> None:
     with umask(0):
         start(tmp_path / "run" / "netutil" / "net.sock").connection.close()
     assert mode_of(tmp_path / "run") & 0o022 == 0
 
 
-def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)
     start(tmp_path / "net.sock").connection.close()
     assert mode_of(tmp_path) == 0o711
 
 
 @pytest.mark.parametrize("planted", ["link", "file", "directory", "socket"])
-def test_what_stands_at_the_temporary_name_is_not_used(
+def test_a_file_at_the_temporary_name_is_not_used(
     planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
@@ -113,7 +113,7 @@ def test_what_stands_at_the_temporary_name_is_not_used(
     assert os.listdir(tmp_path) == ["net.sock.guessed"]
 
 
-def test_a_temporary_name_that_is_in_use_is_left_and_another_taken(
+def test_a_temporary_name_in_use_is_left_and_another_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = iter(("taken", "free"))
@@ -124,13 +124,13 @@ def test_a_temporary_name_that_is_in_use_is_left_and_another_taken(
     assert (tmp_path / "net.sock.taken").read_text() == "workload"
 
 
-def test_a_start_that_fails_leaves_the_socket_of_the_one_that_runs(
+def test_a_failed_start_leaves_the_socket_of_the_running_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = start(tmp_path / "net.sock")
 
-    def no_rename(born: str, final: str) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", born)
+    def no_rename(temporary: str, final: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", temporary)
 
     monkeypatch.setattr(os, "rename", no_rename)
     with pytest.raises(PermissionError):
@@ -141,7 +141,7 @@ def test_a_start_that_fails_leaves_the_socket_of_the_one_that_runs(
 
 
 @pytest.mark.parametrize("foreign", ["file", "link to ours", "nothing"])
-def test_what_a_workload_put_in_its_place_is_left_alone(foreign: str, tmp_path: Path) -> None:
+def test_a_workloads_file_at_the_path_is_not_removed(foreign: str, tmp_path: Path) -> None:
     path, moved = tmp_path / "net.sock", tmp_path / "moved"
     listener = start(path)
     path.rename(moved)
@@ -172,12 +172,12 @@ def test_a_link_to_a_directory_is_replaced_and_nothing_is_put_inside(tmp_path: P
     assert os.listdir(inside) == []
 
 
-def test_the_longest_path_can_be_listened_at(tmp_path: Path) -> None:
+def test_the_longest_path_can_be_bound(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     directory.mkdir()
-    path = directory / ("s" * (LONGEST_PATH - len(str(directory)) - 1))
+    path = directory / ("s" * (MAX_PATH_BYTES - len(str(directory)) - 1))
     listener = start(path)
-    assert len(str(path)) == LONGEST_PATH
+    assert len(str(path)) == MAX_PATH_BYTES
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
     listener.connection.close()

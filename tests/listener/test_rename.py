@@ -1,4 +1,4 @@
-"""Two agents at one path: nothing is replaced or removed but what was looked at."""
+"""Two agents at one path: only a file that was checked is replaced or removed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from netutil.agent.door import place
-from netutil.agent.door.listener import Listener, listen
-from netutil.agent.door.place import Replaced, inode_of, put, take_away
+from netutil.agent.listener import unix_socket
+from netutil.agent.listener.unix_socket import (
+    Listener,
+    Replaced,
+    file_id,
+    remove_if_unchanged,
+    rename_noreplace,
+)
+
+from tests.listener.harness import start
 
 
-def start(path: Path) -> Listener:
-    return listen(str(path), mode=0o666, directory_mode=0o755)
-
-
-class Unable:
+class WithoutRenameat2:
     """A kernel or file system without RENAME_NOREPLACE."""
 
     def renameat2(self, *_: object) -> int:
@@ -30,17 +33,17 @@ class Unable:
 @pytest.fixture(params=[True, False], ids=["renameat2", "without it"], autouse=True)
 def _able(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(place, "_LIBC", Unable())
+        monkeypatch.setattr(unix_socket, "_LIBC", WithoutRenameat2())
 
 
-def test_a_file_is_put_only_where_nothing_stands(tmp_path: Path) -> None:
+def test_a_file_is_renamed_only_where_nothing_exists(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_text("one")
-    put(str(one), str(other))
+    rename_noreplace(str(one), str(other))
     assert (one.exists(), other.read_text()) == (False, "one")
     one.write_text("two")
     with pytest.raises(FileExistsError):
-        put(str(one), str(other))
+        rename_noreplace(str(one), str(other))
     assert (one.read_text(), other.read_text()) == ("two", "one")
 
 
@@ -57,31 +60,31 @@ def a_directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_file, a_link, a_directory])
-def test_what_is_expected_is_removed_and_all_else_stays(
+def test_the_expected_file_is_removed_and_any_other_stays(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path, expected = tmp_path / "net.sock", tmp_path / "expected"
     expected.write_text("")
     make(path)
-    stands = inode_of(str(path))
-    assert take_away(str(path), inode_of(str(expected))) is None
-    assert inode_of(str(path)) == stands
-    assert take_away(str(path), stands) == Replaced(directory=make is a_directory)
+    found = file_id(str(path))
+    assert remove_if_unchanged(str(path), file_id(str(expected))) is None
+    assert file_id(str(path)) == found
+    assert remove_if_unchanged(str(path), found) == Replaced(directory=make is a_directory)
     assert os.listdir(tmp_path) == ["expected"]
-    assert take_away(str(path), stands) is None
+    assert remove_if_unchanged(str(path), found) is None
 
 
 def test_a_directory_with_content_is_moved_aside_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     path.mkdir()
     (path / "content").write_text("content")
-    replaced = take_away(str(path), inode_of(str(path)))
+    replaced = remove_if_unchanged(str(path), file_id(str(path)))
     assert replaced is not None and replaced.directory
-    assert [str(tmp_path / name) for name in os.listdir(tmp_path)] == [replaced.left_at]
-    assert Path(replaced.left_at, "content").read_text() == "content"
+    assert [str(tmp_path / name) for name in os.listdir(tmp_path)] == [replaced.moved_to]
+    assert Path(replaced.moved_to, "content").read_text() == "content"
 
 
-def gone(path: Path) -> None:
+def removed(path: Path) -> None:
     path.unlink()
 
 
@@ -90,44 +93,44 @@ def replaced(path: Path) -> None:
     path.write_text("not a socket")
 
 
-def dead(path: Path) -> None:
+def stale(path: Path) -> None:
     path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
 
 
-@pytest.mark.parametrize("fault", [gone, replaced, dead, lambda path: path.chmod(0)])
-def test_an_older_agent_does_not_replace_what_a_newer_one_bound_since_it_looked(
+@pytest.mark.parametrize("fault", [removed, replaced, stale, lambda path: path.chmod(0)])
+def test_an_older_agent_does_not_replace_a_socket_bound_since_its_check(
     fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "net.sock"
     older = start(path)
     fault(path)
-    seen = inode_of(str(path)) if path.exists() else None
+    checked = file_id(str(path)) if path.exists() else None
     newer = start(path)
     with pytest.raises(FileExistsError):
-        older.anew(seen)
+        older.rebind(replacing=checked)
     assert newer.still_ours()
     assert os.listdir(tmp_path) == ["net.sock"]
     for listener in (older, newer):
         listener.connection.close()
 
 
-@pytest.mark.parametrize("fault", [gone, replaced, dead, lambda path: path.chmod(0)])
-def test_what_is_still_as_it_was_seen_is_replaced(
+@pytest.mark.parametrize("fault", [removed, replaced, stale, lambda path: path.chmod(0)])
+def test_a_file_that_is_unchanged_since_the_check_is_replaced(
     fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "net.sock"
     older = start(path)
     fault(path)
-    anew = older.anew(inode_of(str(path)) if path.exists() else None)
-    assert anew.still_ours()
+    rebound = older.rebind(replacing=file_id(str(path)) if path.exists() else None)
+    assert rebound.still_ours()
     assert os.listdir(tmp_path) == ["net.sock"]
-    for listener in (older, anew):
+    for listener in (older, rebound):
         listener.connection.close()
 
 
-def test_an_agent_that_stops_does_not_remove_what_a_newer_one_bound_since_it_looked(
+def test_an_agent_that_stops_does_not_remove_a_socket_bound_since_its_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.sock"

@@ -1,4 +1,4 @@
-"""The socket file: its mode from birth, its takeover, and whose it is to remove."""
+"""The socket file: its mode, its takeover, and which agent removes it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from netutil.agent.door.listener import Listener, listen
+from netutil.agent.listener.unix_socket import Listener, listen
 
-
-def start(path: Path, mode: int = 0o666) -> Listener:
-    return listen(str(path), mode=mode, directory_mode=0o755)
+from tests.listener.harness import start
 
 
 def mode_of(path: Path) -> int:
@@ -23,30 +21,30 @@ def mode_of(path: Path) -> int:
 
 @pytest.mark.parametrize("mode", [0o666, 0o600])
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
-def test_the_socket_has_its_mode_from_birth_whatever_the_umask(
+def test_the_socket_is_bound_with_its_mode_whatever_the_umask(
     mode: int, umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.sock"
-    at_birth: list[int] = []
+    at_bind: list[int] = []
     rename = os.rename
 
-    def renaming(born: str, final: str) -> None:
-        at_birth.append(mode_of(Path(born)))
-        rename(born, final)
+    def renaming(temporary: str, final: str) -> None:
+        at_bind.append(mode_of(Path(temporary)))
+        rename(temporary, final)
 
     monkeypatch.setattr(os, "rename", renaming)
     previous = os.umask(umask)
     try:
-        listener = start(path, mode)
+        listener = start(path, mode=mode)
         assert os.umask(umask) == umask
     finally:
         os.umask(previous)
     listener.connection.close()
-    assert at_birth == [mode]
+    assert at_bind == [mode]
     assert mode_of(path) == mode
 
 
-def test_a_missing_directory_is_made_with_its_mode(tmp_path: Path) -> None:
+def test_a_missing_directory_is_created_with_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "run" / "admin.sock"
     listen(str(path), mode=0o600, directory_mode=0o700).connection.close()
     assert mode_of(path.parent) == 0o700
@@ -59,7 +57,7 @@ def _accept_all(listeners: list[Listener]) -> None:
                 listener.connection.accept()[0].close()
 
 
-def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
+def test_the_path_is_never_without_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     listeners = [start(path)]
     failures: list[OSError] = []
@@ -83,7 +81,7 @@ def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
             listeners.append(start(path))
     finally:
         stop.set()
-        while thread.is_alive():  # it may stand before a full queue
+        while thread.is_alive():  # it may wait for a full queue
             _accept_all(listeners)
             thread.join(0.01)
         for listener in listeners:
@@ -93,7 +91,7 @@ def test_there_is_never_a_moment_without_a_socket(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["net.sock"]
 
 
-def test_only_the_last_one_removes_the_file(tmp_path: Path) -> None:
+def test_only_the_last_listener_removes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     old, new = start(path), start(path)
     assert not old.still_ours()
@@ -115,7 +113,7 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     listener.connection.close()
 
 
-def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_its_target_is_kept(tmp_path: Path) -> None:
     path, target = tmp_path / "net.sock", tmp_path / "target"
     target.write_text("mine")
     path.symlink_to(target)
@@ -126,15 +124,15 @@ def test_a_link_is_replaced_and_what_it_names_is_left_alone(tmp_path: Path) -> N
     listener.connection.close()
 
 
-def test_a_temporary_name_that_another_agent_took_for_a_dead_ones_is_made_anew(
+def test_bind_is_retried_when_another_agent_removes_the_temporary_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename, lost = os.rename, [True]
 
-    def renaming(born: str, final: str) -> None:
+    def renaming(temporary: str, final: str) -> None:
         if lost.pop() if lost else False:
-            os.unlink(born)
-        rename(born, final)
+            os.unlink(temporary)
+        rename(temporary, final)
 
     monkeypatch.setattr(os, "rename", renaming)
     listener = start(tmp_path / "net.sock")

@@ -1,6 +1,6 @@
-"""Runs a door with few descriptors until its standard input ends, then prints its counts.
+"""Runs an echo server with few descriptors until its standard input ends, then prints its counts.
 
-Started by the tests as a process of its own, because RLIMIT_NOFILE is a process's.
+The tests start it as a separate process, because RLIMIT_NOFILE belongs to a process.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import sys
 import time
 from pathlib import Path
 
-from tests.door.rig import door_before, echo, open_descriptors
+from tests.listener.harness import echo_server, open_descriptors
 
 _SPARE_DESCRIPTORS = 14
 
 
-async def main(folder: Path) -> None:
+async def main(directory: Path) -> None:
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    async with door_before(echo, folder) as rig:
+    async with echo_server(directory) as server:
         loop.add_reader(sys.stdin.fileno(), end.set)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_descriptors() + _SPARE_DESCRIPTORS, hard))
@@ -30,10 +30,9 @@ async def main(folder: Path) -> None:
         print("open", flush=True)
         await end.wait()
         loop.remove_reader(sys.stdin.fileno())
-        counts = dataclasses.asdict(rig.door.counts)
+        counts = dataclasses.asdict(server.counts)
         counts["elapsed_seconds"] = time.monotonic() - started
         counts["used_seconds"] = time.process_time() - used
-        counts["entries"] = len(rig.table)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print(json.dumps(counts), flush=True)
     os.close(sys.stdin.fileno())
