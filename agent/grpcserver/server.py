@@ -114,9 +114,7 @@ class Server:
 
     async def _connect(self, accepted: socket.socket, peer: Any, early: bytes) -> None:
         try:
-            await self.loop.connect_accepted_socket(
-                lambda: Connection(self, peer, early), accepted
-            )
+            await self.loop.connect_accepted_socket(lambda: Connection(self, peer, early), accepted)
         except OSError as error:
             _LOG.error("grpcserver: a connection could not be served: %s", error)
             accepted.close()
