@@ -173,7 +173,8 @@ def readings() -> tuple[set[str], set[str]]:
 def scraped() -> dict[str, str]:
     """The kind of each metric by its name, as a scrape shows it."""
     gauges, counters = readings()
-    metrics = Metrics(
+    metrics = Metrics()
+    metrics.add(
         {name: ("text", lambda: 0.0) for name in gauges},
         {name: ("text", lambda: 0.0) for name in counters},
     )

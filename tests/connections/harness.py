@@ -149,7 +149,8 @@ class Rig:
 
     def errors(self) -> list[Reason | None]:
         """Return the reason of the error of each open connection, None for one without."""
-        return [entry.error and entry.error.reason for entry in self.registry]
+        errors = [entry.error for entry in self.registry]
+        return [None if error is None else error.reason for error in errors]
 
     def reasons(self) -> list[Reason]:
         """Return the reasons of all rejections so far."""
@@ -191,8 +192,8 @@ async def rig(
     descriptors = open_descriptors()
     rejections: list[Rejection] = []
 
-    def record(stage: str, requester: Asker, key: str, method: str, error: AgentError) -> None:
-        rejections.append(Rejection(stage, requester, key, method, error))
+    def record(at: str, asker: Asker, pod_key: str, method: str, error: AgentError) -> None:
+        rejections.append(Rejection(at, asker, pod_key, method, error))
 
     refusals = Refusals(CallLog(), lambda *_: None, record, Tracing())
     registry, counts = ConnectionRegistry(), AdmissionCounts()

@@ -1,4 +1,4 @@
-"""Peers that are no proper gRPC clients, and the agent's own server as `serving.served` opens it."""
+"""Peers that are no proper gRPC clients end no connection but their own."""
 
 from __future__ import annotations
 

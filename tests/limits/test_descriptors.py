@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 
 import pytest
-from netutil.agent.limits import descriptors
 from netutil.agent.limits.descriptors import affordable_connections, descriptors_for
 
 
@@ -27,8 +26,8 @@ class Limit:
 
 def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> Limit:
     limit = Limit(soft, hard)
-    monkeypatch.setattr(descriptors.resource, "getrlimit", limit.getrlimit)
-    monkeypatch.setattr(descriptors.resource, "setrlimit", limit.setrlimit)
+    monkeypatch.setattr(resource, "getrlimit", limit.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", limit.setrlimit)
     return limit
 
 

@@ -330,8 +330,7 @@ async def test_a_turn_that_comes_as_its_task_is_cancelled_harms_no_other(
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
     tasks = [asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS)) for _ in range(3)]
-    while not any(task.done() for task in tasks):
-        await asyncio.sleep(0)
+    await eventually(lambda: any(task.done() for task in tasks))
     for task in tasks[1:]:
         task.cancel()
     last = asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS))

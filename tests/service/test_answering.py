@@ -46,7 +46,7 @@ async def answering(
         async def get(_: bytes, context: Any) -> api.PodResponse:
             return await frame.answer("Get", context, body, loop_seconds)
 
-        handler = grpc.unary_unary_rpc_method_handler(
+        handler: Any = grpc.unary_unary_rpc_method_handler(
             get, response_serializer=api.PodResponse.SerializeToString
         )
         it.server.add_registered_method_handlers("test.Answer", {"Get": handler})
