@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,25 @@ async def test_connections_over_many_rounds_leave_no_descriptor(tmp_path: Path) 
             assert await it.who() == POD_KEY
         await eventually(lambda: len(it.registry) == 0)
         assert it.in_flight.calls == 0
+
+
+async def test_identifying_a_peer_is_loop_time_of_its_pod(tmp_path: Path) -> None:
+    def identify(connection: socket.socket) -> Peer:
+        time.sleep(0.02)
+        return peer_of(connection)
+
+    async with rig(tmp_path, identify=identify) as it:
+        await it.connected()
+        assert it.scheduler.account(POD_KEY).used(time.perf_counter()) > 0.01
+        assert it.scheduler.account(OTHER_POD).used(time.perf_counter()) == 0
+
+
+async def test_a_connection_waits_for_its_pods_turn_and_others_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    async with rig(tmp_path, identify=peers_of(POD, OTHER_POD)) as it:
+        it.scheduler.block(it.scheduler.account(POD_KEY), 0.3)
+        first = await it.client()
+        assert await it.who() == OTHER_POD.replace("-", "")
+        assert await told(first) == POD_KEY
