@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.errors import AgentError
@@ -21,10 +18,10 @@ from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
 from netutil.agent.listener.unix_socket import Listener
+from netutil.agent.standard_services import HEALTH, add_health, add_reflection
 
 _GRACE_SECONDS = 10.0
 MAX_REQUEST_BYTES = 64 * 1024
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 def server_config(sizes: ServerSizes) -> ServerConfig:
@@ -60,12 +57,9 @@ async def served(
     """
     server = Server(server_config(policy.sizes), policy)
     registering = cast("grpc.aio.Server", server)  # what generated code takes it for
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, registering)
     names = add(registering)
-    reflection.enable_server_reflection((*names, _HEALTH, reflection.SERVICE_NAME), registering)
-    for name in ("", *names):
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health = await add_health(server, names)
+    add_reflection(server, (*names, HEALTH))
     admission = ConnectionAdmission(
         server,
         policy,

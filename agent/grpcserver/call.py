@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import grpc
 from netutil.agent.grpcserver import framing
 from netutil.agent.grpcserver.headers import Field, Request, encode_block
-from netutil.agent.grpcserver.http2 import Stream
+from netutil.agent.grpcserver.http2 import REQUEST_COST, Stream
 
 if TYPE_CHECKING:
     from netutil.agent.grpcserver.protocol import Connection
@@ -130,6 +130,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._received = 0
         self._ended = False
         self._started = False
+        self._has_read = False
         self._reading: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -226,6 +227,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return
         self._messages.append((body, size))
         if method.request_streaming:
+            self.connection.http2.cost += REQUEST_COST
             self._wake_reader()
         else:
             self.connection.make_ready(self)
@@ -447,7 +449,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     # grpc.aio.ServicerContext
 
     async def read(self) -> Any:
-        """Return the next message, `grpc.aio.EOF` after the last."""
+        """Return the next message, `grpc.aio.EOF` after the last.
+
+        One message in an iteration of the loop: a read may bring thousands, each with its work.
+        """
+        if self._has_read:
+            await asyncio.sleep(0)
+        self._has_read = True
         while not self._messages:
             if self._ended or self._over:
                 return grpc.aio.EOF
@@ -456,7 +464,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return self._deserialize(*self._messages.popleft())
 
     async def write(self, message: Any) -> None:
-        """Send a message; return once the peer's window and the socket have taken all of it."""
+        """Send a message; return once the peer has taken all but `max_buffered_response_bytes`."""
         if self._over:
             raise asyncio.CancelledError
         body = self._method.serialize(message)
@@ -464,7 +472,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             text = "The answer is larger than the server sends."
             await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         self._send_message(body)
-        while self._stream.pending_bytes:
+        while self._stream.pending_bytes > self.connection.config.max_buffered_response_bytes:
             self._writing = self._loop.create_future()
             await self._writing
 

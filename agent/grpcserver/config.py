@@ -19,8 +19,9 @@ class ServerConfig:
     """Of one request, as sent or decoded; past it the connection is closed."""
     max_buffered_request_bytes: int = 256 * 1024
     """Of one connection: messages that no handler has taken yet."""
-    max_buffered_response_bytes: int = 256 * 1024
-    """Of one stream: messages that the peer has not taken yet; past it `write` waits."""
+    max_buffered_response_bytes: int = 1024
+    """Of one stream: what the peer has not taken yet; past it `write` waits. Small messages do not:
+    grpcio's health servicer writes under a lock that all watchers of a service share."""
     preface_timeout: float = 10.0
     """How long a connection may take to its first whole SETTINGS frame."""
     min_ping_interval: float = 1.0

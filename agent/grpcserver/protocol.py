@@ -29,7 +29,8 @@ _CLOSE_SECONDS = 5.0
 class Connection(asyncio.BufferedProtocol):
     """One accepted connection. `peer` is what the owner of the server gave for it."""
 
-    def __init__(self, server: Server, peer: Any) -> None:
+    def __init__(self, server: Server, peer: Any, early: bytes = b"") -> None:
+        """`early` is what was read of the connection before."""
         self.peer = peer
         self.loop = server.loop
         self.config: ServerConfig = server.config
@@ -39,8 +40,8 @@ class Connection(asyncio.BufferedProtocol):
         self._ready: list[Call] = []
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
-        self._input = b""
-        self._has_input = False
+        self._input = early
+        self._has_input = bool(early)
         self._is_queued = False
         self._processing = False
         self._flushing = False
@@ -55,7 +56,7 @@ class Connection(asyncio.BufferedProtocol):
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send SETTINGS, before the client's preface is read."""
+        """Send SETTINGS, and process what was read before."""
         # A transport of uvloop is no subclass of asyncio's.
         self._transport = transport = cast("asyncio.Transport", transport)
         # What the kernel does not take at once waits in the streams, where it is counted.
@@ -63,7 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self.descriptor = transport.get_extra_info("socket").fileno()
         self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
         self._server.opened(self)
-        self.flush()
+        self._process_allowed()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the server's buffer: what is read is taken from it at once."""

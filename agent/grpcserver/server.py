@@ -101,14 +101,22 @@ class Server:
         return method
 
     def serve(self, accepted: socket.socket, peer: Any) -> None:
-        """Serve an accepted connection from now on; `peer` is kept with it."""
-        task = self.loop.create_task(self._connect(accepted, peer))
+        """Serve an accepted connection, which does not block; `peer` is kept with it."""
+        # A client sends its preface with its first request, at once after connect(2): mostly both
+        # have come, and the answer leaves with our SETTINGS in one write.
+        try:
+            early = accepted.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError, ConnectionResetError):
+            early = b""  # nothing yet, or an end that the transport finds
+        task = self.loop.create_task(self._connect(accepted, peer, early))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, accepted: socket.socket, peer: Any) -> None:
+    async def _connect(self, accepted: socket.socket, peer: Any, early: bytes) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: Connection(self, peer), accepted)
+            await self.loop.connect_accepted_socket(
+                lambda: Connection(self, peer, early), accepted
+            )
         except OSError as error:
             _LOG.error("grpcserver: a connection could not be served: %s", error)
             accepted.close()

@@ -25,6 +25,9 @@ SLICE_SECONDS = 0.0002
 one: about four calls. A call of another pod waits for no more than that."""
 _MEMORY_SECONDS = 0.5
 """Loop time that was used so long ago counts by 1/e."""
+_MAX_CHARGE_SECONDS = 0.002
+"""Work that seems to take longer was interrupted: the kernel ran something else, or the CPU limit
+of the agent's cgroup was reached (CPU time would tell, but to read it takes eight times as long)."""
 _MAX_ACCOUNTS = 4096
 
 Work = Callable[[], None]
@@ -118,6 +121,7 @@ class FairScheduler:
 
     def charge(self, account: Account, seconds: float) -> None:
         """Add loop time that was spent on an account, or will be by what was let run."""
+        seconds = min(seconds, _MAX_CHARGE_SECONDS)
         account.add(seconds, perf_counter())
         if account.round != self._round:
             account.round, account.round_seconds = self._round, 0.0

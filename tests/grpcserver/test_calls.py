@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc
@@ -13,6 +14,7 @@ import pytest
 from netutil.agent.grpcserver import Call, Connection, ServerConfig, Status
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
+from netutil.agent.grpcserver.http2 import REQUEST_COST
 
 from tests.grpcserver.raw import PATH, fields, message, serving
 
@@ -365,12 +367,63 @@ async def test_a_slow_reader_keeps_its_own_stream_waiting_and_no_other() -> None
         client.send(f.window_update(3, 100))
         assert (await client.answer(3))[1] == message(b"x")
         (connection,) = bench.server.connections
-        assert connection.http2.streams[1].pending_bytes < 1100
+        most = bench.server.config.max_buffered_response_bytes
+        assert connection.http2.streams[1].pending_bytes < most + 1100
         assert bench.echo.running == 1
         client.send(f.rst_stream(1, 8))
         await client.lives_with_window(5)
         await asyncio.sleep(0)
         assert bench.echo.ended == ["many"]
+
+
+async def test_small_messages_do_not_wait_for_a_peer_that_does_not_read() -> None:
+    async with serving() as bench:
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=0)
+        client.ask(1, message(b"1"), head=fields(p_path="/test.Echo/Many"))
+        await client.until(f.HEADERS, 1)
+        assert bench.echo.ended == ["many"]
+        client.send(f.window_update(1, 2000))
+        found, data = await client.answer(1)
+        assert (found["grpc-status"], data) == ("0", message(b"0" * 1000))
+
+
+async def test_a_handler_gets_one_message_in_an_iteration_of_the_loop() -> None:
+    async with serving() as bench:
+        loop = asyncio.get_running_loop()
+        iteration, seen, answered = 0, [], False
+
+        def count() -> None:
+            nonlocal iteration
+            iteration += 1
+            if not answered:
+                loop.call_soon(count)
+
+        async def collect(requests: AsyncIterator[bytes], context: Any) -> bytes:
+            async for _ in requests:
+                seen.append(iteration)
+            return b""
+
+        handler: Any = grpc.stream_unary_rpc_method_handler(collect)
+        bench.server.add_registered_method_handlers("test.Other", {"Collect": handler})
+        loop.call_soon(count)
+        client = await bench.connect()
+        client.ask(body=message(b"x") * 100, head=fields(p_path="/test.Other/Collect"))
+        assert (await client.answer())[0]["grpc-status"] == "0"
+        answered = True
+        assert len(set(seen)) == len(seen) == 100
+
+
+async def test_each_message_of_a_stream_costs_as_a_request_does() -> None:
+    costs = []
+    for count in (1, 11):
+        policy: Any = Policy()
+        async with serving(policy=policy) as bench:
+            client = await bench.connect()
+            client.ask(body=message(b"x") * count, head=fields(p_path=BOTH))
+            assert (await client.answer())[1] == message(b"x") * count
+            costs.append(policy.cost)
+    assert costs[1] - costs[0] == 10 * REQUEST_COST
 
 
 class Policy:

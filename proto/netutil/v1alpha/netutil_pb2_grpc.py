@@ -5,7 +5,7 @@ import warnings
 
 from netutil.v1alpha import netutil_pb2 as netutil_dot_v1alpha_dot_netutil__pb2
 
-GRPC_GENERATED_VERSION = '1.82.3'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 

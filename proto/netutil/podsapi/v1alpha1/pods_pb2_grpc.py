@@ -5,7 +5,7 @@ import warnings
 
 from netutil.podsapi.v1alpha1 import pods_pb2 as netutil_dot_podsapi_dot_v1alpha1_dot_pods__pb2
 
-GRPC_GENERATED_VERSION = '1.82.3'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
