@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
 
 from netutil.agent import settings as settings_module
 from netutil.agent.ops.logs import set_up
 
+_LOG = logging.getLogger(__name__)
 _M_ARENA_MAX = -8  # malloc.h of glibc
 
 
@@ -43,6 +45,13 @@ def main() -> int:
     _share_malloc_arenas()
     _silence_grpc()
     set_up(settings.log_level, settings.log_format)
+    for name in settings.ignored_flags:
+        _LOG.warning(
+            "agent: --%s (%s) has no effect any more, and will be an unknown flag in the next minor"
+            " release: remove it; --pod-cost-per-second limits what a pod may cost",
+            name,
+            settings_module.variable_of(name),
+        )
     from netutil.agent.daemon import Agent  # noqa: PLC0415 - a wrong flag is told at once
 
     async def run() -> None:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
@@ -17,6 +17,8 @@ _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
+_REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
+"""Flags of the minor release before. They are accepted for this one, and have no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Settings:
     log_level: str
     log_format: str
     check: bool
+    ignored_flags: tuple[str, ...] = ()
+    """Removed flags that were given, by argument or by environment variable."""
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # noqa: PLR0915 - a flag each
@@ -75,8 +79,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
 
     def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
-        twin = "NETUTIL_" + name.upper().replace("-", "_")
-        value = environment.get(twin, default)
+        value = environment.get(variable_of(name), default)
         shown = f"{text} (default: {default})" if default != "" else text
         parser.add_argument(
             f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__
@@ -152,14 +155,27 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     parser.add_argument(
         "--check", action="store_true", help="ask the running agent whether it is well; exit 0 or 1"
     )
+    for name in _REMOVED_FLAGS:
+        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
     found = vars(parser.parse_args(argv))
+    ignored = tuple(name for name in _REMOVED_FLAGS if _is_given(name, found, environment))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
     if found["pod_source"] == "apiserver":
         for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
             if not found[name.replace("-", "_")]:
                 parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
-    return Settings(**found)
+    return Settings(**found, ignored_flags=ignored)
+
+
+def _is_given(name: str, found: dict[str, Any], environment: Mapping[str, str]) -> bool:
+    """Remove a removed flag from the parsed ones; return whether it or its variable was given."""
+    return found.pop(name.replace("-", "_")) is not None or variable_of(name) in environment
+
+
+def variable_of(flag_name: str) -> str:
+    """Return the environment variable of a flag."""
+    return "NETUTIL_" + flag_name.upper().replace("-", "_")
 
 
 def _bracketed(address: str) -> str:

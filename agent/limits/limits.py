@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netutil.agent.errors import OverLimit, Reason
+from netutil.agent.errors import Exhausted, OverLimit, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def too_much_overhead(pause_seconds: float) -> OverLimit:
     )
 
 
-def headers_too_large(most_bytes: int) -> OverLimit:
-    """Return the error of a call whose metadata is too large."""
-    return OverLimit(
+def headers_too_large(most_bytes: int) -> Exhausted:
+    """Return the error of a call whose metadata is too large. Calling again does not help."""
+    return Exhausted(
         Reason.TOO_MANY_HEADER_BYTES,
         f"The metadata of the call is larger than {most_bytes} bytes.",
         read="the call's header block, as decoded",
@@ -84,9 +84,9 @@ def headers_too_large(most_bytes: int) -> OverLimit:
     )
 
 
-def message_too_large(most_bytes: int) -> OverLimit:
-    """Return the error of a call whose message is too large."""
-    return OverLimit(
+def message_too_large(most_bytes: int) -> Exhausted:
+    """Return the error of a call whose message is too large. Calling again does not help."""
+    return Exhausted(
         Reason.REQUEST_TOO_LARGE,
         f"The call's message is larger than {most_bytes} bytes.",
         read="the length that precedes the message",

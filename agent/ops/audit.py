@@ -60,7 +60,7 @@ class Audit:
         self._windows: dict[tuple[str, str], _Window] = {}
 
     def refused(self, at: str, asker: Asker, pod_key: str, method: str, error: AgentError) -> None:
-        """Take note of a refusal. `at` is "door", "call" or "part" (of an answer)."""
+        """Take note of a refusal. `at` is "connection", "call" or "part" (of an answer)."""
         self._count(at, error.reason)
         kind = (pod_key, str(error.reason))
         if kind not in self._windows and len(self._windows) >= _MOST_KINDS:

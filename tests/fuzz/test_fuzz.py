@@ -7,7 +7,7 @@ from itertools import islice
 
 import pytest
 
-from tests.fuzz import door
+from tests.fuzz import first_bytes
 from tests.fuzz.growth import Repeated, cuts, is_too_slow, slowdown
 from tests.fuzz.mutation import inputs
 from tests.fuzz.registry import targets
@@ -20,7 +20,7 @@ TARGETS = targets()
 @pytest.fixture(scope="module", autouse=True)
 def _no_front_stays() -> Iterator[None]:
     yield
-    door.close()
+    first_bytes.close()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -148,16 +148,16 @@ def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
     agent.stop()
 
 
-def test_a_stranger_at_the_door_is_named_by_its_process(node: Node) -> None:
+def test_a_process_outside_of_pods_is_named_by_its_pid(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     outside = [sys.executable, "-m", "netutil.client", "whoami", "--socket", str(agent.socket)]
     with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stranger:
         stranger.communicate(timeout=60)
-    at_door = [
-        line for line in lines(agent) if line["pid"] == stranger.pid and line["at"] == "door"
-    ]
-    assert [line["reason"] for line in at_door] == ["NOT_A_POD"]
-    assert (at_door[0]["pod"], at_door[0]["pod_uid"], at_door[0]["uid"]) == ("", "", 0)
+    (line,) = (
+        line for line in lines(agent) if line["pid"] == stranger.pid and line["at"] == "connection"
+    )
+    assert (line["reason"], line["pod"], line["pod_uid"]) == ("NOT_A_POD", "", "")
+    assert line["uid"] == 0
     agent.stop()
 
 

@@ -16,12 +16,12 @@ from tests.hostile.fairness import ATTACKS, MOST_LEFT, Bench, bench, line
 
 SECONDS = 1.5
 MOST_RATIO = 5.0
-"""Of 90 calls the 99th percentile is the worst. Without what the door does against it, each of
+"""Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
 TRIES = 3
 """The machine has other users: what was one of them is gone the next time, an attack is not."""
 MOST_GROWTH_BYTES = 64 * 2**20
-CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 6
+CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 4
 MOST_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
 """More than before: of the hostile pod, and of those that nobody knows, which share one limit."""
 MOST_THREADS = 16

@@ -8,14 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.door.leftovers import private_directory
 
 from tests.hostile.faulty import Asker, asking, eventually
 from tests.lab import Lab, LabAgent
@@ -111,29 +109,30 @@ def test_agents_killed_at_any_moment_leave_nothing_that_adds_up(lab: Lab, web: A
         assert [path for path in left if path.exists()] == []
         assert os.listdir(lab.socket.parent) == ["net.sock"]
         assert os.listdir(lab.admin_socket.parent) == ["admin.sock"]
-        assert len(os.listdir(temporary)) == (0 if CONFINED else 1)
+        assert os.listdir(temporary) == []
         assert agent.stop() == 0
         assert os.listdir(temporary) == []
 
 
-def test_what_a_live_agent_holds_is_not_taken_for_a_dead_ones(lab: Lab) -> None:
-    with own_temporary_directory(lab) as temporary:
+def test_sockets_that_listen_and_plain_files_are_not_removed(lab: Lab) -> None:
+    lab.agent()
+    with socket.socket(socket.AF_UNIX) as listening:
+        beside = lab.socket.with_name("net.sock.0123abcd")
+        listening.bind(str(beside))
+        listening.listen()
+        plain = lab.socket.with_name("net.sock.89abcdef")
+        plain.write_text("no socket")
         lab.agent()
-        held = os.listdir(temporary)
-        with ExitStack() as stack:
-            beside = lab.socket.with_name("net.sock.0123abcd")
-            listening = stack.enter_context(socket.socket(socket.AF_UNIX))
-            listening.bind(str(beside))
-            listening.listen()
-            plain = lab.socket.with_name("net.sock.89abcdef")
-            plain.write_text("no socket")
-            lab.agent()
-            if CONFINED:  # each in a container's own
-                assert os.listdir(temporary) == []
-            else:
-                assert set(held) < set(os.listdir(temporary))
-            assert beside.is_socket()
-            assert plain.read_text() == "no socket"
+        assert beside.is_socket()
+        assert plain.read_text() == "no socket"
+
+
+def test_the_private_directory_of_an_agent_of_the_version_before_is_removed(lab: Lab) -> None:
+    with own_temporary_directory(lab) as temporary:
+        (temporary / "netutil-agent-0123").mkdir(mode=0o700)
+        lab.agent()
+        # In a container the temporary directory is its own.
+        assert len(os.listdir(temporary)) == (1 if CONFINED else 0)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
@@ -183,10 +182,3 @@ def test_two_agents_that_start_together_leave_one_live_socket(lab: Lab, web: Ask
         for agent in agents:
             agent.kill()
             agent.wait()
-
-
-def test_the_private_directory_is_the_users_alone() -> None:
-    with private_directory() as directory:
-        assert directory.parent == Path(tempfile.gettempdir())
-        assert directory.stat().st_mode & 0o777 == 0o700
-    assert not directory.exists()

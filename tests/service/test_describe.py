@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import OverLimit, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.cgroups import CgroupTree
@@ -49,7 +49,7 @@ class Summaries(PodSummaries):
     """Counts the pods that were begun."""
 
     def __init__(self) -> None:
-        super().__init__(ConnectionTable(), CallLog())
+        super().__init__(ConnectionRegistry(), CallLog())
         self.begun = 0
 
     def of(self, *arguments: Any) -> Any:

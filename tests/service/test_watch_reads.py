@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
-from netutil.agent.door.table import ConnectionTable
-from netutil.agent.door.turns import Turns
+from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gather import EnvironmentRead, Gathering
@@ -80,8 +79,8 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
 
     callers, gathering = cast("Callers", rooms), cast("Gathering", rooms)
     watching = cast("Watching", rooms)
-    watches = Watches(callers, gathering, watching, lambda: None, Turns(math.inf))
-    connection = ConnectionTable().add("pod", None, None)
+    watches = Watches(callers, gathering, watching, lambda: None, FairScheduler())
+    connection = Connection("pod")
     with pytest.raises(Enough):
         async with asyncio.timeout(20):
             await watches.run(

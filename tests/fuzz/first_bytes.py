@@ -1,8 +1,8 @@
-"""The first bytes of a connection, through the real door and a real gRPC server.
+"""The first bytes of a connection, sent to the agent's server as it is served.
 
-One agent's front (door, relay, gRPC with the agent's own options) runs on a thread; each input is
-what a client sends. Whatever it was, the connection's row leaves the table, nothing of it stays
-open, and the next client is answered.
+One server (acceptor, admission, gRPC with the agent's own configuration) runs on a thread; each
+input is what a client sends. Whatever it was, the connection leaves the registry, nothing of it
+stays open, and the next client is answered.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from netutil.agent.door.door import Door
-from netutil.agent.door.limits import Limits
-from netutil.agent.door.table import ConnectionTable
-from netutil.agent.listener.unix_socket import listen
-from netutil.agent.serving import served
+from netutil.agent.connections.registry import ConnectionRegistry
 
-from tests.door.rig import open_descriptors, peer_of, socket_watch_of, unlimited
+from tests.connections.harness import open_descriptors, serving
 from tests.fuzz.target import Target
 from tests.service.wire import END_HEADERS, END_STREAM, frame, question
 
@@ -37,10 +33,9 @@ _ASKED_EVERY = 50
 
 
 class _Front:
-    """A door with gRPC behind it, for the life of this process."""
+    """A served socket, for the life of this process."""
 
     def __init__(self) -> None:
-        self.table = ConnectionTable()
         self.inputs = 0
         self._folder = tempfile.TemporaryDirectory(prefix="netutil-fuzz-")
         self.path = str(Path(self._folder.name) / "net.sock")
@@ -48,16 +43,13 @@ class _Front:
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), daemon=True)
         self._thread.start()
         if not self._ready.wait(_PATIENCE_SECONDS):
-            raise TimeoutError("the door does not open")
+            raise TimeoutError("the server does not start")
         self.ask()
         self.descriptors = open_descriptors()
 
     async def _serve(self) -> None:
-        private = Path(self._folder.name) / "private.sock"
-        listener = listen(self.path, mode=0o666, directory_mode=0o755)
-        door = Door(listener, str(private), self.table, peer_of, Limits(64, 64))
-        watch = socket_watch_of(door)
-        async with served(private, door, watch, lambda _: (), unlimited(self.table)):
+        async with serving(Path(self.path)) as registry:
+            self.registry: ConnectionRegistry = registry
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
             self._ready.set()
             await self._ending.wait()
@@ -79,9 +71,9 @@ class _Front:
     def settle(self, most_descriptors: int | None = None) -> None:
         """Return once no connection is left; raise if one stays."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while len(self.table) or (most_descriptors and open_descriptors() > most_descriptors):
+        while len(self.registry) or (most_descriptors and open_descriptors() > most_descriptors):
             assert time.monotonic() < deadline, (
-                f"{len(self.table)} connections and {open_descriptors()} descriptors stay"
+                f"{len(self.registry)} connections and {open_descriptors()} descriptors stay"
             )
             time.sleep(0.001)
 
@@ -134,5 +126,5 @@ def targets() -> tuple[Target, ...]:
         frame(0, END_STREAM, 1, bytes(64)),
     )
     words = (_PREFACE, _SETTINGS, asked, body, frame(1, 0, 3, b""), frame(9, 4, 1, b"\x88"))
-    # What gRPC answers to garbage is GOAWAY, and to a PING its echo.
+    # What the server answers to garbage is GOAWAY, and to a PING its echo.
     return (Target("first-bytes", _send, seeds, (), words=words, most_more=65536, slow=True),)

@@ -1,0 +1,252 @@
+"""Which peers are admitted, how many of them, and what is left afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from netutil.agent.connections.admission import OVERFLOW_SLOTS
+from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified
+from netutil.agent.identity.peer import Peer
+from netutil.agent.limits.limits import ConnectionLimits
+
+from tests.connections.harness import (
+    OTHER_POD,
+    POD,
+    POD_KEY,
+    Rig,
+    eventually,
+    one_process_per_connection,
+    peer_of,
+    peers_of,
+    rig,
+    told,
+)
+
+
+class Counting:
+    """Identifies peers, and counts how many."""
+
+    def __init__(self) -> None:
+        self.identified = 0
+
+    def __call__(self, connection: socket.socket) -> Peer:
+        self.identified += 1
+        return peer_of(connection)
+
+
+async def accepted(it: Rig, number: int) -> list[socket.socket]:
+    return [await it.connected() for _ in range(number)]
+
+
+async def test_a_call_finds_the_peer_of_its_connection(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        client = await it.client()
+        assert await told(client) == POD_KEY
+        (entry,) = it.connections()
+        assert entry.peer is not None and entry.peer.credentials.pid == os.getpid()
+        assert entry.requester.pod_uid == POD_KEY
+
+
+async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as it:
+        client = await it.client()
+        await told(client)
+        (entry,) = it.connections()
+        assert entry.peer is not None
+        entry.peer.process.directory()
+        client.writer.close()
+        await eventually(lambda: len(it.registry) == 0)
+        with pytest.raises(Unidentified):
+            entry.peer.process.directory()
+
+
+async def test_the_process_handles_are_closed_if_the_transport_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    peers: list[Peer] = []
+
+    def identify(connection: socket.socket) -> Peer:
+        peers.append(peer_of(connection))
+        return peers[-1]
+
+    async with rig(tmp_path, identify=identify) as it:
+        monkeypatch.setattr(it.server.loop, "connect_accepted_socket", fail)
+        client = await it.connected()
+        async with asyncio.timeout(20):
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        assert len(it.registry) == 0
+        with pytest.raises(Unidentified):
+            peers[0].process.directory()
+
+
+async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
+    identify = Counting()
+    async with rig(tmp_path, identify=identify) as it:
+        client = it.connect_raw()
+        client.send(b"a request")
+        client.close()
+        await eventually(lambda: it.counts.accept.hung_up == 1)
+        assert identify.identified == 0
+        assert len(it.registry) == 0
+
+
+async def test_a_peer_that_has_only_ended_its_sending_is_answered(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        client = await it.client()
+        client.ask(1)
+        client.writer.write_eof()
+        found, _ = await client.answer(1)
+        assert found["grpc-status"] == "0"
+        assert it.counts.accept.hung_up == 0
+
+
+async def test_past_a_pods_limit_calls_get_an_error_and_past_that_connections_are_closed(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 3)) as it:
+        clients = await accepted(it, 3 + OVERFLOW_SLOTS + 5)
+        errors = it.errors()
+        assert errors.count(None) == 3
+        assert errors.count(Reason.TOO_MANY_CONNECTIONS_OF_POD) == OVERFLOW_SLOTS
+        assert len(errors) == 3 + OVERFLOW_SLOTS
+        assert it.counts.accept.closed_at_once == 5
+        for client in clients:
+            client.close()
+        await eventually(lambda: len(it.registry) == 0)
+        assert await it.who() == POD_KEY
+
+
+async def test_a_connection_past_the_limit_is_told_so(tmp_path: Path) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
+        await it.connected()
+        assert await it.who() == Reason.TOO_MANY_CONNECTIONS_OF_POD
+        assert it.reasons() == [Reason.TOO_MANY_CONNECTIONS_OF_POD]
+        (rejection,) = it.rejections
+        assert (rejection.stage, rejection.key, rejection.method) == ("connection", POD_KEY, "")
+        assert rejection.requester.pod_uid == POD_KEY
+        assert it.counts.rejected == 1
+
+
+async def test_past_the_limit_of_all_calls_get_an_error_and_past_that_connections_are_closed(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(4, 1000)) as it:
+        await accepted(it, 4 + OVERFLOW_SLOTS + 5)
+        errors = [error for error in it.errors() if error is not None]
+        assert errors == [Reason.TOO_MANY_CONNECTIONS] * OVERFLOW_SLOTS
+        assert len(it.registry) == 4 + OVERFLOW_SLOTS
+        assert it.counts.accept.closed_at_once == 5
+
+
+async def test_the_limit_of_one_pod_is_not_that_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    identify = peers_of(*[POD] * 20, OTHER_POD)
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 2)) as it:
+        await accepted(it, 20)
+        assert await it.who() == OTHER_POD.replace("-", "")
+
+
+async def test_a_process_of_a_pod_past_its_limits_is_not_identified_again(tmp_path: Path) -> None:
+    identify = Counting()
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 2)) as it:
+        await accepted(it, 100)
+        assert len(it.registry) == 2 + OVERFLOW_SLOTS
+        # Once more than are admitted, and again each second.
+        assert identify.identified < len(it.registry) + 20
+        assert it.counts.accept.closed_at_once == 100 - len(it.registry)
+
+
+async def test_a_process_that_was_past_a_limit_is_identified_once_its_pod_has_room(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
+        clients = await accepted(it, 1 + OVERFLOW_SLOTS + 3)
+        assert it.counts.accept.closed_at_once == 3
+        for client in clients:
+            client.close()
+        await eventually(lambda: len(it.registry) == 0)
+        assert await it.who() == POD_KEY
+
+
+async def test_low_memory_rejects_a_peer_before_it_is_identified(tmp_path: Path) -> None:
+    low = [True]
+
+    def check() -> AgentError | None:
+        return OverLimit(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
+
+    identify = Counting()
+    async with rig(tmp_path, identify=identify, check_capacity=check) as it:
+        assert await it.who() == Reason.AGENT_MEMORY_LOW
+        assert identify.identified == 0
+        low.clear()
+        assert await it.who() == POD_KEY
+
+
+async def test_low_memory_ends_no_connection_that_is_open(tmp_path: Path) -> None:
+    low: list[bool] = []
+
+    def check() -> AgentError | None:
+        return OverLimit(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
+
+    async with rig(tmp_path, check_capacity=check) as it:
+        client = await it.client()
+        assert await told(client) == POD_KEY
+        low.append(True)
+        assert await told(client, 3) == POD_KEY
+
+
+async def test_silent_peers_hold_only_their_own_connections(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        await accepted(it, 50)
+        assert await it.who() == POD_KEY
+        assert len(it.registry) >= 50
+
+
+async def test_peers_in_the_queue_of_a_closing_socket_are_admitted(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        clients = [it.connect_raw() for _ in range(10)]
+        it.acceptor.close()  # before the loop had a chance to accept
+        assert "net.sock" not in os.listdir(tmp_path)
+        assert len(it.registry) == len(clients)
+
+
+async def test_connections_over_many_rounds_leave_no_descriptor(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        for _ in range(30):
+            assert await it.who() == POD_KEY
+        await eventually(lambda: len(it.registry) == 0)
+        assert it.in_flight.calls == 0
+
+
+async def test_identifying_a_peer_is_loop_time_of_its_pod(tmp_path: Path) -> None:
+    def identify(connection: socket.socket) -> Peer:
+        time.sleep(0.02)
+        return peer_of(connection)
+
+    async with rig(tmp_path, identify=identify) as it:
+        await it.connected()
+        assert it.scheduler.account(POD_KEY).used(time.perf_counter()) > 0.001
+        assert it.scheduler.account(OTHER_POD).used(time.perf_counter()) == 0
+
+
+async def test_a_connection_waits_for_its_pods_turn_and_others_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    async with rig(tmp_path, identify=peers_of(POD, OTHER_POD)) as it:
+        it.scheduler.block(it.scheduler.account(POD_KEY), 0.3)
+        first = await it.client()
+        assert await it.who() == OTHER_POD.replace("-", "")
+        assert await told(first) == POD_KEY

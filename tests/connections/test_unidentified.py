@@ -1,0 +1,139 @@
+"""Unidentified peers: their calls get the error, all share one limit, and no pod pays for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from netutil.agent.errors import Denied, Reason
+from netutil.agent.identity.peer import NO_POD, Peer
+from netutil.agent.limits.limits import ConnectionLimits
+
+from tests.connections.harness import (
+    POD_KEY,
+    eventually,
+    one_process_per_connection,
+    peer_of,
+    rig,
+    told,
+)
+
+
+class Switched:
+    """Identifies every peer, except while `error` is set."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def __call__(self, connection: socket.socket) -> Peer:
+        if self.error is not None:
+            raise self.error
+        return peer_of(connection)
+
+
+def no_pod() -> Denied:
+    return Denied(Reason.NOT_A_POD, "No pod.")
+
+
+async def test_the_calls_of_an_unidentified_peer_get_its_error(tmp_path: Path) -> None:
+    async with rig(tmp_path, identify=Switched(no_pod())) as it:
+        client = await it.client()
+        assert [await told(client, stream) for stream in (1, 3)] == [Reason.NOT_A_POD] * 2
+        (entry,) = it.connections()
+        assert (entry.peer, entry.key) == (None, NO_POD)
+        (rejection,) = it.rejections
+        assert (rejection.stage, rejection.key) == ("connection", NO_POD)
+        assert rejection.requester.credentials is not None
+        assert rejection.requester.credentials.pid == os.getpid()
+        assert it.counts.rejected == 1
+
+
+async def test_unidentified_peers_share_one_limit_and_past_it_they_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    limits = ConnectionLimits(1000, 3)
+    async with rig(tmp_path, identify=Switched(no_pod()), limits=limits) as it:
+        clients = [await it.client() for _ in range(5)]
+        assert [await told(client) for client in clients] == [Reason.NOT_A_POD] * 3 + ["closed"] * 2
+        assert it.counts.accept.closed_at_once == 2
+
+
+async def test_a_process_past_the_shared_limit_is_not_looked_at_again(tmp_path: Path) -> None:
+    identify = Switched(no_pod())
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 1)) as it:
+        for _ in range(2):
+            await it.connected()
+        identify.error = AssertionError("it was looked at")
+        for _ in range(20):
+            await it.connected()
+        assert len(it.registry) == 1
+
+
+async def test_a_freed_place_can_be_taken_by_another_unidentified_peer(tmp_path: Path) -> None:
+    limits = ConnectionLimits(1000, 1)
+    async with rig(tmp_path, identify=Switched(no_pod()), limits=limits) as it:
+        for _ in range(5):
+            assert await it.who() == Reason.NOT_A_POD
+            await eventually(lambda: len(it.registry) == 0)
+
+
+async def test_unidentified_peers_at_their_limit_take_nothing_from_a_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    identify = Switched(no_pod())
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 2)) as it:
+        for _ in range(4):
+            await it.connected()
+        identify.error = None
+        clients = [await it.client() for _ in range(2)]
+        assert [await told(client) for client in clients] == [POD_KEY] * 2
+        assert it.errors().count(None) == 2
+
+
+async def test_a_freed_place_of_all_is_a_pods_again(tmp_path: Path) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(2, 1000)) as it:
+        first, _, third = [await it.connected() for _ in range(3)]
+        assert it.errors().count(Reason.TOO_MANY_CONNECTIONS) == 1
+        first.close()
+        third.close()
+        await eventually(lambda: len(it.registry) == 1)
+        await it.connected()
+        assert it.errors() == [None, None]
+
+
+async def test_a_failure_to_identify_ends_that_connection_only(tmp_path: Path) -> None:
+    identify = Switched(OSError(errno.EIO, "Input/output error"))
+    async with rig(tmp_path, identify=identify) as it:
+        assert await it.who() == "closed"
+        identify.error = None
+        assert await it.who() == POD_KEY
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+async def test_a_shortage_while_a_peer_is_identified_is_the_error_of_its_calls(
+    number: int, tmp_path: Path
+) -> None:
+    identify = Switched(OSError(number, os.strerror(number)))
+    async with rig(tmp_path, identify=identify) as it:
+        assert await it.who() == Reason.AGENT_OUT_OF_RESOURCES
+
+
+async def test_a_kept_error_holds_no_frames(tmp_path: Path) -> None:
+    async with rig(tmp_path, identify=Switched(no_pod())) as it:
+        client = await it.client()
+        await told(client)
+        (entry,) = it.connections()
+        assert entry.error is not None
+        assert entry.error.__traceback__ is None and entry.error.__context__ is None
+
+
+async def test_a_silent_peer_counts_against_the_limit_of_its_pod(tmp_path: Path) -> None:
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 2)) as it:
+        for _ in range(3):
+            await it.connected()
+        assert it.errors().count(None) == 2

@@ -1,0 +1,68 @@
+"""As many connections are accepted as there are file descriptors for."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+from netutil.agent.limits.descriptors import affordable_connections, descriptors_for
+
+
+class Limit:
+    """RLIMIT_NOFILE of a process: its soft and its hard value."""
+
+    def __init__(self, soft: int, hard: int) -> None:
+        self.now = (soft, hard)
+
+    def getrlimit(self, which: int) -> tuple[int, int]:
+        assert which == resource.RLIMIT_NOFILE
+        return self.now
+
+    def setrlimit(self, which: int, to: tuple[int, int]) -> None:
+        assert which == resource.RLIMIT_NOFILE
+        assert to[0] <= to[1] == self.now[1]
+        self.now = to
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> Limit:
+    limit = Limit(soft, hard)
+    monkeypatch.setattr(resource, "getrlimit", limit.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", limit.setrlimit)
+    return limit
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = limited(monkeypatch, 1024, 1_000_000)
+    assert affordable_connections(4096) == 4096
+    assert limit.now == (1_000_000, 1_000_000)
+
+
+def test_all_that_are_wanted_are_affordable_up_to_the_limit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hard = descriptors_for(500)
+    limited(monkeypatch, hard, hard)
+    assert affordable_connections(500) == 500
+    assert caplog.text == ""
+
+
+def test_fewer_are_accepted_where_descriptors_are_few(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited(monkeypatch, 1024, 1024)
+    affordable = affordable_connections(4096)
+    assert descriptors_for(affordable) <= 1024 < descriptors_for(affordable + 1)
+    assert f"at most {affordable} connections" in caplog.text
+
+
+def test_one_connection_is_accepted_however_few_descriptors_there_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited(monkeypatch, 16, 16)
+    assert affordable_connections(4096) == 1
+    assert "--max-connections" in caplog.text
+
+
+def test_no_limit_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert affordable_connections(1_000_000) == 1_000_000
