@@ -79,6 +79,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
     "SETTINGS with values": (lambda n: f.settings_frame({9: 1, 10: 1, 11: 1}), 4),
     "PRIORITY": (lambda n: f.frame(f.PRIORITY, 0, 1, bytes(5)), 1),
     "an unknown frame": (lambda n: f.frame(0xFA, 0, 0, b"x"), 1),
+    "empty DATA": (lambda n: f.frame(f.DATA, 0, 1), 1),
     "WINDOW_UPDATE": (lambda n: f.window_update(0, 1), 1),
     "a request that is refused": (lambda n: headers(2 * n + 1, block(p_path=None)), 16),
     "a request that is reset": (lambda n: headers(2 * n + 1) + f.rst_stream(2 * n + 1, 8), 18),
@@ -99,6 +100,15 @@ def test_each_frame_is_charged_and_takes_the_same_work_as_the_first(flood: str) 
     assert echo.http2.cost >= 400 * cost
     assert calls(lambda: echo.http2.receive(second)) <= 1.1 * work + 10
     assert work <= 100 * echo.http2.cost
+
+
+def test_a_refused_stream_is_charged_like_a_request_and_a_reset() -> None:
+    echo = opened(ServerConfig(max_concurrent_streams=1))
+    echo.http2.receive(headers(1))
+    echo.http2.cost = 0
+    echo.http2.receive(b"".join(headers(stream) for stream in range(3, 803, 2)))
+    assert echo.http2.cost >= 400 * 17
+    assert list(echo.http2.streams) == [1]
 
 
 def test_a_block_is_charged_for_what_decoding_it_takes() -> None:
