@@ -8,21 +8,17 @@ import gc
 import logging
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
-from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
-from netutil.agent.door.leftovers import private_directory, remove_leftovers
-from netutil.agent.door.listener import listen
 from netutil.agent.errors import AgentError
-from netutil.agent.identity.pinning import pin_by_peer_pidfd
+from netutil.agent.listener.stale import remove_private_directories, remove_stale_sockets
+from netutil.agent.listener.unix_socket import listen
 from netutil.agent.operators import operators_served
 from netutil.agent.ops.http import OpsServer
 from netutil.agent.ops.logs import report_failure
 from netutil.agent.rooms import Rooms, make_rooms
-from netutil.agent.service.admission import Admission, RateLimits
 from netutil.agent.serving import served
 from netutil.agent.settings import Settings
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc
@@ -49,7 +45,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         async with contextlib.AsyncExitStack() as stack:
-            private = stack.enter_context(private_directory())
+            remove_private_directories(tempfile.gettempdir())
             rooms.watchdog.start()
             stack.callback(rooms.watchdog.stop)
             stack.callback(rooms.audit.close)
@@ -66,10 +62,10 @@ class Agent:
                 ops.start()
                 stack.push_async_callback(asyncio.to_thread, ops.close)
             for path in filter(None, (settings.socket, settings.admin_socket)):
-                remove_leftovers(path)
+                remove_stale_sockets(path)
             if settings.admin_socket:
-                await stack.enter_async_context(operators_served(rooms, private / "admin.sock"))
-            await stack.enter_async_context(_pods_served(rooms, private / "public.sock"))
+                await stack.enter_async_context(operators_served(rooms))
+            await stack.enter_async_context(_pods_served(rooms))
             first = asyncio.create_task(self._first_list())
             _LOG.info("agent: serving on %s", settings.socket)
             _keep_pauses_short()
@@ -89,7 +85,7 @@ class Agent:
 
     def _live(self) -> str:
         """Return what only a new start of the container would mend."""
-        return self._rooms.watchdog.problem() or self._rooms.kept.problem()
+        return self._rooms.watchdog.problem() or self._rooms.socket_health.problem()
 
     def _ready(self) -> str:
         if self._stopping.is_set():
@@ -104,33 +100,15 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def _pods_served(rooms: Rooms, private: Path) -> AsyncIterator[None]:
+async def _pods_served(rooms: Rooms) -> AsyncIterator[None]:
     """Serve `v1alpha.NetUtil` on the public socket until the end of the block. Raises OSError."""
-    settings = rooms.settings
-    rates = RateLimits(settings.max_calls_per_second_per_pod, settings.max_call_burst_per_pod)
-    admission = Admission(rooms.table, rooms.unfinished, rooms.refusals, rates, rooms.turns)
 
     def add(server: grpc.aio.Server) -> tuple[str, ...]:
         netutil_pb2_grpc.add_NetUtilServicer_to_server(rooms.netutil, server)
         return (_NETUTIL,)
 
-    listener = listen(settings.socket, mode=0o666, directory_mode=0o755)
-    door = Door(
-        listener,
-        str(private),
-        rooms.table,
-        rooms.identify,
-        rooms.limits,
-        rooms.door_counts,
-        rooms.refused_at_door,
-        rooms.memory.refusal,
-        rooms.turns,
-        # A number alone might be another process's by the time that it is looked at.
-        may_wait=rooms.pin is pin_by_peer_pidfd,
-    )
-    keeper = Keeper(door, rooms.pin, rooms.kept)
-    # Only behind a closed door: watchers that come back at once go to the next agent.
-    async with served(private, door, keeper, add, admission, rooms.watching.stop):
+    listener = listen(rooms.settings.socket, mode=0o666, directory_mode=0o755)
+    async with served(listener, rooms.pod_socket, rooms.policy, add, rooms.watching.stop):
         yield
 
 

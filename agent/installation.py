@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netutil.agent.door.descriptors import descriptors_for
+from netutil.agent.limits.descriptors import descriptors_for
 from netutil.agent.service.doctor import Installation
 from netutil.agent.settings import Settings
 

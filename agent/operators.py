@@ -1,24 +1,24 @@
-"""The operator socket: a door of its own, for the host's root alone, and the service behind it."""
+"""The operators' socket, for the host's root alone, and the service behind it."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
-from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
-from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.admission import AdmissionCounts
+from netutil.agent.connections.policy import PodPolicy
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.pinning import peer_credentials
 from netutil.agent.installation import installation_of
-from netutil.agent.rooms import UNANSWERED_BYTES, Rooms
+from netutil.agent.limits.in_flight import InFlight, InFlightLimits
+from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.scheduler import FairScheduler
+from netutil.agent.listener.unix_socket import listen
+from netutil.agent.rooms import Rooms
 from netutil.agent.service.activity import Activity
-from netutil.agent.service.admission import Admission
 from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.calls import Answering
 from netutil.agent.service.describe import Describing
@@ -30,40 +30,44 @@ from netutil.agent.service.pod_summary import PodSummaries
 from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.trace import Traces
 from netutil.agent.service.tracing import Tracing
-from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
-from netutil.agent.serving import served
+from netutil.agent.serving import ServedSocket, served
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-_OPERATORS = Limits(64, 64, UNANSWERED_BYTES)
+_CONNECTIONS = ConnectionLimits(64, 64)
 _NODE = node_pb2.DESCRIPTOR.services_by_name["Node"].full_name
 
 
 @contextlib.asynccontextmanager
-async def operators_served(rooms: Rooms, private: Path) -> AsyncIterator[None]:
-    """Serve `v1alpha.Node` on the operator socket until the end of the block.
-
-    `private` is where gRPC listens behind it. Raises OSError.
-    """
-    table, log, unfinished = ConnectionTable(), CallLog(), Unfinished(UnfinishedLimits())
-    tracing = Tracing()  # nobody joins it: operators are not shown themselves
+async def operators_served(rooms: Rooms) -> AsyncIterator[None]:
+    """Serve `v1alpha.Node` on the operators' socket until the end of the block. Raises OSError."""
+    log, in_flight, scheduler = CallLog(), InFlight(InFlightLimits()), FairScheduler()
+    tracing = Tracing()  # no subscriber ever joins: operators do not see their own calls
     observe = rooms.metrics.observe
     refusals = Refusals(log, observe, rooms.audit.refused, tracing)
-    answering = Answering(table, log, observe, unfinished, refusals, tracing)
-    admission = Admission(table, unfinished, refusals)
+    answering = Answering(log, observe, in_flight, refusals, tracing, scheduler)
+    policy = PodPolicy(
+        ConnectionRegistry(),
+        scheduler,
+        in_flight,
+        refusals.refuse,
+        rooms.audit.refused,
+        rooms.policy.sizes,
+    )
 
     def add(server: grpc.aio.Server) -> tuple[str, ...]:
         node_pb2_grpc.add_NodeServicer_to_server(_node(rooms, answering), server)
         return (_NODE,)
 
     listener = listen(rooms.settings.admin_socket, mode=0o600, directory_mode=0o700)
-    door = Door(listener, str(private), table, _identify, _OPERATORS, refused=rooms.refused_at_door)
-    keeper = Keeper(door, rooms.pin, rooms.kept)
-    async with served(private, door, keeper, add, admission, rooms.tracing.stop):
+    served_socket = ServedSocket(
+        _identify, _CONNECTIONS, AdmissionCounts(), rooms.pin, rooms.socket_health
+    )
+    async with served(listener, served_socket, policy, add, rooms.tracing.stop):
         yield
 
 
 def _node(rooms: Rooms, answering: Answering) -> Node:
-    settings, summaries = rooms.settings, PodSummaries(rooms.table, rooms.log)
+    settings, summaries = rooms.settings, PodSummaries(rooms.registry, rooms.log)
     return Node(
         rooms.pods,
         rooms.callers,
@@ -81,21 +85,21 @@ def _node(rooms: Rooms, answering: Answering) -> Node:
         DescribingNode(rooms.pods, rooms.reads, settings.host_root),
         Activity(
             rooms.pods,
-            rooms.table,
+            rooms.registry,
             settings.max_connections,
             rooms.log,
-            rooms.unfinished,
+            rooms.in_flight,
             rooms.watching,
         ),
         Traces(rooms.tracing, rooms.pods),
-        Explaining(rooms.tree, rooms.callers, rooms.pods, rooms.table, rooms.limits),
+        Explaining(rooms.tree, rooms.callers, rooms.pods, rooms.registry, rooms.limits),
         Doctor(
             installation_of(settings, rooms.pin_name),
             rooms.tree,
             rooms.callers,
             rooms.pods,
             rooms.resources,
-            rooms.table,
+            rooms.registry,
             rooms.reads,
         ),
     )

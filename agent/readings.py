@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from netutil.agent.door.counts import DoorCounts
-from netutil.agent.door.keeper import Kept
-from netutil.agent.door.table import ConnectionTable
-from netutil.agent.door.turns import Turns
+from netutil.agent.connections.admission import AdmissionCounts
+from netutil.agent.connections.policy import PodPolicy
+from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.limits.in_flight import InFlight
+from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.memory import MemoryLimit
 from netutil.agent.ops.watchdog import Watchdog
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.unfinished import Unfinished
 from netutil.agent.service.watching import Watching
 from netutil.agent.settings import Settings
 
@@ -26,13 +26,13 @@ Named = Mapping[str, tuple[str, Callable[[], float]]]
 def readings(
     *,
     max_connections: int,
-    kept: Kept,
+    socket_health: SocketHealth,
     watchdog: Watchdog,
     memory: MemoryLimit,
-    table: ConnectionTable,
-    door: DoorCounts,
-    turns: Turns,
-    unfinished: Unfinished,
+    registry: ConnectionRegistry,
+    counts: AdmissionCounts,
+    policy: PodPolicy,
+    in_flight: InFlight,
     watching: Watching,
     reads: ReadPool,
     callers: Callers,
@@ -41,8 +41,8 @@ def readings(
 ) -> tuple[Named, Named]:
     """Return the gauges and the counters. docs/operate.md lists them."""
 
-    def counts(name: str) -> Callable[[], float]:
-        return lambda: float(getattr(door, name))
+    def accept(name: str) -> Callable[[], float]:
+        return lambda: float(getattr(counts.accept, name))
 
     def stats(name: str) -> Callable[[], float]:
         return lambda: float(getattr(pods.stats, name))
@@ -53,7 +53,7 @@ def readings(
     loop = asyncio.get_running_loop()
     gauges = {
         "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
-        "netutil_connections": ("Open connections.", lambda: float(len(table))),
+        "netutil_connections": ("Open connections.", lambda: float(len(registry))),
         "netutil_max_connections": (
             "The limit of open connections.",
             lambda: float(max_connections),
@@ -69,16 +69,12 @@ def readings(
         ),
         "netutil_calls_unfinished": (
             "Calls under way.",
-            lambda: float(unfinished.calls),
+            lambda: float(in_flight.calls),
         ),
-        "netutil_streams": ("Streams among them.", lambda: float(unfinished.streams)),
-        "netutil_unanswered_bytes": (
-            "Bytes sent by pods that gRPC has not answered yet.",
-            lambda: float(table.unanswered_bytes),
-        ),
+        "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
         "netutil_unread_bytes": (
             "Bytes of large answers not taken yet.",
-            lambda: float(unfinished.bytes),
+            lambda: float(in_flight.bytes),
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
@@ -89,33 +85,36 @@ def readings(
         ),
     }
     counters = {
-        "netutil_connections_accepted": ("Connections accepted.", counts("accepted")),
-        "netutil_connections_refused": ("Connections refused.", counts("refused")),
+        "netutil_connections_accepted": ("Connections accepted.", accept("accepted")),
+        "netutil_connections_refused": (
+            "Connections whose calls get an error.",
+            lambda: float(counts.rejected),
+        ),
         "netutil_connections_closed": (
             "Connections closed at once, past every limit.",
-            counts("closed_at_once"),
+            accept("closed_at_once"),
         ),
         "netutil_connections_hung_up": (
             "Connections that their peers had closed before they were accepted.",
-            counts("hung_up"),
-        ),
-        "netutil_connections_cut_off": (
-            "Connections closed for what they sent unanswered, or for a header block.",
-            counts("cut_off"),
+            accept("hung_up"),
         ),
         "netutil_connection_floods": (
             "Floods of connections that came to nothing.",
-            counts("floods"),
+            accept("floods"),
         ),
-        "netutil_accept_failures": ("Accepts that failed.", counts("accept_failures")),
-        "netutil_loop_late": (
-            "Times that the event loop came to its work more than 3 ms late.",
-            lambda: float(turns.late),
+        "netutil_accept_failures": ("Accepts that failed.", accept("accept_failures")),
+        "netutil_scheduler_waits": (
+            "Portions of work that waited for the work of other pods.",
+            lambda: float(policy.scheduler.waits),
         ),
-        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(kept.rebinds)),
+        "netutil_pod_pauses": (
+            "Times that nothing was read of a pod for a while, for its overhead.",
+            lambda: float(policy.pauses),
+        ),
+        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(socket_health.rebinds)),
         "netutil_socket_directories": (
             "Directories that stood at a socket's path and were moved aside.",
-            lambda: float(kept.directories),
+            lambda: float(socket_health.directories),
         ),
         "netutil_event_loop_stalls": (
             "Stalls of the event loop.",
@@ -169,5 +168,5 @@ def limits_of(settings: Settings) -> dict[str, float]:
     return {
         name.removeprefix("max_"): float(getattr(settings, name))
         for name in Settings.__dataclass_fields__
-        if name.startswith("max_")
+        if name.startswith("max_") or name == "pod_cost_per_second"
     }

@@ -9,17 +9,19 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from netutil.agent.door.counts import DoorCounts
-from netutil.agent.door.descriptors import affordable_connections
-from netutil.agent.door.keeper import Kept
-from netutil.agent.door.limits import Limits
-from netutil.agent.door.table import ConnectionTable
-from netutil.agent.door.turns import Turns
-from netutil.agent.errors import AgentError
+from netutil.agent.connections.admission import AdmissionCounts
+from netutil.agent.connections.policy import PodPolicy, ServerSizes
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
-from netutil.agent.identity.peer import Asker, Peer, identify_peer
+from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
 from netutil.agent.identity.pinning import Pin, choose_pin
+from netutil.agent.limits.descriptors import affordable_connections
+from netutil.agent.limits.in_flight import InFlight, InFlightLimits
+from netutil.agent.limits.limits import ConnectionLimits, RateLimits
+from netutil.agent.limits.scheduler import FairScheduler
+from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.audit import Audit, Names
 from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.ops.metrics import Metrics
@@ -36,16 +38,13 @@ from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.refusals import Refusals
 from netutil.agent.service.tracing import Tracing
-from netutil.agent.service.unfinished import Unfinished, UnfinishedLimits
 from netutil.agent.service.watch import Watches
 from netutil.agent.service.watching import Watching
+from netutil.agent.serving import MAX_REQUEST_BYTES, ServedSocket
 from netutil.agent.settings import Settings
 from netutil.agent.sources import open_source
 
 _LOG = logging.getLogger(__name__)
-
-UNANSWERED_BYTES = 256 * 1024
-"""What one connection may send before anything is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +59,22 @@ class Rooms:
     resources: ResourceDirectory
     reads: ReadPool
     callers: Callers
-    table: ConnectionTable
-    limits: Limits
-    turns: Turns
-    door_counts: DoorCounts
-    kept: Kept
+    registry: ConnectionRegistry
+    limits: ConnectionLimits
+    scheduler: FairScheduler
+    policy: PodPolicy
+    pod_socket: ServedSocket
+    socket_health: SocketHealth
     watchdog: Watchdog
     memory: MemoryLimit
     log: CallLog
     tracing: Tracing
-    unfinished: Unfinished
+    in_flight: InFlight
     watching: Watching
     metrics: Metrics
     audit: Audit
     refusals: Refusals
     netutil: NetUtil
-
-    def identify(self, connection: socket.socket) -> Peer:
-        """Return who has connected. Raises as `identify_peer`."""
-        return identify_peer(connection, self.pin, self.tree)
-
-    def refused_at_door(self, asker: Asker, pod_key: str, error: AgentError) -> None:
-        """Take note of a refusal at a door."""
-        self.audit.refused("door", asker, pod_key, "", error)
 
 
 def make_rooms(settings: Settings) -> Rooms:
@@ -97,39 +89,48 @@ def make_rooms(settings: Settings) -> Rooms:
     callers = Callers(tree, pods, reads)
     gathering = Gathering(callers, reads, resources, settings.host_root)
     watching = Watching(callers, pods, resources, reads, settings.pod_refresh)
-    table, log, tracing = (
-        ConnectionTable(settings.max_unanswered_bytes_per_pod),
-        CallLog(),
-        Tracing(),
-    )
-    door_counts, turns, kept = DoorCounts(), Turns(settings.max_frames_per_pod), Kept()
-    limits = Limits(
-        affordable_connections(settings.max_connections),
-        settings.max_connections_per_pod,
-        UNANSWERED_BYTES,
-        settings.max_header_bytes,
+    registry, log, tracing = ConnectionRegistry(), CallLog(), Tracing()
+    scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
+    limits = ConnectionLimits(
+        affordable_connections(settings.max_connections), settings.max_connections_per_pod
     )
     watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
-    unfinished = Unfinished(
-        UnfinishedLimits(
+    in_flight = InFlight(
+        InFlightLimits(
             settings.max_calls_per_pod,
             settings.max_streams_per_pod,
             settings.max_unread_bytes_per_pod,
             settings.max_unread_bytes,
         )
     )
-    metrics = Metrics(
+    metrics = Metrics()
+    audit = Audit(_names_in(pods), metrics.refused, metrics.not_logged)
+    refusals = Refusals(log, metrics.observe, audit.refused, tracing)
+    policy = PodPolicy(
+        registry,
+        scheduler,
+        in_flight,
+        refusals.refuse,
+        audit.refused,
+        ServerSizes(settings.max_header_bytes, MAX_REQUEST_BYTES),
+        RateLimits(
+            settings.max_calls_per_second_per_pod,
+            settings.max_call_burst_per_pod,
+            settings.pod_cost_per_second,
+        ),
+    )
+    metrics.add(
         *readings(
-            max_connections=limits.connections,
-            kept=kept,
+            max_connections=limits.total,
+            socket_health=socket_health,
             callers=callers,
             watchdog=watchdog,
             memory=memory,
-            table=table,
-            door=door_counts,
-            turns=turns,
-            unfinished=unfinished,
+            registry=registry,
+            counts=counts,
+            policy=policy,
+            in_flight=in_flight,
             watching=watching,
             reads=reads,
             pods=pods,
@@ -137,10 +138,8 @@ def make_rooms(settings: Settings) -> Rooms:
         )
     )
     metrics.set_limits(limits_of(settings))
-    audit = Audit(_names_in(pods), metrics.refused, metrics.not_logged)
-    refusals = Refusals(log, metrics.observe, audit.refused, tracing)
-    answering = Answering(table, log, metrics.observe, unfinished, refusals, tracing)
-    watches = Watches(callers, gathering, watching, memory.ensure_room, turns)
+    answering = Answering(log, metrics.observe, in_flight, refusals, tracing, scheduler)
+    watches = Watches(callers, gathering, watching, memory.ensure_room, scheduler)
     _LOG.info(
         "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
         pin_name,
@@ -156,22 +155,29 @@ def make_rooms(settings: Settings) -> Rooms:
         resources=resources,
         reads=reads,
         callers=callers,
-        table=table,
+        registry=registry,
         limits=limits,
-        turns=turns,
-        door_counts=door_counts,
-        kept=kept,
+        scheduler=scheduler,
+        policy=policy,
+        pod_socket=ServedSocket(
+            partial(_identify, pin, tree), limits, counts, pin, socket_health, memory.refusal
+        ),
+        socket_health=socket_health,
         watchdog=watchdog,
         memory=memory,
         log=log,
         tracing=tracing,
-        unfinished=unfinished,
+        in_flight=in_flight,
         watching=watching,
         metrics=metrics,
         audit=audit,
         refusals=refusals,
         netutil=NetUtil(callers, gathering, answering, watches, refusals),
     )
+
+
+def _identify(pin: Pin, tree: CgroupTree, connection: socket.socket) -> Peer:
+    return identify_peer(connection, pin, tree)
 
 
 def _names_in(pods: PodDirectory) -> Callable[[str | None, str | None], Names]:

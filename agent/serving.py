@@ -1,68 +1,90 @@
-"""A gRPC server on a private path behind a door: opened in order, drained in order."""
+"""One socket and the gRPC server behind it: opened in order, drained in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from dataclasses import dataclass
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-from netutil.agent.door.door import Door
-from netutil.agent.door.keeper import Keeper
-from netutil.agent.service.admission import Admission
+from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
+from netutil.agent.connections.policy import PodPolicy, ServerSizes
+from netutil.agent.errors import AgentError
+from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.identity.pinning import Pin
+from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.listener.acceptor import Acceptor
+from netutil.agent.listener.ownership import SocketHealth, SocketWatch
+from netutil.agent.listener.unix_socket import Listener
 
 _GRACE_SECONDS = 10.0
-_GRPC_OPTIONS = (
-    ("grpc.max_receive_message_length", 64 * 1024),
-    ("grpc.max_send_message_length", 16 * 1024 * 1024),
-    ("grpc.max_concurrent_streams", 64),
-    ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.so_reuseport", 0),
-    # One connection's reads may not grow to 4 MiB each, gRPC's own bound.
-    ("grpc.experimental.tcp_max_read_chunk_size", 64 * 1024),
-)
+MAX_REQUEST_BYTES = 64 * 1024
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+def server_config(sizes: ServerSizes) -> ServerConfig:
+    """Return what a server of the agent is configured with."""
+    return ServerConfig(
+        max_request_bytes=sizes.request_bytes, max_header_list_bytes=sizes.header_bytes
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSocket:
+    """One socket: how its peers are identified, limited and counted."""
+
+    identify: Identify
+    limits: ConnectionLimits
+    counts: AdmissionCounts
+    pin: Pin
+    health: SocketHealth
+    check_capacity: Callable[[], AgentError | None] = lambda: None
 
 
 @contextlib.asynccontextmanager
 async def served(
-    path: Path,
-    door: Door,
-    keeper: Keeper,
+    listener: Listener,
+    served_socket: ServedSocket,
+    policy: PodPolicy,
     add: Callable[[grpc.aio.Server], tuple[str, ...]],
-    admission: Admission,
-    end_streams: Callable[[], None] | None = None,
+    end_streams: Callable[[], None],
 ) -> AsyncIterator[None]:
-    """Serve gRPC on a private path behind a door, until the end of the block; then drain.
+    """Serve gRPC on a listener until the end of the block; then drain.
 
-    Raises OSError if the private path cannot be listened at.
+    `add` registers the services and returns their names.
     """
-    server = grpc.aio.server(interceptors=(admission,), options=_GRPC_OPTIONS)
+    server = Server(server_config(policy.sizes), policy)
+    registering = cast("grpc.aio.Server", server)  # what generated code takes it for
     health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = add(server)
-    reflection.enable_server_reflection((*names, _HEALTH, reflection.SERVICE_NAME), server)
-    try:
-        server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:  # gRPC's word for an errno that it does not tell
-        raise OSError(f"gRPC cannot listen at its private path {path}: {error}") from None
-    await server.start()
+    health_pb2_grpc.add_HealthServicer_to_server(health, registering)
+    names = add(registering)
+    reflection.enable_server_reflection((*names, _HEALTH, reflection.SERVICE_NAME), registering)
     for name in ("", *names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    door.open()
-    keeping = asyncio.create_task(keeper.keep(), name="keeper")
+    admission = ConnectionAdmission(
+        server,
+        policy,
+        served_socket.identify,
+        served_socket.limits,
+        served_socket.counts,
+        served_socket.check_capacity,
+    )
+    acceptor = Acceptor(listener, admission.take, lambda: None, served_socket.counts.accept)
+    socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)
+    acceptor.open()
+    watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")
     try:
         yield
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        door.close()
-        if end_streams is not None:
-            end_streams()
+        watch_task.cancel()
+        await asyncio.gather(watch_task, return_exceptions=True)
+        # First: watchers that reconnect at once go to the next agent.
+        acceptor.close()
+        end_streams()
         await health.enter_graceful_shutdown()
         await server.stop(_GRACE_SECONDS)
-        await door.drop_all()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from netutil.agent.door.listener import LONGEST_PATH
+from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
@@ -45,13 +45,12 @@ class Settings:
     max_connections: int
     max_connections_per_pod: int
     max_calls_per_pod: int
-    max_frames_per_pod: int
+    pod_cost_per_second: int
     max_streams_per_pod: int
     max_calls_per_second_per_pod: int
     max_call_burst_per_pod: int
     max_unread_bytes: int
     max_unread_bytes_per_pod: int
-    max_unanswered_bytes_per_pod: int
     max_header_bytes: int
     max_read_threads: int
     memory_percent: int
@@ -134,18 +133,17 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
     flag("max-calls-per-pod", "256", COUNT, "calls of one pod under way")
     flag(
-        "max-frames-per-pod",
+        "pod-cost-per-second",
         "10000",
         COUNT,
-        "HTTP/2 frames of one pod passed on per second; one that opens a stream counts as 8",
+        "what one pod may cost beside its calls, in HTTP/2 frames that bring nothing",
     )
     flag("max-streams-per-pod", "128", COUNT, "streams among them")
     flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
     flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
     flag("max-unread-bytes", "67108864", COUNT, "answers not taken yet, of all pods")
     flag("max-unread-bytes-per-pod", "8388608", COUNT, "answers not taken yet, of one pod")
-    flag("max-unanswered-bytes-per-pod", "4194304", COUNT, "sent by one pod, unanswered")
-    flag("max-header-bytes", "8192", COUNT, "header block of one call, as it is sent")
+    flag("max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry")
     flag("max-read-threads", "256", COUNT, "threads for reads that a pod can hold up, one each")
     flag("memory-percent", "90", PERCENT, "share of its memory past which newcomers are refused")
     flag("stall-seconds", "5", SECONDS, "longest turn of the event loop that is no stall")
@@ -190,9 +188,9 @@ def TEXT(text: str) -> str:  # noqa: N802 - argparse shows the name
 
 def PATH(text: str) -> str:  # noqa: N802
     """An absolute path that fits a Unix socket address."""
-    if not text.startswith("/") or len(text.encode()) > LONGEST_PATH:
+    if not text.startswith("/") or len(text.encode()) > MAX_PATH_BYTES:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not an absolute path of at most {LONGEST_PATH} bytes"
+            f"{text!r} is not an absolute path of at most {MAX_PATH_BYTES} bytes"
         )
     return text
 

@@ -34,6 +34,12 @@ CALLERS_TRACE: ContextVar[TraceContext | None] = ContextVar("callers_trace", def
 """That of the call under way in this task and those that it starts."""
 
 
+def enter_trace(traceparent: bytes | None) -> None:
+    """Let what is logged in this context bear the trace that the caller says it belongs to."""
+    if traceparent is not None:
+        CALLERS_TRACE.set(parse_traceparent(traceparent.decode("ascii", errors="replace")))
+
+
 def parse_traceparent(text: str) -> TraceContext | None:
     """Return the trace, or None for a header that is not well-formed: that one is to be ignored."""
     found = _TRACEPARENT.fullmatch(text) if len(text) <= _LONGEST else None

@@ -28,7 +28,7 @@ _AT_ONCE_CALLS = 1000
 _AS_FAST_AS_IT_CAN = (
     "--max-calls-per-second-per-pod=1000000",
     "--max-call-burst-per-pod=1000000",
-    "--max-frames-per-pod=100000000",
+    
 )
 """One pod asks as hundreds do; with the defaults it would be told to ask less often, and wait."""
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from netutil.client.devices import (
     Address,
+    AfXdpDevices,
     All,
     AllocatedDevice,
     ClaimResource,
@@ -91,6 +92,7 @@ __all__ = [
     "CPU",
     "DNS",
     "Address",
+    "AfXdpDevices",
     "All",
     "AllocatedDevice",
     "AsyncCached",

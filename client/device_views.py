@@ -43,6 +43,7 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
     notes = [
         ", ".join((f"source: {answer.source}", *observed(answer.observed_at))),
         *(["the pod uses the node's own network: links are not listed"] * answer.host_network),
+        *_af_xdp(answer),
         *not_known(answer),
         *(
             f"{_subject(one)}: {one.device_reason}"
@@ -64,6 +65,13 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
     if not links:
         return (table,)
     return (table, _links([(name, link) for (name, _), link in links.items()]))
+
+
+def _af_xdp(answer: Interfaces) -> tuple[str, ...]:
+    """A note of the links that the AF_XDP device plugin gave, if there are any."""
+    devices = answer.af_xdp.devices if answer.af_xdp else ()
+    names = ", ".join(one.name + " (container's start)" * one.from_start for one in devices)
+    return (f"AF_XDP devices (AFXDP_DEVICES): {names}",) if names else ()
 
 
 def not_known(answer: Interfaces) -> tuple[str, ...]:

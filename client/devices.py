@@ -152,7 +152,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class AllocatedDevice:
-    """A device that a variable PCIDEVICE_<RESOURCE> or QAT<n> of the container names.
+    """A device that PCIDEVICE_<RESOURCE>, QAT<n> or AFXDP_DEVICES of the container names.
 
     `info` is its entry in PCIDEVICE_<RESOURCE>_INFO, as plain JSON values. `from_start`: only the
     environment that the container was started with names it, not the process's own.
@@ -165,6 +165,16 @@ class AllocatedDevice:
     name: str
     problem: str
     from_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AfXdpDevices:
+    """The links that the AF_XDP device plugin gave to the container, by AFXDP_DEVICES.
+
+    `name` of each is the link's.
+    """
+
+    devices: tuple[AllocatedDevice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +262,9 @@ class Interface:
 class Interfaces:
     """The interfaces of the pod. The errors say what is not known of them; the rest is.
 
-    `start_error`: the environment that the container was started with is not known.
+    `start_error`: the environment that the container was started with is not known. `af_xdp` is
+    None beside an `allocated_error`, from an agent that is older than this client, and on the
+    operator socket, for which no environment is read.
     """
 
     interfaces: tuple[Interface, ...]
@@ -265,6 +277,7 @@ class Interfaces:
     start_error: PartError | None = None
     device_info_error: PartError | None = None
     pci_error: PartError | None = None
+    af_xdp: AfXdpDevices | None = None
 
 
 @dataclass(frozen=True, slots=True)

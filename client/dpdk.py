@@ -200,7 +200,12 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
     if (partition := _own_partition(cpu, usable)) is not None:
         argument = _core_list(usable, f"{where}; {partition}")
         return argument, usable, tuple(_too_many(usable))
-    warning = "the kubelet gave the container no exclusive CPUs: other processes may run on them"
+    # An empty list may be the agent's conclusion from class and spec: no word of the kubelet.
+    warning = (
+        "no exclusive CPUs: PodResources of the kubelet list none or, where the pod's status does"
+        " not say what was granted (as before Kubernetes 1.22), none follow from its class and"
+        " spec; other processes may run on these CPUs"
+    )
     if cpu.exclusive_cpus is None:
         why = cpu.resources_error.sentence if cpu.resources_error else "it was not asked for"
         warning = f"whether the CPUs are exclusive is not known: {why}"

@@ -164,7 +164,7 @@ def af_xdp_arguments(
     Its program is loaded by the plugin: DPDK gets the map over the plugin's socket (`use_cni`) or
     as a pinned file (`use_pinned_map`). Where neither can be seen, it loads one itself.
     """
-    for number, name in enumerate(found.af_xdp):
+    for number, (name, sources) in enumerate(found.af_xdp.items()):
         option, what = _af_xdp_endpoint(name, view)
         if view is None:
             found.warnings.append(
@@ -192,7 +192,7 @@ def af_xdp_arguments(
             )
         yield Argument(
             (f"--vdev=net_af_xdp{number},iface={name}{option}",),
-            f"AF_XDP device {name} (AFXDP_DEVICES or PodResources){what}",
+            f"AF_XDP device {name}{what} ({'; '.join(sources)})",
         )
 
 

@@ -35,8 +35,9 @@ from netutil.client.dpdk_functions import (
     names_a_device,
     read_token,
     unusable_device,
+    variable_of,
 )
-from netutil.client.dpdk_plugins import add_devices_of_plugins, note_af_xdp
+from netutil.client.dpdk_plugins import add_devices_of_plugins
 from netutil.client.errors import Inconsistent, NotFound
 from netutil.client.results import PartError
 
@@ -67,8 +68,7 @@ def device_arguments(
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
-    note_af_xdp(interfaces, resources, environment, found)
-    add_devices_of_plugins(interfaces, resources, found)
+    add_devices_of_plugins(interfaces, resources, environment, found)
     if not (found.arguments or found.af_xdp):
         raise NotFound(
             "the container has no device that DPDK can use"
@@ -305,7 +305,7 @@ def _source(interface: Interface, what: str) -> str:
     network = interface.network.name if interface.network else ""
     other = interface.network.device_info_annotation if interface.network else ""
     told = [network and f"{other or 'network-status'} of {network}"]
-    told.append(interface.allocated.variable if interface.allocated else "")
+    told.append(variable_of(interface.allocated) if interface.allocated else "")
     told.append(interface.device_reason)
     device_type = str(interface.device_type)
     if interface.device_type_source is DeviceTypeSource.DEVICE_ID:

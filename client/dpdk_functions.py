@@ -25,7 +25,10 @@ UIO = frozenset({"igb_uio", "uio_pci_generic"})
 SHOWN_BY_INTERFACES = "netutil interfaces shows what is reported and what is there"
 SHOWN_BY_DEVICES = "netutil devices shows what the kubelet gave, and what the node lacks of it"
 SINGLE_FILES = "--single-file-segments"
-READ = "network-status, PCIDEVICE_* and QAT* variables, PodResources and /sys/bus/pci/devices"
+READ = (
+    "network-status, PCIDEVICE_*, QAT* and AFXDP_DEVICES variables, PodResources and"
+    " /sys/bus/pci/devices"
+)
 _KERNEL_ONLY = {"0x15b3": ("NVIDIA (Mellanox)", "mlx5_core"), "0x1414": ("Microsoft", "mana")}
 """Vendors whose DPDK drivers work beside the kernel's driver, and never without it."""
 _TOKEN = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -37,6 +40,11 @@ def names_a_device(allocated: AllocatedDevice | None) -> bool:
     return allocated is not None and bool(
         allocated.pci_address or SUBFUNCTION.fullmatch(allocated.name)
     )
+
+
+def variable_of(allocated: AllocatedDevice) -> str:
+    """The variable that names a device, and whether only the container's start has it."""
+    return allocated.variable + " of the container's start" * allocated.from_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,8 @@ class Devices:
 
     `given` are the interfaces that have an argument. Where links are not known, as of a pod on
     the node's network, a missing one says nothing. `own` are the PCI devices that the container was
-    given, None where that cannot be told. `seen` are the addresses and names that were decided on,
+    given, None where that cannot be told. `af_xdp` are links by name,
+    with the sources that name each. `seen` are the addresses and names that were decided on,
     `tokens` the VFIO tokens with the device that each was read of.
     """
 
@@ -93,7 +102,7 @@ class Devices:
     given: list[Interface] = field(default_factory=list)
     functions: list[Function] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)
-    af_xdp: list[str] = field(default_factory=list)
+    af_xdp: dict[str, list[str]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     tokens: dict[str, str] = field(default_factory=dict)
 

@@ -3,12 +3,16 @@
 Sources: kubelet PodResources v1 (device IDs), AFXDP_DEVICES and resources afxdp/<pool> of the
 AF_XDP device plugin (constants.go, poolManager.go), QAT<n> of Intel's QAT device plugin, which the
 agent tells among the interfaces.
+
+Which AF_XDP devices a container has is known from PodResources, or from AFXDP_DEVICES of both
+environments, the process's own and the one that the container was started with, or from the
+process's own alone where that has the variable. Else there is no line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from netutil.client.devices import Interfaces, PCIInfo, Resources
 from netutil.client.dpdk_functions import (
@@ -20,6 +24,7 @@ from netutil.client.dpdk_functions import (
     add_function,
     names_a_device,
     unusable_device,
+    variable_of,
 )
 from netutil.client.errors import Inconsistent
 from netutil.client.part_errors import error_of
@@ -27,31 +32,60 @@ from netutil.client.results import PartError
 
 _AF_XDP_VARIABLE = "AFXDP_DEVICES"
 _AF_XDP_RESOURCES = "afxdp/"
-_MAX_NAMES = 4
 _LINK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 def add_devices_of_plugins(
-    interfaces: Interfaces, resources: Resources | PartError | None, found: Devices
+    interfaces: Interfaces,
+    resources: Resources | PartError | None,
+    environment: Mapping[str, str],
+    found: Devices,
 ) -> None:
-    """Add the devices that PodResources alone name; say or raise what is not known of them."""
+    """Add the devices that PodResources and AFXDP_DEVICES name; say what is not known of them.
+
+    `environment` is the process's own. Raises `Inconsistent` for a device that cannot be written,
+    and where which devices the container was given is not known.
+    """
     start = interfaces.start_error
-    named = any(names_a_device(one.allocated) for one in interfaces.interfaces)
-    named = named or bool(found.af_xdp)
-    if start is not None and not named and not isinstance(resources, Resources):
+    lost = start is not None and not _names_devices(interfaces, environment)
+    given = resources if isinstance(resources, Resources) else None
+    if start is not None and lost and given is None:
         raise _unknown_devices(start.sentence, resources)
+    if given is None and _AF_XDP_VARIABLE not in environment:
+        _ensure_af_xdp_is_known(interfaces, resources)
+    _note_af_xdp(interfaces, given, environment, found)
     if start is not None:
         found.warnings.append(
             "the environment that the container was started with is not known, so a VFIO token in"
             f" it would be missing: {start.sentence}"
         )
-    if not isinstance(resources, Resources):
-        why = resources.sentence if resources else "the agent does not tell it"
+    if given is None:
         found.warnings.append(
-            "a device that no variable and no network names is left out, and so is an AF_XDP device"
-            f" that {_AF_XDP_VARIABLE} of this process does not name: {why}"
+            f"a device that no variable and no network names is left out: {_why_none(resources)}"
         )
+        if found.af_xdp:
+            # The kubelet keeps one value where two pools set the variable (pod_devices.go).
+            found.warnings.append(
+                f"{_AF_XDP_VARIABLE} names links of one pool of the AF_XDP device plugin: those of"
+                " another pool, if the container has any, are left out"
+            )
         return
+    _add_given(given, found, start.sentence if start is not None and lost else "")
+
+
+def _names_devices(interfaces: Interfaces, environment: Mapping[str, str]) -> bool:
+    """Whether a variable names a device: a login shell without the container's has none."""
+    return bool(environment.get(_AF_XDP_VARIABLE, "").split()) or any(
+        names_a_device(one.allocated) for one in interfaces.interfaces
+    )
+
+
+def _why_none(resources: PartError | Resources | None) -> str:
+    return resources.sentence if isinstance(resources, PartError) else "the agent does not tell it"
+
+
+def _add_given(resources: Resources, found: Devices, lost: str) -> None:
+    """Add the devices of PodResources; `lost`: why variables that name some are not known."""
     for claim in resources.dynamic_resources:
         found.warnings.append(
             f"of resource claim {claim.claim_namespace}/{claim.claim_name} only devices are given"
@@ -68,8 +102,8 @@ def add_devices_of_plugins(
         elif PCI_ADDRESS.fullmatch(address):
             pci = _plugin_function(label, address, facts, resources)
             add_function(label, pci, f"{label} (PodResources)", found, SHOWN_BY_DEVICES)
-        elif start is not None and not named:
-            raise _unknown_devices(start.sentence, None)
+        elif lost:
+            raise _unknown_devices(lost, None)
         else:
             found.warnings.append(
                 f"{label} (PodResources) is left out: its ID is no PCI address, and nothing says"
@@ -91,8 +125,8 @@ def _plugin_function(
     raise unusable_device(label, why, "upgrade the agent")
 
 
-def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:
-    other = f"; PodResources: {resources.sentence}" if resources else ""
+def _unknown_devices(why: str, resources: Resources | PartError | None) -> Inconsistent:
+    other = f"; PodResources: {resources.sentence}" if isinstance(resources, PartError) else ""
     return Inconsistent(
         "which devices the container was given is not known: this process's environment names none,"
         f" and the one that the container was started with is not readable ({why}){other}",
@@ -107,58 +141,68 @@ def _unknown_devices(why: str, resources: PartError | None) -> Inconsistent:
 def _ensure_af_xdp_is_known(
     interfaces: Interfaces, resources: Resources | PartError | None
 ) -> None:
-    """Raise where PodResources and AFXDP_DEVICES are missing, and other variables are lost.
+    """Raise unless AFXDP_DEVICES of the container's start is known.
 
-    The agent tells no AFXDP_DEVICES of the environment that the container was started with. That
-    the process's own has lost variables is certain where only that one names a device; without
-    that sign `add_devices_of_plugins` warns.
+    To be called where the process's own environment lacks it and PodResources cannot be had. That
+    its own names other devices proves nothing: one variable may be lost alone.
     """
-    why = resources.sentence if isinstance(resources, PartError) else "the agent does not tell them"
-    lost = sorted(
-        {
-            one.allocated.variable
-            for one in interfaces.interfaces
-            if one.allocated is not None and one.allocated.from_start
-        }
-    )
-    if not lost:
+    if interfaces.start_error is not None:
+        start = (
+            "the environment that the container was started with is not readable"
+            f" ({interfaces.start_error.sentence})"
+        )
+        advice = "run netutil dpdk as the user of the container's first process"
+    elif interfaces.af_xdp is None:
+        start = (
+            "this agent, older than the client, does not read it of the environment that the"
+            " container was started with"
+        )
+        advice = "upgrade the agent, run netutil dpdk in the container's start script"
+    else:
         return
     raise Inconsistent(
-        f"which AF_XDP devices the container was given is not known: this process's environment has"
-        f" lost variables of the container ({', '.join(lost[:_MAX_NAMES])}), so it may have lost"
-        f" {_AF_XDP_VARIABLE}; PodResources: {why}",
+        f"which AF_XDP devices the container was given is not known: {_AF_XDP_VARIABLE} is not in"
+        f" this process's environment, and {start}; PodResources: {_why_none(resources)}",
         "FAILED_PRECONDITION",
         reason="DEVICES_NOT_KNOWN",
         read=f"{_AF_XDP_VARIABLE} and PodResources",
-        advice=f"run netutil dpdk in the container's start script, or set {_AF_XDP_VARIABLE}, to"
-        " nothing where the container has no AF_XDP device",
+        advice=f"{advice}, or set {_AF_XDP_VARIABLE}, to nothing where the container has no AF_XDP"
+        " device",
     )
 
 
-def note_af_xdp(
+def _note_af_xdp(
     interfaces: Interfaces,
-    resources: Resources | PartError | None,
+    resources: Resources | None,
     environment: Mapping[str, str],
     found: Devices,
 ) -> None:
     """Note the links that the AF_XDP device plugin gave; `dpdk_checks` writes their arguments.
 
     It names them in AFXDP_DEVICES, separated by blanks, and as the IDs of resources afxdp/<pool>.
-    Raises `Inconsistent` where neither can be had of a container that may have some.
     """
-    names = environment.get(_AF_XDP_VARIABLE, "").split()
-    given = resources if isinstance(resources, Resources) else None
-    if given is None and _AF_XDP_VARIABLE not in environment:
-        _ensure_af_xdp_is_known(interfaces, resources)
-    for device in given.devices if given else ():
-        if device.resourceName.startswith(_AF_XDP_RESOURCES):
-            names.append(device.ID)
     links = {one.name for one in interfaces.interfaces if one.link is not None}
-    for name in dict.fromkeys(names):
+    for name, source in _af_xdp_names(interfaces, resources, environment):
+        sources = found.af_xdp.setdefault(name, [])
+        if source not in sources:
+            sources.append(source)
+    for name in found.af_xdp:
         label = f"AF_XDP device {name:.64}"
         if not _LINK_NAME.fullmatch(name):
             raise unusable_device(f"AF_XDP device {name!r:.64}", "it is no name of a link")
         if found.known_links and name not in links:
             raise unusable_device(label, "the pod has no link of that name")
         found.seen.add(name)
-        found.af_xdp.append(name)
+
+
+def _af_xdp_names(
+    interfaces: Interfaces, resources: Resources | None, environment: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each name with its source, once for each place that has it."""
+    for name in environment.get(_AF_XDP_VARIABLE, "").split():
+        yield name, _AF_XDP_VARIABLE
+    for one in interfaces.af_xdp.devices if interfaces.af_xdp else ():
+        yield one.name, variable_of(one)
+    for device in resources.devices if resources else ():
+        if device.resourceName.startswith(_AF_XDP_RESOURCES):
+            yield device.ID, f"PodResources, {device.resourceName}"

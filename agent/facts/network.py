@@ -10,6 +10,7 @@ from netutil.agent.errors import AgentError, Inconsistent, Invalid, Missing, Rea
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.naming import interface_name, link_of
 from netutil.agent.parsers.annotation import is_set
+from netutil.agent.parsers.link_name import LONGEST_LINK_NAME, is_link_name
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
 from netutil.agent.parsers.userspace import (
     CONFIGURATION_DATA,
@@ -20,7 +21,6 @@ from netutil.agent.parsers.userspace import (
 
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 NETWORKS_STATUS = "k8s.v1.cni.cncf.io/networks-status"
-_LONGEST_INTERFACE_NAME = 15  # IFNAMSIZ less the final NUL, netdevice(7)
 
 
 class Source(Enum):
@@ -174,13 +174,10 @@ def _names(known: Sequence[str]) -> str:
 
 def ensure_interface_name(interface: str) -> None:
     """Raise `Invalid` for what the kernel takes for no interface name."""
-    bad_character = any(character in "/:" or character.isspace() for character in interface)
-    too_long = len(interface.encode()) > _LONGEST_INTERFACE_NAME
-    if bad_character or too_long or interface in (".", ".."):
+    if not is_link_name(interface):
         raise Invalid(
             Reason.INTERFACE_MALFORMED,
             f"{interface!r:.64} cannot be an interface name.",
             read="the request's field int",
-            advice=f"A name has at most {_LONGEST_INTERFACE_NAME} bytes, without slash,"
-            " colon or blank.",
+            advice=f"A name has at most {LONGEST_LINK_NAME} bytes, without slash, colon or blank.",
         )

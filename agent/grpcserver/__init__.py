@@ -3,9 +3,19 @@
 It knows nothing of the agent, and serves grpcio's own servicers unmodified.
 """
 
-from netutil.agent.grpcserver.call import Call, Status
+from netutil.agent.grpcserver.call import Call, Status, call_of
 from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.hangup import is_hung_up
 from netutil.agent.grpcserver.protocol import Connection
 from netutil.agent.grpcserver.server import CallPolicy, Server
 
-__all__ = ["Call", "CallPolicy", "Connection", "Server", "ServerConfig", "Status"]
+__all__ = [
+    "Call",
+    "CallPolicy",
+    "Connection",
+    "Server",
+    "ServerConfig",
+    "Status",
+    "call_of",
+    "is_hung_up",
+]

@@ -13,7 +13,8 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import grpc
 from netutil.agent.grpcserver import framing
@@ -30,7 +31,6 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _MAX_TRAILERS_BYTES = 8000
 _READS_PER_STEP = 16
 """Messages that a handler gets without a pause, in which other calls go on."""
-_INFLATED_BYTES_PER_COST = 1024
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _ACCEPT = (b"grpc-accept-encoding", ",".join(framing.ENCODINGS).encode())
 _STATUS_200 = (b":status", b"200")
@@ -42,11 +42,12 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a call ends. `details` are further trailers."""
+    """How a call ends. `limit` names the limit of the server that was exceeded, "" for none."""
 
     code: grpc.StatusCode
     message: str = ""
     trailers: Metadata = ()
+    limit: Literal["", "metadata", "message"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     path = request.path.decode("utf-8", errors="backslashreplace")
     if request.oversized:
         text = "The metadata of the call is larger than the server takes."
-        return CallHead(None, path, failure=Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+        too_large = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="metadata")
+        return CallHead(None, path, failure=too_large)
     if request.method != b"POST":
         return CallHead(None, path, http_status=405)
     named: dict[bytes, list[bytes]] = {}
@@ -91,7 +93,8 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     types_ = named.get(b"content-type", [])
     if len(types_) != 1 or not _is_grpc(types_[0].lower()):
         return CallHead(None, path, http_status=415)
-    failure, timeout = None, None
+    failure: Status | None = None
+    timeout = None
     timeouts = named.get(b"grpc-timeout", [])
     if timeouts:
         timeout = framing.parse_timeout(timeouts[0].decode("ascii", errors="replace"))
@@ -148,8 +151,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._callbacks: list[Callable[[Any], None]] = []
+        self._sent_callbacks: list[Callable[[], None]] = []
         self.is_admitted = False
         """The policy counts it. Set by the connection, which asks."""
+        self._handler_ended = self._stream_closed = False
         self._over = False
         """The stream has its trailers, or was reset: nothing is sent any more."""
         self._cancelled = False
@@ -211,7 +216,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._buffer:
             self._refuse(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
         elif self.head.method and not self.head.method.request_streaming and not self._received:
-            self.end(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
+            self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
         self._wake_reader()
 
     def _take(self, flag: int, body: bytes, size: int) -> None:
@@ -241,29 +246,28 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if flag > 1 or (flag and encoding == "identity"):
             return Status(code.INTERNAL, "The call's message has a flag that is not possible.")
         if flag and encoding not in framing.ENCODINGS:
-            return Status(code.UNIMPLEMENTED, "The call's grpc-encoding is not one of ours.")
+            text = "The server does not know the call's grpc-encoding."
+            return Status(code.UNIMPLEMENTED, text)
         return None
 
     def _too_large(self) -> Status:
         most = self.connection.config.max_request_bytes
         text = f"The call's message is larger than {most} bytes."
-        return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message")
 
     def _inflate(self, body: bytes) -> bytes:
         encoding = self.head.encoding
         try:
-            found = framing.inflate(body, encoding, self.connection.config.max_request_bytes)
+            return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
         except framing.TooLargeError as error:
             raise _RequestError(self._too_large()) from error
         except framing.InflateError as error:
             text = f"The call's message is not {encoding}."
             raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
-        self.connection.http2.cost += len(found) // _INFLATED_BYTES_PER_COST
-        return found
 
     def _refuse(self, status: Status) -> None:
         """End the call for what its request is, also while its handler runs."""
-        self.end(status)
+        self.reject(status)
         if self._task is not None:
             self._task.cancel()
 
@@ -292,7 +296,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return  # The call has ended, as it would have in a task that was cancelled.
         finally:
             asyncio.tasks._leave_task(self._loop, first)  # type: ignore[arg-type]
-        task = self._loop.create_task(_Resumed(main, waiting), context=context)
+        resumed = _Resumed(main, waiting, self.connection.ran)
+        task = self._loop.create_task(resumed, context=context)
         first.task = self._task = task
         if self._cancelled:
             task.cancel()
@@ -309,7 +314,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         except grpc.aio.AbortError:
             pass
         except _RequestError as error:
-            self.end(error.status)
+            self.reject(error.status)
         except asyncio.CancelledError:
             self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
             raise
@@ -398,6 +403,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     # How it ends
 
+    def reject(self, status: Status) -> None:
+        """End a call that is not well-formed, or past a limit of the server."""
+        if not self._over:
+            self.end(self.connection.rejected(self, status))
+
     def end(self, status: Status) -> None:
         """Send the trailers, unless the stream has ended."""
         if self._over:
@@ -450,7 +460,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._watch_deadline()
         else:
             self._cancel_timer()
-        self.connection.call_finished(self)
+        self._handler_ended = True
+        if self._stream_closed:
+            self.connection.call_finished(self)
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
@@ -461,6 +473,22 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def stream_closed(self) -> None:
+        """Nothing of this call is queued any more."""
+        self._stream_closed = True
+        for callback in self._sent_callbacks:
+            self.connection.when_sent(callback)
+        self._sent_callbacks.clear()
+        if self._handler_ended:
+            self.connection.call_finished(self)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the kernel has all of this call's answer, or never will have it."""
+        if self._stream_closed:
+            self.connection.when_sent(callback)
+        else:
+            self._sent_callbacks.append(callback)
 
     def writable(self) -> None:
         """All that was written has been sent."""
@@ -551,6 +579,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             found = notes["metadata"] = _metadata(self._request)
         return found  # type: ignore[return-value]
 
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header field as it was sent, None without one."""
+        return next((value for key, value in self._request.fields if key == name), None)
+
     def set_code(self, code: grpc.StatusCode | int) -> None:
         """Set the status code."""
         self._code = _CODES[code] if isinstance(code, int) else code
@@ -608,6 +640,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return self._over
 
 
+def call_of(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
+    """Return the call that a handler's context is. Raises TypeError for that of another server."""
+    if not isinstance(context, Call):
+        raise TypeError(f"{type(context).__name__} is no call of this server")
+    return context
+
+
 class _RequestError(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
@@ -641,23 +680,31 @@ class _FirstStep:
 class _Resumed(Coroutine[Any, Any, None]):
     """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
 
-    No generator: a task that is cancelled before its first step throws into its coroutine, which a
-    generator that has not begun would not pass on.
+    Each step is reported to `ran`, in seconds. It is no generator: a task that is cancelled before
+    its first step throws into its coroutine, which a generator that has not begun would not pass
+    on.
     """
 
-    __slots__ = ("_coroutine", "_is_begun", "_waiting")
+    __slots__ = ("_coroutine", "_is_begun", "_ran", "_waiting")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting: Any) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], waiting: Any, ran: Callable[[float], None]
+    ) -> None:
         self._coroutine = coroutine
         self._waiting = waiting
+        self._ran = ran
         self._is_begun = False
 
     def send(self, value: Any) -> Any:
         """Hand what is waited for to the task, then go on."""
-        if self._is_begun:
+        if not self._is_begun:
+            self._is_begun = True
+            return self._waiting
+        began = perf_counter()
+        try:
             return self._coroutine.send(value)
-        self._is_begun = True
-        return self._waiting
+        finally:
+            self._ran(perf_counter() - began)
 
     def throw(self, *error: Any) -> Any:
         """Raise in the coroutine.
@@ -670,7 +717,11 @@ class _Resumed(Coroutine[Any, Any, None]):
             is_cancel = isinstance(error[0], asyncio.CancelledError)
             if is_cancel and self._waiting is not None and self._waiting.cancel():
                 return self._waiting
-        return self._coroutine.throw(*error)
+        began = perf_counter()
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            self._ran(perf_counter() - began)
 
     def close(self) -> None:
         """Close the coroutine."""
@@ -728,4 +779,4 @@ def http_error(code: int) -> bytes:
     return encode_block([(b":status", str(code).encode()), (b"content-type", b"text/plain")])
 
 
-__all__ = ["Call", "CallHead", "Method", "Status", "http_error", "parse_head"]
+__all__ = ["Call", "CallHead", "Method", "Status", "call_of", "http_error", "parse_head"]

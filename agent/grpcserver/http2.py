@@ -2,11 +2,13 @@
 
 What a peer can make this hold is bounded: one header block, the messages of its streams up to the
 receive windows, and answers up to its own windows. Whatever costs work is added to `cost`, in units
-of about one frame, so that the caller can make the peer wait.
+of about one frame, so that the caller can make the peer wait. The part of it that brings nothing is
+added to `overhead`, of which each request allows for some.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import OrderedDict, deque
 from typing import Any, Protocol
@@ -29,6 +31,8 @@ _BYTES_PER_COST = 1024
 REQUEST_COST = 8
 """A request costs as much as eight frames that bring nothing."""
 RESET_COST = 8
+_OVERHEAD_PER_REQUEST = 6
+"""Well-behaved clients send a WINDOW_UPDATE, a PING or two and their answers beside a call."""
 
 
 class Events(Protocol):
@@ -45,6 +49,9 @@ class Events(Protocol):
 
     def on_reset(self, stream: Stream) -> None:
         """The stream has ended early: by the peer, by an error of the peer's, or with GOAWAY."""
+
+    def on_closed(self, stream: Stream) -> None:
+        """Nothing is sent on the stream any more, and none of its data is queued."""
 
     def on_writable(self, stream: Stream) -> None:
         """All that was queued on the stream has been sent, its trailers too if they were."""
@@ -106,6 +113,9 @@ class Http2Connection:
         self.streams: dict[int, Stream] = {}
         self.closing = False
         self.cost = 0
+        self.overhead = 0
+        self.sent_bytes = 0
+        """Bytes of messages that were put into `out` since the start."""
         self.is_open = False
         """The peer's preface and its first SETTINGS have come."""
         self.last_stream_id = 0
@@ -150,18 +160,24 @@ class Http2Connection:
 
     # Receiving
 
-    def receive(self, data: bytes) -> None:
-        """Take bytes of the peer, in any pieces."""
+    def receive(self, data: bytes, max_cost: float = math.inf) -> bool:
+        """Take bytes of the peer, in any pieces, up to about a cost.
+
+        Return whether frames are left: then the next bytes may be none.
+        """
         if self.closing:
-            return
+            return False
         if self._rest:
             data = self._rest + data
             self._rest = b""
         try:
             at = self._take_preface(data) if self._preface_left else 0
-            self._rest = data[self._take_frames(data, at) :]
+            at, is_left = self._take_frames(data, at, self.cost + max_cost)
         except _ConnectionError as error:
             self._fail(error.code, error.why)
+            return False
+        self._rest = data[at:]
+        return is_left
 
     def _take_preface(self, data: bytes) -> int:
         wanted = self._preface_left
@@ -171,11 +187,13 @@ class Http2Connection:
         self._preface_left = wanted[len(part) :]
         return len(part)
 
-    def _take_frames(self, data: bytes, at: int) -> int:
-        """Take the frames that are whole; return where the next one begins."""
+    def _take_frames(self, data: bytes, at: int, max_cost: float) -> tuple[int, bool]:
+        """Take the frames that are whole; return where the next one begins, and if one may."""
         end = len(data)
         unpack, handlers = frames.unpack_header, self._handlers
         while end - at >= frames.HEADER_BYTES and not self.closing:
+            if self.cost >= max_cost:
+                return at, True
             upper, lower, kind, flags, stream_id = unpack(data, at)
             size = upper << 8 | lower
             if size > frames.MAX_FRAME_BYTES:
@@ -186,11 +204,12 @@ class Http2Connection:
                 break
             at = begin + size
             self.cost += 1
+            self.overhead += 1
             if self._block is not None or not self.is_open:
                 self._ensure_expected(kind, flags)
             if kind < len(handlers):
                 handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
-        return at
+        return at, False
 
     def _ensure_expected(self, kind: int, flags: int) -> None:
         if self._block is not None and kind != frames.CONTINUATION:
@@ -254,6 +273,7 @@ class Http2Connection:
             self.send_trailers(stream, trailers)
             return
         self._send_window -= size
+        self.sent_bytes += size
         stream_id = stream.id
         if self._table_size_update:
             head, self._table_size_update = self._table_size_update + head, b""
@@ -307,6 +327,8 @@ class Http2Connection:
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         self.cost += size // _BYTES_PER_COST
+        if size:
+            self.overhead -= 1
         if size > self._receive_window:
             raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "past the connection's window")
         self._receive_window -= size
@@ -393,7 +415,9 @@ class Http2Connection:
         except BlockTooCostlyError as error:
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
         finally:
-            self.cost += (decoder.work - work) // _WORK_PER_COST
+            decoded = (decoder.work - work) // _WORK_PER_COST
+            self.cost += decoded
+            self.overhead += decoded
         self.last_stream_id = stream_id
         self.cost += REQUEST_COST
         if stream_id > self._refuse_above:
@@ -411,6 +435,7 @@ class Http2Connection:
         stream.content_left = request.content_length
         stream.remote_closed = ends
         self.streams[stream_id] = stream
+        self.overhead -= _OVERHEAD_PER_REQUEST
         self._events.on_request(stream, request)
         if ends:
             self._ended_remotely(stream)
@@ -448,7 +473,7 @@ class Http2Connection:
         self._ensure_not_idle(stream_id)
         stream = self.streams.get(stream_id)
         if stream is not None:
-            self.cost += RESET_COST
+            self._count_reset()
             self._drop(stream)
             self._events.on_reset(stream)
             self._close_if_done()
@@ -463,6 +488,7 @@ class Http2Connection:
         if len(payload) % 6:
             raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
         self.cost += len(payload) // 6
+        self.overhead += len(payload) // 6
         initial_window = None
         for key, value in frames.parse_settings(payload):
             _check_setting(key, value)
@@ -478,6 +504,7 @@ class Http2Connection:
         change = value - self._initial_send_window
         self._initial_send_window = value
         self.cost += len(self.streams)
+        self.overhead += len(self.streams)
         for stream in self.streams.values():
             stream.send_window += change
             if stream.send_window > frames.MAX_WINDOW:
@@ -563,6 +590,7 @@ class Http2Connection:
             self._send_window -= len(part)
             stream.send_window -= len(part)
             stream.pending_bytes -= len(part)
+            self.sent_bytes += len(part)
             self.out.append(frames.frame(frames.DATA, 0, stream.id, bytes(part)))
             self._ping_strikes = 0
             if len(part) < len(stream.pending[0]):
@@ -593,6 +621,7 @@ class Http2Connection:
         if not stream.remote_closed:
             self._send_reset(stream.id, ErrorCode.NO_ERROR)
         self.streams.pop(stream.id, None)
+        self._events.on_closed(stream)
         self._close_if_done()
 
     def _drop(self, stream: Stream) -> None:
@@ -601,6 +630,7 @@ class Http2Connection:
         stream.pending_bytes = 0
         self._waiting.pop(stream, None)
         self.streams.pop(stream.id, None)
+        self._events.on_closed(stream)
 
     def _stream_error(self, stream: Stream, code: ErrorCode) -> None:
         self._count_stream_error()
@@ -609,14 +639,18 @@ class Http2Connection:
         self._close_if_done()
 
     def _count_stream_error(self) -> None:
-        self.cost += RESET_COST
+        self._count_reset()
         self._stream_errors += 1
         if self._stream_errors > self._config.max_stream_errors:
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_stream_errors")
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
         self._send_reset(stream_id, code)
+        self._count_reset()
+
+    def _count_reset(self) -> None:
         self.cost += RESET_COST
+        self.overhead += RESET_COST
 
     def _send_reset(self, stream_id: int, code: int) -> None:
         self.out.append(frames.rst_stream(stream_id, code))

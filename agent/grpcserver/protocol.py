@@ -1,15 +1,18 @@
 """HTTP/2 of one connection on an asyncio transport.
 
 All output of one turn of the loop leaves in one write. A peer that does not read is not read from.
+What was read is processed in small portions, each when the server's policy lets it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from netutil.agent.grpcserver.call import Call, CallHead, http_error, parse_head
+from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
@@ -18,15 +21,16 @@ if TYPE_CHECKING:
     from netutil.agent.grpcserver.server import Server
 
 READ_BYTES = 16_384
-_MAX_UNSENT_BYTES = 65_536
+_PORTION_COST = 24
+"""What is processed at once of one connection: about three requests."""
 _CLOSE_SECONDS = 5.0
-_HANG_UP_SECONDS = 0.25
 
 
 class Connection(asyncio.BufferedProtocol):
     """One accepted connection. `peer` is what the owner of the server gave for it."""
 
-    def __init__(self, server: Server, peer: Any) -> None:
+    def __init__(self, server: Server, peer: Any, early: bytes = b"") -> None:
+        """`early` is what was read of the connection before."""
         self.peer = peer
         self.loop = server.loop
         self.config: ServerConfig = server.config
@@ -36,34 +40,67 @@ class Connection(asyncio.BufferedProtocol):
         self._ready: list[Call] = []
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
-        self._receiving = False
+        self._input = early
+        self._has_input = bool(early)
+        self._is_queued = False
+        self._processing = False
         self._flushing = False
+        self._unsent: deque[tuple[int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped: asyncio.TimerHandle | None = None
         self._shutdown_ping: bytes | None = None
+        self.descriptor = -1
         self._closing = False
+        self.calls = 0
+        """Calls that the policy admitted."""
 
     # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send SETTINGS, before the client's preface is read."""
+        """Send SETTINGS, and process what was read before."""
         # A transport of uvloop is no subclass of asyncio's.
         self._transport = transport = cast("asyncio.Transport", transport)
-        transport.set_write_buffer_limits(high=_MAX_UNSENT_BYTES)
+        # What the kernel does not take at once waits in the streams, where it is counted.
+        transport.set_write_buffer_limits(high=0)
+        self.descriptor = transport.get_extra_info("socket").fileno()
         self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
         self._server.opened(self)
-        self.flush()
+        self._process_allowed()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the server's buffer: what is read is taken from it at once."""
         return self._server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read, run what is ready, and send what came of it."""
-        http2 = self.http2
+        """Process what was read, now or when the policy lets it, and send what came of it."""
+        self._input = bytes(self._server.buffer[:nbytes])
+        self._has_input = True
+        self._process_allowed()
+
+    def advance(self) -> None:
+        """Process a portion of what was read, and more if the policy lets it."""
+        self._is_queued = False
+        if self._has_input:
+            self._process()
+            self._process_allowed()
+
+    def _process_allowed(self) -> None:
+        policy = self._server.policy
+        while self._has_input:
+            if policy is not None and not policy.may_process(self):
+                self._is_queued = True
+                policy.wait(self)
+                break
+            self._process()
+        self._read_or_not()
+        self.flush()
+
+    def _process(self) -> None:
+        began = perf_counter()
+        http2, policy = self.http2, self._server.policy
         http2.now = self.loop.time()
-        self._receiving = True
-        http2.receive(bytes(self._server.buffer[:nbytes]))
+        self._processing = True
+        data, self._input = self._input, b""
+        self._has_input = http2.receive(data, _PORTION_COST)
         if self._timer is not None and http2.is_open:
             self._timer.cancel()
             self._timer = None
@@ -71,42 +108,31 @@ class Connection(asyncio.BufferedProtocol):
             ready, self._ready = self._ready, []
             for call in ready:
                 call.start()
-        self._receiving = False
-        self.flush()
-        if self._server.policy is not None and http2.cost:
-            cost, http2.cost = http2.cost, 0
-            seconds = self._server.policy.charge(self, cost)
-            if seconds > 0 and not self._closing:
-                self.stop_reading(seconds)
+        self._processing = False
+        if policy is not None:
+            overhead, http2.overhead = http2.overhead, 0
+            policy.processed(self, perf_counter() - began, overhead)
+
+    def rejected(self, call: Call, status: Status) -> Status:
+        """Return how a call ends that the server rejects by itself."""
+        policy = self._server.policy
+        return status if policy is None else policy.rejected(call, status)
+
+    def ran(self, seconds: float) -> None:
+        """A handler has used so much of the loop's time after its first wait."""
+        if self._server.policy is not None:
+            self._server.policy.processed(self, seconds, 0)
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is open, then close."""
-        if self._has_hung_up():
-            return False
         self.http2.finish()
         self.flush()
-        if self._closing:
-            return False
-        self._watch_half_closed()
-        return True
+        return not self._closing
 
-    def _has_hung_up(self) -> bool:
-        """Return whether the peer has closed its socket, and not only its sending half."""
-        connection = self._transport.get_extra_info("socket") if self._transport else None
-        if connection is None or connection.fileno() < 0:
-            return True
-        poll = select.poll()
-        poll.register(connection.fileno(), 0)
-        return bool(poll.poll(0))
-
-    def _watch_half_closed(self) -> None:
-        """Look now and then: nothing tells of the end of a connection that is not read from."""
-        if self._closing or self._transport is None:
-            return
-        if self._has_hung_up():
-            self._transport.abort()
-        else:
-            self.loop.call_later(_HANG_UP_SECONDS, self._watch_half_closed)
+    def hung_up(self) -> None:
+        """The peer has closed its socket: nobody reads an answer."""
+        self.descriptor = -1
+        self.abort()
 
     def pause_writing(self) -> None:
         """The peer does not read: neither is it read from, and data stays in its streams."""
@@ -122,30 +148,23 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End all calls."""
         self._closing = True
-        for timer in (self._timer, self._stopped):
-            if timer is not None:
-                timer.cancel()
+        self._has_input = False
+        if self._timer is not None:
+            self._timer.cancel()
         self.http2.close_streams()
+        self._call_sent()
+        # asyncio's transport refers to itself by the method that reads: each connection would
+        # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
+        getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
         self._server.closed(self)
 
     # Reading
-
-    def stop_reading(self, seconds: float) -> None:
-        """Read nothing of the peer for a time."""
-        if self._stopped is not None:
-            self._stopped.cancel()
-        self._stopped = self.loop.call_later(seconds, self._go_on_reading)
-        self._read_or_not()
-
-    def _go_on_reading(self) -> None:
-        self._stopped = None
-        self._read_or_not()
 
     def _read_or_not(self) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self.http2.paused or self._stopped is not None:
+        if self.http2.paused or self._is_queued:
             transport.pause_reading()
         elif not transport.is_reading():
             transport.resume_reading()
@@ -154,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush_soon(self) -> None:
         """Send what is there at the end of this turn."""
-        if not (self._receiving or self._flushing):
+        if not (self._processing or self._flushing):
             self._flushing = True
             self.loop.call_soon(self.flush)
 
@@ -168,11 +187,26 @@ class Connection(asyncio.BufferedProtocol):
         if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
+        if self._unsent:
+            self._call_sent()
         if self.http2.closing and not self._closing:
             self._closing = True
             transport.close()
             if transport.get_write_buffer_size():
                 self.loop.call_later(_CLOSE_SECONDS, transport.abort)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the kernel has all messages that have left their streams so far."""
+        self._unsent.append((self.http2.sent_bytes, callback))
+        self.flush_soon()
+
+    def _call_sent(self) -> None:
+        unsent = 0
+        if self._transport is not None and not self._transport.is_closing():
+            unsent = self._transport.get_write_buffer_size()
+        sent = self.http2.sent_bytes - unsent
+        while self._unsent and self._unsent[0][0] <= sent:
+            self._unsent.popleft()[1]()
 
     def abort(self) -> None:
         """Close at once."""
@@ -217,13 +251,15 @@ class Connection(asyncio.BufferedProtocol):
             return
         call = Call(self, stream, request, found)
         stream.call = call
-        status = found.failure
         policy = self._server.policy
-        if policy is not None:
-            status = policy.admit(call) or status
-            call.is_admitted = True
-        if status is not None:
-            call.end(status)
+        refused = policy.admit(call) if policy is not None else None
+        if refused is not None:
+            call.end(refused)
+            return
+        call.is_admitted = policy is not None
+        self.calls += 1
+        if found.failure is not None:
+            call.reject(found.failure)
         elif found.method is not None and found.method.request_streaming:
             self._ready.append(call)
 
@@ -243,6 +279,11 @@ class Connection(asyncio.BufferedProtocol):
         """Cancel a call."""
         if stream.call is not None:
             stream.call.cancel()
+
+    def on_closed(self, stream: Stream) -> None:
+        """Note that a stream holds nothing any more."""
+        if stream.call is not None:
+            stream.call.stream_closed()
 
     def on_writable(self, stream: Stream) -> None:
         """Let a call write again."""
@@ -281,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
             self._held_bytes += call.credit()
 
     def call_finished(self, call: Call) -> None:
-        """A call's handler has ended."""
+        """A call's handler has ended, and its stream."""
         self._starved.pop(call, None)
         policy = self._server.policy
         if policy is not None and call.is_admitted:

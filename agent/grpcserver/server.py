@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -10,23 +11,41 @@ from typing import Any, Protocol
 import grpc
 from netutil.agent.grpcserver.call import Call, Method, Status
 from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.hangup import HangupMonitor
 from netutil.agent.grpcserver.protocol import READ_BYTES, Connection
+
+_LOG = logging.getLogger(__name__)
 
 
 class CallPolicy(Protocol):
     """What decides about calls and connections beside their protocol."""
 
     def admit(self, call: Call) -> Status | None:
-        """Return why a call is refused, on its headers alone; None lets it pass.
+        """Return why a call is refused, on its headers alone; None admits it.
 
-        `finished` follows for each call, refused or not.
+        `finished` follows for each call that was admitted.
         """
 
-    def finished(self, call: Call) -> None:
-        """The handler of a call has ended, or will not be started."""
+    def rejected(self, call: Call, status: Status) -> Status:
+        """Note that the server rejects a call that was admitted; return how it ends."""
 
-    def charge(self, connection: Connection, cost: int) -> float:
-        """Note what a read of a connection cost; return for how many seconds not to read more."""
+    def finished(self, call: Call) -> None:
+        """The handler and the stream of a call have ended."""
+
+    def may_process(self, connection: Connection) -> bool:
+        """Return whether a portion of what was read of a connection may be processed now."""
+
+    def wait(self, connection: Connection) -> None:
+        """Call `connection.advance` in its order; nothing is read of the connection meanwhile."""
+
+    def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
+        """Note the time that was spent on a connection, and the frames that brought nothing.
+
+        `overhead` is in units of one frame, less what the requests among them account for.
+        """
+
+    def closed(self, peer: Any, calls: int) -> None:
+        """A connection has ended, or could not be served. `calls` is how many were admitted."""
 
 
 class _Details:
@@ -51,6 +70,8 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[Connection] = set()
+        self.hangups = HangupMonitor(self.loop)
+        self._connecting: set[asyncio.Task[None]] = set()
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         self._empty = asyncio.Event()
@@ -79,16 +100,35 @@ class Server:
                     return _method(path, handler)
         return method
 
-    async def serve(self, accepted: socket.socket, peer: Any) -> Connection:
-        """Serve one accepted connection; `peer` is kept with it. Raises OSError."""
-        _, connection = await self.loop.connect_accepted_socket(
-            lambda: Connection(self, peer), accepted
-        )
-        return connection
+    def serve(self, accepted: socket.socket, peer: Any) -> None:
+        """Serve an accepted connection, which does not block; `peer` is kept with it."""
+        # A client sends its preface with its first request, at once after connect(2): mostly both
+        # have come, and the answer leaves with our SETTINGS in one write.
+        try:
+            early = accepted.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError, ConnectionResetError):
+            early = b""  # nothing yet, or an end that the transport finds
+        task = self.loop.create_task(self._connect(accepted, peer, early))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, accepted: socket.socket, peer: Any, early: bytes) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: Connection(self, peer, early), accepted)
+        except OSError as error:
+            _LOG.error("grpcserver: a connection could not be served: %s", error)
+            accepted.close()
+            if self.policy is not None:
+                self.policy.closed(peer, 0)
 
     def opened(self, connection: Connection) -> None:
         """Note a new connection."""
         self.connections.add(connection)
+        try:
+            self.hangups.watch(connection.descriptor, connection.hung_up)
+        except OSError as error:
+            _LOG.error("grpcserver: a peer cannot be watched for hang-up: %s", error)
+            connection.hung_up()
         self._empty.clear()
         if self._stopping:
             connection.shut_down()
@@ -96,12 +136,17 @@ class Server:
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        if connection.descriptor >= 0:
+            self.hangups.forget(connection.descriptor)
+        if self.policy is not None:
+            self.policy.closed(connection.peer, connection.calls)
         if not self.connections:
             self._empty.set()
 
     async def stop(self, grace: float) -> None:
         """Let open calls end for `grace` seconds; end what is left then as UNAVAILABLE."""
         self._stopping = True
+        await asyncio.gather(*self._connecting)
         for connection in list(self.connections):
             connection.shut_down()
         try:
@@ -117,6 +162,7 @@ class Server:
                 connection.flush()
                 connection.abort()
             await self._empty.wait()
+        self.hangups.close()
 
 
 def _method(path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Method:

@@ -33,6 +33,7 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
     """
     numbers = caller.status().namespace_pids
     level = len(numbers) - 1
+    caller.own_number = numbers[level]
     if numbers[level] == number:
         caller.ensure_alive()
         return caller.duplicate()

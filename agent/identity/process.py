@@ -47,10 +47,13 @@ class PinnedProcess:
     caller gave up has nobody to close it: it is closed when it is forgotten.
     """
 
-    __slots__ = ("_directory", "_pidfd", "pid")
+    __slots__ = ("_directory", "_pidfd", "own_number", "pid")
 
     def __init__(self, pid: int, pidfd: int, directory: int) -> None:
         self.pid = pid
+        self.own_number: int | None = None
+        """The PID in the process's own PID namespace, which never changes; None until it is read
+        (`identity.namespaces.find_process`)."""
         self._pidfd = pidfd
         self._directory = directory
 

@@ -35,11 +35,7 @@ class _Readings(Collector):
 class Metrics:
     """One registry, and what is observed of each call."""
 
-    def __init__(
-        self,
-        gauges: Mapping[str, tuple[str, Reading]],
-        counters: Mapping[str, tuple[str, Reading]],
-    ) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._calls = Counter(
             "netutil_calls",
@@ -68,9 +64,16 @@ class Metrics:
         self._limits = Gauge(
             "netutil_limit", "Limits as they are set.", ("limit",), registry=self.registry
         )
-        self.registry.register(_Readings(gauges, counters))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def add(
+        self,
+        gauges: Mapping[str, tuple[str, Reading]],
+        counters: Mapping[str, tuple[str, Reading]],
+    ) -> None:
+        """Register metrics that are read when they are collected."""
+        self.registry.register(_Readings(gauges, counters))
 
     def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
         """Count one call."""

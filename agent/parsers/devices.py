@@ -38,9 +38,10 @@ _SUFFIX = "_INFO"
 
 
 class DeviceProblem(StrEnum):
-    """Why the info of a device cannot be told, or why a device is no PCI device."""
+    """Why the info of a device cannot be told, or why a device is no PCI device or no link."""
 
     NOT_AN_ADDRESS = "is no PCI address"
+    NOT_A_LINK_NAME = "is no name of a link"
     INFO_TOO_LONG = "has an info that is too long"
     INFO_NOT_JSON = "has an info that is not JSON"
     INFO_NOT_AN_OBJECT = "has an info that is no JSON object"
@@ -54,10 +55,11 @@ class AllocatedDevice:
 
     `name` is what the variable holds, cut at `LONGEST_NAME` characters;
     `pci_address` is the same as sysfs spells it, or "" if it is none: subfunctions are
-    named "mlx5_core.sf.4". `info` is None if nothing or nothing usable is said of it, and
-    where the list has named the device before: a list of one address would else make of a
-    variable an answer of as many times its size. `from_start`: the process's own environment
-    does not name it, only the one that its container was started with does.
+    named "mlx5_core.sf.4", and AF_XDP devices as their links are. `info` is None if nothing or
+    nothing usable is said of it, and where the list has named the device before: a list of one
+    address would else make of a variable an answer of as many times its size. `from_start`: the
+    process's own environment does not name it, only the one that its container was started with
+    does.
     """
 
     variable: str
@@ -180,8 +182,9 @@ def _is_double(value: float) -> bool:
 
 def too_many_devices(variable: str) -> Exhausted:
     """Return the error for an environment of more devices than are told."""
+    read = variable[:LONGEST_NAME]
     return Exhausted(
         Reason.TOO_MANY_DEVICES,
         f"The container's environment names more than {MOST_DEVICES} devices.",
-        read=f"variables {PREFIX}* up to {variable[:LONGEST_NAME]}",
+        read=f"variables {PREFIX}* up to {read}" if variable.startswith(PREFIX) else read,
     )

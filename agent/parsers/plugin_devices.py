@@ -10,6 +10,12 @@ variable for each function, numbered from 0:
 
     QAT0=0000:3d:01.0
     QAT1=0000:3d:01.1
+
+and what the AF_XDP device plugin sets (poolManager.go, `Allocate`): the names of links, separated
+by blanks. Of a container with devices of two pools the kubelet keeps the variable of one
+(pkg/kubelet/cm/devicemanager/pod_devices.go, `deviceRunContainerOptions`):
+
+    AFXDP_DEVICES=ens1f0 ens1f1
 """
 
 from __future__ import annotations
@@ -27,8 +33,10 @@ from netutil.agent.parsers.devices import (
     parse_devices,
     too_many_devices,
 )
+from netutil.agent.parsers.link_name import is_link_name
 from netutil.agent.parsers.pci_address import normalise_pci_address
 
+AF_XDP_VARIABLE = "AFXDP_DEVICES"
 _QAT = re.compile(r"QAT([0-9]{1,4})")
 
 
@@ -37,7 +45,7 @@ def device_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(PREFIX) or _QAT.fullmatch(name)
+        if name.startswith(PREFIX) or name == AF_XDP_VARIABLE or _QAT.fullmatch(name)
     }
 
 
@@ -60,6 +68,33 @@ def parse_qat_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, 
     if len(found) > MOST_DEVICES:
         raise too_many_devices("QAT*")
     return tuple(device for _, device in found)
+
+
+def parse_af_xdp_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]:
+    """Return the links that AFXDP_DEVICES names, by position.
+
+    One that no link can be named has a `problem`, as in `parse_devices`. Raises `Exhausted` for
+    more than `MOST_DEVICES`.
+    """
+    names = environment.get(AF_XDP_VARIABLE, "").split(maxsplit=MOST_DEVICES)
+    if len(names) > MOST_DEVICES:
+        raise too_many_devices(AF_XDP_VARIABLE)
+    return tuple(_af_xdp_device(position, name) for position, name in enumerate(names))
+
+
+def _af_xdp_device(position: int, name: str) -> AllocatedDevice:
+    problem = None if is_link_name(name) else DeviceProblem.NOT_A_LINK_NAME
+    return AllocatedDevice(AF_XDP_VARIABLE, position, name[:LONGEST_NAME], "", problem=problem)
+
+
+def af_xdp_devices_of_both(
+    own: Mapping[str, str], start: Mapping[str, str] | None
+) -> tuple[AllocatedDevice, ...]:
+    """Return the links that AFXDP_DEVICES of either environment names, those of `own` first.
+
+    `own`, `start`, the mark and the error are as in `devices_of_both`.
+    """
+    return _union(parse_af_xdp_devices(own), parse_af_xdp_devices(start or {}))
 
 
 def devices_of_both(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, CallLog, PodCalls
-from netutil.agent.service.unfinished import Unfinished
 from netutil.agent.service.watching import Watching
 from netutil.v1alpha import node_pb2 as api
 
@@ -20,17 +20,17 @@ class Activity:
     def __init__(
         self,
         pods: PodDirectory,
-        connections: ConnectionTable,
+        connections: ConnectionRegistry,
         max_connections: int,
         log: CallLog,
-        unfinished: Unfinished,
+        in_flight: InFlight,
         watching: Watching,
     ) -> None:
         self._pods = pods
         self._connections = connections
         self._max_connections = max_connections
         self._log = log
-        self._unfinished = unfinished
+        self._in_flight = in_flight
         self._watching = watching
         self._started = time.monotonic()
 
@@ -58,7 +58,7 @@ class Activity:
             name=pod.metadata.name if pod else "",
             uid=key,
             connections=self._connections.count(key),
-            open_calls=self._unfinished.calls_of(key),
+            open_calls=self._in_flight.count_calls(key),
             calls=calls.calls,
             refused=calls.refused,
             seconds=calls.seconds,

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from cachetools import LRUCache
-from netutil.agent.door.table import Connection
+from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
     AgentError,
     Denied,
@@ -100,8 +100,8 @@ class Callers:
         fresh list does not know. If no list can be had, a caller whose cgroup
         bears a pod UID is proven by that alone and returned without a pod.
         """
-        if connection.refusal is not None:
-            raise connection.refusal.with_traceback(None)  # or each call would add its frames
+        if connection.error is not None:
+            raise connection.error.with_traceback(None)  # or each call would add its frames
         if connection.peer is None:
             raise gone(0)
         peer = connection.peer
@@ -252,7 +252,10 @@ class Callers:
         """
         if not pid:
             return caller.peer.process.duplicate(), caller.cgroups
-        number = parse_pid(pid)
+        number, own = parse_pid(pid), caller.peer.process
+        if number == own.own_number:
+            own.ensure_alive()
+            return own.duplicate(), caller.cgroups
         container_ids = self._containers_of_pod(caller)
         try:
             return await self._find(caller, number, container_ids)
@@ -277,8 +280,11 @@ class Callers:
                 directories = self._tree.pod_directories(caller.cgroups, container_ids)
                 processes = chain.from_iterable(map(processes_below, directories))
                 found = find_process(own, number, processes)
+                caller.peer.process.own_number = own.own_number
             finally:
                 own.close()
+            if found.pid == own.pid:
+                return found, caller.cgroups
             try:
                 return found, self._in_same_pod(caller, container_ids, found, number)
             except BaseException:

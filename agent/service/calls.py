@@ -10,16 +10,18 @@ from typing import NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import Message
-from netutil.agent.door.table import Connection, ConnectionTable
+from netutil.agent.connections.registry import Connection, connection_of
 from netutil.agent.errors import AgentError, shortage
-from netutil.agent.identity.peer import NO_POD
+from netutil.agent.grpcserver import call_of
+from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlight
+from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
 from netutil.agent.service.context import Context
 from netutil.agent.service.refusals import Observe, Refusals
 from netutil.agent.service.status import code_of, cut, trailing_metadata
 from netutil.agent.service.tracing import Event, Tracing
-from netutil.agent.service.unfinished import Unfinished
+from netutil.agent.trace_context import enter_trace
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T", bound=Message)
@@ -51,33 +53,46 @@ class _Timer:
 class Answering:
     """Runs the body of a method for the caller of a connection, and turns errors into statuses.
 
-    For calls that were admitted: `unfinished` has counted them.
+    For calls that were admitted: `in_flight` has counted them.
     """
 
     def __init__(
         self,
-        table: ConnectionTable,
         log: CallLog,
         observe: Observe,
-        unfinished: Unfinished,
+        in_flight: InFlight,
         refusals: Refusals,
         tracing: Tracing,
+        scheduler: FairScheduler,
     ) -> None:
-        self._table = table
-        self._unfinished = unfinished
+        self._scheduler = scheduler
+        self._in_flight = in_flight
         self._log = log
         self._observe = observe
         self._refusals = refusals
         self._tracing = tracing
 
     async def answer(
-        self, method: str, context: Context, body: Callable[[Connection], Awaitable[T]]
+        self,
+        method: str,
+        context: Context,
+        body: Callable[[Connection], Awaitable[T]],
+        loop_seconds: float = 0.0,
     ) -> T:
-        """Return what `body` returns, or abort the call with the status of what it raises."""
+        """Return what `body` returns, or abort the call with the status of what it raises.
+
+        `loop_seconds` is given for a method that takes much more of the loop's time than others:
+        its calls begin in the order of the pods.
+        """
 
         async def run(connection: Connection) -> T:
+            if loop_seconds:
+                account = self._scheduler.account(connection.key)
+                await self._scheduler.wait_turn(account, loop_seconds)
             answer = await body(connection)
-            self._unfinished.hold(connection.key, answer.ByteSize())
+            size = answer.ByteSize()
+            if size > SMALL_ANSWER_BYTES:
+                call_of(context).when_sent(self._in_flight.reserve(connection.key, size))
             return answer
 
         return await self._run(method, context, run, _Timer())
@@ -100,7 +115,7 @@ class Answering:
                 if timer.runs and self._tracing:
                     self._tracing.tell(method, "began", connection, "OK", "", timer.stop())
                 timer.stop()
-                with self._unfinished.holding(connection.key, message.ByteSize()):
+                with self._in_flight.reserved(connection.key, message.ByteSize()):
                     await context.write(message)
 
             await body(connection, send)
@@ -115,9 +130,10 @@ class Answering:
         timer: _Timer,
         event: Event = "answered",
     ) -> R:
-        connection, code, reason = None, "OK", ""
+        call = call_of(context)
+        connection, code, reason = connection_of(call), "OK", ""
+        enter_trace(call.header(b"traceparent"))
         try:
-            connection = self._table.of_grpc_peer(context.peer())
             return await _told_of_shortage(run(connection))
         except AgentError as error:
             error.with_traceback(None)  # its frames hold what was read, a whole environment perhaps
@@ -129,14 +145,14 @@ class Answering:
             raise
         except Exception as error:  # noqa: BLE001 - a bug of the agent, answered and logged as such
             code, reason = "INTERNAL", type(error).__name__
-            _LOG.exception("%s of pod %s failed", method, connection.key if connection else "-")
+            _LOG.exception("%s of pod %s failed", method, connection.key or "-")
             await context.abort(
                 grpc.StatusCode.INTERNAL,
                 f"The agent failed to answer {method} ({reason}); its log on the node says where.",
             )
         finally:
             seconds = timer.stop()
-            self._log.record(connection.key if connection else NO_POD, reason, seconds)
+            self._log.record(connection.key, reason, seconds)
             self._observe(method, code, reason, seconds)
             if self._tracing:
                 self._tracing.tell(method, event, connection, code, reason, seconds)

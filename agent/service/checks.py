@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from netutil.agent.door.leftovers import is_temporary
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
+from netutil.agent.listener.unix_socket import is_temporary_name
 from netutil.agent.parsers.process import parse_status
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod
@@ -245,8 +245,10 @@ def socket_directory(name: str, path: str) -> Check:
         with os.scandir(directory) as found:
             entries = list(islice(found, _MAX_ENTRIES))
         others = [entry.name for entry in entries if entry.name != own]
-        aside = [one for one in others if is_temporary(one, own) and not _is_socket(directory, one)]
-        foreign = [one for one in others if not is_temporary(one, own)]
+        aside = [
+            one for one in others if is_temporary_name(one, own) and not _is_socket(directory, one)
+        ]
+        foreign = [one for one in others if not is_temporary_name(one, own)]
         system = os.statvfs(directory)
     except OSError as error:
         mend = "Make it again as a directory of root, and delete the agent's pod."

@@ -62,6 +62,8 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
         response.network_error.CopyFrom(part_error("network", found.network_error))
     if found.allocated.error is not None:
         response.allocated_error.CopyFrom(part_error("allocated", found.allocated.error))
+    if found.allocated.af_xdp is not None:
+        response.af_xdp.CopyFrom(api.AfXdpDevices(devices=map(_allocated, found.allocated.af_xdp)))
     if found.allocated.start_error is not None:
         response.start_error.CopyFrom(part_error("start", found.allocated.start_error))
     if found.link_error is not None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.podresources.directory import ResourceDirectory
@@ -46,7 +46,7 @@ class Doctor:
         callers: Callers,
         pods: PodDirectory,
         resources: ResourceDirectory,
-        connections: ConnectionTable,
+        connections: ConnectionRegistry,
         reads: ReadPool,
     ) -> None:
         self._installation = installation

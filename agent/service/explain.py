@@ -1,7 +1,7 @@
 """Why a process of the node is answered, or refused: its identity, step by step.
 
 Each step calls the function that identifies callers, and the last one all of
-them as one, as the door and the services do: there is no second opinion here.
+them as one, as connections and calls do: there is no second opinion here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from netutil.agent.door.limits import Limits
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError, Denied, Reason, Unavailable, Unidentified, shortage
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.identity.process import PinnedProcess
+from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
@@ -78,8 +78,8 @@ class Explaining:
         tree: CgroupTree,
         callers: Callers,
         pods: PodDirectory,
-        connections: ConnectionTable,
-        limits: Limits,
+        connections: ConnectionRegistry,
+        limits: ConnectionLimits,
     ) -> None:
         self._tree = tree
         self._callers = callers
@@ -132,7 +132,7 @@ class Explaining:
             caller = await self._identify(process, until)
             walk.match = walk.match or caller.match
             held = self._connections.count(caller.peer.pod_key)
-            most = self._limits.connections_per_pod
+            most = self._limits.per_pod
             found.append(f"its calls are answered; its pod holds {held} of {most} connections")
         walk.answered = True
 
@@ -158,11 +158,12 @@ class Explaining:
             walk.add("pod list", "degraded", found, error)
 
     async def _identify(self, process: PinnedProcess, until: float) -> Caller:
-        """Return the caller as the door and the services find it, all at once."""
+        """Return the caller as a connection and its calls would find it, all at once."""
         connection = connection_of(process, self._tree)
-        refusal = self._limits.refusal(self._connections, connection.key)
-        if refusal is not None:
-            raise refusal
+        held = self._connections.count(connection.key)
+        error = self._limits.exceeded(held, len(self._connections))
+        if error is not None:
+            raise error
         return await self._callers.identify(connection, _left(until))
 
 

@@ -44,7 +44,11 @@ from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice, too_many_devices
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.parsers.pci_address import normalise_pci_address
-from netutil.agent.parsers.plugin_devices import device_variables, devices_of_both
+from netutil.agent.parsers.plugin_devices import (
+    af_xdp_devices_of_both,
+    device_variables,
+    devices_of_both,
+)
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
@@ -86,11 +90,13 @@ class _Variables:
 
 
 def _named(own: _Variables, start: _Variables | None, start_error: AgentError | None) -> Allocated:
+    started = start.variables if start else None
     try:
-        devices, others = devices_of_both(own.variables, start.variables if start else None)
+        devices, others = devices_of_both(own.variables, started)
+        af_xdp = af_xdp_devices_of_both(own.variables, started)
     except AgentError as error:
         return Allocated(error=error.with_traceback(None), start_error=start_error)
-    return Allocated(devices, None, others, start_error)
+    return Allocated(devices, None, others, start_error, af_xdp)
 
 
 class Gathering:
@@ -326,7 +332,7 @@ class Gathering:
                     caller.match,
                     host_network,
                     network_error,
-                    allocated,
+                    _of_link(allocated, interface),
                     link_error,
                     pci.error,
                 )
@@ -393,6 +399,15 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _of_link(allocated: Allocated, interface: str) -> Allocated:
+    """Return the devices with the AF_XDP devices of one link only; "" is all."""
+    if not interface or allocated.af_xdp is None:
+        return allocated
+    return replace(
+        allocated, af_xdp=tuple(one for one in allocated.af_xdp if one.name == interface)
+    )
 
 
 def _without_interface(

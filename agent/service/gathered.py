@@ -37,14 +37,16 @@ class Allocated:
     """The devices that environments name; `error` says why they are not known.
 
     `devices` are those of PCIDEVICE_* variables, which may belong to a network; `others` are
-    those of plugins that give none. `start_error` says why the environment that the container was
-    started with is not known: then only the process's own was read.
+    those of plugins that give none. `af_xdp` are links that the AF_XDP device plugin gave, None
+    beside an `error` and where no environment was read. `start_error` says why the environment
+    that the container was started with is not known: then only the process's own was read.
     """
 
     devices: tuple[AllocatedDevice, ...] = ()
     error: AgentError | None = None
     others: tuple[AllocatedDevice, ...] = ()
     start_error: AgentError | None = None
+    af_xdp: tuple[AllocatedDevice, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NoReturn, TypeVar
 
 from google.protobuf.message import Message
-from netutil.agent.door.table import Connection
+from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, unreadable
 from netutil.agent.facts.network import ensure_interface_name, network_characters
 from netutil.agent.parsers.environment import Environment
@@ -28,6 +28,8 @@ T = TypeVar("T", bound=Message)
 _Parts = dict[str, Callable[[], Awaitable[Message]]]
 _REFUSALS = (Denied, Invalid, OverLimit)
 """Errors of a part of an answer that somebody may be probing for."""
+_ALL_SECONDS = 0.0005
+"""Loop time that GetAll takes."""
 
 
 class NetUtil(netutil_pb2_grpc.NetUtilServicer):
@@ -119,7 +121,9 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         async def body(caller: Caller) -> api.AllResponse:
             return await self.all_facts(caller, request.pid, wait_seconds(context))
 
-        return await self._answer("GetAll", context, body, need_container=True)
+        return await self._answer(
+            "GetAll", context, body, need_container=True, loop_seconds=_ALL_SECONDS
+        )
 
     async def Watch(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: api.WatchRequest, context: Context
@@ -139,6 +143,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         *,
         interface: str = "",
         need_container: bool = False,
+        loop_seconds: float = 0.0,
     ) -> T:
         async def identified(connection: Connection) -> T:
             if interface:
@@ -149,7 +154,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             )
             return await body(caller)
 
-        return await self._answering.answer(method, context, identified)
+        return await self._answering.answer(method, context, identified, loop_seconds)
 
     async def all_facts(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, TypeVar
 
 from google.protobuf.message import Message
-from netutil.agent.door.table import Connection
+from netutil.agent.connections.registry import Connection
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.service.activity import Activity
 from netutil.agent.service.answers import timestamp
@@ -143,5 +143,5 @@ class Node(node_pb2_grpc.NodeServicer):
 
 def _ensure_operator(connection: Connection) -> None:
     """Raise the refusal of whoever is not the host's root."""
-    if connection.refusal is not None:
-        raise connection.refusal.with_traceback(None)
+    if connection.error is not None:
+        raise connection.error.with_traceback(None)

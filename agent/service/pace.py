@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from netutil.agent.service.rates import Rates
+from netutil.agent.limits.token_bucket import TokenBuckets
 
 LEAST_SECONDS = 0.1
 """Least time between two snapshots for one watcher."""
@@ -28,7 +28,7 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._rates = Rates(1 / _POD_SECONDS, _BURST, clock)
+        self._rates = TokenBuckets(1 / _POD_SECONDS, _BURST, clock)
 
     async def turn(self, pod_key: str, last: float) -> float:
         """Return, once a snapshot may be made, that time; `last` is what it was the last time."""

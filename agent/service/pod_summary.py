@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from netutil.agent.door.table import ConnectionTable
+from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError, Inconsistent
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.parsers.pod_cgroups import normalise_uid
@@ -17,7 +17,7 @@ from netutil.v1alpha import node_pb2 as api
 class PodSummaries:
     """Sums pods up from the pod list, the connections and the calls."""
 
-    def __init__(self, connections: ConnectionTable, log: CallLog) -> None:
+    def __init__(self, connections: ConnectionRegistry, log: CallLog) -> None:
         self._connections = connections
         self._log = log
 

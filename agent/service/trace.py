@@ -56,13 +56,13 @@ class Traces:
         answer.at.FromNanoseconds(int(call.at * 1e9))
         if connection is None:
             return answer
-        asker = connection.asker
-        if asker.credentials is not None:
-            answer.pid, answer.uid = asker.credentials.pid, asker.credentials.uid
-        answer.container_id = asker.container_id or ""
-        if asker.pod_uid is None and asker.container_id is None:
+        requester = connection.requester
+        if requester.credentials is not None:
+            answer.pid, answer.uid = requester.credentials.pid, requester.credentials.uid
+        answer.container_id = requester.container_id or ""
+        if requester.pod_uid is None and requester.container_id is None:
             return answer
-        match = self._pods.peek(asker.pod_uid, asker.container_id)
+        match = self._pods.peek(requester.pod_uid, requester.container_id)
         if match is not None:
             answer.namespace, answer.pod = match.pod.metadata.namespace, match.pod.metadata.name
             answer.container = match.container_name

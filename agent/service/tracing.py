@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from netutil.agent.door.table import Connection
+from netutil.agent.connections.registry import Connection
 
 _WAITING = 1024
 """Calls that wait for one onlooker: about half a second of a busy agent."""

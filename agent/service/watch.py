@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn, Protocol
 
-from netutil.agent.door.table import Connection
-from netutil.agent.door.turns import STREAM_FRAMES, Turns
+from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Denied, Missing, Reason
+from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS, Caller, Callers
 from netutil.agent.service.calls import Send
@@ -22,8 +22,9 @@ from netutil.agent.service.snapshot import ENVIRONMENT, Digests, changed, digest
 from netutil.agent.service.watching import Watching
 from netutil.v1alpha import netutil_pb2 as api
 
-_SNAPSHOT_FRAMES = 8 * STREAM_FRAMES
-"""It is what GetAll answers, which takes as long as seven calls."""
+_SNAPSHOT_SECONDS = 0.0005
+"""Loop time that a snapshot takes, which is what GetAll answers: so one of a pod is made in each
+round of the loop while other pods wait."""
 _SHORTAGE_SECONDS = 1.0
 _LONG_AGO = -float("inf")
 
@@ -62,10 +63,10 @@ class Watches:
         gathering: Gathering,
         watching: Watching,
         ensure_room: Callable[[], None],
-        turns: Turns,
+        scheduler: FairScheduler,
     ) -> None:
         """`ensure_room` raises what a new stream is told when there is no room for one."""
-        self._turns = turns
+        self._scheduler = scheduler
         self._ensure_room = ensure_room
         self._callers = callers
         self._gather = gathering
@@ -86,7 +87,8 @@ class Watches:
             while True:
                 known.turn = await self._pace.turn(connection.key, known.turn)
                 # All watchers of a pod at once would keep the loop from everybody else.
-                await self._turns.of_pod(connection.key).pass_work(_SNAPSHOT_FRAMES)
+                account = self._scheduler.account(connection.key)
+                await self._scheduler.wait_turn(account, _SNAPSHOT_SECONDS)
                 subject.look()
                 caller = await self._identified(connection, first=not known.version)
                 await self._watching.follow(subject, caller)

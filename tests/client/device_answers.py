@@ -104,6 +104,11 @@ def sriov(number: int = 1, numa_node: int = 0, driver: str = "vfio-pci") -> api.
     )
 
 
+def af_xdp_device(name: str, *, from_start: bool = False) -> api.AllocatedDevice:
+    """A link that the AF_XDP device plugin gave, as AFXDP_DEVICES names it."""
+    return api.AllocatedDevice(variable="AFXDP_DEVICES", name=name, from_start=from_start)
+
+
 def interfaces() -> api.InterfacesResponse:
     default = api.Interface(
         name="eth0",
@@ -117,6 +122,7 @@ def interfaces() -> api.InterfacesResponse:
         source=api.NETWORK_SOURCE_NETWORK_STATUS,
         observed_at=answers.observed_at(),
         start_error=part_error("start"),
+        af_xdp=api.AfXdpDevices(devices=[af_xdp_device("eth0")]),
     )
 
 

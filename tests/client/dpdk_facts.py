@@ -18,7 +18,7 @@ GIBIBYTE, MEBIBYTE = answers.GIBIBYTE, answers.MEBIBYTE
 def facts() -> api.AllResponse:
     """Nothing in it is to be warned of: no claim, no device without an address, no CPU quota.
 
-    The process's own environment names all devices.
+    The process's own environment names all devices, and no AF_XDP device is in any.
     """
     everything = answers.everything()
     everything.cpu.affinity = "0-3"
@@ -28,6 +28,7 @@ def facts() -> api.AllResponse:
     everything.resources.ClearField("pci_error")
     everything.interfaces.ClearField("start_error")
     set_from_start(everything, value=False)
+    del everything.interfaces.af_xdp.devices[:]
     del everything.hugepages.pod[:]
     for one in everything.hugepages.containers:
         one.ClearField("granted_request_bytes")

@@ -50,9 +50,35 @@ def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: 
         *("192.0.2.10/24 2001:db8::10", "0000:3b:02.1 vfio-pci", "0", "-"),
     ]
     assert rows[4] == ["(source: network-status, observed at 2026-01-31T12:00:00.250000Z)"]
-    assert rows[5][0].startswith("(devices that the container was started with not known: The")
-    assert rows[7] == ["LINKS"]
-    assert rows[9][:4] == ["eth0", "2", "veth", "yes"]
+    assert rows[5] == ["(AF_XDP devices (AFXDP_DEVICES): eth0)"]
+    assert rows[6][0].startswith("(devices that the container was started with not known: The")
+    assert rows[8] == ["LINKS"]
+    assert rows[10][:4] == ["eth0", "2", "veth", "yes"]
+
+
+def test_an_af_xdp_device_of_the_containers_start_is_marked(
+    netutil: Netutil, agent: Double
+) -> None:
+    shells = device_answers.af_xdp_device(f"ens1f0{HOSTILE}", from_start=True)
+    agent.interfaces.af_xdp.devices.append(shells)
+    out = netutil("interfaces").out
+    assert "(AF_XDP devices (AFXDP_DEVICES): eth0, ens1f0" in out and HOSTILE not in out
+    assert "(container's start)" in out
+    told = json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"]["devices"]
+    assert [(one["variable"], one["name"], one["from_start"]) for one in told] == [
+        ("AFXDP_DEVICES", "eth0", False),
+        ("AFXDP_DEVICES", f"ens1f0{HOSTILE}", True),
+    ]
+
+
+def test_an_older_agent_tells_no_af_xdp_devices_and_an_empty_list_is_an_answer(
+    netutil: Netutil, agent: Double
+) -> None:
+    del agent.interfaces.af_xdp.devices[:]
+    assert json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"] == {"devices": []}
+    agent.interfaces.ClearField("af_xdp")
+    assert json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"] is None
+    assert "AF_XDP" not in netutil("interfaces").out
 
 
 def test_a_link_of_two_networks_stands_once_among_the_links(

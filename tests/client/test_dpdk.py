@@ -53,7 +53,9 @@ def test_shared_cpus_are_all_that_the_process_may_use_with_a_warning() -> None:
     line = line_of(response)
     assert line.words[:2] == ("-l", "1-3")
     assert line.warnings[0] == (
-        "the kubelet gave the container no exclusive CPUs: other processes may run on them"
+        "no exclusive CPUs: PodResources of the kubelet list none or, where the pod's status does"
+        " not say what was granted (as before Kubernetes 1.22), none follow from its class and"
+        " spec; other processes may run on these CPUs"
     )
 
 
@@ -83,7 +85,7 @@ def test_a_partition_that_does_not_keep_others_off_leaves_the_warning(
     response.cpu.cpuset_partition.MergeFrom(api.CpusetPartition(**change))
     if "exclusive_cpus" in change:
         response.cpu.cpuset_partition.exclusive_cpus = change["exclusive_cpus"]
-    assert "the kubelet gave the container no exclusive CPUs" in line_of(response).warnings[0]
+    assert line_of(response).warnings[0].startswith("no exclusive CPUs: PodResources")
 
 
 def test_exclusive_cpus_that_are_not_known_are_a_warning_with_the_reason() -> None:

@@ -17,6 +17,7 @@ from tests.client.dpdk_facts import (
     devices_of,
     facts,
     line_of,
+    memif,
     refusal_of,
     set_from_start,
     with_interfaces,
@@ -284,38 +285,115 @@ def test_a_link_of_the_af_xdp_plugin_is_a_virtual_device() -> None:
     assert f"{socket} is not verified" in warning
 
 
-def of_a_login_shell_without_podresources() -> api.AllResponse:
-    """Its own environment has lost PCIDEVICE_*, and so may have lost AFXDP_DEVICES."""
-    response = facts()
-    set_from_start(response, value=True)
+def of_a_login_shell_that_lost_one_variable() -> api.AllResponse:
+    """AFXDP_DEVICES is all that it lost, and a network names another device: there is a line."""
+    response = af_xdp("ens1f0")
+    response.interfaces.interfaces.append(memif())
     without_podresources(response)
     return response
 
 
-def test_an_environment_that_lost_variables_may_have_lost_af_xdp_devices() -> None:
-    error = refusal_of(of_a_login_shell_without_podresources())
+def test_an_af_xdp_device_that_only_the_start_names_is_on_the_line_with_its_source() -> None:
+    response = of_a_login_shell_that_lost_one_variable()
+    started = answers.af_xdp_device("ens1f0", from_start=True)
+    response.interfaces.af_xdp.devices.append(started)
+    line = line_of(response)
+    assert any("net_memif0" in word for word in line.words)
+    (argument,) = (one for one in line.arguments if "net_af_xdp0,iface=ens1f0" in one.words[0])
+    assert argument.source.endswith("(AFXDP_DEVICES of the container's start)")
+    assert any("AFXDP_DEVICES names links of one pool" in one for one in line.warnings)
+
+
+def test_where_no_environment_names_an_af_xdp_device_the_line_is_whole_without() -> None:
+    line = line_of(of_a_login_shell_that_lost_one_variable())
+    assert not any("af_xdp" in word for word in line.words)
+    assert not any("AFXDP" in warning for warning in line.warnings)
+
+
+def with_a_start_that_is_not_readable(response: api.AllResponse) -> None:
+    response.interfaces.start_error.CopyFrom(answers.part_error("start"))
+    response.interfaces.start_error.sentence = "It is not for the caller."
+
+
+def with_an_agent_that_does_not_read_the_variable(response: api.AllResponse) -> None:
+    response.interfaces.ClearField("af_xdp")
+
+
+UNKNOWN_STARTS = pytest.mark.parametrize(
+    ("change", "why", "advice"),
+    [
+        (with_a_start_that_is_not_readable, "It is not for the caller.", "as the user of"),
+        (with_an_agent_that_does_not_read_the_variable, "older than the client", "upgrade"),
+    ],
+)
+
+
+@UNKNOWN_STARTS
+def test_where_the_af_xdp_devices_of_the_start_are_not_known_there_is_no_line(
+    change: Callable[[api.AllResponse], None], why: str, advice: str
+) -> None:
+    response = facts()  # its own environment names another device, and may have lost this variable
+    without_podresources(response)
+    change(response)
+    error = refusal_of(response)
     assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
-    assert "AFXDP_DEVICES" in error.sentence and "PCIDEVICE_INTEL_COM_SRIOV" in error.sentence
-    assert "PodResources socket cannot be reached" in error.sentence
+    assert "which AF_XDP devices the container was given is not known" in error.sentence
+    assert why in error.sentence and "PodResources socket cannot be reached" in error.sentence
+    assert advice in (error.advice or "") and "set AFXDP_DEVICES" in (error.advice or "")
 
 
+@UNKNOWN_STARTS
 @pytest.mark.parametrize("value", ["", "eth0"])
-def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(value: str) -> None:
-    response = of_a_login_shell_without_podresources()
+def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(
+    change: Callable[[api.AllResponse], None], why: str, advice: str, value: str
+) -> None:
+    del why, advice
+    response = facts()
+    without_podresources(response)
+    change(response)
     response.env.envs["AFXDP_DEVICES"] = value
     assert ("af_xdp" in str(line_of(response).words)) is bool(value)
 
 
-def test_podresources_say_which_af_xdp_devices_a_login_shell_has() -> None:
+@UNKNOWN_STARTS
+def test_podresources_say_which_af_xdp_devices_a_login_shell_has(
+    change: Callable[[api.AllResponse], None], why: str, advice: str
+) -> None:
+    del why, advice
+    response = af_xdp("ens1f0")
+    response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
+    change(response)
+    (argument,) = (one for one in line_of(response).arguments if "af_xdp" in one.words[0])
+    assert argument.source.endswith("(PodResources, afxdp/pool)")
+
+
+def test_an_af_xdp_device_of_podresources_does_not_say_that_no_variable_is_lost() -> None:
+    response = af_xdp("ens1f0")
+    response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
+    with_an_id_without_an_address(response)
+    with_a_start_that_is_not_readable(response)
+    assert refusal_of(response).reason == "DEVICES_NOT_KNOWN"
+
+
+def test_a_link_of_the_af_xdp_plugin_bears_every_source_that_names_it() -> None:
+    response = af_xdp("ens1f0", "ens1f1")
+    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
+    response.interfaces.af_xdp.devices.extend(
+        [answers.af_xdp_device("ens1f0"), answers.af_xdp_device("ens1f1", from_start=True)]
+    )
+    sources = [one.source for one in line_of(response).arguments if "af_xdp" in one.words[0]]
+    assert [source.partition(" (")[2] for source in sources] == [
+        "AFXDP_DEVICES; PodResources, afxdp/pool)",
+        "AFXDP_DEVICES of the container's start)",
+    ]
+
+
+def test_a_function_that_only_the_start_names_says_so() -> None:
     response = facts()
     set_from_start(response, value=True)
-    assert line_of(response).warnings == ()
-
-
-def test_an_own_environment_without_podresources_says_what_would_be_left_out() -> None:
-    response = facts()
-    without_podresources(response)
-    assert any("AFXDP_DEVICES of this process" in one for one in line_of(response).warnings)
+    (argument,) = (one for one in line_of(response).arguments if one.words[0] == "-a")
+    assert "PCIDEVICE_INTEL_COM_SRIOV of the container's start" in argument.source
 
 
 def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresources() -> None:

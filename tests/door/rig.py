@@ -16,13 +16,13 @@ import pytest
 from netutil.agent.door import door as door_room
 from netutil.agent.door.door import Door
 from netutil.agent.door.entrance import Identify, Refused
-from netutil.agent.door.keeper import Keeper, Kept
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import Listener, listen
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.door.turns import Turns
 from netutil.agent.identity.peer import Peer
 from netutil.agent.identity.pinning import choose_pin, peer_credentials, pin_pid
+from netutil.agent.listener.ownership import SocketHealth, SocketWatch
+from netutil.agent.listener.unix_socket import Listener, listen
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
 from netutil.agent.service.admission import Admission
 from netutil.agent.service.call_log import CallLog
@@ -133,10 +133,10 @@ def unlimited(table: ConnectionTable) -> Admission:
     return Admission(table, Unfinished(UnfinishedLimits()), refusals)
 
 
-def keeper_of(door: Door) -> Keeper:
-    """Return what keeps the door's path, for `served`."""
+def socket_watch_of(door: Door) -> SocketWatch:
+    """Return the watch of the door's path, for `served`."""
     pin, _ = choose_pin()
-    return Keeper(door, pin, Kept())
+    return SocketWatch(door, pin, SocketHealth())
 
 
 def open_descriptors() -> int:

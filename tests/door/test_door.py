@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 import pytest
-from netutil.agent.door import accepting as room
 from netutil.agent.door.entrance import TOLD
 from netutil.agent.door.limits import Limits
 from netutil.agent.door.table import ConnectionTable
@@ -175,37 +172,6 @@ async def test_half_open_peers_cost_their_entry_only_and_others_are_served(tmp_p
         for client in idle:
             client.close()
         await eventually(lambda: len(rig.table) == 0)
-
-
-class Exhausted:
-    """A listening socket that has no descriptors left for the first few accepts."""
-
-    def __init__(self, inner: socket.socket, failures: int) -> None:
-        self.inner = inner
-        self.failures = failures
-        self.tried = 0
-
-    def _accept(self) -> Any:
-        self.tried += 1
-        if self.tried <= self.failures:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return self.inner._accept()  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-async def test_out_of_descriptors_the_door_pauses_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "_PAUSE_SECONDS", 0.05)
-    async with door_before(echo, tmp_path) as rig:
-        exhausted = Exhausted(rig.listener.connection, failures=3)
-        object.__setattr__(rig.listener, "connection", exhausted)
-        assert await asyncio.wait_for(exchange(rig), 20) == b"echo"
-        assert rig.door.counts.accept_failures == 3
-        assert exhausted.tried < 50  # it did not spin meanwhile
-        object.__setattr__(rig.listener, "connection", exhausted.inner)
 
 
 async def test_who_waits_in_the_queue_at_the_close_is_let_in(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import grpc
 import pytest
 from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
+from netutil.agent.listener.unix_socket import listen
 
 from tests.door.rig import eventually, peer_of
 

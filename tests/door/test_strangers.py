@@ -17,10 +17,10 @@ from netutil.agent.door.counts import DoorCounts
 from netutil.agent.door.door import Door
 from netutil.agent.door.entrance import Identify
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
 from netutil.agent.errors import AgentError, Denied, Reason, Unidentified
 from netutil.agent.identity.peer import Peer
+from netutil.agent.listener.unix_socket import listen
 
 from tests.door.rig import eventually, open_descriptors, peer_of
 

@@ -14,11 +14,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
+from netutil.agent.listener.unix_socket import listen
 from netutil.agent.serving import served
 
-from tests.door.rig import eventually, keeper_of, peer_of, unlimited
+from tests.door.rig import eventually, peer_of, socket_watch_of, unlimited
 from tests.service.wire import END_HEADERS, END_STREAM, connected_to, frame, question
 
 NOT_UTF_8 = question("x").replace(b"v1alpha.NetUtil/x", b"v1alpha.NetUti\xe2/x")
@@ -32,7 +32,7 @@ async def front(tmp_path: Path) -> AsyncIterator[tuple[str, ConnectionTable]]:
     listener = listen(path, mode=0o666, directory_mode=0o755)
     door = Door(listener, str(tmp_path / "private.sock"), table, peer_of, Limits(100, 100))
     async with served(
-        tmp_path / "private.sock", door, keeper_of(door), lambda _: (), unlimited(table)
+        tmp_path / "private.sock", door, socket_watch_of(door), lambda _: (), unlimited(table)
     ):
         yield path, table
 

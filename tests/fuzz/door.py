@@ -21,11 +21,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from netutil.agent.door.door import Door
 from netutil.agent.door.limits import Limits
-from netutil.agent.door.listener import listen
 from netutil.agent.door.table import ConnectionTable
+from netutil.agent.listener.unix_socket import listen
 from netutil.agent.serving import served
 
-from tests.door.rig import keeper_of, open_descriptors, peer_of, unlimited
+from tests.door.rig import open_descriptors, peer_of, socket_watch_of, unlimited
 from tests.fuzz.target import Target
 from tests.service.wire import END_HEADERS, END_STREAM, frame, question
 
@@ -56,7 +56,8 @@ class _Front:
         private = Path(self._folder.name) / "private.sock"
         listener = listen(self.path, mode=0o666, directory_mode=0o755)
         door = Door(listener, str(private), self.table, peer_of, Limits(64, 64))
-        async with served(private, door, keeper_of(door), lambda _: (), unlimited(self.table)):
+        watch = socket_watch_of(door)
+        async with served(private, door, watch, lambda _: (), unlimited(self.table)):
             self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
             self._ready.set()
             await self._ending.wait()

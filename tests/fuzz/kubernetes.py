@@ -26,8 +26,10 @@ from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
 from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.agent.parsers.plugin_devices import (
+    af_xdp_devices_of_both,
     device_variables,
     devices_of_both,
+    parse_af_xdp_devices,
     parse_qat_devices,
 )
 from netutil.agent.parsers.quantity import LARGEST_BYTES, parse_bytes
@@ -174,6 +176,8 @@ def _devices(data: bytes) -> tuple[AllocatedDevice, ...]:
     shells, others = devices_of_both({}, device_variables(variables))
     assert {one.name for one in shells} == {one.name for one in found}
     assert others == tuple(replace(one, from_start=True) for one in parse_qat_devices(variables))
+    links = af_xdp_devices_of_both({}, device_variables(variables))
+    assert links == tuple(replace(one, from_start=True) for one in parse_af_xdp_devices(variables))
     return found
 
 
@@ -280,6 +284,7 @@ def targets() -> tuple[Target, ...]:
     environment = (
         b"PCIDEVICE_X=0000:3b:02.0,0000:3b:02.1\0PCIDEVICE_X_INFO={" + device + b':{"generic":{}}}',
         b"PCIDEVICE_A_INFO=0000:3b:02.0\0PCIDEVICE_Y=mlx5_core.sf.4\0PCIDEVICE_Y_INFO=[1]",
+        b"AFXDP_DEVICES=ens1f0 ens1f1\0QAT0=0000:3b:02.0",
         b"PCIDEVICE_X="
         + b",".join([b"0000:3b:02.0"] * 200)
         + b"\0PCIDEVICE_X_INFO={"
@@ -350,7 +355,7 @@ def targets() -> tuple[Target, ...]:
             _devices,
             environment,
             holds=_devices_hold,
-            words=(*_JSON, b"PCIDEVICE_", b"_INFO", b"=", b"\0", device, b","),
+            words=(*_JSON, b"PCIDEVICE_", b"_INFO", b"AFXDP_DEVICES", b"=", b"\0", device, b","),
             # The name of the variable, and a problem, stand beside each device.
             most_more=MOST_DEVICES * (LONGEST_VARIABLE + 128),
         ),

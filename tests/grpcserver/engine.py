@@ -29,6 +29,9 @@ class Echoing:
     def on_reset(self, stream: Stream) -> None:
         self.bodies.pop(stream.id, None)
 
+    def on_closed(self, stream: Stream) -> None:
+        """Nothing is kept of it here."""
+
     def on_writable(self, stream: Stream) -> None:
         """Nothing waits for it here."""
 

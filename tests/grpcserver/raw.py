@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -155,6 +155,7 @@ class Echo:
         self.ended: list[str] = []
         self.contexts: list[Any] = []
         self.gate = asyncio.Event()
+        self.before_answer: Callable[[Any], None] = lambda _: None
 
     async def unary(self, request: bytes, context: Any) -> bytes:
         self.contexts.append(context)
@@ -170,6 +171,7 @@ class Echo:
             self.ended.append("slow")
 
     async def large(self, request: bytes, context: Any) -> bytes:
+        self.before_answer(context)
         return b"x" * int(request)
 
     async def fails(self, request: bytes, context: Any) -> bytes:
@@ -237,7 +239,7 @@ class Bench:
     async def connect(self, *, hello: bool = True, peer: Any = None) -> RawClient:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        await self.server.serve(theirs, peer)
+        self.server.serve(theirs, peer)
         client = RawClient(*await asyncio.open_connection(sock=ours))
         self.clients.append(client)
         if hello:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import gzip
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -380,7 +380,11 @@ class Policy:
         self.refuse = ""
         self.calls: list[str] = []
         self.finishes: list[str] = []
-        self.cost = 0
+        self.rejections: list[grpc.StatusCode] = []
+        self.closes: list[int] = []
+        self.overhead = 0
+        self.queue: list[Connection] = []
+        self.may = True
 
     def admit(self, call: Call) -> Status | None:
         self.calls.append(call.head.path)
@@ -391,9 +395,80 @@ class Policy:
     def finished(self, call: Call) -> None:
         self.finishes.append(call.head.path)
 
-    def charge(self, connection: Connection, cost: int) -> float:
-        self.cost += cost
-        return 0.0
+    def rejected(self, call: Call, status: Status) -> Status:
+        self.rejections.append(status.code)
+        return status
+
+    def may_process(self, connection: Connection) -> bool:
+        return self.may
+
+    def wait(self, connection: Connection) -> None:
+        self.queue.append(connection)
+
+    def processed(self, connection: Connection, seconds: float, overhead: int) -> None:
+        assert seconds >= 0
+        self.overhead += overhead
+
+    def closed(self, peer: Any, calls: int) -> None:
+        self.closes.append(calls)
+
+
+async def test_what_is_not_allowed_now_is_processed_when_the_policy_says_so() -> None:
+    policy: Any = Policy()
+    policy.may = False
+    async with serving(policy=policy) as bench:
+        client = await bench.connect()
+        client.ask(1)
+        await asyncio.sleep(0.05)
+        assert not policy.calls and len(policy.queue) == 1
+        policy.may = True
+        asyncio.get_running_loop().call_soon(policy.queue.pop().advance)
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+
+
+async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
+    policy: Any = Policy()
+    async with serving(policy=policy) as bench:
+        client = await bench.connect()
+        for number in range(1, 41, 2):
+            client.ask(number)
+            await client.answer(number)
+        before = policy.overhead
+        assert before <= 2
+        for _ in range(100):
+            client.send(f.frame(f.PRIORITY, 0, 1, bytes([0, 0, 0, 3, 1])))
+        client.ask(41)
+        await client.answer(41)
+        assert policy.overhead - before > 50
+
+
+async def test_a_connection_whose_peer_closes_is_ended_while_it_waits_for_its_turn() -> None:
+    policy: Any = Policy()
+    policy.may = False
+    async with serving(policy=policy) as bench:
+        client = await bench.connect()
+        client.ask(1)
+        await asyncio.sleep(0.05)
+        client.writer.close()
+        async with asyncio.timeout(5):
+            while not policy.closes:  # noqa: ASYNC110 - it is the thing under test
+                await asyncio.sleep(0.001)
+        assert policy.closes == [0] and not policy.calls
+
+
+async def test_an_answer_is_sent_only_once_the_kernel_has_all_of_it() -> None:
+    async with serving(policy=(policy := cast("Any", Policy()))) as bench:
+        client = await bench.connect(hello=False)
+        client.send(f.PREFACE + f.settings_frame({f.INITIAL_WINDOW_SIZE: 2**31 - 1}))
+        client.send(f.window_update(0, 2**30))
+        sent: list[int] = []
+        bench.echo.before_answer = lambda context: context.when_sent(lambda: sent.append(1))
+        client.ask(1, message(b"4000000"), head=fields(p_path="/test.Echo/Large"))
+        await asyncio.sleep(0.1)
+        assert not sent  # nobody reads, and the socket's buffer is full
+        await client.answer(1)
+        await asyncio.sleep(0.05)
+        assert sent == [1] and policy.finishes == ["/test.Echo/Large"]
 
 
 async def test_a_policy_admits_on_the_headers_and_hears_of_each_end_once() -> None:
@@ -416,8 +491,9 @@ async def test_a_policy_admits_on_the_headers_and_hears_of_each_end_once() -> No
         client.ask(7, head=fields(p_path="/no/such"))
         await client.answer(7)
         await asyncio.sleep(0.01)
-        assert sorted(policy.calls) == sorted(policy.finishes)
-        assert len(policy.calls) == 4 and policy.cost > 4 * 8
+        assert sorted(policy.calls) == sorted([*policy.finishes, policy.refuse])
+        assert len(policy.calls) == 4
+        assert policy.rejections == [grpc.StatusCode.UNIMPLEMENTED]
 
 
 async def test_shutting_down_serves_what_is_open_and_what_is_on_its_way() -> None:

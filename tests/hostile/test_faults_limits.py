@@ -163,7 +163,7 @@ def test_a_start_that_cannot_make_its_socket_says_so_in_one_sentence(lab: Lab, s
     assert done.returncode == 1
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("netutil-agent: ")]
     assert said.startswith("netutil-agent: cannot serve: ")
-    assert "the socket cannot be made: " in said
+    assert "cannot create the socket: " in said
     assert str(path) in said
     assert "Traceback" not in done.stderr
 
@@ -176,7 +176,7 @@ def test_a_file_system_that_fills_up_or_becomes_read_only_stops_nobody(lab: Lab)
         admin.unlink()
         fill(small)
         subprocess.run(["mount", "-o", "remount,bind,ro", str(small)], check=True)
-        eventually(lambda: "cannot be bound anew" in agent.stderr_text())
+        eventually(lambda: "cannot be rebound" in agent.stderr_text())
         with asking(lab.pods[0].containers[0]) as web:
             assert web.ask("pod", fresh=True)["said"] == "web"
         assert probe(agent, "/healthz") == (200, "ok")

@@ -152,13 +152,13 @@ def test_of_two_agents_the_one_that_is_left_has_the_path(
 def test_an_agent_that_was_taken_over_leaves_the_path_to_the_one_that_took_it(lab: Lab) -> None:
     old, new = lab.agent(), lab.agent()
     taken = inode(lab.socket)
-    eventually(lambda: f"another agent has taken {lab.socket} over" in old.stderr_text())
+    eventually(lambda: f"another agent took over {lab.socket}" in old.stderr_text())
     time.sleep(7)  # another probe is due by then
     assert inode(lab.socket) == taken
     lab.socket.unlink()
-    eventually(lambda: f"{lab.socket} was gone: bound anew" in new.stderr_text())
+    eventually(lambda: f"{lab.socket} was missing; rebound" in new.stderr_text())
     taken = inode(lab.socket)
-    assert f"{lab.socket} was gone" not in old.stderr_text()
+    assert f"{lab.socket} was missing" not in old.stderr_text()
     end(old, signal.SIGKILL)
     assert inode(lab.socket) == taken
 

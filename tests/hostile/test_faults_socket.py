@@ -132,21 +132,21 @@ def mode_taken_away(path: Path) -> None:
         mode_taken_away,
     ],
 )
-def test_a_socket_that_is_taken_away_is_bound_anew(
+def test_a_socket_that_is_removed_or_replaced_is_rebound(
     agent: LabAgent, fault: Callable[[Path], None]
 ) -> None:
-    ensure_that_it_is_bound_anew(agent, fault)
+    ensure_that_it_is_rebound(agent, fault)
 
 
 @pytest.mark.skipif(CONFINED, reason="the directory is a mount of the agent's own container then")
 @pytest.mark.parametrize("fault", [directory_deleted, directory_renamed, directory_made_anew])
-def test_a_socket_whose_directory_is_taken_away_is_bound_anew(
+def test_a_socket_whose_directory_is_removed_is_rebound(
     another_lab: Lab, fault: Callable[[Path], None]
 ) -> None:
-    ensure_that_it_is_bound_anew(another_lab.agent(), fault)
+    ensure_that_it_is_rebound(another_lab.agent(), fault)
 
 
-def ensure_that_it_is_bound_anew(agent: LabAgent, fault: Callable[[Path], None]) -> None:
+def ensure_that_it_is_rebound(agent: LabAgent, fault: Callable[[Path], None]) -> None:
     paths = (agent.socket, agent.admin_socket)
     eventually(lambda: all(map(connects, paths)))
     before, modes = metric(agent, REBINDS), [path.lstat().st_mode for path in paths]
@@ -156,7 +156,7 @@ def ensure_that_it_is_bound_anew(agent: LabAgent, fault: Callable[[Path], None])
     assert all(map(connects, paths))
     assert [path.lstat().st_mode for path in paths] == modes
     assert agent.running
-    assert ": bound anew" in agent.stderr_text()
+    assert "; rebound" in agent.stderr_text()
     assert probe(agent, "/healthz") == (200, "ok")
 
 
@@ -193,7 +193,7 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
     assert all(map(connects, paths))
     eventually(lambda: not any(map(names_aside, paths)))  # each socket stands before that
     eventually(lambda: metric(agent, DIRECTORIES) == len(paths))
-    said = f"a directory stood at {agent.socket}: removed; a pod's subPath makes one there"
+    said = f"listener: removed a directory at {agent.socket}; a pod's subPath creates one there"
     assert said in agent.stderr_text()
     assert directory_check(agent)["outcome"] == "ok"
     with asking(web) as asker:
@@ -274,7 +274,7 @@ def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
         eventually(lambda: inode(agent.socket) != planted and connects(agent.socket))
         with asking(web) as asker:
             assert asker.ask("pod", fresh=True)["said"] == "web"
-        assert "was the socket of a process that is no agent" in agent.stderr_text()
+        assert "was the socket of a process that is not an agent" in agent.stderr_text()
     finally:
         hostile.kill()
         hostile.wait()
@@ -291,4 +291,4 @@ def test_a_directory_that_is_deleted_under_a_mount_fails_liveness(another_lab: L
     shutil.rmtree(host)
     status, said = eventually(lambda: (p := probe(agent, "/healthz"))[0] == 503 and p)
     assert (status, "was deleted on the host" in said) == (503, True)
-    assert "connections that are open go on" in agent.stderr_text()
+    assert "open connections are kept" in agent.stderr_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,9 +15,12 @@ from netutil.agent.parsers.devices import (
     AllocatedDevice,
     DeviceProblem,
 )
+from netutil.agent.parsers.link_name import LONGEST_LINK_NAME, is_link_name
 from netutil.agent.parsers.plugin_devices import (
+    af_xdp_devices_of_both,
     device_variables,
     devices_of_both,
+    parse_af_xdp_devices,
     parse_qat_devices,
 )
 
@@ -101,6 +105,81 @@ def test_without_another_environment_only_its_own_is_told() -> None:
     assert addresses(network + others) == [("PCIDEVICE_NIC", ONE, False), ("QAT0", TWO, False)]
 
 
+def links(devices: tuple[AllocatedDevice, ...]) -> list[tuple[str, int, str, bool]]:
+    return [(one.variable, one.position, one.name, one.from_start) for one in devices]
+
+
+def test_the_af_xdp_plugin_names_all_links_in_one_variable() -> None:
+    found = parse_af_xdp_devices({"AFXDP_DEVICES": " ens1f0  ens1f1\n", "AFXDP_DEVICES_X": "a"})
+    assert links(found) == [
+        ("AFXDP_DEVICES", 0, "ens1f0", False),
+        ("AFXDP_DEVICES", 1, "ens1f1", False),
+    ]
+    assert {(one.pci_address, one.problem) for one in found} == {("", None)}
+
+
+def test_a_login_shell_has_the_links_that_the_container_was_started_with() -> None:
+    start = {"AFXDP_DEVICES": "ens1f0 ens1f1"}
+    assert links(af_xdp_devices_of_both({"PATH": "/bin"}, start)) == [
+        ("AFXDP_DEVICES", 0, "ens1f0", True),
+        ("AFXDP_DEVICES", 1, "ens1f1", True),
+    ]
+    assert links(af_xdp_devices_of_both({"AFXDP_DEVICES": "ens1f1"}, start)) == [
+        ("AFXDP_DEVICES", 0, "ens1f1", False),
+        ("AFXDP_DEVICES", 0, "ens1f0", True),
+    ]
+    assert links(af_xdp_devices_of_both(start, None)) == links(parse_af_xdp_devices(start))
+
+
+@given(st.text(max_size=600))
+def test_whatever_af_xdp_devices_holds_each_word_is_told_as_it_stands(value: str) -> None:
+    found = parse_af_xdp_devices({"AFXDP_DEVICES": value})
+    assert [one.name for one in found] == [word[:LONGEST_NAME] for word in value.split()]
+    assert [one.problem for one in found] == [
+        None if is_link_name(word) else DeviceProblem.NOT_A_LINK_NAME for word in value.split()
+    ]
+    assert af_xdp_devices_of_both({}, device_variables({"AFXDP_DEVICES": value})) == tuple(
+        replace(one, from_start=True) for one in found
+    )
+
+
+NAMED = st.lists(st.sampled_from(["ens1f0", "ens1f1", "eth0", "a/b"]), max_size=6).map(" ".join)
+
+
+@given(NAMED, NAMED)
+def test_both_name_the_links_that_each_names(own: str, start: str) -> None:
+    both = af_xdp_devices_of_both({"AFXDP_DEVICES": own}, {"AFXDP_DEVICES": start})
+    assert {one.name for one in both} == {*own.split(), *start.split()}
+    assert all(one.from_start is (one.name not in own.split()) for one in both)
+
+
+@pytest.mark.parametrize(
+    ("own", "start"),
+    [(MOST_DEVICES + 1, None), (1, MOST_DEVICES + 1), (MOST_DEVICES, -MOST_DEVICES)],
+)
+def test_more_links_than_are_told_are_an_error(own: int, start: int | None) -> None:
+    def named(count: int) -> dict[str, str]:
+        prefix = "eth" if count > 0 else "net"
+        return {"AFXDP_DEVICES": " ".join(f"{prefix}{n}" for n in range(abs(count)))}
+
+    with pytest.raises(Exhausted) as caught:
+        af_xdp_devices_of_both(named(own), None if start is None else named(start))
+    assert caught.value.reason is Reason.TOO_MANY_DEVICES
+    assert caught.value.read == "AFXDP_DEVICES"
+    most = named(MOST_DEVICES)
+    assert len(af_xdp_devices_of_both(most, most)) == MOST_DEVICES
+
+
+@pytest.mark.parametrize("name", ["eth0", "a" * LONGEST_LINK_NAME, "...", "veth-x.100"])
+def test_a_link_may_have_this_name(name: str) -> None:
+    assert is_link_name(name)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a:0", "a b", "ä" * 8])
+def test_no_link_can_have_this_name(name: str) -> None:
+    assert not is_link_name(name)
+
+
 def many(first: int) -> dict[str, str]:
     return {f"QAT{n}": f"{first:04x}:{n // 8:02x}:00.{n % 8}" for n in range(MOST_DEVICES)}
 
@@ -140,6 +219,6 @@ def test_both_name_what_each_names(own: dict[str, str], start: dict[str, str]) -
 
 @given(ENVIRONMENTS)
 def test_what_is_read_is_in_the_variables_that_are_kept(environment: dict[str, str]) -> None:
-    kept = device_variables(environment)
-    assert "X" not in kept
+    kept = device_variables({**environment, "AFXDP_DEVICES": "ens1f0"})
+    assert "X" not in kept and kept.pop("AFXDP_DEVICES") == "ens1f0"
     assert devices_of_both(kept, None) == devices_of_both(environment, None)

@@ -87,6 +87,7 @@ def test_a_pod_is_described_with_the_sources_of_its_facts(node: Node, client: No
     }
     assert answer.network is not None and answer.network.status[0].interface == "eth0"
     assert answer.interfaces is not None
+    assert answer.interfaces.af_xdp is None  # no environment is read for an operator
     (eth0,) = answer.interfaces.interfaces
     if CONFINED:
         error = answer.interfaces.link_error

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
+from netutil.client import All, Inconsistent
+from netutil.client.conversion import result
+from netutil.client.dpdk import command_line
 from netutil.podresources.v1 import podresources_pb2 as v1
+from netutil.v1alpha import netutil_pb2 as api
 
 from tests.facts.sriov_node import SECOND_VF, VF, VFIO_VF
-from tests.lab import Lab
+from tests.lab import Lab, LabContainer
 from tests.lab.observing import needs_lab
 from tests.service.conftest import NETWORK_STATUS, ask, netutil
 from tests.service.dpdk_node import VARIABLE, DpdkNode, dpdk_node
@@ -128,6 +133,87 @@ def test_a_process_that_is_number_one_of_its_own_namespace_is_not_the_first(lab:
     done = app.run(["sh", "-c", script, sys.executable], env=SU)
     assert done.returncode == 0, done.stderr
     assert allocated(json.loads(done.stdout)) == [("PCIDEVICE_A", VF, True)]
+
+
+def af_xdp(answer: Any) -> list[tuple[str, bool]]:
+    return [(one["name"], one["from_start"]) for one in answer["af_xdp"]["devices"]]
+
+
+LINKS = {**SU, "AFXDP_DEVICES": "ens1f0 ens1f1"}
+DEFAULT = {"name": "cbr0", "interface": "eth0", "default": True}
+MEMIF = {"type": "memif", "version": "1.1.0", "memif": {"role": "slave", "path": "/run/m.sock"}}
+
+
+def test_a_login_shell_is_told_the_af_xdp_devices_of_the_containers_start(lab: Lab) -> None:
+    app = lab.pod("web").container("app", env=LINKS)
+    lab.write_pod_list()
+    started(lab)
+    assert af_xdp(netutil(app, "interfaces")) == [("ens1f0", False), ("ens1f1", False)]
+    assert af_xdp(netutil(app, "interfaces", env=SU)) == [("ens1f0", True), ("ens1f1", True)]
+    changed = {**SU, "AFXDP_DEVICES": "ens1f1"}
+    everything = netutil(app, "all", env=changed)["interfaces"]
+    assert af_xdp(everything) == [("ens1f1", False), ("ens1f0", True)]
+    refused = ask(app, "-c", AS_ANOTHER, env=SU)["interfaces"]
+    assert refused["start_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
+    assert refused["af_xdp"] == {}
+
+
+def test_a_container_without_af_xdp_devices_has_an_empty_list(lab: Lab) -> None:
+    app = lab.pod("web").container("app", env=SU)
+    lab.write_pod_list()
+    started(lab)
+    assert netutil(app, "interfaces")["af_xdp"] == {"devices": []}
+
+
+def test_of_one_interface_only_its_own_af_xdp_device_is_told(lab: Lab) -> None:
+    pod = lab.pod("web", annotations={NETWORK_STATUS: json.dumps([DEFAULT])})
+    app = pod.container("app", env={**SU, "AFXDP_DEVICES": "eth0 ens1f1"})
+    lab.write_pod_list()
+    started(lab)
+    assert af_xdp(netutil(app, "interfaces", "eth0", env=SU)) == [("eth0", True)]
+
+
+def test_more_af_xdp_devices_than_are_told_are_an_error(lab: Lab) -> None:
+    names = " ".join(f"eth{number}" for number in range(257))
+    app = lab.pod("web").container("app", env={**SU, "AFXDP_DEVICES": names})
+    lab.write_pod_list()
+    started(lab)
+    for env in (SU, {**SU, "AFXDP_DEVICES": names}):
+        answer = netutil(app, "interfaces", env=env)
+        assert answer["af_xdp"] is None
+        error = answer["allocated_error"]
+        assert (error["reason"], error["read"]) == ("TOO_MANY_DEVICES", "AFXDP_DEVICES")
+
+
+def upf(lab: Lab) -> LabContainer:
+    """A container with huge pages, a memif network, and an AF_XDP device in one variable."""
+    networks = [DEFAULT, {"name": "telco/n6", "interface": "net2", "device-info": MEMIF}]
+    pod = lab.pod("upf", annotations={NETWORK_STATUS: json.dumps(networks)})
+    app = pod.container("app", env={**SU, "AFXDP_DEVICES": "eth0"})
+    pages = {"hugepages-2Mi": "64Mi", "memory": "1Gi"}
+    app.resources = {"requests": pages, "limits": pages}
+    lab.write_pod_list()
+    started(lab)
+    return app
+
+
+def test_the_line_of_a_login_shell_that_lost_af_xdp_devices_alone_has_them(lab: Lab) -> None:
+    app = upf(lab)
+    script = 'exec "$0" -m netutil.client dpdk --explain --pid $$'
+    done = app.run(["sh", "-c", script, sys.executable], env=SU)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert any(line.startswith("--vdev=net_memif0,") for line in lines)
+    (shown,) = (line for line in lines if line.startswith("--vdev=net_af_xdp0,iface=eth0,"))
+    assert shown.endswith("(AFXDP_DEVICES of the container's start)")
+
+
+def test_one_to_whom_the_start_is_not_told_has_no_line(lab: Lab) -> None:
+    answer = ask(upf(lab), "-c", AS_ANOTHER, env=SU)
+    facts = result(All, json_format.ParseDict(answer, api.AllResponse()))
+    with pytest.raises(Inconsistent) as caught:
+        command_line(facts)
+    assert caught.value.reason == "DEVICES_NOT_KNOWN"
 
 
 def test_a_crypto_function_is_not_paired_with_a_network(lab: Lab) -> None:

@@ -1532,6 +1532,7 @@ class InterfacesResponse(_message.Message):
     ALLOCATED_ERROR_FIELD_NUMBER: _builtins.int
     LINK_ERROR_FIELD_NUMBER: _builtins.int
     START_ERROR_FIELD_NUMBER: _builtins.int
+    AF_XDP_FIELD_NUMBER: _builtins.int
     DEVICE_INFO_ERROR_FIELD_NUMBER: _builtins.int
     PCI_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
@@ -1577,6 +1578,16 @@ class InterfacesResponse(_message.Message):
         """
 
     @_builtins.property
+    def af_xdp(self) -> Global___AfXdpDevices:
+        """Links that the AF_XDP device plugin gave to the container, as AFXDP_DEVICES
+        names them: in the process's own environment, and in the one that the
+        container was started with unless `start_error` is set. Where the request
+        names an interface, that one only. Absent: `allocated_error` says why, or the
+        agent is older than this field, or the operator socket answers, for which no
+        environment is read.
+        """
+
+    @_builtins.property
     def device_info_error(self) -> Global___PartError:
         """Why the device-info of the Userspace CNI plugin is not known, nor the networks
         that only it names: the annotation userspace/configuration-data breaks its
@@ -1602,12 +1613,13 @@ class InterfacesResponse(_message.Message):
         allocated_error: Global___PartError | None = ...,
         link_error: Global___PartError | None = ...,
         start_error: Global___PartError | None = ...,
+        af_xdp: Global___AfXdpDevices | None = ...,
         device_info_error: Global___PartError | None = ...,
         pci_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "start_error", b"start_error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "start_error", b"start_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1728,11 +1740,37 @@ class Drift(_message.Message):
 Global___Drift: _TypeAlias = Drift  # noqa: Y015
 
 @_typing.final
+class AfXdpDevices(_message.Message):
+    """Devices of the AF_XDP device plugin: the process's own first, then those of the
+    container's start alone, each by position in the variable. Empty: the
+    environments that were read name none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllocatedDevice]: ...
+    def __init__(
+        self,
+        *,
+        devices: _abc.Iterable[Global___AllocatedDevice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["devices", b"devices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AfXdpDevices: _TypeAlias = AfXdpDevices  # noqa: Y015
+
+@_typing.final
 class AllocatedDevice(_message.Message):
     """One PCI address in a variable PCIDEVICE_<RESOURCE> of the container, set by
     the SR-IOV network device plugin, or in a variable QAT<n>, set by Intel's QAT
-    device plugin. The variables are those of the process and those that the
-    container was started with: a login shell has lost them.
+    device plugin; or one link in AFXDP_DEVICES, set by the AF_XDP device plugin.
+    The variables are those of the process and those that the container was started
+    with: a login shell has lost them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1751,12 +1789,14 @@ class AllocatedDevice(_message.Message):
     position: _builtins.int
     """Position in the variable's list, from 0."""
     pci_address: _builtins.str
-    """Empty: what the variable holds is no PCI address ("mlx5_core.sf.4")."""
+    """Empty: what the variable holds is no PCI address ("mlx5_core.sf.4"), as
+    AFXDP_DEVICES never does.
+    """
     name: _builtins.str
-    """As the variable holds it."""
+    """As the variable holds it, cut at 128 characters."""
     problem: _builtins.str
-    """Why `info` or `pci_address` is missing, where the variables are not as the
-    plugin writes them.
+    """Why `info` or `pci_address` is missing or no link can have this name, where the
+    variables are not as the plugin writes them.
     """
     from_start: _builtins.bool
     """The process's own environment does not name it: only the one that the

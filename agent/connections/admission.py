@@ -1,0 +1,173 @@
+"""From an accepted descriptor to a served connection: identify the peer, or keep the error.
+
+The cheapest question comes first: a flood is rejected at the rate at which it is accepted, and
+every new connection waits behind it in the kernel's one queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
+from netutil.agent.connections.registry import Connection, ConnectionRegistry
+from netutil.agent.errors import AgentError, Unidentified, shortage
+from netutil.agent.grpcserver import Server, is_hung_up
+from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
+from netutil.agent.identity.pinning import peer_credentials, peer_pid
+from netutil.agent.identity.process import Credentials
+from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.listener.acceptor import AcceptCounts
+
+_LOG = logging.getLogger(__name__)
+_OVER_LIMIT_SECONDS = 1.0
+OVERFLOW_SLOTS = 8
+"""Connections past a limit that are still served, so that their calls get the error."""
+_CLOSED_COST = 0.25
+"""What it costs to accept a connection and to close it at once."""
+
+Identify = Callable[[socket.socket], Peer | None]
+"""Returns the peer, None for one that needs no identity; raises the error that its calls get."""
+
+
+@dataclass(slots=True)
+class AdmissionCounts:
+    """What happened to new connections since the start. `rejected` ones got an error each call."""
+
+    accept: AcceptCounts = field(default_factory=AcceptCounts)
+    rejected: int = 0
+
+
+class ConnectionAdmission:
+    """Admits the connections of one socket. Used on one event loop."""
+
+    def __init__(
+        self,
+        server: Server,
+        policy: PodPolicy,
+        identify: Identify,
+        limits: ConnectionLimits,
+        counts: AdmissionCounts,
+        check_capacity: Callable[[], AgentError | None] = lambda: None,
+    ) -> None:
+        """`check_capacity` returns the error of new connections, None while there is room."""
+        self._server = server
+        self._policy = policy
+        self._registry: ConnectionRegistry = policy.registry
+        self._identify = identify
+        self._limits = limits
+        self._counts = counts
+        self._check_capacity = check_capacity
+        self._over_limit: dict[int, str] = {}
+        self._over_limit_until = 0.0
+
+    def take(self, descriptor: int) -> None:
+        """Serve an accepted connection, or close it."""
+        if is_hung_up(descriptor):
+            self._counts.accept.hung_up += 1
+            os.close(descriptor)
+            return
+        accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+        pid = peer_pid(accepted)
+        connection = None if self._is_over_limit(pid) else self._admit(accepted, pid)
+        if connection is None:
+            self._counts.accept.closed_at_once += 1
+            accepted.close()
+            return
+        self._policy.opened(connection)
+        self._policy.run(connection, lambda: self._serve(accepted, connection))
+
+    def _serve(self, accepted: socket.socket, connection: Connection) -> None:
+        if is_hung_up(accepted.fileno()):  # while it waited
+            self._counts.accept.hung_up += 1
+            accepted.close()
+            self._policy.closed(connection, 0)
+            return
+        self._server.serve(accepted, connection)
+
+    def _admit(self, accepted: socket.socket, pid: int) -> Connection | None:
+        """Return the connection of a peer, None if its calls cannot even get an error."""
+        if len(self._registry) >= self._limits.total + OVERFLOW_SLOTS:
+            return None
+        began = time.perf_counter()
+        accepted.setblocking(False)
+        key = NO_POD
+        try:
+            error = self._check_capacity()
+            if error is not None:
+                raise error
+            peer = self._identify(accepted)
+            key = peer.pod_key if peer is not None else NO_POD
+            connection = self._connection(peer)
+        except AgentError as error:
+            connection = self._unidentified(accepted, error)
+        except OSError as error:
+            exhausted = shortage(error, "/proc/<pid> of the caller")
+            if exhausted is None:
+                _LOG.error("connections: a peer could not be identified: %s", error)
+                return None
+            connection = self._unidentified(accepted, exhausted)
+        self._policy.spent(key, time.perf_counter() - began)
+        if connection is None:
+            self._over_limit[pid] = key
+            self._policy.charge(key, CONNECTION_COST)
+        return connection
+
+    def _connection(self, peer: Peer | None) -> Connection | None:
+        if peer is None:
+            return Connection(NO_POD)
+        key, requester = peer.pod_key, asker_of(peer)
+        held = self._registry.count(key)
+        error = self._limits.exceeded(held, len(self._registry))
+        if error is None:
+            return Connection(key, peer, None, requester)
+        peer.process.close()
+        self._reject(requester, key, error)
+        if held >= self._limits.per_pod + OVERFLOW_SLOTS:
+            return None
+        return Connection(key, None, error, requester)
+
+    def _unidentified(self, accepted: socket.socket, error: AgentError) -> Connection | None:
+        """Admit an unidentified peer, so that its calls get the error. All share one limit."""
+        # The error lives as long as the connection; with its frames it would be garbage in a ring.
+        error.__traceback__ = error.__context__ = None
+        requester = Asker(_credentials(accepted))
+        self._reject(requester, NO_POD, error)
+        if self._registry.count(NO_POD) >= self._limits.per_pod:
+            return None
+        return Connection(NO_POD, None, error, requester)
+
+    def _reject(self, requester: Asker, key: str, error: AgentError) -> None:
+        self._counts.rejected += 1
+        self._policy.record_rejection("connection", requester, key, "", error)
+
+    def _is_over_limit(self, pid: int) -> bool:
+        """Return whether a peer would surely be closed at once, without identifying the peer.
+
+        For a moment, a process that has just been found to be of a pod past every limit is taken
+        for the same process. Should its PID be another's meanwhile, that process has to connect
+        again; no peer is admitted by this.
+        """
+        now = time.monotonic()
+        if now >= self._over_limit_until:
+            self._over_limit.clear()
+            self._over_limit_until = now + _OVER_LIMIT_SECONDS
+        key = self._over_limit.get(pid)
+        if key is None:
+            return False
+        most = self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
+        if self._registry.count(key) < most:
+            return False
+        self._policy.charge(key, _CLOSED_COST)
+        return True
+
+
+def _credentials(accepted: socket.socket) -> Credentials | None:
+    try:
+        return peer_credentials(accepted)
+    except (Unidentified, OSError):  # no PID that the agent could see: the reason of its error
+        return None

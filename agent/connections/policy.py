@@ -1,0 +1,198 @@
+"""What decides for the gRPC server about calls and connections: the limits of their pod.
+
+A call is admitted on its headers, before its message: a call that never sends any is in flight
+like another. Health, reflection and methods that do not exist are admitted like all others. What a
+pod costs beside its calls has a budget; past it nothing is read of the pod for a time, over old
+connections and new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from netutil.agent.connections.registry import Connection, ConnectionRegistry, connection_of
+from netutil.agent.errors import AgentError
+from netutil.agent.grpcserver import Call, Status
+from netutil.agent.grpcserver import Connection as ServedConnection
+from netutil.agent.identity.peer import Asker
+from netutil.agent.limits.in_flight import InFlight
+from netutil.agent.limits.limits import (
+    RateLimits,
+    headers_too_large,
+    message_too_large,
+    too_many_calls,
+    too_much_overhead,
+)
+from netutil.agent.limits.scheduler import Account, FairScheduler
+from netutil.agent.limits.token_bucket import TokenBuckets
+
+CONNECTION_COST = 24
+"""What a connection costs that brought no call, in units of one frame."""
+_REFUSAL_COST = 20
+_MIN_PAUSE_SECONDS = 0.05
+_CONNECT_SECONDS = 0.0001
+"""Loop time that it takes to serve a new connection."""
+NO_METHOD = "unknown"
+
+RecordRejection = Callable[[str, Asker, str, str, AgentError], None]
+"""Notes a rejection: its stage, the requester, the quota key, the method, and the error."""
+RefuseCall = Callable[[Connection, str, Call, AgentError], Status]
+"""Notes a refused call and returns how it ends: connection, method, call, error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSizes:
+    """The limits of the gRPC server, in bytes: of a call's metadata, and of a request."""
+
+    header_bytes: int
+    request_bytes: int
+
+
+class PodPolicy:
+    """The `CallPolicy` of one socket. Used on one event loop.
+
+    Without `rates`, calls and overhead are not limited by rate.
+    """
+
+    def __init__(
+        self,
+        registry: ConnectionRegistry,
+        scheduler: FairScheduler,
+        in_flight: InFlight,
+        refuse_call: RefuseCall,
+        record_rejection: RecordRejection,
+        sizes: ServerSizes,
+        rates: RateLimits | None = None,
+    ) -> None:
+        self.registry = registry
+        self.scheduler = scheduler
+        self.pauses = 0
+        """How often nothing was read of a pod for a time, for its overhead."""
+        self.record_rejection = record_rejection
+        self._in_flight = in_flight
+        self._refuse_call = refuse_call
+        self.sizes = sizes
+        self._calls = self._overhead = None
+        if rates is not None:
+            self._calls = TokenBuckets(rates.calls_per_second, rates.call_burst)
+            self._overhead = TokenBuckets(rates.cost_per_second, rates.cost_per_second)
+
+    # Connections
+
+    def opened(self, connection: Connection) -> None:
+        """Enter an admitted connection."""
+        self.registry.add(connection)
+
+    def run(self, connection: Connection, serve: Callable[[], None]) -> None:
+        """Serve a new connection, now or in the order of its pod."""
+        account = self.scheduler.account(connection.key)
+
+        def begin() -> None:
+            self.scheduler.charge(account, _CONNECT_SECONDS)
+            serve()
+
+        if self.scheduler.may_run(account):
+            begin()
+        else:
+            self.scheduler.wait(account, begin)
+
+    def closed(self, peer: Connection, calls: int) -> None:
+        """Remove a connection, and close the handles of its process."""
+        self.registry.remove(peer)
+        if peer.peer is not None:
+            peer.peer.process.close()
+        if not calls:
+            self._charge(peer.key, peer.requester, CONNECTION_COST)
+
+    def spent(self, key: str, seconds: float) -> None:
+        """Note loop time that was spent on a pod."""
+        self.scheduler.charge(self.scheduler.account(key), seconds)
+
+    def charge(self, key: str, cost: float) -> None:
+        """Note overhead of a pod that has no connection for it."""
+        self._charge(key, Asker(), cost)
+
+    # Calls, of `CallPolicy`
+
+    def admit(self, call: Call) -> Status | None:
+        """Count a call as its pod's and return None, or return why it is refused."""
+        connection = connection_of(call)
+        key = connection.key
+        try:
+            if self._calls is not None:
+                wait_seconds = self._calls.take(key)
+                if wait_seconds:
+                    raise too_many_calls(wait_seconds)
+            self._in_flight.begin(key, stream=_is_stream(call))
+        except AgentError as error:
+            self._charge(key, connection.requester, _REFUSAL_COST)
+            return self._refuse_call(connection, self._name(call), call, error)
+        return None
+
+    def rejected(self, call: Call, status: Status) -> Status:
+        """Note a call past a limit of the server, and return the status that says which."""
+        connection = connection_of(call)
+        self._charge(connection.key, connection.requester, _REFUSAL_COST)
+        if not status.limit:
+            return status
+        error = (
+            headers_too_large(self.sizes.header_bytes)
+            if status.limit == "metadata"
+            else message_too_large(self.sizes.request_bytes)
+        )
+        return self._refuse_call(connection, self._name(call), call, error)
+
+    def finished(self, call: Call) -> None:
+        """Count a call as in flight no more."""
+        self._in_flight.end(connection_of(call).key, stream=_is_stream(call))
+
+    # The order of work, of `CallPolicy`
+
+    def may_process(self, connection: ServedConnection) -> bool:
+        """Return whether a connection goes on now."""
+        return self.scheduler.may_run(self._account(connection))
+
+    def wait(self, connection: ServedConnection) -> None:
+        """Let a connection go on in the order of its pod."""
+        self.scheduler.wait(self._account(connection), connection.advance)
+
+    def processed(self, connection: ServedConnection, seconds: float, overhead: int) -> None:
+        """Charge a pod for loop time and for frames that brought nothing."""
+        self.scheduler.charge(self._account(connection), seconds)
+        if overhead:
+            peer: Connection = connection.peer
+            self._charge(peer.key, peer.requester, overhead)
+
+    def _account(self, connection: ServedConnection) -> Account:
+        peer: Connection = connection.peer
+        return self.scheduler.account(peer.key)
+
+    def _charge(self, key: str, requester: Asker, cost: float) -> None:
+        if self._overhead is None:
+            return
+        if cost < 0:
+            self._overhead.give_back(key, -cost)
+            return
+        debt_seconds = self._overhead.charge(key, cost)
+        if not debt_seconds:
+            return
+        account, pause = self.scheduler.account(key), max(_MIN_PAUSE_SECONDS, debt_seconds)
+        if not self.scheduler.is_blocked(account):
+            self.pauses += 1
+            self.record_rejection("connection", requester, key, "", too_much_overhead(pause))
+        self.scheduler.block(account, pause)
+
+    def _name(self, call: Call) -> str:
+        """Return what logs and metrics call a method: `GetEnv`, but `Health.Check`."""
+        method = call.head.method
+        if method is None:
+            return NO_METHOD
+        service, _, name = method.name.rpartition("/")
+        service = service.rpartition(".")[2]
+        return name if service in ("NetUtil", "Node") else f"{service}.{name}"
+
+
+def _is_stream(call: Call) -> bool:
+    method = call.head.method
+    return method is not None and (method.request_streaming or method.response_streaming)

@@ -1,0 +1,61 @@
+"""Detects closed peers, including those whose reads are paused.
+
+The end of a connection is seen by reading it, and a connection that waits for its pod's turn is
+not read. The kernel reports a peer that has closed its socket without being asked for it
+(epoll_ctl(2), EPOLLHUP), and before what is still to be read. A peer that has only ended its
+sending (shutdown(2)) still reads, and is not reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+
+_MAX_PER_ITERATION = 8
+"""A process that exits closes all its connections at once: they are released over several
+iterations of the loop."""
+
+
+class HangupMonitor:
+    """Watches any number of connected sockets. Used on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    def watch(self, descriptor: int, on_hangup: Callable[[], None]) -> None:
+        """Call `on_hangup` once when the peer has closed its socket. Raises OSError."""
+        self._epoll.register(descriptor, 0)
+        if not self._callbacks:
+            self._loop.add_reader(self._epoll.fileno(), self._poll)
+        self._callbacks[descriptor] = on_hangup
+
+    def forget(self, descriptor: int) -> None:
+        """Stop watching a socket, which is still open."""
+        if self._callbacks.pop(descriptor, None) is None:
+            return
+        self._epoll.unregister(descriptor)
+        if not self._callbacks:
+            self._loop.remove_reader(self._epoll.fileno())
+
+    def close(self) -> None:
+        """Stop watching all sockets."""
+        if self._callbacks:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._callbacks.clear()
+        self._epoll.close()
+
+    def _poll(self) -> None:
+        for descriptor, _ in self._epoll.poll(0, _MAX_PER_ITERATION):
+            on_hangup = self._callbacks[descriptor]
+            self.forget(descriptor)
+            on_hangup()
+
+
+def is_hung_up(descriptor: int) -> bool:
+    """Return whether the peer has closed the connection, so that nobody would read an answer."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))

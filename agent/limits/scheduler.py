@@ -1,0 +1,192 @@
+"""The order in which one event loop works for pods that compete.
+
+Each pod has an account of the loop time that it has used, in which older time counts less. Work of
+a pod runs at once while the pod has used little of the current round of the loop and no pod that
+has used less is waiting. Everything else waits in the queue of its pod. In each round of the loop
+the queues are served for a bounded time, the pod that has used the least first. So:
+
+- the loop is never idle while work waits, and a pod that is alone waits at most for the next round;
+- a pod below a fair share goes before every pod above one, whatever the others send;
+- work that no pod can be charged for shares one account, which is served after all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from cachetools import LRUCache
+
+SLICE_SECONDS = 0.0002
+"""Loop time after which a pod waits for the next round, and for which waiting work is served in
+one: about four calls. A call of another pod waits for no more than that."""
+_MEMORY_SECONDS = 0.5
+"""Loop time that was used so long ago counts by 1/e."""
+_MAX_CHARGE_SECONDS = 0.002
+"""Work that seems to take longer was interrupted: the kernel ran something else, or the CPU limit
+of the agent's cgroup was reached (CPU time would tell, but to read it takes eight times as long)."""
+_MAX_ACCOUNTS = 4096
+
+Work = Callable[[], None]
+
+
+class Account:
+    """The loop time that one pod has used, and its work that waits. For `FairScheduler`."""
+
+    __slots__ = ("_at", "_blocked_until", "_used", "is_last", "queue", "round", "round_seconds")
+
+    def __init__(self, *, is_last: bool) -> None:
+        self.is_last = is_last
+        """This account is served after those for which this is false."""
+        self.queue: deque[Work] = deque()
+        self.round = -1
+        self.round_seconds = 0.0
+        """Loop time used in the round `round`."""
+        self._used = 0.0
+        self._at = 0.0
+        self._blocked_until = 0.0
+
+    def used(self, now: float) -> float:
+        """Return the loop time in seconds that was used lately."""
+        passed = now - self._at
+        if passed > 0:
+            self._used *= math.exp(-passed / _MEMORY_SECONDS)
+            self._at = now
+        return self._used
+
+    def add(self, seconds: float, now: float) -> None:
+        """Add loop time."""
+        self._used = self.used(now) + seconds
+
+    def block(self, until: float) -> None:
+        """Serve no work before a time; a block that lasts longer already stays."""
+        self._blocked_until = max(self._blocked_until, until)
+
+    def blocked_until(self) -> float:
+        """Return the time before which no work is served."""
+        return self._blocked_until
+
+
+class FairScheduler:
+    """Orders the work of accounts. Used on one event loop. Times are of `perf_counter`."""
+
+    def __init__(self, shared_key: str | None = None) -> None:
+        """`shared_key` names the account of all work that no pod can be charged for."""
+        self.waits = 0
+        """How much work had to wait, since the start."""
+        self._loop = asyncio.get_running_loop()
+        self._shared = Account(is_last=True)
+        self._shared_key = shared_key
+        self._accounts: LRUCache[str, Account] = LRUCache(_MAX_ACCOUNTS)
+        self._waiting: dict[Account, None] = {}
+        self._round = 0
+        self._round_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def account(self, key: str) -> Account:
+        """Return the account of a pod."""
+        if key == self._shared_key:
+            return self._shared
+        account: Account | None = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(is_last=False)
+        return account
+
+    def may_run(self, account: Account) -> bool:
+        """Return whether work of an account may run now, and not through `wait`."""
+        if account.queue:
+            return False
+        now = perf_counter()
+        if account.blocked_until() > now:
+            return False
+        if account.round == self._round and account.round_seconds >= SLICE_SECONDS:
+            return False
+        if not self._waiting:
+            return True
+        own = (account.is_last, account.used(now))
+        return all(
+            own < (other.is_last, other.used(now)) or other.blocked_until() > now
+            for other in self._waiting
+        )
+
+    def wait(self, account: Account, work: Work) -> None:
+        """Run work of an account in its order, after what waits of that account already."""
+        self.waits += 1
+        account.queue.append(work)
+        self._waiting[account] = None
+        self._have_round()
+
+    def charge(self, account: Account, seconds: float) -> None:
+        """Add loop time that was spent on an account, or will be by what was let run."""
+        seconds = min(seconds, _MAX_CHARGE_SECONDS)
+        account.add(seconds, perf_counter())
+        if account.round != self._round:
+            account.round, account.round_seconds = self._round, 0.0
+        account.round_seconds += seconds
+        self._have_round()
+
+    def block(self, account: Account, seconds: float) -> None:
+        """Serve no work of an account for that time."""
+        account.block(perf_counter() + seconds)
+
+    def is_blocked(self, account: Account) -> bool:
+        """Return whether no work of an account is served now."""
+        return account.blocked_until() > perf_counter()
+
+    async def wait_turn(self, account: Account, seconds: float) -> None:
+        """Return when work of an account may begin that will take about `seconds` of loop time."""
+        if self.may_run(account):
+            self.charge(account, seconds)
+            return
+        begins = self._loop.create_future()
+
+        def begin() -> None:
+            if not begins.done():  # the waiting task was cancelled
+                self.charge(account, seconds)
+                begins.set_result(None)
+
+        self.wait(account, begin)
+        await begins
+
+    def _have_round(self) -> None:
+        if not self._round_is_due:
+            self._round_is_due = True
+            self._loop.call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        """Begin a round of the loop: serve what waits, for a bounded time."""
+        self._round_is_due = False
+        self._round += 1
+        if not self._waiting:
+            return
+        began = perf_counter()
+        order = sorted(
+            (account for account in self._waiting if account.blocked_until() <= began),
+            key=lambda account: (account.is_last, account.used(began)),
+        )
+        while order and perf_counter() - began < SLICE_SECONDS:
+            order = self._serve(order, began)
+        if any(account.blocked_until() <= began for account in self._waiting):
+            self._have_round()
+        elif self._waiting:
+            self._wake_blocked()
+
+    def _serve(self, order: list[Account], began: float) -> list[Account]:
+        """Run one piece of work of each account while there is time; return who still waits."""
+        for account in order:
+            account.queue.popleft()()
+            if not account.queue:
+                self._waiting.pop(account, None)
+            if perf_counter() - began >= SLICE_SECONDS:
+                break
+        return [account for account in order if account.queue]
+
+    def _wake_blocked(self) -> None:
+        """Have a round when the first of the blocked accounts may be served again."""
+        first = min(account.blocked_until() for account in self._waiting)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, first - perf_counter()), self._have_round)

@@ -1,0 +1,69 @@
+"""How often each pod may do something: a bucket of tokens for each, refilled at a steady rate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_MAX_PODS = 4096
+_ROUNDING_SECONDS = 1e-9
+_SHARED = ""
+"""The key of callers that are no known pod, and of pods that there is no room for."""
+
+
+class TokenBuckets:
+    """Buckets by pod. Used on one event loop.
+
+    The generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time at which it
+    is full again. A full bucket is not kept, and only a full one is ever forgotten, so that no pod
+    gets tokens back by making the agent forget. Where there is no room, new pods share one bucket.
+    """
+
+    def __init__(
+        self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`burst` is how many tokens a full bucket holds, one at least."""
+        self._token_seconds = 1 / per_second
+        self._full_seconds = burst / per_second
+        self._clock = clock
+        self._full_at: dict[str, float] = {}
+        self._swept_at = clock()
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, pod_key: str) -> float:
+        """Take one token and return 0, or take none and return in how many seconds there is one."""
+        key, full_at, missing = self._after(pod_key, 1)
+        if not missing:
+            self._full_at[key] = full_at
+        return missing
+
+    def charge(self, pod_key: str, tokens: float = 1) -> float:
+        """Take tokens even if there are none; return in how many seconds that is made up for."""
+        key, full_at, missing = self._after(pod_key, tokens)
+        self._full_at[key] = full_at
+        return missing
+
+    def give_back(self, pod_key: str, tokens: float = 1) -> None:
+        """Put tokens back that were taken lately."""
+        now = self._clock()
+        key = self._key(pod_key, now)
+        if key in self._full_at:
+            self._full_at[key] -= tokens * self._token_seconds
+
+    def _after(self, pod_key: str, tokens: float) -> tuple[str, float, float]:
+        """Return the bucket, when it is full after taking tokens, and the seconds it lacks."""
+        now = self._clock()
+        key = self._key(pod_key, now)
+        full_at = max(now, self._full_at.get(key, now)) + tokens * self._token_seconds
+        missing = full_at - now - self._full_seconds
+        return key, full_at, missing if missing > _ROUNDING_SECONDS else 0.0
+
+    def _key(self, pod_key: str, now: float) -> str:
+        if pod_key in self._full_at or len(self._full_at) < _MAX_PODS:
+            return pod_key
+        if now - self._swept_at >= self._full_seconds:
+            self._swept_at = now
+            self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+        return pod_key if len(self._full_at) < _MAX_PODS else _SHARED
