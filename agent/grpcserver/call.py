@@ -37,6 +37,8 @@ _STATUS_200 = (b":status", b"200")
 _HEAD_BLOCK = encode_block([_STATUS_200, _CONTENT_TYPE, _ACCEPT])
 _OK_BLOCK = encode_block([(b"grpc-status", b"0")])
 _NOT_METADATA = frozenset((b"te", b"content-type", b"content-length", b"host"))
+_CLOSED_STREAM = Stream(0, 0, 0)
+_CLOSED_STREAM.local_closed = _CLOSED_STREAM.remote_closed = True
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -462,7 +464,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._cancel_timer()
         self._handler_ended = True
         if self._stream_closed:
-            self.connection.call_finished(self)
+            self._release()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
@@ -481,7 +483,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self.connection.when_sent(callback)
         self._sent_callbacks.clear()
         if self._handler_ended:
-            self.connection.call_finished(self)
+            self._release()
+
+    def _release(self) -> None:
+        """Its handler and its stream have ended: leave nothing to the garbage collector."""
+        self._cancel_timer()
+        self._stream, self._task = _CLOSED_STREAM, None
+        self.connection.call_finished(self)
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the kernel has all of this call's answer, or never will have it."""
@@ -722,6 +730,7 @@ class _Resumed(Coroutine[Any, Any, None]):
             return self._coroutine.throw(*error)
         finally:
             self._ran(perf_counter() - began)
+            del error  # its traceback refers to this frame
 
     def close(self) -> None:
         """Close the coroutine."""
