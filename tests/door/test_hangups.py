@@ -15,7 +15,7 @@ from netutil.agent.door.hangups import Hangups
 from netutil.agent.door.turns import PodTurns, Turns
 
 from tests.door.rig import Rig, door_before, echo, eventually, open_descriptors
-from tests.hostile import http2
+from tests.support import http2
 
 PER_SECOND = 500.0
 """What a connection floods, 9000 frames and more, takes a minute to pass."""

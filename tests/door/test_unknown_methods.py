@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from netutil.agent.door.table import ConnectionTable
 from netutil.agent.serving import served
 
 from tests.door.rig import eventually, keeper_of, peer_of, unlimited
-from tests.service.wire import END_HEADERS, END_STREAM, connected_to, frame, question
+from tests.support import http2
 
-NOT_UTF_8 = question("x").replace(b"v1alpha.NetUtil/x", b"v1alpha.NetUti\xe2/x")
-RESET = frame(3, 0, 1, struct.pack(">I", 8))
+NOT_UTF_8 = http2.block(http2.request_fields(b"/v1alpha.NetUti\xe2/x"))
 
 
 @pytest.fixture
@@ -49,12 +47,13 @@ async def test_a_path_that_is_not_utf_8_ends_nothing_but_its_call(
     cut_off: bool, front: tuple[str, ConnectionTable]
 ) -> None:
     path, table = front
-    asked = frame(1, END_HEADERS, 1, NOT_UTF_8)
-    end = RESET if cut_off else frame(0, END_STREAM, 1, bytes(5))
+    asked = http2.request(1, NOT_UTF_8)
+    if cut_off:
+        asked = http2.header_frames(1, NOT_UTF_8) + http2.rst_stream(1)
 
     def send() -> None:
-        with connected_to(path, window=65535) as hostile:
-            hostile.sendall(asked + end)
+        with http2.connect(path) as hostile:
+            hostile.sendall(http2.opening() + asked)
             hostile.shutdown(socket.SHUT_WR)
             while hostile.recv(65536):
                 pass

@@ -14,7 +14,8 @@ from netutil.agent.grpcserver import Call, Connection, ServerConfig, Status
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.grpcserver.raw import PATH, fields, message, serving
+from tests.grpcserver.raw import PATH, fields, serving
+from tests.support.http2 import message
 
 UNARY, BOTH = PATH, "/test.Echo/Both"
 

@@ -17,7 +17,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import Request, encode_block
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
 
-from tests.grpcserver.raw import fields, message
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 
 class Echoing:
