@@ -1,8 +1,8 @@
-"""What the other pods lose while one does its worst: `python -m tests.hostile.fairness [NAME …]`.
+"""What the other pods lose while one does its worst.
 
-One agent, three pods that call at a steady rate, and a hostile one. For each attack: a quiet
-phase, the attack, a quiet phase; the quiet pods' p99 in each, on a kept connection and on a new
-one, and what the agent holds before, at its worst and after. Needs root.
+One agent, three pods that call at a steady rate, and a hostile one. For each run of an attack: a
+quiet phase, the attack, a quiet phase; the quiet pods' p99 in each, on a kept connection and on a
+new one, and what the agent holds and takes before, during and after. Needs root.
 
 The agent is judged here and not the scheduler, on two cores that others use too:
 
@@ -25,82 +25,30 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.crowds import CROWDS
 from tests.hostile.floods import FLOODS
+from tests.hostile.header_floods import HEADER_FLOODS
+from tests.hostile.outcome import Call, Held, Outcome, Phase
+from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.lab import Lab, LabAgent, LabContainer, LabProcess
-from tests.lab.agent import COMMAND
+from tests.lab.agent import COMMAND, AgentFailed
 
 ROOT = Path(__file__).parents[2]
 QUIET_PODS = 3
 CALL_SECONDS = {"kept": 0.05, "new": 0.05, "echo": 0.05}
 """So that a phase of five seconds has 300 of each kind: of 75 the 99th percentile is the worst."""
-SETTLE_SECONDS, MOST_RATIO = 1.0, 3.0
-MOST_LEFT = 20
-"""Descriptors more than before, seconds after an attack: the calls of the quiet pods differ."""
+SETTLE_SECONDS = 1.0
 FLOOD_CONNECTIONS = 16
 _AGENTS_CPU, _PODS_CPU = "1", "0"
-_PROBE_SECONDS, _LEAST_SAMPLES = 0.25, 15
+_PROBE_SECONDS = 0.25
+_LOG_CHARACTERS = 4000
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _REALTIME_MICROSECONDS = 100_000
 """Of each second, for one pod. Its callers need some thousands."""
-_MEBIBYTE = 2**20
 _ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT)}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a quiet pod; `seconds` is infinite for one that failed."""
-
-    kind: str
-    start: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the agent holds at a moment."""
-
-    pss_bytes: int
-    descriptors: int
-    threads: int
-
-    def most(self, other: Held) -> Held:
-        return Held(
-            max(self.pss_bytes, other.pss_bytes),
-            max(self.descriptors, other.descriptors),
-            max(self.threads, other.threads),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The figures of one attack. Percentiles in seconds, by kind of call ("kept", "new")."""
-
-    name: str
-    quiet: dict[str, float]
-    attacked: dict[str, float]
-    calls: int
-    failed: int
-    before: Held
-    during: Held
-    after: Held
-
-    def ratio(self, kind: str) -> float:
-        """Return the p99 during the attack by the quiet one, without what the scheduler took."""
-        scheduler = max(0.0, self.attacked["echo"] - self.quiet["echo"])
-        return (self.attacked[kind] - scheduler) / self.quiet[kind]
-
-    @property
-    def left_descriptors(self) -> int:
-        """Return how many more descriptors the agent holds after the attack than before."""
-        return self.after.descriptors - self.before.descriptors
-
-    @property
-    def worst_ratio(self) -> float:
-        """That of the worse kind of call."""
-        return max(self.ratio("kept"), self.ratio("new"))
 
 
 def held_by(pid: int) -> Held:
@@ -109,6 +57,13 @@ def held_by(pid: int) -> Held:
     lines = (proc / "smaps_rollup").read_text().splitlines()
     pss = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return Held(pss, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task")))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has taken, user and system (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = fields[11:13]
+    return (int(user) + int(system)) / _TICKS_PER_SECOND
 
 
 class QuietPods:
@@ -152,20 +107,16 @@ class QuietPods:
             reader.join()
 
 
-def p99(calls: Sequence[Call], kind: str) -> float:
-    """Return the 99th percentile of one kind of call, in seconds; infinite if hardly any ended."""
-    found = sorted(call.seconds for call in calls if call.kind == kind)
-    if len(found) < _LEAST_SAMPLES:
-        return math.inf
-    return found[int(0.99 * len(found))]
-
-
 def _weigh(directories: Sequence[Path], shares: int) -> None:
     """Set a cgroup's CPU weight; `shares` as v1 counts them, 1024 is usual."""
     for directory in directories:
         for name, value in (("cpu.shares", shares), ("cpu.weight", max(1, shares * 100 // 1024))):
             if (directory / name).exists():
                 (directory / name).write_text(str(min(value, 10_000) if "w" in name else value))
+
+
+class AttackEnded(Exception):
+    """The attacking program ended by itself, so nothing was measured."""
 
 
 @dataclass
@@ -176,46 +127,52 @@ class Bench:
     hostile: LabContainer
     quiet: QuietPods
     seconds: float
-    held: list[Held] = field(default_factory=list)
+    _last: tuple[float, Phase] | None = None
+    """When the last quiet phase ended (CLOCK_MONOTONIC), and what it showed."""
 
     def attack(self, name: str, argv: Sequence[str]) -> Outcome:
-        """Run one attack, a command in the hostile pod."""
-        quiet = self._phase(self.seconds)
-        before = held_by(self.agent.pid)
-        self.held.clear()
+        """Run one attack, a command in the hostile pod. Raises AgentFailed, AttackEnded.
+
+        Where the quiet phase after another run has just ended, it is the one before this run.
+        """
+        quiet = self._just_measured() or self._phase()
         process = self.hostile.spawn(argv, env=_ENV, stdout=None, stderr=None)
         try:
             time.sleep(SETTLE_SECONDS)
-            attacked = self._phase(self.seconds)
-            assert process.poll() is None, f"the attack {name} ended by itself"
+            attacked = self._phase()
+            if process.poll() is not None:
+                raise AttackEnded(f"{name} ended by itself, with {process.poll()}")
         finally:
             process.kill()
             process.wait()
-        during = before
-        for held in self.held:
-            during = during.most(held)
         time.sleep(SETTLE_SECONDS)
-        again = self._phase(self.seconds)
-        return Outcome(
-            name,
-            {kind: min(p99(quiet, kind), p99(again, kind)) for kind in CALL_SECONDS},
-            {kind: p99(attacked, kind) for kind in CALL_SECONDS},
-            len(attacked),
-            sum(call.seconds == math.inf for call in attacked),
-            before,
-            during,
-            held_by(self.agent.pid),
-        )
+        again = self._phase()
+        self._last = time.monotonic(), again
+        return Outcome(name, quiet, attacked, again)
 
-    def _phase(self, seconds: float) -> list[Call]:
-        start = time.monotonic()
-        while time.monotonic() < start + seconds:
+    def _just_measured(self) -> Phase | None:
+        if self._last is None:
+            return None
+        end, phase = self._last
+        return phase if time.monotonic() < end + SETTLE_SECONDS else None
+
+    def _phase(self) -> Phase:
+        start, cpu_before = time.monotonic(), cpu_seconds(self.agent.pid)
+        most = last = self._held()
+        while time.monotonic() < start + self.seconds:
             time.sleep(_PROBE_SECONDS)
-            self.held.append(held_by(self.agent.pid))
+            last = self._held()
+            most = most.most(last)
         end = time.monotonic()
+        cpu_cores = (cpu_seconds(self.agent.pid) - cpu_before) / (end - start)
         # What began within may end, and be written down, a little later.
         time.sleep(2 * max(CALL_SECONDS.values()))
-        return self.quiet.between(start, end)
+        return Phase(tuple(self.quiet.between(start, end)), most, last, cpu_cores)
+
+    def _held(self) -> Held:
+        if not self.agent.running:
+            raise AgentFailed(f"the agent ended:\n{self.agent.stderr_text()[-_LOG_CHARACTERS:]}")
+        return held_by(self.agent.pid)
 
 
 @contextmanager
@@ -260,71 +217,17 @@ def _module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-S", "-m", f"tests.hostile.{name}", *arguments]
 
 
+_FLOODS = {
+    "floods": tuple(FLOODS),
+    "header_floods": tuple(HEADER_FLOODS),
+    "window_floods": tuple(WINDOW_FLOODS),
+}
 ATTACKS: dict[str, list[str]] = {
-    **{name: _module("floods", name, str(FLOOD_CONNECTIONS)) for name in FLOODS},
+    **{
+        name: _module(module, name, str(FLOOD_CONNECTIONS))
+        for module, table in _FLOODS.items()
+        for name in table
+    },
     **{name: _module("crowds", name) for name in CROWDS},
 }
-
-
-def line(outcome: Outcome) -> str:
-    """Return one row of the table."""
-    cells = [f"{outcome.name:22}"]
-    for kind in ("kept", "new"):
-        quiet, attacked = 1000 * outcome.quiet[kind], 1000 * outcome.attacked[kind]
-        cells.append(f"{quiet:7.2f} {attacked:8.2f} {outcome.ratio(kind):6.1f}")
-    cells.append(f"{1000 * outcome.quiet['echo']:5.2f} {1000 * outcome.attacked['echo']:6.2f}")
-    cells.append(f"{outcome.failed:4}/{outcome.calls:<5}")
-    held = (outcome.before, outcome.during, outcome.after)
-    cells.append(" ".join(f"{one.pss_bytes / _MEBIBYTE:5.1f}" for one in held))
-    cells.append(" ".join(f"{one.descriptors:4}" for one in held))
-    cells.append(" ".join(f"{one.threads:3}" for one in held))
-    return " | ".join(cells)
-
-
-HEAD = "\n".join(
-    " | ".join(cells)
-    for cells in (
-        [
-            f"{'p99 in ms':22}",
-            *(f"{name:^23}" for name in ("kept connection", "new connection")),
-            f"{'echo':^12}",
-            f"{'failed':^10}",
-            f"{'PSS in MiB':^17}",
-            f"{'descriptors':^14}",
-            f"{'threads':^11}",
-        ],
-        [
-            f"{'attack':22}",
-            *2 * [f"{'quiet':>7} {'attack':>8} {'ratio':>6}"],
-            f"{'quiet':>5} {'attack':>6}",
-            f"{'of calls':^10}",
-            "befor  most after",
-            " bef most aftr",
-            "bef mst aft",
-        ],
-    )
-)
-
-
-def main() -> int:
-    """Print the table; return 1 if an attack cost the others, or left behind, more than it may."""
-    seconds = float(os.environ.get("NETUTIL_ATTACK_SECONDS", "5"))
-    names = sys.argv[1:] or list(ATTACKS)
-    print(HEAD, flush=True)
-    worst = 0
-    with bench(seconds=seconds) as it:
-        for name in names:
-            outcome = it.attack(name, ATTACKS[name])
-            over = outcome.worst_ratio > MOST_RATIO or outcome.failed
-            left = outcome.left_descriptors > MOST_LEFT
-            worst += bool(over or left)
-            print(line(outcome), "OVER" if over else "", "LEFT" if left else "", flush=True)
-    print(
-        f"{len(names)} attacks, {worst} past {MOST_RATIO} times the quiet p99 or with more than"
-        f" {MOST_LEFT} descriptors left"
-    )
-    return 1 if worst else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+"""The command of each attack, by its name."""
