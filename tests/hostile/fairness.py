@@ -222,7 +222,9 @@ _FLOODS = {
     "header_floods": tuple(HEADER_FLOODS),
     "window_floods": tuple(WINDOW_FLOODS),
 }
+CONTROL = "no-attack"
 ATTACKS: dict[str, list[str]] = {
+    CONTROL: [sys.executable, "-S", "-c", "import time; time.sleep(86400)"],
     **{
         name: _module(module, name, str(FLOOD_CONNECTIONS))
         for module, table in _FLOODS.items()
@@ -230,4 +232,4 @@ ATTACKS: dict[str, list[str]] = {
     },
     **{name: _module("crowds", name) for name in CROWDS},
 }
-"""The command of each attack, by its name."""
+"""The command of each attack, by its name. The control shows what the machine itself does."""

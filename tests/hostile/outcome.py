@@ -57,7 +57,11 @@ class Phase:
 
     def p99(self, kind: str) -> float:
         """Return the 99th percentile of a kind of call in seconds; infinite if hardly any ended."""
-        return p99(self.calls, kind)
+        return percentile(self.calls, kind, 0.99)
+
+    def p50(self, kind: str) -> float:
+        """Return the median of a kind of call in seconds; infinite if hardly any ended."""
+        return percentile(self.calls, kind, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +75,29 @@ class Outcome:
     """Quiet once more, some seconds after the attack."""
 
     def quiet_p99(self, kind: str) -> float:
-        """Return the lower one of the two quiet phases, in seconds."""
-        return min(self.quiet.p99(kind), self.again.p99(kind))
+        """Return that of both quiet phases together, in seconds."""
+        return percentile((*self.quiet.calls, *self.again.calls), kind, 0.99)
 
     def ratio(self, kind: str) -> float:
-        """Return the p99 during the attack by the quiet one, without what the scheduler took."""
-        quiet = self.quiet_p99(kind)
-        if quiet == math.inf:
+        """Return the p99 during the attack by the quiet one, without what the scheduler took.
+
+        Infinite if one of them could not be measured.
+        """
+        quiet, quiet_echo = self.quiet_p99(kind), self.quiet_p99("echo")
+        attacked, echo = self.attack.p99(kind), self.attack.p99("echo")
+        if math.inf in (quiet, quiet_echo, attacked, echo):
             return math.inf
-        scheduler = max(0.0, self.attack.p99("echo") - self.quiet_p99("echo"))
-        return (self.attack.p99(kind) - scheduler) / quiet
+        return (attacked - max(0.0, echo - quiet_echo)) / quiet
 
     @property
     def worst_ratio(self) -> float:
         """That of the worse kind of call."""
         return max(self.ratio("kept"), self.ratio("new"))
+
+    def slower(self, first: Outcome, kind: str) -> float:
+        """Return the median after the attack by that before the first run's."""
+        after, before = self.again.p50(kind), first.quiet.p50(kind)
+        return math.inf if math.inf in (after, before) else after / before
 
     @property
     def failed(self) -> int:
@@ -113,12 +125,12 @@ class Outcome:
         return self.after.descriptors - self.before.descriptors
 
 
-def p99(calls: Iterable[Call], kind: str) -> float:
-    """Return the 99th percentile of one kind of call, in seconds; infinite if hardly any ended."""
+def percentile(calls: Iterable[Call], kind: str, share: float) -> float:
+    """Return a percentile of one kind of call, in seconds; infinite if hardly any ended."""
     found = sorted(call.seconds for call in calls if call.kind == kind)
     if len(found) < _LEAST_SAMPLES:
         return math.inf
-    return found[int(0.99 * len(found))]
+    return found[int(share * len(found))]
 
 
 def line(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.hostile.outcome import Call, Held, Outcome, Phase
 from tests.hostile.verdict import Run, Verdict, run_of, runs_wanted
 
-GOOD = Run(ratio=1.2, failed=0, left_bytes=0, left_descriptors=0, left_cores=0.0)
+GOOD = Run(ratio=1.2, failed=0, left_bytes=0, left_descriptors=0, left_cores=0.0, left_ratio=1.0)
 SLOW, VERY_SLOW = replace(GOOD, ratio=2.1), replace(GOOD, ratio=5.1)
 MEBIBYTE = 2**20
 
@@ -76,14 +76,32 @@ def test_what_each_run_leaves_is_summed() -> None:
     assert (found.left_bytes, found.left_descriptors) == (40 * MEBIBYTE, 30)
 
 
-def test_the_ratio_is_to_the_quieter_phase_and_of_the_worse_kind_of_call() -> None:
+def test_the_ratio_is_to_both_quiet_phases() -> None:
     outcome = Outcome("a", phase(0.002), phase(0.004), phase(0.001))
-    assert outcome.worst_ratio == pytest.approx(4.0)
+    assert outcome.worst_ratio == pytest.approx(2.0)
 
 
-def test_a_quiet_phase_without_answers_is_no_measure() -> None:
-    silent = replace(phase(0.001), calls=())
-    assert Outcome("a", silent, phase(0.001), silent).worst_ratio == math.inf
+def test_calls_that_stay_slow_after_most_runs_are_a_fault() -> None:
+    slow = Outcome("a", phase(0.001), phase(0.001), phase(0.003))
+    found = run_of(slow, slow)
+    assert found.left_ratio == pytest.approx(3.0)
+    assert faults(found, found, GOOD) == ("slower after it",)
+    assert faults(found, GOOD, GOOD) == ()
+
+
+def test_what_could_not_be_measured_is_past_every_bound() -> None:
+    good, silent = phase(0.001), replace(phase(0.001), calls=())
+    no_echo = replace(good, calls=tuple(call for call in good.calls if call.kind != "echo"))
+    for outcome in (
+        Outcome("a", silent, good, silent),
+        Outcome("a", good, silent, good),
+        Outcome("a", good, no_echo, good),
+        Outcome("a", no_echo, good, no_echo),
+    ):
+        assert outcome.worst_ratio == math.inf
+    assert run_of(Outcome("a", good, good, silent), Outcome("a", good, good, good)).left_ratio == (
+        math.inf
+    )
 
 
 def test_calls_that_fail_after_the_attack_count() -> None:
@@ -94,4 +112,4 @@ def test_calls_that_fail_after_the_attack_count() -> None:
 def test_the_row_says_how_many_runs_were_past_and_what_is_wrong() -> None:
     row = Verdict("ping", (*[GOOD] * 3, SLOW)).line()
     found = " ".join(row.split())
-    assert found == "ping | 4 | 1 25 % | 0 0 % | 1.2 2.1 | 0 | 0.0 0 0 | past 2 x"
+    assert found == "ping | 4 | 1 25 % | 0 0 % | 1.2 2.1 | 0 | 0.0 0 0 1.0 | past 2 x"

@@ -22,6 +22,8 @@ MOST_LEFT_DESCRIPTORS = 20
 MOST_LEFT_BYTES = 32 * 2**20
 """An allocator keeps some; what grows with each run passes this."""
 MOST_LEFT_CORES = 0.15
+MOST_LEFT_RATIO = 2.0
+"""The median of the other pods' calls, some seconds after a run and before the first."""
 _MEBIBYTE = 2**20
 
 
@@ -37,6 +39,7 @@ class Run:
     left_bytes: int
     left_descriptors: int
     left_cores: float
+    left_ratio: float
 
     @property
     def is_past_usual(self) -> bool:
@@ -57,6 +60,7 @@ def run_of(outcome: Outcome, first: Outcome) -> Run:
         outcome.after.pss_bytes - first.before.pss_bytes,
         outcome.after.descriptors - first.before.descriptors,
         outcome.again.cpu_cores - first.quiet.cpu_cores,
+        max(outcome.slower(first, kind) for kind in ("kept", "new")),
     )
 
 
@@ -81,6 +85,7 @@ class Verdict:
             "memory left": self.left_bytes > MOST_LEFT_BYTES,
             "descriptors left": self.left_descriptors > MOST_LEFT_DESCRIPTORS,
             "CPU left": self.left_cores > MOST_LEFT_CORES,
+            "slower after it": self.left_ratio > MOST_LEFT_RATIO,
         }
         return tuple(fault for fault, found in checks.items() if found)
 
@@ -109,6 +114,11 @@ class Verdict:
         """Return the CPU time that the agent takes more after a run, in cores: the median."""
         return statistics.median(run.left_cores for run in self.runs)
 
+    @property
+    def left_ratio(self) -> float:
+        """Return how many times longer calls take after a run than before the first: the median."""
+        return statistics.median(run.left_ratio for run in self.runs)
+
     def line(self) -> str:
         """Return one row of the table of attacks."""
         ratios = [run.ratio for run in self.runs]
@@ -122,7 +132,7 @@ class Verdict:
                 f"{_number(statistics.median(ratios))} {_number(max(ratios))}",
                 f"{sum(run.failed for run in self.runs):6}",
                 f"{self.left_bytes / _MEBIBYTE:6.1f} {self.left_descriptors:5}"
-                f" {round(100 * self.left_cores):5}",
+                f" {round(100 * self.left_cores):5} {_number(self.left_ratio)}",
                 ", ".join(self.faults) or "ok",
             )
         )
@@ -142,7 +152,7 @@ HEAD = "\n".join(
             f"{f'past {MOST_RATIO:g} x':^10}",
             f"{'p99 ratio':^13}",
             "failed",
-            f"{'left':^18}",
+            f"{'left':^25}",
             "",
         ),
         (
@@ -152,8 +162,16 @@ HEAD = "\n".join(
             f"{'':10}",
             "median  worst",
             " calls",
-            "   MiB descr CPU %",
+            "   MiB descr CPU %  ratio",
             "",
         ),
     )
+)
+
+BOUNDS = (
+    f"bounds: p99 within {USUAL_RATIO:g} times the quiet one in {RUNS_FOR_ONE_PAST - 1} of"
+    f" {RUNS_FOR_ONE_PAST} runs, within {MOST_RATIO:g} times in all, no failed call;"
+    f" left some seconds after: {MOST_LEFT_BYTES // _MEBIBYTE} MiB,"
+    f" {MOST_LEFT_DESCRIPTORS} descriptors, {100 * MOST_LEFT_CORES:.0f} % of a CPU,"
+    f" calls {MOST_LEFT_RATIO:g} times as long"
 )
