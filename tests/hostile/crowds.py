@@ -82,7 +82,7 @@ def trickle(data: bytes, pause_seconds: float) -> Callable[[], None]:
     return trickling
 
 
-def _streams(of_stream: bytes) -> bytes:
+def open_streams(of_stream: bytes) -> bytes:
     """Return an opening and the headers of 64 calls, none of which ends; then a frame on each."""
     parts = [http2.opening()]
     headers = http2.request_headers("GetPod")
@@ -138,8 +138,8 @@ CROWDS: dict[str, Callable[[], None]] = {
     "thousands-silent": held(http2.PREFACE),
     "half-a-preface": held(http2.PREFACE[:10]),
     "half-a-frame-header": held(http2.opening() + b"\0\0"),
-    "half-a-message": held(_streams(http2.message(bytes(1000))[:100]), 64),
-    "streams-never-end": held(_streams(b""), 64),
+    "half-a-message": held(open_streams(http2.message(bytes(1000))[:100]), 64),
+    "streams-never-end": held(open_streams(b""), 64),
     "slow-preface": trickle(http2.opening(), 1.0),
     "trickle": trickle(_CALL_HEADERS, 0.01),
     "leave-together": leave_together,

@@ -23,8 +23,11 @@ def _opened(first: int, count: int) -> bytes:
     return b"".join(http2.request(stream, headers) for stream in range(first, first + 2 * count, 2))
 
 
-def games(window: int, play: Callable[[range], bytes]) -> Callable[[], Blocks]:
-    """Return a flood that asks on 32 streams, plays with their windows, resets them, and again."""
+def games(window: int, *plays: Callable[[range], bytes]) -> Callable[[], Blocks]:
+    """Return a flood that asks on 32 streams, plays with their windows, resets them, and again.
+
+    Each play is a write of its own, so that data can go between two of them.
+    """
 
     def blocks() -> Blocks:
         yield http2.opening(window)
@@ -32,7 +35,7 @@ def games(window: int, play: Callable[[range], bytes]) -> Callable[[], Blocks]:
             streams = range(first, first + 2 * _STREAMS, 2)
             yield _opened(first, _STREAMS)
             for _ in range(_PLAYS):
-                yield play(streams)
+                yield from (play(streams) for play in plays)
             yield b"".join(map(http2.rst_stream, streams))
 
     return blocks
@@ -63,7 +66,9 @@ WINDOW_FLOODS: dict[str, Callable[[int], None]] = {
         games(0, lambda streams: b"".join(window_update(stream, 1) for stream in streams))
     ),
     "window-up-and-down": _flood(games(0, lambda _: _windows(1, 0) * 100)),
-    "window-shrinks": _flood(games(0, lambda _: _windows(http2.DEFAULT_WINDOW, 0))),
+    "window-shrinks": _flood(
+        games(0, lambda _: _windows(http2.DEFAULT_WINDOW), lambda _: _windows(0))
+    ),
     "reader-with-window-0": _hold(http2.opening(window=0)),
     "reader-with-window-1": _hold(http2.opening(window=1)),
     "never-reads-answers": _hold(http2.opening(), reads=False),

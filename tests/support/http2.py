@@ -143,8 +143,13 @@ def request_headers(method: str) -> bytes:
     return indexed(POST) + indexed(HTTP) + added
 
 
-REQUEST_AGAIN = b"".join(map(indexed, (POST, HTTP, *range(FIRST_DYNAMIC, FIRST_DYNAMIC + 4))))
-"""The block of `request_headers` once more, in six bytes: the peer's table has its fields now."""
+REQUEST_AGAIN = b"".join(
+    map(indexed, (POST, HTTP, *range(FIRST_DYNAMIC + 3, FIRST_DYNAMIC - 1, -1)))
+)
+"""The block of `request_headers` once more, in six bytes: the peer's table has its fields now.
+
+The oldest goes first, since pseudo-header fields stand before all others (RFC 9113, 8.3).
+"""
 
 
 def message(payload: bytes = b"", flag: int = 0) -> bytes:
