@@ -75,10 +75,10 @@ def run_all(names: Sequence[str], repeat: int, seconds: float) -> tuple[list[Ver
                 name = left.pop(0)
                 try:
                     verdicts.append(repeat_attack(it, name, repeat))
-                    print(verdicts[-1].line(), "\n", flush=True)
+                    print(verdicts[-1].line(), end="\n\n", flush=True)
                 except (AgentFailed, AttackEnded) as error:
                     broken.append(name)
-                    print(f"{name}: {error}", "\n", flush=True)
+                    print(f"{name}: {error}", end="\n\n", flush=True)
     return verdicts, broken
 
 

@@ -23,10 +23,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tests.hostile.crowds import CROWDS
 from tests.hostile.floods import FLOODS
@@ -36,6 +37,7 @@ from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.lab import Lab, LabAgent, LabContainer, LabProcess
 from tests.lab.agent import COMMAND, AgentFailed
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 QUIET_PODS = 3
 CALL_SECONDS = {"kept": 0.05, "new": 0.05, "echo": 0.05}
@@ -71,6 +73,7 @@ class QuietPods:
 
     def __init__(self, containers: Sequence[LabContainer]) -> None:
         self._calls: list[Call] = []
+        self._lock = threading.Lock()
         self._processes = [
             one.spawn(_module("caller", kind, str(seconds)), env=_ENV, stderr=None)
             for one in containers
@@ -88,11 +91,14 @@ class QuietPods:
         for line in process.stdout:
             kind, start, took = line.decode().split()
             seconds = math.inf if took == "failed" else float(took)
-            self._calls.append(Call(kind, float(start), seconds))
+            with self._lock:
+                self._calls.append(Call(kind, float(start), seconds))
 
     def between(self, start: float, end: float) -> list[Call]:
-        """Return the calls that began in a span of CLOCK_MONOTONIC."""
-        return [call for call in self._calls if start <= call.start < end]
+        """Return the calls that began in a span of CLOCK_MONOTONIC; forget those before it."""
+        with self._lock:
+            self._calls = [call for call in self._calls if start <= call.start]
+            return [call for call in self._calls if call.start < end]
 
     def wait_for(self, calls: int) -> None:
         deadline = time.monotonic() + 60
@@ -157,22 +163,29 @@ class Bench:
         return phase if time.monotonic() < end + SETTLE_SECONDS else None
 
     def _phase(self) -> Phase:
-        start, cpu_before = time.monotonic(), cpu_seconds(self.agent.pid)
-        most = last = self._held()
+        start, cpu_before = time.monotonic(), self._of_agent(cpu_seconds)
+        most = last = self._of_agent(held_by)
         while time.monotonic() < start + self.seconds:
             time.sleep(_PROBE_SECONDS)
-            last = self._held()
+            last = self._of_agent(held_by)
             most = most.most(last)
         end = time.monotonic()
-        cpu_cores = (cpu_seconds(self.agent.pid) - cpu_before) / (end - start)
+        cpu_cores = (self._of_agent(cpu_seconds) - cpu_before) / (end - start)
         # What began within may end, and be written down, a little later.
         time.sleep(2 * max(CALL_SECONDS.values()))
         return Phase(tuple(self.quiet.between(start, end)), most, last, cpu_cores)
 
-    def _held(self) -> Held:
+    def _of_agent(self, read: Callable[[int], T]) -> T:
+        """Return what is read of the agent's process. Raises AgentFailed if it has ended."""
+        try:
+            found = read(self.agent.pid)
+        except OSError:  # its files go with it
+            if self.agent.running:
+                raise
         if not self.agent.running:
-            raise AgentFailed(f"the agent ended:\n{self.agent.stderr_text()[-_LOG_CHARACTERS:]}")
-        return held_by(self.agent.pid)
+            log = self.agent.stderr_text()[-_LOG_CHARACTERS:]
+            raise AgentFailed(f"the agent ended:\n{log}")
+        return found
 
 
 @contextmanager

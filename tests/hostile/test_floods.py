@@ -56,7 +56,7 @@ async def watch(request: bytes, context: Any) -> None:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    methods = {
+    methods: dict[str, Any] = {
         name: grpc.unary_unary_rpc_method_handler(answer) for name in ("GetPod", "GetAll", "GetEnv")
     }
     methods["Watch"] = grpc.unary_stream_rpc_method_handler(watch)
