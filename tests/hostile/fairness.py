@@ -14,6 +14,8 @@ The agent is judged here and not the scheduler, on two cores that others use too
   be: else each wake of theirs would wait for a slice of the hostile pod's.
 - The lab as a whole outweighs the rest of the machine.
 - What an echo of one byte on the pods' CPU takes longer during the attack is not the agent's doing.
+- How long the agent's threads waited for a CPU is printed: where that is much, another program had
+  the agent's CPU, and the figures of that run are its doing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -61,11 +63,18 @@ def held_by(pid: int) -> Held:
     return Held(pss, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task")))
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has taken, user and system (proc(5), stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = fields[11:13]
-    return (int(user) + int(system)) / _TICKS_PER_SECOND
+def cpu_seconds(pid: int) -> tuple[float, float]:
+    """Return the CPU time that a process has taken, and that its present threads have waited for.
+
+    proc(5), stat: user and system; sched-stats.rst, /proc/<pid>/schedstat: the second field.
+    """
+    proc = Path(f"/proc/{pid}")
+    user, system = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
+    waited = 0
+    for task in (proc / "task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
+            waited += int((task / "schedstat").read_text().split()[1])
+    return (int(user) + int(system)) / _TICKS_PER_SECOND, waited / 1e9
 
 
 class QuietPods:
@@ -163,17 +172,20 @@ class Bench:
         return phase if time.monotonic() < end + SETTLE_SECONDS else None
 
     def _phase(self) -> Phase:
-        start, cpu_before = time.monotonic(), self._of_agent(cpu_seconds)
+        start, (taken, waited) = time.monotonic(), self._of_agent(cpu_seconds)
         most = last = self._of_agent(held_by)
         while time.monotonic() < start + self.seconds:
             time.sleep(_PROBE_SECONDS)
             last = self._of_agent(held_by)
             most = most.most(last)
         end = time.monotonic()
-        cpu_cores = (self._of_agent(cpu_seconds) - cpu_before) / (end - start)
+        taken, waited = (
+            (after - before) / (end - start)
+            for after, before in zip(self._of_agent(cpu_seconds), (taken, waited), strict=True)
+        )
         # What began within may end, and be written down, a little later.
         time.sleep(2 * max(CALL_SECONDS.values()))
-        return Phase(tuple(self.quiet.between(start, end)), most, last, cpu_cores)
+        return Phase(tuple(self.quiet.between(start, end)), most, last, taken, waited)
 
     def _of_agent(self, read: Callable[[int], T]) -> T:
         """Return what is read of the agent's process. Raises AgentFailed if it has ended."""

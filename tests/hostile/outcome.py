@@ -42,13 +42,16 @@ class Held:
 class Phase:
     """Some seconds: the quiet pods' calls, and what the agent held at the most and at the end.
 
-    `cpu_cores` is the CPU time that the agent took in them, in cores.
+    `cpu_cores` is the CPU time that the agent took in them, in cores; `waited_cores` the time for
+    which its threads could have run, and something else did: another thread, or the machine's
+    other users.
     """
 
     calls: tuple[Call, ...]
     most: Held
     last: Held
     cpu_cores: float
+    waited_cores: float
 
     @property
     def failed(self) -> int:
@@ -151,6 +154,7 @@ def line(outcome: Outcome) -> str:
     cells.append(" ".join(f"{one.threads:3}" for one in held))
     phases = (outcome.quiet, outcome.attack, outcome.again)
     cells.append(" ".join(f"{100 * one.cpu_cores:4.0f}" for one in phases))
+    cells.append(" ".join(f"{100 * one.waited_cores:4.0f}" for one in phases))
     return " | ".join(cells)
 
 
@@ -169,6 +173,7 @@ HEAD = _head(
             f"{'descriptors':^14}",
             f"{'threads':^11}",
             f"{'% of a CPU':^14}",
+            f"{'% waited':^14}",
         ],
         [
             f"{'attack':24}",
@@ -178,7 +183,7 @@ HEAD = _head(
             "befor  most after",
             " bef most aftr",
             "bef mst aft",
-            " bef  att  aft",
+            *2 * [" bef  att  aft"],
         ],
     ]
 )

@@ -25,7 +25,7 @@ def phase(
     calls = [Call(kind, 0.0, seconds) for kind in ("kept", "new") for _ in range(50)]
     calls += [Call("echo", 0.0, 0.001)] * 50 + [Call("new", 0.0, math.inf)] * failed
     found = held or Held(50 * MEBIBYTE, 40, 5)
-    return Phase(tuple(calls), found, found, cpu_cores)
+    return Phase(tuple(calls), found, found, cpu_cores, 0.0)
 
 
 def test_runs_within_the_bounds_have_no_fault() -> None:
