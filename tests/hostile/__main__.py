@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     faulty = [one.name for one in verdicts if one.faults] + broken
     print(f"attacks: {len(names)}, past a bound: {len(faulty)}", *faulty)
     print(verdict.BOUNDS)
-    if CONTROL in faulty:
+    if any(one.name == CONTROL and one.faults for one in verdicts):
         print("the control is past a bound: this machine was too busy to judge by")
     return 1 if faulty else 0
 

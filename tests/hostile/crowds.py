@@ -53,9 +53,11 @@ def fork_connect_and_die() -> None:
         os.waitpid(pid, 0)
 
 
-def held(first: bytes, connections: int = _MANY) -> Callable[[], None]:
+def held(
+    first: bytes, connections: int = _MANY, *, half_closed: bool = False
+) -> Callable[[], None]:
     """Return an attack that says only `first` on each connection, and keeps them."""
-    return lambda: hold(first, connections)
+    return lambda: hold(first, connections, half_closed=half_closed)
 
 
 def trickle(data: bytes, pause_seconds: float) -> Callable[[], None]:
@@ -140,6 +142,7 @@ CROWDS: dict[str, Callable[[], None]] = {
     "half-a-frame-header": held(http2.opening() + b"\0\0"),
     "half-a-message": held(open_streams(http2.message(bytes(1000))[:100]), 64),
     "streams-never-end": held(open_streams(b""), 64),
+    "half-closed": held(open_streams(b""), 64, half_closed=True),
     "slow-preface": trickle(http2.opening(), 1.0),
     "trickle": trickle(_CALL_HEADERS, 0.01),
     "leave-together": leave_together,

@@ -70,10 +70,11 @@ def flood(blocks: Callable[[], Blocks], connections: int, *, reads: bool = True)
                 missing += 1
 
 
-def hold(first: bytes, connections: int, *, reads: bool = True) -> None:
+def hold(first: bytes, connections: int, *, reads: bool = True, half_closed: bool = False) -> None:
     """Keep so many connections for ever, or what the agent lets open; send only `first` on each.
 
-    What comes is thrown away; with `reads` False it is left in the socket.
+    What comes is thrown away; with `reads` False it is left in the socket. With `half_closed` the
+    peer is told that nothing more is sent.
     """
     kept: dict[int, socket.socket] = {}
     events = select.epoll()
@@ -84,6 +85,8 @@ def hold(first: bytes, connections: int, *, reads: bool = True) -> None:
                 kept[connection.fileno()] = connection
                 events.register(connection, select.EPOLLIN if reads else 0)
                 connection.send(first)
+                if half_closed:
+                    connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass
         for descriptor, event in events.poll(0.1):
