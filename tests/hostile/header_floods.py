@@ -18,14 +18,18 @@ _LARGE_FIELD = http2.literal(b"x-more", b"y" * 3900, added=True)
 
 
 def blocks_of(*blocks: bytes) -> Callable[[], Blocks]:
-    """Return a flood of requests that are reset at once; the last block stands for all others."""
+    """Return a flood of requests that are reset at once; the last block stands for all others.
+
+    To each a field is added that no other has, so that none was seen before.
+    """
 
     def flooding() -> Blocks:
         yield http2.opening()
         left = list(blocks)
         for stream in range(1, http2.MAX_STREAM, 2):
             block = left.pop(0) if len(left) > 1 else left[0]
-            yield http2.header_frames(stream, block) + http2.rst_stream(stream)
+            unique = http2.literal(b"x-number", str(stream).encode())
+            yield http2.header_frames(stream, block + unique) + http2.rst_stream(stream)
 
     return flooding
 
@@ -66,7 +70,8 @@ HEADER_FLOODS: dict[str, Callable[[], Blocks]] = {
     "header-references-many": references(15_000),
     "header-table-churn": blocks_of(_REQUEST + _NEW_FIELDS),
     "header-table-sizes": blocks_of(_RESIZED + _REQUEST + _LARGE_FIELD),
-    "header-huffman": blocks_of(_REQUEST + _huffman(5 * 900)),
+    "header-huffman": blocks_of(_REQUEST + _huffman(4_500)),
+    "header-huffman-huge": blocks_of(_REQUEST + _huffman(78_000)),
     "continuation": _endless(frame(http2.CONTINUATION, 0, 1, http2.literal(b"x", b"y" * 1000))),
     "empty-continuation": _endless(frame(http2.CONTINUATION, 0, 1) * 1800),
 }
