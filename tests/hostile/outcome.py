@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,25 @@ class Phase:
     def p50(self, kind: str) -> float:
         """Return the median of a kind of call in seconds; infinite if hardly any ended."""
         return percentile(self.calls, kind, 0.5)
+
+
+class Usual:
+    """What quiet phases have shown, to tell one in which the machine was busy itself."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[float]] = {kind: [] for kind in ("kept", "new")}
+
+    def add(self, phase: Phase) -> None:
+        """Count a quiet phase among those that were."""
+        for kind, seen in self._seen.items():
+            seen.append(phase.p99(kind))
+
+    def is_exceeded_by(self, phase: Phase) -> bool:
+        """Return whether its p99 is past twice the median of those before it."""
+        return any(
+            seen and phase.p99(kind) > 2 * statistics.median(seen)
+            for kind, seen in self._seen.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.hostile.outcome import Call, Held, Outcome, Phase
+from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.verdict import Run, Verdict, run_of, runs_wanted
 
 GOOD = Run(ratio=1.2, failed=0, left_bytes=0, left_descriptors=0, left_cores=0.0, left_ratio=1.0)
@@ -104,6 +104,15 @@ def test_what_could_not_be_measured_is_past_every_bound() -> None:
     assert run_of(Outcome("a", good, good, silent), Outcome("a", good, good, good)).left_ratio == (
         math.inf
     )
+
+
+def test_a_quiet_phase_is_told_from_one_in_which_the_machine_was_busy() -> None:
+    usual = Usual()
+    assert not usual.is_exceeded_by(phase(0.1))
+    for seconds in (0.001, 0.1, 0.002):
+        usual.add(phase(seconds))
+    assert not usual.is_exceeded_by(phase(0.004))
+    assert usual.is_exceeded_by(phase(0.005))
 
 
 def test_calls_that_fail_after_the_attack_count() -> None:
