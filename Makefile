@@ -63,8 +63,8 @@ e2e: venv  ## a real kubelet, then a whole cluster, on this machine (needs root,
 e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup v2, systemd (needs root)
 	$(BIN)/python -m tests.e2e.vm
 
-hostile: venv  ## what other pods lose while one does its worst, attack by attack, as a table (needs root)
-	@$(BIN)/python -m tests.hostile.fairness
+hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
+	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
 
 bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and sidecars, and draw the plot (root, Debian; QUICK=1)
 	@mkdir -p build

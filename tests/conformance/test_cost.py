@@ -21,7 +21,8 @@ from netutil.agent.grpcserver.headers import encode_block
 
 from tests.conformance.support import block, headers
 from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields, message
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 HELLO = f.PREFACE + f.settings_frame({})
 _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
@@ -35,7 +36,7 @@ def opened(config: ServerConfig | None = None, *, hello: bytes = HELLO) -> Echoi
     return echo
 
 
-def calls(work: Callable[[], None]) -> int:
+def calls(work: Callable[[], object]) -> int:
     """How many functions are called, Python's own among them."""
     count = 0
 

@@ -12,7 +12,8 @@ from netutil.agent.grpcserver.http2 import Stream
 
 from tests.conformance.support import LARGE, SLOW, headers
 from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 PING = f.frame(f.PING, 0, 0, b"12345678")
 HELLO = f.PREFACE + f.settings_frame({f.INITIAL_WINDOW_SIZE: f.MAX_WINDOW})

@@ -12,7 +12,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
 from tests.conformance.support import METHOD, SLOW, block, headers, register
-from tests.grpcserver.raw import RawClient, fields, message, serving
+from tests.grpcserver.raw import RawClient, fields, serving
+from tests.support.http2 import message
 
 
 async def test_a_request_without_te_is_taken() -> None:

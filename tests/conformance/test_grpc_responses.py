@@ -15,7 +15,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver import framing
 
 from tests.conformance.support import ABORTS, METHOD, SLOW, block, headers, register
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 
 @pytest.mark.parametrize("accepted", ["gzip", "identity", None])

@@ -28,7 +28,8 @@ from tests.conformance.support import (
     register,
     reset_code,
 )
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 OWN = fields(p_path=METHOD)
 

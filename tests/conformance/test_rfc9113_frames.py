@@ -10,7 +10,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
 from tests.conformance.support import LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 SELF = b"\0\0\0\1\x10"
 ON_ZERO = b"\0\0\0\0\x10"

@@ -8,7 +8,8 @@ from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, encode_block
 
 from tests.conformance.support import block, headers, reset_code
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 
 def with_field(name: str, value: str) -> list[Field]:

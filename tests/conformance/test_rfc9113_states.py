@@ -11,7 +11,8 @@ from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
 
 from tests.conformance.support import ABORTS, LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 IDLE: dict[str, bytes] = {
     "DATA": f.frame(f.DATA, f.END_STREAM, 1, b"test"),

@@ -15,7 +15,8 @@ from netutil.agent.grpcserver.headers import (
 
 from tests.fuzz.target import Target
 from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields, message
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 _MAX_FIELD_BYTES = 16 * 1024
 _MAX_STREAMS = 64

@@ -17,7 +17,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
 from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields, message
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 
 def cut(data: bytes, choose: random.Random) -> list[bytes]:
