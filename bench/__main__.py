@@ -57,11 +57,11 @@ class Results:
         """Return a row's figure, None if there is no such row."""
         return next((row.value for row in self.rows if row.key == key), None)
 
-    def as_json(self, *, quick: bool) -> dict[str, Any]:
-        """Return what `--json` keeps, with the machine as it is now."""
+    def as_json(self, description: dict[str, str], *, quick: bool) -> dict[str, Any]:
+        """Return what `--json` keeps; `description` is the machine's before the run."""
         memory = ((number, self.value(f"watch.{number}.memory")) for number in holding.NUMBERS)
         return {
-            "machine": machine.description(),
+            "machine": description,
             "quick": quick,
             "rows": [row.as_json() for row in self.rows],
             "node": self.node,
@@ -82,7 +82,7 @@ def main() -> int:
     description = machine.description()
     results = measure(arguments.only, quick=arguments.quick)
     if arguments.json:
-        kept = results.as_json(quick=arguments.quick) | {"machine": description}
+        kept = results.as_json(description, quick=arguments.quick)
         arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     for name, text in description.items():
         print(f"{name}: {text}")

@@ -28,6 +28,7 @@ class Cost:
     memory_mib: float
     descriptors: int
     cpu_percent: float
+    seconds: float
     note: str
 
 
@@ -63,6 +64,7 @@ def _cost(agent: LabAgent, number: int, seconds: float) -> Cost:
         node.pss_mib(agent.pid),
         node.descriptors(agent.pid),
         100 * used,
+        seconds,
         f"RSS {node.rss_mib(agent.pid):.1f} MiB, {node.threads(agent.pid)} threads",
     )
 
@@ -72,7 +74,7 @@ def _held(cost: Cost) -> Iterator[Row]:
     for key, of, against, value, unit, note in (
         ("memory", "memory of the agent (PSS)", "absolute", cost.memory_mib, "MiB", cost.note),
         ("descriptors", "descriptors of the agent", "absolute", cost.descriptors, "", ""),
-        ("cpu", "CPU of the agent", "one core", cost.cpu_percent, "%", ""),
+        ("cpu", "CPU of the agent", "one core", cost.cpu_percent, "%", f"{cost.seconds:.0f} s"),
     ):
         yield Row(f"watch.{cost.pods}.{key}", f"{of}, {what}", against, value, unit, note=note)
 
@@ -84,7 +86,7 @@ def _growth(costs: list[Cost]) -> Iterator[Row]:
         for key, of, value, unit in (
             ("memory", "memory", 1024 * (more.memory_mib - fewer.memory_mib), "KiB"),
             ("descriptors", "descriptors", more.descriptors - fewer.descriptors, ""),
-            ("cpu", "CPU", more.cpu_percent - fewer.cpu_percent, "% of a core"),
+            ("cpu", "CPU", 1e4 * (more.cpu_percent - fewer.cpu_percent), "µs a second"),
         ):
             yield Row(
                 f"growth.{more.pods}.{key}",
