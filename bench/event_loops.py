@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -14,7 +15,7 @@ from bench import node
 from bench.asker import Asker
 from bench.h2load import Load
 from bench.rows import Row, ratio
-from bench.servers import LIFTED, Servers, socket_of
+from bench.servers import LIFTED, Servers, Slice, socket_of
 from tests.lab import Lab
 
 VARIABLE = "NETUTIL_BENCH_LOOP"
@@ -78,18 +79,32 @@ def _calls(found: Servers, loop: str, *, quick: bool) -> Iterator[Row]:
     slices, kept, fresh = (5, 100, 40) if quick else (15, 200, 60)
     for method in _METHODS:
         measured = found.in_turns("kept", method, kept, slices)
-        p50 = {name: [one.calls.p50 for one in slices] for name, slices in measured.items()}
-        what = f"{method} on {loop}, kept connection, p50"
-        yield ratio(f"loop.kept.{method}.p50", what, _ASYNCIO, p50[loop], p50[_ASYNCIO])
+        yield _p50(f"{method} on {loop}, kept connection", f"kept.{method}", measured, loop)
     measured = found.in_turns("fresh", "GetPod", fresh, slices)
-    p50 = {name: [one.calls.p50 for one in slices] for name, slices in measured.items()}
-    what = f"GetPod on {loop}, from connect to the answer, p50"
-    yield ratio("loop.fresh.GetPod.p50", what, _ASYNCIO, p50[loop], p50[_ASYNCIO])
+    yield _p50(f"GetPod on {loop}, from connect to the answer", "fresh.GetPod", measured, loop)
     for method in ("GetPod", "GetCPUInfo"):
         calls, slices = (1000, 3) if quick else (4000, 7)
         rates = found.rates(tuple(found.pids), method, _LOAD, calls=calls, slices=slices)
-        what = f"{method} on {loop}, calls a second, {_LOAD}"
-        yield ratio(f"loop.throughput.{method}", what, _ASYNCIO, rates[loop], rates[_ASYNCIO])
+        yield ratio(
+            f"loop.throughput.{method}",
+            f"{method} on {loop}, calls a second, {_LOAD}",
+            _ASYNCIO,
+            rates[loop],
+            rates[_ASYNCIO],
+            note=f"h2load; asyncio {statistics.median(rates[_ASYNCIO]):.0f}/s",
+        )
+
+
+def _p50(what: str, key: str, measured: dict[str, list[Slice]], loop: str) -> Row:
+    p50 = {name: [one.calls.p50 for one in slices] for name, slices in measured.items()}
+    return ratio(
+        f"loop.{key}.p50",
+        f"{what}, p50",
+        _ASYNCIO,
+        p50[loop],
+        p50[_ASYNCIO],
+        note=f"asyncio {1e6 * statistics.median(p50[_ASYNCIO]):.0f} µs",
+    )
 
 
 def _idle(found: Servers, loop: str, seconds: float) -> Iterator[Row]:
