@@ -68,10 +68,11 @@ hostile: venv  ## what other pods lose while one does its worst; ATTACKS names s
 
 bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and sidecars, and draw the plot (root, Debian; QUICK=1)
 	@mkdir -p build
+	$(if $(NETUTIL_BENCH_LOOP),@$(BIN)/pip install --quiet --disable-pip-version-check $(NETUTIL_BENCH_LOOP))
 	$(PYTHON_OF_BENCH) -m bench $(if $(QUICK),--quick) --json build/bench.json
 	$(if $(QUICK),,$(PYTHON_OF_BENCH) -m bench.plot build/bench.json docs/bench.svg)
 
-bench-check: venv $(TREE) $(H2LOAD)  ## fail if a ratio became dearer than bench/recorded.json, three times in a row (root)
+bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row became dearer than bench/recorded.json or misses a bound anew, three times in a row (root)
 	$(PYTHON_OF_BENCH) -m bench.check
 
 bench-record: venv $(TREE) $(H2LOAD)  ## set bench/recorded.json to what is measured now (root)
