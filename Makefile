@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ coverage: venv  ## which lines and branches the tests run, those of the agents t
 
 examples: venv  ## client/examples: Python, shell, C and Go programs in a pod (needs root, Debian)
 	$(BIN)/python -m tests.examples
+
+interop: venv  ## real gRPC and HTTP/2 clients, some built here, ask the gRPC server (needs root, Debian, npm)
+	$(BIN)/python -m tests.interop
 
 test-hardened: venv  ## all tests that start an agent, confined as the hardened variant is (needs root)
 	NETUTIL_TEST_CONFINED=1 $(BIN)/python -m pytest -m 'not alone' $(WITH_AGENT)
