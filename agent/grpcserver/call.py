@@ -37,6 +37,8 @@ _STATUS_200 = (b":status", b"200")
 _HEAD_BLOCK = encode_block([_STATUS_200, _CONTENT_TYPE, _ACCEPT])
 _OK_BLOCK = encode_block([(b"grpc-status", b"0")])
 _NOT_METADATA = frozenset((b"te", b"content-type", b"content-length", b"host"))
+_CLOSED_STREAM = Stream(0, 0, 0)
+_CLOSED_STREAM.local_closed = _CLOSED_STREAM.remote_closed = True
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -221,11 +223,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _take(self, flag: int, body: bytes, size: int) -> None:
         method, http2 = self._method, self.connection.http2
-        status = self._message_error(flag, len(body))
-        if status is not None:
-            http2.consumed(None, size)
-            self._refuse(status)
-            return
+        if flag or len(body) > self.connection.config.max_request_bytes:
+            status = self._message_error(flag, len(body))
+            if status is not None:
+                http2.consumed(None, size)
+                self._refuse(status)
+                return
         self._received += 1
         # Many messages may come in one frame, and each is work for the handler.
         http2.cost += 1
@@ -437,7 +440,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._cancelled = True
         if self._messages or self._buffer:
             self._drop_request()
-        self._cancel_timer()
         if self._task is not None:
             self._task.cancel()
         elif not self._started:
@@ -456,23 +458,17 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _finished(self) -> None:
         self._started = True
-        if self._stream.pending_bytes:
-            self._watch_deadline()
-        else:
-            self._cancel_timer()
         self._handler_ended = True
         if self._stream_closed:
-            self.connection.call_finished(self)
+            self._release()
+        elif self._stream.pending_bytes:
+            self._watch_deadline()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
                 callback(self)
             except Exception as error:  # noqa: BLE001 - the others are called all the same
                 _LOG.error("grpcserver: a callback of %s failed", self.head.path, exc_info=error)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
     def stream_closed(self) -> None:
         """Nothing of this call is queued any more."""
@@ -481,7 +477,14 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self.connection.when_sent(callback)
         self._sent_callbacks.clear()
         if self._handler_ended:
-            self.connection.call_finished(self)
+            self._release()
+
+    def _release(self) -> None:
+        """Its handler and its stream have ended: leave nothing to the garbage collector."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stream, self._task = _CLOSED_STREAM, None
+        self.connection.call_finished(self)
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the kernel has all of this call's answer, or never will have it."""
@@ -492,8 +495,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def writable(self) -> None:
         """All that was written has been sent."""
-        if self._stream.local_closed:
-            self._cancel_timer()
         if self._writing is not None and not self._writing.done():
             self._writing.set_result(None)
 
@@ -722,6 +723,7 @@ class _Resumed(Coroutine[Any, Any, None]):
             return self._coroutine.throw(*error)
         finally:
             self._ran(perf_counter() - began)
+            del error  # its traceback refers to this frame
 
     def close(self) -> None:
         """Close the coroutine."""

@@ -145,18 +145,6 @@ class Http2Connection:
         self._ping_strikes = 0
         self.paused = False
         """While the transport takes no more, data stays in the streams' queues."""
-        self._handlers = (
-            self._on_data,
-            self._on_headers,
-            self._on_priority,
-            self._on_rst_stream,
-            self._on_settings,
-            self._on_push_promise,
-            self._on_ping,
-            self._on_goaway,
-            self._on_window_update,
-            self._on_continuation,
-        )
 
     # Receiving
 
@@ -190,7 +178,7 @@ class Http2Connection:
     def _take_frames(self, data: bytes, at: int, max_cost: float) -> tuple[int, bool]:
         """Take the frames that are whole; return where the next one begins, and if one may."""
         end = len(data)
-        unpack, handlers = frames.unpack_header, self._handlers
+        unpack, handlers = frames.unpack_header, _HANDLERS
         while end - at >= frames.HEADER_BYTES and not self.closing:
             if self.cost >= max_cost:
                 return at, True
@@ -208,7 +196,7 @@ class Http2Connection:
             if self._block is not None or not self.is_open:
                 self._ensure_expected(kind, flags)
             if kind < len(handlers):
-                handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
+                handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
         return at, False
 
     def _ensure_expected(self, kind: int, flags: int) -> None:
@@ -686,6 +674,21 @@ class Http2Connection:
         last = min(self.last_stream_id, self._refuse_above)
         self.out.append(frames.goaway(last, code, why.encode()))
         self.close_streams()
+
+
+_HANDLERS = (
+    Http2Connection._on_data,
+    Http2Connection._on_headers,
+    Http2Connection._on_priority,
+    Http2Connection._on_rst_stream,
+    Http2Connection._on_settings,
+    Http2Connection._on_push_promise,
+    Http2Connection._on_ping,
+    Http2Connection._on_goaway,
+    Http2Connection._on_window_update,
+    Http2Connection._on_continuation,
+)
+"""By the type of a frame. A connection that held its own methods would refer to itself."""
 
 
 class _ConnectionError(Exception):

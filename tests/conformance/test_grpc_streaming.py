@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -10,11 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import Call, ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
 from tests.conformance.support import (
+    ABORTS,
+    BOTH,
     LARGE,
     MANY,
     METHOD,
@@ -352,6 +355,28 @@ async def test_resets_at_any_point_of_a_call_leave_no_handler() -> None:
         await bench.until_running(0)
         (connection,) = bench.server.connections
         assert not connection.http2.streams
+
+
+@pytest.mark.parametrize("path", [LARGE, MANY, ABORTS, BOTH, "/test.Echo/Nope", SLOW])
+async def test_a_call_leaves_nothing_to_the_garbage_collector(path: str) -> None:
+    """It stops all calls while it runs."""
+    async with serving() as bench:
+        client = await bench.connect()
+        gc.collect()
+        gc.disable()
+        try:
+            for stream in range(1, 21, 2):
+                client.ask(stream, message(b"3"), head=fields(p_path=path))
+                if path == SLOW:
+                    await bench.until_running(1)
+                    client.send(f.rst_stream(stream, ErrorCode.CANCEL))
+                    await bench.until_running(0)
+                else:
+                    await client.answer(stream)
+            await asyncio.sleep(0)
+            assert not [one for one in gc.get_objects() if isinstance(one, Call)]
+        finally:
+            gc.enable()
 
 
 async def test_answers_of_one_connection_take_their_frames_by_turns() -> None:
