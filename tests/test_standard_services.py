@@ -63,7 +63,7 @@ async def _accept(listener: socket.socket, server: Server) -> None:
     loop = asyncio.get_running_loop()
     while True:
         accepted, _ = await loop.sock_accept(listener)
-        await server.serve(accepted, None)
+        server.serve(accepted, None)
 
 
 @contextlib.asynccontextmanager

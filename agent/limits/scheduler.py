@@ -26,8 +26,9 @@ one: about four calls. A call of another pod waits for no more than that."""
 _MEMORY_SECONDS = 0.5
 """Loop time that was used so long ago counts by 1/e."""
 _MAX_CHARGE_SECONDS = 0.002
-"""Work that seems to take longer was interrupted: the kernel ran something else, or the CPU limit
-of the agent's cgroup was reached (CPU time would tell, but to read it takes eight times as long)."""
+"""Work that seems to take longer was interrupted: the kernel ran something else, or the agent's
+cgroup reached its CPU limit. The thread's CPU time would tell, but takes eight times as long to
+read."""
 _MAX_ACCOUNTS = 4096
 
 Work = Callable[[], None]

@@ -117,9 +117,8 @@ class Listener:
 
         A file that cannot be removed is left: connect(2) to it fails from now on.
         """
-        if self.still_ours():
-            with contextlib.suppress(OSError):
-                remove_if_unchanged(self.path, self.file_id)
+        with contextlib.suppress(OSError):
+            remove_if_unchanged(self.path, self.file_id)
 
     def rebind(self, *, replacing: FileId | None) -> Listener:
         """Return another listener at the same path, in place of the file that was found there.

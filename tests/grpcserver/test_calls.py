@@ -417,12 +417,12 @@ async def test_a_handler_gets_one_message_in_an_iteration_of_the_loop() -> None:
 async def test_each_message_of_a_stream_costs_as_a_request_does() -> None:
     costs = []
     for count in (1, 11):
-        policy: Any = Policy()
-        async with serving(policy=policy) as bench:
+        async with serving() as bench:
             client = await bench.connect()
             client.ask(body=message(b"x") * count, head=fields(p_path=BOTH))
             assert (await client.answer())[1] == message(b"x") * count
-            costs.append(policy.cost)
+            (connection,) = bench.server.connections
+            costs.append(connection.http2.cost)
     assert costs[1] - costs[0] == 10 * REQUEST_COST
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,17 @@ def test_a_directory_of_another_user_stays(tmp_path: Path) -> None:
     assert (tmp_path / "tree" / "theirs").is_dir()
 
 
-def test_links_swapped_in_meanwhile_are_not_followed(
-    tmp_path: Path,
-) -> None:
+def test_a_link_in_a_tree_is_not_followed(tmp_path: Path) -> None:
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    (outside / "empty").mkdir(parents=True)
+    tree.mkdir()
+    (tree / "link").symlink_to(outside)
+    assert not remove_empty_tree(str(tree))
+    assert (outside / "empty").is_dir()
+    assert (tree / "link").is_symlink()
+
+
+def test_links_swapped_in_meanwhile_are_not_followed(tmp_path: Path) -> None:
     outside, tree = tmp_path / "outside", tmp_path / "tree"
     (outside / "empty").mkdir(parents=True)
     stop = threading.Event()
@@ -107,11 +116,12 @@ def test_links_swapped_in_meanwhile_are_not_followed(
         link, directory = tmp_path / "link", tree / "a"
         while not stop.is_set():
             try:
+                directory.mkdir(parents=True)
                 link.symlink_to(outside)
                 directory.rmdir()
                 link.rename(directory)
+                time.sleep(0.0001)
                 directory.unlink()
-                directory.mkdir()
             except OSError:
                 link.unlink(missing_ok=True)
 

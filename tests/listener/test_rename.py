@@ -130,15 +130,65 @@ def test_a_file_that_is_unchanged_since_the_check_is_replaced(
         listener.connection.close()
 
 
-def test_an_agent_that_stops_does_not_remove_a_socket_bound_since_its_check(
+def replace_before_the_rename(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[Listener]:
+    """Let a newer agent bind `path` between the older one's check and its next rename."""
+    newer: list[Listener] = []
+    rename = unix_socket.rename_noreplace
+
+    def late(source: str, target: str) -> None:
+        if not newer and source == str(path):
+            newer.append(start(path))
+        rename(source, target)
+
+    monkeypatch.setattr(unix_socket, "rename_noreplace", late)
+    return newer
+
+
+def test_a_socket_bound_between_check_and_rename_is_put_back_by_an_agent_that_rebinds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.sock"
     older = start(path)
-    newer = start(path)
-    monkeypatch.setattr(Listener, "still_ours", lambda _: True)
-    older.unlink_if_ours()
-    monkeypatch.undo()
-    assert newer.still_ours()
-    for listener in (older, newer):
+    stale(path)
+    newer = replace_before_the_rename(monkeypatch, path)
+    with pytest.raises(FileExistsError):
+        older.rebind(replacing=file_id(str(path)))
+    assert newer[0].still_ours()
+    assert os.listdir(tmp_path) == ["net.sock"]
+    for listener in (older, *newer):
         listener.connection.close()
+
+
+def test_a_socket_bound_between_check_and_rename_is_put_back_by_an_agent_that_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.sock"
+    older = start(path)
+    newer = replace_before_the_rename(monkeypatch, path)
+    older.unlink_if_ours()
+    assert newer[0].still_ours()
+    assert os.listdir(tmp_path) == ["net.sock"]
+    for listener in (older, *newer):
+        listener.connection.close()
+
+
+def test_a_file_is_not_put_back_over_a_newer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.sock"
+    path.write_text("checked")
+    checked = file_id(str(path))
+    rename = unix_socket.rename_noreplace
+
+    def late(source: str, target: str) -> None:
+        if source == str(path):
+            path.rename(tmp_path / "checked")
+            path.write_text("second")
+        else:
+            path.write_text("third")
+        rename(source, target)
+
+    monkeypatch.setattr(unix_socket, "rename_noreplace", late)
+    assert remove_if_unchanged(str(path), checked) is None
+    assert path.read_text() == "third"
+    assert sorted(os.listdir(tmp_path)) == ["checked", "net.sock"]
