@@ -126,15 +126,12 @@ async def test_a_preface_a_byte_at_a_time_is_too_late_all_the_same() -> None:
     async with serving(ServerConfig(preface_timeout=0.2)) as bench:
         client = await bench.connect(hello=False)
         ended = asyncio.create_task(client.ends())
-        sent = 0
         for byte in f.PREFACE[:-1]:
             client.send(bytes([byte]))
-            sent += 1
             await asyncio.sleep(0.02)
             if ended.done():
                 break
         await ended
-        assert sent < len(f.PREFACE)
 
 
 async def test_a_half_closed_client_gets_its_whole_answer() -> None:
