@@ -512,9 +512,12 @@ class Http2Connection:
         if flags & frames.ACK:
             self._events.on_ping_ack(payload)
             return
-        # Before other output (RFC 9113, 6.7), but after our SETTINGS.
-        at = 0 if self.out and self.out[0][3] != frames.SETTINGS else min(1, len(self.out))
-        self.out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
+        # Before other output (RFC 9113, 6.7), but after our SETTINGS and earlier answers.
+        out = self.out
+        at = 1 if out and out[0][3] == frames.SETTINGS else 0
+        while at < len(out) and out[at][3] == frames.PING:
+            at += 1
+        out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
         if self.now - self._last_ping < self._config.min_ping_interval:
             self._ping_strikes += 1
             if self._ping_strikes > self._config.max_ping_strikes:
