@@ -187,8 +187,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._credited -= before
             self.connection.release(before)
             self._take(flag, body, whole - before)
-        if buffer:
-            self.connection.reserve(self)
+        if buffer and not self.connection.reserve(self):
+            text = "The calls of this connection send more at once than the server keeps."
+            self._refuse(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message"))
 
     def credit(self) -> int:
         """Give the peer room for the rest of a message; return for how many bytes."""
@@ -206,6 +207,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         credited, self._credited = self._credited, 0
         self.connection.release(credited)
         self.connection.http2.consumed(None, unread)
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether its handler needs more of the request than has come."""
+        method = self.head.method
+        return method is None or method.request_streaming or not self._received
 
     def receive_end(self) -> None:
         """The peer sends no more."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
 
@@ -41,7 +42,6 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._ready: list[Call] = []
         self._held_bytes = 0
-        self._starved: dict[Call, None] = {}
         self._input = early
         self._has_input = bool(early)
         self._is_queued = False
@@ -131,6 +131,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is open, then close."""
+        for stream in list(self.http2.streams.values()):
+            if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
+                self.http2.reset(stream, ErrorCode.CANCEL)
+                self.on_reset(stream)
         self.http2.finish()
         self.flush()
         return not self._closing
@@ -313,24 +317,23 @@ class Connection(asyncio.BufferedProtocol):
         self.http2.consumed(stream, size)
         self.flush_soon()
 
-    def reserve(self, call: Call) -> None:
-        """Give a call room for the rest of its message once the connection holds little enough."""
-        if self._held_bytes <= self.config.max_buffered_request_bytes:
-            self._held_bytes += call.credit()
-        else:
-            self._starved[call] = None
+    def reserve(self, call: Call) -> bool:
+        """Give a call room for the rest of its message; return whether there is any.
+
+        A call that waited for it would hold its part of the connection's window meanwhile, and the
+        calls that it waits for might need that.
+        """
+        if self._held_bytes > self.config.max_buffered_request_bytes:
+            return False
+        self._held_bytes += call.credit()
+        return True
 
     def release(self, size: int) -> None:
         """A part of a message is not held any more."""
         self._held_bytes -= size
-        while self._starved and self._held_bytes <= self.config.max_buffered_request_bytes:
-            call = next(iter(self._starved))
-            del self._starved[call]
-            self._held_bytes += call.credit()
 
     def call_finished(self, call: Call) -> None:
         """A call's handler has ended, and its stream."""
-        self._starved.pop(call, None)
         policy = self._server.policy
         if policy is not None and call.is_admitted:
             call.is_admitted = False
