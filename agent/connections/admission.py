@@ -90,7 +90,8 @@ class ConnectionAdmission:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
-        self._server.serve(accepted, connection, error and error.retry_after_seconds)
+        max_age = None if error is None else error.retry_after_seconds
+        self._server.serve(accepted, connection, max_age)
 
     def _admit(self, accepted: socket.socket, pid: int) -> Connection | None:
         """Return the connection of a peer, None if its calls cannot even get an error."""
