@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+from netutil.agent.connections import admission
 from netutil.agent.connections.policy import CONNECTION_COST
 from netutil.agent.errors import Reason
 from netutil.agent.grpcserver import frames as f
@@ -225,6 +227,19 @@ async def test_connections_that_are_closed_at_once_use_the_budget_of_their_pod(
             await it.connected()
         assert it.policy.pauses == 1
         assert it.scheduler.is_blocked(it.scheduler.account(POD_KEY))
+
+
+async def test_connections_of_a_process_past_its_limit_use_the_budget_little_by_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CONNECTION_COST", 0)
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1), rates=_SMALL) as it:
+        for _ in range(20):
+            await it.connected()
+        assert it.policy.pauses == 0
+        while not it.policy.pauses:
+            assert it.counts.accept.accepted < 2000
+            await it.connected()
 
 
 async def test_unidentified_peers_pay_from_one_budget_of_their_own(tmp_path: Path) -> None:
