@@ -111,6 +111,22 @@ async def test_a_pod_that_only_calls_is_never_paused(tmp_path: Path) -> None:
         assert it.policy.pauses == 0
 
 
+async def test_a_call_makes_up_for_the_frames_that_came_before_it(tmp_path: Path) -> None:
+    async with rig(tmp_path, rates=_SMALL) as it:
+        client = await it.client()
+        assert await told(client) == POD_KEY
+        processed = 0
+        for stream in range(3, 121, 2):
+            client.send(_PRIORITY * 3)
+            (connection,) = it.server.connections
+            goal = connection.http2.cost + 3
+            await eventually(lambda: connection.http2.cost >= goal)  # noqa: B023
+            processed += 3
+            assert await told(client, stream) == POD_KEY
+        assert processed > 2 * _SMALL.cost_per_second
+        assert it.policy.pauses == 0
+
+
 async def test_connections_without_a_call_use_the_budget(tmp_path: Path) -> None:
     async with rig(tmp_path, rates=_SLOW) as it:
         for _ in range(2 + int(_SLOW.cost_per_second / CONNECTION_COST)):
