@@ -83,11 +83,19 @@ class Connection(asyncio.BufferedProtocol):
         self._process_allowed()
 
     def advance(self) -> None:
-        """Process a portion of what was read, and more if the policy lets it."""
+        """Process a portion of what was read, and more if the policy lets it.
+
+        An unexpected error ends the connection, as it does while a transport reads.
+        """
         self._is_queued = False
-        if self._has_input:
+        if not self._has_input:
+            return
+        try:
             self._process()
             self._process_allowed()
+        except Exception:
+            self.abort()
+            raise
 
     def _process_allowed(self) -> None:
         policy = self._server.policy

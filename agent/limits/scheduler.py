@@ -178,12 +178,22 @@ class FairScheduler:
     def _serve(self, order: list[Account], began: float) -> list[Account]:
         """Run one piece of work of each account while there is time; return who still waits."""
         for account in order:
-            account.queue.popleft()()
+            work = account.queue.popleft()
             if not account.queue:
                 self._waiting.pop(account, None)
+            self._run(work)
             if perf_counter() - began >= SLICE_SECONDS:
                 break
         return [account for account in order if account.queue]
+
+    def _run(self, work: Work) -> None:
+        """Run a piece of work. What it raises is reported: the other pods' work goes on."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
+            self._loop.call_exception_handler(
+                {"message": "scheduler: a piece of work failed", "exception": error}
+            )
 
     def _wake_blocked(self) -> None:
         """Have a round when the first of the blocked accounts may be served again."""
