@@ -307,14 +307,18 @@ class Connection(asyncio.BufferedProtocol):
         self.flush_soon()
 
     def reserve(self, call: Call) -> None:
-        """Give a call room for the rest of its message once the connection holds little enough."""
+        """Give a call room for its message once the connection holds little enough."""
         if self._held_bytes <= self.config.max_buffered_request_bytes:
             self._held_bytes += call.credit()
         else:
             self._starved[call] = None
 
+    def forget(self, call: Call) -> None:
+        """A call takes no more messages."""
+        self._starved.pop(call, None)
+
     def release(self, size: int) -> None:
-        """A part of a message is not held any more."""
+        """A message is not held any more."""
         self._held_bytes -= size
         while self._starved and self._held_bytes <= self.config.max_buffered_request_bytes:
             call = next(iter(self._starved))
@@ -323,7 +327,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def call_finished(self, call: Call) -> None:
         """A call's handler has ended, and its stream."""
-        self._starved.pop(call, None)
         policy = self._server.policy
         if policy is not None and call.is_admitted:
             call.is_admitted = False

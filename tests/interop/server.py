@@ -106,14 +106,14 @@ class Listener:
         try:
             while True:
                 accepted, _ = await loop.sock_accept(self._socket)
-                await server.serve(accepted, None)
+                server.serve(accepted, None)
         finally:
             self._unlink()
             with suppress(BlockingIOError):
                 while True:
                     accepted, _ = self._socket.accept()
                     accepted.setblocking(False)
-                    await server.serve(accepted, None)
+                    server.serve(accepted, None)
             self._socket.close()
 
     def _unlink(self) -> None:
