@@ -42,6 +42,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._ready: list[Call] = []
         self._held_bytes = 0
+        self._starved: dict[Call, None] = {}
         self._input = early
         self._has_input = bool(early)
         self._is_queued = False
@@ -325,20 +326,24 @@ class Connection(asyncio.BufferedProtocol):
         self.http2.consumed(stream, size)
         self.flush_soon()
 
-    def reserve(self, call: Call) -> bool:
-        """Give a call room for the rest of its message; return whether there is any.
+    def reserve(self, call: Call) -> None:
+        """Give a call room for its message once the connection holds little enough."""
+        if self._held_bytes <= self.config.max_buffered_request_bytes:
+            self._held_bytes += call.credit()
+        else:
+            self._starved[call] = None
 
-        A call that waited for it would hold its part of the connection's window meanwhile, and the
-        calls that it waits for might need that.
-        """
-        if self._held_bytes > self.config.max_buffered_request_bytes:
-            return False
-        self._held_bytes += call.credit()
-        return True
+    def forget(self, call: Call) -> None:
+        """A call takes no more messages."""
+        self._starved.pop(call, None)
 
     def release(self, size: int) -> None:
-        """A part of a message is not held any more."""
+        """A message is not held any more."""
         self._held_bytes -= size
+        while self._starved and self._held_bytes <= self.config.max_buffered_request_bytes:
+            call = next(iter(self._starved))
+            del self._starved[call]
+            self._held_bytes += call.credit()
 
     def call_finished(self, call: Call) -> None:
         """A call's handler has ended, and its stream."""

@@ -52,20 +52,20 @@ async def test_a_message_that_stays_unfinished_gives_its_room_back() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=2**20)
-        client.send(f.window_update(0, 2**20))
-        begun = message(b"x") + message(bytes(60_000))[:15_000]
+        client.send(f.window_update(0, 2**20), f.frame(f.SETTINGS, f.ACK, 0))
+        begun = message(b"x") + message(bytes(60_000))[:3_000]
         for stream in range(1, 61, 2):
             client.ask(stream, begun, end=False)
             assert (await client.answer(stream))[1] == message(b"x")
         whole = message(bytes(64 * 1024))
         client.send(headers(61))
-        room = f.DEFAULT_WINDOW
-        for at in range(0, len(whole), 8192):
-            part = whole[at : at + 8192]
+        room = ServerConfig().stream_window_bytes
+        for at in range(0, len(whole), 4096):
+            part = whole[at : at + 4096]
             while room < len(part):
                 room += int.from_bytes((await client.until(f.WINDOW_UPDATE, 61)).payload, "big")
             room -= len(part)
-            last = f.END_STREAM if at + 8192 >= len(whole) else 0
+            last = f.END_STREAM if at + 4096 >= len(whole) else 0
             client.send(f.frame(f.DATA, last, 61, part))
         assert (await client.answer(61))[1] == whole
 
