@@ -344,6 +344,13 @@ class Http2Connection:
             self._drop(stream)
             self._events.on_reset(stream)
 
+    def detach(self) -> None:
+        """Drop the reference to the receiver of events, of a connection whose streams are closed.
+
+        The two refer to each other: each connection would leave them to the garbage collector.
+        """
+        del self._events
+
     # Frames
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:

@@ -113,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         began = perf_counter()
         http2, policy = self.http2, self._server.policy
         http2.now = self.loop.time()
+        cost = http2.cost
         self._processing = True
         data, self._input = self._input, b""
         self._has_input = http2.receive(data, _PORTION_COST)
@@ -126,6 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         self._processing = False
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
+            # A read that completes no frame takes as long as one that does.
+            if http2.cost == cost:
+                overhead += 1
             policy.processed(self, perf_counter() - began, overhead)
 
     def rejected(self, call: Call, status: Status) -> Status:
@@ -176,7 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         # asyncio's transport refers to itself by the method that reads: each connection would
         # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
         getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
+        self._transport = None
         self._server.closed(self)
+        self.http2.detach()
 
     # Reading
 

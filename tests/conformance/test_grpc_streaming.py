@@ -433,6 +433,11 @@ async def test_uploads_of_many_streams_at_once_end() -> None:
                 client.send(f.frame(f.DATA, last, stream, whole[at : at + size]))
             frame = await client.frame()
             assert frame is not None
+            if frame.kind == f.SETTINGS and not frame.flags & f.ACK:
+                window = dict(f.parse_settings(frame.payload))[f.INITIAL_WINDOW_SIZE]
+                for stream in streams:
+                    rooms[stream] += window - f.DEFAULT_WINDOW
+                client.send(f.frame(f.SETTINGS, f.ACK, 0))
             if frame.kind == f.WINDOW_UPDATE:
                 rooms[frame.stream] += int.from_bytes(frame.payload, "big")
             if frame.kind == f.DATA:
@@ -441,5 +446,4 @@ async def test_uploads_of_many_streams_at_once_end() -> None:
                 found = client.decoded(frame)
                 if frame.flags & f.END_STREAM:
                     answered[frame.stream] = found["grpc-status"]
-        assert set(answered.values()) <= {"0", "8"}
-        assert list(answered.values()).count("0") >= 4
+        assert set(answered.values()) == {"0"}
