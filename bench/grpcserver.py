@@ -29,7 +29,7 @@ async def serve(path: str, answers: str) -> None:
         listener.setblocking(False)
         while True:
             accepted, _ = await server.loop.sock_accept(listener)
-            await server.serve(accepted, None)
+            server.serve(accepted, None)
 
 
 if __name__ == "__main__":

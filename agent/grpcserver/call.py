@@ -257,11 +257,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _take(self, message: _Message, flag: int) -> None:
         method, http2 = self._method, self.connection.http2
-        status = self._message_error(flag, len(message.body))
-        if status is not None:
-            self._drop(message)
-            self._refuse(status)
-            return
+        if flag or len(message.body) > self.connection.config.max_request_bytes:
+            status = self._message_error(flag, len(message.body))
+            if status is not None:
+                self._drop(message)
+                self._refuse(status)
+                return
         self._received += 1
         # Many messages may come in one frame, and each is work for the handler.
         http2.cost += REQUEST_COST if method.request_streaming else 1
@@ -478,7 +479,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._cancelled = True
         if self._messages or self._buffer:
             self._drop_request()
-        self._cancel_timer()
         if self._task is not None:
             self._task.cancel()
         elif not self._started:
@@ -497,23 +497,17 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _finished(self) -> None:
         self._started = True
-        if self._stream.pending_bytes:
-            self._watch_deadline()
-        else:
-            self._cancel_timer()
         self._handler_ended = True
         if self._stream_closed:
             self._release()
+        elif self._stream.pending_bytes:
+            self._watch_deadline()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             try:
                 callback(self)
             except Exception as error:  # noqa: BLE001 - the others are called all the same
                 _LOG.error("grpcserver: a callback of %s failed", self.head.path, exc_info=error)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
     def stream_closed(self) -> None:
         """Nothing of this call is queued any more."""
@@ -526,7 +520,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _release(self) -> None:
         """Its handler and its stream have ended: leave nothing to the garbage collector."""
-        self._cancel_timer()
+        if self._timer is not None:
+            self._timer.cancel()
         self._stream, self._task = _CLOSED_STREAM, None
         self.connection.call_finished(self)
 
@@ -539,8 +534,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def writable(self) -> None:
         """All that was written has been sent."""
-        if self._stream.local_closed:
-            self._cancel_timer()
         if self._writing is not None and not self._writing.done():
             self._writing.set_result(None)
 

@@ -29,8 +29,10 @@ _CLOSE_SECONDS = 5.0
 class Connection(asyncio.BufferedProtocol):
     """One accepted connection. `peer` is what the owner of the server gave for it."""
 
-    def __init__(self, server: Server, peer: Any, early: bytes = b"") -> None:
-        """`early` is what was read of the connection before."""
+    def __init__(
+        self, server: Server, peer: Any, early: bytes = b"", max_age: float | None = None
+    ) -> None:
+        """`early` is what was read of the connection before; for `max_age` see `Server.serve`."""
         self.peer = peer
         self.loop = server.loop
         self.config: ServerConfig = server.config
@@ -47,6 +49,8 @@ class Connection(asyncio.BufferedProtocol):
         self._flushing = False
         self._unsent: deque[tuple[int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._max_age = max_age
+        self._age_timer: asyncio.TimerHandle | None = None
         self._shutdown_ping: bytes | None = None
         self.descriptor = -1
         self._closing = False
@@ -63,6 +67,8 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)
         self.descriptor = transport.get_extra_info("socket").fileno()
         self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
+        if self._max_age is not None:
+            self._age_timer = self.loop.call_later(self._max_age, self.shut_down)
         self._server.opened(self)
         self._process_allowed()
 
@@ -149,8 +155,9 @@ class Connection(asyncio.BufferedProtocol):
         """End all calls."""
         self._closing = True
         self._has_input = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._age_timer):
+            if timer is not None:
+                timer.cancel()
         self.http2.close_streams()
         self._call_sent()
         # asyncio's transport refers to itself by the method that reads: each connection would

@@ -100,21 +100,29 @@ class Server:
                     return _method(path, handler)
         return method
 
-    def serve(self, accepted: socket.socket, peer: Any) -> None:
-        """Serve an accepted connection, which does not block; `peer` is kept with it."""
+    def serve(self, accepted: socket.socket, peer: Any, max_age: float | None = None) -> None:
+        """Serve an accepted connection, which does not block; `peer` is kept with it.
+
+        After `max_age` seconds it is shut down as at `stop`: the client connects again for its
+        next call (grpc.max_connection_age_ms of C core).
+        """
         # A client sends its preface with its first request, at once after connect(2): mostly both
         # have come, and the answer leaves with our SETTINGS in one write.
         try:
             early = accepted.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError, ConnectionResetError):
             early = b""  # nothing yet, or an end that the transport finds
-        task = self.loop.create_task(self._connect(accepted, peer, early))
+        task = self.loop.create_task(self._connect(accepted, peer, early, max_age))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, accepted: socket.socket, peer: Any, early: bytes) -> None:
+    async def _connect(
+        self, accepted: socket.socket, peer: Any, early: bytes, max_age: float | None
+    ) -> None:
         try:
-            await self.loop.connect_accepted_socket(lambda: Connection(self, peer, early), accepted)
+            await self.loop.connect_accepted_socket(
+                lambda: Connection(self, peer, early, max_age), accepted
+            )
         except OSError as error:
             _LOG.error("grpcserver: a connection could not be served: %s", error)
             accepted.close()

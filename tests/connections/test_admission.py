@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.connections.admission import OVERFLOW_SLOTS
-from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified
+from netutil.agent.errors import AgentError, Denied, OverLimit, Reason, Unidentified
 from netutil.agent.identity.peer import Peer
 from netutil.agent.limits.limits import ConnectionLimits
 
@@ -135,6 +135,31 @@ async def test_a_connection_past_the_limit_is_told_so(tmp_path: Path) -> None:
         assert (rejection.stage, rejection.key, rejection.method) == ("connection", POD_KEY, "")
         assert rejection.requester.pod_uid == POD_KEY
         assert it.counts.rejected == 1
+
+
+async def test_a_connection_past_a_limit_ends_when_its_peer_may_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OverLimit, "retry_after_seconds", 0.1)
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
+        first = await it.connected()
+        rejected = await it.client()
+        assert await told(rejected) == Reason.TOO_MANY_CONNECTIONS_OF_POD
+        first.close()
+        assert (await rejected.goaway())[1] == 0
+        await rejected.ends()
+        assert await it.who() == POD_KEY
+
+
+async def test_a_connection_whose_error_stays_is_kept(tmp_path: Path) -> None:
+    def identify(_: socket.socket) -> Peer:
+        raise Denied(Reason.NOT_A_POD, "No pod.")
+
+    async with rig(tmp_path, identify=identify) as it:
+        client = await it.client()
+        assert await told(client) == Reason.NOT_A_POD
+        await asyncio.sleep(0.2)
+        assert await told(client, 3) == Reason.NOT_A_POD
 
 
 async def test_past_the_limit_of_all_calls_get_an_error_and_past_that_connections_are_closed(

@@ -220,10 +220,12 @@ class Bench:
             while self.echo.running != count:  # noqa: ASYNC110 - it is the thing under test
                 await asyncio.sleep(0.001)
 
-    async def connect(self, *, hello: bool = True, peer: Any = None) -> RawClient:
+    async def connect(
+        self, *, hello: bool = True, peer: Any = None, max_age: float | None = None
+    ) -> RawClient:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
-        self.server.serve(theirs, peer)
+        self.server.serve(theirs, peer, max_age)
         client = RawClient(*await asyncio.open_connection(sock=ours))
         self.clients.append(client)
         if hello:

@@ -550,6 +550,32 @@ async def test_a_policy_admits_on_the_headers_and_hears_of_each_end_once() -> No
         assert policy.rejections == [grpc.StatusCode.UNIMPLEMENTED]
 
 
+async def test_a_connection_past_its_age_is_shut_down_once_its_calls_have_ended() -> None:
+    async with serving() as bench:
+        client = await bench.connect(max_age=0.1)
+        client.ask(1, head=fields(p_path="/test.Echo/Slow"))
+        await bench.until_running(1)
+        assert (await client.goaway())[0] == f.MAX_STREAM_ID
+        bench.echo.gate.set()
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+        await client.ends()
+        other = await bench.connect()
+        await other.lives()
+
+
+async def test_a_connection_that_ends_before_its_age_leaves_no_timer() -> None:
+    async with serving() as bench:
+        client = await bench.connect(max_age=600)
+        await client.lives()
+        (connection,) = bench.server.connections
+        client.writer.close()
+        async with asyncio.timeout(5):
+            while bench.server.connections:  # noqa: ASYNC110 - it is the thing under test
+                await asyncio.sleep(0.001)
+        timer = connection._age_timer
+        assert timer is not None and timer.cancelled()
+
+
 async def test_shutting_down_serves_what_is_open_and_what_is_on_its_way() -> None:
     async with serving() as bench:
         client = await bench.connect()

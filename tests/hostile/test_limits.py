@@ -43,7 +43,7 @@ def node() -> Iterator[Node]:
     if os.geteuid() != 0:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as lab:
-        hostile = [lab.pod(f"hostile-{number}").container("app") for number in range(8)]
+        hostile = [lab.pod(f"hostile-{number}").container("app") for number in range(9)]
         other = lab.pod("other").container("app")
         lab.write_pod_list()
         agent = lab.agent(*(f"--{name}={value}" for name, value in LIMITS.items()))
