@@ -244,6 +244,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         else:
             self.connection.http2.consumed(None, message.size)
 
+    @property
+    def awaits_request(self) -> bool:
+        """Whether its handler needs more of the request than has come."""
+        method = self.head.method
+        return method is None or method.request_streaming or not self._received
+
     def receive_end(self) -> None:
         """The peer sends no more."""
         self._ended = True

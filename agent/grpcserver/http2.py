@@ -344,6 +344,13 @@ class Http2Connection:
             self._drop(stream)
             self._events.on_reset(stream)
 
+    def detach(self) -> None:
+        """Drop the reference to the receiver of events, of a connection whose streams are closed.
+
+        The two refer to each other: each connection would leave them to the garbage collector.
+        """
+        del self._events
+
     # Frames
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -557,9 +564,12 @@ class Http2Connection:
         if flags & frames.ACK:
             self._events.on_ping_ack(payload)
             return
-        # Before other output (RFC 9113, 6.7), but after our SETTINGS.
-        at = 0 if self.out and self.out[0][3] != frames.SETTINGS else min(1, len(self.out))
-        self.out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
+        # Before other output (RFC 9113, 6.7), but after our SETTINGS and earlier answers.
+        out = self.out
+        at = 1 if out and out[0][3] == frames.SETTINGS else 0
+        while at < len(out) and out[at][3] == frames.PING:
+            at += 1
+        out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
         if self.now - self._last_ping < self._config.min_ping_interval:
             self._ping_strikes += 1
             if self._ping_strikes > self._config.max_ping_strikes:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
 
@@ -83,11 +84,19 @@ class Connection(asyncio.BufferedProtocol):
         self._process_allowed()
 
     def advance(self) -> None:
-        """Process a portion of what was read, and more if the policy lets it."""
+        """Process a portion of what was read, and more if the policy lets it.
+
+        An unexpected error ends the connection, as it does while a transport reads.
+        """
         self._is_queued = False
-        if self._has_input:
+        if not self._has_input:
+            return
+        try:
             self._process()
             self._process_allowed()
+        except Exception:
+            self.abort()
+            raise
 
     def _process_allowed(self) -> None:
         policy = self._server.policy
@@ -104,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         began = perf_counter()
         http2, policy = self.http2, self._server.policy
         http2.now = self.loop.time()
+        cost = http2.cost
         self._processing = True
         data, self._input = self._input, b""
         self._has_input = http2.receive(data, _PORTION_COST)
@@ -117,6 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         self._processing = False
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
+            # A read that completes no frame takes as long as one that does.
+            if http2.cost == cost:
+                overhead += 1
             policy.processed(self, perf_counter() - began, overhead)
 
     def rejected(self, call: Call, status: Status) -> Status:
@@ -131,6 +144,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is open, then close."""
+        for stream in list(self.http2.streams.values()):
+            if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
+                self.http2.reset(stream, ErrorCode.CANCEL)
+                self.on_reset(stream)
         self.http2.finish()
         self.flush()
         return not self._closing
@@ -163,7 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         # asyncio's transport refers to itself by the method that reads: each connection would
         # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
         getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
+        self._transport = None
         self._server.closed(self)
+        self.http2.detach()
 
     # Reading
 

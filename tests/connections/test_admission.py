@@ -89,6 +89,34 @@ async def test_the_process_handles_are_closed_if_the_transport_cannot_be_made(
             peers[0].process.directory()
 
 
+async def test_the_process_handles_of_a_rejected_peer_are_closed_at_once(tmp_path: Path) -> None:
+    peers: list[Peer] = []
+
+    def identify(connection: socket.socket) -> Peer:
+        peers.append(peer_of(connection))
+        return peers[-1]
+
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 1)) as it:
+        await accepted(it, 1 + OVERFLOW_SLOTS + 1)
+        peers[0].process.directory()
+        assert len(peers) == 1 + OVERFLOW_SLOTS + 1
+        for peer in peers[1:]:
+            with pytest.raises(Unidentified):
+                peer.process.directory()
+
+
+async def test_a_peer_that_closes_while_it_waits_to_be_served_is_not_served(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as it:
+        it.scheduler.block(it.scheduler.account(POD_KEY), 0.2)
+        client = await it.connected()
+        assert len(it.registry) == 1
+        client.close()
+        await eventually(lambda: len(it.registry) == 0)
+        assert it.counts.accept.hung_up == 1
+
+
 async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
     identify = Counting()
     async with rig(tmp_path, identify=identify) as it:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+from netutil.agent.connections import admission
 from netutil.agent.connections.policy import CONNECTION_COST
 from netutil.agent.errors import Reason
 from netutil.agent.grpcserver import frames as f
@@ -107,6 +109,22 @@ async def test_a_pod_that_only_calls_is_never_paused(tmp_path: Path) -> None:
         for stream in range(1, 601, 2):
             client.send(_PRIORITY)
             assert await told(client, stream) == POD_KEY
+        assert it.policy.pauses == 0
+
+
+async def test_a_call_makes_up_for_the_frames_that_came_before_it(tmp_path: Path) -> None:
+    async with rig(tmp_path, rates=_SMALL) as it:
+        client = await it.client()
+        assert await told(client) == POD_KEY
+        processed = 0
+        for stream in range(3, 121, 2):
+            client.send(_PRIORITY * 3)
+            (connection,) = it.server.connections
+            goal = connection.http2.cost + 3
+            await eventually(lambda: connection.http2.cost >= goal)  # noqa: B023
+            processed += 3
+            assert await told(client, stream) == POD_KEY
+        assert processed > 2 * _SMALL.cost_per_second
         assert it.policy.pauses == 0
 
 
@@ -226,6 +244,19 @@ async def test_connections_that_are_closed_at_once_use_the_budget_of_their_pod(
             await it.connected()
         assert it.policy.pauses == 1
         assert it.scheduler.is_blocked(it.scheduler.account(POD_KEY))
+
+
+async def test_connections_of_a_process_past_its_limit_use_the_budget_little_by_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "CONNECTION_COST", 0)
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1), rates=_SMALL) as it:
+        for _ in range(20):
+            await it.connected()
+        assert it.policy.pauses == 0
+        while not it.policy.pauses:
+            assert it.counts.accept.accepted < 2000
+            await it.connected()
 
 
 async def test_unidentified_peers_pay_from_one_budget_of_their_own(tmp_path: Path) -> None:

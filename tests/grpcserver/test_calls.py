@@ -480,6 +480,27 @@ async def test_what_is_not_allowed_now_is_processed_when_the_policy_says_so() ->
         assert (await client.answer(1))[0]["grpc-status"] == "0"
 
 
+async def test_an_unexpected_error_after_a_wait_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy: Any = Policy()
+    policy.may = False
+    async with serving(policy=policy) as bench:
+        client = await bench.connect()
+        client.ask(1)
+        await asyncio.sleep(0.05)
+        (connection,) = policy.queue
+
+        def fail(*_: object) -> bool:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(connection.http2, "receive", fail)
+        with pytest.raises(KeyError):
+            connection.advance()
+        await client.ends()
+        assert policy.closes == [0]
+
+
 async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:

@@ -214,6 +214,26 @@ async def test_a_pod_of_much_work_does_not_delay_one_of_little(scheduler: FairSc
     await eventually(lambda: len(order) == 51)
 
 
+async def test_work_that_fails_delays_no_other(scheduler: FairScheduler) -> None:
+    """One connection's bug must not end the service of all pods."""
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, found: reported.append(found))
+    ran: list[str] = []
+
+    def fail() -> None:
+        raise KeyError("a bug")
+
+    scheduler.wait(scheduler.account("a"), fail)
+    for key in "abc":
+        scheduler.wait(scheduler.account(key), partial(ran.append, key))
+    await eventually(lambda: sorted(ran) == ["a", "b", "c"])
+    for key in "abc":
+        scheduler.wait(scheduler.account(key), partial(ran.append, key))
+    await eventually(lambda: len(ran) == 6)
+    (found,) = reported
+    assert isinstance(found["exception"], KeyError)
+
+
 async def test_pods_that_compete_get_like_shares(scheduler: FairScheduler) -> None:
     served = {"one": 0, "two": 0}
     left = 200

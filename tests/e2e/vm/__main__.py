@@ -17,7 +17,7 @@ from tests.e2e.vm.disk import containerd_disk
 from tests.e2e.vm.machine import KEPT, MachineFailed, run
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("identity", "facts", "lab", "door", "service", "hostile")
+ROOMS = ("identity", "facts", "lab", "listener", "connections", "grpcserver", "service", "hostile")
 WITHOUT = "tests/service/test_other_language.py"  # needs a package index
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-ra", "-n2"),
