@@ -213,7 +213,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return framing.PREFIX_BYTES + int.from_bytes(self._buffer[1:5], "big")
 
     def credit(self) -> int:
-        """Give the peer room for the rest of a message; return how large that message is."""
+        """Give the peer room for the rest of a message; return how large that message is.
+
+        0 if its stream has room by now, since the handler took the messages before it.
+        """
+        if not self._lacks_room():
+            return 0
         self._granted = self._lacking_bytes()
         self._reserved = self._begun_bytes()
         self.connection.http2.grant(self._stream, self._granted)

@@ -217,7 +217,7 @@ class Http2Connection:
             self.out.append(frames.window_update(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0
-        if stream is not None:
+        if stream is not None and not stream.remote_closed:
             self.consumed_of_stream(stream, size)
 
     def consumed_of_stream(self, stream: Stream, size: int) -> None:
@@ -532,6 +532,8 @@ class Http2Connection:
 
     def _on_settings_acknowledged(self) -> None:
         change = self._config.stream_window_bytes - self._stream_window
+        if not change:
+            return  # acknowledged before
         self._stream_window += change
         for stream in self.streams.values():
             stream.receive_window += change

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
 from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
@@ -95,6 +102,32 @@ async def test_large_requests_that_come_in_turns_all_end() -> None:
         assert uploads.statuses == dict.fromkeys(streams, "0")
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_streams_of_messages_of_any_size_all_end(seed: int) -> None:
+    choose = random.Random(seed)  # noqa: S311
+
+    async def count(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        total = 0
+        async for request in requests:
+            total += len(request)
+            await asyncio.sleep(choose.choice((0, 0, 0.001)))
+        return str(total).encode()
+
+    async with serving(CONFIG) as bench:
+        handler: Any = grpc.stream_unary_rpc_method_handler(count)
+        bench.server.add_registered_method_handlers("test.Own", {"Count": handler})
+        uploads = Uploads(await bench.connect())
+        streams = range(1, 81, 2)
+        for stream in streams:
+            sizes = [choose.choice((0, 10, 3000, 5000, 60_000)) for _ in range(6)]
+            body = b"".join(message(bytes(size)) for size in sizes)
+            uploads.begin(stream, body, "/test.Own/Count")
+        async with asyncio.timeout(60):
+            while len(uploads.statuses) < len(streams):
+                await uploads.run()
+        assert uploads.statuses == dict.fromkeys(streams, "0")
+
+
 async def test_requests_that_never_end_hold_little_and_keep_no_small_one_waiting() -> None:
     async with serving(CONFIG) as bench:
         client = await bench.connect()
@@ -130,3 +163,35 @@ async def test_requests_that_are_reset_leave_their_room_to_others() -> None:
         uploads.begin(401, LARGE)  # and a unary call needs no more than its message
         await uploads.run()
         assert uploads.statuses[401] == "0"
+
+
+async def test_a_call_that_waited_for_room_is_given_none_if_it_has_it_by_now() -> None:
+    gate = asyncio.Event()
+
+    async def later(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await gate.wait()
+        return b",".join([request async for request in requests])
+
+    async with serving(ServerConfig(max_buffered_request_bytes=0)) as bench:
+        handler: Any = grpc.stream_unary_rpc_method_handler(later)
+        bench.server.add_registered_method_handlers("test.Own", {"Later": handler})
+        client = await bench.connect()
+        client.send(f.frame(f.SETTINGS, f.ACK, 0))
+        # All that the connection may hold is this one's.
+        client.ask(1, LARGE[:4000], end=False)
+        assert (await client.until(f.WINDOW_UPDATE)).stream == 1
+        client.ask(3, b"", end=False, head=fields(p_path="/test.Own/Later"))
+        earlier, last = message(bytes(1500)), message(bytes(3000))
+        for data in (earlier, earlier, last[:1000]):
+            client.send(f.frame(f.DATA, 0, 3, data))
+        client.send(f.frame(f.PING, 0, 0, bytes(8)))
+        await client.until(f.PING)
+        gate.set()
+        assert (await client.until(f.WINDOW_UPDATE)).stream == 3
+        for at in range(4000, len(LARGE), 8000):
+            end = f.END_STREAM if at + 8000 >= len(LARGE) else 0
+            client.send(f.frame(f.DATA, end, 1, LARGE[at : at + 8000]))
+        client.send(f.window_update(0, 2**20), f.window_update(1, 2**20))
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+        client.send(f.frame(f.DATA, f.END_STREAM, 3, last[1000:]))
+        assert (await client.answer(3))[0]["grpc-status"] == "0"

@@ -1,0 +1,1 @@
+"""The clients of `tests/interop` in a pod, against the whole agent."""
