@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ coverage: venv  ## which lines and branches the tests run, those of the agents t
 examples: venv  ## client/examples: Python, shell, C and Go programs in a pod (needs root, Debian)
 	$(BIN)/python -m tests.examples
 
+interop: venv  ## real gRPC and HTTP/2 clients, some built here, ask the gRPC server (needs root, Debian, npm)
+	$(BIN)/python -m tests.interop
+
 test-hardened: venv  ## all tests that start an agent, confined as the hardened variant is (needs root)
 	NETUTIL_TEST_CONFINED=1 $(BIN)/python -m pytest -m 'not alone' $(WITH_AGENT)
 
@@ -63,15 +66,16 @@ e2e: venv  ## a real kubelet, then a whole cluster, on this machine (needs root,
 e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup v2, systemd (needs root)
 	$(BIN)/python -m tests.e2e.vm
 
-hostile: venv  ## what other pods lose while one does its worst, attack by attack, as a table (needs root)
-	@$(BIN)/python -m tests.hostile.fairness
+hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
+	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
 
 bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and sidecars, and draw the plot (root, Debian; QUICK=1)
 	@mkdir -p build
+	$(if $(NETUTIL_BENCH_LOOP),@$(BIN)/pip install --quiet --disable-pip-version-check $(NETUTIL_BENCH_LOOP))
 	$(PYTHON_OF_BENCH) -m bench $(if $(QUICK),--quick) --json build/bench.json
 	$(if $(QUICK),,$(PYTHON_OF_BENCH) -m bench.plot build/bench.json docs/bench.svg)
 
-bench-check: venv $(TREE) $(H2LOAD)  ## fail if a ratio became dearer than bench/recorded.json, three times in a row (root)
+bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row became dearer than bench/recorded.json or misses a bound anew, three times in a row (root)
 	$(PYTHON_OF_BENCH) -m bench.check
 
 bench-record: venv $(TREE) $(H2LOAD)  ## set bench/recorded.json to what is measured now (root)

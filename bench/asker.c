@@ -11,9 +11,13 @@
  *     hold METHOD N     N times: connect, one call, and the connection stays open
  *     watch METHOD N    N times: connect, begin a stream, and keep it after its first message
  *
+ * A fourth word, `own-pid`, puts this process's pid into each request (field 1, a string), as the
+ * sidecar's clients do; without it requests are empty.
+ *
  * Every call must bring a message; a refusal brings none, and ends the program.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +27,7 @@
 #include <unistd.h>
 
 enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7, WINDOW_UPDATE = 8 };
-enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4, FRAME_HEADER = 9, EMPTY_MESSAGE = 5 };
+enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4, FRAME_HEADER = 9, MESSAGE_PREFIX = 5 };
 enum { MOST_CALLS = 1 << 20, REFILL = 1 << 28, LARGEST_WINDOW = 0x7fffffff, FIRST_WINDOW = 65535 };
 
 struct connection {
@@ -33,10 +37,12 @@ struct connection {
 };
 
 static const char *socket_path;
+static unsigned char message[32]; /* with its prefix */
+static size_t message_size = MESSAGE_PREFIX;
 static unsigned took[MOST_CALLS];
 
 static void die(const char *what) {
-    fprintf(stderr, "asker: %s: %s\n", what, strerror(errno));
+    fprintf(stderr, "asker: %s: %s: %s\n", socket_path, what, strerror(errno));
     exit(1);
 }
 
@@ -112,9 +118,21 @@ static void request(struct connection *one, const char *method) {
     end = literal(end, "te");
     end = literal(end, "trailers");
     head(at, (size_t)(end - block), HEADERS, END_HEADERS, one->stream);
-    end = head(end, EMPTY_MESSAGE, DATA, END_STREAM, one->stream);
-    memset(end, 0, EMPTY_MESSAGE);
-    put(one->fd, bytes, (size_t)(end + EMPTY_MESSAGE - bytes));
+    end = head(end, message_size, DATA, END_STREAM, one->stream);
+    memcpy(end, message, message_size);
+    put(one->fd, bytes, (size_t)(end + message_size - bytes));
+}
+
+/* Protobuf: the key of field 1 as a string, its length, its bytes; before it the gRPC prefix. */
+static void set_message(int with_own_pid) {
+    memset(message, 0, sizeof message);
+    message_size = MESSAGE_PREFIX;
+    if (!with_own_pid) return;
+    int digits = sprintf((char *)message + MESSAGE_PREFIX + 2, "%d", (int)getpid());
+    message[MESSAGE_PREFIX - 1] = (unsigned char)(digits + 2);
+    message[MESSAGE_PREFIX] = 0x0a;
+    message[MESSAGE_PREFIX + 1] = (unsigned char)digits;
+    message_size += (size_t)(digits + 2);
 }
 
 static unsigned char *take(struct connection *one, size_t size) {
@@ -145,11 +163,11 @@ static size_t answer(struct connection *one, int goes_on) {
             put(one->fd, reply, FRAME_HEADER + back);
         }
         if (type == DATA) found += size;
-        if (goes_on && found > EMPTY_MESSAGE) break;
+        if (goes_on && found > MESSAGE_PREFIX) break;
         if (type == RST_STREAM || type == GOAWAY) die("the server gave the call up");
         if ((type == DATA || type == HEADERS) && flags & END_STREAM) break;
     }
-    if (found <= EMPTY_MESSAGE) die("a call was refused");
+    if (found <= MESSAGE_PREFIX) die("a call was refused");
     one->since_refill += found;
     if (one->since_refill > REFILL) {
         unsigned char more[FRAME_HEADER + 4];
@@ -158,7 +176,7 @@ static size_t answer(struct connection *one, int goes_on) {
         one->since_refill = 0;
     }
     one->stream += 2;
-    return found - EMPTY_MESSAGE;
+    return found - MESSAGE_PREFIX;
 }
 
 static size_t call(struct connection *one, const char *method) {
@@ -182,13 +200,16 @@ static void tell(size_t calls, long long whole, size_t bytes) {
 
 int main(int count, char **words) {
     static struct connection *kept;
-    char line[256], what[16], method[128];
+    char line[256], what[16], method[128], pid[16];
     size_t calls, bytes = 0;
     if (count != 2) return 2;
     socket_path = words[1];
+    signal(SIGPIPE, SIG_IGN); /* a connection that the server closed is named, as all else */
     while (fgets(line, sizeof line, stdin)) {
-        if (sscanf(line, "%15s %127s %zu", what, method, &calls) != 3) return 2;
-        if (!calls || calls > MOST_CALLS) return 2;
+        int found = sscanf(line, "%15s %127s %zu %15s", what, method, &calls, pid);
+        if (found < 3 || !calls || calls > MOST_CALLS) return 2;
+        if (found == 4 && strcmp(pid, "own-pid")) return 2;
+        set_message(found == 4);
         if (!kept) kept = dial();
         long long begun = now(), last = begun;
         for (size_t i = 0; i < calls; i++) {

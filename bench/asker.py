@@ -12,7 +12,7 @@ from typing import Literal, Self
 from tests.lab import LabContainer, LabProcess
 
 SERVICE = "/v1alpha.NetUtil/"
-AGENT = "/etc/netutil/net.sock"
+AGENT_SOCKET = "/etc/netutil/net.sock"
 _SOURCE = Path(__file__).with_name("asker.c")
 _MADE = _SOURCE.parent.parent / "build" / "asker"
 
@@ -39,7 +39,7 @@ class Calls:
 class Asker:
     """One process in a container, with one connection that it keeps."""
 
-    def __init__(self, container: LabContainer, socket: str = AGENT) -> None:
+    def __init__(self, container: LabContainer, socket: str = AGENT_SOCKET) -> None:
         self._process: LabProcess = container.spawn(
             [str(made()), socket], stdin=subprocess.PIPE, stderr=None
         )
@@ -55,10 +55,11 @@ class Asker:
     ) -> None:
         self.close()
 
-    def start(self, how: How, method: str, calls: int) -> None:
-        """Let it begin; `result` waits for the end."""
+    def start(self, how: How, method: str, calls: int, *, own_pid: bool = False) -> None:
+        """Let it begin; `result` waits for the end. With `own_pid` each request has its pid."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{how} {SERVICE}{method} {calls}\n".encode())
+        pid = " own-pid" if own_pid else ""
+        self._process.stdin.write(f"{how} {SERVICE}{method} {calls}{pid}\n".encode())
         self._process.stdin.flush()
 
     def result(self) -> Calls:
@@ -66,12 +67,13 @@ class Asker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a call failed: see what asker wrote to stderr")
+            code = self._process.wait()
+            raise RuntimeError(f"a call failed: asker ended with {code}, see what it wrote")
         return Calls(**json.loads(line))
 
-    def ask(self, how: How, method: str, calls: int) -> Calls:
+    def ask(self, how: How, method: str, calls: int, *, own_pid: bool = False) -> Calls:
         """Make that many calls."""
-        self.start(how, method, calls)
+        self.start(how, method, calls, own_pid=own_pid)
         return self.result()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """The yardstick: a bare `grpc.aio` server with the agent's methods and ready-made answers.
 
 `python -m bench.echo SOCKET ANSWERS`. ANSWERS is what `bench.answers` wrote: what the agent
-answered to each method, so that both serve messages of the same kind and size. No door, no
-identity, no facts: what gRPC and protobuf cost by themselves.
+answered to each method, so that both serve messages of the same kind and size. It identifies
+nobody and reads nothing: what grpcio and protobuf cost by themselves.
 """
 
 from __future__ import annotations

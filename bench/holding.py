@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
 
 from bench import node
 from bench.asker import Asker
@@ -18,6 +20,18 @@ _REFRESH_SECONDS = 2
 _CALLS_AT_ONCE = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an agent holds and uses while that many pods watch."""
+
+    pods: int
+    memory_mib: float
+    descriptors: int
+    cpu_percent: float
+    seconds: float
+    note: str
+
+
 def rows(*, quick: bool) -> Iterator[Row]:
     """Yield the rows of watchers at each number of pods, and of the kubelet's requests."""
     seconds = 5.0 if quick else 20.0
@@ -27,47 +41,60 @@ def rows(*, quick: bool) -> Iterator[Row]:
         agent = lab.agent("--log-level=warning")
         node.wait_for_socket(lab.socket)
         watching: list[Asker] = []
+        costs: list[Cost] = []
         for number in NUMBERS:
             for container in containers[len(watching) : number]:
                 watching.append(stack.enter_context(Asker(container)))
                 watching[-1].ask("watch", "Watch", 1)
-            yield from _held(agent, number, seconds)
+            costs.append(_cost(agent, number, seconds))
+            yield from _held(costs[-1])
+    yield from _growth(costs)
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
         yield _gets(stack, lab, node.light_pods(lab, _NODE), seconds)
 
 
-def _held(agent: LabAgent, number: int, seconds: float) -> Iterator[Row]:
+def _cost(agent: LabAgent, number: int, seconds: float) -> Cost:
     time.sleep(2)  # what came with the last of them is done
     before, began = node.cpu_seconds(agent.pid), time.monotonic()
     time.sleep(seconds)
     used = (node.cpu_seconds(agent.pid) - before) / (time.monotonic() - began)
-    what = f"{number} pods, a connection and an idle `Watch` each"
-    yield Row(
-        f"watch.{number}.memory",
-        f"memory of the agent (PSS), {what}",
-        "absolute",
+    return Cost(
+        number,
         node.pss_mib(agent.pid),
-        "MiB",
-        bound=64.0 if number == _NODE else None,
-        note=f"RSS {node.rss_mib(agent.pid):.1f} MiB, {node.threads(agent.pid)} threads",
-    )
-    yield Row(
-        f"watch.{number}.descriptors",
-        f"descriptors of the agent, {what}",
-        "absolute",
         node.descriptors(agent.pid),
-        "",
-    )
-    yield Row(
-        f"watch.{number}.cpu",
-        f"CPU of the agent, {what}",
-        "one core",
         100 * used,
-        "%",
-        bound=0.5 if number == _NODE else None,
-        note=f"over {seconds:.0f} s",
+        seconds,
+        f"RSS {node.rss_mib(agent.pid):.1f} MiB, {node.threads(agent.pid)} threads",
     )
+
+
+def _held(cost: Cost) -> Iterator[Row]:
+    what = f"{cost.pods} pods, a connection and an idle `Watch` each"
+    for key, of, against, value, unit, note in (
+        ("memory", "memory of the agent (PSS)", "absolute", cost.memory_mib, "MiB", cost.note),
+        ("descriptors", "descriptors of the agent", "absolute", cost.descriptors, "", ""),
+        ("cpu", "CPU of the agent", "one core", cost.cpu_percent, "%", f"{cost.seconds:.0f} s"),
+    ):
+        yield Row(f"watch.{cost.pods}.{key}", f"{of}, {what}", against, value, unit, note=note)
+
+
+def _growth(costs: list[Cost]) -> Iterator[Row]:
+    """Yield what one more pod costs: a term that grows faster than the pods shows in the last."""
+    for fewer, more in pairwise(costs):
+        pods = more.pods - fewer.pods
+        for key, of, value, unit in (
+            ("memory", "memory", 1024 * (more.memory_mib - fewer.memory_mib), "KiB"),
+            ("descriptors", "descriptors", more.descriptors - fewer.descriptors, ""),
+            ("cpu", "CPU", 1e4 * (more.cpu_percent - fewer.cpu_percent), "µs a second"),
+        ):
+            yield Row(
+                f"growth.{more.pods}.{key}",
+                f"{of} of one more pod, from {fewer.pods} to {more.pods} pods",
+                "absolute",
+                value / pods,
+                unit,
+            )
 
 
 def _gets(stack: ExitStack, lab: Lab, containers: list[LabContainer], seconds: float) -> Row:
@@ -95,6 +122,5 @@ def _gets(stack: ExitStack, lab: Lab, containers: list[LabContainer], seconds: f
         "one each refresh",
         (len(double.requests) - before) / (took / _REFRESH_SECONDS),
         "",
-        bound=1.0,
         note=f"{calls} calls in {took:.1f} s, --pod-refresh={_REFRESH_SECONDS}",
     )

@@ -23,7 +23,8 @@ ENV = {
     "PATH": os.environ["PATH"],
 }
 """Of a Python process in a pod."""
-_NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+"""The annotation of Multus."""
 _VARIABLES = 40  # a pod in a namespace with a few services
 _START_SECONDS = 60.0
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers_types.h
@@ -33,7 +34,7 @@ def pod(lab: Lab, name: str) -> LabPod:
     """Start a pod with two interfaces, its report of them and a container `app`."""
     one = lab.pod(name, namespace="telco", labels={"app": "upf", "tier": "user-plane"})
     net1 = one.veth("net1", ["192.0.2.5/24"])
-    one.annotations[_NETWORK_STATUS] = json.dumps(
+    one.annotations[NETWORK_STATUS] = json.dumps(
         [
             {
                 "name": "cbr0",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.bounds import BOUNDS, Bound
+
+_HEADINGS = ("figure", "against", "value", "spread", "bound", "result", "note")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure. `value` is a ratio within the run, or a count; `least` and `most` its spread.
 
-    `bound` is what DESIGN section 9 allows ("" for none); `at_least` turns it round. `key` is how
-    `recorded.json` names the row.
+    `key` is how `bounds.py` and `recorded.json` name the row.
     """
 
     key: str
@@ -22,16 +26,26 @@ class Row:
     unit: str = "x"
     least: float | None = None
     most: float | None = None
-    bound: float | None = None
-    at_least: bool = False
     note: str = ""
+
+    @property
+    def bound(self) -> Bound | None:
+        """Return what DESIGN section 9 allows, None without a bound."""
+        return BOUNDS.get(self.key)
 
     @property
     def holds(self) -> bool | None:
         """Return whether the bound is met, None without one."""
-        if self.bound is None:
-            return None
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+        return None if self.bound is None else self.bound.met_by(self.value)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as `--json` keeps it."""
+        bound = self.bound
+        return asdict(self) | {
+            "bound": bound.value if bound else None,
+            "at_least": bound.at_least if bound else False,
+            "holds": self.holds,
+        }
 
 
 def ratio(
@@ -41,41 +55,42 @@ def ratio(
     ours: Sequence[float],
     theirs: Sequence[float],
     *,
-    bound: float | None = None,
-    at_least: bool = False,
     note: str = "",
 ) -> Row:
     """Return the median of the ratios of slices that were measured in turns, with their spread."""
     found = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    return Row(
-        key,
-        what,
-        against,
-        statistics.median(found),
-        "x",
-        found[0],
-        found[-1],
-        bound,
-        at_least,
-        note,
-    )
+    return Row(key, what, against, statistics.median(found), "x", found[0], found[-1], note)
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Return the rows as a table of Markdown."""
-    lines = [
-        "| figure | against | value | spread | bound | note |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        spread = f"{_text(row.least)} to {_text(row.most)}" if row.least is not None else ""
-        bound = ""
-        if row.bound is not None:
-            bound = f"{'≥' if row.at_least else '≤'} {_text(row.bound)}"
-            bound += ": met" if row.holds else ": **not met**"
-        value = f"{_text(row.value)} {row.unit}"
-        lines.append(f"| {row.what} | {row.against} | {value} | {spread} | {bound} | {row.note} |")
-    return "\n".join(lines)
+    """Return the rows as a table of Markdown whose columns are aligned."""
+    lines = [_HEADINGS, *map(_cells, rows)]
+    # Only the notes differ much in length; the last column is left as it is.
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][:-1]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join([*map(str.ljust, line, widths), line[-1]]) + " |"
+        for line in (lines[0], (*rule, "----"), *lines[1:])
+    )
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """Return how many bounds were met, of those that have one."""
+    results = [row.holds for row in rows if row.holds is not None]
+    return f"{sum(results)} of {len(results)} bounds are met"
+
+
+def without_row(rows: Iterable[Row]) -> list[str]:
+    """Return the keys of the bounds that no row is for."""
+    return sorted(BOUNDS.keys() - {row.key for row in rows})
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    spread = f"{_text(row.least)} to {_text(row.most)}" if row.least is not None else ""
+    result = {None: "", True: "pass", False: "MISS"}[row.holds]
+    value = f"{_text(row.value)} {row.unit}".rstrip()
+    bound = str(row.bound) if row.bound else ""
+    return row.what, row.against, value, spread, bound, result, row.note
 
 
 def _text(value: float | None) -> str:

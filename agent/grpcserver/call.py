@@ -10,16 +10,15 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import types
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import grpc
 from netutil.agent.grpcserver import framing
+from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, Request, encode_block
 from netutil.agent.grpcserver.http2 import REQUEST_COST, Stream
 
@@ -36,6 +35,8 @@ _STATUS_200 = (b":status", b"200")
 _HEAD_BLOCK = encode_block([_STATUS_200, _CONTENT_TYPE, _ACCEPT])
 _OK_BLOCK = encode_block([(b"grpc-status", b"0")])
 _NOT_METADATA = frozenset((b"te", b"content-type", b"content-length", b"host"))
+_CLOSED_STREAM = Stream(0, 0, 0)
+_CLOSED_STREAM.local_closed = _CLOSED_STREAM.remote_closed = True
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -113,6 +114,14 @@ def _is_grpc(content_type: bytes) -> bool:
     return content_type == kind or content_type.startswith((kind + b"+", kind + b";"))
 
 
+class _Message(NamedTuple):
+    """A message that no handler has taken yet, and how much of the window it holds."""
+
+    body: bytes
+    size: int
+    is_compressed: bool
+
+
 class Call(grpc.aio.ServicerContext[Any, Any]):
     """A call, and the `ServicerContext` of its handler. `connection` is the call's connection."""
 
@@ -126,7 +135,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._buffer = bytearray()
         self._credited = 0
         """How many of its bytes have their room in the window given back already."""
-        self._messages: deque[tuple[bytes, int]] = deque()
+        self._messages: deque[_Message] = deque()
         self._received = 0
         self._ended = False
         self._started = False
@@ -167,7 +176,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         while len(buffer) >= framing.PREFIX_BYTES and not self._over:
             length = int.from_bytes(buffer[1:5], "big")
             if length > self.connection.config.max_request_bytes:
-                self._too_large()
+                self._refuse(self._too_large())
                 break
             whole = length + framing.PREFIX_BYTES
             if len(buffer) < whole:
@@ -178,10 +187,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._credited -= before
             self.connection.release(before)
             self._take(flag, body, whole - before)
-        if self._over:
-            self.connection.http2.consumed(None, len(buffer) - self._credited)
-            self._drop_buffer()
-        elif buffer:
+        if buffer:
             self.connection.reserve(self)
 
     def credit(self) -> int:
@@ -191,10 +197,15 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self.connection.http2.consumed(self._stream, size)
         return size
 
-    def _drop_buffer(self) -> None:
-        self.connection.release(self._credited)
-        self._credited = 0
+    def _drop_request(self) -> None:
+        """Give back the room of what no handler will take any more."""
+        unread = sum(message.size for message in self._messages)
+        unread += len(self._buffer) - self._credited
+        self._messages.clear()
         self._buffer.clear()
+        credited, self._credited = self._credited, 0
+        self.connection.release(credited)
+        self.connection.http2.consumed(None, unread)
 
     def receive_end(self) -> None:
         """The peer sends no more."""
@@ -202,57 +213,63 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._over:
             return
         if self._buffer:
-            self.reject(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
+            self._refuse(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
         elif self.head.method and not self.head.method.request_streaming and not self._received:
             self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
         self._wake_reader()
 
     def _take(self, flag: int, body: bytes, size: int) -> None:
-        method, config = self._method, self.connection.config
-        if len(body) > config.max_request_bytes:
-            self.connection.http2.consumed(None, size)
-            self._too_large()
-            return
-        if flag:
-            inflated = self._inflate(flag, body)
-            if inflated is None:
-                self.connection.http2.consumed(None, size)
+        method, http2 = self._method, self.connection.http2
+        if flag or len(body) > self.connection.config.max_request_bytes:
+            status = self._message_error(flag, len(body))
+            if status is not None:
+                http2.consumed(None, size)
+                self._refuse(status)
                 return
-            body = inflated
         self._received += 1
-        if not method.request_streaming and self._received > 1:
-            self.connection.http2.consumed(None, size)
-            text = "The call brought a second message."
-            self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, text))
-            return
-        self._messages.append((body, size))
+        # Many messages may come in one frame, and each is work for the handler.
+        http2.cost += REQUEST_COST if method.request_streaming else 1
+        self._messages.append(_Message(body, size, is_compressed=bool(flag)))
         if method.request_streaming:
-            self.connection.http2.cost += REQUEST_COST
             self._wake_reader()
-        else:
+        elif self._received == 1:
             self.connection.make_ready(self)
-
-    def _inflate(self, flag: int, body: bytes) -> bytes | None:
-        encoding, code = self.head.encoding, grpc.StatusCode
-        if flag != 1 or encoding == "identity":
-            text = "The call's message has a flag that is not possible."
-            self.reject(Status(code.INTERNAL, text))
-        elif encoding not in framing.ENCODINGS:
-            text = "The server does not know the call's grpc-encoding."
-            self.reject(Status(code.UNIMPLEMENTED, text))
         else:
-            try:
-                return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
-            except framing.TooLargeError:
-                self._too_large()
-            except framing.InflateError:
-                self.reject(Status(code.INTERNAL, f"The call's message is not {encoding}."))
+            text = "The call brought a second message."
+            self._refuse(Status(grpc.StatusCode.UNIMPLEMENTED, text))
+
+    def _message_error(self, flag: int, size: int) -> Status | None:
+        """Return why a message cannot be taken, None if it can (doc/compression.md)."""
+        encoding, code = self.head.encoding, grpc.StatusCode
+        if size > self.connection.config.max_request_bytes:
+            return self._too_large()
+        if flag > 1 or (flag and encoding == "identity"):
+            return Status(code.INTERNAL, "The call's message has a flag that is not possible.")
+        if flag and encoding not in framing.ENCODINGS:
+            text = "The server does not know the call's grpc-encoding."
+            return Status(code.UNIMPLEMENTED, text)
         return None
 
-    def _too_large(self) -> None:
+    def _too_large(self) -> Status:
         most = self.connection.config.max_request_bytes
         text = f"The call's message is larger than {most} bytes."
-        self.reject(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message"))
+        return Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="message")
+
+    def _inflate(self, body: bytes) -> bytes:
+        encoding = self.head.encoding
+        try:
+            return framing.inflate(body, encoding, self.connection.config.max_request_bytes)
+        except framing.TooLargeError as error:
+            raise _RequestError(self._too_large()) from error
+        except framing.InflateError as error:
+            text = f"The call's message is not {encoding}."
+            raise _RequestError(Status(grpc.StatusCode.INTERNAL, text)) from error
+
+    def _refuse(self, status: Status) -> None:
+        """End the call for what its request is, also while its handler runs."""
+        self.reject(status)
+        if self._task is not None:
+            self._task.cancel()
 
     def _wake_reader(self) -> None:
         if self._reading is not None and not self._reading.done():
@@ -275,18 +292,21 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         asyncio.tasks._enter_task(self._loop, first)  # type: ignore[arg-type]
         try:
             waiting = context.run(main.send, None)
-        except StopIteration:
-            return
+        except (StopIteration, asyncio.CancelledError):
+            return  # The call has ended, as it would have in a task that was cancelled.
         finally:
             asyncio.tasks._leave_task(self._loop, first)  # type: ignore[arg-type]
-        resumed = _resume(main, waiting, self.connection.ran)
+        resumed = _Resumed(main, waiting, self.connection.ran)
         task = self._loop.create_task(resumed, context=context)
         first.task = self._task = task
         if self._cancelled:
             task.cancel()
-        elif self._expires is not None:
-            left = max(0.0, self._expires - self._loop.time())
-            self._timer = self._loop.call_later(left, self._on_deadline)
+        else:
+            self._watch_deadline()
+
+    def _watch_deadline(self) -> None:
+        if self._expires is not None and self._timer is None:
+            self._timer = self._loop.call_at(self._expires, self._on_deadline)
 
     async def _main(self) -> None:
         try:
@@ -308,7 +328,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if method.request_streaming:
             asked: Any = self._requests()
         else:
-            asked = self._deserialize(*self._messages.popleft())
+            asked = self._deserialize(self._messages.popleft())
         found = method.behavior(asked, self)
         if not method.response_streaming:
             answer = await found if inspect.isawaitable(found) else found
@@ -316,11 +336,22 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                 self._respond(method.serialize(answer))
             return
         if hasattr(found, "__aiter__"):
-            async for message in found:
-                await self.write(message)
+            await self._write_all(found)
         elif inspect.isawaitable(found):
             await found
+        else:
+            raise TypeError(f"a streaming handler returned {type(found).__name__}")
         self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
+
+    async def _write_all(self, messages: Any) -> None:
+        try:
+            async for message in messages:
+                await self.write(message)
+        finally:
+            # A generator is closed here and now, not once it is collected, in a task of its own.
+            close = getattr(messages, "aclose", None)
+            if close is not None:
+                await close()
 
     @property
     def _method(self) -> Method:
@@ -338,13 +369,15 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
             return
         self._over = True
+        if self._messages or self._buffer:
+            self._drop_request()
         head = self._initial_block() if self._initial else _HEAD_BLOCK
         trailers = _trailers_block(Status(grpc.StatusCode.OK, self._details, self._trailing))
         self.connection.http2.send_unary(self._stream, head, framing.message(body), trailers)
         self.connection.flush_soon()
 
     def _failed(self, error: Exception) -> None:
-        if self._code not in (None, grpc.StatusCode.OK):
+        if not self._over and self._code not in (None, grpc.StatusCode.OK):
             # As grpcio: a code that was set counts, whatever was raised after it.
             assert self._code is not None  # noqa: S101
             self.end(Status(self._code, self._details, self._trailing))
@@ -352,8 +385,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         _LOG.error("grpcserver: %s failed", self.head.path, exc_info=error)
         self.end(Status(grpc.StatusCode.UNKNOWN, f"The handler failed ({type(error).__name__})."))
 
-    def _deserialize(self, body: bytes, size: int) -> Any:
-        self.connection.took(self._stream, size)
+    def _deserialize(self, message: _Message) -> Any:
+        self.connection.took(self._stream, message.size)
+        body = self._inflate(message.body) if message.is_compressed else message.body
         try:
             return self._method.deserialize(body)
         except Exception as error:
@@ -380,6 +414,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return
         self._over = True
         self._code, self._details = status.code, status.message
+        if self._messages or self._buffer:
+            self._drop_request()
         http2 = self.connection.http2
         if self._headers_sent:
             http2.send_trailers(self._stream, _trailers_block(status))
@@ -399,31 +435,37 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._over = True
             self._code = grpc.StatusCode.CANCELLED
         self._cancelled = True
-        for _, size in self._messages:
-            self.connection.http2.consumed(None, size)
-        self._messages.clear()
-        self.connection.http2.consumed(None, len(self._buffer) - self._credited)
-        self._drop_buffer()
+        if self._messages or self._buffer:
+            self._drop_request()
         if self._task is not None:
             self._task.cancel()
         elif not self._started:
             self._finished()
 
     def _on_deadline(self) -> None:
+        if self._stream.pending_bytes:
+            # A peer that takes no data would never see trailers, which come after it.
+            self._over = True
+            self._code = grpc.StatusCode.DEADLINE_EXCEEDED
+            self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
+            self.connection.flush_soon()
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
         if self._task is not None:
             self._task.cancel()
 
     def _finished(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         self._started = True
         self._handler_ended = True
         if self._stream_closed:
-            self.connection.call_finished(self)
+            self._release()
+        elif self._stream.pending_bytes:
+            self._watch_deadline()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 - the others are called all the same
+                _LOG.error("grpcserver: a callback of %s failed", self.head.path, exc_info=error)
 
     def stream_closed(self) -> None:
         """Nothing of this call is queued any more."""
@@ -432,7 +474,14 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self.connection.when_sent(callback)
         self._sent_callbacks.clear()
         if self._handler_ended:
-            self.connection.call_finished(self)
+            self._release()
+
+    def _release(self) -> None:
+        """Its handler and its stream have ended: leave nothing to the garbage collector."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._stream, self._task = _CLOSED_STREAM, None
+        self.connection.call_finished(self)
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the kernel has all of this call's answer, or never will have it."""
@@ -461,7 +510,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                 return grpc.aio.EOF
             self._reading = self._loop.create_future()
             await self._reading
-        return self._deserialize(*self._messages.popleft())
+        return self._deserialize(self._messages.popleft())
 
     async def write(self, message: Any) -> None:
         """Send a message; return once the peer has taken all but `max_buffered_response_bytes`."""
@@ -493,21 +542,23 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         )
 
     async def send_initial_metadata(self, initial_metadata: Iterable[Any]) -> None:
-        """Send the headers of the response now."""
+        """Send the headers of the response now. Raises `ValueError` for what HTTP/2 bars."""
         if self._headers_sent:
             raise RuntimeError("the initial metadata has been sent")
-        self._initial = tuple(initial_metadata)
-        framing.metadata_fields(self._initial)
+        self._initial = _checked(initial_metadata)
         self._send_initial()
         self.connection.flush_soon()
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[Any] = ()
     ) -> NoReturn:
-        """End the call with a status. Raises `grpc.aio.AbortError`."""
+        """End the call with a status. Raises `grpc.aio.AbortError`.
+
+        Raises `ValueError` for trailing metadata that HTTP/2 bars; the call goes on then.
+        """
         if code is grpc.StatusCode.OK:
             code, details = grpc.StatusCode.UNKNOWN, "The handler aborted with OK."
-        trailers = (*self._trailing, *tuple(trailing_metadata))
+        trailers = (*self._trailing, *_checked(trailing_metadata))
         self.end(Status(code, details, trailers))
         raise grpc.aio.AbortError("Locally aborted.")
 
@@ -516,8 +567,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         await self.abort(status.code, status.details, status.trailing_metadata or ())
 
     def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:
-        """Set what is sent with the status."""
-        self._trailing = tuple(trailing_metadata)
+        """Set what is sent with the status. Raises `ValueError` for what HTTP/2 bars."""
+        self._trailing = _checked(trailing_metadata)
 
     def invocation_metadata(self) -> Metadata:  # type: ignore[override]
         """Return the caller's metadata."""
@@ -625,28 +676,66 @@ class _FirstStep:
         return self.task is not None and self.task.done()
 
 
-@types.coroutine
-def _resume(
-    coroutine: Coroutine[Any, Any, None], waiting: Any, ran: Callable[[float], None]
-) -> Generator[Any, Any, None]:
-    """Go on with a coroutine that was started, and waits. Each step is reported in seconds."""
-    while True:
-        try:
-            got = yield waiting
-        except GeneratorExit:
-            coroutine.close()
-            raise
-        except BaseException as error:  # noqa: BLE001 - the coroutine's own to handle
-            step = partial(coroutine.throw, error)
-        else:
-            step = partial(coroutine.send, got)
+class _Resumed(Coroutine[Any, Any, None]):
+    """A coroutine that was started and waits for `waiting`, for a task that goes on with it.
+
+    Each step is reported to `ran`, in seconds. It is no generator: a task that is cancelled before
+    its first step throws into its coroutine, which a generator that has not begun would not pass
+    on.
+    """
+
+    __slots__ = ("_coroutine", "_is_begun", "_ran", "_waiting")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], waiting: Any, ran: Callable[[float], None]
+    ) -> None:
+        self._coroutine = coroutine
+        self._waiting = waiting
+        self._ran = ran
+        self._is_begun = False
+
+    def send(self, value: Any) -> Any:
+        """Hand what is waited for to the task, then go on."""
+        if not self._is_begun:
+            self._is_begun = True
+            return self._waiting
         began = perf_counter()
         try:
-            waiting = step()
-        except StopIteration:
-            return
+            return self._coroutine.send(value)
         finally:
-            ran(perf_counter() - began)
+            self._ran(perf_counter() - began)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise in the coroutine.
+
+        What a task that is cancelled waits for is cancelled in its place; here the task has not
+        begun to wait, so it is done for it.
+        """
+        if not self._is_begun:
+            self._is_begun = True
+            is_cancel = isinstance(error[0], asyncio.CancelledError)
+            if is_cancel and self._waiting is not None and self._waiting.cancel():
+                return self._waiting
+        began = perf_counter()
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            self._ran(perf_counter() - began)
+            del error  # its traceback refers to this frame
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        raise TypeError("only a task goes on with it")
+
+
+def _checked(metadata: Iterable[Any]) -> Metadata:
+    """Return metadata of a handler. Raises `ValueError` for what HTTP/2 bars."""
+    found = tuple(metadata)
+    framing.metadata_fields(found)
+    return found
 
 
 def _metadata(request: Request) -> Metadata:

@@ -19,6 +19,10 @@ Field = tuple[bytes, bytes]
 
 _MAX_INTEGER_BYTES = 5
 _MEMO_BLOCKS = 16
+_MEMO_BLOCK_BYTES = 1024
+_MEMO_FIELDS = 32
+"""What clients send stays below both, and a connection's memo below 100 KiB."""
+_HUFFMAN_BYTES_PER_WORK = 2
 _SIZE_UPDATE = 0x20
 _SEVEN_BITS = 0x7F
 _NAME = re.compile(rb"[!#-'*+\-.0-9^_`a-z|~]+")
@@ -43,7 +47,6 @@ class Request:
     """The fields of a request. `malformed` says why it is none (RFC 9113, 8.1.1), "" if it is.
 
     `oversized` is set where the fields are larger than the limit; then `fields` lacks some.
-    `cost` is what decoding the block took, in fields.
     """
 
     method: bytes = b""
@@ -54,7 +57,6 @@ class Request:
     content_length: int | None = None
     malformed: str = ""
     oversized: bool = False
-    cost: int = 0
     notes: dict[str, object] = field(default_factory=dict)
     """For those above: what they made of this request, which may come again."""
 
@@ -88,6 +90,8 @@ class BlockDecoder:
         self._table = _Table()
         self._memo: dict[bytes, Request] = {}
         self._memo_version = 0
+        self.work = 0
+        """What decoding has taken so far, in units of about one field that is not compressed."""
 
     def request(self, block: bytes) -> Request:
         """Return the request of a block. Raises `BlockError`, `BlockTooCostlyError`."""
@@ -97,9 +101,10 @@ class BlockDecoder:
             known = self._memo.get(block)
             if known is not None:
                 return known
-        fields, oversized, count = self._decode(block)
-        found = _request(fields, oversized, count)
-        if table.version == version and len(block) <= self._max_list:
+        fields, oversized = self._decode(block)
+        found = _request(fields, oversized)
+        is_small = len(block) <= _MEMO_BLOCK_BYTES and len(fields) <= _MEMO_FIELDS
+        if table.version == version and is_small and not oversized:
             if version != self._memo_version or len(self._memo) >= _MEMO_BLOCKS:
                 self._memo.clear()
                 self._memo_version = version
@@ -108,26 +113,26 @@ class BlockDecoder:
 
     def trailers(self, block: bytes) -> bool:
         """Decode trailers, whose content nobody reads. Return whether they are well-formed."""
-        fields, _, _ = self._decode(block)
+        fields, _ = self._decode(block)
         return not any(_field_error(name, value) or name[:1] == b":" for name, value in fields)
 
-    def _decode(self, block: bytes) -> tuple[list[Field], bool, int]:
+    def _decode(self, block: bytes) -> tuple[list[Field], bool]:
         try:
             return self._fields(block)
         except (HPACKError, IndexError, ValueError) as error:
             raise BlockError(f"{type(error).__name__}: {error}") from error
 
-    def _fields(self, block: bytes) -> tuple[list[Field], bool, int]:
+    def _fields(self, block: bytes) -> tuple[list[Field], bool]:
         table, end, at = self._table, len(block), 0
         fields: list[Field] = []
-        size = count = 0
+        size, begins = 0, True
         while at < end:
             first = block[at]
             if first & 0x80:
                 index, at = _integer(block, at, 0x7F)
                 name, value = table.get_by_index(index)
             elif first & 0xE0 == _SIZE_UPDATE:
-                if count:
+                if not begins:
                     raise BlockError("a table size update after a field")
                 new_size, at = _integer(block, at, 0x1F)
                 if new_size > HeaderTable.DEFAULT_SIZE:
@@ -140,17 +145,31 @@ class BlockDecoder:
                 if index:
                     name = table.get_by_index(index)[0]
                 else:
-                    name, at = _string(block, at)
-                value, at = _string(block, at)
+                    name, at = self._string(block, at)
+                value, at = self._string(block, at)
                 if indexed:
                     table.add(name, value)
-            count += 1
+            begins = False
+            self.work += 1
             size += table_entry_size(name, value)
             if size <= self._max_list:
                 fields.append((name, value))
             elif size > self._max_cost:
                 raise BlockTooCostlyError(f"more than {self._max_cost} bytes of header fields")
-        return fields, size > self._max_list, count
+        return fields, size > self._max_list
+
+    def _string(self, block: bytes, at: int) -> tuple[bytes, int]:
+        """Return a string (RFC 7541, 5.2) and where it ends."""
+        huffman = block[at] & 0x80
+        size, at = _integer(block, at, 0x7F)
+        end = at + size
+        if end > len(block):
+            raise BlockError("a string that is cut off")
+        text = block[at:end]
+        if not huffman:
+            return text, end
+        self.work += size // _HUFFMAN_BYTES_PER_WORK
+        return decode_huffman(text), end
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
@@ -168,18 +187,7 @@ def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
     raise BlockError("an integer that is too long")
 
 
-def _string(block: bytes, at: int) -> tuple[bytes, int]:
-    """Return a string (RFC 7541, 5.2) and where it ends."""
-    huffman = block[at] & 0x80
-    size, at = _integer(block, at, 0x7F)
-    end = at + size
-    if end > len(block):
-        raise BlockError("a string that is cut off")
-    text = block[at:end]
-    return (decode_huffman(text) if huffman else text), end
-
-
-def _request(fields: list[Field], oversized: bool, count: int) -> Request:
+def _request(fields: list[Field], oversized: bool) -> Request:
     pseudo: dict[bytes, bytes] = {}
     regular: list[Field] = []
     lengths: set[bytes] = set()
@@ -188,6 +196,7 @@ def _request(fields: list[Field], oversized: bool, count: int) -> Request:
         if name[:1] == b":":
             if name not in _PSEUDO or name in pseudo or regular:
                 malformed = malformed or "a pseudo-header field that is unknown, twice, or late"
+            malformed = malformed or _field_error(name, value)
             pseudo[name] = value
             continue
         malformed = malformed or _field_error(name, value)
@@ -209,7 +218,6 @@ def _request(fields: list[Field], oversized: bool, count: int) -> Request:
         content_length=int(lengths.pop()) if lengths and not malformed else None,
         malformed=malformed,
         oversized=oversized,
-        cost=count,
     )
 
 

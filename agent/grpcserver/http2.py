@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any, Protocol
 
 from netutil.agent.grpcserver import frames
@@ -26,7 +26,7 @@ from netutil.agent.grpcserver.headers import (
 _U32 = struct.Struct(">I")
 _MAX_REMEMBERED_RESETS = 128
 _MAX_CONTINUATIONS = 32
-_FIELDS_PER_COST = 8
+_WORK_PER_COST = 8
 _BYTES_PER_COST = 1024
 REQUEST_COST = 8
 """A request costs as much as eight frames that bring nothing."""
@@ -54,7 +54,7 @@ class Events(Protocol):
         """Nothing is sent on the stream any more, and none of its data is queued."""
 
     def on_writable(self, stream: Stream) -> None:
-        """All that was queued on the stream has been sent."""
+        """All that was queued on the stream has been sent, its trailers too if they were."""
 
     def on_ping_ack(self, opaque: bytes) -> None:
         """A PING was answered."""
@@ -130,11 +130,14 @@ class Http2Connection:
         self._initial_send_window = frames.DEFAULT_WINDOW
         self._receive_window = frames.DEFAULT_WINDOW
         self._unreturned = 0
-        self._waiting: deque[Stream] = deque()
+        self._waiting: OrderedDict[Stream, None] = OrderedDict()
+        """Streams with data to send, in their order, apart from those without a window."""
         # The first block says that this encoder uses no table, and so whatever size the peer
         # announces is kept (RFC 7541, 4.2).
         self._table_size_update = b"\x20"
-        self._resets: deque[int] = deque(maxlen=_MAX_REMEMBERED_RESETS)
+        self._resets: OrderedDict[int, None] = OrderedDict()
+        """Streams that were reset here, of which frames may still be on their way."""
+        self._forgotten_up_to = 0
         self._stream_errors = 0
         self._refuse_above = frames.MAX_STREAM_ID
         self._goaway_received = False
@@ -142,18 +145,6 @@ class Http2Connection:
         self._ping_strikes = 0
         self.paused = False
         """While the transport takes no more, data stays in the streams' queues."""
-        self._handlers = (
-            self._on_data,
-            self._on_headers,
-            self._on_priority,
-            self._on_rst_stream,
-            self._on_settings,
-            self._on_push_promise,
-            self._on_ping,
-            self._on_goaway,
-            self._on_window_update,
-            self._on_continuation,
-        )
 
     # Receiving
 
@@ -187,7 +178,7 @@ class Http2Connection:
     def _take_frames(self, data: bytes, at: int, max_cost: float) -> tuple[int, bool]:
         """Take the frames that are whole; return where the next one begins, and if one may."""
         end = len(data)
-        unpack, handlers = frames.unpack_header, self._handlers
+        unpack, handlers = frames.unpack_header, _HANDLERS
         while end - at >= frames.HEADER_BYTES and not self.closing:
             if self.cost >= max_cost:
                 return at, True
@@ -205,7 +196,7 @@ class Http2Connection:
             if self._block is not None or not self.is_open:
                 self._ensure_expected(kind, flags)
             if kind < len(handlers):
-                handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
+                handlers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, data[begin:at])
         return at, False
 
     def _ensure_expected(self, kind: int, flags: int) -> None:
@@ -287,8 +278,7 @@ class Http2Connection:
     def reset(self, stream: Stream, code: int) -> None:
         """End a stream at once, by the server's wish."""
         if stream.id in self.streams:
-            self.out.append(frames.rst_stream(stream.id, code))
-            self._resets.append(stream.id)
+            self._send_reset(stream.id, code)
             self._drop(stream)
 
     def ping(self, opaque: bytes) -> None:
@@ -361,7 +351,7 @@ class Http2Connection:
         self.consumed(None, size)
         if stream is not None:
             self._stream_error(stream, ErrorCode.STREAM_CLOSED)
-        elif stream_id not in self._resets:
+        elif not self._was_reset(stream_id):
             self._count_stream_error()
             self.out.append(frames.rst_stream(stream_id, ErrorCode.STREAM_CLOSED))
 
@@ -400,21 +390,26 @@ class Http2Connection:
     def _headers(self, block: bytes, *, depends_on_itself: bool = False) -> None:
         stream_id, ends = self._block_stream
         stream = self.streams.get(stream_id)
+        decoder = self._decoder
+        work = decoder.work
         self.cost += len(block) // _BYTES_PER_COST
         try:
             if stream is not None or stream_id <= self.last_stream_id:
                 self._trailers(stream, stream_id, block, ends=ends)
                 return
-            request = self._decoder.request(block)
+            request = decoder.request(block)
         except BlockError as error:
             raise _ConnectionError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
         except BlockTooCostlyError as error:
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
+        finally:
+            decoded = (decoder.work - work) // _WORK_PER_COST
+            self.cost += decoded
+            self.overhead += decoded
         self.last_stream_id = stream_id
-        self.cost += REQUEST_COST + request.cost // _FIELDS_PER_COST
-        self.overhead += request.cost // _FIELDS_PER_COST
+        self.cost += REQUEST_COST
         if stream_id > self._refuse_above:
-            self._resets.append(stream_id)  # after the last GOAWAY it is passed over
+            self._remember_reset(stream_id)  # after the last GOAWAY it is passed over
             return
         if len(self.streams) >= self._config.max_concurrent_streams:
             self._reset_unopened(stream_id, ErrorCode.REFUSED_STREAM)
@@ -436,7 +431,7 @@ class Http2Connection:
     def _trailers(self, stream: Stream | None, stream_id: int, block: bytes, *, ends: bool) -> None:
         well_formed = self._decoder.trailers(block)
         if stream is None:
-            if stream_id in self._resets:
+            if self._was_reset(stream_id):
                 return
             raise _ConnectionError(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream")
         if stream.remote_closed:
@@ -482,29 +477,28 @@ class Http2Connection:
             raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
         self.cost += len(payload) // 6
         self.overhead += len(payload) // 6
-        settings = dict(frames.parse_settings(payload))
-        for key, value in settings.items():
-            if key == frames.ENABLE_PUSH and value > 1:
-                raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is no boolean")
-            if key == frames.MAX_FRAME_SIZE and not frames.MAX_FRAME_BYTES <= value < 2**24:
-                raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
+        initial_window = None
+        for key, value in frames.parse_settings(payload):
+            _check_setting(key, value)
+            if key == frames.INITIAL_WINDOW_SIZE:
+                initial_window = value
         self.is_open = True
         # First: the peer goes by its new settings once it has read this, not before.
         self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
-        if frames.INITIAL_WINDOW_SIZE in settings:
-            self._set_initial_window(settings[frames.INITIAL_WINDOW_SIZE])
+        if initial_window is not None:
+            self._set_initial_window(initial_window)
 
     def _set_initial_window(self, value: int) -> None:
-        if value > frames.MAX_WINDOW:
-            raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE too large")
         change = value - self._initial_send_window
         self._initial_send_window = value
+        self.cost += len(self.streams)
+        self.overhead += len(self.streams)
         for stream in self.streams.values():
             stream.send_window += change
             if stream.send_window > frames.MAX_WINDOW:
                 raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window too large")
-            if stream.pending and stream.send_window > 0 and stream not in self._waiting:
-                self._waiting.append(stream)
+            if stream.pending and stream.send_window > 0:
+                self._waiting[stream] = None
         self._flush()
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -569,16 +563,15 @@ class Http2Connection:
             self._close_if_done()
 
     def _queue(self, stream: Stream) -> None:
-        if stream not in self._waiting:
-            self._waiting.append(stream)
+        self._waiting[stream] = None
         self._flush()
 
     def _flush(self) -> None:
         """Send queued data in frames, stream after stream, as far as the windows go."""
         waiting = self._waiting
         while waiting and self._send_window > 0 and not self.paused:
-            stream = waiting.popleft()
-            if not stream.pending or stream.send_window <= 0:
+            stream, _ = waiting.popitem(last=False)
+            if stream.send_window <= 0:
                 continue
             size = min(frames.MAX_FRAME_BYTES, self._send_window, stream.send_window)
             part = stream.pending[0][:size]
@@ -593,11 +586,11 @@ class Http2Connection:
             else:
                 stream.pending.popleft()
             if stream.pending:
-                waiting.append(stream)
-            elif stream.ending is not None:
+                waiting[stream] = None
+                continue
+            if stream.ending is not None:
                 self._finish(stream)
-            else:
-                self._events.on_writable(stream)
+            self._events.on_writable(stream)
 
     def _finish(self, stream: Stream) -> None:
         assert stream.ending is not None  # noqa: S101 - its callers look
@@ -614,8 +607,7 @@ class Http2Connection:
         """After END_STREAM of ours: a peer that still sends is told to stop (RFC 9113, 8.1)."""
         stream.local_closed = True
         if not stream.remote_closed:
-            self.out.append(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
-            self._resets.append(stream.id)
+            self._send_reset(stream.id, ErrorCode.NO_ERROR)
         self.streams.pop(stream.id, None)
         self._events.on_closed(stream)
         self._close_if_done()
@@ -624,6 +616,7 @@ class Http2Connection:
         stream.local_closed = stream.remote_closed = True
         stream.pending.clear()
         stream.pending_bytes = 0
+        self._waiting.pop(stream, None)
         self.streams.pop(stream.id, None)
         self._events.on_closed(stream)
 
@@ -640,13 +633,30 @@ class Http2Connection:
             raise _ConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too_many_stream_errors")
 
     def _reset_unopened(self, stream_id: int, code: ErrorCode) -> None:
-        self.out.append(frames.rst_stream(stream_id, code))
-        self._resets.append(stream_id)
+        self._send_reset(stream_id, code)
         self._count_reset()
 
     def _count_reset(self) -> None:
         self.cost += RESET_COST
         self.overhead += RESET_COST
+
+    def _send_reset(self, stream_id: int, code: int) -> None:
+        self.out.append(frames.rst_stream(stream_id, code))
+        self._remember_reset(stream_id)
+
+    def _remember_reset(self, stream_id: int) -> None:
+        self._resets[stream_id] = None
+        if len(self._resets) > _MAX_REMEMBERED_RESETS:
+            forgotten, _ = self._resets.popitem(last=False)
+            self._forgotten_up_to = max(self._forgotten_up_to, forgotten)
+
+    def _was_reset(self, stream_id: int) -> bool:
+        """Return whether a closed stream was reset here, or may have been.
+
+        A client that sends many requests at once has its frames for those that were refused still
+        to send (RFC 9113, 5.1): that is no error of its, however many they are.
+        """
+        return stream_id in self._resets or stream_id <= self._forgotten_up_to
 
     def _ensure_not_idle(self, stream_id: int) -> None:
         if not stream_id or not stream_id & 1 or stream_id > self.last_stream_id:
@@ -660,8 +670,25 @@ class Http2Connection:
 
     def _fail(self, code: ErrorCode, why: str) -> None:
         """Send GOAWAY and close; open streams end without more."""
-        self.out.append(frames.goaway(self.last_stream_id, code, why.encode()))
+        # Never a later stream than an earlier GOAWAY named (RFC 9113, 6.8).
+        last = min(self.last_stream_id, self._refuse_above)
+        self.out.append(frames.goaway(last, code, why.encode()))
         self.close_streams()
+
+
+_HANDLERS = (
+    Http2Connection._on_data,
+    Http2Connection._on_headers,
+    Http2Connection._on_priority,
+    Http2Connection._on_rst_stream,
+    Http2Connection._on_settings,
+    Http2Connection._on_push_promise,
+    Http2Connection._on_ping,
+    Http2Connection._on_goaway,
+    Http2Connection._on_window_update,
+    Http2Connection._on_continuation,
+)
+"""By the type of a frame. A connection that held its own methods would refer to itself."""
 
 
 class _ConnectionError(Exception):
@@ -669,6 +696,16 @@ class _ConnectionError(Exception):
         super().__init__(why)
         self.code = code
         self.why = why
+
+
+def _check_setting(key: int, value: int) -> None:
+    """Raise for a value that is not possible (RFC 9113, 6.5.2)."""
+    if key == frames.ENABLE_PUSH and value > 1:
+        raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is no boolean")
+    if key == frames.MAX_FRAME_SIZE and not frames.MAX_FRAME_BYTES <= value < 2**24:
+        raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
+    if key == frames.INITIAL_WINDOW_SIZE and value > frames.MAX_WINDOW:
+        raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE too large")
 
 
 def _depends_on(data: bytes | memoryview) -> int:

@@ -1,17 +1,22 @@
-"""What became dearer is found, and a busy machine is not taken for it."""
+"""What became dearer or misses its bound is found, and a busy machine is not taken for it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from bench import check
-from bench.rows import Row, ratio, table
+from bench.__main__ import PARTS, Results
+from bench.bounds import BOUNDS
+from bench.rows import Row
 
-RECORDED = {"kept.GetPod.p50": 1.2, "throughput.GetAll": 0.5, "watch.110.memory": 40.0}
+MET, MISS = "kept.GetPod.p50", "kept.GetAll.p50"
+"""Their bounds are 0.5 and 2."""
+RATE, UNBOUND, ABSOLUTE = "throughput.GetAll", "refresh.110", "watch.110.memory"
+RECORDED = {MET: 0.42, MISS: 6.0, RATE: 0.5, UNBOUND: 1.2, ABSOLUTE: 40.0}
 
 
 def test_what_is_as_it_was_is_no_failure() -> None:
@@ -20,29 +25,76 @@ def test_what_is_as_it_was_is_no_failure() -> None:
 
 def test_within_the_margin_a_row_may_be_dearer() -> None:
     now = {key: value * 1.34 for key, value in RECORDED.items()}
-    now["throughput.GetAll"] = 0.5 / 1.34
+    now |= {RATE: 0.5 / 1.34, MET: 0.42 * 1.25}
     assert check.failures(now, RECORDED) == {}
 
 
 def test_a_dearer_call_fails_and_the_row_is_named() -> None:
-    assert check.failures({**RECORDED, "kept.GetPod.p50": 2.4}, RECORDED) == {
-        "kept.GetPod.p50": pytest.approx(2.0)
+    assert check.failures({**RECORDED, UNBOUND: 2.4}, RECORDED) == {
+        UNBOUND: "is 2.00 x dearer than recorded"
     }
 
 
 def test_fewer_calls_a_second_fail_and_more_do_not() -> None:
-    fewer = check.failures({**RECORDED, "throughput.GetAll": 0.25}, RECORDED)
-    assert fewer == {"throughput.GetAll": pytest.approx(2.0)}
-    assert check.failures({**RECORDED, "throughput.GetAll": 1.0}, RECORDED) == {}
+    assert list(check.failures({**RECORDED, RATE: 0.25}, RECORDED)) == [RATE]
+    assert check.failures({**RECORDED, RATE: 1.0}, RECORDED) == {}
+
+
+def test_a_bound_that_was_met_has_to_be_met_still() -> None:
+    assert check.failures({**RECORDED, MET: 0.56}, RECORDED) == {
+        MET: "is 0.56, and its bound, ≤ 0.5, was met when recorded"
+    }
+
+
+def test_a_known_miss_may_not_become_worse() -> None:
+    assert check.failures({**RECORDED, MISS: 7.9}, RECORDED) == {}
+    assert check.failures({**RECORDED, MISS: 8.4}, RECORDED) == {
+        MISS: "is 1.40 x dearer than recorded"
+    }
 
 
 def test_what_only_the_machine_decides_is_not_compared() -> None:
-    assert check.failures({**RECORDED, "watch.110.memory": 4000.0}, RECORDED) == {}
+    assert check.failures({**RECORDED, ABSOLUTE: 4000.0}, RECORDED) == {}
 
 
 def test_a_row_that_is_not_measured_any_more_fails() -> None:
-    now = {key: value for key, value in RECORDED.items() if key != "kept.GetPod.p50"}
-    assert check.failures(now, RECORDED) == {"kept.GetPod.p50": float("inf")}
+    now = {key: value for key, value in RECORDED.items() if key != MET}
+    assert check.failures(now, RECORDED) == {MET: "is recorded, and was not measured"}
+
+
+def test_a_row_that_is_not_recorded_fails() -> None:
+    now = {**RECORDED, "own-pid.GetEnv.p50": 0.1}
+    assert check.failures(now, RECORDED) == {
+        "own-pid.GetEnv.p50": "is not recorded: make bench-record"
+    }
+
+
+def test_each_row_is_recorded_by_whether_it_meets_its_bound(tmp_path: Path) -> None:
+    recorded = check.sections({MET: 0.42, MISS: 6.0, RATE: 0.5})
+    assert recorded == {
+        "bounds met": {MET: 0.42},
+        "known misses": {MISS: 6.0},
+        "without a bound": {RATE: 0.5},
+    }
+    path = tmp_path / "recorded.json"
+    path.write_text(json.dumps(recorded))
+    assert check.read(path) == {MET: 0.42, MISS: 6.0, RATE: 0.5}
+
+
+def test_a_record_of_other_bounds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recorded.json"
+    path.write_text(json.dumps({"bounds met": {MET: 0.7}, "known misses": {}}))
+    with pytest.raises(ValueError, match="bench-record"):
+        check.read(path)
+
+
+def test_the_record_of_this_tree_is_by_its_bounds() -> None:
+    recorded = check.read(check.RECORDED)
+    assert all(check.compared(key) for key in recorded)
+
+
+def test_the_parts_that_are_compared_are_parts_of_the_bench() -> None:
+    assert {one.part for one in check._COMPARED} <= PARTS.keys()
 
 
 class Runs:
@@ -50,13 +102,12 @@ class Runs:
 
     def __init__(self, values: list[float]) -> None:
         self.values: Iterator[float] = iter(values)
-        self.made = 0
+        self.parts: list[list[str]] = []
 
-    def __call__(self, parts: list[str], *, quick: bool) -> dict[str, Any]:
-        assert parts == ["calls"]
+    def __call__(self, parts: list[str], *, quick: bool) -> Results:
         assert quick
-        self.made += 1
-        return {"rows": [{"key": "kept.GetPod.p50", "value": next(self.values)}]}
+        self.parts.append(parts)
+        return Results([Row(UNBOUND, "a refresh", "a load", next(self.values))])
 
 
 @pytest.mark.parametrize(
@@ -69,26 +120,37 @@ def test_only_what_is_dearer_each_time_fails(
     code: int,
     made: int,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
+    tmp_path: Path,
 ) -> None:
     recorded, runs = tmp_path / "recorded.json", Runs(values)
-    recorded.write_text(json.dumps({"kept.GetPod.p50": 1.2}))
+    recorded.write_text(json.dumps(check.sections({UNBOUND: 1.2})))
     monkeypatch.setattr(check, "RECORDED", recorded)
     monkeypatch.setattr(check, "measure", runs)
     monkeypatch.setattr("sys.argv", ["check"])
     assert check.main() == code
-    assert runs.made == made
+    assert len(runs.parts) == made
+    assert all(parts == ["lists"] for parts in runs.parts[1:])
 
 
-def test_a_ratio_is_the_median_over_slices_with_its_spread() -> None:
-    row = ratio("key", "what", "against", [2.0, 9.0, 6.0], [2.0, 3.0, 3.0], bound=2.0)
-    assert (row.value, row.least, row.most, row.holds) == (2.0, 1.0, 3.0, True)
+def test_a_known_miss_that_is_as_it_was_is_named_and_does_not_fail(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = tmp_path / "recorded.json"
+    recorded.write_text(json.dumps(check.sections({MISS: 6.0})))
+    monkeypatch.setattr(check, "RECORDED", recorded)
+    rows = Results([Row(MISS, "GetAll", "the echo", 6.1)])
+    monkeypatch.setattr(check, "measure", lambda *_, **__: rows)
+    monkeypatch.setattr("sys.argv", ["check"])
+    assert check.main() == 0
+    assert f"known miss: {MISS} 6.00, bound {BOUNDS[MISS]}" in capsys.readouterr().out
 
 
-def test_the_table_says_which_bound_is_not_met() -> None:
-    slow = Row("a", "a call", "an echo", 2.0, bound=1.25)
-    few = Row("b", "calls a second", "an echo", 0.5, bound=0.85, at_least=True)
-    lines = table([slow, few, Row("c", "no bound", "an echo", 3.0)]).split("\n")
-    assert "≤ 1.25: **not met**" in lines[2]
-    assert "≥ 0.85: **not met**" in lines[3]
-    assert "met" not in lines[4]
+def test_three_runs_are_recorded_by_their_median(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recorded = tmp_path / "recorded.json"
+    monkeypatch.setattr(check, "RECORDED", recorded)
+    monkeypatch.setattr(check, "measure", Runs([1.0, 9.0, 2.0]))
+    monkeypatch.setattr("sys.argv", ["check", "--record"])
+    assert check.main() == 0
+    assert check.read(recorded) == {UNBOUND: 2.0}

@@ -23,7 +23,8 @@ from tests.connections.harness import (
     rig,
     serving,
 )
-from tests.grpcserver.raw import fields, message
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 GARBAGE = {
     "HTTP/1.1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -25,7 +25,8 @@ from tests.connections.harness import (
     rig,
     told,
 )
-from tests.grpcserver.raw import RawClient, message
+from tests.grpcserver.raw import RawClient
+from tests.support.http2 import message
 
 _SLOW = RateLimits(cost_per_second=100)
 """A hundred frames are a second's budget, and may come at once."""

@@ -12,18 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples import golang
 from tests.lab import Lab, LabContainer
 from tests.lab.observing import needs_lab
 
-PACKAGES = (
-    *("gcc", "libc6-dev", "jq"),
-    *("golang-1.19-go", "protobuf-compiler", "protoc-gen-go", "protoc-gen-go-grpc"),
-    *("golang-google-grpc-dev", "golang-github-golang-protobuf-1-5-dev"),
-)
+PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""
 EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
-GO_BINARIES = "/usr/lib/go-1.19/bin"
 pytestmark = [pytest.mark.root, needs_lab]
 
 
@@ -91,9 +87,9 @@ def test_c_is_told_by_the_shell(app: LabContainer, tmp_path: Path) -> None:
 
 
 def test_go_with_debians_grpc(app: LabContainer, tmp_path: Path) -> None:
-    needs("go", path=GO_BINARIES)
+    needs("go", path=golang.BINARIES)
     needs("protoc", "protoc-gen-go", "protoc-gen-go-grpc")
-    # In GOPATH mode, where Debian's packages lie; the script finds the .proto beside it.
+    # The script finds the .proto beside it.
     top = tmp_path / "src" / "example.org"
     shutil.copytree(EXAMPLES / "go", top / "facts", ignore=shutil.ignore_patterns("netutilpb"))
     script = (top / "facts" / "build.sh").read_text(encoding="utf-8")
@@ -102,13 +98,7 @@ def test_go_with_debians_grpc(app: LabContainer, tmp_path: Path) -> None:
     subprocess.run(
         [top / "facts" / "build.sh", "-tags", "grpc_before_1_63"],
         check=True,
-        env={
-            "PATH": f"{GO_BINARIES}:{os.environ['PATH']}",
-            "HOME": str(tmp_path),
-            "GOCACHE": str(Path.home() / ".cache" / "netutil" / "go-build"),
-            "GOPATH": f"{tmp_path}:/usr/share/gocode",
-            "GO111MODULE": "off",
-        },
+        env=golang.environment(tmp_path),
     )
     assert output(app, str(top / "facts" / "facts")) == (
         "pod telco/upf container app\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import tempfile
 import threading
 import time
@@ -23,10 +22,8 @@ from netutil.agent.connections.registry import ConnectionRegistry
 
 from tests.connections.harness import open_descriptors, serving
 from tests.fuzz.target import Target
-from tests.service.wire import END_HEADERS, END_STREAM, frame, question
+from tests.support import http2
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_SETTINGS = frame(4, 0, 0, b"")
 _PATIENCE_SECONDS = 30.0
 _ASKED_EVERY = 50
 """After so many inputs a client that means well asks."""
@@ -108,23 +105,34 @@ def _send(data: bytes) -> bytes:
     return bytes(received)
 
 
-def _fields(*pairs: tuple[int, int]) -> bytes:
-    return b"".join(struct.pack(">HI", key, value) for key, value in pairs)
-
-
 def targets() -> tuple[Target, ...]:
-    asked = frame(1, END_HEADERS, 1, question("GetCPUInfo"))
-    body = frame(0, END_STREAM, 1, bytes(5))
+    opening = http2.PREFACE + http2.settings({})
+    headers = http2.header_frames(1, http2.block(http2.request_fields(http2.path_of("GetCPUInfo"))))
+    body = http2.frame(http2.DATA, http2.END_STREAM, 1, http2.message())
+    values = {
+        http2.INITIAL_WINDOW_SIZE: 0,
+        http2.HEADER_TABLE_SIZE: 2**32 - 1,
+        http2.MAX_FRAME_SIZE: http2.MAX_FRAME_BYTES,
+    }
     seeds = (
-        _PREFACE + _SETTINGS,
-        _PREFACE + _SETTINGS + asked + body,
-        _PREFACE + frame(4, 0, 0, _fields((4, 0), (1, 2**32 - 1), (5, 16384))) + asked,
-        _PREFACE + _SETTINGS + asked + frame(3, 0, 1, struct.pack(">I", 8)) * 20,
-        _PREFACE + _SETTINGS + frame(6, 0, 0, bytes(8)) * 20 + frame(8, 0, 0, b"\x7f\xff\xff\xff"),
+        opening,
+        opening + headers + body,
+        http2.PREFACE + http2.settings(values) + headers,
+        opening + headers + http2.rst_stream(1) * 20,
+        opening
+        + http2.frame(http2.PING, 0, 0, bytes(8)) * 20
+        + http2.window_update(0, http2.MAX_WINDOW),
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
-        frame(0, END_STREAM, 1, bytes(64)),
+        http2.frame(http2.DATA, http2.END_STREAM, 1, bytes(64)),
     )
-    words = (_PREFACE, _SETTINGS, asked, body, frame(1, 0, 3, b""), frame(9, 4, 1, b"\x88"))
+    words = (
+        http2.PREFACE,
+        http2.settings({}),
+        headers,
+        body,
+        http2.frame(http2.HEADERS, 0, 3),
+        http2.frame(http2.CONTINUATION, http2.END_HEADERS, 1, http2.indexed(8)),
+    )
     # What the server answers to garbage is GOAWAY, and to a PING its echo.
     return (Target("first-bytes", _send, seeds, (), words=words, most_more=65536, slow=True),)

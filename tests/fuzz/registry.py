@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from tests.fuzz import first_bytes, kernel, kubernetes, wire
+from tests.fuzz import first_bytes, grpc_server, kernel, kubernetes, wire
 from tests.fuzz.target import Target
 
 
 def targets() -> dict[str, Target]:
     """The targets by name."""
-    every = (*kernel.targets(), *kubernetes.targets(), *wire.targets(), *first_bytes.targets())
+    every = (
+        *kernel.targets(),
+        *kubernetes.targets(),
+        *wire.targets(),
+        *grpc_server.targets(),
+        *first_bytes.targets(),
+    )
     named = {target.name: target for target in every}
     if len(named) < len(every):
         raise ValueError("two targets of one name")

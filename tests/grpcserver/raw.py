@@ -13,31 +13,18 @@ from typing import Any
 import grpc
 from hpack import Decoder
 from netutil.agent.grpcserver import Server, ServerConfig
-from netutil.agent.grpcserver import frames as f
-from netutil.agent.grpcserver.headers import encode_block
+
+from tests.support import http2
+from tests.support.http2 import Frame, message
 
 PATH = "/test.Echo/Unary"
 _SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Frame:
-    kind: int
-    flags: int
-    stream: int
-    payload: bytes
-
-
 def fields(**changed: str | None) -> list[tuple[bytes, bytes]]:
     """The fields of a good request; in a keyword `_` is a dash and `p_` a colon; None is absent."""
-    all_ = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": PATH,
-        ":authority": "localhost",
-        "te": "trailers",
-        "content-type": "application/grpc",
-    }
+    request = http2.request_fields(PATH.encode())
+    all_ = {name.decode(): value.decode() for name, value in request}
     for key, value in changed.items():
         name = f":{key[2:]}" if key.startswith("p_") else key.replace("_", "-")
         if value is None:
@@ -45,10 +32,6 @@ def fields(**changed: str | None) -> list[tuple[bytes, bytes]]:
         else:
             all_[name] = value
     return [(name.encode(), value.encode()) for name, value in all_.items()]
-
-
-def message(payload: bytes = b"", flag: int = 0) -> bytes:
-    return struct.pack(">BI", flag, len(payload)) + payload
 
 
 class RawClient:
@@ -62,8 +45,8 @@ class RawClient:
         self.writer.write(b"".join(parts))
 
     def hello(self, **settings: int) -> None:
-        values = {getattr(f, name): value for name, value in settings.items()}
-        self.send(f.PREFACE, f.settings_frame(values))
+        values = {getattr(http2, name): value for name, value in settings.items()}
+        self.send(http2.PREFACE, http2.settings(values))
 
     def ask(
         self,
@@ -74,28 +57,29 @@ class RawClient:
         head: Iterable[tuple[bytes, bytes]] | None = None,
     ) -> None:
         """Send a request; without a body, an empty message."""
-        block = encode_block(list(fields() if head is None else head))
-        self.send(f.header_frames(stream, block, end_stream=False))
+        block = http2.block(fields() if head is None else head)
         data = message() if body is None else body
-        self.send(f.frame(f.DATA, f.END_STREAM if end else 0, stream, data))
+        flags = http2.END_STREAM if end else 0
+        self.send(http2.header_frames(stream, block))
+        self.send(http2.frame(http2.DATA, flags, stream, data))
 
     async def frame(self) -> Frame | None:
         """The next frame, None at the end of the connection."""
         try:
             async with asyncio.timeout(_SECONDS):
-                head = await self.reader.readexactly(9)
-                size = int.from_bytes(head[:3], "big")
+                head = await self.reader.readexactly(http2.FRAME_HEADER_BYTES)
+                size, found = http2.parse_frame_header(head)
                 payload = await self.reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
-        return Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
+        return Frame(found.kind, found.flags, found.stream, payload)
 
     async def until(self, kind: int, stream: int | None = None) -> Frame:
         """The next frame of a kind, others passed over."""
         while True:
             found = await self.frame()
             assert found is not None, f"no frame of kind {kind} before the end"
-            if found.kind == f.HEADERS and kind != f.HEADERS:
+            if found.kind == http2.HEADERS and kind != http2.HEADERS:
                 self.decoder.decode(found.payload)
             if found.kind == kind and stream in (None, found.stream):
                 return found
@@ -111,22 +95,22 @@ class RawClient:
         while True:
             frame = await self.frame()
             assert frame is not None, "the connection ended before the answer"
-            if frame.kind == f.HEADERS:
+            if frame.kind == http2.HEADERS:
                 decoded = self.decoded(frame)
                 if frame.stream == stream:
                     found |= decoded
             if frame.stream != stream:
                 continue
-            if frame.kind == f.RST_STREAM:
+            if frame.kind == http2.RST_STREAM:
                 return {"reset": str(int.from_bytes(frame.payload, "big"))}, data
-            if frame.kind == f.DATA:
+            if frame.kind == http2.DATA:
                 data += frame.payload
-            if frame.kind in (f.DATA, f.HEADERS) and frame.flags & f.END_STREAM:
+            if frame.kind in (http2.DATA, http2.HEADERS) and frame.flags & http2.END_STREAM:
                 return found, data
 
     async def goaway(self) -> tuple[int, int, bytes]:
         """Last stream, code and debug data of the next GOAWAY."""
-        payload = (await self.until(f.GOAWAY)).payload
+        payload = (await self.until(http2.GOAWAY)).payload
         return (*struct.unpack(">II", payload[:8]), payload[8:])
 
     async def ends(self) -> None:
@@ -137,7 +121,7 @@ class RawClient:
     async def lives_with_window(self, stream: int) -> None:
         """As `lives`, for a client whose streams have no window of their own."""
         self.ask(stream)
-        self.send(f.window_update(stream, 100))
+        self.send(http2.window_update(stream, 100))
         assert (await self.answer(stream))[0]["grpc-status"] == "0"
 
     async def lives(self, stream: int = 99) -> None:

@@ -16,7 +16,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import REQUEST_COST
 
-from tests.grpcserver.raw import PATH, fields, message, serving
+from tests.grpcserver.raw import PATH, fields, serving
+from tests.support.http2 import message
 
 UNARY, BOTH = PATH, "/test.Echo/Both"
 

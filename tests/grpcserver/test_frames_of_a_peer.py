@@ -12,7 +12,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.grpcserver.raw import fields, message, serving
+from tests.grpcserver.raw import fields, serving
+from tests.support.http2 import message
 
 
 async def test_the_server_sends_settings_before_it_reads_anything() -> None:

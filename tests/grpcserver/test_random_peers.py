@@ -14,47 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
-from netutil.agent.grpcserver.headers import Request, encode_block
-from netutil.agent.grpcserver.http2 import Http2Connection, Stream
+from netutil.agent.grpcserver.headers import encode_block
 
-from tests.grpcserver.raw import fields, message
-
-
-class Echoing:
-    """Answers each request with its own body, once that has ended."""
-
-    def __init__(self, config: ServerConfig | None = None) -> None:
-        self.http2 = Http2Connection(config or ServerConfig(), self)
-        self.bodies: dict[int, bytearray] = {}
-
-    def on_request(self, stream: Stream, request: Request) -> None:
-        self.bodies[stream.id] = bytearray()
-
-    def on_data(self, stream: Stream, data: memoryview) -> None:
-        self.bodies[stream.id] += data
-        self.http2.consumed(stream, len(data))
-
-    def on_end(self, stream: Stream) -> None:
-        body = bytes(self.bodies.pop(stream.id))
-        head = encode_block([(b":status", b"200")])
-        self.http2.send_unary(stream, head, body, encode_block([(b"grpc-status", b"0")]))
-
-    def on_reset(self, stream: Stream) -> None:
-        self.bodies.pop(stream.id, None)
-
-    def on_closed(self, stream: Stream) -> None:
-        pass
-
-    def on_writable(self, stream: Stream) -> None:
-        """Nothing waits for it here."""
-
-    def on_ping_ack(self, opaque: bytes) -> None:
-        """Nothing waits for it here."""
-
-    def take(self) -> bytes:
-        out = b"".join(self.http2.out)
-        self.http2.out.clear()
-        return out
+from tests.grpcserver.engine import Echoing, kinds
+from tests.grpcserver.raw import fields
+from tests.support.http2 import message
 
 
 def cut(data: bytes, choose: random.Random) -> list[bytes]:
@@ -199,14 +163,6 @@ def test_any_frames_end_in_an_answer_or_a_goaway_and_never_in_an_exception(
         or (any(kind == f.GOAWAY for kind, *_ in sent))
     )
     assert len(echo.http2.streams) <= 64
-
-
-def kinds(data: bytes) -> list[int]:
-    found, at = [], 0
-    while at < len(data):
-        found.append(data[at + 3])
-        at += 9 + int.from_bytes(data[at : at + 3], "big")
-    return found
 
 
 @settings(max_examples=300, deadline=None)

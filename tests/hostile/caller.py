@@ -13,8 +13,8 @@ import socket
 import sys
 import time
 
-from tests.hostile import http2
 from tests.hostile.echo import run_at_once
+from tests.support import http2
 
 METHOD = "GetPod"
 ECHO = "/etc/netutil/echo.sock"
@@ -38,35 +38,24 @@ class Connection:
         """Ask and read the answer. Raises OSError, Refused."""
         headers = http2.REQUEST_AGAIN if self._stream > 0 else http2.request_headers(METHOD)
         self._stream += 2
-        self._socket.sendall(http2.question(self._stream, headers))
+        self._socket.sendall(http2.request(self._stream, headers))
         answered = 0
         while True:
-            top = self._read(http2.FRAME_HEADER_BYTES)
-            payload = self._read(int.from_bytes(top[:3], "big"))
-            kind, flags, stream = top[3], top[4], int.from_bytes(top[5:], "big")
-            if kind in (http2.SETTINGS, http2.PING) and not flags & http2.ACK:
-                echoed = payload if kind == http2.PING else b""
-                self._socket.sendall(http2.frame(kind, http2.ACK, 0, echoed))
-            elif kind in (http2.GOAWAY, http2.RST_STREAM):
+            frame = http2.read_frame(self._socket)
+            if frame.kind in (http2.SETTINGS, http2.PING) and not frame.flags & http2.ACK:
+                echoed = frame.payload if frame.kind == http2.PING else b""
+                self._socket.sendall(http2.frame(frame.kind, http2.ACK, 0, echoed))
+            elif frame.kind in (http2.GOAWAY, http2.RST_STREAM):
                 raise Refused
-            elif kind == http2.DATA and stream == self._stream:
-                answered += len(payload)
-            elif kind == http2.HEADERS and flags & http2.END_STREAM:
+            elif frame.kind == http2.DATA and frame.stream == self._stream:
+                answered += len(frame.payload)
+            elif frame.kind == http2.HEADERS and frame.flags & http2.END_STREAM:
                 if not answered:  # trailers alone: a status without a message
                     raise Refused
                 return
 
     def close(self) -> None:
         self._socket.close()
-
-    def _read(self, size: int) -> bytes:
-        parts = b""
-        while len(parts) < size:
-            part = self._socket.recv(size - len(parts))
-            if not part:
-                raise ConnectionResetError
-            parts += part
-        return parts
 
 
 def ask_anew() -> None:

@@ -8,14 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.hostile import http2
+from tests.hostile.sender import hold
+from tests.support import http2
 
 _MANY = 5000
+_CALL_HEADERS = http2.opening() + http2.frame(http2.HEADERS, 0, 1, http2.request_headers("GetPod"))
 
 
 def _question(method: str) -> bytes:
     """Return all that a new connection sends to ask for a method."""
-    return http2.opening() + http2.question(1, http2.request_headers(method))
+    return http2.opening() + http2.request(1, http2.request_headers(method))
 
 
 def connect_and_die() -> None:
@@ -51,52 +53,47 @@ def fork_connect_and_die() -> None:
         os.waitpid(pid, 0)
 
 
-def hold(first: bytes) -> Callable[[], None]:
-    """Open thousands, say only `first` on each, and keep what the agent lets open."""
+def held(
+    first: bytes, connections: int = _MANY, *, half_closed: bool = False
+) -> Callable[[], None]:
+    """Return an attack that says only `first` on each connection, and keeps them."""
+    return lambda: hold(first, connections, half_closed=half_closed)
 
-    def held() -> None:
-        kept: list[socket.socket] = []
+
+def trickle(data: bytes, pause_seconds: float) -> Callable[[], None]:
+    """Return an attack: 64 connections, each sent the bytes of `data` one by one, with a pause."""
+
+    def trickling() -> None:
+        flows: list[tuple[socket.socket, int]] = []
         while True:
-            for connection in kept[:]:
-                try:
-                    if connection.recv(4096, socket.MSG_DONTWAIT):
-                        continue
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    pass
-                connection.close()
-                kept.remove(connection)
             try:
-                while len(kept) < _MANY:
-                    connection = http2.connect()
-                    kept.append(connection)
-                    connection.send(first)
+                while len(flows) < 64:
+                    flows.append((http2.connect(), 0))
             except OSError:
                 pass
+            left = []
+            for connection, at in flows:
+                try:
+                    connection.send(data[at % len(data) :][:1])
+                    left.append((connection, at + 1))
+                except OSError:
+                    connection.close()
+            flows = left
+            time.sleep(pause_seconds)
 
-    return held
+    return trickling
 
 
-def trickle() -> None:
-    """64 connections, each told the first bytes of a call one by one, one each 10 ms."""
-    call = http2.opening() + http2.frame(http2.HEADERS, 0, 1, http2.request_headers("GetPod"))
-    flows: list[tuple[socket.socket, int]] = []
-    while True:
-        try:
-            while len(flows) < 64:
-                flows.append((http2.connect(), 0))
-        except OSError:
-            pass
-        left = []
-        for connection, at in flows:
-            try:
-                connection.send(call[at % len(call) :][:1])
-                left.append((connection, at + 1))
-            except OSError:
-                connection.close()
-        flows = left
-        time.sleep(0.01)
+def open_streams(of_stream: bytes) -> bytes:
+    """Return an opening and the headers of 64 calls, none of which ends; then a frame on each."""
+    parts = [http2.opening()]
+    headers = http2.request_headers("GetPod")
+    for stream in range(1, 128, 2):
+        parts.append(http2.header_frames(stream, headers))
+        if of_stream:
+            parts.append(http2.frame(http2.DATA, 0, stream, of_stream))
+        headers = http2.REQUEST_AGAIN
+    return b"".join(parts)
 
 
 def leave_together() -> None:
@@ -127,7 +124,7 @@ def watch_and_never_read() -> None:
             connection.send(http2.opening(window=0))
             headers = http2.request_headers("Watch")
             for stream in range(1, 128, 2):
-                connection.send(http2.question(stream, headers))
+                connection.send(http2.request(stream, headers))
                 headers = http2.REQUEST_AGAIN
             kept.append(connection)
         except OSError:
@@ -140,10 +137,14 @@ CROWDS: dict[str, Callable[[], None]] = {
     "connect-and-die": connect_and_die,
     "connect-ask-and-die": connect_ask_and_die,
     "fork-connect-and-die": fork_connect_and_die,
-    "thousands-silent": hold(http2.PREFACE),
-    "half-a-preface": hold(http2.PREFACE[:10]),
-    "half-a-frame-header": hold(http2.opening() + b"\0\0"),
-    "trickle": trickle,
+    "thousands-silent": held(http2.PREFACE),
+    "half-a-preface": held(http2.PREFACE[:10]),
+    "half-a-frame-header": held(http2.opening() + b"\0\0"),
+    "half-a-message": held(open_streams(http2.message(bytes(1000))[:100]), 64),
+    "streams-never-end": held(open_streams(b""), 64),
+    "half-closed": held(open_streams(b""), 64, half_closed=True),
+    "slow-preface": trickle(http2.opening(), 1.0),
+    "trickle": trickle(_CALL_HEADERS, 0.01),
     "leave-together": leave_together,
     "watch-never-read": watch_and_never_read,
 }

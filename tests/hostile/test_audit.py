@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import calling, frames, refused
+from tests.hostile import calling, refused
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.lab.agent import free_address
 from tests.service.conftest import ask
 from tests.service.test_hostile import metric
+from tests.support import raw_calls
 
 pytestmark = pytest.mark.xdist_group("audit")
 SECRETS = {
@@ -91,7 +92,7 @@ def refuse_in_every_way(node: Node, agent: LabAgent) -> str:
     told = ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
     told.append(ask(node.hostile, calling.PATH, "connections", "4"))
     for path in (b"/\xff", b"/no.such/Method"):
-        node.hostile.run([sys.executable, frames.PATH, "path", path.hex()])
+        node.hostile.run(raw_calls.command("path", path.hex()))
     told.append(ask(node.hostile, calling.PATH, "burst", calling.GET_POD, "300"))
     # The victim is refused its own networks; what it is told goes to the log as well.
     ask(node.victim, refused.PATH, "all", "x")

@@ -1,7 +1,7 @@
 """While one pod does its worst, the others are answered nearly as when it is quiet.
 
 The worst attacks, in short, beside whatever else this machine does: what stopped everybody would be
-seen. `make hostile` has all attacks, for longer and alone, and judges by three times the quiet p99.
+seen. `make hostile` has all attacks, longer, repeated and alone, with its bounds in verdict.py.
 What the agent holds stays within what its flags allow one pod.
 """
 
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.fairness import ATTACKS, MOST_LEFT, Bench, bench, line
+from tests.hostile.fairness import ATTACKS, Bench, bench
+from tests.hostile.outcome import line
+from tests.hostile.verdict import MOST_LEFT_DESCRIPTORS
 
 SECONDS = 1.5
 MOST_RATIO = 5.0
@@ -65,4 +67,4 @@ def test_one_pods_worst_costs_the_others_little(name: str, attacked: Bench) -> N
     assert most.pss_bytes - before.pss_bytes < MOST_GROWTH_BYTES, line(outcome)
     assert most.descriptors - before.descriptors <= MOST_DESCRIPTORS, line(outcome)
     assert most.threads - before.threads <= MOST_THREADS, line(outcome)
-    assert outcome.left_descriptors <= MOST_LEFT, line(outcome)
+    assert outcome.left_descriptors <= MOST_LEFT_DESCRIPTORS, line(outcome)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.frames import PATH as FRAMES
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.service.conftest import netutil
+from tests.support import raw_calls
 
 pytestmark = pytest.mark.xdist_group("hostile")
 
@@ -35,7 +34,7 @@ def test_a_call_to_any_path_ends_nobody_elses_service(
     path: bytes, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node
-    done = hostile.run([sys.executable, FRAMES, "path", path.hex()])
+    done = hostile.run(raw_calls.command("path", path.hex()))
     assert done.returncode == 0, done.stderr
     assert netutil(other, "whoami")["name"] == "other"
     assert agent.running

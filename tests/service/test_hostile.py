@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, LabAgent, LabContainer
-from tests.service.conftest import HERE, netutil
+from tests.service.conftest import netutil
+from tests.support import raw_calls
 
 pytestmark = pytest.mark.xdist_group("hostile")
-WIRE = str(HERE / "wire.py")
 MEBIBYTE = 1024 * 1024
 CALLS_OF_POD = 256
 UNREAD_BYTES = 4 * MEBIBYTE
@@ -69,7 +68,7 @@ def asking_without_reading(
 ) -> Iterator[None]:
     """Hold 64 calls on each connection; within, the agent has dealt with all of them."""
     dealt_with = metric(agent, "netutil_calls_total")
-    argv = [sys.executable, WIRE, "unread", method, str(connections), "64"]
+    argv = raw_calls.command("unread", method, str(connections), "64")
     hostile = container.spawn(argv, stdin=subprocess.PIPE, env=env)
     try:
         assert hostile.stdout is not None
@@ -117,7 +116,7 @@ def test_a_header_block_that_never_ends_is_cut_off(
 ) -> None:
     agent, hostile, other = node
     before = memory(agent)
-    done = hostile.run([sys.executable, WIRE, "endless"])
+    done = hostile.run(raw_calls.command("endless"))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2 * MEBIBYTE
     assert memory(agent) - before < MOST_GROWTH
@@ -129,7 +128,7 @@ def test_a_method_whose_name_is_not_utf_8_ends_nobodys_service(
 ) -> None:
     """One such request ended the server for every pod of the node, until a restart."""
     _, hostile, other = node
-    done = hostile.run([sys.executable, WIRE, "nameless"])
+    done = hostile.run(raw_calls.command("path", b"/v1alpha.NetUti\xe2/GetCPUInfo".hex()))
     assert done.returncode == 0, done.stderr
     assert netutil(other, "whoami")["name"] == "other"
 
@@ -141,7 +140,7 @@ def test_headers_that_grpc_refuses_do_not_fill_the_log(
     agent, hostile, other = node
     before = len(agent.stderr_text())
     for _ in range(5):
-        done = hostile.run([sys.executable, WIRE, "misspelt"])
+        done = hostile.run(raw_calls.command("misspelt"))
         assert done.returncode == 0, done.stderr
     assert netutil(other, "whoami")["name"] == "other"
     assert len(agent.stderr_text()) - before < 10_000

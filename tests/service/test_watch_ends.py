@@ -20,6 +20,7 @@ from tests.podresources.kubelet import KubeletDouble, pod
 from tests.service.conftest import links_are_refused, netutil
 from tests.service.test_hostile import MEBIBYTE, MOST_GROWTH, memory
 from tests.service.watching import addresses, annotate, ip, watching
+from tests.support import raw_calls
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 
@@ -181,9 +182,8 @@ def test_snapshots_that_nobody_reads_are_bounded(lab: Lab) -> None:
     container = web.container("app")
     other = lab.pod("other").container("app")
     agent = lab.agent(NO_KUBELET, "--pod-refresh=0.2")
-    wire = Path(__file__).with_name("wire.py")
     before = memory(agent)
-    hostile = container.spawn(["python3", str(wire), "unread", "Watch", "4", "64"], stdin=-1)
+    hostile = container.spawn(raw_calls.command("unread", "Watch", "4", "64"), stdin=-1)
     try:
         assert hostile.stdout is not None
         assert hostile.stdout.readline() == b"asked\n"

@@ -27,9 +27,9 @@ from tests.pods.kubelet_server import (
 from tests.service.conftest import HERE as SERVICE
 from tests.service.watching import Watcher, ip
 from tests.soak.node import Node, finish
+from tests.support import raw_calls
 
 Action = Callable[[Node, Random], None]
-WIRE = str(SERVICE / "wire.py")
 
 _CONNECT_AND_DIE = """
 import os, socket, sys, time
@@ -161,15 +161,21 @@ def slow_bytes(node: Node, random: Random) -> None:
 
 def frames_by_hand(node: Node, random: Random) -> None:
     """Requests that no gRPC library sends."""
-    what = random.choice(("nameless", "misspelt", "endless"))
-    argv = [sys.executable, WIRE, what]
+    nameless = "path", b"/v1alpha.NetUti\xe2/GetCPUInfo".hex()
+    argv = raw_calls.command(*random.choice((nameless, ("misspelt",), ("endless",))))
     finish(node.hostile.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 30)
 
 
 def _programs() -> tuple[tuple[str, ...], ...]:
     """The words of each attack program of tests/hostile that runs until it is killed."""
     found: list[tuple[str, ...]] = []
-    for module, table, words in (("floods", "FLOODS", ("4",)), ("crowds", "CROWDS", ())):
+    modules = (
+        ("floods", "FLOODS", ("4",)),
+        ("header_floods", "HEADER_FLOODS", ("4",)),
+        ("window_floods", "WINDOW_FLOODS", ("4",)),
+        ("crowds", "CROWDS", ()),
+    )
+    for module, table, words in modules:
         name = f"tests.hostile.{module}"
         if find_spec("tests.hostile") is not None and find_spec(name) is not None:
             found += ((name, attack, *words) for attack in getattr(import_module(name), table))
@@ -192,7 +198,7 @@ def hostile_program(node: Node, random: Random) -> None:
 def unread_answers(node: Node, random: Random) -> None:
     """Calls whose answers nobody reads."""
     method = random.choice(("GetAll", "GetEnv", "GetCPUInfo"))
-    argv = [sys.executable, WIRE, "unread", method, "4", "64"]
+    argv = raw_calls.command("unread", method, "4", "64")
     process = node.hostile.spawn(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     time.sleep(random.uniform(0.5, 2))
     finish(process, 30)
