@@ -90,7 +90,7 @@ class ConnectionAdmission:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
-        max_age = error.retry_after_seconds if error is not None else None
+        max_age = None if error is None else error.retry_after_seconds
         self._server.serve(accepted, connection, max_age)
 
     def _admit(self, accepted: socket.socket, pid: int) -> Connection | None:

@@ -73,6 +73,7 @@ class PodPolicy:
         self._in_flight = in_flight
         self._refuse_call = refuse_call
         self.sizes = sizes
+        self._accounts: dict[Connection, Account] = {}
         self._calls = self._overhead = None
         if rates is not None:
             self._calls = TokenBuckets(rates.calls_per_second, rates.call_burst)
@@ -83,10 +84,11 @@ class PodPolicy:
     def opened(self, connection: Connection) -> None:
         """Enter an admitted connection."""
         self.registry.add(connection)
+        self._accounts[connection] = self.scheduler.account(connection.key)
 
     def run(self, connection: Connection, serve: Callable[[], None]) -> None:
         """Serve a new connection, now or in the order of its pod."""
-        account = self.scheduler.account(connection.key)
+        account = self._accounts[connection]
 
         def begin() -> None:
             self.scheduler.charge(account, _CONNECT_SECONDS)
@@ -100,6 +102,7 @@ class PodPolicy:
     def closed(self, peer: Connection, calls: int) -> None:
         """Remove a connection, and close the handles of its process."""
         self.registry.remove(peer)
+        del self._accounts[peer]
         if peer.peer is not None:
             peer.peer.process.close()
         if not calls:
@@ -165,8 +168,7 @@ class PodPolicy:
             self._charge(peer.key, peer.requester, overhead)
 
     def _account(self, connection: ServedConnection) -> Account:
-        peer: Connection = connection.peer
-        return self.scheduler.account(peer.key)
+        return self._accounts[connection.peer]
 
     def _charge(self, key: str, requester: Asker, cost: float) -> None:
         if self._overhead is None:

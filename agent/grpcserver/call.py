@@ -115,11 +115,17 @@ def _is_grpc(content_type: bytes) -> bool:
 
 
 class _Message(NamedTuple):
-    """A message that no handler has taken yet, and how much of the window it holds."""
+    """A message that no handler has taken yet, and how much of its stream's window it holds.
+
+    One that came in one frame holds as much of the connection's window. Of any other `held_bytes`
+    were held, and `reserved` is what the connection counts for it.
+    """
 
     body: bytes
     size: int
     is_compressed: bool
+    held_bytes: int = 0
+    reserved: int = 0
 
 
 class Call(grpc.aio.ServicerContext[Any, Any]):
@@ -133,8 +139,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._loop = connection.loop
         self._expires = None if head.timeout is None else self._loop.time() + head.timeout
         self._buffer = bytearray()
-        self._credited = 0
-        """How many of its bytes have their room in the window given back already."""
+        self._granted = 0
+        """Of the message that has begun: how much room its stream was given for it."""
+        self._reserved = 0
+        """How much the connection counts for it."""
         self._messages: deque[_Message] = deque()
         self._received = 0
         self._ended = False
@@ -170,9 +178,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if not buffer and size >= framing.PREFIX_BYTES:
             length = int.from_bytes(data[1:5], "big")
             if length + framing.PREFIX_BYTES == size:
-                self._take(data[0], bytes(data[5:]), size)
+                self._take(_Message(bytes(data[5:]), size, bool(data[0])), data[0])
                 return
         buffer += data
+        self.connection.http2.hold(size)
         while len(buffer) >= framing.PREFIX_BYTES and not self._over:
             length = int.from_bytes(buffer[1:5], "big")
             if length > self.connection.config.max_request_bytes:
@@ -183,29 +192,58 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                 break
             flag, body = buffer[0], bytes(buffer[5:whole])
             del buffer[:whole]
-            before = min(self._credited, whole)
-            self._credited -= before
-            self.connection.release(before)
-            self._take(flag, body, whole - before)
-        if buffer:
+            size, self._granted = whole - self._granted, 0
+            reserved, self._reserved = self._reserved, 0
+            self._take(_Message(body, size, bool(flag), whole, reserved), flag)
+        if self._lacks_room():
             self.connection.reserve(self)
 
+    def _lacks_room(self) -> bool:
+        """Return whether a message has begun that is larger than the stream's window."""
+        if len(self._buffer) < framing.PREFIX_BYTES or self._reserved:
+            return False
+        return self._lacking_bytes() > 0
+
+    def _lacking_bytes(self) -> int:
+        to_come = self._begun_bytes() - len(self._buffer)
+        return to_come - self.connection.http2.room(self._stream)
+
+    def _begun_bytes(self) -> int:
+        """Return the size of the message that has begun, with its prefix."""
+        return framing.PREFIX_BYTES + int.from_bytes(self._buffer[1:5], "big")
+
     def credit(self) -> int:
-        """Give the peer room for the rest of a message; return for how many bytes."""
-        size = len(self._buffer) - self._credited
-        self._credited = len(self._buffer)
-        self.connection.http2.consumed(self._stream, size)
-        return size
+        """Give the peer room for the rest of a message; return how large that message is."""
+        self._granted = self._lacking_bytes()
+        self._reserved = self._begun_bytes()
+        self.connection.http2.grant(self._stream, self._granted)
+        self.connection.flush_soon()
+        return self._reserved
 
     def _drop_request(self) -> None:
         """Give back the room of what no handler will take any more."""
-        unread = sum(message.size for message in self._messages)
-        unread += len(self._buffer) - self._credited
-        self._messages.clear()
+        messages, self._messages = self._messages, deque()
+        for message in messages:
+            self._drop(message)
+        reserved, self._reserved = self._reserved, 0
+        self.connection.forget(self)
+        self.connection.release(reserved)
+        self.connection.http2.release(len(self._buffer))
         self._buffer.clear()
-        credited, self._credited = self._credited, 0
-        self.connection.release(credited)
-        self.connection.http2.consumed(None, unread)
+
+    def _drop(self, message: _Message) -> None:
+        """Give back the room of a message, apart from its stream's."""
+        if message.held_bytes:
+            self.connection.http2.release(message.held_bytes)
+            self.connection.release(message.reserved)
+        else:
+            self.connection.http2.consumed(None, message.size)
+
+    @property
+    def awaits_request(self) -> bool:
+        """Whether its handler needs more of the request than has come."""
+        method = self.head.method
+        return method is None or method.request_streaming or not self._received
 
     def receive_end(self) -> None:
         """The peer sends no more."""
@@ -218,18 +256,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
         self._wake_reader()
 
-    def _take(self, flag: int, body: bytes, size: int) -> None:
+    def _take(self, message: _Message, flag: int) -> None:
         method, http2 = self._method, self.connection.http2
-        if flag or len(body) > self.connection.config.max_request_bytes:
-            status = self._message_error(flag, len(body))
+        if flag or len(message.body) > self.connection.config.max_request_bytes:
+            status = self._message_error(flag, len(message.body))
             if status is not None:
-                http2.consumed(None, size)
+                self._drop(message)
                 self._refuse(status)
                 return
         self._received += 1
         # Many messages may come in one frame, and each is work for the handler.
         http2.cost += REQUEST_COST if method.request_streaming else 1
-        self._messages.append(_Message(body, size, is_compressed=bool(flag)))
+        self._messages.append(message)
         if method.request_streaming:
             self._wake_reader()
         elif self._received == 1:
@@ -386,7 +424,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self.end(Status(grpc.StatusCode.UNKNOWN, f"The handler failed ({type(error).__name__})."))
 
     def _deserialize(self, message: _Message) -> Any:
-        self.connection.took(self._stream, message.size)
+        if message.held_bytes:
+            self.connection.http2.consumed_of_stream(self._stream, message.size)
+            self._drop(message)
+            self.connection.flush_soon()
+        else:
+            self.connection.took(self._stream, message.size)
         body = self._inflate(message.body) if message.is_compressed else message.body
         try:
             return self._method.deserialize(body)

@@ -17,8 +17,11 @@ class ServerConfig:
     """Of one request, names, values and 32 for each field; past it the call is refused."""
     max_header_block_bytes: int = 128 * 1024
     """Of one request, as sent or decoded; past it the connection is closed."""
+    stream_window_bytes: int = 4096
+    """Of each stream, at its start: what a larger message lacks is given to it when it begins."""
     max_buffered_request_bytes: int = 256 * 1024
-    """Of one connection: messages that no handler has taken yet."""
+    """Of one connection: messages larger than their stream's window, until a handler takes them.
+    Past it the next ones wait, and hold no more than their windows."""
     max_buffered_response_bytes: int = 1024
     """Of one stream: what the peer has not taken yet; past it `write` waits. Small messages do not:
     grpcio's health servicer writes under a lock that all watchers of a service share."""

@@ -107,6 +107,7 @@ class Http2Connection:
                 {
                     frames.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
                     frames.MAX_HEADER_LIST_SIZE: config.max_header_list_bytes,
+                    frames.INITIAL_WINDOW_SIZE: config.stream_window_bytes,
                 }
             )
         ]
@@ -130,6 +131,10 @@ class Http2Connection:
         self._initial_send_window = frames.DEFAULT_WINDOW
         self._receive_window = frames.DEFAULT_WINDOW
         self._unreturned = 0
+        self._stream_window = frames.DEFAULT_WINDOW
+        """Of streams that open: the default until the peer has acknowledged the SETTINGS."""
+        self._held_bytes = 0
+        """What is given back of the connection's window at that acknowledgement."""
         self._waiting: OrderedDict[Stream, None] = OrderedDict()
         """Streams with data to send, in their order, apart from those without a window."""
         # The first block says that this encoder uses no table, and so whatever size the peer
@@ -212,13 +217,42 @@ class Http2Connection:
             self.out.append(frames.window_update(0, self._unreturned))
             self._receive_window += self._unreturned
             self._unreturned = 0
-        if stream is None or stream.remote_closed or stream.id not in self.streams:
-            return
+        if stream is not None:
+            self.consumed_of_stream(stream, size)
+
+    def consumed_of_stream(self, stream: Stream, size: int) -> None:
+        """As `consumed`, for bytes that were held and so are given back to the connection."""
         stream.unreturned += size
-        if stream.unreturned >= frames.DEFAULT_WINDOW // 2:
-            self.out.append(frames.window_update(stream.id, stream.unreturned))
-            stream.receive_window += stream.unreturned
-            stream.unreturned = 0
+        if stream.unreturned >= self._config.stream_window_bytes // 2:
+            size, stream.unreturned = stream.unreturned, 0
+            self.grant(stream, size)
+
+    def hold(self, size: int) -> None:
+        """Give room back to the connection for bytes that are kept: their streams' windows bound
+        them, and without it a message could not end while others are held.
+
+        Not before the peer goes by these windows.
+        """
+        if self._stream_window == frames.DEFAULT_WINDOW != self._config.stream_window_bytes:
+            self._held_bytes += size
+        else:
+            self.consumed(None, size)
+
+    def release(self, size: int) -> None:
+        """Give room back for bytes that were held and are not any more, where `hold` has not."""
+        size = min(size, self._held_bytes)
+        self._held_bytes -= size
+        self.consumed(None, size)
+
+    def room(self, stream: Stream) -> int:
+        """Return how many bytes a peer that goes by our SETTINGS may still send on a stream."""
+        return stream.receive_window - self._stream_window + self._config.stream_window_bytes
+
+    def grant(self, stream: Stream, size: int) -> None:
+        """Make the window of a stream larger, if it still takes data."""
+        if size and not stream.remote_closed and stream.id in self.streams:
+            self.out.append(frames.window_update(stream.id, size))
+            stream.receive_window += size
 
     # Sending
 
@@ -309,6 +343,13 @@ class Http2Connection:
         for stream in list(self.streams.values()):
             self._drop(stream)
             self._events.on_reset(stream)
+
+    def detach(self) -> None:
+        """Drop the reference to the receiver of events, of a connection whose streams are closed.
+
+        The two refer to each other: each connection would leave them to the garbage collector.
+        """
+        del self._events
 
     # Frames
 
@@ -419,7 +460,7 @@ class Http2Connection:
             self._count_stream_error()
             self._reset_unopened(stream_id, ErrorCode.PROTOCOL_ERROR)
             return
-        stream = Stream(stream_id, self._initial_send_window, frames.DEFAULT_WINDOW)
+        stream = Stream(stream_id, self._initial_send_window, self._stream_window)
         stream.content_left = request.content_length
         stream.remote_closed = ends
         self.streams[stream_id] = stream
@@ -472,6 +513,7 @@ class Http2Connection:
         if flags & frames.ACK:
             if payload:
                 raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS ACK with content")
+            self._on_settings_acknowledged()
             return
         if len(payload) % 6:
             raise _ConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
@@ -487,6 +529,14 @@ class Http2Connection:
         self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
         if initial_window is not None:
             self._set_initial_window(initial_window)
+
+    def _on_settings_acknowledged(self) -> None:
+        change = self._config.stream_window_bytes - self._stream_window
+        self._stream_window += change
+        for stream in self.streams.values():
+            stream.receive_window += change
+        held, self._held_bytes = self._held_bytes, 0
+        self.consumed(None, held)
 
     def _set_initial_window(self, value: int) -> None:
         change = value - self._initial_send_window
@@ -512,9 +562,12 @@ class Http2Connection:
         if flags & frames.ACK:
             self._events.on_ping_ack(payload)
             return
-        # Before other output (RFC 9113, 6.7), but after our SETTINGS.
-        at = 0 if self.out and self.out[0][3] != frames.SETTINGS else min(1, len(self.out))
-        self.out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
+        # Before other output (RFC 9113, 6.7), but after our SETTINGS and earlier answers.
+        out = self.out
+        at = 1 if out and out[0][3] == frames.SETTINGS else 0
+        while at < len(out) and out[at][3] == frames.PING:
+            at += 1
+        out.insert(at, frames.frame(frames.PING, frames.ACK, 0, payload))
         if self.now - self._last_ping < self._config.min_ping_interval:
             self._ping_strikes += 1
             if self._ping_strikes > self._config.max_ping_strikes:

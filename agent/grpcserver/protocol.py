@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
+from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
 
@@ -112,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         began = perf_counter()
         http2, policy = self.http2, self._server.policy
         http2.now = self.loop.time()
+        cost = http2.cost
         self._processing = True
         data, self._input = self._input, b""
         self._has_input = http2.receive(data, _PORTION_COST)
@@ -125,6 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         self._processing = False
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
+            # A read that completes no frame takes as long as one that does.
+            if http2.cost == cost:
+                overhead += 1
             policy.processed(self, perf_counter() - began, overhead)
 
     def rejected(self, call: Call, status: Status) -> Status:
@@ -139,6 +144,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what is open, then close."""
+        for stream in list(self.http2.streams.values()):
+            if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
+                self.http2.reset(stream, ErrorCode.CANCEL)
+                self.on_reset(stream)
         self.http2.finish()
         self.flush()
         return not self._closing
@@ -171,7 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         # asyncio's transport refers to itself by the method that reads: each connection would
         # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
         getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
+        self._transport = None
         self._server.closed(self)
+        self.http2.detach()
 
     # Reading
 
@@ -322,14 +333,18 @@ class Connection(asyncio.BufferedProtocol):
         self.flush_soon()
 
     def reserve(self, call: Call) -> None:
-        """Give a call room for the rest of its message once the connection holds little enough."""
+        """Give a call room for its message once the connection holds little enough."""
         if self._held_bytes <= self.config.max_buffered_request_bytes:
             self._held_bytes += call.credit()
         else:
             self._starved[call] = None
 
+    def forget(self, call: Call) -> None:
+        """A call takes no more messages."""
+        self._starved.pop(call, None)
+
     def release(self, size: int) -> None:
-        """A part of a message is not held any more."""
+        """A message is not held any more."""
         self._held_bytes -= size
         while self._starved and self._held_bytes <= self.config.max_buffered_request_bytes:
             call = next(iter(self._starved))
@@ -338,7 +353,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def call_finished(self, call: Call) -> None:
         """A call's handler has ended, and its stream."""
-        self._starved.pop(call, None)
         policy = self._server.policy
         if policy is not None and call.is_admitted:
             call.is_admitted = False

@@ -25,6 +25,8 @@ SLICE_SECONDS = 0.0002
 one: about four calls. A call of another pod waits for no more than that."""
 _MEMORY_SECONDS = 0.5
 """Loop time that was used so long ago counts by 1/e."""
+_STEP_SECONDS = 0.005
+"""How often that is worked out."""
 _MAX_CHARGE_SECONDS = 0.002
 """Work that seems to take longer was interrupted: the kernel ran something else, or the agent's
 cgroup reached its CPU limit. The thread's CPU time would tell, but takes eight times as long to
@@ -51,9 +53,9 @@ class Account:
         self._blocked_until = 0.0
 
     def used(self, now: float) -> float:
-        """Return the loop time in seconds that was used lately."""
+        """Return the loop time in seconds that was used lately, as of a moment ago."""
         passed = now - self._at
-        if passed > 0:
+        if passed > _STEP_SECONDS:
             self._used *= math.exp(-passed / _MEMORY_SECONDS)
             self._at = now
         return self._used
@@ -127,7 +129,9 @@ class FairScheduler:
         if account.round != self._round:
             account.round, account.round_seconds = self._round, 0.0
         account.round_seconds += seconds
-        self._have_round()
+        # A round is an iteration of the loop more, and so not had for each call.
+        if account.round_seconds >= SLICE_SECONDS:
+            self._have_round()
 
     def block(self, account: Account, seconds: float) -> None:
         """Serve no work of an account for that time."""

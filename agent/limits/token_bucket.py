@@ -47,10 +47,8 @@ class TokenBuckets:
 
     def give_back(self, pod_key: str, tokens: float = 1) -> None:
         """Put tokens back that were taken lately."""
-        now = self._clock()
-        key = self._key(pod_key, now)
-        if key in self._full_at:
-            self._full_at[key] -= tokens * self._token_seconds
+        if pod_key in self._full_at:
+            self._full_at[pod_key] -= tokens * self._token_seconds
 
     def _after(self, pod_key: str, tokens: float) -> tuple[str, float, float]:
         """Return the bucket, when it is full after taking tokens, and the seconds it lacks."""

@@ -50,6 +50,9 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        """The labelled metrics of what was observed before: to find them takes longer than to
+        count. Methods, codes and reasons are the agent's own words, and few."""
         self._refusals = Counter(
             "netutil_refusals",
             "Refusals by where they are made and why.",
@@ -77,8 +80,14 @@ class Metrics:
 
     def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
         """Count one call."""
-        self._calls.labels(method, code, reason).inc()
-        self._seconds.labels(method).observe(seconds)
+        key = method, code, reason
+        children = self._children.get(key)
+        if children is None:
+            children = self._calls.labels(*key), self._seconds.labels(method)
+            self._children[key] = children
+        count, histogram = children
+        count.inc()
+        histogram.observe(seconds)
 
     def refused(self, at: str, reason: str) -> None:
         """Count one refusal."""

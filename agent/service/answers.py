@@ -125,8 +125,12 @@ def pod(match: Match, container_id: str) -> api.PodResponse:
     )
 
 
+@lru_cache(maxsize=64)
 def timestamp(when: datetime) -> timestamp_pb2.Timestamp:
-    """Return a protobuf timestamp."""
+    """Return a protobuf timestamp, which is not to be changed.
+
+    Many answers bear the time of the one pod list.
+    """
     stamp = timestamp_pb2.Timestamp()
     stamp.FromDatetime(when)
     return stamp

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import tracemalloc
 from collections.abc import Callable
-from types import FrameType
 
 import pytest
 from hpack.huffman import HuffmanEncoder
@@ -20,7 +18,7 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
 from tests.conformance.support import block, headers
-from tests.grpcserver.engine import Echoing, kinds
+from tests.grpcserver.engine import Echoing, calls, kinds
 from tests.grpcserver.raw import fields
 from tests.support.http2 import message
 
@@ -34,23 +32,6 @@ def opened(config: ServerConfig | None = None, *, hello: bytes = HELLO) -> Echoi
     echo.take()
     echo.http2.cost = 0
     return echo
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many functions are called, Python's own among them."""
-    count = 0
-
-    def note(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 def in_frames(data: bytes, stream: int = 1) -> bytes:

@@ -81,6 +81,16 @@ async def test_a_call_without_a_timeout_has_no_deadline() -> None:
         assert bench.echo.contexts[0].time_remaining() is None
 
 
+async def test_the_longest_timeout_is_one_that_a_handler_can_wait_with() -> None:
+    """3.1: eleven thousand years."""
+    async with serving() as bench:
+        client = await bench.connect()
+        client.ask(head=fields(p_path=SLOW, grpc_timeout="99999999H"))
+        await bench.until_running(1)
+        bench.echo.gate.set()
+        assert (await client.answer())[0]["grpc-status"] == "0"
+
+
 async def test_two_timeouts_are_an_error() -> None:
     async with serving() as bench:
         client = await bench.connect()

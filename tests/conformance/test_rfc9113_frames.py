@@ -272,6 +272,17 @@ async def test_a_window_of_one_byte_is_filled_byte_by_byte() -> None:
         assert (await client.until(f.HEADERS, 1)).flags & f.END_STREAM
 
 
+async def test_pings_of_one_read_are_answered_in_their_order() -> None:
+    """Node.js takes the answers for those of its pings, one after another."""
+    async with serving() as bench:
+        client = await bench.connect()
+        await client.until(f.SETTINGS)
+        await client.until(f.SETTINGS)
+        client.send(*(f.frame(f.PING, 0, 0, bytes([number]) * 8) for number in range(3)))
+        answers = [(await client.until(f.PING)).payload[0] for _ in range(3)]
+        assert answers == [0, 1, 2]
+
+
 async def test_a_ping_is_answered_before_the_data_of_the_same_read() -> None:
     """6.7: before other output. [6.7/1]"""
     async with serving() as bench:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
+
 from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver.headers import Request, encode_block
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
@@ -51,3 +55,20 @@ def kinds(data: bytes) -> list[int]:
         found.append(data[at + 3])
         at += 9 + int.from_bytes(data[at : at + 3], "big")
     return found
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions are called, Python's own among them."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count

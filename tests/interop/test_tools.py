@@ -60,8 +60,9 @@ def test_curl_is_told_that_only_post_is_a_call(server: ServerProcess) -> None:
 
 
 def test_curl_is_told_that_a_form_is_no_call(server: ServerProcess) -> None:
-    assert status(server, "--data", "a=b", GET_POD) == "2 415"
-    json = ("-H", "content-type: application/json", "--data", "{}")
+    # Without a body: curl 7.88 fails, now and then, on an answer that comes before it has sent all.
+    assert status(server, "-X", "POST", GET_POD) == "2 415"
+    json = ("-X", "POST", "-H", "content-type: application/json")
     assert status(server, *json, GET_POD) == "2 415"
 
 
