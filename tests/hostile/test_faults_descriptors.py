@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]
 SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")
 MOST_NEEDED = 5
 """No answer needs so many descriptors at once."""
-OF_CONNECTION = 5
+OF_CONNECTION = 3
 
 
 @pytest.fixture(scope="module")
