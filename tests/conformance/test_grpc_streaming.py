@@ -6,7 +6,6 @@ import asyncio
 import gc
 import gzip
 import tracemalloc
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -400,50 +399,3 @@ async def test_answers_of_one_connection_take_their_frames_by_turns() -> None:
             order.append((await client.until(f.DATA)).stream)
         half = order[4:]
         assert 10 <= half.count(1) <= 16
-
-
-async def test_uploads_of_many_streams_at_once_end() -> None:
-    """Requests of 60 KB, frame by frame by turns, by a client that keeps to its windows."""
-    async with serving() as bench:
-        client = await bench.connect()
-        whole = message(bytes(60_000))
-        streams = list(range(1, 129, 2))
-        sent = dict.fromkeys(streams, 0)
-        rooms = dict.fromkeys(streams, f.DEFAULT_WINDOW)
-        rooms[0] = f.DEFAULT_WINDOW
-        for stream in streams:
-            client.send(headers(stream))
-        answered: dict[int, str] = {}
-        turn = deque(streams)
-        while len(answered) < len(streams):
-            for _ in range(len(streams)):
-                stream = turn[0]
-                size = min(16_000, len(whole) - sent[stream], rooms[0], rooms[stream])
-                if rooms[0] <= 0:
-                    break
-                if size <= 0 or stream in answered:
-                    turn.rotate(-1)
-                    continue
-                turn.rotate(-1)
-                rooms[0] -= size
-                rooms[stream] -= size
-                at = sent[stream]
-                sent[stream] = at + size
-                last = f.END_STREAM if sent[stream] == len(whole) else 0
-                client.send(f.frame(f.DATA, last, stream, whole[at : at + size]))
-            frame = await client.frame()
-            assert frame is not None
-            if frame.kind == f.SETTINGS and not frame.flags & f.ACK:
-                window = dict(f.parse_settings(frame.payload))[f.INITIAL_WINDOW_SIZE]
-                for stream in streams:
-                    rooms[stream] += window - f.DEFAULT_WINDOW
-                client.send(f.frame(f.SETTINGS, f.ACK, 0))
-            if frame.kind == f.WINDOW_UPDATE:
-                rooms[frame.stream] += int.from_bytes(frame.payload, "big")
-            if frame.kind == f.DATA:
-                client.send(f.window_update(0, len(frame.payload)))
-            if frame.kind == f.HEADERS:
-                found = client.decoded(frame)
-                if frame.flags & f.END_STREAM:
-                    answered[frame.stream] = found["grpc-status"]
-        assert set(answered.values()) == {"0"}
