@@ -79,13 +79,27 @@ class ConnectionAdmission:
             accepted.close()
             return
         self._policy.opened(connection)
-        self._policy.run(connection, lambda: self._serve(accepted, connection))
+        if self._policy.run(connection, lambda: self._serve(accepted, connection)):
+            self._watch(accepted, connection)
+
+    def _watch(self, accepted: socket.socket, connection: Connection) -> None:
+        """Release a connection that waits as soon as its peer has closed it."""
+        try:
+            self._server.hangups.watch(accepted.fileno(), lambda: self._drop(accepted, connection))
+        except OSError as error:  # it is looked at when its turn comes
+            _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
+
+    def _drop(self, accepted: socket.socket, connection: Connection) -> None:
+        self._counts.accept.hung_up += 1
+        accepted.close()
+        self._policy.closed(connection, 0)
 
     def _serve(self, accepted: socket.socket, connection: Connection) -> None:
-        if is_hung_up(accepted.fileno()):  # while it waited
-            self._counts.accept.hung_up += 1
-            accepted.close()
-            self._policy.closed(connection, 0)
+        if accepted.fileno() < 0:  # dropped while it waited
+            return
+        self._server.hangups.forget(accepted.fileno())
+        if is_hung_up(accepted.fileno()):
+            self._drop(accepted, connection)
             return
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.

@@ -30,7 +30,7 @@ from netutil.agent.limits.token_bucket import TokenBuckets
 CONNECTION_COST = 24
 """What a connection costs that brought no call, in units of one frame."""
 _REFUSAL_COST = 20
-_MIN_PAUSE_SECONDS = 0.05
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 10.0
 _CONNECT_SECONDS = 0.0001
 """Loop time that it takes to serve a new connection."""
 NO_METHOD = "unknown"
@@ -77,7 +77,9 @@ class PodPolicy:
         self._calls = self._overhead = None
         if rates is not None:
             self._calls = TokenBuckets(rates.calls_per_second, rates.call_burst)
-            self._overhead = TokenBuckets(rates.cost_per_second, rates.cost_per_second)
+            self._overhead = TokenBuckets(
+                rates.cost_per_second, rates.cost_per_second, max_debt_seconds=_MAX_PAUSE_SECONDS
+            )
 
     # Connections
 
@@ -86,8 +88,8 @@ class PodPolicy:
         self.registry.add(connection)
         self._accounts[connection] = self.scheduler.account(connection.key)
 
-    def run(self, connection: Connection, serve: Callable[[], None]) -> None:
-        """Serve a new connection, now or in the order of its pod."""
+    def run(self, connection: Connection, serve: Callable[[], None]) -> bool:
+        """Serve a new connection, now or in the order of its pod; return whether it waits."""
         account = self._accounts[connection]
 
         def begin() -> None:
@@ -96,8 +98,9 @@ class PodPolicy:
 
         if self.scheduler.may_run(account):
             begin()
-        else:
-            self.scheduler.wait(account, begin)
+            return False
+        self.scheduler.wait(account, begin)
+        return True
 
     def closed(self, peer: Connection, calls: int) -> None:
         """Remove a connection, and close the handles of its process."""

@@ -76,7 +76,7 @@ class Server:
         self._generic: list[Any] = []
         self._empty = asyncio.Event()
         self._empty.set()
-        self._stopping = False
+        self._stopping = self._stopped = False
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[Any]) -> None:
         """Serve handlers that are asked for each method's name once."""
@@ -108,9 +108,14 @@ class Server:
         """
         # A client sends its preface with its first request, at once after connect(2): mostly both
         # have come, and the answer leaves with our SETTINGS in one write.
+        if self._stopped:
+            accepted.close()
+            if self.policy is not None:
+                self.policy.closed(peer, 0)
+            return
         try:
             early = accepted.recv(READ_BYTES)
-        except (BlockingIOError, InterruptedError, ConnectionResetError):
+        except OSError:
             early = b""  # nothing yet, or an end that the transport finds
         task = self.loop.create_task(self._connect(accepted, peer, early, max_age))
         self._connecting.add(task)
@@ -170,6 +175,7 @@ class Server:
                 connection.flush()
                 connection.abort()
             await self._empty.wait()
+        self._stopped = True
         self.hangups.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -20,9 +21,18 @@ class TokenBuckets:
     """
 
     def __init__(
-        self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic
+        self,
+        per_second: float,
+        burst: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        max_debt_seconds: float = math.inf,
     ) -> None:
-        """`burst` is how many tokens a full bucket holds, one at least."""
+        """`burst` is how many tokens a full bucket holds, one at least.
+
+        `max_debt_seconds` is the time in which the deepest debt is made up for.
+        """
+        self._max_debt_seconds = max_debt_seconds
         self._token_seconds = 1 / per_second
         self._full_seconds = burst / per_second
         self._clock = clock
@@ -42,8 +52,9 @@ class TokenBuckets:
     def charge(self, pod_key: str, tokens: float = 1) -> float:
         """Take tokens even if there are none; return in how many seconds that is made up for."""
         key, full_at, missing = self._after(pod_key, tokens)
-        self._full_at[key] = full_at
-        return missing
+        excess = max(0.0, missing - self._max_debt_seconds)
+        self._full_at[key] = full_at - excess
+        return missing - excess
 
     def give_back(self, pod_key: str, tokens: float = 1) -> None:
         """Put tokens back that were taken lately."""

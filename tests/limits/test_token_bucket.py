@@ -140,3 +140,12 @@ def test_no_pod_takes_more_than_its_burst_and_what_has_come_since(
         for _ in range(5 if is_many else 1):
             taken[pod] += tokens.take(pod) == 0.0
         assert taken[pod] <= burst + (clock.now - began) * per_second + 1e-3
+
+
+def test_a_debt_is_no_deeper_than_its_bound() -> None:
+    clock = Clock()
+    tokens = TokenBuckets(10, 5, clock, max_debt_seconds=2.0)
+    assert tokens.charge("pod", 10_000) == pytest.approx(2.0)
+    assert tokens.charge("pod", 10_000) == pytest.approx(2.0)
+    clock.now += 2.1
+    assert tokens.take("pod") == 0.0

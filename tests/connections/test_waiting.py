@@ -1,0 +1,26 @@
+"""A connection that waits for its pod's turn is released when its peer closes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.connections.harness import POD_KEY, eventually, rig
+
+
+async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as it:
+        it.scheduler.block(it.scheduler.account(POD_KEY), 60.0)
+        client = await it.connected()
+        await eventually(lambda: len(it.registry) == 1 and it.scheduler.waits == 1)
+        client.close()
+        await eventually(lambda: not len(it.registry))
+
+
+async def test_a_connection_that_waits_to_be_served_is_served_in_its_turn(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        it.scheduler.block(it.scheduler.account(POD_KEY), 0.2)
+        client = await it.client()
+        client.ask(1)
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
