@@ -7,12 +7,12 @@ every new connection waits behind it in the kernel's one queue.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from netutil.agent.connections.attribution import CgroupKeys
 from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unidentified, shortage
@@ -62,16 +62,18 @@ class ConnectionAdmission:
         self._limits = limits
         self._counts = counts
         self._check_capacity = check_capacity
+        self._cgroup_keys = CgroupKeys()
         self._over_limit: dict[int, str] = {}
         self._over_limit_until = 0.0
 
     def take(self, descriptor: int) -> None:
         """Serve an accepted connection, or close it."""
+        accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         if is_hung_up(descriptor):
             self._counts.accept.hung_up += 1
-            os.close(descriptor)
+            self._policy.charge(self._cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
+            accepted.close()
             return
-        accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         pid = peer_pid(accepted)
         connection = None if self._is_over_limit(pid) else self._admit(accepted, pid)
         if connection is None:
@@ -120,6 +122,8 @@ class ConnectionAdmission:
                 raise error
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
+            if key != NO_POD:
+                self._cgroup_keys.learn(accepted, key)
             connection = self._connection(peer)
         except AgentError as error:
             connection = self._unidentified(accepted, error)

@@ -1,0 +1,32 @@
+"""Which pod the work for a connection was done for whose peer was never identified."""
+
+from __future__ import annotations
+
+import socket
+
+from cachetools import LRUCache
+from netutil.agent.identity.cgroup_id import peer_cgroup_id
+
+_MAX_CGROUPS = 4096
+
+
+class CgroupKeys:
+    """The quota keys of pods by the IDs of their cgroups, learned of identified peers.
+
+    Used on one event loop. On a node without pods in cgroup v2 all processes are in one cgroup
+    there: a cgroup of two pods belongs to neither.
+    """
+
+    def __init__(self) -> None:
+        self._keys: LRUCache[int, str | None] = LRUCache(_MAX_CGROUPS)
+
+    def learn(self, connection: socket.socket, key: str) -> None:
+        """Note the quota key of an identified peer."""
+        cgroup_id = peer_cgroup_id(connection)
+        if cgroup_id is not None and self._keys.setdefault(cgroup_id, key) != key:
+            self._keys[cgroup_id] = None
+
+    def find(self, connection: socket.socket) -> str | None:
+        """Return the quota key of a peer, which may have exited; None if it is not known."""
+        cgroup_id = peer_cgroup_id(connection)
+        return None if cgroup_id is None else self._keys.get(cgroup_id)

@@ -1,0 +1,70 @@
+"""Work for a peer that has exited is charged to its pod, where the kernel tells its cgroup."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from netutil.agent.connections import attribution
+from netutil.agent.connections.attribution import CgroupKeys
+from netutil.agent.identity.cgroup_id import peer_cgroup_id
+
+
+def exited_peer(path: Path) -> tuple[socket.socket, socket.socket]:
+    """Return a listener and an accepted connection whose peer has exited, and was waited for."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    child = os.fork()
+    if not child:
+        socket.socket(socket.AF_UNIX).connect(str(path))
+        os._exit(0)
+    accepted, _ = listener.accept()
+    os.waitpid(child, 0)
+    return listener, accepted
+
+
+def kernel_tells_of_the_dead() -> bool:
+    release = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    return release >= (6, 16)
+
+
+def test_the_cgroup_of_a_peer_is_that_of_its_process(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    listener, accepted = exited_peer(tmp_path / "s")
+    with ours, theirs, listener, accepted:
+        living, dead = peer_cgroup_id(ours), peer_cgroup_id(accepted)
+        if kernel_tells_of_the_dead():
+            assert living is not None and dead == living
+        else:
+            assert dead in (None, living)
+
+
+def test_what_is_no_socket_of_a_process_has_no_cgroup() -> None:
+    with socket.socket(socket.AF_UNIX) as alone:
+        assert peer_cgroup_id(alone) is None
+
+
+def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = {1: 7, 2: 7, 3: 8}
+    monkeypatch.setattr(attribution, "peer_cgroup_id", lambda one: ids.get(one.fileno()))
+
+    class Peer:
+        def __init__(self, number: int) -> None:
+            self._number = number
+
+        def fileno(self) -> int:
+            return self._number
+
+    keys = CgroupKeys()
+    one, two, three, four = (Peer(number) for number in (1, 2, 3, 4))
+    keys.learn(one, "a")  # type: ignore[arg-type]
+    keys.learn(three, "b")  # type: ignore[arg-type]
+    assert [keys.find(each) for each in (one, two, three, four)] == ["a", "a", "b", None]  # type: ignore[arg-type]
+    keys.learn(two, "c")  # type: ignore[arg-type]
+    keys.learn(two, "a")  # type: ignore[arg-type]
+    assert [keys.find(each) for each in (one, three)] == [None, "b"]  # type: ignore[arg-type]
