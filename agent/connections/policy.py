@@ -171,7 +171,9 @@ class PodPolicy:
             self._charge(peer.key, peer.requester, overhead)
 
     def _account(self, connection: ServedConnection) -> Account:
-        return self._accounts[connection.peer]
+        peer: Connection = connection.peer
+        account = self._accounts.get(peer)  # none after the end, which handlers outlive a little
+        return self.scheduler.account(peer.key) if account is None else account
 
     def _charge(self, key: str, requester: Asker, cost: float) -> None:
         if self._overhead is None:

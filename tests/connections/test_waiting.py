@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.connections.harness import POD_KEY, eventually, rig
+from tests.grpcserver.raw import fields
 
 
 async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
@@ -24,3 +25,15 @@ async def test_a_connection_that_waits_to_be_served_is_served_in_its_turn(tmp_pa
         client = await it.client()
         client.ask(1)
         assert (await client.answer(1))[0]["grpc-status"] == "0"
+
+
+async def test_a_handler_that_outlives_its_connection_is_counted_to_its_end(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as it:
+        client = await it.client()
+        client.ask(1, head=fields(p_path="/test.Echo/Slow"))
+        await eventually(lambda: it.handlers.running == 1)
+        assert it.in_flight.calls == 1
+        client.writer.close()
+        await eventually(lambda: not it.handlers.running and not it.in_flight.calls)
