@@ -88,8 +88,21 @@ class Handlers(Echo):
             await context.abort(code_of(connection.error), str(connection.error.reason))
         return connection.key.encode()
 
+    async def lingers(self, request: bytes, _: Any) -> bytes:
+        """Wait also when it is cancelled, as a handler with something to clean up does."""
+        self.running += 1
+        try:
+            await self.gate.wait()
+        finally:
+            await asyncio.sleep(0.01)
+            self.running -= 1
+        return request
+
     def handlers(self) -> dict[str, Any]:
-        return super().handlers() | {"Who": grpc.unary_unary_rpc_method_handler(self.who)}
+        return super().handlers() | {
+            "Who": grpc.unary_unary_rpc_method_handler(self.who),
+            "Lingers": grpc.unary_unary_rpc_method_handler(self.lingers),
+        }
 
 
 WHO = "/test.Echo/Who"

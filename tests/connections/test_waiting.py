@@ -32,7 +32,7 @@ async def test_a_handler_that_outlives_its_connection_is_counted_to_its_end(
 ) -> None:
     async with rig(tmp_path) as it:
         client = await it.client()
-        client.ask(1, head=fields(p_path="/test.Echo/Slow"))
+        client.ask(1, head=fields(p_path="/test.Echo/Lingers"))
         await eventually(lambda: it.handlers.running == 1)
         assert it.in_flight.calls == 1
         client.writer.close()
