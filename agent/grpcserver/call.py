@@ -495,6 +495,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             # A peer that takes no data would never see trailers, which come after it.
             self._over = True
             self._code = grpc.StatusCode.DEADLINE_EXCEEDED
+            if self._messages or self._buffer:
+                self._drop_request()
             self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
             self.connection.flush_soon()
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))

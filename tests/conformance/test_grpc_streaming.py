@@ -325,6 +325,21 @@ async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> No
         await client.lives_with_window(3)
 
 
+async def test_the_requests_of_a_stuck_stream_give_their_room_back_at_its_deadline() -> None:
+    async with serving() as bench:
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=0)
+        # The handler echoes until a kilobyte waits; the rest is never read.
+        body = message(bytes(1000)) * 5 + message(bytes(900))[:100]
+        client.ask(1, body, end=False, head=fields(p_path=BOTH, grpc_timeout="500m"))
+        assert await reset_code(client, 1) == ErrorCode.CANCEL
+        await bench.until_running(0)
+        (connection,) = bench.server.connections
+        http2 = connection.http2
+        held = f.DEFAULT_WINDOW - http2._receive_window - http2._unreturned
+        assert (held, connection._held_bytes) == (0, 0)
+
+
 async def test_a_deadline_is_forgotten_with_the_end_of_a_late_answer() -> None:
     contexts: list[Call] = []
 
