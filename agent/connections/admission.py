@@ -25,6 +25,8 @@ from netutil.agent.listener.acceptor import AcceptCounts
 
 _LOG = logging.getLogger(__name__)
 _OVER_LIMIT_SECONDS = 1.0
+_REJECTED_AGE_SHARE = 0.5
+"""So that a client that calls again after exactly that time does so over a new connection."""
 OVERFLOW_SLOTS = 8
 """Connections past a limit that are still served, so that their calls get the error."""
 _CLOSED_COST = 0.25
@@ -106,7 +108,8 @@ class ConnectionAdmission:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
-        max_age = None if error is None else error.retry_after_seconds
+        retry_after = None if error is None else error.retry_after_seconds
+        max_age = None if retry_after is None else retry_after * _REJECTED_AGE_SHARE
         self._server.serve(accepted, connection, max_age)
 
     def _admit(self, accepted: socket.socket, pid: int) -> Connection | None:

@@ -33,3 +33,5 @@ class ServerConfig:
     """Streams of one connection that the server resets for errors of the peer."""
     graceful_ping_timeout: float = 1.0
     """How long the first GOAWAY waits for the answer to its PING before the second."""
+    linger_timeout: float = 1.0
+    """How long a connection without streams waits for the peer to close after the last GOAWAY."""

@@ -113,6 +113,8 @@ class Http2Connection:
         ]
         self.streams: dict[int, Stream] = {}
         self.closing = False
+        self.is_drained = False
+        """No stream is open, and none will be: the peer is to close."""
         self.cost = 0
         self.overhead = 0
         self.sent_bytes = 0
@@ -718,10 +720,17 @@ class Http2Connection:
             raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "a frame on an idle stream")
 
     def _close_if_done(self) -> None:
-        """Close once the last stream has ended, where one side has said that it is the last."""
-        last = self._refuse_above < frames.MAX_STREAM_ID
-        if (last or self._goaway_received) and not self.streams:
+        """Note that the last stream has ended, where one side has said that it is the last.
+
+        After our own GOAWAY the peer closes: it may be sending a request meanwhile, and has to read
+        that this one is not processed. Of a closed socket it would read an error.
+        """
+        if self.streams:
+            return
+        if self._goaway_received:
             self.closing = True
+        elif self._refuse_above < frames.MAX_STREAM_ID:
+            self.is_drained = True
 
     def _fail(self, code: ErrorCode, why: str) -> None:
         """Send GOAWAY and close; open streams end without more."""

@@ -50,6 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flushing = False
         self._unsent: deque[tuple[int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._max_age = max_age
         self._age_timer: asyncio.TimerHandle | None = None
         self._shutdown_ping: bytes | None = None
@@ -172,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
         """End all calls."""
         self._closing = True
         self._has_input = False
-        for timer in (self._timer, self._age_timer):
+        for timer in (self._timer, self._age_timer, self._linger):
             if timer is not None:
                 timer.cancel()
         self.http2.close_streams()
@@ -215,6 +216,8 @@ class Connection(asyncio.BufferedProtocol):
             out.clear()
         if self._unsent:
             self._call_sent()
+        if self.http2.is_drained and self._linger is None and not self._closing:
+            self._linger = self.loop.call_later(self.config.linger_timeout, self._end_linger)
         if self.http2.closing and not self._closing:
             self._closing = True
             transport.close()
@@ -233,6 +236,10 @@ class Connection(asyncio.BufferedProtocol):
         sent = self.http2.sent_bytes - unsent
         while self._unsent and self._unsent[0][0] <= sent:
             self._unsent.popleft()[1]()
+
+    def _end_linger(self) -> None:
+        self.http2.closing = True
+        self.flush()
 
     def abort(self) -> None:
         """Close at once."""

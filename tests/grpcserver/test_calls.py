@@ -597,6 +597,35 @@ async def test_a_connection_that_ends_before_its_age_leaves_no_timer() -> None:
         assert timer is not None and timer.cancelled()
 
 
+async def test_a_peer_may_still_send_after_the_last_goaway_and_closes_by_itself() -> None:
+    """A request that crosses the GOAWAY meets no closed socket: the client reads why instead."""
+    async with serving(ServerConfig(linger_timeout=60.0)) as bench:
+        client = await bench.connect()
+        await client.until(f.SETTINGS)
+        stopping = asyncio.create_task(bench.server.stop(60.0))
+        await client.goaway()
+        client.send(f.frame(f.PING, f.ACK, 0, b"shutdown"))
+        await client.goaway()
+        client.ask(1)
+        client.send(f.frame(f.PING, 0, 0, b"are you?"))
+        frame = await client.until(f.PING)
+        while frame.payload != b"are you?":
+            frame = await client.until(f.PING)
+        assert not stopping.done()
+        client.writer.close()
+        async with asyncio.timeout(10):
+            await stopping
+
+
+async def test_a_peer_that_does_not_close_after_the_last_goaway_is_closed() -> None:
+    async with serving(ServerConfig(linger_timeout=0.1)) as bench:
+        client = await bench.connect()
+        await client.until(f.SETTINGS)
+        async with asyncio.timeout(10):
+            await bench.server.stop(60.0)
+        await client.ends()
+
+
 async def test_shutting_down_serves_what_is_open_and_what_is_on_its_way() -> None:
     async with serving() as bench:
         client = await bench.connect()
