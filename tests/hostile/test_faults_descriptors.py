@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.hostile.asking import EVERYTHING, Asker, Outcomes, asked
-from tests.hostile.faulty import eventually, probe
+from tests.hostile.faulty import eventually, metric, probe
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.service.watching import ip, watching
 
@@ -21,6 +21,8 @@ SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")
 MOST_NEEDED = 5
 """No answer needs so many descriptors at once."""
 OF_CONNECTION = 3
+_SETTLED = 5
+"""So many readings in a row that do not differ."""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,19 @@ def agent(lab: Lab) -> Iterator[LabAgent]:
 
 def held(agent: LabAgent) -> set[int]:
     return set(map(int, os.listdir(f"/proc/{agent.pid}/fd")))
+
+
+def held_at_rest(agent: LabAgent) -> int:
+    """Return how many files are open once no connection is, which ends a moment after its client."""
+    seen: list[int] = []
+
+    def is_settled() -> bool:
+        seen.append(len(held(agent)))
+        return len(seen) > _SETTLED and len(set(seen[-_SETTLED:])) == 1
+
+    eventually(lambda: metric(agent, "netutil_connections") == 0)
+    eventually(is_settled)
+    return seen[-1]
 
 
 @contextmanager
@@ -69,7 +84,7 @@ def told(agent: LabAgent) -> float:
 
 def asked_with(agent: LabAgent, container: LabContainer, number: int) -> Outcomes:
     """What somebody gets who is connected when the agent can open so many files and no more."""
-    before = len(held(agent))
+    before = held_at_rest(agent)
     asker = Asker.connected(container, *EVERYTHING)
     eventually(lambda: len(held(agent)) >= before + OF_CONNECTION)
     with few_left(agent, number):
