@@ -47,7 +47,7 @@ def held(agent: LabAgent) -> set[int]:
 
 
 def held_at_rest(agent: LabAgent) -> int:
-    """Return how many files are open once no connection is, which ends a moment after its client."""
+    """Return how many files are open once no connection is; one ends a moment after its client."""
     seen: list[int] = []
 
     def is_settled() -> bool:
