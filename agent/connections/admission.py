@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from netutil.agent.connections.attribution import CgroupKeys
+from netutil.agent.connections.attribution import CgroupKeys, is_in_cgroup_v2
 from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unidentified, shortage
@@ -21,10 +21,13 @@ from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.identity.pinning import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.scheduler import Work
 from netutil.agent.listener.acceptor import AcceptCounts
 
 _LOG = logging.getLogger(__name__)
 _OVER_LIMIT_SECONDS = 1.0
+_MAX_REJECTED_SECONDS = 30.0
+"""How long a connection whose calls get an error takes a place."""
 _REJECTED_AGE_SHARE = 0.5
 """So that a client that calls again after exactly that time does so over a new connection."""
 OVERFLOW_SLOTS = 8
@@ -83,13 +86,19 @@ class ConnectionAdmission:
             accepted.close()
             return
         self._policy.opened(connection)
-        if self._policy.run(connection, lambda: self._serve(accepted, connection)):
-            self._watch(accepted, connection)
+        work = self._policy.run(connection, lambda: self._serve(accepted, connection))
+        if work is not None:
+            self._watch(accepted, connection, work)
 
-    def _watch(self, accepted: socket.socket, connection: Connection) -> None:
+    def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
         """Release a connection that waits as soon as its peer has closed it."""
+
+        def drop() -> None:
+            self._policy.forget(connection, work)
+            self._drop(accepted, connection)
+
         try:
-            self._server.hangups.watch(accepted.fileno(), lambda: self._drop(accepted, connection))
+            self._server.hangups.watch(accepted.fileno(), drop)
         except OSError as error:  # it is looked at when its turn comes
             _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
 
@@ -99,8 +108,6 @@ class ConnectionAdmission:
         self._policy.closed(connection, 0)
 
     def _serve(self, accepted: socket.socket, connection: Connection) -> None:
-        if accepted.fileno() < 0:  # dropped while it waited
-            return
         self._server.hangups.forget(accepted.fileno())
         if is_hung_up(accepted.fileno()):
             self._drop(accepted, connection)
@@ -108,8 +115,9 @@ class ConnectionAdmission:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
-        retry_after = None if error is None else error.retry_after_seconds
-        max_age = None if retry_after is None else retry_after * _REJECTED_AGE_SHARE
+        max_age = None if error is None else _MAX_REJECTED_SECONDS
+        if error is not None and error.retry_after_seconds is not None:
+            max_age = error.retry_after_seconds * _REJECTED_AGE_SHARE
         self._server.serve(accepted, connection, max_age)
 
     def _admit(self, accepted: socket.socket, pid: int) -> Connection | None:
@@ -125,7 +133,7 @@ class ConnectionAdmission:
                 raise error
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
-            if key != NO_POD:
+            if peer is not None and is_in_cgroup_v2(peer):
                 self._cgroup_keys.learn(accepted, key)
             connection = self._connection(peer)
         except AgentError as error:
@@ -162,9 +170,11 @@ class ConnectionAdmission:
         error.__traceback__ = error.__context__ = None
         requester = Asker(_credentials(accepted))
         self._reject(requester, NO_POD, error)
-        if self._registry.count(NO_POD) >= self._limits.per_pod:
+        # A pod whose processes connect and exit takes its own places, where it is known.
+        key = self._cgroup_keys.find(accepted) or NO_POD
+        if self._registry.count(key) >= self._limits.per_pod:
             return None
-        return Connection(NO_POD, None, error, requester)
+        return Connection(key, None, error, requester)
 
     def _reject(self, requester: Asker, key: str, error: AgentError) -> None:
         self._counts.rejected += 1

@@ -24,7 +24,7 @@ from netutil.agent.limits.limits import (
     too_many_calls,
     too_much_overhead,
 )
-from netutil.agent.limits.scheduler import Account, FairScheduler
+from netutil.agent.limits.scheduler import Account, FairScheduler, Work
 from netutil.agent.limits.token_bucket import TokenBuckets
 
 CONNECTION_COST = 24
@@ -88,8 +88,8 @@ class PodPolicy:
         self.registry.add(connection)
         self._accounts[connection] = self.scheduler.account(connection.key)
 
-    def run(self, connection: Connection, serve: Callable[[], None]) -> bool:
-        """Serve a new connection, now or in the order of its pod; return whether it waits."""
+    def run(self, connection: Connection, serve: Callable[[], None]) -> Work | None:
+        """Serve a new connection, now or in the order of its pod; return the work that waits."""
         account = self._accounts[connection]
 
         def begin() -> None:
@@ -98,9 +98,13 @@ class PodPolicy:
 
         if self.scheduler.may_run(account):
             begin()
-            return False
+            return None
         self.scheduler.wait(account, begin)
-        return True
+        return begin
+
+    def forget(self, connection: Connection, work: Work) -> None:
+        """Serve a connection that waits no more."""
+        self.scheduler.forget(self._accounts[connection], work)
 
     def closed(self, peer: Connection, calls: int) -> None:
         """Remove a connection, and close the handles of its process."""
@@ -154,6 +158,10 @@ class PodPolicy:
         self._in_flight.end(connection_of(call).key, stream=_is_stream(call))
 
     # The order of work, of `CallPolicy`
+
+    async def turn(self, connection: ServedConnection) -> None:
+        """Return when a handler of a connection may go on, in the order of its pod."""
+        await self.scheduler.wait_turn(self._account(connection), 0.0)
 
     def may_process(self, connection: ServedConnection) -> bool:
         """Return whether a connection goes on now."""

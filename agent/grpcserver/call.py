@@ -272,6 +272,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._received += 1
         # Many messages may come in one frame, and each is work for the handler.
         http2.cost += REQUEST_COST if method.request_streaming else 1
+        if len(self._messages) >= self.connection.config.max_unread_messages:
+            self._drop(message)
+            text = "The call sent more messages than its handler has read."
+            self._refuse(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
+            return
         self._messages.append(message)
         if method.request_streaming:
             self._wake_reader()
@@ -553,7 +558,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         One message in an iteration of the loop: a read may bring thousands, each with its work.
         """
         if self._has_read:
-            await asyncio.sleep(0)
+            await self.connection.turn()
         self._has_read = True
         while not self._messages:
             if self._ended or self._over:

@@ -22,6 +22,8 @@ class ServerConfig:
     max_buffered_request_bytes: int = 256 * 1024
     """Of one connection: messages larger than their stream's window, until a handler takes them.
     Past it the next ones wait, and hold no more than their windows."""
+    max_unread_messages: int = 256
+    """Of one call: a message takes more memory than its bytes."""
     max_buffered_response_bytes: int = 1024
     """Of one stream: what the peer has not taken yet; past it `write` waits. Small messages do not:
     grpcio's health servicer writes under a lock that all watchers of a service share."""

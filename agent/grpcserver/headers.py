@@ -77,6 +77,10 @@ class _Table(HeaderTable):
         self.maxsize = size
 
 
+_MAX_HUFFMAN_BITS = 30
+"""Of one byte (RFC 7541, appendix B)."""
+
+
 class BlockDecoder:
     """Decodes the blocks of one connection, in their order.
 
@@ -87,6 +91,8 @@ class BlockDecoder:
     def __init__(self, max_list_bytes: int, max_cost_bytes: int) -> None:
         self._max_list = max_list_bytes
         self._max_cost = max_cost_bytes
+        self._too_long = b"x" * (max_list_bytes + 1)
+        """Stands for a string that is longer than the limit, and not decoded."""
         self._table = _Table()
         self._memo: dict[bytes, Request] = {}
         self._memo_version = 0
@@ -168,6 +174,9 @@ class BlockDecoder:
         text = block[at:end]
         if not huffman:
             return text, end
+        if size * 8 // _MAX_HUFFMAN_BITS > self._max_list:
+            # Larger than the limit, whatever it says, and than the dynamic table may be.
+            return self._too_long, end
         self.work += size // _HUFFMAN_BYTES_PER_WORK
         return decode_huffman(text), end
 

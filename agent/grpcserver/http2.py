@@ -358,8 +358,6 @@ class Http2Connection:
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
         self.cost += size // _BYTES_PER_COST
-        if size:
-            self.overhead -= 1
         if size > self._receive_window:
             raise _ConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "past the connection's window")
         self._receive_window -= size
@@ -385,6 +383,7 @@ class Http2Connection:
                 return
         stream.remote_closed = ends
         if data:
+            self.overhead -= 1
             self._events.on_data(stream, data)
         if ends:
             self._ended_remotely(stream)

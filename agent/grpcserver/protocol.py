@@ -70,7 +70,7 @@ class Connection(asyncio.BufferedProtocol):
         self.descriptor = transport.get_extra_info("socket").fileno()
         self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
         if self._max_age is not None:
-            self._age_timer = self.loop.call_later(self._max_age, self.shut_down)
+            self._age_timer = self.loop.call_later(self._max_age, self._end_of_age)
         self._server.opened(self)
         self._process_allowed()
 
@@ -137,6 +137,12 @@ class Connection(asyncio.BufferedProtocol):
         """Return how a call ends that the server rejects by itself."""
         policy = self._server.policy
         return status if policy is None else policy.rejected(call, status)
+
+    async def turn(self) -> None:
+        """Return when a handler that goes on may, in an iteration of the loop of its own."""
+        await asyncio.sleep(0)
+        if self._server.policy is not None:
+            await self._server.policy.turn(self)
 
     def ran(self, seconds: float) -> None:
         """A handler has used so much of the loop's time after its first wait."""
@@ -226,6 +232,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call `callback` once the kernel has all messages that have left their streams so far."""
+        if self._transport is None:
+            callback()
+            return
         self._unsent.append((self.http2.sent_bytes, callback))
         self.flush_soon()
 
@@ -236,6 +245,10 @@ class Connection(asyncio.BufferedProtocol):
         sent = self.http2.sent_bytes - unsent
         while self._unsent and self._unsent[0][0] <= sent:
             self._unsent.popleft()[1]()
+
+    def _end_of_age(self) -> None:
+        self._age_timer = self.loop.call_later(_CLOSE_SECONDS, self.abort)
+        self.shut_down()
 
     def _end_linger(self) -> None:
         self.http2.closing = True

@@ -32,6 +32,9 @@ class CallPolicy(Protocol):
     def finished(self, call: Call) -> None:
         """The handler and the stream of a call have ended."""
 
+    async def turn(self, connection: Connection) -> None:
+        """Return when a handler may go on that has begun with a further message."""
+
     def may_process(self, connection: Connection) -> bool:
         """Return whether a portion of what was read of a connection may be processed now."""
 
@@ -103,8 +106,8 @@ class Server:
     def serve(self, accepted: socket.socket, peer: Any, max_age: float | None = None) -> None:
         """Serve an accepted connection, which does not block; `peer` is kept with it.
 
-        After `max_age` seconds it is shut down as at `stop`: the client connects again for its
-        next call (grpc.max_connection_age_ms of C core).
+        After `max_age` seconds the connection is shut down as at `stop`, and closed 5 s later: the
+        client connects again for its next call (grpc.max_connection_age_ms of C core).
         """
         # A client sends its preface with its first request, at once after connect(2): mostly both
         # have come, and the answer leaves with our SETTINGS in one write.

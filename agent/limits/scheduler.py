@@ -13,6 +13,7 @@ the queues are served for a bounded time, the pod that has used the least first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
@@ -121,6 +122,13 @@ class FairScheduler:
         account.queue.append(work)
         self._waiting[account] = None
         self._have_round()
+
+    def forget(self, account: Account, work: Work) -> None:
+        """Run work that waits no more. Nothing happens if it has run."""
+        with contextlib.suppress(ValueError):
+            account.queue.remove(work)
+        if not account.queue:
+            self._waiting.pop(account, None)
 
     def charge(self, account: Account, seconds: float) -> None:
         """Add loop time that was spent on an account, or will be by what was let run."""

@@ -32,6 +32,7 @@ from typing import Protocol
 
 from netutil.agent.errors import OverLimit, Unidentified
 from netutil.agent.identity.pinning import Pin, peer_credentials
+from netutil.agent.listener.passed_descriptors import refuse_descriptors
 from netutil.agent.listener.unix_socket import FileId, Listener, Replaced, file_id
 
 _LOG = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def path_state(listener: Listener, pin: Pin) -> Iterator[tuple[PathState, FileId
 def _probe(path: str, pin: Pin) -> PathState:
     """Connect to a socket and return whose it is. Raises OSError, `OverLimit`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        refuse_descriptors(probe)
         try:
             probe.connect(path)
         except BlockingIOError:

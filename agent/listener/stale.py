@@ -16,6 +16,7 @@ import stat
 from itertools import islice
 
 from netutil.agent.listener.empty_tree import remove_empty_tree
+from netutil.agent.listener.passed_descriptors import refuse_descriptors
 from netutil.agent.listener.unix_socket import is_temporary_name
 
 _LOG = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ def _is_stale(path: str) -> bool:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            refuse_descriptors(probe)
             probe.connect(f"/proc/self/fd/{descriptor}")
     except ConnectionRefusedError:
         return True

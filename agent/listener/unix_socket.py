@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netutil.agent.listener.empty_tree import remove_empty_tree
+from netutil.agent.listener.passed_descriptors import refuse_descriptors
 
 _LOG = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ def _bind(
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
+        refuse_descriptors(connection)
         previous = os.umask(0o777 & ~mode)
         try:
             connection.bind(temporary)

@@ -277,13 +277,26 @@ async def test_a_message_is_inflated_when_its_handler_reads_it() -> None:
         assert peak < 4 * 2**20
 
 
+async def test_a_call_with_more_messages_than_its_handler_reads_is_refused() -> None:
+    """An empty message is five bytes of the window, and an object of the server's."""
+    async with serving(ServerConfig(max_unread_messages=50)) as bench:
+        client = await bench.connect()
+        client.ask(1, message() * 51, end=False, head=fields(p_path=UNREAD))
+        assert (await client.answer(1))[0]["grpc-status"] == "8"
+        await bench.until_running(0)
+        client.ask(3, message() * 50, end=False, head=fields(p_path=UNREAD))
+        await client.lives(5)
+        (connection,) = bench.server.connections
+        assert list(connection.http2.streams) == [3]
+
+
 async def test_each_message_is_charged() -> None:
     """Thousands fit into one frame, and each is work for the handler."""
 
     async def reads(requests: AsyncIterator[bytes], context: Any) -> bytes:
         return str(len([None async for _ in requests])).encode()
 
-    async with serving() as bench:
+    async with serving(ServerConfig(max_unread_messages=5000)) as bench:
         register(bench, grpc.stream_unary_rpc_method_handler(reads))
         client = await bench.connect()
         client.ask(1, message() * 2000, head=OWN)
@@ -302,7 +315,7 @@ async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> 
             read.append(one)
         return b""
 
-    async with serving() as bench:
+    async with serving(ServerConfig(max_unread_messages=5000)) as bench:
         register(bench, grpc.stream_unary_rpc_method_handler(reads))
         client = await bench.connect()
         client.ask(1, message() * 3000, head=OWN)

@@ -5,11 +5,33 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netutil.agent.connections import attribution
-from netutil.agent.connections.attribution import CgroupKeys
+from netutil.agent.connections.attribution import CgroupKeys, is_in_cgroup_v2
 from netutil.agent.identity.cgroup_id import peer_cgroup_id
+from netutil.agent.identity.peer import Peer
+from netutil.agent.identity.process import Credentials
+from netutil.agent.parsers.cgroup import identify
+
+PATH = f"/kubepods/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b/{'4c1f' * 16}"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_in_v2"),
+    [
+        (f"0::{PATH}\n", True),
+        (f"3:cpuset:{PATH}\n0::{PATH}\n", True),
+        (f"3:cpuset:{PATH}\n0::/\n", False),
+        (f"3:cpuset:{PATH}\n", False),
+    ],
+)
+def test_only_of_a_pod_in_cgroup_v2_the_cgroup_is_learned(text: str, is_in_v2: bool) -> None:
+    """Elsewhere all processes of a node are in one, and each would be taken for that pod's."""
+    process: Any = None
+    peer = Peer(Credentials(1, 0, 0), process, identify(text), "pod")
+    assert is_in_cgroup_v2(peer) is is_in_v2
 
 
 def exited_peer(path: Path) -> tuple[socket.socket, socket.socket]:

@@ -17,6 +17,8 @@ async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
         await eventually(lambda: len(it.registry) == 1 and it.scheduler.waits == 1)
         client.close()
         await eventually(lambda: not len(it.registry))
+        account = it.scheduler.account(POD_KEY)
+        assert not account.queue, "what is closed leaves nothing in the queue"
 
 
 async def test_a_connection_that_waits_to_be_served_is_served_in_its_turn(tmp_path: Path) -> None:

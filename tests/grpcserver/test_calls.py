@@ -439,6 +439,7 @@ class Policy:
         self.overhead = 0
         self.queue: list[Connection] = []
         self.may = True
+        self.turns = 0
 
     def admit(self, call: Call) -> Status | None:
         self.calls.append(call.head.path)
@@ -455,6 +456,9 @@ class Policy:
 
     def may_process(self, connection: Connection) -> bool:
         return self.may
+
+    async def turn(self, connection: Connection) -> None:
+        self.turns += 1
 
     def wait(self, connection: Connection) -> None:
         self.queue.append(connection)
@@ -499,6 +503,15 @@ async def test_an_unexpected_error_after_a_wait_ends_the_connection(
             connection.advance()
         await client.ends()
         assert policy.closes == [0]
+
+
+async def test_a_handler_waits_for_its_turn_before_each_further_message() -> None:
+    policy: Any = Policy()
+    async with serving(policy=policy) as bench:
+        client = await bench.connect()
+        client.ask(1, message(b"1") * 3, head=fields(p_path=BOTH))
+        assert (await client.answer(1))[1] == message(b"1") * 3
+        assert policy.turns == 3  # the end is read too
 
 
 async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
