@@ -22,7 +22,6 @@ from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.listener.ownership import SocketHealth
-from netutil.agent.listener.passed_descriptors import can_refuse_descriptors
 from netutil.agent.ops.audit import Audit, Names
 from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.ops.metrics import Metrics
@@ -95,7 +94,7 @@ def make_rooms(settings: Settings) -> Rooms:
     limits = ConnectionLimits(
         affordable_connections(settings.max_connections), settings.max_connections_per_pod
     )
-    watchdog = Watchdog(settings.stall_seconds, interrupts=not can_refuse_descriptors())
+    watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
     in_flight = InFlight(
         InFlightLimits(

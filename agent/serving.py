@@ -17,6 +17,7 @@ from netutil.agent.identity.pinning import Pin
 from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
+from netutil.agent.listener.passed_descriptors import can_refuse_descriptors
 from netutil.agent.listener.unix_socket import Listener
 from netutil.agent.standard_services import HEALTH, add_health, add_reflection
 
@@ -27,7 +28,9 @@ MAX_REQUEST_BYTES = 64 * 1024
 def server_config(sizes: ServerSizes) -> ServerConfig:
     """Return what a server of the agent is configured with."""
     return ServerConfig(
-        max_request_bytes=sizes.request_bytes, max_header_list_bytes=sizes.header_bytes
+        max_request_bytes=sizes.request_bytes,
+        max_header_list_bytes=sizes.header_bytes,
+        peers_may_pass_descriptors=not can_refuse_descriptors(),
     )
 
 

@@ -77,13 +77,13 @@ class ConnectionAdmission:
         if is_hung_up(descriptor):
             self._counts.accept.hung_up += 1
             self._policy.charge(self._cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
-            accepted.close()
+            self._server.close_accepted(accepted)
             return
         pid = peer_pid(accepted)
         connection = None if self._is_over_limit(pid) else self._admit(accepted, pid)
         if connection is None:
             self._counts.accept.closed_at_once += 1
-            accepted.close()
+            self._server.close_accepted(accepted)
             return
         self._policy.opened(connection)
         work = self._policy.run(connection, lambda: self._serve(accepted, connection))
@@ -104,7 +104,7 @@ class ConnectionAdmission:
 
     def _drop(self, accepted: socket.socket, connection: Connection) -> None:
         self._counts.accept.hung_up += 1
-        accepted.close()
+        self._server.close_accepted(accepted)
         self._policy.closed(connection, 0)
 
     def _serve(self, accepted: socket.socket, connection: Connection) -> None:

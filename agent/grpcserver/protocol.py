@@ -7,11 +7,13 @@ What was read is processed in small portions, each when the server's policy lets
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
+from netutil.agent.grpcserver.ancillary import readable
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.frames import ErrorCode
@@ -31,10 +33,16 @@ class Connection(asyncio.BufferedProtocol):
     """One accepted connection. `peer` is what the owner of the server gave for it."""
 
     def __init__(
-        self, server: Server, peer: Any, early: bytes = b"", max_age: float | None = None
+        self,
+        server: Server,
+        peer: Any,
+        accepted: socket.socket,
+        early: bytes,
+        max_age: float | None,
     ) -> None:
         """`early` is what was read of the connection before; for `max_age` see `Server.serve`."""
         self.peer = peer
+        self._accepted = accepted
         self.loop = server.loop
         self.config: ServerConfig = server.config
         self.http2 = Http2Connection(server.config, self)
@@ -75,8 +83,17 @@ class Connection(asyncio.BufferedProtocol):
         self._process_allowed()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the server's buffer: what is read is taken from it at once."""
-        return self._server.buffer
+        """Return the server's buffer: what is read is taken from it at once.
+
+        Raises `PassedDescriptorsError`, which ends the connection.
+        """
+        buffer = self._server.buffer
+        if self._server.closer is None:
+            return buffer
+        try:
+            return buffer[: max(1, readable(self._accepted, buffer))]
+        except BlockingIOError:
+            return buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process what was read, now or when the policy lets it, and send what came of it."""
@@ -188,6 +205,8 @@ class Connection(asyncio.BufferedProtocol):
         # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
         getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
         self._transport = None
+        if self._server.closer is not None:
+            self._server.closer.release(self._accepted)
         self._server.closed(self)
         self.http2.detach()
 

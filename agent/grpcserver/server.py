@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import grpc
+from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 from netutil.agent.grpcserver.call import Call, Method, Status
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.hangup import HangupMonitor
@@ -74,6 +76,7 @@ class Server:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[Connection] = set()
         self.hangups = HangupMonitor(self.loop)
+        self.closer = Closer() if self.config.peers_may_pass_descriptors else None
         self._connecting: set[asyncio.Task[None]] = set()
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
@@ -111,29 +114,45 @@ class Server:
         """
         # A client sends its preface with its first request, at once after connect(2): mostly both
         # have come, and the answer leaves with our SETTINGS in one write.
-        if self._stopped:
-            accepted.close()
+        early = None
+        if not self._stopped:
+            with contextlib.suppress(PassedDescriptorsError):
+                early = self._early(accepted)
+        if early is None:
+            self.close_accepted(accepted)
             if self.policy is not None:
                 self.policy.closed(peer, 0)
             return
-        try:
-            early = accepted.recv(READ_BYTES)
-        except OSError:
-            early = b""  # nothing yet, or an end that the transport finds
         task = self.loop.create_task(self._connect(accepted, peer, early, max_age))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+
+    def _early(self, accepted: socket.socket) -> bytes:
+        """Return what has come already. Raises `PassedDescriptorsError`."""
+        try:
+            size = READ_BYTES if self.closer is None else readable(accepted, self.buffer)
+            return accepted.recv(size) if size else b""
+        except PassedDescriptorsError:
+            raise
+        except OSError:
+            return b""  # nothing yet, or an end that the transport finds
+
+    def close_accepted(self, accepted: socket.socket) -> None:
+        """Close an accepted connection that is not served, and what its peer has passed."""
+        if self.closer is not None:
+            self.closer.release(accepted)
+        accepted.close()
 
     async def _connect(
         self, accepted: socket.socket, peer: Any, early: bytes, max_age: float | None
     ) -> None:
         try:
             await self.loop.connect_accepted_socket(
-                lambda: Connection(self, peer, early, max_age), accepted
+                lambda: Connection(self, peer, accepted, early, max_age), accepted
             )
         except OSError as error:
             _LOG.error("grpcserver: a connection could not be served: %s", error)
-            accepted.close()
+            self.close_accepted(accepted)
             if self.policy is not None:
                 self.policy.closed(peer, 0)
 

@@ -4,7 +4,7 @@ The agent asks for none. The kernel closes what was passed when the agent reads 
 socket, in the thread that does so, and a close may block: for as long as SO_LINGER says, for a
 TCP socket with unsent data (socket(7)). From Linux 6.16 on a socket can refuse descriptors
 (SO_PASSRIGHTS): the peer's sendmsg(2) fails with EPERM, and accepted sockets inherit that of their
-listener. On older kernels the watchdog interrupts a close that blocks.
+listener. On older kernels each read looks first (`grpcserver.ancillary`).
 """
 
 from __future__ import annotations

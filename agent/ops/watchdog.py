@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import threading
 import time
@@ -17,7 +16,6 @@ import traceback
 _LOG = logging.getLogger(__name__)
 
 _BEAT_SECONDS = 1.0
-_INTERRUPT_SECONDS = 0.2
 _DEEPEST_FRAMES = 30
 
 
@@ -25,13 +23,11 @@ class Watchdog:
     """Watches one event loop from `start` to `stop`, both called on that loop.
 
     What it says may be read on any thread. `stall_seconds` is how long a turn of the loop may
-    take before it counts as a stall. Times are of the monotonic clock. With `interrupts` a system
-    call that blocks the loop is interrupted by a signal (SIGURG): a close(2) that lingers ends so.
+    take before it counts as a stall. Times are of the monotonic clock.
     """
 
-    def __init__(self, stall_seconds: float, *, interrupts: bool = False) -> None:
+    def __init__(self, stall_seconds: float) -> None:
         self._stall_seconds = stall_seconds
-        self._interrupts = interrupts
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._stopping = threading.Event()
@@ -46,8 +42,6 @@ class Watchdog:
         """Begin to watch the running loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        if self._interrupts:
-            signal.signal(signal.SIGURG, lambda *_: None)
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,21 +66,10 @@ class Watchdog:
             self._turned.clear()
             if not self._ask():
                 return
-            if not self._turned.wait(_INTERRUPT_SECONDS) and not self._interrupted():
+            if not self._turned.wait(self._stall_seconds):
                 self._wait_out_a_stall()
             self._lag_seconds = time.monotonic() - self._asked_at
             self._stopping.wait(_BEAT_SECONDS)
-
-    def _interrupted(self) -> bool:
-        """Interrupt what the loop waits for, if told to, until it turns again or has stalled."""
-        while not self._turned.is_set():
-            left = self._asked_at + self._stall_seconds - time.monotonic()
-            if left <= 0:
-                return False
-            if self._interrupts:
-                signal.pthread_kill(self._loop_thread, signal.SIGURG)
-            self._turned.wait(min(left, _INTERRUPT_SECONDS))
-        return True
 
     def _ask(self) -> bool:
         """Ask the loop for a sign of life; return False if it is closed."""

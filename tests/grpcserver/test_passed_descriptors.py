@@ -1,0 +1,121 @@
+"""Descriptors that a peer passes are closed elsewhere, where the listener cannot refuse them."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+import struct
+import time
+
+from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver.ancillary import Closer
+
+from tests.grpcserver.raw import RawClient, serving
+from tests.support import http2
+
+CONFIG = ServerConfig(peers_may_pass_descriptors=True)
+LINGER_SECONDS = 60
+
+
+def lingering() -> tuple[socket.socket, socket.socket]:
+    """Return a TCP connection with unsent data whose close blocks (SO_LINGER, socket(7))."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+    client.setblocking(False)
+    try:
+        while True:
+            client.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, LINGER_SECONDS))
+    return client, accepted
+
+
+def pass_lingering(sender: socket.socket, data: bytes) -> socket.socket:
+    """Pass the only reference to a socket that lingers; return its other end."""
+    client, other = lingering()
+    sender.sendmsg(
+        [data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [client.fileno()]))]
+    )
+    client.close()  # not the last reference, and so at once
+    return other
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def settled(count: int) -> None:
+    async with asyncio.timeout(20):
+        while descriptors() > count:  # noqa: ASYNC110 - it is the thing under test
+            await asyncio.sleep(0.01)
+
+
+async def test_calls_are_answered_as_where_descriptors_are_refused() -> None:
+    async with serving(CONFIG) as bench:
+        client = await bench.connect()
+        for stream in (1, 3, 5):
+            await client.lives(stream)
+
+
+async def test_a_lingering_socket_that_is_passed_early_holds_nobody_up() -> None:
+    async with serving(CONFIG) as bench:
+        before = descriptors()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        other = pass_lingering(ours, http2.PREFACE)
+        began = time.monotonic()
+        bench.server.serve(theirs, None)
+        ours.close()
+        client = await bench.connect()
+        await client.lives()
+        client.writer.close()
+        await settled(before + 1)
+        other.close()
+        assert time.monotonic() - began < LINGER_SECONDS / 2
+
+
+async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone() -> None:
+    async with serving(CONFIG) as bench:
+        before = descriptors()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        bench.server.serve(theirs, None)
+        hostile = RawClient(*await asyncio.open_connection(sock=ours))
+        hostile.hello()
+        await hostile.lives(1)
+        began = time.monotonic()
+        sender = ours.dup()
+        other = pass_lingering(sender, b"\0")
+        sender.close()
+        await hostile.ends()
+        client = await bench.connect()
+        await client.lives()
+        client.writer.close()
+        hostile.writer.close()
+        await settled(before + 1)
+        other.close()
+        assert time.monotonic() - began < LINGER_SECONDS / 2
+
+
+def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
+    before = descriptors()
+    ours, theirs = socket.socketpair()
+    ours.send(b"some data before")
+    other = pass_lingering(ours, b"x")
+    pipe = os.pipe()
+    ours.sendmsg([b"y"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", pipe))])
+    for one in pipe:
+        os.close(one)
+    began = time.monotonic()
+    Closer().release(theirs)
+    theirs.close()
+    assert time.monotonic() - began < LINGER_SECONDS / 2
+    ours.close()
+    other.close()
+    while descriptors() > before:
+        assert time.monotonic() - began < LINGER_SECONDS / 2
+        time.sleep(0.01)
