@@ -28,7 +28,7 @@ def demo(before: str = "") -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         env=os.environ | {"COLUMNS": "120"},
         cwd=Path(__file__).parents[2],
     )
