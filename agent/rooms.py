@@ -61,7 +61,6 @@ class Rooms:
     callers: Callers
     registry: ConnectionRegistry
     limits: ConnectionLimits
-    scheduler: FairScheduler
     policy: PodPolicy
     pod_socket: ServedSocket
     socket_health: SocketHealth
@@ -157,7 +156,6 @@ def make_rooms(settings: Settings) -> Rooms:
         callers=callers,
         registry=registry,
         limits=limits,
-        scheduler=scheduler,
         policy=policy,
         pod_socket=ServedSocket(
             partial(_identify, pin, tree), limits, counts, pin, socket_health, memory.refusal

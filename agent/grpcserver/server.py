@@ -119,9 +119,7 @@ class Server:
             with contextlib.suppress(PassedDescriptorsError):
                 early = self._early(accepted)
         if early is None:
-            self.close_accepted(accepted)
-            if self.policy is not None:
-                self.policy.closed(peer, 0)
+            self._reject(accepted, peer)
             return
         task = self.loop.create_task(self._connect(accepted, peer, early, max_age))
         self._connecting.add(task)
@@ -143,6 +141,11 @@ class Server:
             self.closer.release(accepted)
         accepted.close()
 
+    def _reject(self, accepted: socket.socket, peer: Any) -> None:
+        self.close_accepted(accepted)
+        if self.policy is not None:
+            self.policy.closed(peer, 0)
+
     async def _connect(
         self, accepted: socket.socket, peer: Any, early: bytes, max_age: float | None
     ) -> None:
@@ -152,9 +155,7 @@ class Server:
             )
         except OSError as error:
             _LOG.error("grpcserver: a connection could not be served: %s", error)
-            self.close_accepted(accepted)
-            if self.policy is not None:
-                self.policy.closed(peer, 0)
+            self._reject(accepted, peer)
 
     def opened(self, connection: Connection) -> None:
         """Note a new connection."""
