@@ -134,6 +134,7 @@ def make_rooms(settings: Settings) -> Rooms:
             reads=reads,
             pods=pods,
             resources=resources,
+            environments=gathering.environments,
         )
     )
     metrics.set_limits(limits_of(settings))
