@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from netutil.agent.collect.environment_cache import EnvironmentCache
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -40,6 +41,7 @@ def readings(
     pods: PodDirectory,
     resources: ResourceDirectory,
     environments: EnvironmentCache,
+    pci: PciCache,
 ) -> tuple[Named, Named]:
     """Return the gauges and the counters. docs/operate.md lists them."""
 
@@ -87,6 +89,10 @@ def readings(
         "netutil_held_environment_bytes": (
             "Memory of them.",
             lambda: float(environments.size_bytes),
+        ),
+        "netutil_held_pci_functions": (
+            "PCI functions that are held, those that the host lacks included.",
+            lambda: float(len(pci)),
         ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (

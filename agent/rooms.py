@@ -135,6 +135,7 @@ def make_rooms(settings: Settings) -> Rooms:
             pods=pods,
             resources=resources,
             environments=gathering.environments,
+            pci=gathering.pci,
         )
     )
     metrics.set_limits(limits_of(settings))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
@@ -18,6 +18,7 @@ from netutil.agent.collect.environment_cache import (
     HeldEnvironment,
     read_held,
 )
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
@@ -99,6 +100,7 @@ class Gathering:
         self._resources = resources
         self._host_root = host_root
         self.environments = EnvironmentCache()
+        self.pci = PciCache(host_root)
         self._topology = Topology(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
@@ -258,20 +260,20 @@ class Gathering:
         if not addresses:
             return GivenFunctions()
 
+        if len(addresses) > MOST_DEVICES:
+            return GivenFunctions(error=too_many_devices("PodResources"))
+        held = self.pci.held(addresses)
+        if held is not None:
+            return _given(held)
+
         def read() -> GivenFunctions:
-            devices, known = PciDevices(self._host_root), dict[str, PciInfo | None]()
+            devices, known = PciDevices(self.pci), dict[str, PciInfo | None]()
             for address in addresses:
                 with contextlib.suppress(OSError):  # it is kept, as the error of the devices
                     known[address] = devices.look(address)
-            return GivenFunctions(
-                tuple(filter(None, known.values())),
-                tuple(address for address, pci in known.items() if pci is None),
-                devices.error,
-            )
+            return _given(known, devices.error)
 
         try:
-            if len(addresses) > MOST_DEVICES:
-                raise too_many_devices("PodResources")
             return await self._reads.run(caller.peer.pod_key, read, "/sys/bus/pci/devices")
         except AgentError as error:
             return GivenFunctions(error=error.with_traceback(None))
@@ -313,7 +315,7 @@ class Gathering:
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
         process, _ = await self._callers.process(caller, pid)
-        pci, node = PciDevices(self._host_root), self._callers.host_namespaces
+        pci, node = PciDevices(self.pci), self._callers.host_namespaces
         reported = caller.match is not None and caller.match.pod.spec.host_network
 
         def work() -> T:
@@ -406,6 +408,14 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None) -> GivenFunctions:
+    return GivenFunctions(
+        tuple(filter(None, known.values())),
+        tuple(address for address, pci in known.items() if pci is None),
+        error,
+    )
 
 
 def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
