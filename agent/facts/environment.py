@@ -16,7 +16,7 @@ from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
-_CHUNK_BYTES = 128 * 1024
+_CHUNK_BYTES = 32 * 1024
 _LOOKS = 3
 
 

@@ -25,6 +25,10 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
+class _TimedOut(Exception):
+    """A read took longer than its caller waits."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
     """A read that waits for its pod's turn, and where its result goes."""
@@ -36,9 +40,10 @@ class _Read:
 class _Turn:
     """A pod's reads. `busy` while a thread has the turn; used on the loop but for `next`."""
 
-    __slots__ = ("_lock", "_reads", "busy", "waiting")
+    __slots__ = ("_lock", "_reads", "busy", "pod_key", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, pod_key: str) -> None:
+        self.pod_key = pod_key
         self._lock = threading.Lock()
         self._reads: deque[_Read] = deque()
         self.waiting = 0
@@ -73,8 +78,11 @@ class ReadPool:
         self._most = threads
         self._timeout_seconds = timeout_seconds
         self._waiting_per_pod = waiting_per_pod
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, _Turn]] = queue.SimpleQueue()
         self._turns: dict[str, _Turn] = {}
+        self._pending: dict[_Read, float] = {}
+        """The reads that are awaited, and until when (by the loop's clock)."""
+        self._timer: asyncio.TimerHandle | None = None
         self._running = 0
         self.threads = 0
         self.timeouts = 0
@@ -87,7 +95,7 @@ class ReadPool:
         """
         turn = self._turns.get(pod_key)
         if turn is None:
-            turn = self._turns[pod_key] = _Turn()
+            turn = self._turns[pod_key] = _Turn(pod_key)
         if turn.waiting >= self._waiting_per_pod:
             raise OverLimit(
                 Reason.TOO_MANY_READS_OF_POD,
@@ -95,19 +103,20 @@ class ReadPool:
                 read=what,
                 advice="Ask less often; an environment does not change after the start.",
             )
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         one = _Read(read, future)
         turn.waiting += 1
         turn.add(one)
         if not turn.busy:
-            self._begin(pod_key, turn)
+            self._begin(loop, turn)
+        self._pending[one] = loop.time() + self._timeout_seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_seconds, self._end_late)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await future
-        except (TimeoutError, asyncio.CancelledError) as error:
+            return await future
+        except _TimedOut:
             turn.give_up(one)
-            if isinstance(error, asyncio.CancelledError):
-                raise
             self.timeouts += 1
             raise Unavailable(
                 Reason.READ_TIMED_OUT,
@@ -116,45 +125,71 @@ class ReadPool:
                 advice="The process keeps the kernel from reading its memory; look at what it"
                 " does.",
             ) from None
+        except asyncio.CancelledError:
+            turn.give_up(one)
+            raise
         except OSError as error:
             raise shortage(error, what) or error from None
         finally:
+            del self._pending[one]
             turn.waiting -= 1
-            self._forget(pod_key, turn)
+            self._forget(turn)
 
-    def _begin(self, pod_key: str, turn: _Turn) -> None:
-        """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
+    def _end_late(self) -> None:
+        """End the reads whose time is over. All have the same, so those that began first are first.
+
+        One timer serves all of them: a timer for each costs as much as a short read.
+        """
+        self._timer = None
         loop = asyncio.get_running_loop()
-
-        def finish(one: _Read, result: Any, error: BaseException | None, last: bool) -> None:
+        now = loop.time()
+        for one, until in self._pending.items():
+            if until > now:
+                self._timer = loop.call_at(until, self._end_late)
+                return
             if not one.future.done():
-                if error is not None:
-                    one.future.set_exception(error)
-                else:
-                    one.future.set_result(result)
-            if last:
-                self._end(pod_key, turn)
+                one.future.set_exception(_TimedOut())
 
-        def job() -> None:
-            one = turn.next()
-            if one is None:  # its caller gave up before a thread was free
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._end, pod_key, turn)
-            while one is not None:
-                try:
-                    result, error = one.read(), None
-                except Exception as raised:  # noqa: BLE001 - handed to whoever waits
-                    result, error = None, raised
-                following = turn.next()
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(finish, one, result, error, following is None)
-                one = following
-
+    def _begin(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
+        """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
         turn.busy = True
         self._running += 1
-        self._jobs.put(job)
+        self._jobs.put((loop, turn))
         if self._running > self.threads and self.threads < self._most and not self._add_thread():
-            self._give_back(pod_key, turn)
+            self._give_back(turn)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
+        """Make the reads of a pod on this thread. A closed loop is one for which nobody waits."""
+        one = turn.next()
+        if one is None:  # its caller gave up before a thread was free
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end, turn)
+        while one is not None:
+            try:
+                result, error = one.read(), None
+            except Exception as raised:  # noqa: BLE001 - handed to whoever waits
+                result, error = None, raised
+            following = turn.next()
+            ended = turn if following is None else None
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, one.future, result, error, ended)
+            one, result, error = following, None, None
+
+    def _finish(
+        self,
+        future: asyncio.Future[Any],
+        result: Any,
+        error: BaseException | None,
+        ended: _Turn | None,
+    ) -> None:
+        """Give a read's result to its caller; `ended` is the turn that was its last one's."""
+        if not future.done():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        if ended is not None:
+            self._end(ended)
 
     def _add_thread(self) -> bool:
         """Start a thread; return False if none is to be had and there is no other."""
@@ -166,7 +201,7 @@ class ReadPool:
         self.threads += 1
         return True
 
-    def _give_back(self, pod_key: str, turn: _Turn) -> None:
+    def _give_back(self, turn: _Turn) -> None:
         """Refuse the reads of a turn that no thread will take: without one it is the only job."""
         self._jobs.get_nowait()
         while (one := turn.next()) is not None:
@@ -179,20 +214,20 @@ class ReadPool:
                         advice="Ask again in a moment. Raise the pids limit of the agent's cgroup.",
                     )
                 )
-        self._end(pod_key, turn)
+        self._end(turn)
 
-    def _end(self, pod_key: str, turn: _Turn) -> None:
+    def _end(self, turn: _Turn) -> None:
         self._running -= 1
         turn.busy = False
         if turn.is_awaited:  # a read came after the thread had looked for one
-            self._begin(pod_key, turn)
+            self._begin(asyncio.get_running_loop(), turn)
         else:
-            self._forget(pod_key, turn)
+            self._forget(turn)
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            self._serve(*self._jobs.get())
 
-    def _forget(self, pod_key: str, turn: _Turn) -> None:
+    def _forget(self, turn: _Turn) -> None:
         if not turn.waiting and not turn.busy:
-            self._turns.pop(pod_key, None)
+            self._turns.pop(turn.pod_key, None)
