@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from netutil.agent.facts.pci import ABSENT, PciInfo, read_pci
@@ -58,16 +58,18 @@ class PciCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def held(self, addresses: Iterable[str]) -> dict[str, PciInfo | None] | None:
+    def held(self, addresses: Collection[str]) -> dict[str, PciInfo | None] | None:
         """Return functions by address, None for one that the host lacks.
 
         None instead of all of them if one is not held as it is now, or if they are too many to be
         looked at here. Addresses are as `normalise_pci_address` returns them. Never blocks.
         """
         found: dict[str, PciInfo | None] = {}
+        if len(addresses) > MAX_LOOKS:
+            return None
         for address in addresses:
             entry = self._entries.get(address)
-            if entry is None or len(found) == MAX_LOOKS or not self._is_current(address, entry):
+            if entry is None or not self._is_current(address, entry):
                 return None
             found[address] = entry.info
         return found

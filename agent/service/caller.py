@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -44,6 +44,7 @@ LONGEST_WAIT_SECONDS = 5.0
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
 _CONTAINERS_REMEMBERED = 1024
+_ENVIRON = "/proc/<pid>/environ"
 _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
@@ -347,7 +348,17 @@ class Callers:
         return found
 
     async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of a process, if its environment is for the caller."""
+        """Return what `read` makes of a process, if its environment is for the caller.
+
+        Calls of one process for itself share a read; so `read` is to be the same for all of them.
+        """
+        share = _shared_by(caller, pid)
+        if share is not None:
+            joined = self._reads.join(caller.peer.pod_key, share, _ENVIRON)
+            if joined is not None:
+                found: T = await joined
+                caller.peer.process.ensure_alive()
+                return found
         target, _ = await self._environ_target(caller, pid)
 
         def work() -> T:
@@ -356,7 +367,7 @@ class Callers:
             finally:
                 target.close()
 
-        answer = await self._reads.run(caller.peer.pod_key, work, target.what)
+        answer = await self._reads.run(caller.peer.pod_key, work, target.what, share)
         if pid:
             # The same number is the same process: both are alive at the end.
             caller.peer.process.ensure_alive()
@@ -518,6 +529,18 @@ class _EnvironTarget:
     def close(self) -> None:
         self.own.close()
         self.process.close()
+
+
+def _shared_by(caller: Caller, pid: str) -> Hashable | None:
+    """Return what the reads of one process for itself have in common, None for another process.
+
+    The read is made with a pin of one of its connections. The number of another that is alive
+    afterwards is still the same process.
+    """
+    peer = caller.peer
+    if pid and pid != str(peer.process.own_number):
+        return None
+    return peer.credentials
 
 
 def parse_pid(pid: str) -> int:

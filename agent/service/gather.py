@@ -48,7 +48,6 @@ from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice, too_many_devices
 from netutil.agent.parsers.environment import Environment
-from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
@@ -248,15 +247,14 @@ class Gathering:
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
         if match.pod.may_own_cpus(match.container_name):
             return found
-        return replace(found, cpu_ids=())
+        return found.without_cpus
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
 
         Most containers have none: then nothing is read.
         """
-        ids = {device_id for one in found.devices for device_id in one.device_ids}
-        addresses = sorted(set(filter(None, map(normalise_pci_address, ids))))
+        addresses = found.pci_addresses
         if not addresses:
             return GivenFunctions()
 

@@ -4,7 +4,8 @@ Reading another process's environment takes its memory lock, and a hostile
 workload can hold that. Each pod has at most one read in flight; a read that
 takes too long is given up by its caller but keeps its pod's turn until the
 kernel lets go of the thread. A thread that has a pod's turn does all that waits for
-it: waking a thread and then the loop costs more than most reads.
+it: waking a thread and then the loop costs more than most reads. Callers who want the same share
+the next read of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,10 +32,14 @@ class _TimedOut(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A read that waits for its pod's turn, and where its result goes."""
+    """A read that waits for its pod's turn, and where its result goes.
+
+    `share` says what is read, for other callers who want the same; None if it is for one.
+    """
 
     read: Callable[[], Any]
-    future: asyncio.Future[Any]
+    share: Hashable | None
+    futures: list[asyncio.Future[Any]]
 
 
 class _Turn:
@@ -53,6 +58,15 @@ class _Turn:
         with self._lock:
             self._reads.append(one)
 
+    def join(self, share: Hashable, future: asyncio.Future[Any]) -> _Read | None:
+        """Add a caller to a read that has not begun; return it, None if there is none."""
+        with self._lock:
+            for one in self._reads:
+                if one.share == share:
+                    one.futures.append(future)
+                    return one
+        return None
+
     def next(self) -> _Read | None:
         """Take the read that has waited longest; also called by the thread that has the turn."""
         with self._lock:
@@ -64,9 +78,10 @@ class _Turn:
             return bool(self._reads)
 
     def give_up(self, one: _Read) -> None:
-        """Forget a read that has not begun."""
+        """Forget a read that has not begun, if nobody else waits for it."""
         with self._lock, contextlib.suppress(ValueError):
-            self._reads.remove(one)
+            if all(future.done() for future in one.futures):
+                self._reads.remove(one)
 
 
 class ReadPool:
@@ -80,22 +95,48 @@ class ReadPool:
         self._waiting_per_pod = waiting_per_pod
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, _Turn]] = queue.SimpleQueue()
         self._turns: dict[str, _Turn] = {}
-        self._pending: dict[_Read, float] = {}
+        self._pending: dict[asyncio.Future[Any], float] = {}
         """The reads that are awaited, and until when (by the loop's clock)."""
         self._timer: asyncio.TimerHandle | None = None
         self._running = 0
         self.threads = 0
         self.timeouts = 0
 
-    async def run(self, pod_key: str, read: Callable[[], T], what: str) -> T:
+    async def run(
+        self, pod_key: str, read: Callable[[], T], what: str, share: Hashable | None = None
+    ) -> T:
         """Return what `read` returns, or raise what it raises.
 
-        Raises `Unavailable` after the timeout, `OverLimit` if too many reads of this pod wait or
-        the node has too little of something for this one.
+        `share` says what is read, for `join`. Raises `Unavailable` after the timeout, `OverLimit`
+        if too many reads of this pod wait or the node has too little of something for this one.
         """
         turn = self._turns.get(pod_key)
         if turn is None:
             turn = self._turns[pod_key] = _Turn(pod_key)
+        self._ensure_room(turn, what)
+        loop = asyncio.get_running_loop()
+        one = _Read(read, share, [loop.create_future()])
+        turn.add(one)
+        if not turn.busy:
+            self._begin(loop, turn)
+        return await self._outcome(turn, one, one.futures[0], what)  # type: ignore[no-any-return]
+
+    def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
+        """Return the outcome of the next read of what `share` says, None if none is waiting.
+
+        It is a read that has not begun, so it is no older than one of the caller's own, and is made
+        once for all who wait for it. Awaiting it, which has to be at once, raises as `run`.
+        Raises `OverLimit` itself.
+        """
+        turn = self._turns.get(pod_key)
+        if turn is None:
+            return None
+        self._ensure_room(turn, what)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        one = turn.join(share, future)
+        return self._outcome(turn, one, future, what) if one is not None else None
+
+    def _ensure_room(self, turn: _Turn, what: str) -> None:
         if turn.waiting >= self._waiting_per_pod:
             raise OverLimit(
                 Reason.TOO_MANY_READS_OF_POD,
@@ -103,14 +144,14 @@ class ReadPool:
                 read=what,
                 advice="Ask less often; an environment does not change after the start.",
             )
+
+    async def _outcome(
+        self, turn: _Turn, one: _Read, future: asyncio.Future[Any], what: str
+    ) -> Any:
+        """Return what a read returned, to one of those who wait for it."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        one = _Read(read, future)
         turn.waiting += 1
-        turn.add(one)
-        if not turn.busy:
-            self._begin(loop, turn)
-        self._pending[one] = loop.time() + self._timeout_seconds
+        self._pending[future] = loop.time() + self._timeout_seconds
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_seconds, self._end_late)
         try:
@@ -131,7 +172,7 @@ class ReadPool:
         except OSError as error:
             raise shortage(error, what) or error from None
         finally:
-            del self._pending[one]
+            del self._pending[future]
             turn.waiting -= 1
             self._forget(turn)
 
@@ -143,12 +184,12 @@ class ReadPool:
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for one, until in self._pending.items():
+        for future, until in self._pending.items():
             if until > now:
                 self._timer = loop.call_at(until, self._end_late)
                 return
-            if not one.future.done():
-                one.future.set_exception(_TimedOut())
+            if not future.done():
+                future.set_exception(_TimedOut())
 
     def _begin(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
         """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
@@ -172,18 +213,20 @@ class ReadPool:
             following = turn.next()
             ended = turn if following is None else None
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._finish, one.future, result, error, ended)
+                loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
             one, result, error = following, None, None
 
     def _finish(
         self,
-        future: asyncio.Future[Any],
+        futures: list[asyncio.Future[Any]],
         result: Any,
         error: BaseException | None,
         ended: _Turn | None,
     ) -> None:
-        """Give a read's result to its caller; `ended` is the turn that was its last one's."""
-        if not future.done():
+        """Give a read's result to its callers; `ended` is the turn if this was its last read."""
+        for future in futures:
+            if future.done():
+                continue
             if error is not None:
                 future.set_exception(error)
             else:
@@ -205,8 +248,10 @@ class ReadPool:
         """Refuse the reads of a turn that no thread will take: without one it is the only job."""
         self._jobs.get_nowait()
         while (one := turn.next()) is not None:
-            if not one.future.done():
-                one.future.set_exception(
+            for future in one.futures:
+                if future.done():
+                    continue
+                future.set_exception(
                     OverLimit(
                         Reason.AGENT_OUT_OF_RESOURCES,
                         "The read has no thread: the agent may not start one.",
