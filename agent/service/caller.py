@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -352,13 +352,9 @@ class Callers:
 
         Calls of one process for itself share a read; so `read` is to be the same for all of them.
         """
-        share = _shared_by(caller, pid)
-        if share is not None:
-            joined = self._reads.join(caller.peer.pod_key, share, _ENVIRON)
-            if joined is not None:
-                found: T = await joined
-                caller.peer.process.ensure_alive()
-                return found
+        own = caller.peer.process
+        if not pid or pid == str(own.own_number):
+            return await self._read_own_environ(caller, read)
         target, _ = await self._environ_target(caller, pid)
 
         def work() -> T:
@@ -367,11 +363,25 @@ class Callers:
             finally:
                 target.close()
 
-        answer = await self._reads.run(caller.peer.pod_key, work, target.what, share)
-        if pid:
-            # The same number is the same process: both are alive at the end.
-            caller.peer.process.ensure_alive()
+        answer = await self._reads.run(caller.peer.pod_key, work, target.what)
+        # The same number is the same process: both are alive at the end.
+        own.ensure_alive()
         return answer
+
+    async def _read_own_environ(self, caller: Caller, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the calling process, with one read for all who wait for it.
+
+        The read is made with the pin of one connection; a process of the same number that is alive
+        afterwards, as the pin of another connection shows it, is still the same.
+        """
+        peer = caller.peer
+        joined = self._reads.join(peer.pod_key, peer.credentials, _ENVIRON)
+        if joined is not None:
+            found: T = await joined
+            peer.process.ensure_alive()
+            return found
+        work = partial(_read_own, peer.process.duplicate(), peer.credentials, read)
+        return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
 
     async def read_environments(
         self, caller: Caller, pid: str, read: Callable[[int], T], read_start: Callable[[int], S]
@@ -531,16 +541,14 @@ class _EnvironTarget:
         self.process.close()
 
 
-def _shared_by(caller: Caller, pid: str) -> Hashable | None:
-    """Return what the reads of one process for itself have in common, None for another process.
-
-    The read is made with a pin of one of its connections. The number of another that is alive
-    afterwards is still the same process.
-    """
-    peer = caller.peer
-    if pid and pid != str(peer.process.own_number):
-        return None
-    return peer.credentials
+def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
+    """Return what `read` makes of the calling process, and close its pin. Blocks."""
+    try:
+        return read_own(own, credentials, read)
+    except ProcessLookupError:
+        raise gone(own.pid) from None
+    finally:
+        own.close()
 
 
 def parse_pid(pid: str) -> int:
