@@ -39,7 +39,7 @@ IDLE_SECONDS = 60.0
 _SWEEP_SECONDS = IDLE_SECONDS / 2
 _ENTRY_BYTES = 1024
 _ANSWER_BYTES_PER_VARIABLE = 160
-_ANSWER_BYTES_PER_BLOCK_BYTE = 3  # a byte that is not UTF-8 becomes three
+_ANSWER_BYTES_PER_BLOCK_BYTE = 6  # a byte that is not UTF-8 becomes three; Python keeps UTF-8 too
 _DEVICE_BYTES_PER_CHARACTER = 24  # "{}," of JSON becomes a dictionary
 
 
