@@ -27,7 +27,8 @@ from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gather import Gathering
 from netutil.agent.service.reads import ReadPool
 
-from tests.facts.test_environment import MOVE, OVERWRITE
+from tests.facts.test_environment import OVERWRITE
+from tests.support.moved_environment import MOVE
 
 pytestmark = [
     pytest.mark.root,
