@@ -145,7 +145,7 @@ class ConnectionAdmission:
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
             if peer is not None and is_in_cgroup_v2(peer):
-                self._cgroup_keys.learn(accepted, key)
+                self._cgroup_keys.learn(peer.process, key)
             connection = self._connection(peer)
         except AgentError as error:
             connection = self._unidentified(accepted, error)

@@ -46,7 +46,7 @@ class Connection:
         self._accepted = accepted
         self.loop = server.loop
         self.config: ServerConfig = server.config
-        self.http2 = Http2Connection(server.config, self)
+        self.http2 = Http2Connection(server.config, self, server.first_blocks)
         self._server = server
         self._transport: SocketTransport | None = None
         self._ready: list[Call] = []

@@ -13,6 +13,7 @@ from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.grpcserver.call import Call, Method, Status
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.hangup import HangupMonitor
+from netutil.agent.grpcserver.headers import FirstBlocks
 from netutil.agent.grpcserver.protocol import READ_BYTES, Connection
 
 _LOG = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Server:
         self.policy = policy
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
+        self.first_blocks = FirstBlocks()
         self.connections: set[Connection] = set()
         self.hangups = HangupMonitor(self.loop)
         self.closer = Closer() if self.config.peers_may_pass_descriptors else None
