@@ -24,12 +24,14 @@ class HangupMonitor:
         self._loop = loop
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._is_polling = False
 
     def watch(self, descriptor: int, on_hangup: Callable[[], None]) -> None:
         """Call `on_hangup` once when the peer has closed its socket. Raises OSError."""
         self._epoll.register(descriptor, 0)
-        if not self._callbacks:
+        if not self._is_polling:
             self._loop.add_reader(self._epoll.fileno(), self._poll)
+            self._is_polling = True
         self._callbacks[descriptor] = on_hangup
 
     def forget(self, descriptor: int) -> None:
@@ -37,14 +39,13 @@ class HangupMonitor:
         if self._callbacks.pop(descriptor, None) is None:
             return
         self._epoll.unregister(descriptor)
-        if not self._callbacks:
-            self._loop.remove_reader(self._epoll.fileno())
 
     def close(self) -> None:
-        """Stop watching all sockets."""
-        if self._callbacks:
-            self._loop.remove_reader(self._epoll.fileno())
-            self._callbacks.clear()
+        """Stop watching all sockets. May be called again."""
+        if self._epoll.closed:
+            return
+        self._loop.remove_reader(self._epoll.fileno())
+        self._callbacks.clear()
         self._epoll.close()
 
     def _poll(self) -> None:

@@ -28,8 +28,8 @@ _MEMO_FIELDS = 32
 _FIRST_BLOCKS = 64
 """Kept of a server: below 640 KiB with what is made of them."""
 _REPLACE_SECONDS = 1.0
-"""A block that is the first of some connection once a minute is not replaced, whatever others
-send."""
+"""With all places taken, a block that begins some connection once a minute keeps its place,
+whatever others send."""
 _HUFFMAN_BYTES_PER_WORK = 2
 _SIZE_UPDATE = 0x20
 _SEVEN_BITS = 0x7F

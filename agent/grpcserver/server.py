@@ -112,6 +112,13 @@ class Server:
         After `max_age` seconds the connection is shut down as at `stop`, and closed 5 s later: the
         client connects again for its next call (grpc.max_connection_age_ms of C core).
         """
+        # A handler may begin at once, which it cannot inside of a task.
+        if asyncio.current_task(self.loop) is None:
+            self._open(accepted, peer, max_age)
+        else:
+            self.loop.call_soon(self._open, accepted, peer, max_age)
+
+    def _open(self, accepted: socket.socket, peer: Any, max_age: float | None) -> None:
         if self._stopped:
             self._reject(accepted, peer)
             return
@@ -163,6 +170,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Let open calls end for `grace` seconds; end what is left then as UNAVAILABLE."""
         self._stopping = True
+        await asyncio.sleep(0)  # connections that a task has accepted open before this returns
         for connection in list(self.connections):
             connection.shut_down()
         try:
