@@ -86,8 +86,9 @@ class Connection:
             return
         if not self.http2.is_open:
             self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
-        self._read_or_not()
-        self.flush()
+        if self.http2.out:  # nothing has come yet
+            self._read_or_not()
+            self.flush()
 
     # Events of the transport
 

@@ -36,7 +36,10 @@ class TransportEvents(Protocol):
         """The kernel has taken all that was written."""
 
     def connection_lost(self) -> None:
-        """The connection has ended, and its socket is closed next. Called once, by the loop."""
+        """The connection has ended, and its socket is closed next.
+
+        Called once, and from within no other method than `SocketTransport.read`, at its end.
+        """
 
 
 class SocketTransport:
@@ -49,6 +52,7 @@ class SocketTransport:
         "_events",
         "_is_at_end",
         "_is_closing",
+        "_is_in_read",
         "_is_lost",
         "_is_reading",
         "_loop",
@@ -66,7 +70,7 @@ class SocketTransport:
         self.descriptor = connection.fileno()
         self._unsent = bytearray()
         self._is_reading = self._is_at_end = False
-        self._is_closing = self._is_lost = False
+        self._is_closing = self._is_lost = self._is_in_read = False
 
     # Reading
 
@@ -75,6 +79,15 @@ class SocketTransport:
 
         What the receiver raises beside OSError is raised, and ends the connection.
         """
+        self._is_in_read = True
+        try:
+            self._read()
+        finally:
+            self._is_in_read = False
+            if self._is_lost:
+                self._end()
+
+    def _read(self) -> None:
         events = self._events
         if events is None or self._is_closing:
             return
@@ -201,9 +214,11 @@ class SocketTransport:
 
     def _lose(self) -> None:
         self._is_lost = True
-        self._loop.call_soon(self._end)
+        if not self._is_in_read:
+            self._loop.call_soon(self._end)
 
     def _end(self) -> None:
+        """Report the end, once, and close the socket. May be called again."""
         events, self._events = self._events, None
         try:
             if events is not None:
