@@ -177,9 +177,12 @@ class Connection:
             self._server.policy.processed(self, seconds, 0)
 
     def eof_received(self) -> None:
-        """The peer sends no more: answer what is open, then close. If it is gone, close at once."""
+        """The peer sends no more: answer what is open, then close. If it is gone, close now."""
         if is_hung_up(self.descriptor):
-            self.abort()
+            if self._server.hangups.may_release():
+                self.abort()
+            else:
+                self._watch_hangup()
             return
         for stream in list(self.http2.streams.values()):
             if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
