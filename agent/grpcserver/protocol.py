@@ -86,8 +86,9 @@ class Connection:
             return
         if not self.http2.is_open:
             self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
-        if self.http2.out:  # nothing has come yet
+        if not transport.is_reading():
             self._read_or_not()
+        if self.http2.out:
             self.flush()
 
     # Events of the transport

@@ -79,6 +79,25 @@ async def test_a_connection_that_was_accepted_just_before_the_stop_is_answered()
         await stopping
 
 
+async def test_a_client_that_connects_during_the_stop_and_asks_later_is_answered() -> None:
+    async with serving() as bench:
+        busy = await bench.connect()
+        busy.ask(1, head=fields(p_path="/test.Echo/Slow"))
+        await bench.until_running(1)
+        stopping = asyncio.create_task(bench.server.stop(_SECONDS))
+        await asyncio.sleep(0.01)
+        ours, theirs = connected(b"")
+        await in_the_loop(bench.server, theirs)
+        client = RawClient(*await asyncio.open_connection(sock=ours))
+        client.send(first_request())
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+        client.writer.close()
+        bench.echo.gate.set()
+        assert (await busy.answer(1))[0]["grpc-status"] == "0"
+        busy.writer.close()
+        await stopping
+
+
 async def test_a_connection_after_the_stop_is_closed() -> None:
     async with serving() as bench:
         await bench.server.stop(0)
