@@ -86,8 +86,15 @@ class ConnectionAdmission:
             self._server.close_accepted(accepted)
             return
         self._policy.opened(connection)
-        work = self._policy.run(connection, lambda: self._serve(accepted, connection))
+        has_waited = False
+
+        def serve() -> None:
+            if not has_waited or self._is_still_there(accepted, connection):
+                self._serve(accepted, connection)
+
+        work = self._policy.run(connection, serve)
         if work is not None:
+            has_waited = True
             self._watch(accepted, connection, work)
 
     def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
@@ -107,11 +114,15 @@ class ConnectionAdmission:
         self._server.close_accepted(accepted)
         self._policy.closed(connection, 0)
 
-    def _serve(self, accepted: socket.socket, connection: Connection) -> None:
+    def _is_still_there(self, accepted: socket.socket, connection: Connection) -> bool:
+        """Return whether the peer of a connection that has waited is there; release it if not."""
         self._server.hangups.forget(accepted.fileno())
-        if is_hung_up(accepted.fileno()):
-            self._drop(accepted, connection)
-            return
+        if not is_hung_up(accepted.fileno()):
+            return True
+        self._drop(accepted, connection)
+        return False
+
+    def _serve(self, accepted: socket.socket, connection: Connection) -> None:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
@@ -134,7 +145,7 @@ class ConnectionAdmission:
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
             if peer is not None and is_in_cgroup_v2(peer):
-                self._cgroup_keys.learn(accepted, key)
+                self._cgroup_keys.learn(peer.process, key)
             connection = self._connection(peer)
         except AgentError as error:
             connection = self._unidentified(accepted, error)

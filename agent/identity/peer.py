@@ -50,9 +50,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
     Raises `Denied` for a process outside of pods, `Inconsistent` if its
     hierarchies disagree, `Unidentified` if it is gone.
     """
-    identity = tree.identify(process.cgroup_text())
-    if identity.pod_uid is not None:
-        tree.ensure_made_by_root(identity)
+    identity = tree.identify_made_by_root(process.cgroup_text())
     process.ensure_alive()
     return identity
 

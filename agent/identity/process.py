@@ -197,6 +197,12 @@ class PinnedProcess:
             raise gone(self.pid)
         return self._directory
 
+    def pidfd(self) -> int:
+        """Return the pidfd. Raises `Unidentified` after `close`."""
+        if self._pidfd < 0:
+            raise gone(self.pid)
+        return self._pidfd
+
     def duplicate(self) -> PinnedProcess:
         """Return a second, independent pin of the same process, for another thread.
 
