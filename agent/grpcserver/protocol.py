@@ -97,9 +97,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process what was read, now or when the policy lets it, and send what came of it."""
-        self._input = bytes(self._server.buffer[:nbytes])
+        self._input += self._server.buffer[:nbytes]
         self._has_input = True
-        self._process_allowed()
+        if self._is_queued or self.http2.paused:
+            self._pause_again()
+        if not self._is_queued:
+            self._process_allowed()
+
+    def _pause_again(self) -> None:
+        """Pause a transport that has read although it was paused in `connection_made`.
+
+        asyncio's do so before Python 3.11.4 (python/cpython#103607), and take a second
+        `pause_reading` for done.
+        """
+        if self._transport is not None:
+            self._transport.resume_reading()
+            self._transport.pause_reading()
 
     def advance(self) -> None:
         """Process a portion of what was read, and more if the policy lets it.
