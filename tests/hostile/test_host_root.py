@@ -1,0 +1,77 @@
+"""What asks as the host's root, outside of pods, is let in whatever pods do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.hostile.fairness import ATTACKS
+from tests.hostile.stage import Stage, stage
+from tests.lab.observing import needs_lab
+
+pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-host-root")]
+CHECKS = 5
+
+
+@pytest.fixture(scope="module")
+def on() -> Iterator[Stage]:
+    with stage() as made:
+        yield made
+
+
+@contextmanager
+def every_unidentified_place_taken(on: Stage) -> Iterator[None]:
+    """Let a pod keep connections of processes that have exited, and wait until no more get in."""
+    command = ATTACKS["exit-and-keep"]
+    env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    attack = on.hostile.spawn(command, env=env, stdout=None, stderr=None)
+    try:
+        wait_until_no_place_is_free(on)
+        yield
+        assert is_closed_at_once(on), "the attack let a place go"
+        assert attack.poll() is None, "the attack ended early"
+    finally:
+        attack.kill()
+        attack.wait()
+
+
+def wait_until_no_place_is_free(on: Stage) -> None:
+    deadline = time.monotonic() + 60
+    while not is_closed_at_once(on):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_closed_at_once(on: Stage) -> bool:
+    """Return whether a peer that cannot be identified is closed: one that exits meanwhile."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.setblocking(False)  # the queue may be full: the agent accepts nothing now
+        os.kill(on.agent.pid, signal.SIGSTOP)
+        try:
+            child = os.fork()
+            if not child:
+                os._exit(connection.connect_ex(str(on.agent.socket)))
+            _, status = os.waitpid(child, 0)
+        finally:
+            os.kill(on.agent.pid, signal.SIGCONT)
+        connection.settimeout(20)
+        return status == 0 and not connection.recv(1)
+
+
+def check(on: Stage) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "netutil.agent", "--check", f"--socket={on.agent.socket}"]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_a_pod_that_takes_all_unidentified_places_keeps_no_check_out(on: Stage) -> None:
+    with every_unidentified_place_taken(on):
+        done = [check(on) for _ in range(CHECKS)]
+    assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * CHECKS
