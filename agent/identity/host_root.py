@@ -39,5 +39,6 @@ def _shares_namespaces(process: PinnedProcess) -> bool:
 
     try:
         return process.through_running_thread(read)
-    except PermissionError:  # an agent without CAP_SYS_PTRACE, or a security module
+    except (PermissionError, FileNotFoundError):
+        # An agent without CAP_SYS_PTRACE, a security module; a kernel without such namespaces.
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,20 @@ def test_a_process_that_has_exited_is_not(tree: CgroupTree) -> None:
             is_host_root(Credentials(pin.pid, 0, 0), pin, tree)
     finally:
         pin.close()
+
+
+@root
+@needs_lab
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, ""), FileNotFoundError("ns/user")])
+def test_a_process_whose_namespaces_the_agent_does_not_see_is_not(
+    error: OSError, tree: CgroupTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> os.stat_result:
+        raise error
+
+    with process() as started, monkeypatch.context() as patched:
+        patched.setattr(os, "stat", refused)
+        assert not is_root(started.pid, tree)
 
 
 @root
