@@ -17,10 +17,11 @@ from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unidentified, shortage
 from netutil.agent.grpcserver import Server, is_hung_up
+from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.identity.pinning import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
-from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS, ConnectionLimits
 from netutil.agent.limits.scheduler import Work
 from netutil.agent.listener.acceptor import AcceptCounts
 
@@ -138,6 +139,7 @@ class ConnectionAdmission:
         began = time.perf_counter()
         accepted.setblocking(False)
         key = NO_POD
+        connection: Connection | None
         try:
             error = self._check_capacity()
             if error is not None:
@@ -148,13 +150,15 @@ class ConnectionAdmission:
                 self._cgroup_keys.learn(peer.process, key)
             connection = self._connection(peer)
         except AgentError as error:
-            connection = self._unidentified(accepted, error)
+            key = self._key_of_unidentified(accepted, error)
+            connection = self._unidentified(accepted, key, error)
         except OSError as error:
             exhausted = shortage(error, "/proc/<pid> of the caller")
             if exhausted is None:
                 _LOG.error("connections: a peer could not be identified: %s", error)
                 return None
-            connection = self._unidentified(accepted, exhausted)
+            key = self._key_of_unidentified(accepted, exhausted)
+            connection = self._unidentified(accepted, key, exhausted)
         self._policy.spent(key, time.perf_counter() - began)
         if connection is None:
             self._over_limit[pid] = key
@@ -175,17 +179,31 @@ class ConnectionAdmission:
             return None
         return Connection(key, None, error, requester)
 
-    def _unidentified(self, accepted: socket.socket, error: AgentError) -> Connection | None:
-        """Admit an unidentified peer, so that its calls get the error. All share one limit."""
+    def _key_of_unidentified(self, accepted: socket.socket, error: AgentError) -> str:
+        """Return the quota key of a peer that is no pod's, or could not be identified.
+
+        Processes of the host's root have one of their own. A pod whose processes connect and exit
+        takes its own places, where it is known. All others share one.
+        """
+        return error.quota_key or self._cgroup_keys.find(accepted) or NO_POD
+
+    def _unidentified(
+        self, accepted: socket.socket, key: str, error: AgentError
+    ) -> Connection | None:
+        """Admit a peer so that its calls get the error, None past the limit of its key."""
         # The error lives as long as the connection; with its frames it would be garbage in a ring.
         error.__traceback__ = error.__context__ = None
         requester = Asker(_credentials(accepted))
-        self._reject(requester, NO_POD, error)
-        # A pod whose processes connect and exit takes its own places, where it is known.
-        key = self._cgroup_keys.find(accepted) or NO_POD
-        if self._registry.count(key) >= self._limits.per_pod:
+        self._reject(requester, key, error)
+        if self._registry.count(key) >= self._max_connections(key):
             return None
         return Connection(key, None, error, requester)
+
+    def _max_connections(self, key: str) -> int:
+        """Return how many connections of a key are served, if only with an error."""
+        if key == HOST_ROOT:
+            return MAX_HOST_ROOT_CONNECTIONS
+        return self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
 
     def _reject(self, requester: Asker, key: str, error: AgentError) -> None:
         self._counts.rejected += 1
@@ -205,8 +223,7 @@ class ConnectionAdmission:
         key = self._over_limit.get(pid)
         if key is None:
             return False
-        most = self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
-        if self._registry.count(key) < most:
+        if self._registry.count(key) < self._max_connections(key):
             return False
         self._policy.charge(key, _CLOSED_COST)
         return True

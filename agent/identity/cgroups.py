@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cachetools import LRUCache
-from netutil.agent.errors import Denied, Reason, is_shortage
+from netutil.agent.errors import Denied, Inconsistent, Reason, is_shortage
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
@@ -27,9 +27,11 @@ from netutil.agent.parsers.cgroup import (
 from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
 from netutil.agent.parsers.pod_cgroups import (
     PodPlaces,
+    below_node,
     joined_parents,
     kubepods_directories,
     locate,
+    names_a_pod,
     pod_places,
 )
 
@@ -161,6 +163,27 @@ class CgroupTree:
             with self._lock:
                 self._identified[text] = found
         return found
+
+    def shows_no_pod(self, text: str) -> bool:
+        """Return whether the text of /proc/<pid>/cgroup names no pod and no container at all.
+
+        Names count wherever they stand, but for those of containers that the node itself is in.
+        False where the agent sees the place of no line, and for a text that is not as cgroups(7)
+        says.
+        """
+        try:
+            lines = parse_cgroup_file(text)
+        except Inconsistent:
+            return False
+        placed = [placement for placement in map(self._place, lines) if placement is not None]
+        return bool(placed) and not any(self._names_a_pod(line) for line in lines)
+
+    def _names_a_pod(self, line: CgroupLine) -> bool:
+        hierarchy = self.of_line(line)
+        path = hierarchy.absolute(line.path) if hierarchy else None
+        if hierarchy is None or path is None:
+            return names_a_pod(line.path)
+        return names_a_pod(below_node(path, hierarchy.places))
 
     def _place(self, line: CgroupLine) -> Placement | None:
         hierarchy = self.of_line(line)

@@ -171,7 +171,11 @@ class PinnedProcess:
         Raises `Unidentified` if that is not known: the process has more threads than are tried.
         """
         tried = 0
-        tasks = _open(self.directory(), "task", os.O_DIRECTORY)
+        try:
+            tasks = _open(self.directory(), "task", os.O_DIRECTORY)
+        except (ProcessLookupError, FileNotFoundError):
+            self.ensure_alive()
+            return None
         try:
             with os.scandir(tasks) as listed:
                 for entry in islice(listed, MAX_THREADS_TRIED):
