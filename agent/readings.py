@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.environment_cache import EnvironmentCache
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -39,6 +41,8 @@ def readings(
     callers: Callers,
     pods: PodDirectory,
     resources: ResourceDirectory,
+    environments: EnvironmentCache,
+    pci: PciCache,
 ) -> tuple[Named, Named]:
     """Return the gauges and the counters. docs/operate.md lists them."""
 
@@ -79,6 +83,18 @@ def readings(
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_held_environments": (
+            "Parsed environments that are held.",
+            lambda: float(len(environments)),
+        ),
+        "netutil_held_environment_bytes": (
+            "Memory of them.",
+            lambda: float(environments.size_bytes),
+        ),
+        "netutil_held_pci_functions": (
+            "PCI functions that are held, those that the host lacks included.",
+            lambda: float(len(pci)),
+        ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
             "Time since the pushed pods were last known to be complete.",

@@ -133,6 +133,8 @@ def make_rooms(settings: Settings) -> Rooms:
             reads=reads,
             pods=pods,
             resources=resources,
+            environments=gathering.environments,
+            pci=gathering.pci,
         )
     )
     metrics.set_limits(limits_of(settings))

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from cachetools import LRUCache
+from netutil.agent.collect.environment_cache import (
+    EnvironmentCache,
+    HeldEnvironment,
+    read_held,
+)
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
@@ -22,7 +28,6 @@ from netutil.agent.errors import (
 )
 from netutil.agent.facts.cpu import read_cpu
 from netutil.agent.facts.cpu_partition import read_partition
-from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
     HugepagePool,
     HugepageUsage,
@@ -43,12 +48,7 @@ from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice, too_many_devices
 from netutil.agent.parsers.environment import Environment
-from netutil.agent.parsers.pci_address import normalise_pci_address
-from netutil.agent.parsers.plugin_devices import (
-    af_xdp_devices_of_both,
-    device_variables,
-    devices_of_both,
-)
+from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
@@ -72,28 +72,17 @@ T = TypeVar("T")
 _FEW = 1024
 _PODS_REMEMBERED = 512
 
-EnvironmentRead = tuple[Environment | AgentError | None, Allocated]
+EnvironmentRead = tuple[HeldEnvironment | AgentError | None, Allocated]
 """An environment, why there is none, or None where it is not asked for; and what it names."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Variables:
-    """The variables of an environment that name devices, and how long their values are."""
-
-    variables: dict[str, str]
-    characters: int
-
-    @classmethod
-    def of(cls, environment: Environment) -> _Variables:
-        found = device_variables(environment.variables)
-        return cls(found, sum(map(len, found.values())) + len(found))
-
-
-def _named(own: _Variables, start: _Variables | None, start_error: AgentError | None) -> Allocated:
-    started = start.variables if start else None
+def _named(
+    own: HeldEnvironment, start: HeldEnvironment | None, start_error: AgentError | None
+) -> Allocated:
+    started = start.device_variables if start else None
     try:
-        devices, others = devices_of_both(own.variables, started)
-        af_xdp = af_xdp_devices_of_both(own.variables, started)
+        devices, others = devices_of_both(own.device_variables, started)
+        af_xdp = af_xdp_devices_of_both(own.device_variables, started)
     except AgentError as error:
         return Allocated(error=error.with_traceback(None), start_error=start_error)
     return Allocated(devices, None, others, start_error, af_xdp)
@@ -109,6 +98,8 @@ class Gathering:
         self._reads = reads
         self._resources = resources
         self._host_root = host_root
+        self.environments = EnvironmentCache()
+        self.pci = PciCache(host_root)
         self._topology = Topology(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
@@ -124,9 +115,13 @@ class Gathering:
             process.close()
         return match, cgroups.container_id or ""
 
-    async def environment(self, caller: Caller, pid: str) -> Environment:
+    async def environment(self, caller: Caller, pid: str) -> HeldEnvironment:
         """Return the environment of a process, if it is for the caller."""
-        return await self._callers.read_environ(caller, pid, read_environment)
+        pod_key, key = caller.peer.pod_key, _environment_key(caller, pid)
+        read = partial(read_held, held=self.environments.get(pod_key, key))
+        found = await self._callers.read_environ(caller, pid, read)
+        self.environments.put(pod_key, key, found)
+        return found
 
     async def environment_and_devices(self, caller: Caller, pid: str) -> EnvironmentRead:
         """Return the environment of a process and the devices that it names, read once for both.
@@ -134,27 +129,40 @@ class Gathering:
         Either may be an error instead; nothing is raised for it. The devices are those of the
         process's own environment and of the one that its container was started with.
         """
-
-        def read(directory: int) -> tuple[Environment, _Variables]:
-            found = read_environment(directory)
-            return found, _Variables.of(found)
-
-        def read_start(directory: int) -> _Variables:
-            return _Variables.of(read_environment(directory))
-
+        pod_key, key = caller.peer.pod_key, _environment_key(caller, pid)
+        start_key = ("start", caller.cgroups.container_id, key[1])
+        read = partial(read_held, held=self.environments.get(pod_key, key))
+        read_start = partial(read_held, held=self.environments.get(pod_key, start_key))
         try:
-            found, own = await self._callers.read_environ(caller, pid, read)
+            own, start = await self._callers.read_environments(caller, pid, read, read_start)
         except AgentError as error:
             error.with_traceback(None)  # it is kept, and its frames hold the process
             return error, Allocated(error=error)
-        start, start_error = None, None
-        try:
-            start = await self._callers.read_start_environ(caller, pid, read_start)
-        except AgentError as error:
-            start_error = error.with_traceback(None)
-        size = own.characters + (start.characters if start else 0)
+        self.environments.put(pod_key, key, own)
+        if isinstance(start, AgentError):
+            return own, await self._allocated(caller, own, None, start)
+        if start is not None:
+            self.environments.put(pod_key, start_key, start)
+        return own, await self._allocated(caller, own, start, None)
+
+    async def _allocated(
+        self,
+        caller: Caller,
+        own: HeldEnvironment,
+        start: HeldEnvironment | None,
+        start_error: AgentError | None,
+    ) -> Allocated:
+        """Return the devices of two environments, named once while both are held."""
         names = partial(_named, own, start, start_error)
-        return found, await self.worked_out(caller, names, size)
+        size = own.device_characters + (start.device_characters if start else 0)
+        if start_error is not None:
+            return await self.worked_out(caller, names, size)
+        if own.is_named_with(start):
+            return cast(Allocated, own.named)
+        allocated = await self.worked_out(caller, names, size)
+        if allocated.error is None:
+            own.set_named(start, allocated)
+        return allocated
 
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
@@ -239,32 +247,31 @@ class Gathering:
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
         if match.pod.may_own_cpus(match.container_name):
             return found
-        return replace(found, cpu_ids=())
+        return found.without_cpus
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
 
         Most containers have none: then nothing is read.
         """
-        ids = {device_id for one in found.devices for device_id in one.device_ids}
-        addresses = sorted(set(filter(None, map(normalise_pci_address, ids))))
+        addresses = found.pci_addresses
         if not addresses:
             return GivenFunctions()
 
+        if len(addresses) > MOST_DEVICES:
+            return GivenFunctions(error=too_many_devices("PodResources"))
+        held = self.pci.held(addresses)
+        if held is not None:
+            return _given(held)
+
         def read() -> GivenFunctions:
-            devices, known = PciDevices(self._host_root), dict[str, PciInfo | None]()
+            devices, known = PciDevices(self.pci), dict[str, PciInfo | None]()
             for address in addresses:
                 with contextlib.suppress(OSError):  # it is kept, as the error of the devices
                     known[address] = devices.look(address)
-            return GivenFunctions(
-                tuple(filter(None, known.values())),
-                tuple(address for address, pci in known.items() if pci is None),
-                devices.error,
-            )
+            return _given(known, devices.error)
 
         try:
-            if len(addresses) > MOST_DEVICES:
-                raise too_many_devices("PodResources")
             return await self._reads.run(caller.peer.pod_key, read, "/sys/bus/pci/devices")
         except AgentError as error:
             return GivenFunctions(error=error.with_traceback(None))
@@ -306,7 +313,7 @@ class Gathering:
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
         process, _ = await self._callers.process(caller, pid)
-        pci, node = PciDevices(self._host_root), self._callers.host_namespaces
+        pci, node = PciDevices(self.pci), self._callers.host_namespaces
         reported = caller.match is not None and caller.match.pod.spec.host_network
 
         def work() -> T:
@@ -399,6 +406,24 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None) -> GivenFunctions:
+    return GivenFunctions(
+        tuple(filter(None, known.values())),
+        tuple(address for address, pci in known.items() if pci is None),
+        error,
+    )
+
+
+def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
+    """Return what an environment is held under: who asks, and for which process if for another.
+
+    What is held is compared with the process before it is used, so the key need not be its only
+    one for ever.
+    """
+    own = caller.peer.process
+    return own.pid, "" if pid == str(own.own_number) else pid
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:

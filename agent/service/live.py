@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from functools import partial
 
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.errors import AgentError, Reason, unreadable
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.link import Link
 from netutil.agent.facts.links import network_namespace, read_links
 from netutil.agent.facts.network import interface_not_found, link_not_listed
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import PciInfo
 from netutil.agent.identity.process import PinnedProcess, gone
 
 _WITHOUT_LINKS = (
@@ -66,17 +66,17 @@ def _links(
 class PciDevices:
     """Looks devices of the host up. `error` is why one of them could not be read, None if none."""
 
-    def __init__(self, host_root: str) -> None:
-        self._read = partial(read_pci, host_root)
-        self._directory = os.path.join(host_root, "sys/bus/pci/devices")
+    def __init__(self, functions: PciCache) -> None:
+        self._functions = functions
         self.error: AgentError | None = None
 
     def look(self, address: str) -> PciInfo | None:
         """Return the device, None if the host has none. Raises OSError, and keeps it as `error`."""
         try:
-            return self._read(address)
+            return self._functions.look(address)
         except OSError as error:
-            self.error = self.error or unreadable(error, os.path.join(self._directory, address))
+            path = os.path.join(self._functions.directory, address)
+            self.error = self.error or unreadable(error, path)
             raise
 
 

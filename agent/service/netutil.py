@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
+from netutil.agent.collect.environment_cache import HeldEnvironment
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, unreadable
 from netutil.agent.facts.network import ensure_interface_name, network_characters
-from netutil.agent.parsers.environment import Environment
 from netutil.agent.service import answers, device_answers
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.calls import Answering, Send, wait_seconds
@@ -249,13 +249,18 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         device_answers.add_topology(response, cpus, exclusive)
 
     async def _env(
-        self, caller: Caller, found: Environment | AgentError, key: str
+        self, caller: Caller, found: HeldEnvironment | AgentError, key: str
     ) -> api.EnvResponse:
         if isinstance(found, AgentError):
             raise found
-        wanted = variables(found, key)
-        write = partial(answers.environment, found, wanted)
-        return await self._gather.worked_out(caller, write, len(wanted))
+        if not key and found.answer is not None:
+            return cast(api.EnvResponse, found.answer)
+        wanted = variables(found.environment, key)
+        write = partial(answers.environment, found.environment, wanted)
+        answer = await self._gather.worked_out(caller, write, len(wanted))
+        if not key:
+            found.answer = answer
+        return answer
 
     async def _network(
         self, caller: Caller, request: api.NetworkStatusRequest

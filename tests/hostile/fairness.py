@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.hostile.crowds import CROWDS
+from tests.hostile.environments import ENVIRONMENTS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
 from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
@@ -269,5 +270,6 @@ ATTACKS: dict[str, list[str]] = {
         for name in table
     },
     **{name: _module("crowds", name) for name in CROWDS},
+    **{name: _module("environments", name) for name in ENVIRONMENTS},
 }
 """The command of each attack, by its name. The control shows what the machine itself does."""

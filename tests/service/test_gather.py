@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,9 +31,11 @@ class WatchedPool(ReadPool):
         super().__init__()
         self.keys: list[str] = []
 
-    async def run(self, pod_key: str, read: Callable[[], Any], what: str) -> Any:
+    async def run(
+        self, pod_key: str, read: Callable[[], Any], what: str, share: Hashable | None = None
+    ) -> Any:
         self.keys.append(pod_key)
-        return await super().run(pod_key, read, what)
+        return await super().run(pod_key, read, what, share)
 
 
 async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Path) -> None:
