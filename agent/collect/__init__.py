@@ -1,0 +1,1 @@
+"""What is held between calls, and handed to the services as values."""
