@@ -14,14 +14,13 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
     Missing,
     Reason,
-    Unidentified,
 )
-from netutil.agent.facts.affinity import read_affinity
 from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
     HeldPools,
@@ -413,7 +412,7 @@ class Gathering:
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )
         members = self._containers.partition(container) if partition else None
-        affinity = _affinity_if_running(process)
+        affinity = process_affinity(process)
         match, unknown = listed
         if match is None:
             return Cpus(facts, affinity, members, AskedCpus(None, None, unknown))
@@ -432,38 +431,6 @@ def _hugepages(
     asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
 ) -> Hugepages:
     return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
-
-
-def _affinity_if_running(process: PinnedProcess) -> str | None:
-    """Return the CPUs that a process may use, None if it has ended.
-
-    Those of its first thread, or of another one that runs if the first has ended.
-    """
-    try:
-        try:
-            return read_affinity(process.directory(), process.pid)
-        except (ProcessLookupError, FileNotFoundError):
-            return process.through_running_thread(_affinity_of_thread)
-    except PermissionError:
-        return _allowed_if_running(process)
-    except Unidentified:
-        return None
-
-
-def _affinity_of_thread(thread: int) -> str:
-    """Return the CPUs of the thread whose directory in /proc is open."""
-    number = os.readlink(f"/proc/self/fd/{thread}").rpartition("/")[2]
-    return read_affinity(thread, int(number))
-
-
-def _allowed_if_running(process: PinnedProcess) -> str | None:
-    """Return the same as the process's status says it, for an agent that may read only that."""
-    try:
-        allowed = process.status().cpus_allowed
-        process.ensure_alive()
-    except Unidentified:
-        return None
-    return allowed
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:
