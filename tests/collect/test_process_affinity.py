@@ -35,10 +35,10 @@ def sleeping() -> Iterator[PinnedProcess]:
 
 
 def test_it_is_what_the_kernel_has_after_each_change() -> None:
-    random_ = random.Random(18)
+    chance = random.Random(18)  # noqa: S311 - not a secret
     with sleeping() as process:
         for _ in range(300):
-            cpus = random_.sample(CPUS, random_.randrange(1, len(CPUS) + 1))
+            cpus = chance.sample(CPUS, chance.randrange(1, len(CPUS) + 1))
             os.sched_setaffinity(process.pid, cpus)
             assert process_affinity(process) == format_cpu_list(cpus)
             assert process.status().cpus_allowed == format_cpu_list(cpus)

@@ -179,17 +179,17 @@ def test_values_of_files_that_were_closed_are_read_again(tmp_path: Path) -> None
 
 @pytest.mark.root
 def test_a_cgroup_that_was_made_again_under_its_name_is_another() -> None:
-    random_ = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 - not a secret
     with cgroup() as made:
         name = "cpu.shares" if (made / "cpu.shares").exists() else "cgroup.max.depth"
         table = HeldDirectories()
         files = HeldFiles(table)
         value: HeldValue[bytes] = HeldValue(files, lambda found: found.read(str(made), name))
         for _ in range(300):
-            number = random_.randrange(2, 1000)
+            number = chance.randrange(2, 1000)
             (made / name).write_text(f"{number}")
             assert value.get() == f"{number}\n".encode()
-            if random_.random() < 0.5:
+            if chance.random() < 0.5:
                 made.rmdir()
                 made.mkdir()
                 assert value.get() == (made / name).read_bytes() != f"{number}\n".encode()
@@ -253,16 +253,16 @@ def test_a_controller_that_is_turned_off_and_on_is_seen_at_once() -> None:
         files = [HeldFiles(table) for _ in range(2)]
         place = ControllerDirectory(2, str(inner), str(middle))
         values = [HeldValue(one, lambda files: read_usage(place, files)) for one in files]
-        random_ = random.Random(SEED)
+        chance = random.Random(SEED)  # noqa: S311 - not a secret
         for _ in range(60):
-            switch = random_.choice("+-")
+            switch = chance.choice("+-")
             (middle / "cgroup.subtree_control").write_text(f"{switch}hugetlb")
-            for _ in range(random_.randrange(3)):
+            for _ in range(chance.randrange(3)):
                 if switch == "+":
-                    limit = random_.choice((2**21, 2**22, 2**23))
-                    place_of_limit = random_.choice((middle, inner))
+                    limit = chance.choice((2**21, 2**22, 2**23))
+                    place_of_limit = chance.choice((middle, inner))
                     (place_of_limit / "hugetlb.2MB.max").write_text(str(limit))
-                for value in random_.sample(values, 2):
+                for value in chance.sample(values, 2):
                     assert value.get() == read_usage(place, BY_PATH)
         for one in files:
             one.close()
@@ -272,11 +272,11 @@ def test_a_controller_that_is_turned_off_and_on_is_seen_at_once() -> None:
 def test_pools_are_those_of_the_moment(tmp_path: Path) -> None:
     root = build_sriov_node(tmp_path)
     pools = HeldPools(root)
-    random_ = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 - not a secret
     files = sorted(Path(root, "sys").rglob("*_hugepages"))
     assert len(files) > 8
     for _ in range(200):
-        random_.choice(files).write_text(f"{random_.randrange(5000)}\n")
+        chance.choice(files).write_text(f"{chance.randrange(5000)}\n")
         assert pools.known() == read_pools(root)
     assert pools.known() is pools.known()
 
@@ -319,9 +319,9 @@ def test_the_topology_is_that_of_the_cpus_that_are_online(tmp_path: Path) -> Non
     root = build_sriov_node(tmp_path)
     online = Path(root, "sys/devices/system/cpu/online")
     topology = Topology(root)
-    random_ = random.Random(SEED)
+    chance = random.Random(SEED)  # noqa: S311 - not a secret
     for _ in range(100):
-        online.write_text(f"0-{random_.randrange(1, 8)}\n")
+        online.write_text(f"0-{chance.randrange(1, 8)}\n")
         found = topology.known((0, 3, 5)) or topology.read((0, 3, 5))
         assert found == read_topology(root, (0, 3, 5))
         assert topology.known((0, 3, 5)) == found
