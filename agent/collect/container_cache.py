@@ -2,9 +2,10 @@
 
 A container is known by its pod's UID, its ID and the directories of its cgroups. Files that were
 opened there are of those cgroups for ever: one that is removed answers ENODEV, whatever is
-made under its name, and then everything is opened again. Each answer reads all files that it is
-made from, so it is never older than a read by path at that moment. What was made of them is
-kept while they hold the same bytes.
+made under its name, and then everything is opened again. (Only cgroup v1 lets root rename a
+cgroup; then the held one goes on being answered for. No container runtime does that.) Each
+answer reads all files that it is made from, so it is never older than a read by path at that
+moment. What was made of them is kept while they hold the same bytes.
 
 Nothing here can block: the files are counters and masks that the kernel shows without a lock, or
 below a spinlock (`callback_lock` in kernel/cgroup/cpuset.c). cgroup.procs, tasks and
@@ -31,7 +32,7 @@ from netutil.agent.errors import AgentError, is_shortage
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, CpuFacts, read_cpu
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
-from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue, identity_of
+from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
 from netutil.agent.facts.hugepages import HugepageUsage, read_usage
 from netutil.agent.parsers.cgroup import CgroupIdentity
 
@@ -52,15 +53,6 @@ class ContainerPlaces:
 
     cpu: CpuDirectories | None
     hugetlb: ControllerDirectory | None
-
-    @property
-    def own(self) -> tuple[str, ...]:
-        """Return the container's own directories, none twice."""
-        found = [self.cpu.cpuset] if self.cpu is not None else []
-        for one in (self.cpu.cpu if self.cpu is not None else None, self.hugetlb):
-            if one is not None:
-                found.append(one.directory)
-        return tuple(dict.fromkeys(found))
 
 
 _Key = tuple[str | None, str | None, ContainerPlaces]
@@ -84,11 +76,6 @@ class HeldContainer:
         if places.cpu is not None:
             self.cpu = HeldValue(files, partial(read_cpu, places.cpu))
             self.partition = HeldValue(files, partial(read_partition, places.cpu))
-
-    def is_at_its_paths(self) -> bool:
-        """Return whether the held cgroups are those that are at their paths. Raises OSError."""
-        held = self._files.identities()
-        return all(held[path] == identity_of(path) for path in self.key[2].own if path in held)
 
     def has_ended(self) -> bool:
         """Return whether a cgroup of it was removed, or a controller of it turned off."""
@@ -195,9 +182,6 @@ class ContainerCache:
         """Return the container of an identity that was not seen before, or not lately."""
         key = cgroups.pod_uid, cgroups.container_id, self._places_of(cgroups)
         found = self._by_key.get(key)
-        if found is not None and not found.is_at_its_paths():
-            self._release(found)
-            found = None
         if found is None:
             self._make_room()
             found = self._by_key[key] = HeldContainer(key, self._directories)

@@ -182,10 +182,6 @@ class HeldFiles:
         self._look = _Look(self.closed)
         return self._look
 
-    def identities(self) -> dict[str, FileId]:
-        """Return the held directories by path."""
-        return {path: held.identity for path, held in self._held.items()}
-
     def has_removed(self) -> bool:
         """Return whether one of the open files was removed."""
         try:

@@ -121,6 +121,20 @@ async def test_processes_of_one_container_share_what_is_held(node: Node) -> None
     assert len(held.pop().identities) == MAX_IDENTITIES
 
 
+async def test_a_pod_of_many_cgroups_costs_no_other_what_is_held_of_it(node: Node) -> None:
+    """Each cgroup below a container's own gives its processes another identity."""
+    quiet, busy = node.add("quiet"), node.add("busy")
+    node.ask(quiet)
+    node.ask(busy)
+    held = node.cache.descriptors
+    for _ in range(200):
+        node.ask(identity("busy"))
+    node.located = 0
+    node.ask(quiet)
+    assert node.located == 0
+    assert (len(node.cache), node.cache.descriptors) == (2, held)
+
+
 async def test_identities_are_not_kept_longer_than_their_container(node: Node) -> None:
     one = node.add("one")
     before = sys.getrefcount(one)

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from tests.hostile.cgroup_churn import CGROUP_CHURN
 from tests.hostile.crowds import CROWDS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
@@ -232,6 +233,8 @@ def bench(*flags: str, seconds: float) -> Iterator[Bench]:
         callers = QuietPods(quiet)
         stack.callback(callers.close)
         callers.wait_for(QUIET_PODS * 30)
+        asked = hostile.run(_module("cgroup_churn", "ask"), env=_ENV)
+        assert not asked.returncode, asked.stderr.decode()
         yield Bench(agent, hostile, callers, seconds)
 
 
@@ -269,5 +272,6 @@ ATTACKS: dict[str, list[str]] = {
         for name in table
     },
     **{name: _module("crowds", name) for name in CROWDS},
+    **{name: _module("cgroup_churn", name) for name in CGROUP_CHURN},
 }
 """The command of each attack, by its name. The control shows what the machine itself does."""
