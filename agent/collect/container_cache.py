@@ -33,7 +33,7 @@ from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, CpuFacts, read_cpu
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
-from netutil.agent.facts.hugepages import HugepageUsage, read_usage
+from netutil.agent.facts.hugepages import read_usage
 from netutil.agent.parsers.cgroup import CgroupIdentity
 
 T = TypeVar("T")
@@ -59,7 +59,11 @@ _Key = tuple[str | None, str | None, ContainerPlaces]
 
 
 class HeldContainer:
-    """One container. `kept` is for what is made of its values."""
+    """One container. `kept` is for what is made of its values.
+
+    `cpu` and `partition` are None where it has no cpuset hierarchy. `ContainerCache.read` reads
+    them.
+    """
 
     __slots__ = ("_files", "cpu", "identities", "kept", "key", "partition", "usage", "used_at")
 
@@ -143,27 +147,8 @@ class ContainerCache:
         self._by_use.move_to_end(found)
         return found
 
-    def cpu(self, container: HeldContainer) -> CpuFacts | None:
-        """Return the CPU facts, None where it has no cpuset hierarchy. Raises as `read_cpu`."""
-        return None if container.cpu is None else self._read(container, container.cpu)
-
-    def partition(self, container: HeldContainer) -> CpusetPartition | None:
-        """Return the cpuset partition. Otherwise as `cpu`."""
-        return None if container.partition is None else self._read(container, container.partition)
-
-    def usage(self, container: HeldContainer) -> tuple[HugepageUsage, ...]:
-        """Return the use of huge pages. Raises as `read_usage`."""
-        return self._read(container, container.usage)
-
-    def close(self) -> None:
-        """Let everything go."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        for container in tuple(self._by_use):
-            self._release(container)
-
-    def _read(self, container: HeldContainer, value: HeldValue[T]) -> T:
+    def read(self, container: HeldContainer, value: HeldValue[T]) -> T:
+        """Return a value of the container as of now. Raises what it is made with raises."""
         if container not in self._by_use:  # let go since: nobody would close what it opened
             return value.by_path()
         try:
@@ -177,6 +162,14 @@ class ContainerCache:
                 raise
             self.close()  # what is short may be what is held here
             return value.by_path()
+
+    def close(self) -> None:
+        """Let everything go."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for container in tuple(self._by_use):
+            self._release(container)
 
     def _find(self, cgroups: CgroupIdentity) -> HeldContainer:
         """Return the container of an identity that was not seen before, or not lately."""

@@ -285,9 +285,16 @@ class HeldValue(Generic[T]):
 
         Where files are removed again and again meanwhile, it is read by path instead.
         """
+        try:
+            look = self._look
+            if look is not None and look.closed == self._files.closed and look.is_current():
+                return self._value  # type: ignore[return-value]  # it is set with `_look`
+        except HeldFileRemoved:
+            self._files.close()
+        self._look = None
         for _ in range(_MAX_ATTEMPTS):
             try:
-                return self._get()
+                return self._made_again()
             except HeldFileRemoved:
                 self._files.close()
         return self.by_path()
@@ -296,11 +303,7 @@ class HeldValue(Generic[T]):
         """Return the value as of now, with nothing held for it. Raises what `make` raises."""
         return self._make(BY_PATH)
 
-    def _get(self) -> T:
-        look = self._look
-        if look is not None and look.closed == self._files.closed and look.is_current():
-            return self._value  # type: ignore[return-value]  # it is set with `_look`
-        self._look = None
+    def _made_again(self) -> T:
         noted = self._files.look()
         made = self._make(self._files)
         if made != self._value or self._value is None:

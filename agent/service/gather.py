@@ -21,6 +21,8 @@ from netutil.agent.errors import (
     Missing,
     Reason,
 )
+from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.environment import read_environment
 from netutil.agent.facts.hugepages import (
     HeldPools,
@@ -312,7 +314,7 @@ class Gathering:
         self, caller: Caller, cgroups: CgroupIdentity, pools: tuple[HugepagePool, ...]
     ) -> Hugepages:
         container = self._containers.container(cgroups)
-        usage = self._containers.usage(container)
+        usage = self._containers.read(container, container.usage)
         if caller.match is None:
             return Hugepages((), usage, pools, caller.unavailable)
         pod = caller.match.pod
@@ -403,28 +405,37 @@ class Gathering:
         partition: bool,
     ) -> Cpus:
         container = self._containers.container(cgroups)
-        facts = self._containers.cpu(container)
-        if facts is None:
+        if container.cpu is None or container.partition is None:
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
                 "The container stands in no cpuset hierarchy that the agent can see.",
                 read="/proc/<pid>/cgroup",
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )
-        members = self._containers.partition(container) if partition else None
+        facts = self._containers.read(container, container.cpu)
+        members = self._containers.read(container, container.partition) if partition else None
         affinity = process_affinity(process)
         match, unknown = listed
         if match is None:
             return Cpus(facts, affinity, members, AskedCpus(None, None, unknown))
-        of = match.pod, match.container_name
-        asked = container.kept.get("asked CPUs", of, amounts.asked_cpus)
         name = "CPUs" if members is None else "CPUs and partition"
-        return container.kept.get(name, (facts, affinity, members, asked), Cpus)
+        of = facts, affinity, members, match.pod, match.container_name
+        return container.kept.get(name, of, _cpus)
 
     async def _ensure_in_pod(self, caller: Caller, pid: str) -> None:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _cpus(
+    facts: CpuFacts,
+    affinity: str | None,
+    partition: CpusetPartition | None,
+    pod: Pod,
+    container_name: str,
+) -> Cpus:
+    return Cpus(facts, affinity, partition, amounts.asked_cpus(pod, container_name))
 
 
 def _hugepages(

@@ -83,7 +83,9 @@ class Node:
 
     def ask(self, cgroups: CgroupIdentity) -> tuple[Any, ...]:
         held = self.cache.container(cgroups)
-        return self.cache.cpu(held), self.cache.partition(held), self.cache.usage(held)
+        assert held.cpu is not None and held.partition is not None
+        read = self.cache.read
+        return read(held, held.cpu), read(held, held.partition), read(held, held.usage)
 
     def direct(self, cgroups: CgroupIdentity) -> tuple[Any, ...]:
         places = self.places_of(cgroups)
@@ -256,7 +258,7 @@ async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> N
 
     one = node.add("one")
     held = node.cache.container(one)
-    facts = node.cache.cpu(held)
+    facts = node.ask(one)[0]
     answer = weakref.ref(held.kept.get("answer", (facts,), lambda _: Answer()))
     assert answer() is held.kept.get("answer", (facts,), lambda _: Answer())
     del held
@@ -281,8 +283,8 @@ async def test_the_sweep_lets_a_container_go_whose_cgroup_was_removed() -> None:
         cache = ContainerCache(lambda _: ContainerPlaces(None, place), 8192)
         before = descriptors()
         held = cache.container(identity("one"))
-        assert cache.cpu(held) is None
-        assert cache.usage(held) == cache.usage(held) == read_usage(place)
+        assert held.cpu is held.partition is None
+        assert cache.read(held, held.usage) == cache.read(held, held.usage) == read_usage(place)
         cache.sweep()
         assert (len(cache), cache.ended) == (1, 0)
         made.rmdir()
