@@ -218,6 +218,8 @@ class ContainerCache:
                 self.ended += 1
             elif container.used_at < used_before:
                 self._release(container)
-        self._sweeping = None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         if self._by_use:
             self._sweep_later()

@@ -308,7 +308,7 @@ class HeldValue(Generic[T]):
         made = self._make(self._files)
         if made != self._value or self._value is None:
             self._value = made
-        # A value that no file is behind is made again each time: nothing would tell of a change.
+        # A value that no file is behind is made again each time: nothing would show a change.
         self._look = noted if noted.descriptors else None
         return self._value
 

@@ -87,7 +87,7 @@ class Topology:
     """A host's CPUs, each read once for as long as the kernel says the same of all of them.
 
     On a host of 256 CPUs theirs are a thousand files. They change only when a CPU goes offline or
-    comes, which `online` tells, or is kept for something else. The files that tell it are held
+    comes, which `online` shows, or is kept for something else. The files that show it are held
     open and read at each look. `read` is for any thread, the others for one.
     """
 

@@ -6,7 +6,9 @@ import asyncio
 import errno
 import gc
 import os
+import shutil
 import sys
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -201,7 +203,7 @@ async def test_an_idle_container_is_let_go(node: Node) -> None:
     assert node.located == 0
 
 
-async def test_all_idle_containers_are_gone_within_ten_minutes(node: Node) -> None:
+async def test_all_idle_containers_are_let_go_within_ten_minutes(node: Node) -> None:
     for number in range(3 * MAX_SWEPT):
         node.ask(node.add(f"c{number}"))
     for _ in range(int(600 / container_cache.SWEEP_SECONDS)):
@@ -290,4 +292,52 @@ async def test_the_sweep_lets_a_container_go_whose_cgroup_was_removed() -> None:
         made.rmdir()
         cache.sweep()
         assert (len(cache), cache.ended, descriptors()) == (0, 1, before)
+        cache.close()
+
+
+async def test_two_thousand_containers_that_come_and_go_leave_nothing(node: Node) -> None:
+    def memory() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async def churn(containers: int) -> None:
+        for number in range(containers):
+            node.ask(node.add(f"c{number}"))
+            shutil.rmtree(node.top / f"pod/c{number}")
+            node.clock.now += 1
+            if not number % 10:
+                node.cache.sweep()
+        for _ in range(int(600 / container_cache.SWEEP_SECONDS)):
+            node.clock.now += container_cache.SWEEP_SECONDS
+            node.cache.sweep()
+
+    await churn(50)
+    tracemalloc.start()
+    try:
+        before = memory()
+        await churn(2000)
+        assert memory() - before < 256 * 1024  # tables that have grown
+    finally:
+        tracemalloc.stop()
+    assert (len(node.cache), node.cache.descriptors) == (0, 0)
+
+
+@pytest.mark.root
+async def test_real_cgroups_that_come_and_go_are_let_go_by_the_next_sweeps() -> None:
+    before = descriptors()
+    with cgroup() as top:
+
+        def places_of(cgroups: CgroupIdentity) -> ContainerPlaces:
+            directory = str(top / str(cgroups.container_id))
+            return ContainerPlaces(None, ControllerDirectory(1, directory, str(top)))
+
+        cache = ContainerCache(places_of, 8192)
+        for number in range(4 * MAX_SWEPT):
+            (top / f"c{number}").mkdir()
+            held = cache.container(identity(f"c{number}"))
+            cache.read(held, held.usage)
+            (top / f"c{number}").rmdir()
+        for _ in range(4):
+            cache.sweep()
+        assert (len(cache), cache.ended, descriptors()) == (0, 4 * MAX_SWEPT, before)
         cache.close()

@@ -52,7 +52,7 @@ def test_an_ended_process_has_none() -> None:
     assert process_affinity(process) is None  # closed, too
 
 
-def test_of_a_number_that_is_another_process_s_now_nothing_is_told() -> None:
+def test_of_a_number_that_is_another_process_s_now_nothing_is_returned() -> None:
     """The mask is asked for by number: that the process still runs is seen afterwards."""
     with sleeping() as ended:
         directory = os.dup(ended.directory())
@@ -94,7 +94,7 @@ def test_an_agent_that_may_not_ask_the_kernel_reads_the_status(
 @pytest.mark.parametrize(
     "cpus", [(0,), (0, 1, 2, 3, 8), (1023, 1024, 1025), (8191,), tuple(range(0, 8192, 3)), ()]
 )
-def test_a_node_of_more_than_1024_cpus_is_told_of_rightly(
+def test_a_node_of_more_than_1024_cpus_has_the_right_list(
     cpus: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Kernel:

@@ -1,4 +1,4 @@
-"""A client in a pod that asks for its CPUs over several connections whenever it is told to.
+"""A client in a pod that asks for its CPUs over several connections for each line that it reads.
 
 `held_client.py CONNECTIONS`: for each line on standard input, the answers of all connections are
 printed as one JSON list. Another connection asks all the time meanwhile.

@@ -57,7 +57,7 @@ def listed(cpus: list[int]) -> str:
     return ",".join(map(str, cpus))
 
 
-class Asker:
+class Client:
     """The client in the container."""
 
     def __init__(self, process: LabProcess) -> None:
@@ -72,11 +72,11 @@ class Asker:
 
 
 @pytest.fixture
-def asker(node: Node) -> Iterator[Asker]:
+def client(node: Node) -> Iterator[Client]:
     process = node.app.spawn(
         [sys.executable, CLIENT, str(CONNECTIONS)], stdin=subprocess.PIPE, stderr=None
     )
-    yield Asker(process)
+    yield Client(process)
     process.kill()
     process.wait()
 
@@ -147,9 +147,9 @@ def shown(answer: dict[str, Any]) -> dict[str, Any]:
     return found | {"weight": int(weight or 0)}
 
 
-def test_no_answer_is_older_than_its_question(node: Node, asker: Asker) -> None:
+def test_no_answer_is_older_than_its_question(node: Node, client: Client) -> None:
     chance = random.Random(node.app.id)  # noqa: S311 - not a secret
-    sources = Sources(node, asker.process.host_pid)
+    sources = Sources(node, client.process.host_pid)
     changes: list[Change] = [
         sources.limit_container,
         sources.limit_pod,
@@ -158,14 +158,14 @@ def test_no_answer_is_older_than_its_question(node: Node, asker: Asker) -> None:
         sources.set_affinity,
         sources.set_weight,
     ]
-    asker.answers()
+    client.answers()
     for change in changes:
         change(chance)
     for _ in range(CHANGES // 2):  # of two drivers
         time.sleep(chance.random() / 500)
         chance.choice(changes)(chance)
         expected = sources.expected()
-        for answer in asker.answers():
+        for answer in client.answers():
             assert shown(answer) == expected
     assert metric(node.agent, "netutil_held_containers") == 1
     assert metric(node.agent, "netutil_held_files") <= 32
