@@ -208,7 +208,7 @@ class HeldFiles:
             self._look.absent.append((None, f"{directory}/{name}"))
             raise
         try:
-            descriptor = self._table.open(held, name)
+            descriptor = self._open(held, name)
         except FileNotFoundError:
             # What a hierarchy's root lacks it never gets (CFTYPE_NOT_ON_ROOT).
             if not held.is_root:
@@ -242,7 +242,7 @@ class HeldFiles:
             return True
         for name in _ALWAYS_THERE:
             with suppress(FileNotFoundError):
-                descriptor = self._table.open(held, name)
+                descriptor = self._open(held, name)
                 self._look.note(descriptor, self._read(held, descriptor))
                 return True
         found = identity_of(directory)
@@ -256,6 +256,15 @@ class HeldFiles:
         if held is None:
             held = self._held[path] = self._table.acquire(path)
         return held
+
+    def _open(self, held: HeldDirectory, name: str) -> int:
+        try:
+            return self._table.open(held, name)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self._table.discard(held)
+            raise HeldFileRemoved from None
 
     def _read(self, held: HeldDirectory, descriptor: int) -> bytes:
         try:

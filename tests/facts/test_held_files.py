@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netutil.agent.facts.cgroup_file import number_if_there
@@ -142,6 +144,41 @@ def test_what_is_raised_is_not_kept(tmp_path: Path) -> None:
             value.get()
     file.write_text("7\n")
     assert value.get() == 7
+
+
+def test_a_file_that_is_removed_while_it_is_opened_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    reader = Reader(tmp_path, "cpu.max")
+    value = held(reader)
+    real, failures = os.open, [errno.ENODEV]
+
+    def failing(path: Any, *rest: Any, **options: Any) -> int:
+        if path == "cpu.max" and failures:
+            raise OSError(failures.pop(), "")
+        return real(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+    assert value.get() == value.get() == "max 100000\n"
+    assert reader.made == 2
+
+
+def test_files_that_are_removed_again_and_again_are_read_by_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    before = descriptors()
+    table = HeldDirectories()
+    files = HeldFiles(table)
+    value: HeldValue[bytes] = HeldValue(files, lambda found: found.read(str(tmp_path), "cpu.max"))
+
+    def removed(*_: object) -> bytes:
+        raise OSError(errno.ENODEV, "")
+
+    monkeypatch.setattr(os, "pread", removed)
+    assert value.get() == value.get() == b"max 100000\n"
+    assert (table.descriptors, descriptors()) == (0, before)
 
 
 def test_directories_are_shared_counted_and_closed_with_their_last_user(tmp_path: Path) -> None:
@@ -325,21 +362,3 @@ def test_the_topology_is_that_of_the_cpus_that_are_online(tmp_path: Path) -> Non
         found = topology.known((0, 3, 5)) or topology.read((0, 3, 5))
         assert found == read_topology(root, (0, 3, 5))
         assert topology.known((0, 3, 5)) == found
-
-
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to change the kernel's pools")
-@pytest.mark.xdist_group("hugepages")
-def test_the_kernel_s_own_pools_are_those_of_the_moment() -> None:
-    file = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    if not file.exists():
-        pytest.skip("this kernel has no pages of 2 MiB")
-    before = file.read_text()
-    pools = HeldPools("/")
-    try:
-        for number in (1, 0, 2, 1, 0):
-            file.write_text(f"{int(before) + number}")
-            assert pools.known() == read_pools("/")
-    finally:
-        file.write_text(before)
-    assert pools.known() == read_pools("/")
