@@ -272,7 +272,7 @@ async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> N
 def test_what_is_kept_is_of_the_very_same_objects() -> None:
     kept = Kept()
     one, equal = [1], [1]
-    made = kept.get("a", (one,), list)
+    made: list[int] = kept.get("a", (one,), list)
     assert kept.get("a", (one,), list) is made
     assert kept.get("a", (equal,), list) is not made
     assert kept.get("b", (equal,), tuple) == (1,)
@@ -285,7 +285,7 @@ async def test_the_sweep_lets_a_container_go_whose_cgroup_was_removed() -> None:
         cache = ContainerCache(lambda _: ContainerPlaces(None, place), 8192)
         before = descriptors()
         held = cache.container(identity("one"))
-        assert held.cpu is held.partition is None
+        assert held.cpu is None and held.partition is None
         assert cache.read(held, held.usage) == cache.read(held, held.usage) == read_usage(place)
         cache.sweep()
         assert (len(cache), cache.ended) == (1, 0)

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,8 @@ def test_a_directory_that_appears_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_value_without_a_file_is_made_each_time(tmp_path: Path) -> None:
-    made = []
-    value: HeldValue[int] = HeldValue(
-        HeldFiles(HeldDirectories()), lambda _: made.append(None) or len(made)
-    )
+    made = count(1)
+    value: HeldValue[int] = HeldValue(HeldFiles(HeldDirectories()), lambda _: next(made))
     assert (value.get(), value.get()) == (1, 2)
 
 
