@@ -74,7 +74,6 @@ class Rooms:
     watching: Watching
     metrics: Metrics
     audit: Audit
-    refusals: Refusals
     netutil: NetUtil
 
 
@@ -174,7 +173,6 @@ def make_rooms(settings: Settings) -> Rooms:
         watching=watching,
         metrics=metrics,
         audit=audit,
-        refusals=refusals,
         netutil=NetUtil(callers, gathering, answering, watches, refusals),
     )
 
