@@ -211,7 +211,7 @@ class Gathering:
         `partition` asks for the cpuset partition as well. What the container asks for is of the
         pod list as it is; nothing is waited for.
         """
-        if not pid:
+        if not pid or _is_itself(caller, pid):
             return self.own_cpus(caller, partition=partition)
         process, cgroups = await self._callers.process(caller, pid)
         try:
@@ -290,7 +290,7 @@ class Gathering:
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
-        if not pid:
+        if not pid or _is_itself(caller, pid):
             found = self.own_hugepages(caller)
             return found or await self._read_hugepages(caller, caller.cgroups)
         process, cgroups = await self._callers.process(caller, pid)
@@ -426,6 +426,12 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _is_itself(caller: Caller, pid: str) -> bool:
+    """Return whether a request's pid is known to be that of the caller, which runs."""
+    own = caller.peer.process
+    return own.own_number is not None and pid == str(own.own_number) and own.alive()
 
 
 def _cpus(
