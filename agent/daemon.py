@@ -49,6 +49,7 @@ class Agent:
             rooms.watchdog.start()
             stack.callback(rooms.watchdog.stop)
             stack.callback(rooms.audit.close)
+            stack.callback(rooms.containers.close)
             stack.push_async_callback(rooms.pods.close)
             stack.push_async_callback(rooms.resources.close)
             stack.push_async_callback(rooms.watching.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
@@ -39,6 +40,7 @@ def readings(
     watching: Watching,
     reads: ReadPool,
     callers: Callers,
+    containers: ContainerCache,
     pods: PodDirectory,
     resources: ResourceDirectory,
     environments: EnvironmentCache,
@@ -95,6 +97,14 @@ def readings(
             "PCI functions that are held, those that the host lacks included.",
             lambda: float(len(pci)),
         ),
+        "netutil_held_containers": (
+            "Containers whose cgroup files are held open.",
+            lambda: float(len(containers)),
+        ),
+        "netutil_held_files": (
+            "Descriptors held open for them.",
+            lambda: float(containers.descriptors),
+        ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
             "Time since the pushed pods were last known to be complete.",
@@ -144,6 +154,14 @@ def readings(
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",
             lambda: float(callers.walks),
+        ),
+        "netutil_held_containers_evicted": (
+            "Containers whose cgroup files were let go for want of room.",
+            lambda: float(containers.evictions),
+        ),
+        "netutil_held_containers_ended": (
+            "Containers whose cgroup files were let go because they were removed.",
+            lambda: float(containers.ended),
         ),
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
         "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),

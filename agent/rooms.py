@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
 from netutil.agent.identity.pinning import Pin, choose_pin
-from netutil.agent.limits.descriptors import affordable_connections
+from netutil.agent.limits.descriptors import affordable_connections, affordable_held_files
 from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 from netutil.agent.limits.scheduler import FairScheduler
@@ -59,6 +60,7 @@ class Rooms:
     resources: ResourceDirectory
     reads: ReadPool
     callers: Callers
+    containers: ContainerCache
     registry: ConnectionRegistry
     limits: ConnectionLimits
     policy: PodPolicy
@@ -85,13 +87,14 @@ def make_rooms(settings: Settings) -> Rooms:
     resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
     reads = ReadPool(threads=settings.max_read_threads)
     callers = Callers(tree, pods, reads)
-    gathering = Gathering(callers, reads, resources, settings.host_root)
     watching = Watching(callers, pods, resources, reads, settings.pod_refresh)
     registry, log, tracing = ConnectionRegistry(), CallLog(), Tracing()
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
     limits = ConnectionLimits(
         affordable_connections(settings.max_connections), settings.max_connections_per_pod
     )
+    containers = ContainerCache(callers.container_places, affordable_held_files(limits.total))
+    gathering = Gathering(callers, reads, resources, settings.host_root, containers)
     watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
     in_flight = InFlight(
@@ -123,6 +126,7 @@ def make_rooms(settings: Settings) -> Rooms:
             max_connections=limits.total,
             socket_health=socket_health,
             callers=callers,
+            containers=containers,
             watchdog=watchdog,
             memory=memory,
             registry=registry,
@@ -155,6 +159,7 @@ def make_rooms(settings: Settings) -> Rooms:
         resources=resources,
         reads=reads,
         callers=callers,
+        containers=containers,
         registry=registry,
         limits=limits,
         policy=policy,

@@ -16,7 +16,13 @@ from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gathered import AskedCpus, GivenFunctions, Hugepages, Interfaces
+from netutil.agent.service.gathered import (
+    AskedCpus,
+    Cpus,
+    GivenFunctions,
+    Hugepages,
+    Interfaces,
+)
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -45,6 +51,7 @@ _DEVICE_SOURCES = {
     DeviceSource.RESOURCE_NAME: api.DEVICE_SOURCE_RESOURCE_NAME,
     DeviceSource.ORDER: api.DEVICE_SOURCE_ORDER,
 }
+_ANSWER = "answer"
 
 
 def interfaces(found: Interfaces) -> api.InterfacesResponse:
@@ -75,7 +82,17 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
 
 
 def hugepages(found: Hugepages) -> api.HugepagesResponse:
-    """Return the answer to GetHugepages."""
+    """Return the answer to GetHugepages, which is not to be changed.
+
+    The same for the same `found`.
+    """
+    known = found.answers.get(_ANSWER)
+    if not isinstance(known, api.HugepagesResponse):
+        known = found.answers[_ANSWER] = _hugepages(found)
+    return known
+
+
+def _hugepages(found: Hugepages) -> api.HugepagesResponse:
     response = api.HugepagesResponse(
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
         usage=[_usage(one) for one in found.usage],
@@ -133,7 +150,19 @@ def _resources(found: ContainerResources, functions: GivenFunctions) -> api.Reso
     return response
 
 
-def add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
+def cpus(found: Cpus) -> api.CPUResponse:
+    """Return the answer to GetCPUInfo without each CPU, which is not to be changed.
+
+    The same for the same `found`.
+    """
+    known = found.answers.get(_ANSWER)
+    if not isinstance(known, api.CPUResponse):
+        known = found.answers[_ANSWER] = answers.cpu(found.facts, found.affinity, found.partition)
+        _add_asked_cpus(known, found.asked)
+    return known
+
+
+def _add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
     """Add what container and pod ask for to the answer to GetCPUInfo."""
     if asked.container is not None:
         response.container_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.container)))

@@ -13,26 +13,27 @@ from functools import partial
 from typing import TypeVar, cast
 
 from cachetools import LRUCache
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
     HeldEnvironment,
     read_held,
 )
 from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
     Missing,
     Reason,
-    Unidentified,
 )
-from netutil.agent.facts.cpu import read_cpu
-from netutil.agent.facts.cpu_partition import read_partition
+from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.hugepages import (
+    HeldPools,
     HugepagePool,
     HugepageUsage,
     read_pools,
-    read_usage,
 )
 from netutil.agent.facts.interfaces import Interface, merge
 from netutil.agent.facts.links import names_parent_devices
@@ -58,6 +59,7 @@ from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import (
     Allocated,
     AskedCpus,
+    AskedHugepages,
     Cpus,
     GivenFunctions,
     Hugepages,
@@ -72,6 +74,8 @@ T = TypeVar("T")
 _FEW = 1024
 _PODS_REMEMBERED = 512
 
+_Listed = tuple[Match | None, AgentError | None]
+"""The pod list's entry for a process, or why there is none."""
 EnvironmentRead = tuple[HeldEnvironment | AgentError | None, Allocated]
 """An environment, why there is none, or None where it is not asked for; and what it names."""
 
@@ -92,7 +96,12 @@ class Gathering:
     """Gathers for callers that are identified."""
 
     def __init__(
-        self, callers: Callers, reads: ReadPool, resources: ResourceDirectory, host_root: str
+        self,
+        callers: Callers,
+        reads: ReadPool,
+        resources: ResourceDirectory,
+        host_root: str,
+        containers: ContainerCache,
     ) -> None:
         self._callers = callers
         self._reads = reads
@@ -100,7 +109,9 @@ class Gathering:
         self._host_root = host_root
         self.environments = EnvironmentCache()
         self.pci = PciCache(host_root)
+        self._containers = containers
         self._topology = Topology(host_root)
+        self._pools = HeldPools(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
 
@@ -205,22 +216,30 @@ class Gathering:
     async def cpus(self, caller: Caller, pid: str, *, partition: bool = False) -> Cpus:
         """Return the CPUs, even after the caller's end if a child asks over its connection.
 
-        `partition` asks for the cpuset partition as well.
+        `partition` asks for the cpuset partition as well. What the container asks for is of the
+        pod list as it is; nothing is waited for.
         """
-        process, cgroups = await self._process_or_gone(caller, pid)
+        if not pid or _is_itself(caller, pid):
+            return self.own_cpus(caller, partition=partition)
+        process, cgroups = await self._callers.process(caller, pid)
         try:
-            return self._cpus(process, cgroups, partition=partition)
+            match, unknown = await self._listed(caller, pid)
+            return self._cpus(process, cgroups, (match, unknown), partition=partition)
         finally:
-            if process is not None:
-                process.close()
+            process.close()
 
-    async def asked_cpus(self, caller: Caller, pid: str) -> AskedCpus:
-        """Return what a process's container and its pod ask for; nothing is waited for."""
+    def own_cpus(self, caller: Caller, *, partition: bool = False) -> Cpus:
+        """Return the CPUs of the caller itself, as `cpus`. Nothing of it waits or blocks."""
+        listed = caller.match, caller.unavailable
+        return self._cpus(caller.peer.process, caller.cgroups, listed, partition=partition)
+
+    async def _listed(self, caller: Caller, pid: str) -> _Listed:
+        """Return the pod list's entry for a process, or why there is none now."""
         try:
             match, _ = await self.match(caller, pid, 0)
         except AgentError as error:
-            return AskedCpus(None, None, error)
-        return amounts.asked_cpus(match.pod, match.container_name)
+            return None, error.with_traceback(None)
+        return match, None
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
@@ -278,23 +297,36 @@ class Gathering:
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
-        process, cgroups = await self._process_or_gone(caller, pid)
-        if process is not None:
-            process.close()
-        directory = self._callers.hugetlb_directory(cgroups)
+        if not pid or _is_itself(caller, pid):
+            found = self.own_hugepages(caller)
+            return found or await self._read_hugepages(caller, caller.cgroups)
+        process, cgroups = await self._callers.process(caller, pid)
+        process.close()
+        return self._hugepages(caller, cgroups) or await self._read_hugepages(caller, cgroups)
 
-        def read() -> tuple[tuple[HugepageUsage, ...], tuple[HugepagePool, ...]]:
-            return read_usage(directory), read_pools(self._host_root)
+    def own_hugepages(self, caller: Caller) -> Hugepages | None:
+        """Return the huge pages of the caller itself, None where they are to be waited for."""
+        return self._hugepages(caller, caller.cgroups)
 
-        usage, pools = await self._reads.run(
-            caller.peer.pod_key, read, "the hugetlb cgroup and /sys/kernel/mm/hugepages"
-        )
-        try:
-            pod = caller.known.pod
-        except AgentError as error:
-            return Hugepages((), usage, pools, error)
-        asked = amounts.asked_hugepages(pod)
-        return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
+    def _hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages | None:
+        pools = self._pools.known()
+        return None if pools is None else self._together(caller, cgroups, pools)
+
+    async def _read_hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages:
+        read = partial(read_pools, self._host_root)
+        pools = await self._reads.run(caller.peer.pod_key, read, "/sys/kernel/mm/hugepages")
+        return self._together(caller, cgroups, pools)
+
+    def _together(
+        self, caller: Caller, cgroups: CgroupIdentity, pools: tuple[HugepagePool, ...]
+    ) -> Hugepages:
+        container = self._containers.container(cgroups)
+        usage = self._containers.read(container, container.usage)
+        if caller.match is None:
+            return Hugepages((), usage, pools, caller.unavailable)
+        pod = caller.match.pod
+        asked = container.kept.get("asked hugepages", (pod,), amounts.asked_hugepages)
+        return container.kept.get("hugepages", (asked, usage, pools), _hugepages)
 
     async def interfaces(
         self,
@@ -372,35 +404,30 @@ class Gathering:
         return allocated
 
     def _cpus(
-        self, process: PinnedProcess | None, cgroups: CgroupIdentity, *, partition: bool
+        self,
+        process: PinnedProcess,
+        cgroups: CgroupIdentity,
+        listed: _Listed,
+        *,
+        partition: bool,
     ) -> Cpus:
-        directories = self._callers.cpu_directories(cgroups)
-        if directories is None:
+        container = self._containers.container(cgroups)
+        if container.cpu is None or container.partition is None:
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
                 "The container stands in no cpuset hierarchy that the agent can see.",
                 read="/proc/<pid>/cgroup",
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )
-        facts = read_cpu(directories)
-        affinity = None
-        if process is not None:
-            try:
-                affinity = process.status().cpus_allowed
-                process.ensure_alive()
-            except Unidentified:
-                affinity = None
-        return Cpus(facts, affinity, read_partition(directories) if partition else None)
-
-    async def _process_or_gone(
-        self, caller: Caller, pid: str
-    ) -> tuple[PinnedProcess | None, CgroupIdentity]:
-        try:
-            return await self._callers.process(caller, pid)
-        except Unidentified:
-            if pid:
-                raise
-            return None, caller.cgroups
+        facts = self._containers.read(container, container.cpu)
+        members = self._containers.read(container, container.partition) if partition else None
+        affinity = process_affinity(process)
+        match, unknown = listed
+        if match is None:
+            return Cpus(facts, affinity, members, AskedCpus(None, None, unknown))
+        name = "CPUs" if members is None else "CPUs and partition"
+        of = facts, affinity, members, match.pod, match.container_name
+        return container.kept.get(name, of, _cpus)
 
     async def _ensure_in_pod(self, caller: Caller, pid: str) -> None:
         if pid:
@@ -424,6 +451,28 @@ def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
     """
     own = caller.peer.process
     return own.pid, "" if pid == str(own.own_number) else pid
+
+
+def _is_itself(caller: Caller, pid: str) -> bool:
+    """Return whether a request's pid is known to be that of the caller, which runs."""
+    own = caller.peer.process
+    return own.own_number is not None and pid == str(own.own_number) and own.alive()
+
+
+def _cpus(
+    facts: CpuFacts,
+    affinity: str | None,
+    partition: CpusetPartition | None,
+    pod: Pod,
+    container_name: str,
+) -> Cpus:
+    return Cpus(facts, affinity, partition, amounts.asked_cpus(pod, container_name))
+
+
+def _hugepages(
+    asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
+) -> Hugepages:
+    return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:

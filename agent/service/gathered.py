@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
@@ -18,18 +18,6 @@ from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.pods.index import Match
-
-
-@dataclass(frozen=True, slots=True)
-class Cpus:
-    """A container's CPU facts, and the affinity of the process: None if it has ended.
-
-    `partition` is None where it was not asked for.
-    """
-
-    facts: CpuFacts
-    affinity: str | None
-    partition: CpusetPartition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +66,21 @@ class AskedCpus:
 
 
 @dataclass(frozen=True, slots=True)
+class Cpus:
+    """A container's CPU facts, and the affinity of the process: None if it has ended.
+
+    `partition` is None where it was not asked for. While nothing differs, callers get the same
+    object; `answers` is for what is made of it, by a few names.
+    """
+
+    facts: CpuFacts
+    affinity: str | None
+    partition: CpusetPartition | None
+    asked: AskedCpus
+    answers: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AskedHugepages:
     """Huge pages of containers and of their pod as a whole; `error` says why some are not known."""
 
@@ -113,10 +116,11 @@ class Interfaces:
 
 @dataclass(frozen=True, slots=True)
 class Hugepages:
-    """Huge pages of a pod, of the process's container, and of the node."""
+    """Huge pages of a pod, of the process's container, and of the node. `answers` as of `Cpus`."""
 
     containers: tuple[ContainerHugepages, ...]
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: AgentError | None
     pod: tuple[PodHugepages, ...] = ()
+    answers: dict[str, object] = field(default_factory=dict, repr=False, compare=False)

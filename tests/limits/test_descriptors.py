@@ -5,7 +5,12 @@ from __future__ import annotations
 import resource
 
 import pytest
-from netutil.agent.limits.descriptors import affordable_connections, descriptors_for
+from netutil.agent.limits.descriptors import (
+    MAX_HELD_FILES,
+    affordable_connections,
+    affordable_held_files,
+    descriptors_for,
+)
 
 
 class Limit:
@@ -66,3 +71,25 @@ def test_one_connection_is_accepted_however_few_descriptors_there_are(
 def test_no_limit_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     assert affordable_connections(1_000_000) == 1_000_000
+
+
+def test_held_files_have_what_the_connections_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = descriptors_for(500) + 300
+    limited(monkeypatch, hard, hard)
+    assert affordable_held_files(500) == 300
+
+
+def test_held_files_have_nothing_where_the_connections_need_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited(monkeypatch, 1024, 1024)
+    assert affordable_held_files(affordable_connections(4096)) < 4
+    limited(monkeypatch, 16, 16)
+    assert affordable_held_files(1) == 0
+
+
+def test_held_files_are_limited_where_descriptors_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert affordable_held_files(4096) == MAX_HELD_FILES
+    limited(monkeypatch, 1_000_000, 1_000_000)
+    assert affordable_held_files(4096) == MAX_HELD_FILES
