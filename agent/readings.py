@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -35,6 +36,7 @@ def readings(
     policy: PodPolicy,
     in_flight: InFlight,
     watching: Watching,
+    networks: NetworkCache,
     reads: ReadPool,
     callers: Callers,
     pods: PodDirectory,
@@ -78,6 +80,10 @@ def readings(
             lambda: float(in_flight.bytes),
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_network_namespaces": (
+            "Network namespaces of pods that are held.",
+            lambda: float(len(networks)),
+        ),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
@@ -124,6 +130,14 @@ def readings(
         "netutil_read_timeouts": (
             "Reads given up by their callers.",
             lambda: float(reads.timeouts),
+        ),
+        "netutil_network_reads": (
+            "Readings of a whole network namespace.",
+            lambda: float(networks.reads),
+        ),
+        "netutil_network_evictions": (
+            "Network namespaces that were let go for want of room.",
+            lambda: float(networks.evictions),
         ),
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",

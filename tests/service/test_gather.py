@@ -23,6 +23,8 @@ from tests.pods.kubelet_server import list_json, pod_json
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
 
+NOTHING: Any = None
+
 
 class WatchedPool(ReadPool):
     """A pool that remembers in whose turn it read."""
@@ -47,7 +49,7 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
         known=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
-    gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path))
+    gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path), NOTHING)
     (cpu,) = await gathering.topology(caller, "1")
     assert cpu.siblings == (0, 1)
     assert len((await gathering.hugepages(caller, "")).pools) == 2
@@ -75,7 +77,7 @@ async def test_devices_are_those_of_a_time_when_the_container_had_been_started()
     caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
     resources: Any = SimpleNamespace(of_container=of_container)
     callers: Any = None
-    await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+    await Gathering(callers, ReadPool(), resources, "/", NOTHING).resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
 
@@ -96,7 +98,9 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         )
         match = SimpleNamespace(pod=pod, container_name="app", started_by=asked_at)
         caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
-        found = await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+        found = await Gathering(callers, ReadPool(), resources, "/", NOTHING).resources(
+            caller, "", 5
+        )
         assert found.cpu_ids == cpu_ids
 
 

@@ -1,0 +1,1 @@
+"""Facts of callers, held while they are asked about and read again when they change."""
