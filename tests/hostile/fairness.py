@@ -34,6 +34,7 @@ from typing import TypeVar
 from tests.hostile.crowds import CROWDS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
+from tests.hostile.network_churn import NETWORK_CHURN
 from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.lab import Lab, LabAgent, LabContainer, LabProcess
@@ -269,5 +270,6 @@ ATTACKS: dict[str, list[str]] = {
         for name in table
     },
     **{name: _module("crowds", name) for name in CROWDS},
+    **{name: _module("network_churn", name) for name in NETWORK_CHURN},
 }
 """The command of each attack, by its name. The control shows what the machine itself does."""
