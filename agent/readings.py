@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
@@ -38,6 +39,7 @@ def readings(
     policy: PodPolicy,
     in_flight: InFlight,
     watching: Watching,
+    networks: NetworkCache,
     reads: ReadPool,
     callers: Callers,
     containers: ContainerCache,
@@ -84,6 +86,10 @@ def readings(
             lambda: float(in_flight.bytes),
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_network_namespaces": (
+            "Network namespaces of pods that are held.",
+            lambda: float(len(networks)),
+        ),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
         "netutil_held_environments": (
             "Parsed environments that are held.",
@@ -150,6 +156,14 @@ def readings(
         "netutil_read_timeouts": (
             "Reads given up by their callers.",
             lambda: float(reads.timeouts),
+        ),
+        "netutil_network_reads": (
+            "Readings of a whole network namespace.",
+            lambda: float(networks.reads),
+        ),
+        "netutil_network_evictions": (
+            "Network namespaces that were let go for want of room.",
+            lambda: float(networks.evictions),
         ),
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -14,6 +14,7 @@ from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
 from netutil.agent.service.gathered import (
@@ -22,6 +23,7 @@ from netutil.agent.service.gathered import (
     GivenFunctions,
     Hugepages,
     Interfaces,
+    InterfacesAnswer,
 )
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
@@ -79,6 +81,27 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
     if found.pci_error is not None:
         response.pci_error.CopyFrom(part_error("pci", found.pci_error))
     return response
+
+
+def with_counters(
+    answer: api.InterfacesResponse, counters: Mapping[int, Counters]
+) -> api.InterfacesResponse:
+    """Return a copy of an answer to GetInterfaces with the counters of each link, by its index."""
+    response = api.InterfacesResponse()
+    response.CopyFrom(answer)
+    for one in response.interfaces:
+        if one.HasField("link"):
+            link = one.link
+            found, into = counters[link.index], link.counters
+            into.rx_bytes, into.tx_bytes = found.rx_bytes, found.tx_bytes
+            into.rx_packets, into.tx_packets = found.rx_packets, found.tx_packets
+            into.rx_errors, into.tx_errors = found.rx_errors, found.tx_errors
+            into.rx_dropped, into.tx_dropped = found.rx_dropped, found.tx_dropped
+    return response
+
+
+INTERFACES = InterfacesAnswer(interfaces, with_counters)
+"""The answer to GetInterfaces."""
 
 
 def hugepages(found: Hugepages) -> api.HugepagesResponse:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 from netutil.agent.collect.container_cache import ContainerCache
@@ -35,13 +36,14 @@ from netutil.agent.facts.hugepages import (
     HugepageUsage,
     read_pools,
 )
-from netutil.agent.facts.interfaces import Interface, merge
+from netutil.agent.facts.interfaces import PCI_BUS, Interface, merge
 from netutil.agent.facts.links import names_parent_devices
 from netutil.agent.facts.network import (
     Networks,
     network_characters,
     of_interface,
 )
+from netutil.agent.facts.network_state import MAX_INLINE_LINKS
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
@@ -64,14 +66,16 @@ from netutil.agent.service.gathered import (
     GivenFunctions,
     Hugepages,
     Interfaces,
+    InterfacesAnswer,
 )
-from netutil.agent.service.live import PciDevices, links_if_known, only
+from netutil.agent.service.live import ON_HOST_NETWORK, LiveLinks, LiveNetworks, PciDevices, only
 from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
+_KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 
 _Listed = tuple[Match | None, AgentError | None]
@@ -92,6 +96,38 @@ def _named(
     return Allocated(devices, None, others, start_error, af_xdp)
 
 
+@dataclass(frozen=True, slots=True)
+class InterfaceParts:
+    """What the answer about interfaces is made of."""
+
+    networks: Networks | None
+    network_error: AgentError | None
+    allocated: Allocated
+    live: LiveLinks
+    match: Match | None
+
+    def are_same(self, other: InterfaceParts) -> bool:
+        """Return whether another answer would be the same, but for counters."""
+        return (
+            self.live.links is other.live.links
+            and self.networks is other.networks
+            and self.network_error is other.network_error
+            and self.observed_at == other.observed_at
+            and self.allocated == other.allocated
+        )
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """Return when the pod was listed."""
+        return self.match.observed_at if self.match is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptAnswer:
+    parts: InterfaceParts
+    answer: Any
+
+
 class Gathering:
     """Gathers for callers that are identified."""
 
@@ -102,7 +138,9 @@ class Gathering:
         resources: ResourceDirectory,
         host_root: str,
         containers: ContainerCache,
+        live: LiveNetworks,
     ) -> None:
+        self._live = live
         self._callers = callers
         self._reads = reads
         self._resources = resources
@@ -179,7 +217,7 @@ class Gathering:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
 
         Raises `Missing` if none of that interface is reported, and instead of it the error of an
-        annotation that may name one and is not understood. The live links are read only if
+        annotation that may name one and is not understood. The live links are looked at only if
         a name is asked for that they may have to tell.
         """
         await self._ensure_in_pod(caller, pid)
@@ -187,17 +225,31 @@ class Gathering:
         reported = caller.known.pod.spec.host_network
         if not interface or networks.are_named:
             return of_interface(networks, interface, host_network=reported)
-        process, _ = await self._callers.process(caller, pid)
-        node = self._callers.host_namespaces
+        live = await self._links(caller, pid)
 
         def work() -> Networks:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
+            links, host_network = live.links or (), live.host_network
             try:
-                return of_interface(networks, interface, links or (), host_network=host_network)
+                return of_interface(networks, interface, links, host_network=host_network)
             except Missing as error:
-                raise link_error or error from None
+                raise live.error or error from None
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        return await self.worked_out(caller, work, len(live.links or ()))
+
+    async def _links(self, caller: Caller, pid: str) -> LiveLinks:
+        """Return the links of a process. Waits for nothing if they are known as they are now."""
+        if caller.match is not None and caller.match.pod.spec.host_network:
+            await self._ensure_in_pod(caller, pid)
+            return ON_HOST_NETWORK
+        own = caller.peer.process
+        if not pid or pid == str(own.own_number):
+            found = self._live.current(own)
+            return found or await self._live.links(caller.peer.pod_key, own, own)
+        process, _ = await self._callers.process(caller, pid)
+        try:
+            return await self._live.links(caller.peer.pod_key, process, own)
+        finally:
+            process.close()
 
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
@@ -333,51 +385,90 @@ class Gathering:
         caller: Caller,
         pid: str,
         interface: str,
-        make: Callable[[Interfaces], T],
+        answer: InterfacesAnswer[T],
         known: Allocated | None = None,
     ) -> T:
-        """Return what `make` makes of the interfaces as reported and as they are now.
+        """Return the answer about the interfaces as reported and as they are now.
 
         `interface` names one of them. `known` are the devices of an environment that was read
-        before. `make` runs where the links were read, off the loop. Raises `Missing` for an
-        interface that neither side knows, and what hides a side where the other does not know it.
+        before. While nothing but counters changed, the answer that was made last is used again.
+        Raises `Missing` for an interface that neither side knows, and what hides a side where the
+        other does not know it.
         """
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
-        process, _ = await self._callers.process(caller, pid)
-        pci, node = PciDevices(self.pci), self._callers.host_namespaces
-        reported = caller.match is not None and caller.match.pod.spec.host_network
+        live = await self._links(caller, pid)
+        parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        network = live.network
+        if network is None or network.answers is None:
+            return await self._worked_out(caller, parts, interface, answer)
+        kept = network.answers.get(interface)
+        if isinstance(kept, _KeptAnswer) and kept.parts.are_same(parts):
+            return answer.with_counters(kept.answer, network.counters)
+        if not self._are_inline(parts):
+            return await self._worked_out(caller, parts, interface, answer)
+        made = answer.make(self._merged(parts, interface))
+        network.answers[interface] = _KeptAnswer(parts, made)
+        return answer.with_counters(made, network.counters)
 
-        def work() -> T:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
-            merged = merge(
-                networks,
-                links,
-                allocated.devices,
-                pci.look,
-                host_network=host_network,
-                parents_are_named=names_parent_devices(os.uname().release, links or ()),
-            )
-            merged += _without_interface(merged, allocated.others, pci.look)
-            if interface:
-                hidden = networks.device_info_error if networks is not None else None
-                device_info_error = hidden.without_frames() if hidden is not None else None
-                errors = (network_error, device_info_error, link_error)
-                merged = only(interface, merged, *errors, host_network=host_network)
-            return make(
-                Interfaces(
-                    merged,
-                    networks,
-                    caller.match,
-                    host_network,
-                    network_error,
-                    _of_link(allocated, interface),
-                    link_error,
-                    pci.error,
-                )
-            )
+    async def _worked_out(
+        self, caller: Caller, parts: InterfaceParts, interface: str, answer: InterfacesAnswer[T]
+    ) -> T:
+        """Return an answer that is not kept, made off the loop if it may take long."""
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        def make() -> T:
+            made = answer.make(self._merged(parts, interface))
+            network = parts.live.network
+            return made if network is None else answer.with_counters(made, network.counters)
+
+        size = 0 if self._are_inline(parts) else None
+        return await self.worked_out(caller, make, size)
+
+    def _are_inline(self, parts: InterfaceParts) -> bool:
+        """Return whether an answer is made of so little that it may be made on the loop.
+
+        Not with devices: their files are read.
+        """
+        networks, allocated, links = parts.networks, parts.allocated, parts.live.links or ()
+        if allocated.devices or allocated.others or len(allocated.af_xdp or ()) > MAX_INLINE_LINKS:
+            return False
+        if len(links) > MAX_INLINE_LINKS or any(
+            link.parent_device_bus == PCI_BUS for link in links
+        ):
+            return False
+        if networks is None or parts.match is None:
+            return True
+        if any(status.device_info is not None for status in networks.status):
+            return False
+        return network_characters(parts.match.pod.metadata.annotations or {}) <= _FEW
+
+    def _merged(self, parts: InterfaceParts, interface: str) -> Interfaces:
+        networks, allocated, live = parts.networks, parts.allocated, parts.live
+        pci = PciDevices(self.pci)
+        merged = merge(
+            networks,
+            live.links,
+            allocated.devices,
+            pci.look,
+            host_network=live.host_network,
+            parents_are_named=names_parent_devices(_KERNEL_RELEASE, live.links or ()),
+        )
+        merged += _without_interface(merged, allocated.others, pci.look)
+        if interface:
+            hidden = networks.device_info_error if networks is not None else None
+            device_info_error = hidden.without_frames() if hidden is not None else None
+            errors = (parts.network_error, device_info_error, live.error)
+            merged = only(interface, merged, *errors, host_network=live.host_network)
+        return Interfaces(
+            merged,
+            networks,
+            parts.match,
+            live.host_network,
+            parts.network_error,
+            _of_link(allocated, interface),
+            live.error,
+            pci.error,
+        )
 
     async def worked_out(self, caller: Caller, make: Callable[[], T], size: int | None = None) -> T:
         """Return what `make` makes of `size` characters or entries that a workload wrote.

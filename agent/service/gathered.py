@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
@@ -17,7 +19,10 @@ from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.pods.index import Match
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,17 @@ class Interfaces:
     allocated: Allocated
     link_error: AgentError | None
     pci_error: AgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InterfacesAnswer(Generic[T]):
+    """How interfaces become an answer: without counters, which then go into a copy of it.
+
+    Counters are by index of the link.
+    """
+
+    make: Callable[[Interfaces], T]
+    with_counters: Callable[[T, Mapping[int, Counters]], T]
 
 
 @dataclass(frozen=True, slots=True)

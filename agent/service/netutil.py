@@ -293,7 +293,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         allocated: Allocated | None = None,
     ) -> api.InterfacesResponse:
         return await self._gather.interfaces(
-            caller, request.pid, request.int, device_answers.interfaces, allocated
+            caller, request.pid, request.int, device_answers.INTERFACES, allocated
         )
 
     async def _hugepages(

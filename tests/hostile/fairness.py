@@ -36,6 +36,7 @@ from tests.hostile.crowds import CROWDS
 from tests.hostile.environments import ENVIRONMENTS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
+from tests.hostile.network_churn import NETWORK_CHURN
 from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.lab import Lab, LabAgent, LabContainer, LabProcess
@@ -275,5 +276,6 @@ ATTACKS: dict[str, list[str]] = {
     **{name: _module("crowds", name) for name in CROWDS},
     **{name: _module("environments", name) for name in ENVIRONMENTS},
     **{name: _module("cgroup_churn", name) for name in CGROUP_CHURN},
+    **{name: _module("network_churn", name) for name in NETWORK_CHURN},
 }
 """The command of each attack, by its name. The control shows what the machine itself does."""

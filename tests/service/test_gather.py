@@ -25,7 +25,7 @@ from tests.pods.kubelet_server import list_json, pod_json
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
 
-NO_CONTAINERS: Any = None
+NOTHING: Any = None
 
 
 class WatchedPool(ReadPool):
@@ -52,7 +52,9 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
         match=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
-    gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path), containers)
+    gathering = Gathering(
+        callers, reads, resources, build_sriov_node(tmp_path), containers, NOTHING
+    )
     (cpu,) = await gathering.topology(caller, "1")
     assert cpu.siblings == (0, 1)
     assert len((await gathering.hugepages(caller, "")).pools) == 2
@@ -76,7 +78,7 @@ async def test_devices_are_those_of_a_time_when_the_container_had_been_started()
     caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
     resources: Any = SimpleNamespace(of_container=of_container)
     callers: Any = None
-    await Gathering(callers, ReadPool(), resources, "/", NO_CONTAINERS).resources(caller, "", 5)
+    await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
 
@@ -97,7 +99,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         )
         match = SimpleNamespace(pod=pod, container_name="app", started_by=asked_at)
         caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
-        found = await Gathering(callers, ReadPool(), resources, "/", NO_CONTAINERS).resources(
+        found = await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
             caller, "", 5
         )
         assert found.cpu_ids == cpu_ids
