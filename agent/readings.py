@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.limits.in_flight import InFlight
+from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.memory import MemoryLimit
 from netutil.agent.ops.watchdog import Watchdog
@@ -36,8 +39,10 @@ def readings(
     policy: PodPolicy,
     in_flight: InFlight,
     watching: Watching,
+    networks: NetworkCache,
     reads: ReadPool,
     callers: Callers,
+    containers: ContainerCache,
     pods: PodDirectory,
     resources: ResourceDirectory,
     environments: EnvironmentCache,
@@ -81,6 +86,10 @@ def readings(
             lambda: float(in_flight.bytes),
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_network_namespaces": (
+            "Network namespaces of pods that are held.",
+            lambda: float(len(networks)),
+        ),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
         "netutil_held_environments": (
             "Parsed environments that are held.",
@@ -93,6 +102,14 @@ def readings(
         "netutil_held_pci_functions": (
             "PCI functions that are held, those that the host lacks included.",
             lambda: float(len(pci)),
+        ),
+        "netutil_held_containers": (
+            "Containers whose cgroup files are held open.",
+            lambda: float(len(containers)),
+        ),
+        "netutil_held_files": (
+            "Descriptors held open for them.",
+            lambda: float(containers.descriptors),
         ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
@@ -140,9 +157,25 @@ def readings(
             "Reads given up by their callers.",
             lambda: float(reads.timeouts),
         ),
+        "netutil_network_reads": (
+            "Readings of a whole network namespace.",
+            lambda: float(networks.reads),
+        ),
+        "netutil_network_evictions": (
+            "Network namespaces that were let go for want of room.",
+            lambda: float(networks.evictions),
+        ),
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",
             lambda: float(callers.walks),
+        ),
+        "netutil_held_containers_evicted": (
+            "Containers whose cgroup files were let go for want of room.",
+            lambda: float(containers.evictions),
+        ),
+        "netutil_held_containers_ended": (
+            "Containers whose cgroup files were let go because they were removed.",
+            lambda: float(containers.ended),
         ),
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
         "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
@@ -180,8 +213,8 @@ def readings(
 
 
 def limits_of(settings: Settings) -> dict[str, float]:
-    """Return the limits that flags set, by the names that `netutil_limit` bears them under."""
-    return {
+    """Return the limits, by the names that `netutil_limit` bears them under."""
+    return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
         name.removeprefix("max_"): float(getattr(settings, name))
         for name in Settings.__dataclass_fields__
         if name.startswith("max_") or name == "pod_cost_per_second"

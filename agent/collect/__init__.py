@@ -1,1 +1,1 @@
-"""Facts of callers, held while they are asked about and read again when they change."""
+"""Facts held between calls: read once, checked at each answer, handed out as values."""

@@ -69,8 +69,9 @@ class Account:
         """Serve no work before a time; a block that lasts longer already stays."""
         self._blocked_until = max(self._blocked_until, until)
 
+    @property
     def blocked_until(self) -> float:
-        """Return the time before which no work is served."""
+        """The time before which no work is served."""
         return self._blocked_until
 
 
@@ -104,7 +105,7 @@ class FairScheduler:
         if account.queue:
             return False
         now = perf_counter()
-        if account.blocked_until() > now:
+        if account.blocked_until > now:
             return False
         if account.round == self._round and account.round_seconds >= SLICE_SECONDS:
             return False
@@ -112,7 +113,7 @@ class FairScheduler:
             return True
         own = (account.is_last, account.used(now))
         return all(
-            own < (other.is_last, other.used(now)) or other.blocked_until() > now
+            own < (other.is_last, other.used(now)) or other.blocked_until > now
             for other in self._waiting
         )
 
@@ -147,7 +148,7 @@ class FairScheduler:
 
     def is_blocked(self, account: Account) -> bool:
         """Return whether no work of an account is served now."""
-        return account.blocked_until() > perf_counter()
+        return account.blocked_until > perf_counter()
 
     async def wait_turn(self, account: Account, seconds: float) -> None:
         """Return when work of an account may begin that will take about `seconds` of loop time."""
@@ -177,12 +178,12 @@ class FairScheduler:
             return
         began = perf_counter()
         order = sorted(
-            (account for account in self._waiting if account.blocked_until() <= began),
+            (account for account in self._waiting if account.blocked_until <= began),
             key=lambda account: (account.is_last, account.used(began)),
         )
         while order and perf_counter() - began < SLICE_SECONDS:
             order = self._serve(order, began)
-        if any(account.blocked_until() <= began for account in self._waiting):
+        if any(account.blocked_until <= began for account in self._waiting):
             self._have_round()
         elif self._waiting:
             self._wake_blocked()
@@ -209,7 +210,7 @@ class FairScheduler:
 
     def _wake_blocked(self) -> None:
         """Have a round when the first of the blocked accounts may be served again."""
-        first = min(account.blocked_until() for account in self._waiting)
+        first = min(account.blocked_until for account in self._waiting)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(0.0, first - perf_counter()), self._have_round)

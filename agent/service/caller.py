@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from cachetools import LRUCache
+from netutil.agent.collect.container_cache import ContainerPlaces
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
     AgentError,
@@ -204,6 +205,10 @@ class Callers:
             self._directory(cgroups, "cpu"),
             cpuset.pod,
         )
+
+    def container_places(self, cgroups: CgroupIdentity) -> ContainerPlaces:
+        """Return where the files of a process's container stand."""
+        return ContainerPlaces(self.cpu_directories(cgroups), self.hugetlb_directory(cgroups))
 
     def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
         """Return where the container's hugetlb files stand, None where it has no such hierarchy."""

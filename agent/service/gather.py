@@ -8,39 +8,42 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
     HeldEnvironment,
     read_held,
 )
 from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
     Missing,
     Reason,
-    Unidentified,
 )
-from netutil.agent.facts.cpu import read_cpu
-from netutil.agent.facts.cpu_partition import read_partition
+from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.hugepages import (
+    HeldPools,
     HugepagePool,
     HugepageUsage,
     read_pools,
-    read_usage,
 )
-from netutil.agent.facts.interfaces import Interface, merge
+from netutil.agent.facts.interfaces import PCI_BUS, Interface, merge
 from netutil.agent.facts.links import names_parent_devices
 from netutil.agent.facts.network import (
     Networks,
     network_characters,
     of_interface,
 )
+from netutil.agent.facts.network_state import MAX_INLINE_LINKS
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
@@ -58,20 +61,25 @@ from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import (
     Allocated,
     AskedCpus,
+    AskedHugepages,
     Cpus,
     GivenFunctions,
     Hugepages,
     Interfaces,
+    InterfacesAnswer,
 )
-from netutil.agent.service.live import PciDevices, links_if_known, only
+from netutil.agent.service.live import ON_HOST_NETWORK, LiveLinks, LiveNetworks, PciDevices, only
 from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
+_KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 
+_Listed = tuple[Match | None, AgentError | None]
+"""The pod list's entry for a process, or why there is none."""
 EnvironmentRead = tuple[HeldEnvironment | AgentError | None, Allocated]
 """An environment, why there is none, or None where it is not asked for; and what it names."""
 
@@ -88,19 +96,60 @@ def _named(
     return Allocated(devices, None, others, start_error, af_xdp)
 
 
+@dataclass(frozen=True, slots=True)
+class InterfaceParts:
+    """What the answer about interfaces is made of."""
+
+    networks: Networks | None
+    network_error: AgentError | None
+    allocated: Allocated
+    live: LiveLinks
+    match: Match | None
+
+    def are_same(self, other: InterfaceParts) -> bool:
+        """Return whether another answer would be the same, but for counters."""
+        return (
+            self.live.links is other.live.links
+            and self.networks is other.networks
+            and self.network_error is other.network_error
+            and self.observed_at == other.observed_at
+            and self.allocated == other.allocated
+        )
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """Return when the pod was listed."""
+        return self.match.observed_at if self.match is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptAnswer:
+    parts: InterfaceParts
+    answer: Any
+
+
 class Gathering:
     """Gathers for callers that are identified."""
 
     def __init__(
-        self, callers: Callers, reads: ReadPool, resources: ResourceDirectory, host_root: str
+        self,
+        callers: Callers,
+        reads: ReadPool,
+        resources: ResourceDirectory,
+        host_root: str,
+        containers: ContainerCache,
+        live: LiveNetworks,
     ) -> None:
+        self._live = live
         self._callers = callers
         self._reads = reads
         self._resources = resources
         self._host_root = host_root
         self.environments = EnvironmentCache()
         self.pci = PciCache(host_root)
+        self._containers = containers
         self._topology = Topology(host_root)
+        self._pools = HeldPools(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
 
@@ -168,7 +217,7 @@ class Gathering:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
 
         Raises `Missing` if none of that interface is reported, and instead of it the error of an
-        annotation that may name one and is not understood. The live links are read only if
+        annotation that may name one and is not understood. The live links are looked at only if
         a name is asked for that they may have to tell.
         """
         await self._ensure_in_pod(caller, pid)
@@ -176,17 +225,31 @@ class Gathering:
         reported = caller.known.pod.spec.host_network
         if not interface or networks.are_named:
             return of_interface(networks, interface, host_network=reported)
-        process, _ = await self._callers.process(caller, pid)
-        node = self._callers.host_namespaces
+        live = await self._links(caller, pid)
 
         def work() -> Networks:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
+            links, host_network = live.links or (), live.host_network
             try:
-                return of_interface(networks, interface, links or (), host_network=host_network)
+                return of_interface(networks, interface, links, host_network=host_network)
             except Missing as error:
-                raise link_error or error from None
+                raise live.error or error from None
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        return await self.worked_out(caller, work, len(live.links or ()))
+
+    async def _links(self, caller: Caller, pid: str) -> LiveLinks:
+        """Return the links of a process. Waits for nothing if they are known as they are now."""
+        if caller.match is not None and caller.match.pod.spec.host_network:
+            await self._ensure_in_pod(caller, pid)
+            return ON_HOST_NETWORK
+        own = caller.peer.process
+        if not pid or pid == str(own.own_number):
+            found = self._live.current(own)
+            return found or await self._live.links(caller.peer.pod_key, own, own)
+        process, _ = await self._callers.process(caller, pid)
+        try:
+            return await self._live.links(caller.peer.pod_key, process, own)
+        finally:
+            process.close()
 
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
@@ -205,22 +268,30 @@ class Gathering:
     async def cpus(self, caller: Caller, pid: str, *, partition: bool = False) -> Cpus:
         """Return the CPUs, even after the caller's end if a child asks over its connection.
 
-        `partition` asks for the cpuset partition as well.
+        `partition` asks for the cpuset partition as well. What the container asks for is of the
+        pod list as it is; nothing is waited for.
         """
-        process, cgroups = await self._process_or_gone(caller, pid)
+        if not pid or _is_itself(caller, pid):
+            return self.own_cpus(caller, partition=partition)
+        process, cgroups = await self._callers.process(caller, pid)
         try:
-            return self._cpus(process, cgroups, partition=partition)
+            match, unknown = await self._listed(caller, pid)
+            return self._cpus(process, cgroups, (match, unknown), partition=partition)
         finally:
-            if process is not None:
-                process.close()
+            process.close()
 
-    async def asked_cpus(self, caller: Caller, pid: str) -> AskedCpus:
-        """Return what a process's container and its pod ask for; nothing is waited for."""
+    def own_cpus(self, caller: Caller, *, partition: bool = False) -> Cpus:
+        """Return the CPUs of the caller itself, as `cpus`. Nothing of it waits or blocks."""
+        listed = caller.match, caller.unavailable
+        return self._cpus(caller.peer.process, caller.cgroups, listed, partition=partition)
+
+    async def _listed(self, caller: Caller, pid: str) -> _Listed:
+        """Return the pod list's entry for a process, or why there is none now."""
         try:
             match, _ = await self.match(caller, pid, 0)
         except AgentError as error:
-            return AskedCpus(None, None, error)
-        return amounts.asked_cpus(match.pod, match.container_name)
+            return None, error.with_traceback(None)
+        return match, None
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
@@ -278,74 +349,126 @@ class Gathering:
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
-        process, cgroups = await self._process_or_gone(caller, pid)
-        if process is not None:
-            process.close()
-        directory = self._callers.hugetlb_directory(cgroups)
+        if not pid or _is_itself(caller, pid):
+            found = self.own_hugepages(caller)
+            return found or await self._read_hugepages(caller, caller.cgroups)
+        process, cgroups = await self._callers.process(caller, pid)
+        process.close()
+        return self._hugepages(caller, cgroups) or await self._read_hugepages(caller, cgroups)
 
-        def read() -> tuple[tuple[HugepageUsage, ...], tuple[HugepagePool, ...]]:
-            return read_usage(directory), read_pools(self._host_root)
+    def own_hugepages(self, caller: Caller) -> Hugepages | None:
+        """Return the huge pages of the caller itself, None where they are to be waited for."""
+        return self._hugepages(caller, caller.cgroups)
 
-        usage, pools = await self._reads.run(
-            caller.peer.pod_key, read, "the hugetlb cgroup and /sys/kernel/mm/hugepages"
-        )
-        try:
-            pod = caller.known.pod
-        except AgentError as error:
-            return Hugepages((), usage, pools, error)
-        asked = amounts.asked_hugepages(pod)
-        return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
+    def _hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages | None:
+        pools = self._pools.known()
+        return None if pools is None else self._together(caller, cgroups, pools)
+
+    async def _read_hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages:
+        read = partial(read_pools, self._host_root)
+        pools = await self._reads.run(caller.peer.pod_key, read, "/sys/kernel/mm/hugepages")
+        return self._together(caller, cgroups, pools)
+
+    def _together(
+        self, caller: Caller, cgroups: CgroupIdentity, pools: tuple[HugepagePool, ...]
+    ) -> Hugepages:
+        container = self._containers.container(cgroups)
+        usage = self._containers.read(container, container.usage)
+        if caller.match is None:
+            return Hugepages((), usage, pools, caller.unavailable)
+        pod = caller.match.pod
+        asked = container.kept.get("asked hugepages", (pod,), amounts.asked_hugepages)
+        return container.kept.get("hugepages", (asked, usage, pools), _hugepages)
 
     async def interfaces(
         self,
         caller: Caller,
         pid: str,
         interface: str,
-        make: Callable[[Interfaces], T],
+        answer: InterfacesAnswer[T],
         known: Allocated | None = None,
     ) -> T:
-        """Return what `make` makes of the interfaces as reported and as they are now.
+        """Return the answer about the interfaces as reported and as they are now.
 
         `interface` names one of them. `known` are the devices of an environment that was read
-        before. `make` runs where the links were read, off the loop. Raises `Missing` for an
-        interface that neither side knows, and what hides a side where the other does not know it.
+        before. While nothing but counters changed, the answer that was made last is used again.
+        Raises `Missing` for an interface that neither side knows, and what hides a side where the
+        other does not know it.
         """
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
-        process, _ = await self._callers.process(caller, pid)
-        pci, node = PciDevices(self.pci), self._callers.host_namespaces
-        reported = caller.match is not None and caller.match.pod.spec.host_network
+        live = await self._links(caller, pid)
+        parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        network = live.network
+        if network is None or network.answers is None:
+            return await self._worked_out(caller, parts, interface, answer)
+        kept = network.answers.get(interface)
+        if isinstance(kept, _KeptAnswer) and kept.parts.are_same(parts):
+            return answer.with_counters(kept.answer, network.counters)
+        if not self._are_inline(parts):
+            return await self._worked_out(caller, parts, interface, answer)
+        made = answer.make(self._merged(parts, interface))
+        network.answers[interface] = _KeptAnswer(parts, made)
+        return answer.with_counters(made, network.counters)
 
-        def work() -> T:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
-            merged = merge(
-                networks,
-                links,
-                allocated.devices,
-                pci.look,
-                host_network=host_network,
-                parents_are_named=names_parent_devices(os.uname().release, links or ()),
-            )
-            merged += _without_interface(merged, allocated.others, pci.look)
-            if interface:
-                hidden = networks.device_info_error if networks is not None else None
-                device_info_error = hidden.without_frames() if hidden is not None else None
-                errors = (network_error, device_info_error, link_error)
-                merged = only(interface, merged, *errors, host_network=host_network)
-            return make(
-                Interfaces(
-                    merged,
-                    networks,
-                    caller.match,
-                    host_network,
-                    network_error,
-                    _of_link(allocated, interface),
-                    link_error,
-                    pci.error,
-                )
-            )
+    async def _worked_out(
+        self, caller: Caller, parts: InterfaceParts, interface: str, answer: InterfacesAnswer[T]
+    ) -> T:
+        """Return an answer that is not kept, made off the loop if it may take long."""
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        def make() -> T:
+            made = answer.make(self._merged(parts, interface))
+            network = parts.live.network
+            return made if network is None else answer.with_counters(made, network.counters)
+
+        size = 0 if self._are_inline(parts) else None
+        return await self.worked_out(caller, make, size)
+
+    def _are_inline(self, parts: InterfaceParts) -> bool:
+        """Return whether an answer is made of so little that it may be made on the loop.
+
+        Not with devices: their files are read.
+        """
+        networks, allocated, links = parts.networks, parts.allocated, parts.live.links or ()
+        if allocated.devices or allocated.others or len(allocated.af_xdp or ()) > MAX_INLINE_LINKS:
+            return False
+        if len(links) > MAX_INLINE_LINKS or any(
+            link.parent_device_bus == PCI_BUS for link in links
+        ):
+            return False
+        if networks is None or parts.match is None:
+            return True
+        if any(status.device_info is not None for status in networks.status):
+            return False
+        return network_characters(parts.match.pod.metadata.annotations or {}) <= _FEW
+
+    def _merged(self, parts: InterfaceParts, interface: str) -> Interfaces:
+        networks, allocated, live = parts.networks, parts.allocated, parts.live
+        pci = PciDevices(self.pci)
+        merged = merge(
+            networks,
+            live.links,
+            allocated.devices,
+            pci.look,
+            host_network=live.host_network,
+            parents_are_named=names_parent_devices(_KERNEL_RELEASE, live.links or ()),
+        )
+        merged += _without_interface(merged, allocated.others, pci.look)
+        if interface:
+            hidden = networks.device_info_error if networks is not None else None
+            device_info_error = hidden.without_frames() if hidden is not None else None
+            errors = (parts.network_error, device_info_error, live.error)
+            merged = only(interface, merged, *errors, host_network=live.host_network)
+        return Interfaces(
+            merged,
+            networks,
+            parts.match,
+            live.host_network,
+            parts.network_error,
+            _of_link(allocated, interface),
+            live.error,
+            pci.error,
+        )
 
     async def worked_out(self, caller: Caller, make: Callable[[], T], size: int | None = None) -> T:
         """Return what `make` makes of `size` characters or entries that a workload wrote.
@@ -372,35 +495,30 @@ class Gathering:
         return allocated
 
     def _cpus(
-        self, process: PinnedProcess | None, cgroups: CgroupIdentity, *, partition: bool
+        self,
+        process: PinnedProcess,
+        cgroups: CgroupIdentity,
+        listed: _Listed,
+        *,
+        partition: bool,
     ) -> Cpus:
-        directories = self._callers.cpu_directories(cgroups)
-        if directories is None:
+        container = self._containers.container(cgroups)
+        if container.cpu is None or container.partition is None:
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
                 "The container stands in no cpuset hierarchy that the agent can see.",
                 read="/proc/<pid>/cgroup",
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )
-        facts = read_cpu(directories)
-        affinity = None
-        if process is not None:
-            try:
-                affinity = process.status().cpus_allowed
-                process.ensure_alive()
-            except Unidentified:
-                affinity = None
-        return Cpus(facts, affinity, read_partition(directories) if partition else None)
-
-    async def _process_or_gone(
-        self, caller: Caller, pid: str
-    ) -> tuple[PinnedProcess | None, CgroupIdentity]:
-        try:
-            return await self._callers.process(caller, pid)
-        except Unidentified:
-            if pid:
-                raise
-            return None, caller.cgroups
+        facts = self._containers.read(container, container.cpu)
+        members = self._containers.read(container, container.partition) if partition else None
+        affinity = process_affinity(process)
+        match, unknown = listed
+        if match is None:
+            return Cpus(facts, affinity, members, AskedCpus(None, None, unknown))
+        name = "CPUs" if members is None else "CPUs and partition"
+        of = facts, affinity, members, match.pod, match.container_name
+        return container.kept.get(name, of, _cpus)
 
     async def _ensure_in_pod(self, caller: Caller, pid: str) -> None:
         if pid:
@@ -424,6 +542,28 @@ def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
     """
     own = caller.peer.process
     return own.pid, "" if pid == str(own.own_number) else pid
+
+
+def _is_itself(caller: Caller, pid: str) -> bool:
+    """Return whether a request's pid is known to be that of the caller, which runs."""
+    own = caller.peer.process
+    return own.own_number is not None and pid == str(own.own_number) and own.alive()
+
+
+def _cpus(
+    facts: CpuFacts,
+    affinity: str | None,
+    partition: CpusetPartition | None,
+    pod: Pod,
+    container_name: str,
+) -> Cpus:
+    return Cpus(facts, affinity, partition, amounts.asked_cpus(pod, container_name))
+
+
+def _hugepages(
+    asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
+) -> Hugepages:
+    return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:

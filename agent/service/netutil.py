@@ -231,10 +231,12 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
     ) -> api.CPUResponse:
         found = await self._gather.cpus(caller, request.pid, partition=request.topology)
-        response = answers.cpu(found.facts, found.affinity, found.partition)
-        device_answers.add_asked_cpus(response, await self._gather.asked_cpus(caller, request.pid))
-        if request.topology:
-            await self._add_topology(response, caller, request.pid, seconds, each_cpu)
+        answer = device_answers.cpus(found)
+        if not request.topology:
+            return answer
+        response = api.CPUResponse()
+        response.CopyFrom(answer)
+        await self._add_topology(response, caller, request.pid, seconds, each_cpu)
         return response
 
     async def _add_topology(
@@ -291,7 +293,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         allocated: Allocated | None = None,
     ) -> api.InterfacesResponse:
         return await self._gather.interfaces(
-            caller, request.pid, request.int, device_answers.interfaces, allocated
+            caller, request.pid, request.int, device_answers.INTERFACES, allocated
         )
 
     async def _hugepages(
