@@ -1,4 +1,4 @@
-"""`make trace`: the way of a call through the agent, in Python calls, files and moves between files.
+"""`make trace`: the way of a call through the agent: Python calls, files, moves between files.
 
 For each method: what a call over a kept connection from a pod takes, on all threads of a real
 agent. METHODS on the command line names some; `--functions` prints each function too.

@@ -79,6 +79,8 @@ class CallHead:
     failure: Status | None = None
     fields: Mapping[bytes, bytes] = field(default_factory=dict)
     """The first value of each field of the request."""
+    is_stream: bool = False
+    """More than one message may be sent, by either side."""
 
 
 def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHead:
@@ -110,7 +112,9 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     method = find(path)
     if method is None:
         failure = Status(grpc.StatusCode.UNIMPLEMENTED, "The server has no such method.")
-    return CallHead(method, path, timeout, encoding, 0, failure, _first_values(request))
+    is_stream = method is not None and (method.request_streaming or method.response_streaming)
+    first = _first_values(request)
+    return CallHead(method, path, timeout, encoding, 0, failure, first, is_stream)
 
 
 def _first_values(request: Request) -> dict[bytes, bytes]:
@@ -364,12 +368,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _begin(self, context: contextvars.Context) -> None:
         """Call the handler, in its context; answer if it has returned the answer."""
-        method = self._method
-        if method.request_streaming or method.response_streaming:
+        if self.head.is_stream:
             self._run_to_first_wait(self._finish(self._run_streaming()), context)
             return
         try:
-            found = method.behavior(self._deserialize(self._messages.popleft()), self)
+            found = self._method.behavior(self._deserialize(self._messages.popleft()), self)
             if type(found) is not CoroutineType and not _is_awaitable(found):
                 if not self._over:
                     self._respond(found)

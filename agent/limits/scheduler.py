@@ -40,7 +40,7 @@ Work = Callable[[], None]
 class Account:
     """The loop time that one pod has used, and its work that waits. For `FairScheduler`."""
 
-    __slots__ = ("_at", "_blocked_until", "_used", "is_last", "queue", "round", "round_seconds")
+    __slots__ = ("_at", "_used", "blocked_until", "is_last", "queue", "round", "round_seconds")
 
     def __init__(self, *, is_last: bool) -> None:
         self.is_last = is_last
@@ -51,7 +51,8 @@ class Account:
         """Loop time used in the round `round`."""
         self._used = 0.0
         self._at = 0.0
-        self._blocked_until = 0.0
+        self.blocked_until = 0.0
+        """The time before which no work is served."""
 
     def used(self, now: float) -> float:
         """Return the loop time in seconds that was used lately, as of a moment ago."""
@@ -63,15 +64,13 @@ class Account:
 
     def add(self, seconds: float, now: float) -> None:
         """Add loop time."""
-        self._used = self.used(now) + seconds
+        if now - self._at > _STEP_SECONDS:
+            self.used(now)
+        self._used += seconds
 
     def block(self, until: float) -> None:
         """Serve no work before a time; a block that lasts longer already stays."""
-        self._blocked_until = max(self._blocked_until, until)
-
-    def blocked_until(self) -> float:
-        """Return the time before which no work is served."""
-        return self._blocked_until
+        self.blocked_until = max(self.blocked_until, until)
 
 
 class FairScheduler:
@@ -104,7 +103,7 @@ class FairScheduler:
         if account.queue:
             return False
         now = perf_counter()
-        if account.blocked_until() > now:
+        if account.blocked_until > now:
             return False
         if account.round == self._round and account.round_seconds >= SLICE_SECONDS:
             return False
@@ -112,7 +111,7 @@ class FairScheduler:
             return True
         own = (account.is_last, account.used(now))
         return all(
-            own < (other.is_last, other.used(now)) or other.blocked_until() > now
+            own < (other.is_last, other.used(now)) or other.blocked_until > now
             for other in self._waiting
         )
 
@@ -147,7 +146,7 @@ class FairScheduler:
 
     def is_blocked(self, account: Account) -> bool:
         """Return whether no work of an account is served now."""
-        return account.blocked_until() > perf_counter()
+        return account.blocked_until > perf_counter()
 
     async def wait_turn(self, account: Account, seconds: float) -> None:
         """Return when work of an account may begin that will take about `seconds` of loop time."""
@@ -177,12 +176,12 @@ class FairScheduler:
             return
         began = perf_counter()
         order = sorted(
-            (account for account in self._waiting if account.blocked_until() <= began),
+            (account for account in self._waiting if account.blocked_until <= began),
             key=lambda account: (account.is_last, account.used(began)),
         )
         while order and perf_counter() - began < SLICE_SECONDS:
             order = self._serve(order, began)
-        if any(account.blocked_until() <= began for account in self._waiting):
+        if any(account.blocked_until <= began for account in self._waiting):
             self._have_round()
         elif self._waiting:
             self._wake_blocked()
@@ -209,7 +208,7 @@ class FairScheduler:
 
     def _wake_blocked(self) -> None:
         """Have a round when the first of the blocked accounts may be served again."""
-        first = min(account.blocked_until() for account in self._waiting)
+        first = min(account.blocked_until for account in self._waiting)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(max(0.0, first - perf_counter()), self._have_round)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import OrderedDict
 from dataclasses import dataclass, field
-
-from cachetools import LRUCache
 
 _PODS_REMEMBERED = 1024
 
@@ -32,15 +31,18 @@ class PodCalls:
 class CallLog:
     """Calls by pod; the pods that asked last are remembered."""
 
-    by_pod: LRUCache[str, PodCalls] = field(
-        default_factory=lambda: LRUCache(maxsize=_PODS_REMEMBERED)
-    )
+    by_pod: OrderedDict[str, PodCalls] = field(default_factory=OrderedDict)
+    """The pod that asked last is the last."""
 
     def record(self, pod_key: str, reason: str, seconds: float) -> None:
         """Count one call; `reason` is "" for an answered one."""
-        entry: PodCalls | None = self.by_pod.get(pod_key)
+        entry = self.by_pod.get(pod_key)
         if entry is None:
             entry = self.by_pod[pod_key] = PodCalls()
+            if len(self.by_pod) > _PODS_REMEMBERED:
+                self.by_pod.popitem(last=False)
+        else:
+            self.by_pod.move_to_end(pod_key)
         entry.calls += 1
         entry.seconds += seconds
         entry.latency_counts[bisect_left(LATENCY_BOUNDS_SECONDS, seconds)] += 1

@@ -261,7 +261,7 @@ async def test_a_blocked_pod_is_served_after_its_block_and_not_before(
     assert scheduler.is_blocked(account)
     assert not scheduler.may_run(account)
     ran_at: list[float] = []
-    end = account.blocked_until()
+    end = account.blocked_until
     scheduler.wait(account, lambda: ran_at.append(perf_counter()))
     await eventually(lambda: bool(ran_at))
     assert ran_at[0] >= end
@@ -271,9 +271,9 @@ async def test_a_blocked_pod_is_served_after_its_block_and_not_before(
 async def test_a_shorter_block_does_not_end_a_longer_one(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 600)
-    end = account.blocked_until()
+    end = account.blocked_until
     scheduler.block(account, 0.001)
-    assert account.blocked_until() == end
+    assert account.blocked_until == end
 
 
 async def test_a_block_that_grows_while_work_waits_is_kept(scheduler: FairScheduler) -> None:
@@ -283,7 +283,7 @@ async def test_a_block_that_grows_while_work_waits_is_kept(scheduler: FairSchedu
     scheduler.wait(account, lambda: ran_at.append(perf_counter()))
     await asyncio.sleep(0.01)
     scheduler.block(account, 0.2)
-    end = account.blocked_until()
+    end = account.blocked_until
     await eventually(lambda: bool(ran_at))
     assert ran_at[0] >= end
 

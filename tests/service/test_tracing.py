@@ -51,7 +51,7 @@ async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None
     onlooker = tracing.join()
     assert tracing
     tracing.leave(onlooker)
-    assert not tracing
+    assert not tracing.onlookers
     tell(tracing)
     tracing.stop()
     with pytest.raises(TimeoutError):
