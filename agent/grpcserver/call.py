@@ -144,6 +144,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     """A call, and the `ServicerContext` of its handler. `connection` is the call's connection."""
 
     # There is a call for each request, and most change few of these: the class has the others.
+    _method: Method
+    """Not there where the head has none: such a call ends at once."""
     _expires: float | None = None
     _granted = 0
     """Of the message that has begun: how much room its stream was given for it."""
@@ -177,6 +179,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._request = request
         self._stream = stream
         self._loop = connection.loop
+        if head.method is not None:
+            self._method = head.method
         if head.timeout is not None:
             self._expires = self._loop.time() + head.timeout
         self._buffer = bytearray()
@@ -197,7 +201,13 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                 if not (data[0] or self._received or self._method.request_streaming) and (
                     length <= self.connection.config.max_request_bytes
                 ):
-                    self._take_whole_request(bytes(data[5:]), size)
+                    # The one message of a unary call, as nearly all are: `_take` has no objection.
+                    self._received = 1
+                    self.connection.http2.cost += 1
+                    self._messages.append(
+                        tuple.__new__(_Message, (bytes(data[5:]), size, False, 0, 0))
+                    )
+                    self.connection.make_ready(self)
                     return
                 self._take(_Message(bytes(data[5:]), size, bool(data[0])), data[0])
                 return
@@ -218,13 +228,6 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._take(_Message(body, size, bool(flag), whole, reserved), flag)
         if self._lacks_room():
             self.connection.reserve(self)
-
-    def _take_whole_request(self, body: bytes, size: int) -> None:
-        """Take the one message of a unary call, as nearly all are: `_take` without its checks."""
-        self._received = 1
-        self.connection.http2.cost += 1
-        self._messages.append(tuple.__new__(_Message, (body, size, False, 0, 0)))
-        self.connection.make_ready(self)
 
     def _lacks_room(self) -> bool:
         """Return whether a message has begun that is larger than the stream's window."""
@@ -373,7 +376,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             return
         try:
             found = self._method.behavior(self._deserialize(self._messages.popleft()), self)
-            if type(found) is not CoroutineType and not _is_awaitable(found):
+            kind = type(found)
+            if kind is framing.EncodedMessage or not (
+                kind is CoroutineType or inspect.isawaitable(found)
+            ):
                 if not self._over:
                     self._respond(found)
                 self._finished()
@@ -438,11 +444,11 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             asked = self._deserialize(self._messages.popleft())
         found = method.behavior(asked, self)
         if not method.response_streaming:
-            await self._run_unary(found if _is_awaitable(found) else _returned(found))
+            await self._run_unary(found if inspect.isawaitable(found) else _returned(found))
             return
         if hasattr(found, "__aiter__"):
             await self._write_all(found)
-        elif _is_awaitable(found):
+        elif inspect.isawaitable(found):
             await found
         else:
             raise TypeError(f"a streaming handler returned {type(found).__name__}")
@@ -458,14 +464,9 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             if close is not None:
                 await close()
 
-    @property
-    def _method(self) -> Method:
-        method = self.head.method
-        assert method is not None  # noqa: S101 - a call without one has ended
-        return method
-
     def _respond(self, answer: Any) -> None:
-        framed = self._framed(answer)
+        is_encoded = type(answer) is framing.EncodedMessage
+        framed: bytes = answer.framed if is_encoded else self._framed(answer)
         if len(framed) > self.connection.config.max_response_bytes + framing.PREFIX_BYTES:
             text = "The answer is larger than the server sends."
             self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
@@ -768,10 +769,6 @@ def call_of(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
     if not isinstance(context, Call):
         raise TypeError(f"{type(context).__name__} is no call of this server")
     return context
-
-
-def _is_awaitable(found: Any) -> bool:
-    return type(found) is not framing.EncodedMessage and inspect.isawaitable(found)
 
 
 async def _returned(answer: Any) -> Any:

@@ -137,9 +137,9 @@ class Answering:
     def _encoded(self, context: Context, connection: Connection, answer: Answer) -> EncodedMessage:
         """Return an answer encoded. A large one counts as unread until its reader has taken it."""
         encoded = answer if isinstance(answer, EncodedMessage) else encode(answer)
-        size = len(encoded.framed)
-        if size > SMALL_ANSWER_BYTES:
-            call_of(context).when_sent(self._in_flight.reserve(connection.key, size))
+        if len(encoded.framed) > SMALL_ANSWER_BYTES:
+            release = self._in_flight.reserve(connection.key, encoded.ByteSize())
+            call_of(context).when_sent(release)
         return encoded
 
     async def _later(
