@@ -45,6 +45,14 @@ class Way:
         """The agent's files that the call passes through."""
         return sorted({file for file, _, _ in self.functions if file.startswith(_AGENT)})
 
+    def of_service(self) -> dict[tuple[str, str], float]:
+        """Return the calls of what knows pods: no load of the machine changes them."""
+        return {
+            (file, name): number
+            for file, name, number in self.functions
+            if file.startswith((f"{_AGENT}service/", f"{_AGENT}identity/", f"{_AGENT}pods/"))
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Traced:

@@ -54,7 +54,8 @@ class _Calls(Collector):
     """What is observed of each call: there are thousands between two scrapes.
 
     So a call adds to plain numbers, without the locks of prometheus_client's own counters.
-    `observe` is for one event loop; `collect` runs on other threads, and copies what it reads. Methods, codes and reasons are the agent's own words, and few.
+    `observe` is for one event loop; `collect` runs on other threads, and copies what it reads.
+    Methods, codes and reasons are the agent's own words, and few.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,27 @@
+"""How long the way of a call through the agent is: it does not become longer unnoticed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from bench.trace import traced
+from tests.lab.observing import needs_lab
+
+pytestmark = [pytest.mark.root, needs_lab]
+
+GET_POD_CALLS, GET_POD_FILES = 68, 21
+"""Python calls in the agent's own code, and its files, at the most."""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler: what asks is in C")
+def test_the_way_of_get_pod_is_short() -> None:
+    with traced() as agent:
+        way = agent.way("GetPod")
+        own_pid = agent.way("GetPod", own_pid=True)
+        networks = agent.way("GetNetworkStatus")
+    assert way.own_calls <= GET_POD_CALLS, way.functions
+    assert len(way.files) <= GET_POD_FILES, way.files
+    assert own_pid.of_service() == way.of_service(), "the caller's own pid is to cost nothing"
+    assert networks.own_calls <= GET_POD_CALLS + 2, networks.functions
