@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import answers, node
 from bench.asker import Asker
@@ -96,13 +97,13 @@ def traced() -> Iterator[Traced]:
             yield Traced(asker, agent.pid, output)
 
 
-def _read(output: Path) -> dict[str, list[tuple[str, str, int]]]:
+def _read(output: Path) -> dict[str, Any]:
     deadline = time.monotonic() + _WAIT_SECONDS
     while not output.exists():
         if time.monotonic() > deadline:
             raise TimeoutError("the agent did not write what it counted")
         time.sleep(0.01)
-    found: dict[str, list[tuple[str, str, int]]] = json.loads(output.read_text())
+    found: dict[str, Any] = json.loads(output.read_text())
     return found
 
 
