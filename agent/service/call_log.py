@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-_PODS_REMEMBERED = 1024
+MAX_PODS = 1024
 
 LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
@@ -39,7 +39,7 @@ class CallLog:
         entry = self.by_pod.get(pod_key)
         if entry is None:
             entry = self.by_pod[pod_key] = PodCalls()
-            if len(self.by_pod) > _PODS_REMEMBERED:
+            if len(self.by_pod) > MAX_PODS:
                 self.by_pod.popitem(last=False)
         else:
             self.by_pod.move_to_end(pod_key)

@@ -96,9 +96,13 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """Return everything; a part that fails is an entry of `errors`."""
 
         async def body(connection: Connection) -> EncodedMessage:
-            caller = await self._callers.identify(
-                connection, wait_seconds(context), need_container=True
-            )
+            caller = self._callers.identified(connection)
+            if caller is not None:
+                _drop_own_pid(caller, request)
+            else:
+                caller = await self._callers.identify(
+                    connection, wait_seconds(context), need_container=True
+                )
             parts = await self._parts(caller, request.pid, wait_seconds(context))
             return encoded.everything(parts)
 
@@ -138,9 +142,8 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         caller = self._callers.identified(connection)
         if caller is None:
             return self._of_identified(connection, request, context, collect, need_container)
-        own_number = caller.peer.process.own_number
-        if request.pid and str(own_number) == request.pid:
-            request.pid = ""  # the process itself, which runs: nothing has to be found
+        if request.pid:
+            _drop_own_pid(caller, request)
         return collect(caller, request, context)
 
     async def _of_identified(
@@ -352,6 +355,15 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     ) -> api.HugepagesResponse:
         found = await self._gather.hugepages(caller, request.pid)
         return device_answers.hugepages(found)
+
+
+def _drop_own_pid(caller: Caller, request: R | api.AllRequest) -> None:
+    """Clear a request's pid where it is the caller's own: nothing has to be found then.
+
+    For a caller that was `identified`, whose process runs.
+    """
+    if str(caller.peer.process.own_number) == request.pid:
+        request.pid = ""
 
 
 async def _called(make: Callable[[], Answer | Awaitable[Answer]]) -> Answer:
