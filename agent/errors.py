@@ -83,10 +83,12 @@ class AgentError(Exception):
 
     `sentence` is one plain sentence; `read` names what was being read ("" if
     nothing was); `advice` says what the reader can do ("" if nothing).
-    `retry_after_seconds` is when asking again may help, None if it does not.
+    `retry_after_seconds` is when asking again may help, None if it does not. `quota_key` is what
+    a connection is counted under whose calls get this error, None if that is not known.
     """
 
     retry_after_seconds: float | None = None
+    quota_key: str | None = None
 
     def __init__(self, reason: Reason, sentence: str, *, read: str = "", advice: str = "") -> None:
         super().__init__(sentence)

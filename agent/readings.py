@@ -9,6 +9,7 @@ from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.limits.in_flight import InFlight
+from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.ops.memory import MemoryLimit
 from netutil.agent.ops.watchdog import Watchdog
@@ -168,8 +169,8 @@ def readings(
 
 
 def limits_of(settings: Settings) -> dict[str, float]:
-    """Return the limits that flags set, by the names that `netutil_limit` bears them under."""
-    return {
+    """Return the limits, by the names that `netutil_limit` bears them under."""
+    return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
         name.removeprefix("max_"): float(getattr(settings, name))
         for name in Settings.__dataclass_fields__
         if name.startswith("max_") or name == "pod_cost_per_second"

@@ -72,7 +72,6 @@ class Rooms:
     watching: Watching
     metrics: Metrics
     audit: Audit
-    refusals: Refusals
     netutil: NetUtil
 
 
@@ -170,7 +169,6 @@ def make_rooms(settings: Settings) -> Rooms:
         watching=watching,
         metrics=metrics,
         audit=audit,
-        refusals=refusals,
         netutil=NetUtil(callers, gathering, answering, watches, refusals),
     )
 

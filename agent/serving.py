@@ -71,7 +71,7 @@ async def served(
         served_socket.counts,
         served_socket.check_capacity,
     )
-    acceptor = Acceptor(listener, admission.take, lambda: None, served_socket.counts.accept)
+    acceptor = Acceptor(listener, admission.take, served_socket.counts.accept)
     socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)
     acceptor.open()
     watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")

@@ -12,6 +12,8 @@ from netutil.client.tables import Table, is_roomy
 
 _MILLISECONDS = 1000.0
 _LEAST_SECONDS = 0.001
+_HOST_ROOT = "host-root"
+"""What the agent counts processes of the host's root outside of pods under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ def _rates(
 def _name(one: PodActivity) -> str:
     if one.name:
         return f"{one.namespace}/{one.name}"
+    if one.uid == _HOST_ROOT:
+        return "(root of the host)"
     return f"(not listed: {one.uid})" if one.uid else "(not identified)"
 
 

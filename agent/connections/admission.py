@@ -17,10 +17,11 @@ from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unidentified, shortage
 from netutil.agent.grpcserver import Server, is_hung_up
+from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.identity.pinning import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
-from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS, ConnectionLimits
 from netutil.agent.limits.scheduler import Work
 from netutil.agent.listener.acceptor import AcceptCounts
 
@@ -86,8 +87,15 @@ class ConnectionAdmission:
             self._server.close_accepted(accepted)
             return
         self._policy.opened(connection)
-        work = self._policy.run(connection, lambda: self._serve(accepted, connection))
+        has_waited = False
+
+        def serve() -> None:
+            if not has_waited or self._is_still_there(accepted, connection):
+                self._serve(accepted, connection)
+
+        work = self._policy.run(connection, serve)
         if work is not None:
+            has_waited = True
             self._watch(accepted, connection, work)
 
     def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
@@ -107,11 +115,15 @@ class ConnectionAdmission:
         self._server.close_accepted(accepted)
         self._policy.closed(connection, 0)
 
-    def _serve(self, accepted: socket.socket, connection: Connection) -> None:
+    def _is_still_there(self, accepted: socket.socket, connection: Connection) -> bool:
+        """Return whether the peer of a connection that has waited is there; release it if not."""
         self._server.hangups.forget(accepted.fileno())
-        if is_hung_up(accepted.fileno()):
-            self._drop(accepted, connection)
-            return
+        if not is_hung_up(accepted.fileno()):
+            return True
+        self._drop(accepted, connection)
+        return False
+
+    def _serve(self, accepted: socket.socket, connection: Connection) -> None:
         # A client keeps its connection, and would get the error from now on: an error that says
         # when to call again ends the connection then, and the next one is admitted if it may be.
         error = connection.error
@@ -127,6 +139,7 @@ class ConnectionAdmission:
         began = time.perf_counter()
         accepted.setblocking(False)
         key = NO_POD
+        connection: Connection | None
         try:
             error = self._check_capacity()
             if error is not None:
@@ -134,16 +147,18 @@ class ConnectionAdmission:
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
             if peer is not None and is_in_cgroup_v2(peer):
-                self._cgroup_keys.learn(accepted, key)
+                self._cgroup_keys.learn(peer.process, key)
             connection = self._connection(peer)
         except AgentError as error:
-            connection = self._unidentified(accepted, error)
+            key = self._key_of_unidentified(accepted, error)
+            connection = self._unidentified(accepted, key, error)
         except OSError as error:
             exhausted = shortage(error, "/proc/<pid> of the caller")
             if exhausted is None:
                 _LOG.error("connections: a peer could not be identified: %s", error)
                 return None
-            connection = self._unidentified(accepted, exhausted)
+            key = self._key_of_unidentified(accepted, exhausted)
+            connection = self._unidentified(accepted, key, exhausted)
         self._policy.spent(key, time.perf_counter() - began)
         if connection is None:
             self._over_limit[pid] = key
@@ -164,17 +179,31 @@ class ConnectionAdmission:
             return None
         return Connection(key, None, error, requester)
 
-    def _unidentified(self, accepted: socket.socket, error: AgentError) -> Connection | None:
-        """Admit an unidentified peer, so that its calls get the error. All share one limit."""
+    def _key_of_unidentified(self, accepted: socket.socket, error: AgentError) -> str:
+        """Return the quota key of a peer that is no pod's, or could not be identified.
+
+        Processes of the host's root have one of their own. A pod whose processes connect and exit
+        takes its own places, where it is known. All others share one.
+        """
+        return error.quota_key or self._cgroup_keys.find(accepted) or NO_POD
+
+    def _unidentified(
+        self, accepted: socket.socket, key: str, error: AgentError
+    ) -> Connection | None:
+        """Admit a peer so that its calls get the error, None past the limit of its key."""
         # The error lives as long as the connection; with its frames it would be garbage in a ring.
         error.__traceback__ = error.__context__ = None
         requester = Asker(_credentials(accepted))
-        self._reject(requester, NO_POD, error)
-        # A pod whose processes connect and exit takes its own places, where it is known.
-        key = self._cgroup_keys.find(accepted) or NO_POD
-        if self._registry.count(key) >= self._limits.per_pod:
+        self._reject(requester, key, error)
+        if self._registry.count(key) >= self._max_connections(key):
             return None
         return Connection(key, None, error, requester)
+
+    def _max_connections(self, key: str) -> int:
+        """Return how many connections of a key are served, if only with an error."""
+        if key == HOST_ROOT:
+            return MAX_HOST_ROOT_CONNECTIONS
+        return self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
 
     def _reject(self, requester: Asker, key: str, error: AgentError) -> None:
         self._counts.rejected += 1
@@ -194,8 +223,7 @@ class ConnectionAdmission:
         key = self._over_limit.get(pid)
         if key is None:
             return False
-        most = self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
-        if self._registry.count(key) < most:
+        if self._registry.count(key) < self._max_connections(key):
             return False
         self._policy.charge(key, _CLOSED_COST)
         return True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 
 from cachetools import LRUCache
-from netutil.agent.identity.cgroup_id import peer_cgroup_id
+from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.peer import NO_POD, Peer
+from netutil.agent.identity.process import PinnedProcess
 
 _MAX_CGROUPS = 4096
 
@@ -20,9 +21,9 @@ class CgroupKeys:
     def __init__(self) -> None:
         self._keys: LRUCache[int, str | None] = LRUCache(_MAX_CGROUPS)
 
-    def learn(self, connection: socket.socket, key: str) -> None:
+    def learn(self, process: PinnedProcess, key: str) -> None:
         """Note the quota key of an identified peer."""
-        cgroup_id = peer_cgroup_id(connection)
+        cgroup_id = process_cgroup_id(process)
         if cgroup_id is not None and self._keys.setdefault(cgroup_id, key) != key:
             self._keys[cgroup_id] = None
 

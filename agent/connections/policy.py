@@ -32,7 +32,8 @@ CONNECTION_COST = 24
 _REFUSAL_COST = 20
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 10.0
 _CONNECT_SECONDS = 0.0001
-"""Loop time that it takes to serve a new connection."""
+"""Loop time that it takes to make a connection and to end it, beside what is read of it. Charged
+once its first request has been answered: the first charge of all would make that one wait."""
 NO_METHOD = "unknown"
 
 RecordRejection = Callable[[str, Asker, str, str, AgentError], None]
@@ -93,8 +94,8 @@ class PodPolicy:
         account = self._accounts[connection]
 
         def begin() -> None:
-            self.scheduler.charge(account, _CONNECT_SECONDS)
             serve()
+            self.scheduler.charge(account, _CONNECT_SECONDS)
 
         if self.scheduler.may_run(account):
             begin()

@@ -9,6 +9,9 @@ that was decoded before can be looked up by its bytes.
 from __future__ import annotations
 
 import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpack.exceptions import HPACKError
@@ -22,6 +25,11 @@ _MEMO_BLOCKS = 16
 _MEMO_BLOCK_BYTES = 1024
 _MEMO_FIELDS = 32
 """What clients send stays below both, and a connection's memo below 100 KiB."""
+_FIRST_BLOCKS = 64
+"""Kept of a server: below 640 KiB with what is made of them."""
+_REPLACE_SECONDS = 1.0
+"""With all places taken, a block that begins some connection once a minute keeps its place,
+whatever others send."""
 _HUFFMAN_BYTES_PER_WORK = 2
 _SIZE_UPDATE = 0x20
 _SEVEN_BITS = 0x7F
@@ -76,6 +84,62 @@ class _Table(HeaderTable):
         self.version += 1
         self.maxsize = size
 
+    def state(self) -> _TableState | None:
+        """Return the state, None of a table of another size than the default."""
+        if self.maxsize != HeaderTable.DEFAULT_SIZE:
+            return None
+        return _TableState(tuple(self.dynamic_entries), self._current_size, self.version)
+
+    def enter(self, state: _TableState) -> None:
+        """Come from the first state of all to another, as by the same block."""
+        self.dynamic_entries.extend(state.entries)
+        self._current_size = state.size
+        self.version = state.version
+
+
+@dataclass(frozen=True, slots=True)
+class _TableState:
+    """A dynamic table of the default size: its entries, the newest first, and their size."""
+
+    entries: tuple[Field, ...]
+    size: int
+    version: int
+
+
+class FirstBlocks:
+    """What the first header blocks of connections are, by their bytes.
+
+    The same bytes decoded with an empty dynamic table give the same request and the same table:
+    a client begins each of its connections alike. Bounded: blocks are small, and once it is full a
+    new one takes the place of the one that was not used for the longest time, one in
+    `_REPLACE_SECONDS`. So no peer can drive out what others use.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._known: OrderedDict[bytes, tuple[Request, _TableState]] = OrderedDict()
+        self._replace_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, block: bytes) -> tuple[Request, _TableState] | None:
+        """Return the request of a block and the table after it, None if it is not known."""
+        found = self._known.get(block)
+        if found is not None:
+            self._known.move_to_end(block)
+        return found
+
+    def remember(self, block: bytes, request: Request, state: _TableState) -> None:
+        """Note what a block is, if there is a place for it."""
+        if len(self._known) >= _FIRST_BLOCKS:
+            now = self._now()
+            if now < self._replace_at:
+                return
+            self._replace_at = now + _REPLACE_SECONDS
+            self._known.popitem(last=False)
+        self._known[block] = request, state
+
 
 _MAX_HUFFMAN_BITS = 30
 """Of one byte (RFC 7541, appendix B)."""
@@ -86,13 +150,15 @@ class BlockDecoder:
 
     `max_list_bytes` is the size past which a request is `oversized` (RFC 9113, 10.5.1: names,
     values and 32 for each field); `max_cost_bytes` is the size past which decoding is given up.
+    `first_blocks` is shared by connections with the same limits.
     """
 
-    def __init__(self, max_list_bytes: int, max_cost_bytes: int) -> None:
+    def __init__(
+        self, max_list_bytes: int, max_cost_bytes: int, first_blocks: FirstBlocks | None = None
+    ) -> None:
         self._max_list = max_list_bytes
         self._max_cost = max_cost_bytes
-        self._too_long = b"x" * (max_list_bytes + 1)
-        """Stands for a string that is longer than the limit, and not decoded."""
+        self._first_blocks = first_blocks
         self._table = _Table()
         self._memo: dict[bytes, Request] = {}
         self._memo_version = 0
@@ -107,10 +173,22 @@ class BlockDecoder:
             known = self._memo.get(block)
             if known is not None:
                 return known
+        # Version 0: nothing has changed the table since the connection began.
+        first = None if version or self._first_blocks is None else self._first_blocks.find(block)
+        if first is not None:
+            request, state = first
+            table.enter(state)
+            return request
         fields, oversized = self._decode(block)
         found = _request(fields, oversized)
         is_small = len(block) <= _MEMO_BLOCK_BYTES and len(fields) <= _MEMO_FIELDS
-        if table.version == version and is_small and not oversized:
+        if not is_small or oversized:
+            return found
+        if not version and self._first_blocks is not None:
+            after = table.state()
+            if after is not None:
+                self._first_blocks.remember(block, found, after)
+        if table.version == version:
             if version != self._memo_version or len(self._memo) >= _MEMO_BLOCKS:
                 self._memo.clear()
                 self._memo_version = version
@@ -175,8 +253,9 @@ class BlockDecoder:
         if not huffman:
             return text, end
         if size * 8 // _MAX_HUFFMAN_BITS > self._max_list:
-            # Larger than the limit, whatever it says, and than the dynamic table may be.
-            return self._too_long, end
+            # Larger than the limit, whatever it says, and than the dynamic table may be: another
+            # string of that kind stands for it, and is dropped with the field.
+            return b"x" * (self._max_list + 1), end
         self.work += size // _HUFFMAN_BYTES_PER_WORK
         return decode_huffman(text), end
 

@@ -8,6 +8,7 @@ added to `overhead`, of which each request allows for some.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections import OrderedDict, deque
@@ -20,6 +21,7 @@ from netutil.agent.grpcserver.headers import (
     BlockDecoder,
     BlockError,
     BlockTooCostlyError,
+    FirstBlocks,
     Request,
 )
 
@@ -98,17 +100,20 @@ class Http2Connection:
     `closing` is set once the connection is to be closed as soon as `out` is sent.
     """
 
-    def __init__(self, config: ServerConfig, events: Events) -> None:
+    def __init__(
+        self, config: ServerConfig, events: Events, first_blocks: FirstBlocks | None = None
+    ) -> None:
+        """`first_blocks` is shared by connections with the same configuration."""
         self._config = config
         self._events = events
-        self._decoder = BlockDecoder(config.max_header_list_bytes, config.max_header_block_bytes)
+        self._decoder = BlockDecoder(
+            config.max_header_list_bytes, config.max_header_block_bytes, first_blocks
+        )
         self.out: list[bytes] = [
-            frames.settings_frame(
-                {
-                    frames.MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
-                    frames.MAX_HEADER_LIST_SIZE: config.max_header_list_bytes,
-                    frames.INITIAL_WINDOW_SIZE: config.stream_window_bytes,
-                }
+            _settings(
+                config.max_concurrent_streams,
+                config.max_header_list_bytes,
+                config.stream_window_bytes,
             )
         ]
         self.streams: dict[int, Stream] = {}
@@ -755,6 +760,17 @@ class _ConnectionError(Exception):
         super().__init__(why)
         self.code = code
         self.why = why
+
+
+@functools.lru_cache
+def _settings(streams: int, list_bytes: int, window_bytes: int) -> bytes:
+    return frames.settings_frame(
+        {
+            frames.MAX_CONCURRENT_STREAMS: streams,
+            frames.MAX_HEADER_LIST_SIZE: list_bytes,
+            frames.INITIAL_WINDOW_SIZE: window_bytes,
+        }
+    )
 
 
 def _check_setting(key: int, value: int) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/2 of one connection on an asyncio transport.
+"""HTTP/2 of one connection on its socket.
 
 All output of one turn of the loop leaves in one write. A peer that does not read is not read from.
 What was read is processed in small portions, each when the server's policy lets it.
@@ -11,14 +11,16 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from netutil.agent.grpcserver.ancillary import readable
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.frames import ErrorCode
+from netutil.agent.grpcserver.hangup import is_hung_up
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
+from netutil.agent.grpcserver.transport import SocketTransport
 
 if TYPE_CHECKING:
     from netutil.agent.grpcserver.server import Server
@@ -29,7 +31,7 @@ _PORTION_COST = 24
 _CLOSE_SECONDS = 5.0
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection:
     """One accepted connection. `peer` is what the owner of the server gave for it."""
 
     def __init__(
@@ -37,22 +39,21 @@ class Connection(asyncio.BufferedProtocol):
         server: Server,
         peer: Any,
         accepted: socket.socket,
-        early: bytes,
         max_age: float | None,
     ) -> None:
-        """`early` is what was read of the connection before; for `max_age` see `Server.serve`."""
+        """For `max_age` see `Server.serve`."""
         self.peer = peer
         self._accepted = accepted
         self.loop = server.loop
         self.config: ServerConfig = server.config
-        self.http2 = Http2Connection(server.config, self)
+        self.http2 = Http2Connection(server.config, self, server.first_blocks)
         self._server = server
-        self._transport: asyncio.Transport | None = None
+        self._transport: SocketTransport | None = None
         self._ready: list[Call] = []
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
-        self._input = early
-        self._has_input = bool(early)
+        self._input = b""
+        self._has_input = False
         self._is_queued = False
         self._processing = False
         self._flushing = False
@@ -63,26 +64,36 @@ class Connection(asyncio.BufferedProtocol):
         self._age_timer: asyncio.TimerHandle | None = None
         self._shutdown_ping: bytes | None = None
         self.descriptor = -1
+        self._is_watched = False
         self._closing = False
         self.calls = 0
         """Calls that the policy admitted."""
 
-    # asyncio.BufferedProtocol
+    def open(self) -> None:
+        """Send SETTINGS, and process what has come.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send SETTINGS, and process what was read before."""
-        # A transport of uvloop is no subclass of asyncio's.
-        self._transport = transport = cast("asyncio.Transport", transport)
+        A client sends its preface with its first request, at once after connect(2): mostly both
+        have come, and the answer leaves with our SETTINGS in one write.
+        """
         # What the kernel does not take at once waits in the streams, where it is counted.
-        transport.set_write_buffer_limits(high=0)
-        self.descriptor = transport.get_extra_info("socket").fileno()
-        self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
+        self._transport = transport = SocketTransport(self.loop, self._accepted, self)
+        self.descriptor = transport.descriptor
         if self._max_age is not None:
             self._age_timer = self.loop.call_later(self._max_age, self._end_of_age)
         self._server.opened(self)
-        self._process_allowed()
+        transport.read()
+        if transport.is_closing():
+            return
+        if not self.http2.is_open:
+            self._timer = self.loop.call_later(self.config.preface_timeout, self._preface_late)
+        if not transport.is_reading():
+            self._read_or_not()
+        if self.http2.out:
+            self.flush()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    # Events of the transport
+
+    def get_buffer(self) -> memoryview:
         """Return the server's buffer: what is read is taken from it at once.
 
         Raises `PassedDescriptorsError`, which ends the connection.
@@ -95,9 +106,9 @@ class Connection(asyncio.BufferedProtocol):
         except BlockingIOError:
             return buffer
 
-    def buffer_updated(self, nbytes: int) -> None:
+    def buffer_updated(self, size: int) -> None:
         """Process what was read, now or when the policy lets it, and send what came of it."""
-        self._input = bytes(self._server.buffer[:nbytes])
+        self._input = bytes(self._server.buffer[:size])
         self._has_input = True
         self._process_allowed()
 
@@ -166,15 +177,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._server.policy is not None:
             self._server.policy.processed(self, seconds, 0)
 
-    def eof_received(self) -> bool:
-        """The peer sends no more: answer what is open, then close."""
+    def eof_received(self) -> None:
+        """The peer sends no more: answer what is open, then close. If it is gone, close now."""
+        if is_hung_up(self.descriptor):
+            if self._server.hangups.may_release():
+                self.abort()
+            else:
+                self._watch_hangup()
+            return
         for stream in list(self.http2.streams.values()):
             if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
                 self.http2.reset(stream, ErrorCode.CANCEL)
                 self.on_reset(stream)
         self.http2.finish()
         self.flush()
-        return not self._closing
+        self._watch_hangup()
 
     def hung_up(self) -> None:
         """The peer has closed its socket: nobody reads an answer."""
@@ -192,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_not()
         self.flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self) -> None:
         """End all calls."""
         self._closing = True
         self._has_input = False
@@ -201,9 +218,6 @@ class Connection(asyncio.BufferedProtocol):
                 timer.cancel()
         self.http2.close_streams()
         self._call_sent()
-        # asyncio's transport refers to itself by the method that reads: each connection would
-        # leave ten objects for the garbage collector, which keeps all calls waiting meanwhile.
-        getattr(self._transport, "__dict__", {}).pop("_read_ready_cb", None)
         self._transport = None
         if self._server.closer is not None:
             self._server.closer.release(self._accepted)
@@ -218,8 +232,16 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self.http2.paused or self._is_queued:
             transport.pause_reading()
+            self._watch_hangup()
         elif not transport.is_reading():
             transport.resume_reading()
+
+    def _watch_hangup(self) -> None:
+        """Watch for the peer's end apart from reading, from the first time that nothing is read."""
+        if self._is_watched or self._closing or self.descriptor < 0:
+            return
+        self._is_watched = True
+        self._server.watch_hangup(self)
 
     # Writing
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import grpc
-from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
+from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.grpcserver.call import Call, Method, Status
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.hangup import HangupMonitor
+from netutil.agent.grpcserver.headers import FirstBlocks
 from netutil.agent.grpcserver.protocol import READ_BYTES, Connection
 
 _LOG = logging.getLogger(__name__)
@@ -74,10 +74,10 @@ class Server:
         self.policy = policy
         self.loop = asyncio.get_running_loop()
         self.buffer = memoryview(bytearray(READ_BYTES))
+        self.first_blocks = FirstBlocks()
         self.connections: set[Connection] = set()
         self.hangups = HangupMonitor(self.loop)
         self.closer = Closer() if self.config.peers_may_pass_descriptors else None
-        self._connecting: set[asyncio.Task[None]] = set()
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         self._empty = asyncio.Event()
@@ -112,28 +112,24 @@ class Server:
         After `max_age` seconds the connection is shut down as at `stop`, and closed 5 s later: the
         client connects again for its next call (grpc.max_connection_age_ms of C core).
         """
-        # A client sends its preface with its first request, at once after connect(2): mostly both
-        # have come, and the answer leaves with our SETTINGS in one write.
-        early = None
-        if not self._stopped:
-            with contextlib.suppress(PassedDescriptorsError):
-                early = self._early(accepted)
-        if early is None:
+        # A handler may begin at once, which it cannot inside of a task.
+        if asyncio.current_task(self.loop) is None:
+            self._open(accepted, peer, max_age)
+        else:
+            self.loop.call_soon(self._open, accepted, peer, max_age)
+
+    def _open(self, accepted: socket.socket, peer: Any, max_age: float | None) -> None:
+        if self._stopped:
             self._reject(accepted, peer)
             return
-        task = self.loop.create_task(self._connect(accepted, peer, early, max_age))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-
-    def _early(self, accepted: socket.socket) -> bytes:
-        """Return what has come already. Raises `PassedDescriptorsError`."""
+        connection = Connection(self, peer, accepted, max_age)
         try:
-            size = READ_BYTES if self.closer is None else readable(accepted, self.buffer)
-            return accepted.recv(size) if size else b""
-        except PassedDescriptorsError:
-            raise
-        except OSError:
-            return b""  # nothing yet, or an end that the transport finds
+            connection.open()
+        except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
+            connection.abort()
+            self.loop.call_exception_handler(
+                {"message": "grpcserver: a connection failed", "exception": error}
+            )
 
     def close_accepted(self, accepted: socket.socket) -> None:
         """Close an accepted connection that is not served, and what its peer has passed."""
@@ -146,28 +142,20 @@ class Server:
         if self.policy is not None:
             self.policy.closed(peer, 0)
 
-    async def _connect(
-        self, accepted: socket.socket, peer: Any, early: bytes, max_age: float | None
-    ) -> None:
-        try:
-            await self.loop.connect_accepted_socket(
-                lambda: Connection(self, peer, accepted, early, max_age), accepted
-            )
-        except OSError as error:
-            _LOG.error("grpcserver: a connection could not be served: %s", error)
-            self._reject(accepted, peer)
-
     def opened(self, connection: Connection) -> None:
         """Note a new connection."""
         self.connections.add(connection)
+        self._empty.clear()
+        if self._stopping:
+            connection.shut_down()
+
+    def watch_hangup(self, connection: Connection) -> None:
+        """Close a connection of which nothing is read as soon as its peer has closed it."""
         try:
             self.hangups.watch(connection.descriptor, connection.hung_up)
         except OSError as error:
             _LOG.error("grpcserver: a peer cannot be watched for hang-up: %s", error)
             connection.hung_up()
-        self._empty.clear()
-        if self._stopping:
-            connection.shut_down()
 
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -182,7 +170,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Let open calls end for `grace` seconds; end what is left then as UNAVAILABLE."""
         self._stopping = True
-        await asyncio.gather(*self._connecting)
+        await asyncio.sleep(0)  # connections that a task has accepted open before this returns
         for connection in list(self.connections):
             connection.shut_down()
         try:

@@ -14,6 +14,7 @@ import socket
 import struct
 
 from netutil.agent.identity.pinning import SO_PEERPIDFD
+from netutil.agent.identity.process import PinnedProcess
 
 _INT = struct.Struct("i")
 _INFO_BYTES = 64  # PIDFD_INFO_SIZE_VER0
@@ -33,6 +34,14 @@ def peer_cgroup_id(connection: socket.socket) -> int | None:
         return _cgroup_id(pidfd)
     finally:
         os.close(pidfd)
+
+
+def process_cgroup_id(process: PinnedProcess) -> int | None:
+    """Return the ID of a process's cgroup, None where the kernel does not tell it.
+
+    Raises `Unidentified` after `close`.
+    """
+    return _cgroup_id(process.pidfd())
 
 
 def _cgroup_id(pidfd: int) -> int | None:

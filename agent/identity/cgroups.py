@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cachetools import LRUCache
-from netutil.agent.errors import Denied, Reason, is_shortage
+from netutil.agent.errors import Denied, Inconsistent, Reason, is_shortage
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
@@ -27,9 +27,11 @@ from netutil.agent.parsers.cgroup import (
 from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
 from netutil.agent.parsers.pod_cgroups import (
     PodPlaces,
+    below_node,
     joined_parents,
     kubepods_directories,
     locate,
+    names_a_pod,
     pod_places,
 )
 
@@ -97,13 +99,29 @@ Directory = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class _Guarded:
+    """A directory that root must have made, with all above it up to `top`."""
+
+    top: str
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Identified:
+    """What the text of /proc/<pid>/cgroup names."""
+
+    identity: CgroupIdentity
+    guarded: tuple[_Guarded, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CgroupTree:
     """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's.
 
     `_made_by_root` are directories that are root's with all above them. A cgroup is never moved
     to another parent, and only root gives one of its own away: what is once found so of a
     directory stays so as long as that directory, by its number, is there and root's.
-    `_identified` are identities by the text that named them: all processes of a container have
+    `_identified` is what was found by the text that named it: all processes of a container have
     the same text.
     """
 
@@ -111,7 +129,7 @@ class CgroupTree:
     _made_by_root: LRUCache[Directory, None] = field(
         default_factory=lambda: LRUCache(maxsize=_MOST_REMEMBERED), repr=False, compare=False
     )
-    _identified: LRUCache[str, CgroupIdentity] = field(
+    _identified: LRUCache[str, _Identified] = field(
         default_factory=lambda: LRUCache(maxsize=_MAX_IDENTIFIED), repr=False, compare=False
     )
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -122,15 +140,50 @@ class CgroupTree:
 
         Raises as `netutil.agent.parsers.cgroup.identify`.
         """
+        return self._look_up(text).identity
+
+    def identify_made_by_root(self, text: str) -> CgroupIdentity:
+        """Return as `identify`, and raise as `ensure_made_by_root` if the identity is of a pod UID.
+
+        An identity without one is checked once the pod list has chosen its container.
+        """
+        found = self._look_up(text)
+        if found.identity.pod_uid is not None:
+            self._ensure_root_made(found.guarded)
+        return found.identity
+
+    def _look_up(self, text: str) -> _Identified:
         with self._lock:
             known = self._identified.get(text)
         if known is not None:
             return known
-        found = identify(text, self._place)
+        identity = identify(text, self._place)
+        found = _Identified(identity, self._guarded(identity))
         if len(text) <= _MAX_IDENTIFIED_TEXT:  # a workload may make it much longer
             with self._lock:
                 self._identified[text] = found
         return found
+
+    def shows_no_pod(self, text: str) -> bool:
+        """Return whether the text of /proc/<pid>/cgroup names no pod and no container at all.
+
+        Names count wherever they stand, but for those of containers that the node itself is in.
+        False where the agent sees the place of no line, and for a text that is not as cgroups(7)
+        says.
+        """
+        try:
+            lines = parse_cgroup_file(text)
+        except Inconsistent:
+            return False
+        placed = [placement for placement in map(self._place, lines) if placement is not None]
+        return bool(placed) and not any(self._names_a_pod(line) for line in lines)
+
+    def _names_a_pod(self, line: CgroupLine) -> bool:
+        hierarchy = self.of_line(line)
+        path = hierarchy.absolute(line.path) if hierarchy else None
+        if hierarchy is None or path is None:
+            return names_a_pod(line.path)
+        return names_a_pod(below_node(path, hierarchy.places))
 
     def _place(self, line: CgroupLine) -> Placement | None:
         hierarchy = self.of_line(line)
@@ -228,15 +281,21 @@ class CgroupTree:
         Where no segment bears a pod UID, the directories above the container's
         are: the container's own may belong to a user-namespaced pod's root.
         """
-        checked = 0
+        self._ensure_root_made(self._guarded(identity))
+
+    def _guarded(self, identity: CgroupIdentity) -> tuple[_Guarded, ...]:
+        """Return the directories of an identity that root must have made, of those mounted."""
+        found = []
         for placement in identity.placements:
             hierarchy = self.of_line(placement.line)
             guarded = _guarded_path(placement)
             directory = hierarchy.resolve(guarded) if hierarchy and guarded is not None else None
             if hierarchy and directory is not None:
-                self._ensure_root_owns(hierarchy.directory, directory)
-                checked += 1
-        if not checked:
+                found.append(_Guarded(hierarchy.directory, directory))
+        return tuple(found)
+
+    def _ensure_root_made(self, guarded: tuple[_Guarded, ...]) -> None:
+        if not guarded:
             raise Denied(
                 Reason.CGROUP_NOT_OWNED_BY_ROOT,
                 "Nobody can tell who made the caller's cgroup, because the host's cgroup"
@@ -244,19 +303,19 @@ class CgroupTree:
                 read=", ".join(sorted(h.directory for h in self.hierarchies.values())),
                 advice="Mount the host's /sys into the agent's container; --host-root names it.",
             )
-
-    def _ensure_root_owns(self, top: str, directory: str) -> None:
-        current, number = directory, None
-        while True:
-            owner, found = _owner(current)
-            if owner != _ROOT_UID:
-                raise _not_owned(current, owner)
-            number = number or found
-            with self._lock:
-                if current == top or number in self._made_by_root:
+        for one in guarded:
+            number = _root_owned(one.directory)
+            # Without the lock: nothing is reordered by this.
+            if number not in self._made_by_root:
+                self._ensure_root_owns_above(one)
+                with self._lock:
                     self._made_by_root[number] = None
-                    return
+
+    def _ensure_root_owns_above(self, guarded: _Guarded) -> None:
+        current = guarded.directory
+        while current != guarded.top:
             current = os.path.dirname(current)
+            _root_owned(current)
 
 
 def read_cgroup_tree(host_root: str, cgroup_root: str = "") -> CgroupTree:
@@ -387,13 +446,13 @@ def _guarded_path(placement: Placement) -> str | None:
     return None if path is None else os.path.dirname(path) or "/"
 
 
-def _owner(directory: str) -> tuple[int, Directory]:
-    """Return the owner of a directory and what tells it from others.
+def _root_owned(directory: str) -> Directory:
+    """Return what tells a directory of root's from others.
 
-    Raises `Denied`, OSError for a shortage.
+    Raises `Denied` for one of somebody else's, OSError for a shortage.
     """
     try:
-        found = os.stat(directory, follow_symlinks=False)
+        found = os.lstat(directory)
     except OSError as error:
         _only_shortage(error)
         raise Denied(
@@ -401,7 +460,9 @@ def _owner(directory: str) -> tuple[int, Directory]:
             f"The caller's cgroup cannot be checked: {error.strerror}.",
             read=directory,
         ) from error
-    return found.st_uid, (found.st_dev, found.st_ino)
+    if found.st_uid != _ROOT_UID:
+        raise _not_owned(directory, found.st_uid)
+    return found.st_dev, found.st_ino
 
 
 def _not_owned(directory: str, owner: int) -> Denied:

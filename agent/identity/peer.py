@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import Denied
 from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.host_root import HOST_ROOT, is_host_root
 from netutil.agent.identity.pinning import Pin, peer_credentials
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
@@ -50,9 +51,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
     Raises `Denied` for a process outside of pods, `Inconsistent` if its
     hierarchies disagree, `Unidentified` if it is gone.
     """
-    identity = tree.identify(process.cgroup_text())
-    if identity.pod_uid is not None:
-        tree.ensure_made_by_root(identity)
+    identity = tree.identify_made_by_root(process.cgroup_text())
     process.ensure_alive()
     return identity
 
@@ -60,15 +59,27 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
 def identify_peer(connection: socket.socket, pin: Pin, tree: CgroupTree) -> Peer:
     """Return who is at the other end. The caller closes `peer.process`.
 
-    Raises as `identify_process`, and `Unidentified` if the peer cannot be seen or held.
+    Raises as `identify_process`, and `Unidentified` if the peer cannot be seen or held. A `Denied`
+    for a process of the host's root has its quota key.
     """
     credentials = peer_credentials(connection)
     process = pin(connection, credentials.pid)
     try:
-        cgroups = identify_process(process, tree)
+        cgroups = _identify_peer_process(credentials, process, tree)
         return Peer(credentials, process, cgroups, pod_key_of(cgroups, tree))
     except BaseException:
         process.close()
+        raise
+
+
+def _identify_peer_process(
+    credentials: Credentials, process: PinnedProcess, tree: CgroupTree
+) -> CgroupIdentity:
+    try:
+        return identify_process(process, tree)
+    except Denied as error:
+        if is_host_root(credentials, process, tree):
+            error.quota_key = HOST_ROOT
         raise
 
 

@@ -171,7 +171,11 @@ class PinnedProcess:
         Raises `Unidentified` if that is not known: the process has more threads than are tried.
         """
         tried = 0
-        tasks = _open(self.directory(), "task", os.O_DIRECTORY)
+        try:
+            tasks = _open(self.directory(), "task", os.O_DIRECTORY)
+        except (ProcessLookupError, FileNotFoundError):
+            self.ensure_alive()
+            return None
         try:
             with os.scandir(tasks) as listed:
                 for entry in islice(listed, MAX_THREADS_TRIED):
@@ -196,6 +200,12 @@ class PinnedProcess:
         if self._directory < 0:
             raise gone(self.pid)
         return self._directory
+
+    def pidfd(self) -> int:
+        """Return the pidfd. Raises `Unidentified` after `close`."""
+        if self._pidfd < 0:
+            raise gone(self.pid)
+        return self._pidfd
 
     def duplicate(self) -> PinnedProcess:
         """Return a second, independent pin of the same process, for another thread.

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import Exhausted, OverLimit, Reason
 
+MAX_HOST_ROOT_CONNECTIONS = 16
+"""Connections of all processes of the host's root outside of pods. Nobody else can take these, so
+that a health check and an operator's tool connect while unidentified peers hold all of theirs."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:

@@ -103,17 +103,15 @@ class Acceptor:
         self,
         listener: Listener,
         take: Callable[[int], None],
-        on_burst_end: Callable[[], None],
         counts: AcceptCounts,
     ) -> None:
-        """`take` owns the descriptor that it is called with; `on_burst_end` follows each burst.
+        """`take` owns the descriptor that it is called with, and may not raise.
 
-        Neither may raise. The descriptor is close-on-exec, and blocking: accept4(2) does not
-        inherit O_NONBLOCK from the listener.
+        The descriptor is close-on-exec, and blocking: accept4(2) does not inherit O_NONBLOCK from
+        the listener.
         """
         self._listener = listener
         self._take = take
-        self._on_burst_end = on_burst_end
         self._counts = counts
         self._budget = AcceptBudget()
         self._flood = FloodDetector()
@@ -147,7 +145,6 @@ class Acceptor:
         for _ in range(BACKLOG):  # clients may keep filling the queue
             if not self._accept_one():
                 break
-        self._on_burst_end()
         if self._resume is not None:
             self._resume.cancel()
         self._listener.connection.close()
@@ -160,7 +157,6 @@ class Acceptor:
         while more and now < end:
             more = self._accept_one()
             now = time.monotonic()
-        self._on_burst_end()
         self._adjust_backlog(now)
         self._budget.burst_ended(time.monotonic(), more=more)
 

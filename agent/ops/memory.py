@@ -78,13 +78,21 @@ class MemoryCgroup:
 
 def own_memory_cgroup(tree: CgroupTree) -> MemoryCgroup | None:
     """Return the cgroup of this process, None where no memory controller is seen."""
-    own = parse_cgroup_file(
-        Path("/proc/self/cgroup").read_bytes().decode("utf-8", errors="surrogateescape")
-    )
+    text = Path("/proc/self/cgroup").read_bytes().decode("utf-8", errors="surrogateescape")
+    return memory_cgroup(tree, text)
+
+
+def memory_cgroup(tree: CgroupTree, text: str) -> MemoryCgroup | None:
+    """Return the memory cgroup that the text of /proc/<pid>/cgroup names, None if none is seen.
+
+    The text is as the agent's own cgroup namespace shows it.
+    """
+    own = parse_cgroup_file(text)
     for controller in ("memory", UNIFIED):
         hierarchy = tree.hierarchies.get(controller)
         line = next((one for one in own if controller in (one.controllers or (UNIFIED,))), None)
-        directory = hierarchy.resolve(line.path) if hierarchy and line else None
+        path = hierarchy.absolute(line.path) if hierarchy and line else None
+        directory = hierarchy.resolve(path) if hierarchy and path is not None else None
         if hierarchy is None or directory is None:
             continue
         found = MemoryCgroup(hierarchy.version, directory, hierarchy.directory)

@@ -206,6 +206,12 @@ def names_a_pod(path: str) -> bool:
     )
 
 
+def below_node(path: str, places: PodPlaces) -> str:
+    """Return the part of an absolute path below the innermost container that the node is in."""
+    shared = [node for node in places.node if path == node or path.startswith(f"{node}/")]
+    return path[max(map(len, shared), default=0) :]
+
+
 def normalise_uid(uid: str) -> str:
     """Return a pod UID in one spelling: lower case, without dashes or underscores."""
     return uid.lower().replace("-", "").replace("_", "")

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import yaml
+from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.client.conversion import result
 from netutil.client.exits import Exit
 from netutil.client.node_results import Activity, Explanation
@@ -171,6 +172,19 @@ def test_top_counts_anew_after_a_restart_of_the_agent() -> None:
     found = rates(now, before, "calls")  # the clock of the agent went back
     web = next(one for one in found.pods if one.pod == "default/web-0")
     assert web.calls_per_second == pytest.approx(1000 / 100.0)
+
+
+@pytest.mark.parametrize(
+    ("uid", "shown"),
+    [("", "(not identified)"), (HOST_ROOT, "(root of the host)"), ("a1", "(not listed: a1)")],
+)
+def test_top_says_what_callers_without_a_name_are(uid: str, shown: str) -> None:
+    later, sooner = (result(Activity, one) for one in node_answers.activities())
+    before, now = (
+        replace(one, pods=tuple(replace(pod, name="", uid=uid) for pod in one.pods[:1]))
+        for one in (later, sooner)
+    )
+    assert [one.pod for one in rates(before, now, "name").pods] == [shown]
 
 
 def test_top_fits_its_terminal() -> None:

@@ -98,6 +98,7 @@ BROKEN: dict[str, bytes] = {
     "EOS in a string [5.2/3]": block() + b"\0\1x\x84" + b"\xff\xff\xff\xff",
     "index 0 [6.1/1]": block() + b"\x80",
     "a table larger than announced [6.3/1]": b"\x3f\xe2\x1f" + block(),
+    "an integer without an end": b"\xff" * 20,
     "a literal without its value": block() + b"\0\1x",
     "a literal without its name": block() + b"\0",
     "an index that is cut off": block() + b"\xff",

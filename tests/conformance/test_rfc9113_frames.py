@@ -40,7 +40,7 @@ FINE: dict[str, bytes] = {
         1, padded(ON_ZERO + BLOCK), f.END_HEADERS | f.PRIORITY_FLAG | f.PADDED
     )
     + END,
-    "PRIORITY of an idle stream [generic 2/1, 3.3/1]": f.frame(
+    "PRIORITY of an idle stream [generic 2/1, generic 3.3/1]": f.frame(
         f.PRIORITY, 0, 1, ON_ZERO[:4] + b"\0"
     )
     + headers(1)
@@ -78,10 +78,8 @@ FINE: dict[str, bytes] = {
     + headers(1, None, f.END_HEADERS | 0xD2)
     + END,
     "the reserved bit [4.1/3]": headers(1 | 1 << 31) + END,
-    "PING ACK that nobody waits for [generic 3.7/2]": f.frame(f.PING, f.ACK, 0, b"x" * 8) * 20
-    + headers(1)
-    + END,
-    "SETTINGS that are unknown [6.5.2]": f.settings_frame({0xFE03: 1, 8: 1, 0: 7})
+    "PING ACK that nobody waits for": f.frame(f.PING, f.ACK, 0, b"x" * 8) * 20 + headers(1) + END,
+    "SETTINGS that are unknown [6.5.2/5]": f.settings_frame({0xFE03: 1, 8: 1, 0: 7})
     + headers(1)
     + END,
     "SETTINGS ACK that nobody waits for": f.frame(f.SETTINGS, f.ACK, 0) * 2 + headers(1) + END,
@@ -89,14 +87,14 @@ FINE: dict[str, bytes] = {
     + f.settings_frame({f.MAX_FRAME_SIZE: 2**24 - 1})
     + headers(1)
     + END,
-    "WINDOW_UPDATE of both [generic 3.9]": f.window_update(0, 1)
+    "WINDOW_UPDATE of both [generic 3.9/1, generic 3.9/2]": f.window_update(0, 1)
     + headers(1)
     + f.window_update(1, 2**31 - 1 - f.DEFAULT_WINDOW)
     + END,
     "WINDOW_UPDATE with the reserved bit": f.frame(f.WINDOW_UPDATE, 0, 0, b"\x80\0\0\1")
     + headers(1)
     + END,
-    "GOAWAY with an unknown error [7/1]": headers(1) + f.goaway(0, 0xFF, b"why") + END,
+    "GOAWAY with an unknown error": headers(1) + f.goaway(0, 0xFF, b"why") + END,
 }
 
 
@@ -153,6 +151,57 @@ FATAL: dict[str, tuple[bytes, ErrorCode]] = {
     "PING of nine bytes [6.7/4]": (f.frame(f.PING, 0, 0, bytes(9)), SIZE),
     "GOAWAY of seven bytes": (f.frame(f.GOAWAY, 0, 0, bytes(7)), SIZE),
     "WINDOW_UPDATE of three bytes [6.9/3]": (f.frame(f.WINDOW_UPDATE, 0, 0, bytes(3)), SIZE),
+    "an even stream [5.1.1/1]": (headers(2), PROTOCOL),
+    "HEADERS on stream 0 [6.2/3]": (headers(0), PROTOCOL),
+    "DATA on stream 0 [6.1/1]": (f.frame(f.DATA, 0, 0, b"x"), PROTOCOL),
+    "PRIORITY of stream 0 [6.3/1]": (f.frame(f.PRIORITY, 0, 0, b"x" * 5), PROTOCOL),
+    "PRIORITY of an idle stream that depends on itself [5.3.1/2]": (
+        f.frame(f.PRIORITY, 0, 1, SELF),
+        PROTOCOL,
+    ),
+    "RST_STREAM of one byte": (f.frame(f.RST_STREAM, 0, 1, b"x"), SIZE),
+    "SETTINGS on a stream [6.5/2]": (f.frame(f.SETTINGS, 0, 1), PROTOCOL),
+    "SETTINGS of five bytes [6.5/3]": (f.frame(f.SETTINGS, 0, 0, b"x" * 5), SIZE),
+    "SETTINGS ACK with content [6.5/1]": (f.frame(f.SETTINGS, f.ACK, 0, b"x" * 6), SIZE),
+    "ENABLE_PUSH of 2 [6.5.2/1]": (f.settings_frame({f.ENABLE_PUSH: 2}), PROTOCOL),
+    "INITIAL_WINDOW_SIZE of 2^31 [6.5.2/2, 6.9.2/3]": (
+        f.settings_frame({f.INITIAL_WINDOW_SIZE: 2**31}),
+        ErrorCode.FLOW_CONTROL_ERROR,
+    ),
+    "MAX_FRAME_SIZE of 16383 [6.5.2/3]": (f.settings_frame({f.MAX_FRAME_SIZE: 16_383}), PROTOCOL),
+    "MAX_FRAME_SIZE of 2^24 [6.5.2/4]": (f.settings_frame({f.MAX_FRAME_SIZE: 2**24}), PROTOCOL),
+    "PUSH_PROMISE [8.2/1]": (f.frame(f.PUSH_PROMISE, 4, 1, b"x" * 4), PROTOCOL),
+    "PING of one byte": (f.frame(f.PING, 0, 0, b"x"), SIZE),
+    "PING on a stream [5.4.1/1, 5.4.1/2, 6.7/3]": (f.frame(f.PING, 0, 1, b"x" * 8), PROTOCOL),
+    "GOAWAY on a stream [6.8/1]": (f.frame(f.GOAWAY, 0, 1, b"x" * 8), PROTOCOL),
+    "WINDOW_UPDATE of nothing [6.9/1]": (f.window_update(0, 0), PROTOCOL),
+    "the connection's window past 2^31-1 [6.9.1/2]": (
+        f.window_update(0, f.MAX_WINDOW),
+        ErrorCode.FLOW_CONTROL_ERROR,
+    ),
+    "PING within a block": (headers(1, BLOCK, 0) + f.frame(f.PING, 0, 0, b"x" * 8), PROTOCOL),
+    "an unknown frame within a block [5.5/2]": (
+        headers(1, BLOCK, 0) + f.frame(99, 0, 0, b"x"),
+        PROTOCOL,
+    ),
+    "HEADERS with too much padding [6.2/4]": (
+        headers(1, b"\xff" + BLOCK, f.END_HEADERS | f.PADDED),
+        PROTOCOL,
+    ),
+    "a frame of 16 MiB, from its header alone": (b"\xff\xff\xff" + bytes(6), SIZE),
+    "CONTINUATION of another stream": (
+        headers(1, BLOCK, 0) + f.frame(f.CONTINUATION, f.END_HEADERS, 3),
+        PROTOCOL,
+    ),
+    "a header block of 128 CONTINUATIONs": (
+        headers(1, BLOCK, 0) + f.frame(f.CONTINUATION, 0, 1) * 128,
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
+    "one field, then thousands of references to it": (
+        headers(1, BLOCK + b"\x40\x01a\x7f\x81\x1e" + b"v" * 4000, 0)
+        + f.frame(f.CONTINUATION, f.END_HEADERS, 1, b"\xbe" * 10_000),
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
     "CONTINUATION, then DATA [6.10/2]": (
         headers(1, BLOCK[:9], 0) + f.frame(f.CONTINUATION, 0, 1, BLOCK[9:]) + END,
         PROTOCOL,
@@ -200,7 +249,7 @@ OF_A_STREAM: dict[str, tuple[bytes, ErrorCode]] = {
         headers(1, SELF + BLOCK, f.END_HEADERS | f.PRIORITY_FLAG),
         PROTOCOL,
     ),
-    "PRIORITY that depends on itself [5.3.1/2]": (
+    "PRIORITY of an open stream that depends on itself": (
         headers(1) + f.frame(f.PRIORITY, 0, 1, SELF),
         PROTOCOL,
     ),
@@ -295,3 +344,44 @@ async def test_a_ping_is_answered_before_the_data_of_the_same_read() -> None:
         assert first is not None
         assert (first.kind, first.flags, first.payload) == (f.PING, f.ACK, b"12345678")
         assert len((await client.answer(1))[1]) == 50_005
+
+
+async def test_a_window_that_opens_after_the_request_is_used() -> None:
+    """[6.9.2/1]"""
+    async with serving() as bench:
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=0)
+        client.ask(1, message(b"x"))
+        await client.until(f.HEADERS, 1)
+        client.send(f.settings_frame({f.INITIAL_WINDOW_SIZE: 1}))
+        assert (await client.until(f.DATA, 1)).payload == b"\0"
+
+
+async def test_an_answered_ping_is_not_answered_again() -> None:
+    """[6.7/2]"""
+    async with serving() as bench:
+        client = await bench.connect()
+        client.send(f.frame(f.PING, f.ACK, 0, b"answered"), f.frame(f.PING, 0, 0, b"question"))
+        found = await client.until(f.PING)
+        assert (found.flags, found.payload) == (f.ACK, b"question")
+        await client.lives()
+
+
+@pytest.mark.parametrize("code", [ErrorCode.NO_ERROR, 0xFF])
+async def test_goaway_without_an_open_call_ends_the_connection(code: int) -> None:
+    """[generic 3.8/1, 7/1]"""
+    async with serving() as bench:
+        client = await bench.connect()
+        client.send(f.goaway(0, code, b"h2spec"))
+        await client.ends()
+
+
+async def test_a_reset_with_an_unknown_code_is_a_reset() -> None:
+    """[generic 3.4/1, 7/2]"""
+    async with serving() as bench:
+        client = await bench.connect()
+        client.ask(1, head=fields(p_path=SLOW))
+        await bench.until_running(1)
+        client.send(f.rst_stream(1, 0xFF))
+        await bench.until_running(0)
+        await client.lives()

@@ -17,6 +17,22 @@ def with_field(name: str, value: str) -> list[Field]:
 
 
 MALFORMED: dict[str, list[Field]] = {
+    "no :method [8.1.2.3/2]": fields(p_method=None),
+    "no :scheme [8.1.2.3/3]": fields(p_scheme=None),
+    "no :path [8.1.2.3/4]": fields(p_path=None),
+    ":path twice [8.1.2.3/7]": [(b":path", b"/"), *fields()],
+    "an unknown pseudo-header [8.1.2.1/1]": [(b":x", b"/"), *fields()],
+    ":status in a request [8.1.2.1/2]": [(b":status", b"200"), *fields()],
+    "a late pseudo-header [8.1.2.1/4]": [*fields(p_path=None), (b":path", b"/")],
+    "an upper-case name [8.1.2/1]": with_field("Abc", "x"),
+    "an empty name": with_field("", "x"),
+    "NUL in a name": with_field("a\0", "x"),
+    "a value with a line's end": with_field("a", "x\r\n"),
+    "te: gzip": fields(te="gzip"),
+    "a content-length that is too small [8.1.2.6/1]": fields(content_length="4"),
+    "a content-length that is too large": fields(content_length="6"),
+    "a content-length that is no number": fields(content_length="x"),
+    "two content-lengths": [*fields(content_length="5"), (b"content-length", b"6")],
     ":method twice [8.1.2.3/5]": [(b":method", b"POST"), *fields()],
     ":scheme twice [8.1.2.3/6]": [(b":scheme", b"http"), *fields()],
     ":authority twice": [(b":authority", b"x"), *fields()],

@@ -45,13 +45,16 @@ async def test_content_on_a_half_closed_stream_resets_it(kind: str) -> None:
         await client.lives()
 
 
-@pytest.mark.parametrize("half_closed", [True, False])
-async def test_continuation_of_no_block_ends_the_connection(half_closed: bool) -> None:
+@pytest.mark.parametrize("state", ["half-closed", "reset", "answered"])
+async def test_continuation_of_no_block_ends_the_connection(state: str) -> None:
+    """[5.1/7, 5.1/10, 5.1/13]"""
     async with serving() as bench:
         client = await bench.connect()
-        client.ask(1, head=fields(p_path=SLOW))
-        if not half_closed:
+        client.ask(1, head=fields(p_path="/test.Echo/Unary" if state == "answered" else SLOW))
+        if state == "reset":
             client.send(f.rst_stream(1, 8))
+        elif state == "answered":
+            await client.answer(1)
         client.send(f.frame(f.CONTINUATION, f.END_HEADERS, 1, block()))
         _, code, _ = await client.goaway()
         assert code == ErrorCode.PROTOCOL_ERROR

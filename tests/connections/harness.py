@@ -217,7 +217,7 @@ async def rig(
     server.add_registered_method_handlers("test.Echo", handlers.handlers())
     admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity)
     listener = listen(path, mode=0o666, directory_mode=0o755)
-    acceptor = Acceptor(listener, admission.take, lambda: None, counts.accept)
+    acceptor = Acceptor(listener, admission.take, counts.accept)
     it = Rig(
         path,
         server,

@@ -67,11 +67,11 @@ async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
             entry.peer.process.directory()
 
 
-async def test_the_process_handles_are_closed_if_the_transport_cannot_be_made(
+async def test_the_process_handles_are_closed_if_the_connection_cannot_be_watched_for_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object, **__: object) -> None:
-        raise OSError(24, "Too many open files")
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
     peers: list[Peer] = []
 
@@ -80,10 +80,11 @@ async def test_the_process_handles_are_closed_if_the_transport_cannot_be_made(
         return peers[-1]
 
     async with rig(tmp_path, identify=identify) as it:
-        monkeypatch.setattr(it.server.loop, "connect_accepted_socket", fail)
+        monkeypatch.setattr(it.server.loop, "add_reader", fail)
         client = await it.connected()
         async with asyncio.timeout(20):
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        monkeypatch.undo()
         assert len(it.registry) == 0
         with pytest.raises(Unidentified):
             peers[0].process.directory()

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from netutil.agent.connections import attribution
 from netutil.agent.connections.attribution import CgroupKeys, is_in_cgroup_v2
-from netutil.agent.identity.cgroup_id import peer_cgroup_id
+from netutil.agent.errors import Unidentified
+from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.peer import Peer
+from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.parsers.cgroup import identify
 
@@ -64,6 +66,16 @@ def test_the_cgroup_of_a_peer_is_that_of_its_process(tmp_path: Path) -> None:
             assert dead in (None, living)
 
 
+def test_a_pinned_process_has_the_cgroup_of_the_peer_that_it_is() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        pin = pin_pid(os.getpid())
+        assert process_cgroup_id(pin) == peer_cgroup_id(ours)
+        pin.close()
+        with pytest.raises(Unidentified):
+            process_cgroup_id(pin)
+
+
 def test_what_is_no_socket_of_a_process_has_no_cgroup() -> None:
     with socket.socket(socket.AF_UNIX) as alone:
         assert peer_cgroup_id(alone) is None
@@ -73,7 +85,8 @@ def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = {1: 7, 2: 7, 3: 8}
-    monkeypatch.setattr(attribution, "peer_cgroup_id", lambda one: ids.get(one.fileno()))
+    for name in ("peer_cgroup_id", "process_cgroup_id"):
+        monkeypatch.setattr(attribution, name, lambda one: ids.get(one.fileno()))
 
     class Peer:
         def __init__(self, number: int) -> None:

@@ -122,6 +122,35 @@ async def test_many_peers_that_close_at_once_are_released_over_several_iteration
         one.close()
 
 
+async def test_few_connections_are_released_at_once_in_a_short_time() -> None:
+    now = [0.0]
+    monitor = HangupMonitor(asyncio.get_running_loop(), lambda: now[0])
+    assert [monitor.may_release() for _ in range(10)] == [True] * 8 + [False] * 2
+    now[0] += 0.001
+    assert not monitor.may_release()
+    now[0] += 0.001
+    assert [monitor.may_release() for _ in range(10)] == [True] * 8 + [False] * 2
+    monitor.close()
+
+
+async def test_peers_that_close_at_once_are_released_over_several_iterations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with rig(tmp_path) as it:
+        clients = [await it.client() for _ in range(_MANY)]
+        for client in clients:
+            assert await told(client) == POD_KEY
+        monkeypatch.setattr(it.server.hangups, "may_release", lambda: False)
+        for client in clients:
+            client.writer.close()
+        counts = [len(it.registry)]
+        async with asyncio.timeout(20):
+            while len(it.registry):
+                await asyncio.sleep(0)
+                counts.append(len(it.registry))
+        assert max(before - after for before, after in pairwise(counts)) <= _MANY // 8
+
+
 async def test_a_closed_monitor_reports_nothing() -> None:
     monitor, closed = HangupMonitor(asyncio.get_running_loop()), list[str]()
     one, peer = socket.socketpair()

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Denied, Reason
+from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Peer
-from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.limits import (
+    MAX_HOST_ROOT_CONNECTIONS,
+    ConnectionLimits,
+    RateLimits,
+)
 
 from tests.connections.harness import (
     POD_KEY,
@@ -137,3 +142,56 @@ async def test_a_silent_peer_counts_against_the_limit_of_its_pod(tmp_path: Path)
         for _ in range(3):
             await it.connected()
         assert it.errors().count(None) == 2
+
+
+class OfKeys:
+    """Identifies nobody; each next error has the next quota key."""
+
+    def __init__(self, *keys: str | None) -> None:
+        self._left = iter(keys)
+
+    def __call__(self, _: socket.socket) -> Peer:
+        error = no_pod()
+        error.quota_key = next(self._left)
+        raise error
+
+
+async def test_unidentified_peers_take_no_place_of_the_hosts_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    identify = OfKeys(*[None] * 5, *[HOST_ROOT] * (MAX_HOST_ROOT_CONNECTIONS + 1), None)
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 3)) as it:
+        unidentified = [await it.client() for _ in range(5)]
+        assert await told(unidentified[4]) == "closed"
+        of_root = [await it.client() for _ in range(MAX_HOST_ROOT_CONNECTIONS + 1)]
+        assert [await told(client) for client in of_root] == [
+            *[Reason.NOT_A_POD] * MAX_HOST_ROOT_CONNECTIONS,
+            "closed",
+        ]
+        unidentified[0].writer.close()
+        await eventually(lambda: it.registry.count(NO_POD) == 2)
+        assert await it.who() == Reason.NOT_A_POD
+
+
+async def test_the_hosts_root_past_its_limit_is_not_identified_again(tmp_path: Path) -> None:
+    identify = OfKeys(*[HOST_ROOT] * (MAX_HOST_ROOT_CONNECTIONS + 1))
+    async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 1)) as it:
+        for _ in range(MAX_HOST_ROOT_CONNECTIONS + 20):
+            await it.connected()
+        assert it.registry.count(HOST_ROOT) == MAX_HOST_ROOT_CONNECTIONS
+        assert it.counts.accept.closed_at_once == 20
+
+
+async def test_what_unidentified_peers_cost_is_not_charged_to_the_hosts_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_process_per_connection(monkeypatch)
+    identify = OfKeys(*[None] * 40, HOST_ROOT)
+    rates = RateLimits(cost_per_second=100)
+    limits = ConnectionLimits(1000, 1)
+    async with rig(tmp_path, identify=identify, limits=limits, rates=rates) as it:
+        for _ in range(40):
+            await it.connected()
+        assert it.scheduler.is_blocked(it.scheduler.account(NO_POD))
+        assert await it.who() == Reason.NOT_A_POD

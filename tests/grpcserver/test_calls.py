@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import socket
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -16,8 +17,17 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import REQUEST_COST
 
-from tests.grpcserver.raw import PATH, fields, serving
-from tests.support.http2 import message
+from tests.grpcserver.raw import PATH, Bench, RawClient, fields, serving
+from tests.support.http2 import (
+    DATA,
+    END_STREAM,
+    PREFACE,
+    block,
+    frame,
+    header_frames,
+    message,
+    settings,
+)
 
 UNARY, BOTH = PATH, "/test.Echo/Both"
 
@@ -482,6 +492,49 @@ async def test_what_is_not_allowed_now_is_processed_when_the_policy_says_so() ->
         policy.may = True
         asyncio.get_running_loop().call_soon(policy.queue.pop().advance)
         assert (await client.answer(1))[0]["grpc-status"] == "0"
+
+
+async def waiting_from_the_start(bench: Bench, policy: Policy) -> tuple[RawClient, Connection]:
+    """Return a client whose first request came before its connection was served, and waits."""
+    policy.may = False
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    request = header_frames(1, block(fields())) + frame(DATA, END_STREAM, 1, message())
+    ours.send(PREFACE + settings({}) + request)
+    bench.server.serve(theirs, None)
+    client = RawClient(*await asyncio.open_connection(sock=ours))
+    bench.clients.append(client)
+    async with asyncio.timeout(5.0):
+        while not policy.queue:  # noqa: ASYNC110 - the policy is the test's own
+            await asyncio.sleep(0.001)
+    (connection,) = policy.queue
+    return client, connection
+
+
+async def test_what_comes_while_a_new_connection_waits_is_processed_after_it() -> None:
+    policy: Any = Policy()
+    async with serving(policy=policy) as bench:
+        client, connection = await waiting_from_the_start(bench, policy)
+        client.ask(3)
+        await asyncio.sleep(0.05)
+        assert not policy.calls and policy.queue == [connection]
+        policy.may = True
+        asyncio.get_running_loop().call_soon(connection.advance)
+        assert (await client.answer(1))[0]["grpc-status"] == "0"
+        assert (await client.answer(3))[0]["grpc-status"] == "0"
+
+
+async def test_a_new_connection_that_waits_is_not_read() -> None:
+    policy: Any = Policy()
+    async with serving(policy=policy) as bench:
+        client, connection = await waiting_from_the_start(bench, policy)
+        client.writer.transport.set_write_buffer_limits(high=0)
+        client.send(bytes(8 * 2**20))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.writer.drain()
+        assert policy.queue == [connection]
+        client.writer.transport.abort()
 
 
 async def test_an_unexpected_error_after_a_wait_ends_the_connection(

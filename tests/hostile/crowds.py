@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import socket
 import sys
 import time
@@ -12,6 +14,8 @@ from tests.hostile.sender import hold
 from tests.support import http2
 
 _MANY = 5000
+_MANY_UNIDENTIFIED = 200
+"""More than the agent lets in: a place that becomes free is taken at once."""
 _CALL_HEADERS = http2.opening() + http2.frame(http2.HEADERS, 0, 1, http2.request_headers("GetPod"))
 
 
@@ -51,6 +55,25 @@ def fork_connect_and_die() -> None:
                 pass
             os._exit(0)
         os.waitpid(pid, 0)
+
+
+def exit_and_keep() -> None:
+    """Connections of processes that have exited, which another process keeps: nobody's."""
+    kept: dict[int, socket.socket] = {}
+    closed = select.poll()
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        pid = os.fork()
+        if not pid:
+            os._exit(connection.connect_ex(http2.SOCKET))
+        os.waitpid(pid, 0)
+        kept[connection.fileno()] = connection
+        closed.register(connection, select.POLLRDHUP)
+        with contextlib.suppress(OSError):
+            connection.send(http2.opening())
+        for descriptor, _ in closed.poll(1 if len(kept) < _MANY_UNIDENTIFIED else None):
+            closed.unregister(descriptor)
+            kept.pop(descriptor).close()
 
 
 def held(
@@ -137,6 +160,7 @@ CROWDS: dict[str, Callable[[], None]] = {
     "connect-and-die": connect_and_die,
     "connect-ask-and-die": connect_ask_and_die,
     "fork-connect-and-die": fork_connect_and_die,
+    "exit-and-keep": exit_and_keep,
     "thousands-silent": held(http2.PREFACE),
     "half-a-preface": held(http2.PREFACE[:10]),
     "half-a-frame-header": held(http2.opening() + b"\0\0"),

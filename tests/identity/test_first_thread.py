@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -217,6 +218,23 @@ def test_more_threads_that_have_ended_than_are_tried_are_said(
         assert open_descriptors() == before
     assert refused.value.reason is Reason.PEER_NOT_PINNED
     assert refused.value.read == f"/proc/{pid}/task"
+
+
+def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = module._open
+
+    def ends(directory: int, name: str, flags: int = 0) -> int:
+        if name == "task":
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return opened(directory, name, flags)
+
+    with without_first_thread("", tmp_path) as pid, pinned(pid) as pin:
+        monkeypatch.setattr(module, "_open", ends)
+        with pytest.raises(Unidentified) as refused:
+            pin.status()
+    assert refused.value.reason is Reason.PEER_GONE
 
 
 def test_a_file_that_no_thread_has_is_missing_and_its_process_not_gone(tmp_path: Path) -> None:

@@ -31,8 +31,7 @@ class EchoServer:
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.counts = AcceptCounts()
-        self.bursts = 0
-        self.acceptor = Acceptor(start(path), self._take, self._on_burst_end, self.counts)
+        self.acceptor = Acceptor(start(path), self._take, self.counts)
         self.tasks: set[asyncio.Task[None]] = set()
 
     def exhaust_descriptors(self, failures: int) -> ExhaustedSocket:
@@ -53,9 +52,6 @@ class EchoServer:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-
-    def _on_burst_end(self) -> None:
-        self.bursts += 1
 
     def _take(self, descriptor: int) -> None:
         if _is_hung_up(descriptor):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Exhausted, Reason
-from netutil.agent.ops.memory import MemoryCgroup, MemoryLimit, MemoryUse
+from netutil.agent.identity.cgroups import CgroupTree, Hierarchy
+from netutil.agent.ops.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
 
 MIB = 1024 * 1024
 
@@ -91,3 +92,23 @@ def test_without_a_cgroup_there_is_no_limit() -> None:
     limit = MemoryLimit(None, 90)
     assert limit.use == MemoryUse(0, None)
     assert limit.refusal() is None
+
+
+@pytest.mark.parametrize(
+    ("namespace", "path"), [("", "/pod/container"), ("/pod/container", "/"), ("/pod", "/container")]
+)
+def test_the_agents_own_cgroup_is_found_in_a_cgroup_namespace_of_its_own(
+    namespace: str, path: str, tmp_path: Path
+) -> None:
+    """There /proc/self/cgroup says "/", which is not the top of what the node's mount shows."""
+    v2(tmp_path, 100 * MIB, max=str(256 * MIB))
+    tree = CgroupTree({"": Hierarchy(2, str(tmp_path), namespace=namespace)})
+    found = memory_cgroup(tree, f"0::{path}\n")
+    assert found == MemoryCgroup(2, str(tmp_path / "pod" / "container"), str(tmp_path))
+    assert found.read().limit_bytes == 256 * MIB
+
+
+@pytest.mark.parametrize("text", ["0::/../elsewhere\n", "0::/no/such\n", "5:cpu:/pod\n"])
+def test_a_cgroup_that_the_agent_does_not_see_is_none(text: str, tmp_path: Path) -> None:
+    tree = CgroupTree({"": Hierarchy(2, str(tmp_path))})
+    assert memory_cgroup(tree, text) is None
