@@ -207,7 +207,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                     self._messages.append(
                         tuple.__new__(_Message, (bytes(data[5:]), size, False, 0, 0))
                     )
-                    self.connection.make_ready(self)
+                    self.connection.ready.append(self)
                     return
                 self._take(_Message(bytes(data[5:]), size, bool(data[0])), data[0])
                 return
@@ -313,7 +313,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if method.request_streaming:
             self._wake_reader()
         elif self._received == 1:
-            self.connection.make_ready(self)
+            self.connection.ready.append(self)
         else:
             text = "The call brought a second message."
             self._refuse(Status(grpc.StatusCode.UNIMPLEMENTED, text))
@@ -482,8 +482,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         trailers = _OK_BLOCK
         if self._details or self._trailing:
             trailers = _trailers_block(Status(grpc.StatusCode.OK, self._details, self._trailing))
-        self.connection.http2.send_unary(self._stream, head, framed, trailers)
-        self.connection.flush_soon()
+        connection = self.connection
+        connection.http2.send_unary(self._stream, head, framed, trailers)
+        if not connection.is_processing:
+            connection.flush_soon()
 
     def _framed(self, answer: Any) -> bytes:
         """Return a message of a handler's as it is sent."""

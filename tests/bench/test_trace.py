@@ -11,7 +11,7 @@ from tests.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 
-GET_POD_CALLS, GET_POD_FILES = 68, 21
+GET_POD_CALLS, GET_POD_FILES = 72, 22
 """Python calls in the agent's own code, and its files, at the most."""
 
 
