@@ -388,11 +388,6 @@ class Connection:
 
     # For calls
 
-    def took(self, stream: Stream, size: int) -> None:
-        """A handler has taken a message."""
-        self.http2.consumed(stream, size)
-        self.flush_soon()
-
     def reserve(self, call: Call) -> None:
         """Give a call room for its message once the connection holds little enough."""
         if self._held_bytes <= self.config.max_buffered_request_bytes:

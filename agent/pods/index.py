@@ -130,7 +130,7 @@ class PodList:
             return None
         if match is None or not match.container_name:
             return None
-        # No argument of Match: whoever makes a variant of it would copy what was made of this one.
+        # No argument of Match: a variant of the match would copy what was made of this one.
         object.__setattr__(match, "kept", Kept(self.room, match.pod.metadata.uid))
         self._named[container_id] = pod_uid, match
         return match

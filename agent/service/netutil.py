@@ -224,7 +224,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         return (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
 
     def _note_refusals(self, caller: Caller, parts: encoded.Parts) -> None:
-        """Tell the operator of the parts that are refused, each reason once."""
+        """Record the parts that are refused, each reason once."""
         refused: dict[str, tuple[str, AgentError]] = {}
         for name in encoded.in_order(parts):
             part = parts[name]

@@ -43,7 +43,7 @@ class CallRecorder:
             self._tracing.tell(method, event, connection, code, reason, seconds)
 
     def began(self, method: str, connection: Connection, seconds: float) -> None:
-        """Tell onlookers that a stream has sent its first message."""
+        """Show onlookers that a stream has sent its first message."""
         if self._tracing.onlookers:
             self._tracing.tell(method, "began", connection, "OK", "", seconds)
 

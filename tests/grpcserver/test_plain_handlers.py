@@ -162,7 +162,7 @@ async def test_done_callbacks_are_called_after_an_answer_at_once(
 
 
 class _Counting:
-    """A policy that counts what it is told of calls."""
+    """A policy that counts the calls that it admits and those that end."""
 
     def __init__(self) -> None:
         self.admitted = self.done = 0
@@ -187,7 +187,7 @@ class _Counting:
         """Nothing is counted of it here."""
 
 
-async def test_the_policy_is_told_once_of_the_end_of_each_call() -> None:
+async def test_the_policy_sees_the_end_of_each_call_once() -> None:
     policy = _Counting()
 
     def handler(request: bytes, _: Any) -> bytes:

@@ -117,8 +117,8 @@ async def test_each_end_is_its_status_and_is_recorded_once(
         assert (await ask(await it.client()))[0] == code
         assert frame.observed == [("Get", name, reason)]
         assert (frame.calls.calls, frame.calls.last_error) == (1, reason)
-        told = name in ("NOT_FOUND", "RESOURCE_EXHAUSTED")
-        assert frame.refused == (["Get"] if told else [])
+        is_refused = name in ("NOT_FOUND", "RESOURCE_EXHAUSTED")
+        assert frame.refused == (["Get"] if is_refused else [])
         assert frame.coroutines == (0 if at_once and code == "0" else 1)
 
 
