@@ -49,8 +49,10 @@ class Agent:
             rooms.watchdog.start()
             stack.callback(rooms.watchdog.stop)
             stack.callback(rooms.audit.close)
+            stack.callback(rooms.containers.close)
             stack.push_async_callback(rooms.pods.close)
             stack.push_async_callback(rooms.resources.close)
+            stack.callback(rooms.networks.close)
             stack.push_async_callback(rooms.watching.close)
             # Before the sockets: an agent that cannot have its address must not take
             # them from one that runs. And closed after them: /readyz says no while

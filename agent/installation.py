@@ -17,6 +17,8 @@ def installation_of(settings: Settings, pin_name: str) -> Installation:
         and settings.pod_source in ("kubelet", "auto"),
         pod_resources=settings.pod_resources,
         max_connections=settings.max_connections,
-        descriptors_needed=descriptors_for(settings.max_connections),
+        descriptors_needed=descriptors_for(
+            settings.max_connections, settings.max_network_namespaces
+        ),
         pin_name=pin_name,
     )

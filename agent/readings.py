@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.environment_cache import EnvironmentCache
+from netutil.agent.collect.network_cache import NetworkCache
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -35,10 +39,14 @@ def readings(
     policy: PodPolicy,
     in_flight: InFlight,
     watching: Watching,
+    networks: NetworkCache,
     reads: ReadPool,
     callers: Callers,
+    containers: ContainerCache,
     pods: PodDirectory,
     resources: ResourceDirectory,
+    environments: EnvironmentCache,
+    pci: PciCache,
 ) -> tuple[Named, Named]:
     """Return the gauges and the counters. docs/operate.md lists them."""
 
@@ -82,7 +90,31 @@ def readings(
             lambda: float(pods.kept_bytes),
         ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_network_namespaces": (
+            "Network namespaces of pods that are held.",
+            lambda: float(len(networks)),
+        ),
         "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_held_environments": (
+            "Parsed environments that are held.",
+            lambda: float(len(environments)),
+        ),
+        "netutil_held_environment_bytes": (
+            "Memory of them.",
+            lambda: float(environments.size_bytes),
+        ),
+        "netutil_held_pci_functions": (
+            "PCI functions that are held, those that the host lacks included.",
+            lambda: float(len(pci)),
+        ),
+        "netutil_held_containers": (
+            "Containers whose cgroup files are held open.",
+            lambda: float(len(containers)),
+        ),
+        "netutil_held_files": (
+            "Descriptors held open for them.",
+            lambda: float(containers.descriptors),
+        ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
             "Time since the pushed pods were last known to be complete.",
@@ -129,9 +161,25 @@ def readings(
             "Reads given up by their callers.",
             lambda: float(reads.timeouts),
         ),
+        "netutil_network_reads": (
+            "Readings of a whole network namespace.",
+            lambda: float(networks.reads),
+        ),
+        "netutil_network_evictions": (
+            "Network namespaces that were let go for want of room.",
+            lambda: float(networks.evictions),
+        ),
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",
             lambda: float(callers.walks),
+        ),
+        "netutil_held_containers_evicted": (
+            "Containers whose cgroup files were let go for want of room.",
+            lambda: float(containers.evictions),
+        ),
+        "netutil_held_containers_ended": (
+            "Containers whose cgroup files were let go because they were removed.",
+            lambda: float(containers.ended),
         ),
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
         "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),

@@ -11,13 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
 from netutil.agent.identity.pinning import Pin, choose_pin
-from netutil.agent.limits.descriptors import affordable_connections
+from netutil.agent.limits.descriptors import (
+    affordable_connections,
+    affordable_held_files,
+    affordable_namespaces,
+)
 from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 from netutil.agent.limits.scheduler import FairScheduler
@@ -34,6 +40,7 @@ from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Answering
 from netutil.agent.service.gather import Gathering
+from netutil.agent.service.live import LiveNetworks
 from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.refusals import CallRecorder, Refusals
@@ -59,6 +66,8 @@ class Rooms:
     resources: ResourceDirectory
     reads: ReadPool
     callers: Callers
+    containers: ContainerCache
+    networks: NetworkCache
     registry: ConnectionRegistry
     limits: ConnectionLimits
     policy: PodPolicy
@@ -85,13 +94,19 @@ def make_rooms(settings: Settings) -> Rooms:
     resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
     reads = ReadPool(threads=settings.max_read_threads)
     callers = Callers(tree, pods, reads)
-    gathering = Gathering(callers, reads, resources, settings.host_root)
-    watching = Watching(callers, pods, resources, reads, settings.pod_refresh)
+    namespaces = affordable_namespaces(settings.max_network_namespaces)
+    networks = NetworkCache(reads.run, namespaces)
+    live = LiveNetworks(networks, callers.host_namespaces)
+    watching = Watching(callers, pods, resources, live, settings.pod_refresh)
     registry, log, tracing = ConnectionRegistry(), CallLog(), Tracing()
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
     limits = ConnectionLimits(
-        affordable_connections(settings.max_connections), settings.max_connections_per_pod
+        affordable_connections(settings.max_connections, namespaces),
+        settings.max_connections_per_pod,
     )
+    held_files = affordable_held_files(limits.total, namespaces)
+    containers = ContainerCache(callers.container_places, held_files)
+    gathering = Gathering(callers, reads, resources, settings.host_root, containers, live)
     watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
     in_flight = InFlight(
@@ -124,6 +139,7 @@ def make_rooms(settings: Settings) -> Rooms:
             max_connections=limits.total,
             socket_health=socket_health,
             callers=callers,
+            containers=containers,
             watchdog=watchdog,
             memory=memory,
             registry=registry,
@@ -131,9 +147,12 @@ def make_rooms(settings: Settings) -> Rooms:
             policy=policy,
             in_flight=in_flight,
             watching=watching,
+            networks=networks,
             reads=reads,
             pods=pods,
             resources=resources,
+            environments=gathering.environments,
+            pci=gathering.pci,
         )
     )
     metrics.set_limits(limits_of(settings))
@@ -154,6 +173,8 @@ def make_rooms(settings: Settings) -> Rooms:
         resources=resources,
         reads=reads,
         callers=callers,
+        containers=containers,
+        networks=networks,
         registry=registry,
         limits=limits,
         policy=policy,

@@ -55,6 +55,7 @@ class Settings:
     max_unread_bytes_per_pod: int
     max_header_bytes: int
     max_read_threads: int
+    max_network_namespaces: int
     memory_percent: int
     stall_seconds: float
     log_level: str
@@ -148,6 +149,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Settings:  # n
     flag("max-unread-bytes-per-pod", "8388608", COUNT, "answers not taken yet, of one pod")
     flag("max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry")
     flag("max-read-threads", "256", COUNT, "threads for reads that a pod can hold up, one each")
+    flag("max-network-namespaces", "1024", COUNT, "network namespaces that are held at once")
     flag("memory-percent", "90", PERCENT, "share of its memory past which newcomers are refused")
     flag("stall-seconds", "5", SECONDS, "longest turn of the event loop that is no stall")
     flag("log-level", "info", LEVEL, "debug, info, warning or error")

@@ -6,27 +6,29 @@ import errno
 import re
 
 from netutil.agent.errors import Inconsistent, Reason, is_shortage
-from netutil.agent.facts.kernel_file import read_kernel_file
+from netutil.agent.facts.kernel_file import Files
 
 # bitmap_print_to_pagebuf in the kernel's lib/bitmap-str.c: "0-3,8", or nothing.
 CPU_LIST = re.compile(r"(?:[0-9]{1,6}(?:-[0-9]{1,6})?(?:,[0-9]{1,6}(?:-[0-9]{1,6})?)*)?")
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
-def number_if_there(directory: str, name: str) -> int | None:
+def number_if_there(files: Files, directory: str, name: str) -> int | None:
     """Return the number that a file holds, None if it is not there. Raises as `match_if_there`."""
-    match = match_if_there(directory, name, _NUMBER)
+    match = match_if_there(files, directory, name, _NUMBER)
     return int(match[0]) if match else None
 
 
-def match_if_there(directory: str, name: str, form: re.Pattern[str]) -> re.Match[str] | None:
+def match_if_there(
+    files: Files, directory: str, name: str, form: re.Pattern[str]
+) -> re.Match[str] | None:
     """Return the match of a file's whole text; None if the cgroup or the file is not there.
 
     Raises `Inconsistent` for another text, or none to be had; OSError for a shortage.
     """
     path = f"{directory}/{name}"
     try:
-        text = read_kernel_file(directory, name).decode("ascii", errors="replace")
+        text = files.read(directory, name).decode("ascii", errors="replace")
         text = text.removesuffix("\n")
     except FileNotFoundError:
         return None

@@ -11,10 +11,8 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import TypeVar
 
-_MAX_REMEMBERED = 2048
 Fact = TypeVar("Fact")
 # cgroupfs driver:  /kubepods/burstable/pod<uid>
 # systemd driver:   /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice
@@ -71,7 +69,6 @@ def of_container(levels: Levels, fact: Fact | None) -> Fact | None:
     return fact if levels[0][0] is CgroupLevel.CONTAINER else None
 
 
-@lru_cache(maxsize=_MAX_REMEMBERED)
 def cgroup_levels(directory: str, top: str, pod: str | None) -> Levels:
     """Return `directory` and all above it, up to and with `top`, each with its level.
 

@@ -19,6 +19,7 @@ from netutil.agent.facts.cgroup_levels import (
     cgroup_levels,
     of_container,
 )
+from netutil.agent.facts.kernel_file import BY_PATH, Files
 
 _CONTROLLERS = re.compile(r"[a-z_ ]*")
 _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
@@ -93,27 +94,27 @@ class CpuFacts:
     cgroup_version: int
 
 
-def read_cpu(directories: CpuDirectories) -> CpuFacts:
+def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
     """Return the CPU facts of a container.
 
     Raises `Inconsistent` if the cgroup is gone, if it names no CPUs anywhere up to
     the root, or if a file that is there cannot be read or is not as the kernel
     writes it.
     """
-    facts = _read(directories)
-    ensure_there(directories)
+    facts = _read(directories, files)
+    ensure_there(directories, files)
     return facts
 
 
-def ensure_there(directories: CpuDirectories) -> None:
+def ensure_there(directories: CpuDirectories, files: Files) -> None:
     """Raise `Inconsistent` if the container's cgroups are gone: call it after reading.
 
     Files of a cgroup that goes meanwhile are missing, and what stands above it would be taken
     for its own.
     """
     cpu = directories.cpu.directory if directories.cpu else None
-    for directory in filter(None, (directories.cpuset, cpu)):
-        if not os.path.isdir(directory):
+    for directory in dict.fromkeys(filter(None, (directories.cpuset, cpu))):
+        if not files.is_there(directory):
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
                 "The container's cgroup is gone.",
@@ -122,25 +123,24 @@ def ensure_there(directories: CpuDirectories) -> None:
             )
 
 
-def _read(directories: CpuDirectories) -> CpuFacts:
-    bandwidth = _bandwidth(directories.cpu)
+def _read(directories: CpuDirectories, files: Files) -> CpuFacts:
     if directories.cgroup_version == 1:
-        cpuset = _nearest(directories, ("cpuset.cpus",))
-        effective = _nearest(directories, ("cpuset.effective_cpus", "cpuset.cpus"))
-        return CpuFacts(cpuset, effective, bandwidth, 1)
+        cpuset = _nearest(files, directories, ("cpuset.cpus",))
+        effective = _nearest(files, directories, ("cpuset.effective_cpus", "cpuset.cpus"))
+        return CpuFacts(cpuset, effective, _bandwidth(files, directories.cpu), 1)
     # An empty cpuset.cpus means "as the parent"; at the root only the effective
     # set exists. Where the controller is off the files are missing, which means the same.
-    cpuset = _nearest(directories, ("cpuset.cpus", "cpuset.cpus.effective"))
-    effective = _nearest(directories, ("cpuset.cpus.effective",))
-    return CpuFacts(cpuset, effective, bandwidth, 2)
+    cpuset = _nearest(files, directories, ("cpuset.cpus", "cpuset.cpus.effective"))
+    effective = _nearest(files, directories, ("cpuset.cpus.effective",))
+    return CpuFacts(cpuset, effective, _bandwidth(files, directories.cpu), 2)
 
 
-def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
+def _nearest(files: Files, directories: CpuDirectories, names: tuple[str, ...]) -> str:
     """Return the first of `names` that is not empty, in the cgroup or the nearest one above it."""
     directory = directories.cpuset
     while True:
         for name in names if directory == directories.cpuset_top else names[:1]:
-            match = match_if_there(directory, name, CPU_LIST)
+            match = match_if_there(files, directory, name, CPU_LIST)
             if match and match[0]:
                 return match[0]
         if directory in (directories.cpuset_top, "/"):
@@ -155,54 +155,54 @@ def _nearest(directories: CpuDirectories, names: tuple[str, ...]) -> str:
     )
 
 
-def _bandwidth(cpu: ControllerDirectory | None) -> CpuBandwidth:
+def _bandwidth(files: Files, cpu: ControllerDirectory | None) -> CpuBandwidth:
     if cpu is None:
         return CpuBandwidth(is_known=False)
     is_v1 = cpu.cgroup_version == 1
     read = _limit_v1 if is_v1 else _limit_v2
-    limits = [(read(directory), level) for level, directory in cpu.levels]
+    limits = [(read(files, directory), level) for level, directory in cpu.levels]
     standing = [(limit, level) for limit, level in limits if limit is not None]
     # `min` returns the first of equal ones, which is the nearest to the container.
     limit, level = min(standing, key=lambda one: one[0].cores, default=(None, None))
     nearest = limits[0][0]
-    period = nearest.period_microseconds if nearest else _period(cpu)
+    period = nearest.period_microseconds if nearest else _period(files, cpu)
     return CpuBandwidth(
         limit=limit,
         level=level,
         own_limit=of_container(cpu.levels, nearest),
         own_period_microseconds=of_container(cpu.levels, period),
-        shares=number_if_there(cpu.directory, "cpu.shares") if is_v1 else None,
-        weight=None if is_v1 else number_if_there(cpu.directory, "cpu.weight"),
-        is_known=is_v1 or bool(limit or period) or _has_cpu_controller(cpu.top),
+        shares=number_if_there(files, cpu.directory, "cpu.shares") if is_v1 else None,
+        weight=None if is_v1 else number_if_there(files, cpu.directory, "cpu.weight"),
+        is_known=is_v1 or bool(limit or period) or _has_cpu_controller(files, cpu.top),
     )
 
 
-def _has_cpu_controller(top: str) -> bool:
+def _has_cpu_controller(files: Files, top: str) -> bool:
     """Return whether cgroup v2 has the controller: else it is in a hierarchy that is not seen."""
-    found = match_if_there(top, "cgroup.controllers", _CONTROLLERS)
+    found = match_if_there(files, top, "cgroup.controllers", _CONTROLLERS)
     return found is not None and "cpu" in found[0].split(" ")
 
 
-def _period(cpu: ControllerDirectory) -> int | None:
+def _period(files: Files, cpu: ControllerDirectory) -> int | None:
     """Return the period of a container's cgroup without a limit, in microseconds."""
     if cpu.cgroup_version == 1:
-        return number_if_there(cpu.directory, "cpu.cfs_period_us")
-    found = match_if_there(cpu.directory, "cpu.max", _CPU_MAX)
+        return number_if_there(files, cpu.directory, "cpu.cfs_period_us")
+    found = match_if_there(files, cpu.directory, "cpu.max", _CPU_MAX)
     return int(found["period"]) if found else None
 
 
-def _limit_v1(directory: str) -> CpuLimit | None:
+def _limit_v1(files: Files, directory: str) -> CpuLimit | None:
     """Return a cgroup's limit. A quota below 0 is none."""
-    quota = number_if_there(directory, "cpu.cfs_quota_us")
+    quota = number_if_there(files, directory, "cpu.cfs_quota_us")
     if quota is None or quota < 0:
         return None
-    period = number_if_there(directory, "cpu.cfs_period_us")
+    period = number_if_there(files, directory, "cpu.cfs_period_us")
     return None if period is None else _limit(quota, period, f"{directory}/cpu.cfs_period_us")
 
 
-def _limit_v2(directory: str) -> CpuLimit | None:
+def _limit_v2(files: Files, directory: str) -> CpuLimit | None:
     """Return a cgroup's limit. The root has no cpu.max, and none."""
-    found = match_if_there(directory, "cpu.max", _CPU_MAX)
+    found = match_if_there(files, directory, "cpu.max", _CPU_MAX)
     if found is None or found["quota"] == "max":
         return None
     return _limit(int(found["quota"]), int(found["period"]), f"{directory}/cpu.max")

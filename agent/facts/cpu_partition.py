@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there
 from netutil.agent.facts.cgroup_levels import CgroupLevel, of_container
 from netutil.agent.facts.cpu import CpuDirectories, ensure_there
+from netutil.agent.facts.kernel_file import BY_PATH, Files
 
 MEMBER = "member"
 # cpuset_partition_show in the kernel's kernel/cgroup/cpuset.c:
@@ -48,36 +49,38 @@ class CpusetPartition:
     cpu_exclusive: bool | None = None
 
 
-def read_partition(directories: CpuDirectories) -> CpusetPartition:
+def read_partition(directories: CpuDirectories, files: Files = BY_PATH) -> CpusetPartition:
     """Return the partition of a container's CPUs. Raises `Inconsistent` as `read_cpu`."""
     read = _read_v1 if directories.cgroup_version == 1 else _read_v2
-    found = read(directories)
-    ensure_there(directories)
+    found = read(files, directories)
+    ensure_there(directories, files)
     return found
 
 
-def _read_v1(directories: CpuDirectories) -> CpusetPartition:
-    flag = number_if_there(directories.cpuset, "cpuset.cpu_exclusive")
+def _read_v1(files: Files, directories: CpuDirectories) -> CpusetPartition:
+    flag = number_if_there(files, directories.cpuset, "cpuset.cpu_exclusive")
     return CpusetPartition(cpu_exclusive=None if flag is None else flag != 0)
 
 
-def _read_v2(directories: CpuDirectories) -> CpusetPartition:
+def _read_v2(files: Files, directories: CpuDirectories) -> CpusetPartition:
     levels = directories.cpuset_levels
-    requested = of_container(levels, _cpus(directories.cpuset, "cpuset.cpus.exclusive"))
+    requested = of_container(levels, _cpus(files, directories.cpuset, "cpuset.cpus.exclusive"))
     state = ""
     for level, directory in levels:
-        found = match_if_there(directory, "cpuset.cpus.partition", _PARTITION)
+        found = match_if_there(files, directory, "cpuset.cpus.partition", _PARTITION)
         if found is None:
             continue  # the root, or the controller is not handed down so far
         state = found["state"]
         if state != MEMBER:
             valid = not state.endswith(" invalid")
-            exclusive = _cpus(directory, "cpuset.cpus.exclusive.effective") if valid else None
+            exclusive = (
+                _cpus(files, directory, "cpuset.cpus.exclusive.effective") if valid else None
+            )
             reason = found["reason"] or ""
             return CpusetPartition(state, reason, level, exclusive, requested)
     return CpusetPartition(state, requested_cpus=requested)
 
 
-def _cpus(directory: str, name: str) -> str | None:
-    found = match_if_there(directory, name, CPU_LIST)
+def _cpus(files: Files, directory: str, name: str) -> str | None:
+    found = match_if_there(files, directory, name, CPU_LIST)
     return found[0] if found else None

@@ -16,12 +16,17 @@ from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
-_CHUNK_BYTES = 128 * 1024
+_CHUNK_BYTES = 32 * 1024
 _LOOKS = 3
 
 
 def read_environment(thread: int) -> Environment:
-    """Return the environment of a process, read through one of its threads.
+    """Return the environment of a process. `thread` and errors are those of `read_block`."""
+    return parse_environment(read_block(thread))
+
+
+def read_block(thread: int) -> bytes:
+    """Return the environment block of a process, read through one of its threads.
 
     `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open: the memory is the same for all threads
     of a process, but the kernel shows none of a thread that has ended.
@@ -35,12 +40,12 @@ def read_environment(thread: int) -> Environment:
             # Recent kernels say so of a thread without memory of its own too; stat tells.
             block = b""
         if block:
-            return parse_environment(block)
+            return block
         # Recent kernels return nothing when the process's memory is not to be had.
         # Believe it only if the kernel says that the block itself is empty.
         stat = _read_stat(thread)
         if stat.environment_start and stat.environment_start == stat.environment_end:
-            return parse_environment(b"")
+            return b""
         if stat.has_exited:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         if stat.environment_start is None:

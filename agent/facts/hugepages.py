@@ -7,14 +7,15 @@ cgroup-v2.rst, section "HugeTLB"; Kubernetes, "Manage HugePages" (hugepages-<siz
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from netutil.agent.errors import Inconsistent
+from netutil.agent.errors import Inconsistent, is_shortage
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory, of_container
-from netutil.agent.facts.kernel_file import names_if_there, text_if_there
+from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
+from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
 _RESOURCE = "hugepages-"
@@ -25,6 +26,7 @@ _USAGE = re.compile(
     r"hugetlb\.(?P<size>(?P<number>[0-9]{1,6})(?P<unit>[KMG]B))\.(?P<file>current|usage_in_bytes)"
 )
 _FILES = {1: "usage_in_bytes", 2: "current"}
+_LIMITS = {1: "limit_in_bytes", 2: "max"}
 _LARGEST = 2**63 - 1
 _MAX_SHOWN = 64
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
@@ -102,66 +104,82 @@ class PodHugepages:
     granted_limit_bytes: int | None = None
 
 
-def read_pools(host_root: str) -> tuple[HugepagePool, ...]:
+def read_pools(host_root: str, files: Files = BY_PATH) -> tuple[HugepagePool, ...]:
     """Return the node's pools, the smallest pages first; () if the kernel has none.
 
     Files: /sys/kernel/mm/hugepages/hugepages-<size>kB/{nr,free,resv,surplus}_hugepages, and
-    the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node.
+    the same but resv in /sys/devices/system/node/node<n>/hugepages, by NUMA node. They are
+    counters without a lock (mm/hugetlb_sysfs.c). Raises OSError if one cannot be read.
     """
-    kernel = os.path.join(host_root, "sys/kernel/mm/hugepages")
-    system = os.path.join(host_root, "sys/devices/system/node")
-    nodes = sorted(int(match[1]) for name in _names(system) if (match := _NODE.fullmatch(name)))
-    pools = []
-    for name in _names(kernel):
-        match = _POOL.fullmatch(name)
-        if match is None:
-            continue
-        size = int(match[1]) * 1024
-        pool = os.path.join(kernel, name)
-        pools.append(
-            HugepagePool(
-                page_size_bytes=size,
-                total_bytes=_pages(pool, "nr") * size,
-                free_bytes=_pages(pool, "free") * size,
-                reserved_bytes=_pages(pool, "resv") * size,
-                surplus_bytes=_pages(pool, "surplus") * size,
-                numa_nodes=tuple(
-                    NumaHugepages(
-                        node,
-                        _pages(part, "nr") * size,
-                        _pages(part, "free") * size,
-                        _pages(part, "surplus") * size,
-                    )
-                    for node in nodes
-                    if os.path.isdir(part := os.path.join(system, f"node{node}/hugepages/{name}"))
-                ),
-            )
-        )
+    kernel = f"{host_root.rstrip('/')}/sys/kernel/mm/hugepages"
+    system = f"{host_root.rstrip('/')}/sys/devices/system/node"
+    nodes = sorted(
+        int(match[1]) for name in _subdirectories(files, system) if (match := _NODE.fullmatch(name))
+    )
+    pools = [
+        _pool(files, f"{kernel}/{name}", int(match[1]) * 1024, _numa(files, system, nodes, name))
+        for name in _subdirectories(files, kernel)
+        if (match := _POOL.fullmatch(name))
+    ]
     return tuple(sorted(pools, key=lambda pool: pool.page_size_bytes))
 
 
-def read_usage(hugetlb: ControllerDirectory | None) -> tuple[HugepageUsage, ...]:
+_Part = tuple[int, int, int, int]
+"""A NUMA node, and its pages of one size: all, free ones and surplus ones."""
+
+
+def _numa(files: Files, system: str, nodes: Iterable[int], name: str) -> tuple[_Part, ...]:
+    """Return the NUMA nodes' parts of a pool; a node without memory has none."""
+    parts = []
+    for node in nodes:
+        part = f"{system}/node{node}/hugepages/{name}"
+        total = _text(files, part, "nr_hugepages")
+        if total is not None:
+            free, surplus = _pages(files, part, "free"), _pages(files, part, "surplus")
+            parts.append((node, int(total), free, surplus))
+    return tuple(parts)
+
+
+def _pool(files: Files, directory: str, size: int, parts: Iterable[_Part]) -> HugepagePool:
+    return HugepagePool(
+        page_size_bytes=size,
+        total_bytes=_pages(files, directory, "nr") * size,
+        free_bytes=_pages(files, directory, "free") * size,
+        reserved_bytes=_pages(files, directory, "resv") * size,
+        surplus_bytes=_pages(files, directory, "surplus") * size,
+        numa_nodes=tuple(
+            NumaHugepages(node, total * size, free * size, surplus * size)
+            for node, total, free, surplus in parts
+        ),
+    )
+
+
+def read_usage(
+    hugetlb: ControllerDirectory | None, files: Files = BY_PATH
+) -> tuple[HugepageUsage, ...]:
     """Return one entry for each page size, the smallest first.
 
     () if there is no such hierarchy, its controller is off, or the cgroup is gone. Files:
     hugetlb.<size>.{limit_in_bytes,usage_in_bytes,failcnt} on cgroup v1,
-    hugetlb.<size>.{max,current,events} on v2, and the limits of each cgroup above.
+    hugetlb.<size>.{max,current,events} on v2, and the limits of each cgroup above: counters
+    without a lock (mm/hugetlb_cgroup.c).
     Raises OSError if one cannot be read.
     """
     if hugetlb is None:
         return ()
     found = []
-    for name in _names(hugetlb.directory):
+    for name in names_if_there(hugetlb.directory, _ABSENT, files):
         match = _USAGE.fullmatch(name)
         if match is None or match["file"] != _FILES[hugetlb.cgroup_version]:
             continue
-        usage = _text(hugetlb.directory, name)
+        usage = _text(files, hugetlb.directory, name)
         if usage is None:
             continue  # the cgroup ended meanwhile
         size = int(match["number"]) * _UNITS[match["unit"]]
-        files = f"hugetlb.{match['size']}"
+        prefix = f"hugetlb.{match['size']}"
+        limit_name = f"{prefix}.{_LIMITS[hugetlb.cgroup_version]}"
         limits = [
-            (level, _limit(hugetlb.cgroup_version, directory, files, size))
+            (level, _limit(files, directory, limit_name, size))
             for level, directory in hugetlb.levels
         ]
         standing = [(limit, level) for level, limit in limits if limit is not None]
@@ -172,12 +190,49 @@ def read_usage(hugetlb: ControllerDirectory | None) -> tuple[HugepageUsage, ...]
                 page_size_bytes=size,
                 limit_bytes=smallest[0],
                 usage_bytes=int(usage),
-                failures=_failures(hugetlb, files),
+                failures=_failures(files, hugetlb, prefix),
                 limit_level=smallest[1],
                 container_limit_bytes=of_container(hugetlb.levels, limits[0][1]),
             )
         )
+    # Files of a cgroup that goes meanwhile are missing, as if it had no limit.
+    if not files.is_there(hugetlb.directory):
+        return ()
     return tuple(sorted(found, key=lambda usage: usage.page_size_bytes))
+
+
+class HeldPools:
+    """The node's pools, their files held open. Used on one thread.
+
+    A machine with very many NUMA nodes has more files than are held: `MAX_DESCRIPTORS`.
+    """
+
+    MAX_DESCRIPTORS = 256
+
+    def __init__(self, host_root: str) -> None:
+        self._directories = HeldDirectories()
+        self._files = HeldFiles(self._directories)
+        self._pools = HeldValue(self._files, partial(read_pools, host_root))
+        self._are_too_many = False
+
+    def known(self) -> tuple[HugepagePool, ...] | None:
+        """Return the pools as of now; None where they are to be read by path, off the loop.
+
+        Raises OSError if one cannot be read.
+        """
+        if self._are_too_many:
+            return None
+        try:
+            pools = self._pools.get()
+        except OSError as error:
+            self._files.close()
+            if is_shortage(error):
+                return None
+            raise
+        if self._directories.descriptors > self.MAX_DESCRIPTORS:
+            self._are_too_many = True
+            self._files.close()
+        return pools
 
 
 Amounts = Mapping[str, object]
@@ -249,17 +304,16 @@ def _page_size(resource: str, where: str) -> int:
         ) from None
 
 
-def _limit(version: int, directory: str, files: str, size: int) -> int | None:
+def _limit(files: Files, directory: str, name: str, size: int) -> int | None:
     """Return the limit of one cgroup; None for none, as of the root of cgroup v2, with no file."""
-    name = "limit_in_bytes" if version == 1 else "max"
-    limit = _text(directory, f"{files}.{name}") or "max"
+    limit = _text(files, directory, name) or "max"
     return None if limit == "max" else _if_any(int(limit), size)
 
 
-def _failures(hugetlb: ControllerDirectory, files: str) -> int:
+def _failures(files: Files, hugetlb: ControllerDirectory, prefix: str) -> int:
     if hugetlb.cgroup_version == 1:
-        return int(_text(hugetlb.directory, f"{files}.failcnt") or 0)
-    events = (_text(hugetlb.directory, f"{files}.events") or "").split("\n")
+        return int(_text(files, hugetlb.directory, f"{prefix}.failcnt") or 0)
+    events = (_text(files, hugetlb.directory, f"{prefix}.events") or "").split("\n")
     return next((int(line[4:]) for line in events if line.startswith("max ")), 0)
 
 
@@ -271,14 +325,19 @@ def _if_any(limit: int, size: int) -> int | None:
     return limit if limit < _LARGEST // size * size else None
 
 
-def _pages(directory: str, name: str) -> int:
-    return int(_text(directory, f"{name}_hugepages") or 0)
+def _pages(files: Files, directory: str, name: str) -> int:
+    return int(_text(files, directory, f"{name}_hugepages") or 0)
 
 
-def _names(directory: str) -> list[str]:
-    return names_if_there(directory, _ABSENT)
+def _subdirectories(files: Files, directory: str) -> list[str]:
+    try:
+        return files.subdirectories(directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return []
+        raise
 
 
-def _text(directory: str, name: str) -> str | None:
+def _text(files: Files, directory: str, name: str) -> str | None:
     """Return the file's text, stripped; None if it, or its cgroup, is not there."""
-    return text_if_there(directory, name, _ABSENT)
+    return text_if_there(directory, name, _ABSENT, files)

@@ -32,7 +32,7 @@ from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.agent.parsers.pci_ids import is_virtual_function
 
 LOOPBACK = "lo"
-_PCI_BUS = "pci"
+PCI_BUS = "pci"
 
 
 class DeviceType(Enum):
@@ -337,6 +337,6 @@ def _device_field(info: DeviceInfo | None, name: str) -> str:
 
 def _own_address(link: Link | None) -> str:
     """Return the PCI address that the kernel names for a link, "" for none."""
-    if link is None or link.parent_device_bus != _PCI_BUS:
+    if link is None or link.parent_device_bus != PCI_BUS:
         return ""
     return normalise_pci_address(link.parent_device) or ""

@@ -7,9 +7,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from typing import Protocol
 
 _READ_BYTES = 4096
 """A page, which is what one attribute of sysfs holds at the most (filesystems/sysfs.rst)."""
+
+
+class Files(Protocol):
+    """How the files of cgroupfs and sysfs are read: by path, or through held descriptors.
+
+    Directories are absolute paths. Everything raises OSError as the system calls do.
+    """
+
+    def read(self, directory: str, name: str) -> bytes:
+        """Return the whole of a file."""
+        ...
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names in a directory."""
+        ...
+
+    def subdirectories(self, directory: str) -> list[str]:
+        """Return the names in a directory whose subdirectories decide what is read."""
+        ...
+
+    def is_there(self, directory: str) -> bool:
+        """Return whether a directory still exists. Call it after reading its files."""
+        ...
+
+
+class _PathFiles:
+    """Opens each file by its path, reads and closes it. For any thread."""
+
+    def read(self, directory: str, name: str) -> bytes:
+        return read_kernel_file(directory, name)
+
+    def names(self, directory: str) -> list[str]:
+        return os.listdir(directory)
+
+    def subdirectories(self, directory: str) -> list[str]:
+        return os.listdir(directory)
+
+    def is_there(self, directory: str) -> bool:
+        return os.path.isdir(directory)
+
+
+BY_PATH: Files = _PathFiles()
 
 
 def read_kernel_file(directory: str, name: str) -> bytes:
@@ -28,20 +71,22 @@ def read_kernel_file(directory: str, name: str) -> bytes:
         os.close(descriptor)
 
 
-def text_if_there(directory: str, name: str, absent: Collection[int]) -> str | None:
+def text_if_there(
+    directory: str, name: str, absent: Collection[int], files: Files = BY_PATH
+) -> str | None:
     """Return a file's text, stripped; None if it is not there. Raises OSError."""
     try:
-        return read_kernel_file(directory, name).decode("ascii").strip()
+        return files.read(directory, name).decode("ascii").strip()
     except OSError as error:
         if error.errno in absent:
             return None
         raise
 
 
-def names_if_there(directory: str, absent: Collection[int]) -> list[str]:
+def names_if_there(directory: str, absent: Collection[int], files: Files = BY_PATH) -> list[str]:
     """Return the names in a directory, none if there is no such directory. Raises OSError."""
     try:
-        return os.listdir(directory)
+        return files.names(directory)
     except OSError as error:
         if error.errno in absent:
             return []

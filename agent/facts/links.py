@@ -11,7 +11,8 @@ import re
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable, shortage
@@ -59,23 +60,36 @@ def read_links(thread: int) -> tuple[Link, ...]:
     namespace cannot be entered or does not answer, `Exhausted` for more
     than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the thread has ended.
     """
+    namespace = open_namespace(thread)
     try:
-        namespace = os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=thread)
+        with failures():
+            return _look(namespace)
+    finally:
+        os.close(namespace)
+
+
+def open_namespace(thread: int) -> int:
+    """Return a descriptor of a process's network namespace (nsfs). Raises as `read_links`."""
+    try:
+        return os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=thread)
     except OSError as error:
         if isinstance(error, PermissionError):
             why = f"the agent may not look at it: {error.strerror}"
             raise _unreadable(why) from error
         raise shortage(error, _READ_FROM) or error from error
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Raise what a reading of a network namespace raises as the error that callers get."""
     try:
-        return _look(namespace)
+        yield
     except TimeoutError as error:
         raise _unreadable("the kernel did not answer in time") from error
     except OSError as error:
         raise shortage(error, _READ_FROM) or _unreadable(str(error)) from error
     except ValueError as error:
         raise _unreadable(f"a message of the kernel is not as expected ({error})") from error
-    finally:
-        os.close(namespace)
 
 
 def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
@@ -118,21 +132,37 @@ def _look(namespace: int) -> tuple[Link, ...]:
     """
     try:
         with _opened(namespace) as connection:
-            return _read(connection, _WITH_FUNCTIONS)
+            return dump_links(connection, with_functions=True)
     except ValueError:
         with _opened(namespace) as connection:
-            return _read(connection, b"")
+            return dump_links(connection, with_functions=False)
 
 
 def _opened(namespace: int) -> socket.socket:
-    try:
+    with entering():
         return open_rtnetlink(namespace)
+
+
+@contextmanager
+def entering() -> Iterator[None]:
+    """Raise an OSError as the error of a network namespace that cannot be entered."""
+    try:
+        yield
     except OSError as error:
-        told = shortage(error, _READ_FROM)
-        raise told or _unreadable(f"it cannot be entered: {error.strerror}") from error
+        found = shortage(error, _READ_FROM)
+        raise found or _unreadable(f"it cannot be entered: {error.strerror}") from error
 
 
-def _read(connection: socket.socket, extent: bytes) -> tuple[Link, ...]:
+def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link, ...]:
+    """Return the links of the namespace of an rtnetlink socket.
+
+    `with_functions` asks for the number of virtual functions. The links are dumped first: that
+    takes the RTNL lock (rtnl_dump_ifinfo in the kernel's net/core/rtnetlink.c), addresses and
+    routes do not need it since Linux 6.9. A change that sent a notification before all that it
+    does was done (a link that goes down takes its routes along without a word) is so waited for.
+    Raises as `dump`, and `Exhausted` for more links, addresses or routes than are read.
+    """
+    extent = _WITH_FUNCTIONS if with_functions else b""
     links = _decoded(
         dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + extent),
         _RTM_NEWLINK,

@@ -15,14 +15,16 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from netutil.agent.errors import Exhausted, Inconsistent, Reason
 
+T = TypeVar("T")
 LARGEST_DUMP_BYTES = 8 * 1024 * 1024
 _RECEIVE_SECONDS = 1.0
 _RECEIVE_BYTES = 64 * 1024
+_EVENT_BUFFER_BYTES = 32 * 1024
 _LOOKS = 5
 _CLONE_NEWNET = 0x40000000
 # linux/socket.h, linux/netlink.h: only what a request asks for is dumped.
@@ -48,32 +50,61 @@ class Message(NamedTuple):
         return self.data[_HEADER.size :]
 
 
-def open_rtnetlink(namespace: int, groups: int = 0) -> socket.socket:
-    """Return an rtnetlink socket in a network namespace, given as a descriptor of nsfs.
+def inside(namespace: int, work: Callable[[], T]) -> T:
+    """Return what `work` returns in a thread that is in a network namespace, a descriptor of nsfs.
 
-    It is a member of the multicast `groups` (RTMGRP_… of linux/rtnetlink.h).
-    Raises OSError: EPERM without CAP_SYS_ADMIN (setns(2)).
+    Waits for it. Raises OSError, EPERM without CAP_SYS_ADMIN (setns(2)), and what `work` raises.
     """
-    opened: list[socket.socket | OSError] = []
+    done: list[T] = []
+    failed: list[Exception] = []
 
-    def work() -> None:
+    def run() -> None:
         try:
             _enter(namespace)
-            opened.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
-        except OSError as error:
-            opened.append(error)
+            done.append(work())
+        except Exception as error:  # noqa: BLE001 - raised by the thread that waits
+            failed.append(error)
 
-    thread = threading.Thread(target=work, name="network-namespace", daemon=True)
+    thread = threading.Thread(target=run, name="network-namespace", daemon=True)
     thread.start()
     thread.join()
-    (made,) = opened
-    if isinstance(made, OSError):
-        raise made
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def open_rtnetlink(namespace: int) -> socket.socket:
+    """Return an rtnetlink socket in a network namespace, given as a descriptor of nsfs.
+
+    Raises OSError: EPERM without CAP_SYS_ADMIN (setns(2)).
+    """
+    return inside(namespace, request_socket)
+
+
+def request_socket() -> socket.socket:
+    """Return an rtnetlink socket for dumps in the network namespace of the calling thread."""
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     made.settimeout(_RECEIVE_SECONDS)
     with contextlib.suppress(OSError):  # before Linux 4.20 the whole of every table comes
         made.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-    if groups:
+    return made
+
+
+def event_socket(groups: int) -> socket.socket:
+    """Return a socket that receives what the multicast `groups` of rtnetlink are sent.
+
+    In the network namespace of the calling thread. `groups` is a mask: bit n is group n + 1 of
+    enum rtnetlink_groups. It does not block, and its buffer is small, so that a flood of changes
+    soon ends in ENOBUFS, which says all that the rest would.
+    """
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENT_BUFFER_BYTES)
         made.bind((0, groups))
+    except OSError:
+        made.close()
+        raise
     return made
 
 

@@ -17,8 +17,8 @@ from netutil.agent.parsers.pci_address import normalise_pci_address
 _NETWORK_CLASS = "0x02"
 _VIRTUAL_FUNCTION = re.compile(r"virtfn([0-9]{1,5})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
-# The file is not there, the link is none, or the device left while it was read.
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV, errno.ENXIO)
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV, errno.ENXIO)
+"""The file is not there, the link is none, or the device left while it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _index(physical: str, address: str) -> int | None:
 
 
 def _names(directory: str) -> list[str]:
-    return names_if_there(directory, _ABSENT)
+    return names_if_there(directory, ABSENT)
 
 
 def _target(directory: str, name: str) -> str:
@@ -122,13 +122,13 @@ def _target(directory: str, name: str) -> str:
     try:
         return os.path.basename(os.readlink(os.path.join(directory, name)))
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return ""
         raise
 
 
 def _text(directory: str, name: str) -> str:
-    return text_if_there(directory, name, _ABSENT) or ""
+    return text_if_there(directory, name, ABSENT) or ""
 
 
 def _number(text: str) -> int | None:

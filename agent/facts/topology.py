@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from netutil.agent.facts.kernel_file import names_if_there, text_if_there
+from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
+from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.cpulist import parse_cpu_list
 
 _CPU = re.compile(r"cpu([0-9]{1,5})")
@@ -86,17 +87,20 @@ class Topology:
     """A host's CPUs, each read once for as long as the kernel says the same of all of them.
 
     On a host of 256 CPUs theirs are a thousand files. They change only when a CPU goes offline or
-    comes, which `online` tells, or is kept for something else. For any thread.
+    comes, which `online` shows, or is kept for something else. The files that show it are held
+    open and read at each look. `read` is for any thread, the others for one.
     """
 
     def __init__(self, host_root: str) -> None:
         self._host_root = host_root
         self._kept: tuple[_Sets | None, dict[int, Cpu]] = (None, {})
+        self._files = HeldFiles(HeldDirectories())
+        self._sets = HeldValue(self._files, self._read_sets)
 
     def known(self, cpus: Iterable[int]) -> tuple[Cpu, ...] | None:
         """Return those CPUs in ascending order; None if one has to be read. Raises OSError."""
         sets, known = self._kept
-        if sets is None or sets != _sets(self._host_root):
+        if sets is None or sets != self._sets.get():
             return None
         found = [known.get(number) for number in sorted(set(cpus))]
         wanted = tuple(cpu for cpu in found if cpu is not None)
@@ -104,17 +108,17 @@ class Topology:
 
     def read(self, cpus: Iterable[int]) -> tuple[Cpu, ...]:
         """Return the same, read now. Raises as `read_topology`."""
-        before = _sets(self._host_root)
+        before = self._read_sets(BY_PATH)
         found = read_topology(self._host_root, cpus)
-        if before == _sets(self._host_root):
+        if before == self._read_sets(BY_PATH):
             sets, known = self._kept
             self._kept = before, (known if sets == before else {}) | {one.id: one for one in found}
         return found
 
-
-def _sets(host_root: str) -> _Sets:
-    directory = os.path.join(host_root, "sys/devices/system/cpu")
-    return tuple(_text(directory, name) for name in ("online", "isolated", "nohz_full"))
+    def _read_sets(self, files: Files) -> _Sets:
+        """Return the lists. None of these reads takes a lock (drivers/base/cpu.c)."""
+        directory = os.path.join(self._host_root, "sys/devices/system/cpu")
+        return tuple(_text(directory, name, files) for name in ("online", "isolated", "nohz_full"))
 
 
 def _all_cpus(directory: str) -> list[int]:
@@ -156,6 +160,6 @@ def _number(directory: str, name: str) -> int | None:
     return int(text) if text and text.isdigit() else None
 
 
-def _text(directory: str, name: str) -> str | None:
+def _text(directory: str, name: str, files: Files = BY_PATH) -> str | None:
     """Return the file's text, stripped; None if it is not there, or its CPU just went offline."""
-    return text_if_there(directory, name, _ABSENT)
+    return text_if_there(directory, name, _ABSENT, files)

@@ -24,6 +24,7 @@ from netutil.agent.identity.process import (
     thread_has_ended,
     thread_status,
 )
+from netutil.agent.parsers.process import ProcessStatus
 
 T = TypeVar("T")
 
@@ -51,10 +52,49 @@ def ensure_same_ids(process: PinnedProcess, credentials: Credentials) -> None:
     (sudo, su), has an environment that is not for those who share its connection.
     Raises `Unidentified` if it is gone.
     """
+    _status_with_ids(process, credentials)
+
+
+def _status_with_ids(process: PinnedProcess, credentials: Credentials) -> ProcessStatus:
     status = process.status()
     process.ensure_alive()
     if (status.uids[1], status.gids[1]) != (credentials.uid, credentials.gid):
-        raise _refused("the calling process has taken on other ids since it connected")
+        raise _other_ids()
+    return status
+
+
+def read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
+    """Return what `read` returns, run on the directory of a running thread of the caller itself.
+
+    The thread that is read bears the ids under which the caller connected, before and after.
+    `read` raises ProcessLookupError for a thread that has ended. Raises `Denied` for other ids,
+    `Unidentified` if the process is gone, and what `read` raises.
+    """
+
+    def read_thread(thread: int) -> T:
+        _ensure_thread_has_ids(thread, credentials)
+        answer = read(thread)
+        _ensure_thread_has_ids(thread, credentials)
+        return answer
+
+    answer = process.through_running_thread(read_thread)
+    process.ensure_alive()
+    return answer
+
+
+def _ensure_thread_has_ids(thread: int, credentials: Credentials) -> None:
+    """Raise `Denied` unless a thread bears the ids; ProcessLookupError, perhaps, if it has ended.
+
+    A directory of a process or thread in /proc belongs to its effective ids, whether or not it is
+    dumpable, and fstat(2) asks each time (`pid_getattr`, `task_dump_owner` in fs/proc/base.c). That
+    is one system call, which takes no reference to the memory of the process.
+    """
+    found = os.fstat(thread)
+    if (found.st_uid, found.st_gid) == (credentials.uid, credentials.gid):
+        return
+    if thread_has_ended(thread):  # the directory of one that was reaped is root's
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    raise _other_ids()
 
 
 def read_as_caller(
@@ -73,8 +113,7 @@ def read_as_caller(
     own user namespace: of another one the agent, as its owner, could read more than the caller.
     Raises `Unidentified` if either is gone, and what `read` raises. Blocks: not for the loop.
     """
-    ensure_same_ids(caller, credentials)
-    asking = caller.status()
+    asking = _status_with_ids(caller, credentials)
 
     def read_thread(thread: int) -> T:
         # Ids are a thread's own: they are those of the thread that is read.
@@ -153,6 +192,10 @@ def _ensure_own_user_namespace(*processes: PinnedProcess) -> None:
         its = process.through_running_thread(lambda thread: os.stat("ns/user", dir_fd=thread))
         if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino):
             raise _refused("one of the two is in a user namespace of its own")
+
+
+def _other_ids() -> Denied:
+    return _refused("the calling process has taken on other ids since it connected")
 
 
 def _refused(why: str) -> Denied:

@@ -195,6 +195,10 @@ class PinnedProcess:
             raise _no_running_thread(self.pid)
         return None
 
+    def fileno(self) -> int:
+        """Return the pidfd, which is readable once the process has ended; -1 after `close`."""
+        return self._pidfd
+
     def directory(self) -> int:
         """Return the descriptor of /proc/<pid>. Raises `Unidentified` after `close`."""
         if self._directory < 0:

@@ -7,11 +7,13 @@ time, so everything is sorted here: what has not changed reads the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from sys import intern
+from typing import Any
 
 from google.protobuf.message import DecodeError
+from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.podresources.v1 import podresources_pb2 as v1
 
 Key = tuple[str, str]
@@ -65,7 +67,8 @@ class DynamicResource:
 class ContainerResources:
     """What the kubelet gave to a container alone. `cpu_ids` are exclusive CPUs, in rising order.
 
-    `observed_at` is when the kubelet was asked.
+    `observed_at` is when the kubelet was asked. `kept` is what is made of these resources once,
+    under a few fixed names; it is released with them, when the next answer of the kubelet comes.
     """
 
     devices: tuple[DeviceAllocation, ...]
@@ -73,6 +76,25 @@ class ContainerResources:
     memory: tuple[MemoryBlock, ...]
     dynamic_resources: tuple[DynamicResource, ...]
     observed_at: datetime
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def without_cpus(self) -> ContainerResources:
+        """Return the same without `cpu_ids`."""
+        found: ContainerResources | None = self.kept.get("without_cpus")
+        if found is None:
+            found = self.kept["without_cpus"] = replace(self, cpu_ids=(), kept={})
+        return found
+
+    @property
+    def pci_addresses(self) -> tuple[str, ...]:
+        """Return the PCI addresses among the devices, sorted, as sysfs spells them."""
+        found: tuple[str, ...] | None = self.kept.get("pci_addresses")
+        if found is None:
+            ids = {device_id for one in self.devices for device_id in one.device_ids}
+            found = tuple(sorted(set(filter(None, map(normalise_pci_address, ids)))))
+            self.kept["pci_addresses"] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from cachetools import LRUCache
+from netutil.agent.collect.container_cache import ContainerPlaces
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
     AgentError,
@@ -24,7 +25,7 @@ from netutil.agent.errors import (
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.links import host_network_namespace
-from netutil.agent.identity.access import ensure_same_ids, read_as_caller
+from netutil.agent.identity.access import read_as_caller, read_own
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
 from netutil.agent.identity.first_process import find_first, pin_if_started
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
@@ -39,10 +40,12 @@ from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unknown import unknown_caller
 
 T = TypeVar("T")
+S = TypeVar("S")
 LONGEST_WAIT_SECONDS = 5.0
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
 _CONTAINERS_REMEMBERED = 1024
+_ENVIRON = "/proc/<pid>/environ"
 _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 
@@ -214,6 +217,10 @@ class Callers:
             cpuset.pod,
         )
 
+    def container_places(self, cgroups: CgroupIdentity) -> ContainerPlaces:
+        """Return where the files of a process's container stand."""
+        return ContainerPlaces(self.cpu_directories(cgroups), self.hugetlb_directory(cgroups))
+
     def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
         """Return where the container's hugetlb files stand, None where it has no such hierarchy."""
         return self._directory(cgroups, "hugetlb")
@@ -358,85 +365,131 @@ class Callers:
         return found
 
     async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of a process, if its environment is for the caller."""
-        process, cgroups = await self.process(caller, pid)
-        try:
-            own = caller.peer.process.duplicate()
-        except AgentError:
-            process.close()
-            raise
-        credentials = caller.peer.credentials
+        """Return what `read` makes of a process, if its environment is for the caller.
+
+        Calls of one process for itself share a read; so `read` is to be the same for all of them.
+        """
+        own = caller.peer.process
+        if not pid or pid == str(own.own_number):
+            return await self._read_own_environ(caller, read)
+        target, _ = await self._environ_target(caller, pid)
 
         def work() -> T:
             try:
-                # The same number is the same process: both are alive at the end.
-                if own.pid == process.pid:
-                    answer = _read_own(own, credentials, read)
-                else:
-                    # Processes in the pod's own cgroup are in no container together.
-                    in_container = cgroups.container_id is not None and (
-                        cgroups.container_id == caller.cgroups.container_id
-                    )
-                    if not in_container and not shares_pid_namespace(own, process):
-                        raise outside_pod(int(pid))
-                    answer = read_as_caller(own, credentials, process, read)
-                own.ensure_alive()
-                process.ensure_alive()
-                return answer
-            except ProcessLookupError:
-                raise gone(process.pid) from None
+                return target.read(read)
             finally:
-                process.close()
-                own.close()
+                target.close()
 
-        return await self._reads.run(caller.peer.pod_key, work, f"/proc/{process.pid}/environ")
-
-    async def read_start_environ(
-        self, caller: Caller, pid: str, read: Callable[[int], T]
-    ) -> T | None:
-        """Return what `read` makes of the first process of the container of a request's process.
-
-        None where the process is that one. The rule is that of `read_environ`: what the kernel
-        would not let the caller read itself is `Denied`. Raises `Missing` where the container has
-        no cgroup that the agent can see.
-        """
-        process, cgroups = await self.process(caller, pid)
-        process.close()
-        number, container_id = process.pid, cgroups.container_id or ""
-        known = self._first.get(container_id)
-        if known is not None and known[0] == number:
-            return None
-        directory = self._tree.any_container_directory(cgroups)
-        if directory is None or not container_id:
-            raise _no_container()
-        own = caller.peer.process.duplicate()
-        credentials = caller.peer.credentials
-
-        def work() -> tuple[T | None, tuple[int, int]]:
-            first = self._first_of(directory, container_id, known)
-            try:
-                started = first.pid, first.stat().start_ticks
-                if first.pid == number:
-                    return None, started
-                if container_id != caller.cgroups.container_id and (
-                    not shares_pid_namespace(own, first)
-                ):
-                    raise outside_pod(int(pid))
-                answer = read_as_caller(own, credentials, first, read)
-                own.ensure_alive()
-                first.ensure_alive()
-                return answer, started
-            except ProcessLookupError:
-                raise gone(first.pid) from None
-            finally:
-                first.close()
-                own.close()
-
-        read_what = "/proc/<pid>/environ of the container's first process"
-        answer, self._first[container_id] = await self._reads.run(
-            caller.peer.pod_key, work, read_what
-        )
+        answer = await self._reads.run(caller.peer.pod_key, work, target.what)
+        # The same number is the same process: both are alive at the end.
+        own.ensure_alive()
         return answer
+
+    async def _read_own_environ(self, caller: Caller, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the calling process, with one read for all who wait for it.
+
+        The read is made with the pin of one connection; a process of the same number that is alive
+        afterwards, as the pin of another connection shows it, is still the same.
+        """
+        peer = caller.peer
+        joined = self._reads.join(peer.pod_key, peer.credentials, _ENVIRON)
+        if joined is not None:
+            found: T = await joined
+            peer.process.ensure_alive()
+            return found
+        work = partial(_read_own, peer.process.duplicate(), peer.credentials, read)
+        return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
+
+    async def read_environments(
+        self, caller: Caller, pid: str, read: Callable[[int], T], read_start: Callable[[int], S]
+    ) -> tuple[T, S | AgentError | None]:
+        """Return what `read_environ` does, and what `read_start` makes of the container's start.
+
+        That is the first process of the container of the process: None where the process is that
+        one, and an error where it cannot be read. The rule is that of `read_environ`: what the
+        kernel would not let the caller read itself is `Denied`. It is `Missing` where the container
+        has no cgroup that the agent can see.
+        """
+        target, cgroups = await self._environ_target(caller, pid)
+        container_id = cgroups.container_id or ""
+        known = self._first.get(container_id)
+        own: list[T] = []
+        first: list[tuple[int, int]] = []
+
+        def work() -> S | AgentError | None:
+            try:
+                own.append(target.read(read))
+                if known is not None and known[0] == target.process.pid:
+                    return None
+                answer, started = self._read_start(target, cgroups, known, read_start)
+                first.append(started)
+                return answer
+            except AgentError as error:
+                if not own:
+                    raise
+                return error.with_traceback(None)  # it is kept, and its frames hold processes
+            finally:
+                target.close()
+
+        start: S | AgentError | None
+        try:
+            start = await self._reads.run(caller.peer.pod_key, work, target.what)
+        except Unavailable as error:
+            if not own:
+                raise
+            start = error.with_traceback(None)  # it is the first process that cannot be read
+        if pid:
+            caller.peer.process.ensure_alive()
+        if first:
+            self._first[container_id] = first[0]
+        return own[0], start
+
+    async def _environ_target(
+        self, caller: Caller, pid: str
+    ) -> tuple[_EnvironTarget, CgroupIdentity]:
+        process, cgroups = await self.process(caller, pid)
+        own = process
+        if process.pid != caller.peer.process.pid:
+            try:
+                own = caller.peer.process.duplicate()
+            except AgentError:
+                process.close()
+                raise
+        target = _EnvironTarget(
+            own,
+            process,
+            caller.peer.credentials,
+            pid,
+            caller.cgroups.container_id,
+            cgroups.container_id,
+        )
+        return target, cgroups
+
+    def _read_start(
+        self,
+        target: _EnvironTarget,
+        cgroups: CgroupIdentity,
+        known: tuple[int, int] | None,
+        read: Callable[[int], T],
+    ) -> tuple[T | None, tuple[int, int]]:
+        """Return what `read` makes of a container's first process, and which that is.
+
+        None where it is the target's own process. Blocks. Raises as `read_environments`.
+        """
+        container_id = cgroups.container_id
+        directory = self._tree.any_container_directory(cgroups)
+        if directory is None or container_id is None:
+            raise _no_container()
+        first = self._first_of(directory, container_id, known)
+        try:
+            started = first.pid, first.stat().start_ticks
+            if first.pid == target.process.pid:
+                return None, started
+            return target.read_another(first, container_id, read), started
+        except ProcessLookupError:
+            raise gone(first.pid) from None
+        finally:
+            first.close()
 
     def _first_of(
         self, directory: str, container_id: str, known: tuple[int, int] | None
@@ -459,11 +512,60 @@ class Callers:
         return first
 
 
-def _read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
-    ensure_same_ids(process, credentials)
-    answer = process.through_running_thread(read)
-    ensure_same_ids(process, credentials)
-    return answer
+@dataclass(frozen=True, slots=True)
+class _EnvironTarget:
+    """The process whose environment is asked for, and the caller whose power it is read with.
+
+    `own` is the caller, and the same object as `process` where it asks for itself. `container_id`
+    is the caller's, `target_container_id` that of the process. Used on one thread at a time.
+    """
+
+    own: PinnedProcess
+    process: PinnedProcess
+    credentials: Credentials
+    pid: str
+    container_id: str | None
+    target_container_id: str | None
+
+    @property
+    def what(self) -> str:
+        return f"/proc/{self.process.pid}/environ"
+
+    def read(self, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the process. Blocks. Raises `Denied`, `Unidentified`."""
+        try:
+            if self.own is self.process:
+                return read_own(self.own, self.credentials, read)
+            return self.read_another(self.process, self.target_container_id, read)
+        except ProcessLookupError:
+            raise gone(self.process.pid) from None
+
+    def read_another(
+        self, process: PinnedProcess, container_id: str | None, read: Callable[[int], T]
+    ) -> T:
+        """Return what `read` makes of another process, which is in the container of that ID."""
+        # Processes in the pod's own cgroup are in no container together.
+        in_container = container_id is not None and container_id == self.container_id
+        if not in_container and not shares_pid_namespace(self.own, process):
+            raise outside_pod(int(self.pid))
+        answer = read_as_caller(self.own, self.credentials, process, read)
+        self.own.ensure_alive()
+        process.ensure_alive()
+        return answer
+
+    def close(self) -> None:
+        self.own.close()
+        self.process.close()
+
+
+def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
+    """Return what `read` makes of the calling process, and close its pin. Blocks."""
+    try:
+        return read_own(own, credentials, read)
+    except ProcessLookupError:
+        raise gone(own.pid) from None
+    finally:
+        own.close()
 
 
 def parse_pid(pid: str) -> int:

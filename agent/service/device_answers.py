@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -14,12 +14,21 @@ from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
-from netutil.agent.service.gathered import AskedCpus, GivenFunctions, Hugepages, Interfaces
+from netutil.agent.service.gathered import (
+    AskedCpus,
+    Cpus,
+    GivenFunctions,
+    Hugepages,
+    Interfaces,
+    InterfacesAnswer,
+)
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
 
+_ANSWER = "answer"
 _TYPES = {
     DeviceType.HOST: api.DEVICE_TYPE_HOST,
     DeviceType.SR_IOV: api.DEVICE_TYPE_SR_IOV,
@@ -44,6 +53,7 @@ _DEVICE_SOURCES = {
     DeviceSource.RESOURCE_NAME: api.DEVICE_SOURCE_RESOURCE_NAME,
     DeviceSource.ORDER: api.DEVICE_SOURCE_ORDER,
 }
+_ANSWER = "answer"
 
 
 def interfaces(found: Interfaces) -> api.InterfacesResponse:
@@ -73,8 +83,39 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
     return response
 
 
+def with_counters(
+    answer: api.InterfacesResponse, counters: Mapping[int, Counters]
+) -> api.InterfacesResponse:
+    """Return a copy of an answer to GetInterfaces with the counters of each link, by its index."""
+    response = api.InterfacesResponse()
+    response.CopyFrom(answer)
+    for one in response.interfaces:
+        if one.HasField("link"):
+            link = one.link
+            found, into = counters[link.index], link.counters
+            into.rx_bytes, into.tx_bytes = found.rx_bytes, found.tx_bytes
+            into.rx_packets, into.tx_packets = found.rx_packets, found.tx_packets
+            into.rx_errors, into.tx_errors = found.rx_errors, found.tx_errors
+            into.rx_dropped, into.tx_dropped = found.rx_dropped, found.tx_dropped
+    return response
+
+
+INTERFACES = InterfacesAnswer(interfaces, with_counters)
+"""The answer to GetInterfaces."""
+
+
 def hugepages(found: Hugepages) -> api.HugepagesResponse:
-    """Return the answer to GetHugepages."""
+    """Return the answer to GetHugepages, which is not to be changed.
+
+    The same for the same `found`.
+    """
+    known = found.answers.get(_ANSWER)
+    if not isinstance(known, api.HugepagesResponse):
+        known = found.answers[_ANSWER] = _hugepages(found)
+    return known
+
+
+def _hugepages(found: Hugepages) -> api.HugepagesResponse:
     response = api.HugepagesResponse(
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
         usage=[_usage(one) for one in found.usage],
@@ -87,7 +128,18 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
 
 
 def resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
-    """Return the answer to GetResource."""
+    """Return the answer to GetResource, the same one while nothing of it changes.
+
+    It is not to be changed.
+    """
+    made_with, answer = found.kept.get(_ANSWER, (None, None))
+    if answer is None or made_with != functions:
+        answer = _resources(found, functions)
+        found.kept[_ANSWER] = functions, answer
+    return answer  # type: ignore[no-any-return]  # `kept` holds what it is given
+
+
+def _resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
     response = api.ResourceResponse(
         devices=[
             api.Device(ID=device_id, resourceName=one.resource_name, numa_nodes=one.numa_nodes)
@@ -121,7 +173,19 @@ def resources(found: ContainerResources, functions: GivenFunctions) -> api.Resou
     return response
 
 
-def add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
+def cpus(found: Cpus) -> api.CPUResponse:
+    """Return the answer to GetCPUInfo without each CPU, which is not to be changed.
+
+    The same for the same `found`.
+    """
+    known = found.answers.get(_ANSWER)
+    if not isinstance(known, api.CPUResponse):
+        known = found.answers[_ANSWER] = answers.cpu(found.facts, found.affinity, found.partition)
+        _add_asked_cpus(known, found.asked)
+    return known
+
+
+def _add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:
     """Add what container and pod ask for to the answer to GetCPUInfo."""
     if asked.container is not None:
         response.container_amounts.CopyFrom(api.CPUAmounts(**_fields(asked.container)))

@@ -9,16 +9,19 @@ that has only it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import TypeVar
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import Networks
 from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.parsers.environment import Environment
 from netutil.agent.pods.index import Match
-from netutil.agent.service import answers
+from netutil.agent.service import answers, device_answers
+from netutil.agent.service.gathered import Cpus, Hugepages
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -27,7 +30,8 @@ Parts = Mapping[str, Message | EncodedMessage | AgentError]
 _LENGTH_DELIMITED = 2
 _WIRE_TYPE_BITS = 3
 _SEVEN_BITS = 0x7F
-_POD, _NETWORK = "pod", "network"
+_POD, _NETWORK, _ENCODED = "pod", "network", "encoded"
+T = TypeVar("T")
 
 
 def encode(message: Message) -> EncodedMessage:
@@ -87,6 +91,28 @@ def everything(parts: Parts) -> EncodedMessage:
         else:
             found.append((name, part.SerializeToString()))
     return EncodedMessage(join(api.AllResponse, found + errors))
+
+
+def cpus(found: Cpus) -> EncodedMessage:
+    """Return the answer to GetCPUInfo without each CPU, the same for the same `found`."""
+    return _once(found.answers, device_answers.cpus, found)
+
+
+def hugepages(found: Hugepages) -> EncodedMessage:
+    """Return the answer to GetHugepages, the same for the same `found`."""
+    return _once(found.answers, device_answers.hugepages, found)
+
+
+def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> EncodedMessage:
+    known = kept.get(_ENCODED)
+    if not isinstance(known, EncodedMessage):
+        known = kept[_ENCODED] = encode(make(found))
+    return known
+
+
+def environment(found: Environment, variables: Mapping[str, str]) -> EncodedMessage:
+    """Return the answer to GetEnv, with the variables that were asked for."""
+    return encode(answers.environment(found, variables))
 
 
 def pod(match: Match, container_id: str) -> EncodedMessage:

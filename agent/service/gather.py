@@ -7,35 +7,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
+from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.environment_cache import (
+    EnvironmentCache,
+    HeldEnvironment,
+    read_held,
+)
+from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.errors import (
     AgentError,
     Inconsistent,
     Missing,
     Reason,
-    Unidentified,
 )
-from netutil.agent.facts.cpu import read_cpu
-from netutil.agent.facts.cpu_partition import read_partition
-from netutil.agent.facts.environment import read_environment
+from netutil.agent.facts.cpu import CpuFacts
+from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.hugepages import (
+    HeldPools,
     HugepagePool,
     HugepageUsage,
     read_pools,
-    read_usage,
 )
-from netutil.agent.facts.interfaces import Interface, merge
+from netutil.agent.facts.interfaces import PCI_BUS, Interface, merge
 from netutil.agent.facts.links import names_parent_devices
 from netutil.agent.facts.network import (
     Networks,
     network_characters,
     of_interface,
 )
+from netutil.agent.facts.network_state import MAX_INLINE_LINKS
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
@@ -43,12 +51,7 @@ from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.devices import MOST_DEVICES, AllocatedDevice, too_many_devices
 from netutil.agent.parsers.environment import Environment
-from netutil.agent.parsers.pci_address import normalise_pci_address
-from netutil.agent.parsers.plugin_devices import (
-    af_xdp_devices_of_both,
-    device_variables,
-    devices_of_both,
-)
+from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
@@ -58,58 +61,95 @@ from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import (
     Allocated,
     AskedCpus,
+    AskedHugepages,
     Cpus,
     GivenFunctions,
     Hugepages,
     Interfaces,
+    InterfacesAnswer,
 )
-from netutil.agent.service.live import PciDevices, links_if_known, only
+from netutil.agent.service.live import ON_HOST_NETWORK, LiveLinks, LiveNetworks, PciDevices, only
 from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
+_KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 
-EnvironmentRead = tuple[Environment | AgentError | None, Allocated]
+_Listed = tuple[Match | None, AgentError | None]
+"""The pod list's entry for a process, or why there is none."""
+EnvironmentRead = tuple[HeldEnvironment | AgentError | None, Allocated]
 """An environment, why there is none, or None where it is not asked for; and what it names."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Variables:
-    """The variables of an environment that name devices, and how long their values are."""
-
-    variables: dict[str, str]
-    characters: int
-
-    @classmethod
-    def of(cls, environment: Environment) -> _Variables:
-        found = device_variables(environment.variables)
-        return cls(found, sum(map(len, found.values())) + len(found))
-
-
-def _named(own: _Variables, start: _Variables | None, start_error: AgentError | None) -> Allocated:
-    started = start.variables if start else None
+def _named(
+    own: HeldEnvironment, start: HeldEnvironment | None, start_error: AgentError | None
+) -> Allocated:
+    started = start.device_variables if start else None
     try:
-        devices, others = devices_of_both(own.variables, started)
-        af_xdp = af_xdp_devices_of_both(own.variables, started)
+        devices, others = devices_of_both(own.device_variables, started)
+        af_xdp = af_xdp_devices_of_both(own.device_variables, started)
     except AgentError as error:
         return Allocated(error=error.with_traceback(None), start_error=start_error)
     return Allocated(devices, None, others, start_error, af_xdp)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceParts:
+    """What the answer about interfaces is made of."""
+
+    networks: Networks | None
+    network_error: AgentError | None
+    allocated: Allocated
+    live: LiveLinks
+    match: Match | None
+
+    def are_same(self, other: InterfaceParts) -> bool:
+        """Return whether another answer would be the same, but for counters."""
+        return (
+            self.live.links is other.live.links
+            and self.networks is other.networks
+            and self.network_error is other.network_error
+            and self.observed_at == other.observed_at
+            and self.allocated == other.allocated
+        )
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """Return when the pod was listed."""
+        return self.match.observed_at if self.match is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptAnswer:
+    parts: InterfaceParts
+    answer: Any
 
 
 class Gathering:
     """Gathers for callers that are identified."""
 
     def __init__(
-        self, callers: Callers, reads: ReadPool, resources: ResourceDirectory, host_root: str
+        self,
+        callers: Callers,
+        reads: ReadPool,
+        resources: ResourceDirectory,
+        host_root: str,
+        containers: ContainerCache,
+        live: LiveNetworks,
     ) -> None:
+        self._live = live
         self._callers = callers
         self._reads = reads
         self._resources = resources
         self._host_root = host_root
+        self.environments = EnvironmentCache()
+        self.pci = PciCache(host_root)
+        self._containers = containers
         self._topology = Topology(host_root)
+        self._pools = HeldPools(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
         self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
 
@@ -124,9 +164,13 @@ class Gathering:
             process.close()
         return match, cgroups.container_id or ""
 
-    async def environment(self, caller: Caller, pid: str) -> Environment:
+    async def environment(self, caller: Caller, pid: str) -> HeldEnvironment:
         """Return the environment of a process, if it is for the caller."""
-        return await self._callers.read_environ(caller, pid, read_environment)
+        pod_key, key = caller.peer.pod_key, _environment_key(caller, pid)
+        read = partial(read_held, held=self.environments.get(pod_key, key))
+        found = await self._callers.read_environ(caller, pid, read)
+        self.environments.put(pod_key, key, found)
+        return found
 
     async def environment_and_devices(self, caller: Caller, pid: str) -> EnvironmentRead:
         """Return the environment of a process and the devices that it names, read once for both.
@@ -134,33 +178,46 @@ class Gathering:
         Either may be an error instead; nothing is raised for it. The devices are those of the
         process's own environment and of the one that its container was started with.
         """
-
-        def read(directory: int) -> tuple[Environment, _Variables]:
-            found = read_environment(directory)
-            return found, _Variables.of(found)
-
-        def read_start(directory: int) -> _Variables:
-            return _Variables.of(read_environment(directory))
-
+        pod_key, key = caller.peer.pod_key, _environment_key(caller, pid)
+        start_key = ("start", caller.cgroups.container_id, key[1])
+        read = partial(read_held, held=self.environments.get(pod_key, key))
+        read_start = partial(read_held, held=self.environments.get(pod_key, start_key))
         try:
-            found, own = await self._callers.read_environ(caller, pid, read)
+            own, start = await self._callers.read_environments(caller, pid, read, read_start)
         except AgentError as error:
             error.with_traceback(None)  # it is kept, and its frames hold the process
             return error, Allocated(error=error)
-        start, start_error = None, None
-        try:
-            start = await self._callers.read_start_environ(caller, pid, read_start)
-        except AgentError as error:
-            start_error = error.with_traceback(None)
-        size = own.characters + (start.characters if start else 0)
+        self.environments.put(pod_key, key, own)
+        if isinstance(start, AgentError):
+            return own, await self._allocated(caller, own, None, start)
+        if start is not None:
+            self.environments.put(pod_key, start_key, start)
+        return own, await self._allocated(caller, own, start, None)
+
+    async def _allocated(
+        self,
+        caller: Caller,
+        own: HeldEnvironment,
+        start: HeldEnvironment | None,
+        start_error: AgentError | None,
+    ) -> Allocated:
+        """Return the devices of two environments, named once while both are held."""
         names = partial(_named, own, start, start_error)
-        return found, await self.worked_out(caller, names, size)
+        size = own.device_characters + (start.device_characters if start else 0)
+        if start_error is not None:
+            return await self.worked_out(caller, names, size)
+        if own.is_named_with(start):
+            return cast(Allocated, own.named)
+        allocated = await self.worked_out(caller, names, size)
+        if allocated.error is None:
+            own.set_named(start, allocated)
+        return allocated
 
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
         """Return the networks that are reported of the caller's pod, all or those of an interface.
 
         Raises `Missing` if none of that interface is reported, and instead of it the error of an
-        annotation that may name one and is not understood. The live links are read only if
+        annotation that may name one and is not understood. The live links are looked at only if
         a name is asked for that they may have to tell.
         """
         await self._ensure_in_pod(caller, pid)
@@ -168,17 +225,31 @@ class Gathering:
         reported = caller.known.pod.spec.host_network
         if not interface or networks.are_named:
             return of_interface(networks, interface, host_network=reported)
-        process, _ = await self._callers.process(caller, pid)
-        node = self._callers.host_namespaces
+        live = await self._links(caller, pid)
 
         def work() -> Networks:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
+            links, host_network = live.links or (), live.host_network
             try:
-                return of_interface(networks, interface, links or (), host_network=host_network)
+                return of_interface(networks, interface, links, host_network=host_network)
             except Missing as error:
-                raise link_error or error from None
+                raise live.error or error from None
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        return await self.worked_out(caller, work, len(live.links or ()))
+
+    async def _links(self, caller: Caller, pid: str) -> LiveLinks:
+        """Return the links of a process. Waits for nothing if they are known as they are now."""
+        if caller.match is not None and caller.match.pod.spec.host_network:
+            await self._ensure_in_pod(caller, pid)
+            return ON_HOST_NETWORK
+        own = caller.peer.process
+        if not pid or pid == str(own.own_number):
+            found = self._live.current(own)
+            return found or await self._live.links(caller.peer.pod_key, own, own)
+        process, _ = await self._callers.process(caller, pid)
+        try:
+            return await self._live.links(caller.peer.pod_key, process, own)
+        finally:
+            process.close()
 
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
@@ -197,22 +268,30 @@ class Gathering:
     async def cpus(self, caller: Caller, pid: str, *, partition: bool = False) -> Cpus:
         """Return the CPUs, even after the caller's end if a child asks over its connection.
 
-        `partition` asks for the cpuset partition as well.
+        `partition` asks for the cpuset partition as well. What the container asks for is of the
+        pod list as it is; nothing is waited for.
         """
-        process, cgroups = await self._process_or_gone(caller, pid)
+        if not pid or _is_itself(caller, pid):
+            return self.own_cpus(caller, partition=partition)
+        process, cgroups = await self._callers.process(caller, pid)
         try:
-            return self._cpus(process, cgroups, partition=partition)
+            match, unknown = await self._listed(caller, pid)
+            return self._cpus(process, cgroups, (match, unknown), partition=partition)
         finally:
-            if process is not None:
-                process.close()
+            process.close()
 
-    async def asked_cpus(self, caller: Caller, pid: str) -> AskedCpus:
-        """Return what a process's container and its pod ask for; nothing is waited for."""
+    def own_cpus(self, caller: Caller, *, partition: bool = False) -> Cpus:
+        """Return the CPUs of the caller itself, as `cpus`. Nothing of it waits or blocks."""
+        listed = caller.match, caller.unavailable
+        return self._cpus(caller.peer.process, caller.cgroups, listed, partition=partition)
+
+    async def _listed(self, caller: Caller, pid: str) -> _Listed:
+        """Return the pod list's entry for a process, or why there is none now."""
         try:
             match, _ = await self.match(caller, pid, 0)
         except AgentError as error:
-            return AskedCpus(None, None, error)
-        return amounts.asked_cpus(match.pod, match.container_name)
+            return None, error.with_traceback(None)
+        return match, None
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
@@ -239,106 +318,157 @@ class Gathering:
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
         if match.pod.may_own_cpus(match.container_name):
             return found
-        return replace(found, cpu_ids=())
+        return found.without_cpus
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
 
         Most containers have none: then nothing is read.
         """
-        ids = {device_id for one in found.devices for device_id in one.device_ids}
-        addresses = sorted(set(filter(None, map(normalise_pci_address, ids))))
+        addresses = found.pci_addresses
         if not addresses:
             return GivenFunctions()
 
+        if len(addresses) > MOST_DEVICES:
+            return GivenFunctions(error=too_many_devices("PodResources"))
+        held = self.pci.held(addresses)
+        if held is not None:
+            return _given(held)
+
         def read() -> GivenFunctions:
-            devices, known = PciDevices(self._host_root), dict[str, PciInfo | None]()
+            devices, known = PciDevices(self.pci), dict[str, PciInfo | None]()
             for address in addresses:
                 with contextlib.suppress(OSError):  # it is kept, as the error of the devices
                     known[address] = devices.look(address)
-            return GivenFunctions(
-                tuple(filter(None, known.values())),
-                tuple(address for address, pci in known.items() if pci is None),
-                devices.error,
-            )
+            return _given(known, devices.error)
 
         try:
-            if len(addresses) > MOST_DEVICES:
-                raise too_many_devices("PodResources")
             return await self._reads.run(caller.peer.pod_key, read, "/sys/bus/pci/devices")
         except AgentError as error:
             return GivenFunctions(error=error.with_traceback(None))
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
         """Return the huge pages; the kernel's half also while no pod list can be had."""
-        process, cgroups = await self._process_or_gone(caller, pid)
-        if process is not None:
-            process.close()
-        directory = self._callers.hugetlb_directory(cgroups)
+        if not pid or _is_itself(caller, pid):
+            found = self.own_hugepages(caller)
+            return found or await self._read_hugepages(caller, caller.cgroups)
+        process, cgroups = await self._callers.process(caller, pid)
+        process.close()
+        return self._hugepages(caller, cgroups) or await self._read_hugepages(caller, cgroups)
 
-        def read() -> tuple[tuple[HugepageUsage, ...], tuple[HugepagePool, ...]]:
-            return read_usage(directory), read_pools(self._host_root)
+    def own_hugepages(self, caller: Caller) -> Hugepages | None:
+        """Return the huge pages of the caller itself, None where they are to be waited for."""
+        return self._hugepages(caller, caller.cgroups)
 
-        usage, pools = await self._reads.run(
-            caller.peer.pod_key, read, "the hugetlb cgroup and /sys/kernel/mm/hugepages"
-        )
-        try:
-            pod = caller.known.pod
-        except AgentError as error:
-            return Hugepages((), usage, pools, error)
-        asked = amounts.asked_hugepages(pod)
-        return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
+    def _hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages | None:
+        pools = self._pools.known()
+        return None if pools is None else self._together(caller, cgroups, pools)
+
+    async def _read_hugepages(self, caller: Caller, cgroups: CgroupIdentity) -> Hugepages:
+        read = partial(read_pools, self._host_root)
+        pools = await self._reads.run(caller.peer.pod_key, read, "/sys/kernel/mm/hugepages")
+        return self._together(caller, cgroups, pools)
+
+    def _together(
+        self, caller: Caller, cgroups: CgroupIdentity, pools: tuple[HugepagePool, ...]
+    ) -> Hugepages:
+        container = self._containers.container(cgroups)
+        usage = self._containers.read(container, container.usage)
+        if caller.match is None:
+            return Hugepages((), usage, pools, caller.unavailable)
+        pod = caller.match.pod
+        asked = container.kept.get("asked hugepages", (pod,), amounts.asked_hugepages)
+        return container.kept.get("hugepages", (asked, usage, pools), _hugepages)
 
     async def interfaces(
         self,
         caller: Caller,
         pid: str,
         interface: str,
-        make: Callable[[Interfaces], T],
+        answer: InterfacesAnswer[T],
         known: Allocated | None = None,
     ) -> T:
-        """Return what `make` makes of the interfaces as reported and as they are now.
+        """Return the answer about the interfaces as reported and as they are now.
 
         `interface` names one of them. `known` are the devices of an environment that was read
-        before. `make` runs where the links were read, off the loop. Raises `Missing` for an
-        interface that neither side knows, and what hides a side where the other does not know it.
+        before. While nothing but counters changed, the answer that was made last is used again.
+        Raises `Missing` for an interface that neither side knows, and what hides a side where the
+        other does not know it.
         """
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
-        process, _ = await self._callers.process(caller, pid)
-        pci, node = PciDevices(self._host_root), self._callers.host_namespaces
-        reported = caller.match is not None and caller.match.pod.spec.host_network
+        live = await self._links(caller, pid)
+        parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        network = live.network
+        if network is None or network.answers is None:
+            return await self._worked_out(caller, parts, interface, answer)
+        kept = network.answers.get(interface)
+        if isinstance(kept, _KeptAnswer) and kept.parts.are_same(parts):
+            return answer.with_counters(kept.answer, network.counters)
+        if not self._are_inline(parts):
+            return await self._worked_out(caller, parts, interface, answer)
+        made = answer.make(self._merged(parts, interface))
+        network.answers[interface] = _KeptAnswer(parts, made)
+        return answer.with_counters(made, network.counters)
 
-        def work() -> T:
-            host_network, links, link_error = links_if_known(process, node, reported=reported)
-            merged = merge(
-                networks,
-                links,
-                allocated.devices,
-                pci.look,
-                host_network=host_network,
-                parents_are_named=names_parent_devices(os.uname().release, links or ()),
-            )
-            merged += _without_interface(merged, allocated.others, pci.look)
-            if interface:
-                hidden = networks.device_info_error if networks is not None else None
-                device_info_error = hidden.without_frames() if hidden is not None else None
-                errors = (network_error, device_info_error, link_error)
-                merged = only(interface, merged, *errors, host_network=host_network)
-            return make(
-                Interfaces(
-                    merged,
-                    networks,
-                    caller.match,
-                    host_network,
-                    network_error,
-                    _of_link(allocated, interface),
-                    link_error,
-                    pci.error,
-                )
-            )
+    async def _worked_out(
+        self, caller: Caller, parts: InterfaceParts, interface: str, answer: InterfacesAnswer[T]
+    ) -> T:
+        """Return an answer that is not kept, made off the loop if it may take long."""
 
-        return await self._reads.run(caller.peer.pod_key, work, "/proc/<pid>/ns/net")
+        def make() -> T:
+            made = answer.make(self._merged(parts, interface))
+            network = parts.live.network
+            return made if network is None else answer.with_counters(made, network.counters)
+
+        size = 0 if self._are_inline(parts) else None
+        return await self.worked_out(caller, make, size)
+
+    def _are_inline(self, parts: InterfaceParts) -> bool:
+        """Return whether an answer is made of so little that it may be made on the loop.
+
+        Not with devices: their files are read.
+        """
+        networks, allocated, links = parts.networks, parts.allocated, parts.live.links or ()
+        if allocated.devices or allocated.others or len(allocated.af_xdp or ()) > MAX_INLINE_LINKS:
+            return False
+        if len(links) > MAX_INLINE_LINKS or any(
+            link.parent_device_bus == PCI_BUS for link in links
+        ):
+            return False
+        if networks is None or parts.match is None:
+            return True
+        if any(status.device_info is not None for status in networks.status):
+            return False
+        return network_characters(parts.match.pod.metadata.annotations or {}) <= _FEW
+
+    def _merged(self, parts: InterfaceParts, interface: str) -> Interfaces:
+        networks, allocated, live = parts.networks, parts.allocated, parts.live
+        pci = PciDevices(self.pci)
+        merged = merge(
+            networks,
+            live.links,
+            allocated.devices,
+            pci.look,
+            host_network=live.host_network,
+            parents_are_named=names_parent_devices(_KERNEL_RELEASE, live.links or ()),
+        )
+        merged += _without_interface(merged, allocated.others, pci.look)
+        if interface:
+            hidden = networks.device_info_error if networks is not None else None
+            device_info_error = hidden.without_frames() if hidden is not None else None
+            errors = (parts.network_error, device_info_error, live.error)
+            merged = only(interface, merged, *errors, host_network=live.host_network)
+        return Interfaces(
+            merged,
+            networks,
+            parts.match,
+            live.host_network,
+            parts.network_error,
+            _of_link(allocated, interface),
+            live.error,
+            pci.error,
+        )
 
     async def worked_out(self, caller: Caller, make: Callable[[], T], size: int | None = None) -> T:
         """Return what `make` makes of `size` characters or entries that a workload wrote.
@@ -365,40 +495,75 @@ class Gathering:
         return allocated
 
     def _cpus(
-        self, process: PinnedProcess | None, cgroups: CgroupIdentity, *, partition: bool
+        self,
+        process: PinnedProcess,
+        cgroups: CgroupIdentity,
+        listed: _Listed,
+        *,
+        partition: bool,
     ) -> Cpus:
-        directories = self._callers.cpu_directories(cgroups)
-        if directories is None:
+        container = self._containers.container(cgroups)
+        if container.cpu is None or container.partition is None:
             raise Inconsistent(
                 Reason.CPUSET_NOT_FOUND,
                 "The container stands in no cpuset hierarchy that the agent can see.",
                 read="/proc/<pid>/cgroup",
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )
-        facts = read_cpu(directories)
-        affinity = None
-        if process is not None:
-            try:
-                affinity = process.status().cpus_allowed
-                process.ensure_alive()
-            except Unidentified:
-                affinity = None
-        return Cpus(facts, affinity, read_partition(directories) if partition else None)
-
-    async def _process_or_gone(
-        self, caller: Caller, pid: str
-    ) -> tuple[PinnedProcess | None, CgroupIdentity]:
-        try:
-            return await self._callers.process(caller, pid)
-        except Unidentified:
-            if pid:
-                raise
-            return None, caller.cgroups
+        facts = self._containers.read(container, container.cpu)
+        members = self._containers.read(container, container.partition) if partition else None
+        affinity = process_affinity(process)
+        match, unknown = listed
+        if match is None:
+            return Cpus(facts, affinity, members, AskedCpus(None, None, unknown))
+        name = "CPUs" if members is None else "CPUs and partition"
+        of = facts, affinity, members, match.pod, match.container_name
+        return container.kept.get(name, of, _cpus)
 
     async def _ensure_in_pod(self, caller: Caller, pid: str) -> None:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None) -> GivenFunctions:
+    return GivenFunctions(
+        tuple(filter(None, known.values())),
+        tuple(address for address, pci in known.items() if pci is None),
+        error,
+    )
+
+
+def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
+    """Return what an environment is held under: who asks, and for which process if for another.
+
+    What is held is compared with the process before it is used, so the key need not be its only
+    one for ever.
+    """
+    own = caller.peer.process
+    return own.pid, "" if pid == str(own.own_number) else pid
+
+
+def _is_itself(caller: Caller, pid: str) -> bool:
+    """Return whether a request's pid is known to be that of the caller, which runs."""
+    own = caller.peer.process
+    return own.own_number is not None and pid == str(own.own_number) and own.alive()
+
+
+def _cpus(
+    facts: CpuFacts,
+    affinity: str | None,
+    partition: CpusetPartition | None,
+    pod: Pod,
+    container_name: str,
+) -> Cpus:
+    return Cpus(facts, affinity, partition, amounts.asked_cpus(pod, container_name))
+
+
+def _hugepages(
+    asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
+) -> Hugepages:
+    return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.cpu import CpuFacts
@@ -17,19 +19,10 @@ from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.pods.index import Match
 
-
-@dataclass(frozen=True, slots=True)
-class Cpus:
-    """A container's CPU facts, and the affinity of the process: None if it has ended.
-
-    `partition` is None where it was not asked for.
-    """
-
-    facts: CpuFacts
-    affinity: str | None
-    partition: CpusetPartition | None = None
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +71,21 @@ class AskedCpus:
 
 
 @dataclass(frozen=True, slots=True)
+class Cpus:
+    """A container's CPU facts, and the affinity of the process: None if it has ended.
+
+    `partition` is None where it was not asked for. While nothing differs, callers get the same
+    object; `answers` is for what is made of it, by a few names.
+    """
+
+    facts: CpuFacts
+    affinity: str | None
+    partition: CpusetPartition | None
+    asked: AskedCpus
+    answers: dict[str, object] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AskedHugepages:
     """Huge pages of containers and of their pod as a whole; `error` says why some are not known."""
 
@@ -112,11 +120,23 @@ class Interfaces:
 
 
 @dataclass(frozen=True, slots=True)
+class InterfacesAnswer(Generic[T]):
+    """How interfaces become an answer: without counters, which then go into a copy of it.
+
+    Counters are by index of the link.
+    """
+
+    make: Callable[[Interfaces], T]
+    with_counters: Callable[[T, Mapping[int, Counters]], T]
+
+
+@dataclass(frozen=True, slots=True)
 class Hugepages:
-    """Huge pages of a pod, of the process's container, and of the node."""
+    """Huge pages of a pod, of the process's container, and of the node. `answers` as of `Cpus`."""
 
     containers: tuple[ContainerHugepages, ...]
     usage: tuple[HugepageUsage, ...]
     pools: tuple[HugepagePool, ...]
     spec_error: AgentError | None
     pod: tuple[PodHugepages, ...] = ()
+    answers: dict[str, object] = field(default_factory=dict, repr=False, compare=False)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from functools import partial
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from netutil.agent.errors import AgentError, Reason, unreadable
+from netutil.agent.collect.network_cache import LiveNetwork, NetworkCache
+from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.errors import AgentError, Inconsistent, Reason, unreadable
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.link import Link
-from netutil.agent.facts.links import network_namespace, read_links
+from netutil.agent.facts.links import network_namespace
 from netutil.agent.facts.network import interface_not_found, link_not_listed
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.network_state import Namespace, NamespaceChangedError
+from netutil.agent.facts.pci import PciInfo
 from netutil.agent.identity.process import PinnedProcess, gone
 
 _WITHOUT_LINKS = (
@@ -20,63 +23,158 @@ _WITHOUT_LINKS = (
     Reason.NETWORK_NAMESPACE_TOO_LARGE,
     Reason.AGENT_OUT_OF_RESOURCES,
 )
-
-Found = tuple[bool, tuple[Link, ...] | None, AgentError | None]
-"""Whether it is in the node's network namespace, else its links, and why there are none."""
+_MAX_TRIES = 4
 
 
-def links_if_known(
-    process: PinnedProcess, node: Collection[tuple[int, int]], *, reported: bool
-) -> Found:
-    """Return the links of a process, and close it. Blocks: not for the loop.
+@dataclass(frozen=True, slots=True)
+class LiveLinks:
+    """The links of a process: of its network namespace, none of the node's own, or an error."""
 
-    Links that the agent may not or will not read, or that change all the time, are None; the rest
-    stays known. `node` are the node's own network namespaces, `reported` what the pod's spec says
-    of that. Raises `Unidentified` if the process is gone.
+    host_network: bool = False
+    network: LiveNetwork | None = None
+    error: AgentError | None = None
+
+    @property
+    def links(self) -> tuple[Link, ...] | None:
+        """Return the links without counters, None where they are not known."""
+        if self.network is not None:
+            return self.network.state.links
+        return () if self.host_network else None
+
+
+ON_HOST_NETWORK = LiveLinks(host_network=True)
+
+
+class LiveNetworks:
+    """Looks into the network namespaces of processes, and never into the node's own.
+
+    `node` are the node's own network namespaces.
     """
+
+    def __init__(self, cache: NetworkCache, node: Collection[Namespace]) -> None:
+        self._cache = cache
+        self._node = node
+
+    def current(self, process: PinnedProcess) -> LiveLinks | None:
+        """Return the links of a process if they are known as they are now, else None.
+
+        Does not block. Raises as `links`.
+        """
+        try:
+            namespace = _namespace_of(process)
+        except AgentError as error:
+            return _without_links(error)
+        if namespace in self._node:
+            return ON_HOST_NETWORK
+        network = self._cache.current(process, namespace)
+        if network is None:
+            return None
+        process.ensure_alive()
+        return LiveLinks(network=network)
+
+    async def links(
+        self, pod_key: str, process: PinnedProcess, holder: PinnedProcess | None
+    ) -> LiveLinks:
+        """Return the links of a process.
+
+        `holder` is a process of the same pod, which may be the same one: if it is in the same
+        namespace, that is held for it. Links that the agent may not or will not read, or that
+        change all the time, are an error; the rest stays known. Raises `Unidentified` if the
+        process is gone.
+        """
+        try:
+            network = await self._network(pod_key, process, holder)
+        except AgentError as error:
+            return _without_links(error)
+        process.ensure_alive()
+        return LiveLinks(network=network) if network is not None else ON_HOST_NETWORK
+
+    async def follow(
+        self,
+        pod_key: str,
+        process: PinnedProcess,
+        known: Namespace | None,
+        on_change: Callable[[], None],
+    ) -> Namespace | None:
+        """Have `on_change` called on each change in the namespace that a process is in now.
+
+        `known` is the one that was followed before, which is left if it is another. Returns the one
+        that is followed, None for the node's own. Raises as the reading of links, and `OverLimit`
+        if no more namespaces can be followed: then `known` is followed still.
+        """
+        for _ in range(_MAX_TRIES):
+            namespace = _namespace_of(process)
+            if namespace == known and self._cache.is_subscribed(namespace, on_change):
+                return namespace
+            try:
+                if namespace not in self._node:
+                    await self._cache.subscribe(pod_key, process, namespace, on_change)
+            except NamespaceChangedError:
+                continue
+            if known is not None and known != namespace:
+                self.leave(known, on_change)
+            return None if namespace in self._node else namespace
+        raise _changing()
+
+    def leave(self, namespace: Namespace, on_change: Callable[[], None]) -> None:
+        """Undo `follow`. Nothing happens if it was undone before."""
+        self._cache.unsubscribe(namespace, on_change)
+
+    async def _network(
+        self, pod_key: str, process: PinnedProcess, holder: PinnedProcess | None
+    ) -> LiveNetwork | None:
+        """Return the network, None for the node's own."""
+        for _ in range(_MAX_TRIES):
+            namespace = _namespace_of(process)
+            if namespace in self._node:
+                return None
+            try:
+                if holder is process or (holder and _namespace_of(holder) == namespace):
+                    return await self._cache.network(pod_key, holder, namespace)
+                return await self._cache.read_once(pod_key, process, namespace)
+            except NamespaceChangedError:
+                continue
+            except (ProcessLookupError, FileNotFoundError):
+                raise gone(process.pid) from None
+        raise _changing()
+
+
+def _changing() -> Inconsistent:
+    return Inconsistent(
+        Reason.NETWORK_NAMESPACE_CHANGING,
+        "The process changes its network namespace all the time.",
+        read="/proc/<pid>/ns/net",
+        advice="Ask again once it has settled in one.",
+    )
+
+
+def _namespace_of(process: PinnedProcess) -> Namespace:
     try:
-        return *_links(process, node, reported=reported), None
-    except AgentError as error:
-        if error.reason not in _WITHOUT_LINKS:
-            raise
-        return False, None, error
-    finally:
-        process.close()
-
-
-def _links(
-    process: PinnedProcess, node: Collection[tuple[int, int]], *, reported: bool
-) -> tuple[bool, tuple[Link, ...]]:
-    if reported:
-        return True, ()
-
-    def look(thread: int) -> tuple[bool, tuple[Link, ...]]:
-        if network_namespace(thread) in node:
-            return True, ()
-        return False, read_links(thread)
-
-    try:
-        found = process.through_running_thread(look)
+        return process.through_running_thread(network_namespace)
     except (ProcessLookupError, FileNotFoundError):
         raise gone(process.pid) from None
-    process.ensure_alive()
-    return found
+
+
+def _without_links(error: AgentError) -> LiveLinks:
+    if error.reason not in _WITHOUT_LINKS:
+        raise error
+    return LiveLinks(error=error.with_traceback(None))
 
 
 class PciDevices:
     """Looks devices of the host up. `error` is why one of them could not be read, None if none."""
 
-    def __init__(self, host_root: str) -> None:
-        self._read = partial(read_pci, host_root)
-        self._directory = os.path.join(host_root, "sys/bus/pci/devices")
+    def __init__(self, functions: PciCache) -> None:
+        self._functions = functions
         self.error: AgentError | None = None
 
     def look(self, address: str) -> PciInfo | None:
         """Return the device, None if the host has none. Raises OSError, and keeps it as `error`."""
         try:
-            return self._read(address)
+            return self._functions.look(address)
         except OSError as error:
-            self.error = self.error or unreadable(error, os.path.join(self._directory, address))
+            path = os.path.join(self._functions.directory, address)
+            self.error = self.error or unreadable(error, path)
             raise
 
 

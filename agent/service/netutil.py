@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
+from netutil.agent.collect.environment_cache import HeldEnvironment
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, unreadable
 from netutil.agent.facts.network import ensure_interface_name, network_characters
 from netutil.agent.grpcserver import EncodedMessage
-from netutil.agent.parsers.environment import Environment
-from netutil.agent.service import answers, device_answers, encoded
+from netutil.agent.service import device_answers, encoded
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.calls import Answer, Answering, Send, wait_seconds
 from netutil.agent.service.context import Context
@@ -235,18 +235,21 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     def _cpu_of_call(
         self, caller: Caller, request: api.CPURequest, context: Context
-    ) -> Awaitable[Answer]:
-        seconds = wait_seconds(context) if request.topology else 0.0
-        return self._cpu(caller, request, seconds)
+    ) -> Answer | Awaitable[Answer]:
+        if request.pid or request.topology:
+            return self._cpu(caller, request, wait_seconds(context))
+        return encoded.cpus(self._gather.own_cpus(caller))
 
     async def _cpu(
         self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
     ) -> api.CPUResponse:
         found = await self._gather.cpus(caller, request.pid, partition=request.topology)
-        response = answers.cpu(found.facts, found.affinity, found.partition)
-        device_answers.add_asked_cpus(response, await self._gather.asked_cpus(caller, request.pid))
-        if request.topology:
-            await self._add_topology(response, caller, request.pid, seconds, each_cpu)
+        answer = device_answers.cpus(found)
+        if not request.topology:
+            return answer
+        response = api.CPUResponse()
+        response.CopyFrom(answer)
+        await self._add_topology(response, caller, request.pid, seconds, each_cpu)
         return response
 
     async def _add_topology(
@@ -268,13 +271,18 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         return await self._env(caller, found, request.key)
 
     async def _env(
-        self, caller: Caller, found: Environment | AgentError, key: str
-    ) -> api.EnvResponse:
+        self, caller: Caller, found: HeldEnvironment | AgentError, key: str
+    ) -> EncodedMessage:
         if isinstance(found, AgentError):
             raise found
-        wanted = variables(found, key)
-        write = partial(answers.environment, found, wanted)
-        return await self._gather.worked_out(caller, write, len(wanted))
+        if not key and found.answer is not None:
+            return cast(EncodedMessage, found.answer)
+        wanted = variables(found.environment, key)
+        write = partial(encoded.environment, found.environment, wanted)
+        answer = await self._gather.worked_out(caller, write, len(wanted))
+        if not key:
+            found.answer = answer
+        return answer
 
     def _network_of_call(
         self, caller: Caller, request: api.NetworkStatusRequest, context: Context
@@ -341,14 +349,15 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         allocated: Allocated | None = None,
     ) -> api.InterfacesResponse:
         return await self._gather.interfaces(
-            caller, request.pid, request.int, device_answers.interfaces, allocated
+            caller, request.pid, request.int, device_answers.INTERFACES, allocated
         )
 
     def _hugepages_of_call(
         self, caller: Caller, request: api.HugepagesRequest, context: Context
-    ) -> Awaitable[Answer]:
+    ) -> Answer | Awaitable[Answer]:
         del context
-        return self._hugepages(caller, request)
+        found = None if request.pid else self._gather.own_hugepages(caller)
+        return self._hugepages(caller, request) if found is None else encoded.hugepages(found)
 
     async def _hugepages(
         self, caller: Caller, request: api.HugepagesRequest

@@ -4,7 +4,8 @@ Reading another process's environment takes its memory lock, and a hostile
 workload can hold that. Each pod has at most one read in flight; a read that
 takes too long is given up by its caller but keeps its pod's turn until the
 kernel lets go of the thread. A thread that has a pod's turn does all that waits for
-it: waking a thread and then the loop costs more than most reads.
+it: waking a thread and then the loop costs more than most reads. Callers who want the same share
+the next read of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,20 +26,29 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
+class _TimedOut(Exception):
+    """A read took longer than its caller waits."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A read that waits for its pod's turn, and where its result goes."""
+    """A read that waits for its pod's turn, and where its result goes.
+
+    `share` says what is read, for other callers who want the same; None if it is for one.
+    """
 
     read: Callable[[], Any]
-    future: asyncio.Future[Any]
+    share: Hashable | None
+    futures: list[asyncio.Future[Any]]
 
 
 class _Turn:
     """A pod's reads. `busy` while a thread has the turn; used on the loop but for `next`."""
 
-    __slots__ = ("_lock", "_reads", "busy", "waiting")
+    __slots__ = ("_lock", "_reads", "busy", "pod_key", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, pod_key: str) -> None:
+        self.pod_key = pod_key
         self._lock = threading.Lock()
         self._reads: deque[_Read] = deque()
         self.waiting = 0
@@ -47,6 +57,15 @@ class _Turn:
     def add(self, one: _Read) -> None:
         with self._lock:
             self._reads.append(one)
+
+    def join(self, share: Hashable, future: asyncio.Future[Any]) -> _Read | None:
+        """Add a caller to a read that has not begun; return it, None if there is none."""
+        with self._lock:
+            for one in self._reads:
+                if one.share == share:
+                    one.futures.append(future)
+                    return one
+        return None
 
     def next(self) -> _Read | None:
         """Take the read that has waited longest; also called by the thread that has the turn."""
@@ -59,9 +78,10 @@ class _Turn:
             return bool(self._reads)
 
     def give_up(self, one: _Read) -> None:
-        """Forget a read that has not begun."""
+        """Forget a read that has not begun, if nobody else waits for it."""
         with self._lock, contextlib.suppress(ValueError):
-            self._reads.remove(one)
+            if all(future.done() for future in one.futures):
+                self._reads.remove(one)
 
 
 class ReadPool:
@@ -73,21 +93,50 @@ class ReadPool:
         self._most = threads
         self._timeout_seconds = timeout_seconds
         self._waiting_per_pod = waiting_per_pod
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, _Turn]] = queue.SimpleQueue()
         self._turns: dict[str, _Turn] = {}
+        self._pending: dict[asyncio.Future[Any], float] = {}
+        """The reads that are awaited, and until when (by the loop's clock)."""
+        self._timer: asyncio.TimerHandle | None = None
         self._running = 0
         self.threads = 0
         self.timeouts = 0
 
-    async def run(self, pod_key: str, read: Callable[[], T], what: str) -> T:
+    async def run(
+        self, pod_key: str, read: Callable[[], T], what: str, share: Hashable | None = None
+    ) -> T:
         """Return what `read` returns, or raise what it raises.
 
-        Raises `Unavailable` after the timeout, `OverLimit` if too many reads of this pod wait or
-        the node has too little of something for this one.
+        `share` says what is read, for `join`. Raises `Unavailable` after the timeout, `OverLimit`
+        if too many reads of this pod wait or the node has too little of something for this one.
         """
         turn = self._turns.get(pod_key)
         if turn is None:
-            turn = self._turns[pod_key] = _Turn()
+            turn = self._turns[pod_key] = _Turn(pod_key)
+        self._ensure_room(turn, what)
+        loop = asyncio.get_running_loop()
+        one = _Read(read, share, [loop.create_future()])
+        turn.add(one)
+        if not turn.busy:
+            self._begin(loop, turn)
+        return await self._outcome(turn, one, one.futures[0], what)  # type: ignore[no-any-return]
+
+    def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
+        """Return the outcome of the next read of what `share` says, None if none is waiting.
+
+        It is a read that has not begun, so it is no older than one of the caller's own, and is made
+        once for all who wait for it. Awaiting it, which has to be at once, raises as `run`.
+        Raises `OverLimit` itself.
+        """
+        turn = self._turns.get(pod_key)
+        if turn is None:
+            return None
+        self._ensure_room(turn, what)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        one = turn.join(share, future)
+        return self._outcome(turn, one, future, what) if one is not None else None
+
+    def _ensure_room(self, turn: _Turn, what: str) -> None:
         if turn.waiting >= self._waiting_per_pod:
             raise OverLimit(
                 Reason.TOO_MANY_READS_OF_POD,
@@ -95,19 +144,20 @@ class ReadPool:
                 read=what,
                 advice="Ask less often; an environment does not change after the start.",
             )
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        one = _Read(read, future)
+
+    async def _outcome(
+        self, turn: _Turn, one: _Read, future: asyncio.Future[Any], what: str
+    ) -> Any:
+        """Return what a read returned, to one of those who wait for it."""
+        loop = asyncio.get_running_loop()
         turn.waiting += 1
-        turn.add(one)
-        if not turn.busy:
-            self._begin(pod_key, turn)
+        self._pending[future] = loop.time() + self._timeout_seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_seconds, self._end_late)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await future
-        except (TimeoutError, asyncio.CancelledError) as error:
+            return await future
+        except _TimedOut:
             turn.give_up(one)
-            if isinstance(error, asyncio.CancelledError):
-                raise
             self.timeouts += 1
             raise Unavailable(
                 Reason.READ_TIMED_OUT,
@@ -116,45 +166,73 @@ class ReadPool:
                 advice="The process keeps the kernel from reading its memory; look at what it"
                 " does.",
             ) from None
+        except asyncio.CancelledError:
+            turn.give_up(one)
+            raise
         except OSError as error:
             raise shortage(error, what) or error from None
         finally:
+            del self._pending[future]
             turn.waiting -= 1
-            self._forget(pod_key, turn)
+            self._forget(turn)
 
-    def _begin(self, pod_key: str, turn: _Turn) -> None:
-        """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
+    def _end_late(self) -> None:
+        """End the reads whose time is over. All have the same, so those that began first are first.
+
+        One timer serves all of them: a timer for each costs as much as a short read.
+        """
+        self._timer = None
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        for future, until in self._pending.items():
+            if until > now:
+                self._timer = loop.call_at(until, self._end_late)
+                return
+            if not future.done():
+                future.set_exception(_TimedOut())
 
-        def finish(one: _Read, result: Any, error: BaseException | None, last: bool) -> None:
-            if not one.future.done():
-                if error is not None:
-                    one.future.set_exception(error)
-                else:
-                    one.future.set_result(result)
-            if last:
-                self._end(pod_key, turn)
-
-        def job() -> None:
-            one = turn.next()
-            if one is None:  # its caller gave up before a thread was free
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._end, pod_key, turn)
-            while one is not None:
-                try:
-                    result, error = one.read(), None
-                except Exception as raised:  # noqa: BLE001 - handed to whoever waits
-                    result, error = None, raised
-                following = turn.next()
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    loop.call_soon_threadsafe(finish, one, result, error, following is None)
-                one = following
-
+    def _begin(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
+        """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
         turn.busy = True
         self._running += 1
-        self._jobs.put(job)
+        self._jobs.put((loop, turn))
         if self._running > self.threads and self.threads < self._most and not self._add_thread():
-            self._give_back(pod_key, turn)
+            self._give_back(turn)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
+        """Make the reads of a pod on this thread. A closed loop is one for which nobody waits."""
+        one = turn.next()
+        if one is None:  # its caller gave up before a thread was free
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end, turn)
+        while one is not None:
+            try:
+                result, error = one.read(), None
+            except Exception as raised:  # noqa: BLE001 - handed to whoever waits
+                result, error = None, raised
+            following = turn.next()
+            ended = turn if following is None else None
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
+            one, result, error = following, None, None
+
+    def _finish(
+        self,
+        futures: list[asyncio.Future[Any]],
+        result: Any,
+        error: BaseException | None,
+        ended: _Turn | None,
+    ) -> None:
+        """Give a read's result to its callers; `ended` is the turn if this was its last read."""
+        for future in futures:
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        if ended is not None:
+            self._end(ended)
 
     def _add_thread(self) -> bool:
         """Start a thread; return False if none is to be had and there is no other."""
@@ -166,12 +244,14 @@ class ReadPool:
         self.threads += 1
         return True
 
-    def _give_back(self, pod_key: str, turn: _Turn) -> None:
+    def _give_back(self, turn: _Turn) -> None:
         """Refuse the reads of a turn that no thread will take: without one it is the only job."""
         self._jobs.get_nowait()
         while (one := turn.next()) is not None:
-            if not one.future.done():
-                one.future.set_exception(
+            for future in one.futures:
+                if future.done():
+                    continue
+                future.set_exception(
                     OverLimit(
                         Reason.AGENT_OUT_OF_RESOURCES,
                         "The read has no thread: the agent may not start one.",
@@ -179,20 +259,20 @@ class ReadPool:
                         advice="Ask again in a moment. Raise the pids limit of the agent's cgroup.",
                     )
                 )
-        self._end(pod_key, turn)
+        self._end(turn)
 
-    def _end(self, pod_key: str, turn: _Turn) -> None:
+    def _end(self, turn: _Turn) -> None:
         self._running -= 1
         turn.busy = False
         if turn.is_awaited:  # a read came after the thread had looked for one
-            self._begin(pod_key, turn)
+            self._begin(asyncio.get_running_loop(), turn)
         else:
-            self._forget(pod_key, turn)
+            self._forget(turn)
 
     def _work(self) -> None:
         while True:
-            self._jobs.get()()
+            self._serve(*self._jobs.get())
 
-    def _forget(self, pod_key: str, turn: _Turn) -> None:
+    def _forget(self, turn: _Turn) -> None:
         if not turn.waiting and not turn.busy:
-            self._turns.pop(pod_key, None)
+            self._turns.pop(turn.pod_key, None)

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 from netutil.agent.errors import AgentError, Inconsistent, OverLimit, Reason, Unavailable
 from netutil.agent.facts.cgroup_changes import CgroupChanges
-from netutil.agent.facts.links import network_namespace
-from netutil.agent.facts.network_changes import Namespace, NetworkChanges, open_changes
-from netutil.agent.identity.process import PinnedProcess
+from netutil.agent.facts.network_state import Namespace
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.service.caller import Caller, Callers, WatchedDirectories
-from netutil.agent.service.reads import ReadPool
+from netutil.agent.service.live import LiveNetworks
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_SECONDS = 2.0
@@ -72,16 +68,15 @@ class Watching:
         callers: Callers,
         pods: PodDirectory,
         resources: ResourceDirectory,
-        reads: ReadPool,
+        networks: LiveNetworks,
         refresh_seconds: float,
     ) -> None:
         self._callers = callers
         self._pods = pods
         self._resources = resources
-        self._reads = reads
         self._refresh_seconds = refresh_seconds
         self._subjects: set[Subject] = set()
-        self._networks = NetworkChanges()
+        self._networks = networks
         self._cgroups = CgroupChanges()
         self._telling: asyncio.Task[None] | None = None
         self._stopped = False
@@ -205,27 +200,19 @@ class Watching:
 
         One that cannot be entered is an error of the snapshot's interfaces as well.
         """
-        process, connection = caller.peer.process, None
-        try:
-            namespace = process.through_running_thread(network_namespace)
-            if namespace == subject.namespace:
-                return
+        if _on_host_network(caller):
             self._leave_namespace(subject)
-            if namespace in self._callers.host_namespaces or _on_host_network(caller):
-                return
-            if namespace not in self._networks:
-                namespace, connection = await self._reads.run(
-                    caller.peer.pod_key,
-                    partial(_opened, process.duplicate()),
-                    "/proc/<pid>/ns/net",
-                )
-        except (AgentError, OSError) as error:
-            _LOG.info("watch: network namespace of pod %s: %s", caller.peer.pod_key, error)
+            return
+        pod_key, process = caller.peer.pod_key, caller.peer.process
+        try:
+            subject.namespace = await self._networks.follow(
+                pod_key, process, subject.namespace, subject.tell
+            )
+        except AgentError as error:
+            self._leave_namespace(subject)
+            _LOG.info("watch: network namespace of pod %s: %s", pod_key, error)
             if isinstance(error, OverLimit):  # a shortage, or many reads: it passes
                 asyncio.get_running_loop().call_later(_AGAIN_SECONDS, subject.tell)
-            return
-        self._networks.join(namespace, subject.tell, connection)
-        subject.namespace = namespace
 
     def _leave_cgroups(self, subject: Subject) -> None:
         self._cgroups.leave((*subject.cgroups.own, *subject.cgroups.above), subject.tell)
@@ -234,13 +221,6 @@ class Watching:
         if subject.namespace is not None:
             self._networks.leave(subject.namespace, subject.tell)
             subject.namespace = None
-
-
-def _opened(process: PinnedProcess) -> tuple[Namespace, socket.socket]:
-    try:
-        return process.through_running_thread(open_changes)
-    finally:
-        process.close()
 
 
 def _on_host_network(caller: Caller) -> bool:

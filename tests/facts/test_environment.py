@@ -19,6 +19,7 @@ from netutil.agent.parsers.environment import Environment
 from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 from tests.lab.launch import Launch
 from tests.lab.processes import Processes, arguments, entries
+from tests.support.moved_environment import MOVE
 
 PATIENCE_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -216,24 +217,6 @@ def test_a_process_that_wrote_over_its_environment_is_read_as_it_is_now(
     text = script(f"TITLE = {title!r}\n{OVERWRITE}")
     with running(["env", "-i", "SECRET=long enough", "MORE=1", *PYTHON, text]) as pid:
         assert environment_of(pid) == expected
-
-
-# prctl(2): PR_SET_MM with PR_SET_MM_MAP, which needs no privilege.
-MOVE = """
-libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-place = libc.mmap(None, SIZE, 3, 0x22, -1, 0)
-ctypes.memset(place, ord("x"), SIZE)
-ctypes.memmove(place, b"BIG=", 4)
-fields = [0, 0, 0, *open("/proc/self/stat").read().rpartition(")")[2].split()]
-code, data, arguments = fields[26:28], fields[45:47], fields[48:50]
-addresses = [*code, *data, fields[47], libc.sbrk(0), fields[28], *arguments, place, place + SIZE]
-words = (ctypes.c_uint64 * 13)(*map(int, addresses), 0, 0xFFFFFFFF << 32)
-if libc.prctl(35, 14, ctypes.addressof(words), ctypes.sizeof(words), 0):
-    raise OSError(ctypes.get_errno(), "prctl")
-"""
 
 
 @contextmanager

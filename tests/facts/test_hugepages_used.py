@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
-from netutil.agent.facts.hugepages import HugepageUsage, read_pools, read_usage
+from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
+from netutil.agent.facts.hugepages import HeldPools, HugepageUsage, read_usage
 
 from tests.lab.cgroups import find_hierarchies
 
@@ -109,23 +111,37 @@ def _soon(true: Callable[[], bool]) -> bool:
     return True
 
 
-def usage_of(hugetlb: ControllerDirectory) -> HugepageUsage:
-    (found,) = [one for one in read_usage(hugetlb) if one.page_size_bytes == PAGE]
-    return found
+class Held:
+    """The use of a cgroup and the node's pools, from files that are held open."""
+
+    def __init__(self, hugetlb: ControllerDirectory) -> None:
+        self._files = HeldFiles(HeldDirectories())
+        self._usage = HeldValue(self._files, partial(read_usage, hugetlb))
+        self._pools = HeldPools("/")
+        self._hugetlb = hugetlb
+
+    def usage(self) -> HugepageUsage:
+        found = self._usage.get()
+        assert found == read_usage(self._hugetlb)
+        (own,) = [one for one in found if one.page_size_bytes == PAGE]
+        return own
+
+    def used_on_the_node(self) -> int:
+        (pool,) = [one for one in self._pools.known() or () if one.page_size_bytes == PAGE]
+        return pool.total_bytes - pool.free_bytes
+
+    def close(self) -> None:
+        self._files.close()
 
 
 def own_limit(usage: int, failures: int) -> HugepageUsage:
     return HugepageUsage(PAGE, PAGE, usage, failures, CgroupLevel.CONTAINER, PAGE)
 
 
-def used_on_the_node() -> int:
-    (pool,) = [one for one in read_pools("/") if one.page_size_bytes == PAGE]
-    return pool.total_bytes - pool.free_bytes
-
-
 def test_limit_use_and_failures_are_what_the_process_meets() -> None:
     with overcommit(), hugetlb_cgroup() as hugetlb:
-        assert usage_of(hugetlb) == own_limit(0, 0)
+        held = Held(hugetlb)
+        assert held.usage() == own_limit(0, 0)
         enter = 'echo $$ >"$0/cgroup.procs"; exec "$@"'
         use = (sys.executable, "-c", USE_TWO_PAGES)
         process = subprocess.Popen(
@@ -136,12 +152,13 @@ def test_limit_use_and_failures_are_what_the_process_meets() -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"one\n"
-            assert usage_of(hugetlb) == own_limit(PAGE, 0)
-            assert used_on_the_node() >= PAGE
+            assert held.usage() == own_limit(PAGE, 0)
+            assert held.used_on_the_node() >= PAGE
         finally:
             process.communicate(b"\n", timeout=60)
         assert process.returncode == -signal.SIGBUS
-        assert usage_of(hugetlb) == own_limit(0, 1)
+        assert held.usage() == own_limit(0, 1)
         assert all(
             one.limit_bytes is None for one in read_usage(hugetlb) if one.page_size_bytes != PAGE
         )
+        held.close()

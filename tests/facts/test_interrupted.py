@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.facts.links import read_links
 from netutil.agent.facts.netlink import Message, dump
 from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.service import live
+from netutil.agent.service.live import LiveNetworks
+from netutil.agent.service.reads import ReadPool
 
 from tests.facts.namespaces import Namespace, network_namespace
 
@@ -127,7 +129,7 @@ def test_while_links_come_and_go_those_that_stay_are_all_there_once(namespace: N
 
 
 @pytest.mark.root
-def test_links_that_keep_changing_are_unknown_and_the_rest_is_answered(
+async def test_links_that_keep_changing_are_unknown_and_the_rest_is_answered(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changing(*_: object) -> tuple[Message, ...]:
@@ -135,6 +137,10 @@ def test_links_that_keep_changing_are_unknown_and_the_rest_is_answered(
             return dump(connection, RTM_GETLINK, b"")
 
     monkeypatch.setattr("netutil.agent.facts.links.dump", changing)
-    host_network, links, error = live.links_if_known(pin_pid(namespace.pid), (), reported=False)
-    assert (host_network, links) == (False, None)
-    assert error is not None and error.reason is Reason.NETWORK_NAMESPACE_CHANGING
+    cache, pin = NetworkCache(ReadPool().run), pin_pid(namespace.pid)
+    found = await LiveNetworks(cache, ()).links("pod", pin, pin)
+    assert (found.host_network, found.links) == (False, None)
+    assert found.error is not None
+    assert found.error.reason is Reason.NETWORK_NAMESPACE_CHANGING
+    cache.close()
+    pin.close()

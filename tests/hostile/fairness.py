@@ -31,9 +31,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from tests.hostile.cgroup_churn import CGROUP_CHURN
 from tests.hostile.crowds import CROWDS
+from tests.hostile.environments import ENVIRONMENTS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
+from tests.hostile.network_churn import NETWORK_CHURN
 from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.lab import Lab, LabAgent, LabContainer, LabProcess
@@ -232,6 +235,8 @@ def bench(*flags: str, seconds: float) -> Iterator[Bench]:
         callers = QuietPods(quiet)
         stack.callback(callers.close)
         callers.wait_for(QUIET_PODS * 30)
+        asked = hostile.run(_module("cgroup_churn", "ask"), env=_ENV)
+        assert not asked.returncode, asked.stderr.decode()
         yield Bench(agent, hostile, callers, seconds)
 
 
@@ -269,5 +274,8 @@ ATTACKS: dict[str, list[str]] = {
         for name in table
     },
     **{name: _module("crowds", name) for name in CROWDS},
+    **{name: _module("environments", name) for name in ENVIRONMENTS},
+    **{name: _module("cgroup_churn", name) for name in CGROUP_CHURN},
+    **{name: _module("network_churn", name) for name in NETWORK_CHURN},
 }
 """The command of each attack, by its name. The control shows what the machine itself does."""

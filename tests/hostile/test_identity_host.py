@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.facts.links import host_network_namespace, network_namespace
 from netutil.agent.identity.cgroups import processes_below, read_cgroup_tree
 from netutil.agent.identity.peer import identify_process
-from netutil.agent.service.live import links_if_known
+from netutil.agent.service.live import LiveNetworks
+from netutil.agent.service.reads import ReadPool
 from netutil.client import NodeClient, node_questions
 
 from tests.hostile.asking import (
@@ -127,10 +129,15 @@ def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
         assert "link" not in interfaces.answer["interfaces"][0]
 
 
-def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
+async def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
     with process() as host, pinned(host.pid) as pin:
         node = pin.through_running_thread(network_namespace)
-        assert links_if_known(pin.duplicate(), {node}, reported=False) == (True, (), None)
+        cache = NetworkCache(ReadPool().run)
+        live = LiveNetworks(cache, {node})
+        for found in (live.current(pin), await live.links("pod", pin, pin)):
+            assert found is not None
+            assert (found.host_network, found.links, found.error) == (True, (), None)
+        assert len(cache) == 0
 
 
 def test_another_network_namespace_than_the_pods_is_told_as_drift(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import resource
 
 import pytest
-from netutil.agent.limits.descriptors import affordable_connections, descriptors_for
+from netutil.agent.limits.descriptors import (
+    MAX_HELD_FILES,
+    affordable_connections,
+    affordable_held_files,
+    affordable_namespaces,
+    descriptors_for,
+)
 
 
 class Limit:
@@ -33,16 +39,16 @@ def limited(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int) -> Limit:
 
 def test_the_soft_limit_is_raised_to_the_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
     limit = limited(monkeypatch, 1024, 1_000_000)
-    assert affordable_connections(4096) == 4096
+    assert affordable_connections(4096, 0) == 4096
     assert limit.now == (1_000_000, 1_000_000)
 
 
 def test_all_that_are_wanted_are_affordable_up_to_the_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hard = descriptors_for(500)
+    hard = descriptors_for(500, 0)
     limited(monkeypatch, hard, hard)
-    assert affordable_connections(500) == 500
+    assert affordable_connections(500, 0) == 500
     assert caplog.text == ""
 
 
@@ -50,8 +56,8 @@ def test_fewer_are_accepted_where_descriptors_are_few(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited(monkeypatch, 1024, 1024)
-    affordable = affordable_connections(4096)
-    assert descriptors_for(affordable) <= 1024 < descriptors_for(affordable + 1)
+    affordable = affordable_connections(4096, 0)
+    assert descriptors_for(affordable, 0) <= 1024 < descriptors_for(affordable + 1, 0)
     assert f"at most {affordable} connections" in caplog.text
 
 
@@ -59,10 +65,55 @@ def test_one_connection_is_accepted_however_few_descriptors_there_are(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited(monkeypatch, 16, 16)
-    assert affordable_connections(4096) == 1
+    assert affordable_connections(4096, 0) == 1
     assert "--max-connections" in caplog.text
 
 
 def test_no_limit_limits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    assert affordable_connections(1_000_000) == 1_000_000
+    assert affordable_connections(1_000_000, 0) == 1_000_000
+
+
+def test_held_files_have_what_connections_and_namespaces_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hard = descriptors_for(500, 20) + 300
+    limited(monkeypatch, hard, hard)
+    assert affordable_held_files(500, 20) == 300
+
+
+def test_held_files_have_nothing_where_the_connections_need_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited(monkeypatch, 1024, 1024)
+    namespaces = affordable_namespaces(1024)
+    assert affordable_held_files(affordable_connections(4096, namespaces), namespaces) < 4
+    limited(monkeypatch, 16, 16)
+    assert affordable_held_files(1, 1) == 0
+
+
+def test_held_files_are_limited_where_descriptors_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert affordable_held_files(4096, 1024) == MAX_HELD_FILES
+    limited(monkeypatch, 1_000_000, 1_000_000)
+    assert affordable_held_files(4096, 1024) == MAX_HELD_FILES
+
+
+def test_namespaces_that_are_held_leave_connections_their_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited(monkeypatch, 1024, 1024)
+    namespaces = affordable_namespaces(1024)
+    assert namespaces == 42
+    affordable = affordable_connections(4096, namespaces)
+    assert affordable > 200
+    assert descriptors_for(affordable, namespaces) <= 1024
+
+
+def test_as_many_namespaces_as_wanted_are_held_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limited(monkeypatch, 1024, 1_000_000)
+    assert affordable_namespaces(1024) == 1024
+    limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert affordable_namespaces(10**9) == 10**9

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect.container_cache import ContainerCache, ContainerPlaces
+from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.service.gather import Gathering
@@ -23,6 +25,8 @@ from tests.pods.kubelet_server import list_json, pod_json
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
 
+NOTHING: Any = None
+
 
 class WatchedPool(ReadPool):
     """A pool that remembers in whose turn it read."""
@@ -31,31 +35,30 @@ class WatchedPool(ReadPool):
         super().__init__()
         self.keys: list[str] = []
 
-    async def run(self, pod_key: str, read: Callable[[], Any], what: str) -> Any:
+    async def run(
+        self, pod_key: str, read: Callable[[], Any], what: str, share: Hashable | None = None
+    ) -> Any:
         self.keys.append(pod_key)
-        return await super().run(pod_key, read, what)
+        return await super().run(pod_key, read, what, share)
 
 
 async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Path) -> None:
     reads = WatchedPool()
-    callers: Any = SimpleNamespace(
-        hugetlb_directory=lambda _: None, process=_a_process_that_is_closed
-    )
+    callers: Any = None
+    containers = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
     caller: Any = SimpleNamespace(
         peer=SimpleNamespace(pod_key="one"),
-        cgroups=None,
-        known=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
+        cgroups=CgroupIdentity("u", "c", ()),
+        match=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
-    gathering = Gathering(callers, reads, resources, build_sriov_node(tmp_path))
+    gathering = Gathering(
+        callers, reads, resources, build_sriov_node(tmp_path), containers, NOTHING
+    )
     (cpu,) = await gathering.topology(caller, "1")
     assert cpu.siblings == (0, 1)
     assert len((await gathering.hugepages(caller, "")).pools) == 2
     assert set(reads.keys) == {"one"}
-
-
-async def _a_process_that_is_closed(*_: object) -> tuple[Any, None]:
-    return SimpleNamespace(close=lambda: None), None
 
 
 async def test_devices_are_those_of_a_time_when_the_container_had_been_started() -> None:
@@ -75,7 +78,7 @@ async def test_devices_are_those_of_a_time_when_the_container_had_been_started()
     caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
     resources: Any = SimpleNamespace(of_container=of_container)
     callers: Any = None
-    await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+    await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
 
@@ -96,7 +99,9 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
         )
         match = SimpleNamespace(pod=pod, container_name="app", started_by=asked_at)
         caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
-        found = await Gathering(callers, ReadPool(), resources, "/").resources(caller, "", 5)
+        found = await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
+            caller, "", 5
+        )
         assert found.cpu_ids == cpu_ids
 
 

@@ -153,3 +153,91 @@ async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
     assert await held
     assert await other == 42
     assert pool.threads == 1
+
+
+async def test_callers_who_want_the_same_share_a_read_that_has_not_begun() -> None:
+    pool = ReadPool()
+    release, reads = threading.Event(), iter(range(10))
+    first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pool.run("pod", lambda: next(reads), "a file", "share"))
+    await asyncio.sleep(0)
+    joined = [pool.join("pod", "share", "a file") for _ in range(3)]
+    assert pool.join("pod", "another", "a file") is None
+    assert pool.join("another", "share", "a file") is None
+    release.set()
+    assert await first
+    assert await asyncio.gather(second, *filter(None, joined)) == [0, 0, 0, 0]
+
+
+async def test_a_read_that_has_begun_is_not_shared() -> None:
+    pool = ReadPool()
+    begun, release = threading.Event(), threading.Event()
+
+    def read() -> bool:
+        begun.set()
+        return release.wait()
+
+    first = asyncio.create_task(pool.run("pod", read, "a file", "share"))
+    await eventually(begun.is_set)
+    assert pool.join("pod", "share", "a file") is None
+    release.set()
+    assert await first
+
+
+async def test_a_shared_read_is_made_for_those_who_stay() -> None:
+    pool = ReadPool()
+    release = threading.Event()
+    first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pool.run("pod", lambda: 42, "a file", "share"))
+    await asyncio.sleep(0)
+    joined = pool.join("pod", "share", "a file")
+    assert joined is not None
+    staying = asyncio.ensure_future(joined)
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    assert await first
+    assert await staying == 42
+    assert second.cancelled()
+
+
+async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
+    pool = ReadPool(waiting_per_pod=3)
+    release = threading.Event()
+    first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pool.run("pod", lambda: 1 // 0, "a file", "share"))
+    await asyncio.sleep(0)
+    joined = pool.join("pod", "share", "a file")
+    assert joined is not None
+    third = asyncio.ensure_future(joined)
+    await asyncio.sleep(0)
+    with pytest.raises(Exhausted):
+        pool.join("pod", "share", "a file")
+    release.set()
+    assert await first
+    for each in (second, third):
+        with pytest.raises(ZeroDivisionError):
+            await each
+
+
+async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() -> None:
+    pool = ReadPool(timeout_seconds=0.2)
+    loop = asyncio.get_running_loop()
+    release = threading.Event()
+    times = []
+
+    async def ask(after: float) -> None:
+        await asyncio.sleep(after)
+        began = loop.time()
+        with pytest.raises(Unavailable):
+            await pool.run("pod", release.wait, "a file")
+        times.append(loop.time() - began)
+
+    await asyncio.gather(*(ask(after) for after in (0.0, 0.05, 0.1)))
+    assert all(each > 0.19 for each in times)
+    assert pool.timeouts == 3
+    release.set()

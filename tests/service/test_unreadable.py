@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.errors import AgentError, Missing, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.link import Link
@@ -36,7 +37,7 @@ def spoil(path: Path) -> None:
 def test_a_device_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = build_sriov_node(tmp_path)
     spoil(tmp_path / VENDOR)
-    devices = PciDevices(root)
+    devices = PciDevices(PciCache(root))
     assert devices.look(PF) is not None and devices.error is None
     with pytest.raises(IsADirectoryError):
         devices.look(VFIO_VF)

@@ -118,8 +118,9 @@ def test_all_streams_end_when_the_agent_stops_and_the_next_one_takes_them_over(l
 def test_watchers_that_go_leave_no_descriptor_and_no_task(lab: Lab) -> None:
     containers = [lab.pod(f"pod-{number}").container("app") for number in range(2)]
     agent = lab.agent(NO_KUBELET)
-    with watching(containers[0]) as watcher:  # what is made once and stays is made now
-        watcher.next()
+    for container in containers:
+        with watching(container) as watcher:  # what is made once and stays is made now
+            watcher.next()
     eventually(lambda: metric(agent, "netutil_watchers") == 0)
     eventually(lambda: metric(agent, "netutil_connections") == 0)
     before = descriptors(agent)

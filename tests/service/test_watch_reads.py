@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from netutil.agent.collect.environment_cache import held_environment
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.limits.scheduler import FairScheduler
-from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gather import EnvironmentRead, Gathering
 from netutil.agent.service.gathered import Allocated
@@ -40,7 +40,7 @@ class Rooms:
     async def environment_and_devices(self, *_: object) -> EnvironmentRead:
         error = self._devices[min(self.reads, len(self._devices) - 1)]
         self.reads += 1
-        return error or parse_environment(b"A=B\0"), Allocated(error=error)
+        return error or held_environment(b"A=B\0"), Allocated(error=error)
 
     async def worked_out(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
         return make()

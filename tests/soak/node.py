@@ -177,7 +177,8 @@ class Node:
         )
         read_threads = int(metric["netutil_read_threads"])
         return Resources(
-            descriptors=len(os.listdir(process / "fd")),
+            # What is held of containers is let go some minutes after their last question.
+            descriptors=len(os.listdir(process / "fd")) - int(metric["netutil_held_files"]),
             threads=len(os.listdir(process / "task")) - read_threads,
             read_threads=read_threads,
             anonymous_mebibytes=round(int(memory["Pss_Anon"]) / 1024, 1),

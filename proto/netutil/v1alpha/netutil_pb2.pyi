@@ -280,9 +280,9 @@ class CPUResponse(_message.Message):
     v1) or cpuset.cpus.effective (cgroup v2). Offline CPUs are left out.
     """
     affinity: _builtins.str
-    """CPUs that the scheduler may put the process on: Cpus_allowed_list of
-    /proc/pid/status. Absent when the calling process is gone and a child asks
-    over the connection that it inherited.
+    """CPUs that the scheduler may put the process on: sched_getaffinity(2), which is
+    Cpus_allowed_list of /proc/pid/status without CPUs that are offline. Absent when
+    the calling process is gone and a child asks over the connection that it inherited.
     """
     quota_cores: _builtins.float
     """CPU bandwidth limit that the container meets, in CPUs: quota divided by period
