@@ -66,7 +66,7 @@ class Asking:
         self.cache = NetworkCache(reads.run)
         anything: Any = SimpleNamespace()
         live = LiveNetworks(self.cache, ())
-        self._gathering = Gathering(anything, reads, anything, "/", live)
+        self._gathering = Gathering(anything, reads, anything, "/", anything, live)
         self._answer = InterfacesAnswer(self._make, device_answers.with_counters)
 
     def _make(self, found: Interfaces) -> api.InterfacesResponse:
