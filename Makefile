@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup
 
 hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
 	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
+
+trace: venv $(TREE)  ## the way of a call: Python calls, files and moves between files of each method; METHODS names some (root, cc)
+	@$(PYTHON_OF_BENCH) -m bench.trace $(METHODS) $(if $(FUNCTIONS),--functions) $(if $(OWN_PID),--own-pid)
 
 bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and sidecars, and draw the plot (root, Debian; QUICK=1)
 	@mkdir -p build

@@ -27,7 +27,7 @@ from netutil.agent.service.doctor import Doctor
 from netutil.agent.service.explain import Explaining
 from netutil.agent.service.node import Node
 from netutil.agent.service.pod_summary import PodSummaries
-from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.refusals import CallRecorder, Refusals
 from netutil.agent.service.trace import Traces
 from netutil.agent.service.tracing import Tracing
 from netutil.agent.serving import ServedSocket, served
@@ -43,8 +43,9 @@ async def operators_served(rooms: Rooms) -> AsyncIterator[None]:
     log, in_flight, scheduler = CallLog(), InFlight(InFlightLimits()), FairScheduler()
     tracing = Tracing()  # no subscriber ever joins: operators do not see their own calls
     observe = rooms.metrics.observe
-    refusals = Refusals(log, observe, rooms.audit.refused, tracing)
-    answering = Answering(log, observe, in_flight, refusals, tracing, scheduler)
+    recorder = CallRecorder(log, observe, tracing)
+    refusals = Refusals(recorder, rooms.audit.refused)
+    answering = Answering(recorder, refusals, in_flight, scheduler)
     policy = PodPolicy(
         ConnectionRegistry(),
         scheduler,

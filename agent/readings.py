@@ -85,6 +85,10 @@ def readings(
             "Bytes of large answers not taken yet.",
             lambda: float(in_flight.bytes),
         ),
+        "netutil_kept_answer_bytes": (
+            "Encoded answers that are kept with the last pod list.",
+            lambda: float(pods.kept_bytes),
+        ),
         "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
         "netutil_network_namespaces": (
             "Network namespaces of pods that are held.",

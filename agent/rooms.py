@@ -43,7 +43,7 @@ from netutil.agent.service.gather import Gathering
 from netutil.agent.service.live import LiveNetworks
 from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.refusals import CallRecorder, Refusals
 from netutil.agent.service.tracing import Tracing
 from netutil.agent.service.watch import Watches
 from netutil.agent.service.watching import Watching
@@ -119,7 +119,8 @@ def make_rooms(settings: Settings) -> Rooms:
     )
     metrics = Metrics()
     audit = Audit(_names_in(pods), metrics.refused, metrics.not_logged)
-    refusals = Refusals(log, metrics.observe, audit.refused, tracing)
+    recorder = CallRecorder(log, metrics.observe, tracing)
+    refusals = Refusals(recorder, audit.refused)
     policy = PodPolicy(
         registry,
         scheduler,
@@ -155,7 +156,7 @@ def make_rooms(settings: Settings) -> Rooms:
         )
     )
     metrics.set_limits(limits_of(settings))
-    answering = Answering(log, metrics.observe, in_flight, refusals, tracing, scheduler)
+    answering = Answering(recorder, refusals, in_flight, scheduler)
     watches = Watches(callers, gathering, watching, memory.ensure_room, scheduler)
     _LOG.info(
         "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",

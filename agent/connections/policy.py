@@ -128,14 +128,14 @@ class PodPolicy:
 
     def admit(self, call: Call) -> Status | None:
         """Count a call as its pod's and return None, or return why it is refused."""
-        connection = connection_of(call)
+        connection: Connection = call.connection.peer
         key = connection.key
         try:
             if self._calls is not None:
                 wait_seconds = self._calls.take(key)
                 if wait_seconds:
                     raise too_many_calls(wait_seconds)
-            self._in_flight.begin(key, stream=_is_stream(call))
+            self._in_flight.begin(key, stream=call.head.is_stream)
         except AgentError as error:
             self._charge(key, connection.requester, _REFUSAL_COST)
             return self._refuse_call(connection, self._name(call), call, error)
@@ -156,7 +156,8 @@ class PodPolicy:
 
     def finished(self, call: Call) -> None:
         """Count a call as in flight no more."""
-        self._in_flight.end(connection_of(call).key, stream=_is_stream(call))
+        connection: Connection = call.connection.peer
+        self._in_flight.end(connection.key, stream=call.head.is_stream)
 
     # The order of work, of `CallPolicy`
 
@@ -166,7 +167,8 @@ class PodPolicy:
 
     def may_process(self, connection: ServedConnection) -> bool:
         """Return whether a connection goes on now."""
-        return self.scheduler.may_run(self._account(connection))
+        account = self._accounts.get(connection.peer)
+        return self.scheduler.may_run(account or self._account(connection))
 
     def wait(self, connection: ServedConnection) -> None:
         """Let a connection go on in the order of its pod."""
@@ -174,10 +176,13 @@ class PodPolicy:
 
     def processed(self, connection: ServedConnection, seconds: float, overhead: int) -> None:
         """Charge a pod for loop time and for frames that brought nothing."""
-        self.scheduler.charge(self._account(connection), seconds)
-        if overhead:
-            peer: Connection = connection.peer
+        peer: Connection = connection.peer
+        account = self._accounts.get(peer)
+        self.scheduler.charge(account or self._account(connection), seconds)
+        if overhead > 0:
             self._charge(peer.key, peer.requester, overhead)
+        elif overhead and self._overhead is not None:
+            self._overhead.give_back(peer.key, -overhead)
 
     def _account(self, connection: ServedConnection) -> Account:
         peer: Connection = connection.peer
@@ -186,9 +191,6 @@ class PodPolicy:
 
     def _charge(self, key: str, requester: Asker, cost: float) -> None:
         if self._overhead is None:
-            return
-        if cost < 0:
-            self._overhead.give_back(key, -cost)
             return
         debt_seconds = self._overhead.charge(key, cost)
         if not debt_seconds:
@@ -207,8 +209,3 @@ class PodPolicy:
         service, _, name = method.name.rpartition("/")
         service = service.rpartition(".")[2]
         return name if service in ("NetUtil", "Node") else f"{service}.{name}"
-
-
-def _is_stream(call: Call) -> bool:
-    method = call.head.method
-    return method is not None and (method.request_streaming or method.response_streaming)

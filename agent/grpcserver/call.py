@@ -1,7 +1,8 @@
 """One call: from a stream's headers to its trailers, and the context that its handler is given.
 
 A handler runs at once, inside the read that completed its request, up to its first wait. Only a
-handler that waits gets a task and a timer for its deadline.
+handler that waits gets a task and a timer for its deadline. A handler that returns its answer, and
+not a coroutine that will, gets no coroutine either.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import contextvars
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 import grpc
@@ -75,6 +77,10 @@ class CallHead:
     encoding: str = "identity"
     http_status: int = 0
     failure: Status | None = None
+    fields: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The first value of each field of the request."""
+    is_stream: bool = False
+    """More than one message may be sent, by either side."""
 
 
 def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHead:
@@ -83,7 +89,7 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     if request.oversized:
         text = "The metadata of the call is larger than the server takes."
         too_large = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text, limit="metadata")
-        return CallHead(None, path, failure=too_large)
+        return CallHead(None, path, failure=too_large, fields=_first_values(request))
     if request.method != b"POST":
         return CallHead(None, path, http_status=405)
     named: dict[bytes, list[bytes]] = {}
@@ -106,7 +112,13 @@ def parse_head(request: Request, find: Callable[[str], Method | None]) -> CallHe
     method = find(path)
     if method is None:
         failure = Status(grpc.StatusCode.UNIMPLEMENTED, "The server has no such method.")
-    return CallHead(method, path, timeout, encoding, 0, failure)
+    is_stream = method is not None and (method.request_streaming or method.response_streaming)
+    first = _first_values(request)
+    return CallHead(method, path, timeout, encoding, 0, failure, first, is_stream)
+
+
+def _first_values(request: Request) -> dict[bytes, bytes]:
+    return dict(reversed(request.fields))
 
 
 def _is_grpc(content_type: bytes) -> bool:
@@ -131,40 +143,48 @@ class _Message(NamedTuple):
 class Call(grpc.aio.ServicerContext[Any, Any]):
     """A call, and the `ServicerContext` of its handler. `connection` is the call's connection."""
 
+    # There is a call for each request, and most change few of these: the class has the others.
+    _method: Method
+    """Not there where the head has none: such a call ends at once."""
+    _expires: float | None = None
+    _granted = 0
+    """Of the message that has begun: how much room its stream was given for it."""
+    _reserved = 0
+    """How much the connection counts for it."""
+    _received = 0
+    _ended = False
+    _started = False
+    _has_read = False
+    _reading: asyncio.Future[None] | None = None
+    _writing: asyncio.Future[None] | None = None
+    _task: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _initial: Metadata = ()
+    _headers_sent = False
+    _trailing: Metadata = ()
+    _code: grpc.StatusCode | None = None
+    _details = ""
+    _callbacks: tuple[Callable[[Any], None], ...] = ()
+    _sent_callbacks: tuple[Callable[[], None], ...] = ()
+    is_admitted = False
+    """The policy counts it. Set by the connection, which asks."""
+    _handler_ended = _stream_closed = False
+    _over = False
+    """The stream has its trailers, or was reset: nothing is sent any more."""
+    _cancelled = False
+
     def __init__(self, connection: Connection, stream: Stream, request: Request, head: CallHead):
         self.connection = connection
         self.head = head
         self._request = request
         self._stream = stream
         self._loop = connection.loop
-        self._expires = None if head.timeout is None else self._loop.time() + head.timeout
+        if head.method is not None:
+            self._method = head.method
+        if head.timeout is not None:
+            self._expires = self._loop.time() + head.timeout
         self._buffer = bytearray()
-        self._granted = 0
-        """Of the message that has begun: how much room its stream was given for it."""
-        self._reserved = 0
-        """How much the connection counts for it."""
         self._messages: deque[_Message] = deque()
-        self._received = 0
-        self._ended = False
-        self._started = False
-        self._has_read = False
-        self._reading: asyncio.Future[None] | None = None
-        self._writing: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._initial: Metadata = ()
-        self._headers_sent = False
-        self._trailing: Metadata = ()
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._sent_callbacks: list[Callable[[], None]] = []
-        self.is_admitted = False
-        """The policy counts it. Set by the connection, which asks."""
-        self._handler_ended = self._stream_closed = False
-        self._over = False
-        """The stream has its trailers, or was reset: nothing is sent any more."""
-        self._cancelled = False
 
     # The request
 
@@ -178,6 +198,17 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if not buffer and size >= framing.PREFIX_BYTES:
             length = int.from_bytes(data[1:5], "big")
             if length + framing.PREFIX_BYTES == size:
+                if not (data[0] or self._received or self._method.request_streaming) and (
+                    length <= self.connection.config.max_request_bytes
+                ):
+                    # The one message of a unary call, as nearly all are: `_take` has no objection.
+                    self._received = 1
+                    self.connection.http2.cost += 1
+                    self._messages.append(
+                        tuple.__new__(_Message, (bytes(data[5:]), size, False, 0, 0))
+                    )
+                    self.connection.ready.append(self)
+                    return
                 self._take(_Message(bytes(data[5:]), size, bool(data[0])), data[0])
                 return
         buffer += data
@@ -259,7 +290,8 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._refuse(Status(grpc.StatusCode.INTERNAL, "The call's last message is cut off."))
         elif self.head.method and not self.head.method.request_streaming and not self._received:
             self.reject(Status(grpc.StatusCode.UNIMPLEMENTED, "The call brought no message."))
-        self._wake_reader()
+        if self._reading is not None:
+            self._wake_reader()
 
     def _take(self, message: _Message, flag: int) -> None:
         method, http2 = self._method, self.connection.http2
@@ -281,7 +313,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if method.request_streaming:
             self._wake_reader()
         elif self._received == 1:
-            self.connection.make_ready(self)
+            self.connection.ready.append(self)
         else:
             text = "The call brought a second message."
             self._refuse(Status(grpc.StatusCode.UNIMPLEMENTED, text))
@@ -335,11 +367,36 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._finished()
             return
         context = contextvars.copy_context()
+        context.run(self._begin, context)
+
+    def _begin(self, context: contextvars.Context) -> None:
+        """Call the handler, in its context; answer if it has returned the answer."""
+        if self.head.is_stream:
+            self._run_to_first_wait(self._finish(self._run_streaming()), context)
+            return
+        try:
+            found = self._method.behavior(self._deserialize(self._messages.popleft()), self)
+            kind = type(found)
+            if kind is framing.EncodedMessage or not (
+                kind is CoroutineType or inspect.isawaitable(found)
+            ):
+                if not self._over:
+                    self._respond(found)
+                self._finished()
+                return
+        except Exception as error:  # noqa: BLE001 - a handler's bug is a status, and logged
+            self._raised(error)
+            self._finished()
+            return
+        self._run_to_first_wait(self._finish(self._run_unary(found)), context)
+
+    def _run_to_first_wait(
+        self, main: Coroutine[Any, Any, None], context: contextvars.Context
+    ) -> None:
         first = _FirstStep()
-        main = self._main()
         asyncio.tasks._enter_task(self._loop, first)  # type: ignore[arg-type]
         try:
-            waiting = context.run(main.send, None)
+            waiting = main.send(None)
         except (StopIteration, asyncio.CancelledError):
             return  # The call has ended, as it would have in a task that was cancelled.
         finally:
@@ -356,22 +413,30 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._expires is not None and self._timer is None:
             self._timer = self._loop.call_at(self._expires, self._on_deadline)
 
-    async def _main(self) -> None:
+    async def _finish(self, handler: Coroutine[Any, Any, None]) -> None:
+        """Run a handler, and end the call as it ends."""
         try:
-            await self._run()
-        except grpc.aio.AbortError:
-            pass
-        except _RequestError as error:
-            self.reject(error.status)
+            await handler
         except asyncio.CancelledError:
             self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
             raise
         except Exception as error:  # noqa: BLE001 - a handler's bug is a status, and logged
-            self._failed(error)
+            self._raised(error)
         finally:
             self._finished()
 
-    async def _run(self) -> None:
+    def _raised(self, error: Exception) -> None:
+        if isinstance(error, _RequestError):
+            self.reject(error.status)
+        elif not isinstance(error, grpc.aio.AbortError):
+            self._failed(error)
+
+    async def _run_unary(self, found: Any) -> None:
+        answer = await found
+        if not self._over:
+            self._respond(answer)
+
+    async def _run_streaming(self) -> None:
         method = self._method
         if method.request_streaming:
             asked: Any = self._requests()
@@ -379,9 +444,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             asked = self._deserialize(self._messages.popleft())
         found = method.behavior(asked, self)
         if not method.response_streaming:
-            answer = await found if inspect.isawaitable(found) else found
-            if not self._over:
-                self._respond(method.serialize(answer))
+            await self._run_unary(found if inspect.isawaitable(found) else _returned(found))
             return
         if hasattr(found, "__aiter__"):
             await self._write_all(found)
@@ -401,28 +464,34 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             if close is not None:
                 await close()
 
-    @property
-    def _method(self) -> Method:
-        method = self.head.method
-        assert method is not None  # noqa: S101 - a call without one has ended
-        return method
-
-    def _respond(self, body: bytes) -> None:
-        if len(body) > self.connection.config.max_response_bytes:
+    def _respond(self, answer: Any) -> None:
+        is_encoded = type(answer) is framing.EncodedMessage
+        framed: bytes = answer.framed if is_encoded else self._framed(answer)
+        if len(framed) > self.connection.config.max_response_bytes + framing.PREFIX_BYTES:
             text = "The answer is larger than the server sends."
             self.end(Status(grpc.StatusCode.RESOURCE_EXHAUSTED, text))
             return
         if self._code not in (None, grpc.StatusCode.OK) or self._headers_sent:
-            self._send_message(body)
+            self._send_message(framed)
             self.end(Status(self._code or grpc.StatusCode.OK, self._details, self._trailing))
             return
         self._over = True
         if self._messages or self._buffer:
             self._drop_request()
         head = self._initial_block() if self._initial else _HEAD_BLOCK
-        trailers = _trailers_block(Status(grpc.StatusCode.OK, self._details, self._trailing))
-        self.connection.http2.send_unary(self._stream, head, framing.message(body), trailers)
-        self.connection.flush_soon()
+        trailers = _OK_BLOCK
+        if self._details or self._trailing:
+            trailers = _trailers_block(Status(grpc.StatusCode.OK, self._details, self._trailing))
+        connection = self.connection
+        connection.http2.send_unary(self._stream, head, framed, trailers)
+        if not connection.is_processing:
+            connection.flush_soon()
+
+    def _framed(self, answer: Any) -> bytes:
+        """Return a message of a handler's as it is sent."""
+        if type(answer) is framing.EncodedMessage:
+            return answer.framed
+        return framing.message(self._method.serialize(answer))
 
     def _failed(self, error: Exception) -> None:
         if not self._over and self._code not in (None, grpc.StatusCode.OK):
@@ -439,7 +508,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._drop(message)
             self.connection.flush_soon()
         else:
-            self.connection.took(self._stream, message.size)
+            http2 = self.connection.http2
+            http2.consumed(self._stream, message.size)
+            if http2.out:
+                self.connection.flush_soon()
         body = self._inflate(message.body) if message.is_compressed else message.body
         try:
             return self._method.deserialize(body)
@@ -515,7 +587,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             self._release()
         elif self._stream.pending_bytes:
             self._watch_deadline()
-        callbacks, self._callbacks = self._callbacks, []
+        callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
             try:
                 callback(self)
@@ -527,7 +599,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._stream_closed = True
         for callback in self._sent_callbacks:
             self.connection.when_sent(callback)
-        self._sent_callbacks.clear()
+        self._sent_callbacks = ()
         if self._handler_ended:
             self._release()
 
@@ -543,7 +615,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         if self._stream_closed:
             self.connection.when_sent(callback)
         else:
-            self._sent_callbacks.append(callback)
+            self._sent_callbacks += (callback,)
 
     def writable(self) -> None:
         """All that was written has been sent."""
@@ -571,18 +643,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         """Send a message; return once the peer has taken all but `max_buffered_response_bytes`."""
         if self._over:
             raise asyncio.CancelledError
-        body = self._method.serialize(message)
-        if len(body) > self.connection.config.max_response_bytes:
+        framed = self._framed(message)
+        if len(framed) > self.connection.config.max_response_bytes + framing.PREFIX_BYTES:
             text = "The answer is larger than the server sends."
             await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        self._send_message(body)
+        self._send_message(framed)
         while self._stream.pending_bytes > self.connection.config.max_buffered_response_bytes:
             self._writing = self._loop.create_future()
             await self._writing
 
-    def _send_message(self, body: bytes) -> None:
+    def _send_message(self, framed: bytes) -> None:
         self._send_initial()
-        self.connection.http2.send_data(self._stream, framing.message(body))
+        self.connection.http2.send_data(self._stream, framed)
         self.connection.flush_soon()
 
     def _send_initial(self) -> None:
@@ -635,7 +707,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header field as it was sent, None without one."""
-        return next((value for key, value in self._request.fields if key == name), None)
+        return self.head.fields.get(name)
 
     def set_code(self, code: grpc.StatusCode | int) -> None:
         """Set the status code."""
@@ -683,7 +755,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call `callback` with the context when the handler has ended."""
-        self._callbacks.append(callback)
+        self._callbacks += (callback,)
 
     def cancelled(self) -> bool:
         """Return whether the peer, or the end of the connection, has cancelled the call."""
@@ -701,6 +773,10 @@ def call_of(context: grpc.aio.ServicerContext[Any, Any]) -> Call:
     return context
 
 
+async def _returned(answer: Any) -> Any:
+    return answer
+
+
 class _RequestError(Exception):
     def __init__(self, status: Status) -> None:
         super().__init__(status.message)
@@ -713,10 +789,7 @@ class _FirstStep:
     `asyncio.timeout` and `TaskGroup` keep it, and cancel it later: by then there is a task.
     """
 
-    __slots__ = ("task",)
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
 
     def cancel(self, msg: object = None) -> bool:
         return self.task is not None and self.task.cancel(msg)

@@ -55,6 +55,27 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     return _HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream_id) + payload
 
 
+def whole_response(stream_id: int, head: bytes, data: bytes, trailers: bytes) -> bytes:
+    """Return HEADERS, DATA and the HEADERS that end the stream; each fits into one frame."""
+    pack, size = _HEADER.pack, len(data)
+    return b"".join(
+        (
+            pack(len(head) >> 8, len(head) & 0xFF, HEADERS, END_HEADERS, stream_id),
+            head,
+            pack(size >> 8, size & 0xFF, DATA, 0, stream_id),
+            data,
+            pack(
+                len(trailers) >> 8,
+                len(trailers) & 0xFF,
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                stream_id,
+            ),
+            trailers,
+        )
+    )
+
+
 def settings_frame(values: dict[int, int]) -> bytes:
     """Return SETTINGS with these values."""
     payload = b"".join(_SETTING.pack(key, value) for key, value in values.items())

@@ -32,6 +32,28 @@ def message(payload: bytes) -> bytes:
     return b"\0" + len(payload).to_bytes(4, "big") + payload
 
 
+class EncodedMessage:
+    """A response message that was serialized before.
+
+    A handler returns or writes it in the place of a message, as often as it likes. `framed` are
+    its bytes with their prefix.
+    """
+
+    __slots__ = ("framed",)
+
+    def __init__(self, body: bytes) -> None:
+        self.framed = message(body)
+
+    @property
+    def body(self) -> bytes:
+        """Return the serialized message."""
+        return self.framed[PREFIX_BYTES:]
+
+    def ByteSize(self) -> int:  # noqa: N802 - as protobuf's messages
+        """Return the size of the serialized message in bytes."""
+        return len(self.framed) - PREFIX_BYTES
+
+
 def parse_timeout(text: str) -> float | None:
     """Return the seconds of grpc-timeout, None if it is not well-formed.
 

@@ -306,13 +306,7 @@ class Http2Connection:
         stream_id = stream.id
         if self._table_size_update:
             head, self._table_size_update = self._table_size_update + head, b""
-        self.out.append(
-            frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, head)
-            + frames.frame(frames.DATA, 0, stream_id, message)
-            + frames.frame(
-                frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, trailers
-            )
-        )
+        self.out.append(frames.whole_response(stream_id, head, message, trailers))
         self._ping_strikes = 0
         self._close_local(stream)
 
@@ -617,8 +611,9 @@ class Http2Connection:
     # State
 
     def _ended_remotely(self, stream: Stream) -> None:
-        if stream.id in self.streams:
-            self._events.on_end(stream)
+        if stream.id not in self.streams:
+            return
+        self._events.on_end(stream)
         if stream.local_closed and stream.id in self.streams:
             del self.streams[stream.id]
             self._close_if_done()
@@ -671,7 +666,8 @@ class Http2Connection:
             self._send_reset(stream.id, ErrorCode.NO_ERROR)
         self.streams.pop(stream.id, None)
         self._events.on_closed(stream)
-        self._close_if_done()
+        if not self.streams:
+            self._close_if_done()
 
     def _drop(self, stream: Stream) -> None:
         stream.local_closed = stream.remote_closed = True

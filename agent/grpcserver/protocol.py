@@ -49,13 +49,15 @@ class Connection:
         self.http2 = Http2Connection(server.config, self, server.first_blocks)
         self._server = server
         self._transport: SocketTransport | None = None
-        self._ready: list[Call] = []
+        self.ready: list[Call] = []
+        """Calls that start at the end of the portion that is being processed."""
         self._held_bytes = 0
         self._starved: dict[Call, None] = {}
         self._input = b""
         self._has_input = False
         self._is_queued = False
-        self._processing = False
+        self.is_processing = False
+        """What calls write now leaves at the end of the portion."""
         self._flushing = False
         self._unsent: deque[tuple[int, Callable[[], None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -135,7 +137,9 @@ class Connection:
                 policy.wait(self)
                 break
             self._process()
-        self._read_or_not()
+        transport = self._transport
+        if self._is_queued or self.http2.paused or not (transport and transport.is_reading()):
+            self._read_or_not()
         self.flush()
 
     def _process(self) -> None:
@@ -143,17 +147,17 @@ class Connection:
         http2, policy = self.http2, self._server.policy
         http2.now = self.loop.time()
         cost = http2.cost
-        self._processing = True
+        self.is_processing = True
         data, self._input = self._input, b""
         self._has_input = http2.receive(data, _PORTION_COST)
         if self._timer is not None and http2.is_open:
             self._timer.cancel()
             self._timer = None
-        while self._ready:
-            ready, self._ready = self._ready, []
+        while self.ready:
+            ready, self.ready = self.ready, []
             for call in ready:
                 call.start()
-        self._processing = False
+        self.is_processing = False
         if policy is not None:
             overhead, http2.overhead = http2.overhead, 0
             # A read that completes no frame takes as long as one that does.
@@ -247,7 +251,7 @@ class Connection:
 
     def flush_soon(self) -> None:
         """Send what is there at the end of this turn."""
-        if not (self._processing or self._flushing):
+        if not (self.is_processing or self._flushing):
             self._flushing = True
             self.loop.call_soon(self.flush)
 
@@ -348,7 +352,7 @@ class Connection:
         if found.failure is not None:
             call.reject(found.failure)
         elif found.method is not None and found.method.request_streaming:
-            self._ready.append(call)
+            self.ready.append(call)
 
     def on_data(self, stream: Stream, data: memoryview) -> None:
         """Take a part of a request's messages."""
@@ -383,15 +387,6 @@ class Connection:
             self._last_goaway()
 
     # For calls
-
-    def make_ready(self, call: Call) -> None:
-        """Start a call at the end of this read."""
-        self._ready.append(call)
-
-    def took(self, stream: Stream, size: int) -> None:
-        """A handler has taken a message."""
-        self.http2.consumed(stream, size)
-        self.flush_soon()
 
     def reserve(self, call: Call) -> None:
         """Give a call room for its message once the connection holds little enough."""

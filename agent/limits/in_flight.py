@@ -84,7 +84,8 @@ class InFlight:
         if stream:
             pod.streams -= 1
             self.streams -= 1
-        self._forget_if_idle(pod_key, pod)
+        if not pod.calls and not pod.bytes:
+            del self._pods[pod_key]
 
     def reserve(self, pod_key: str, size_bytes: int) -> Callable[[], None]:
         """Count an answer until the returned function is called, once.

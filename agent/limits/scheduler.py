@@ -40,7 +40,7 @@ Work = Callable[[], None]
 class Account:
     """The loop time that one pod has used, and its work that waits. For `FairScheduler`."""
 
-    __slots__ = ("_at", "_blocked_until", "_used", "is_last", "queue", "round", "round_seconds")
+    __slots__ = ("_at", "_used", "blocked_until", "is_last", "queue", "round", "round_seconds")
 
     def __init__(self, *, is_last: bool) -> None:
         self.is_last = is_last
@@ -51,7 +51,8 @@ class Account:
         """Loop time used in the round `round`."""
         self._used = 0.0
         self._at = 0.0
-        self._blocked_until = 0.0
+        self.blocked_until = 0.0
+        """The time before which no work is served."""
 
     def used(self, now: float) -> float:
         """Return the loop time in seconds that was used lately, as of a moment ago."""
@@ -63,16 +64,13 @@ class Account:
 
     def add(self, seconds: float, now: float) -> None:
         """Add loop time."""
-        self._used = self.used(now) + seconds
+        if now - self._at > _STEP_SECONDS:
+            self.used(now)
+        self._used += seconds
 
     def block(self, until: float) -> None:
         """Serve no work before a time; a block that lasts longer already stays."""
-        self._blocked_until = max(self._blocked_until, until)
-
-    @property
-    def blocked_until(self) -> float:
-        """The time before which no work is served."""
-        return self._blocked_until
+        self.blocked_until = max(self.blocked_until, until)
 
 
 class FairScheduler:

@@ -44,14 +44,22 @@ class TokenBuckets:
 
     def take(self, pod_key: str) -> float:
         """Take one token and return 0, or take none and return in how many seconds there is one."""
-        key, full_at, missing = self._after(pod_key, 1)
-        if not missing:
-            self._full_at[key] = full_at
-        return missing
+        now, full_at = self._clock(), self._full_at.get(pod_key)
+        if full_at is None:
+            key, full_at, missing = self._after(pod_key, 1, now)
+            if not missing:
+                self._full_at[key] = full_at
+            return missing
+        full_at = (full_at if full_at > now else now) + self._token_seconds
+        missing = full_at - now - self._full_seconds
+        if missing > _ROUNDING_SECONDS:
+            return missing
+        self._full_at[pod_key] = full_at
+        return 0.0
 
     def charge(self, pod_key: str, tokens: float = 1) -> float:
         """Take tokens even if there are none; return in how many seconds that is made up for."""
-        key, full_at, missing = self._after(pod_key, tokens)
+        key, full_at, missing = self._after(pod_key, tokens, self._clock())
         excess = max(0.0, missing - self._max_debt_seconds)
         self._full_at[key] = full_at - excess
         return missing - excess
@@ -61,9 +69,8 @@ class TokenBuckets:
         if pod_key in self._full_at:
             self._full_at[pod_key] -= tokens * self._token_seconds
 
-    def _after(self, pod_key: str, tokens: float) -> tuple[str, float, float]:
+    def _after(self, pod_key: str, tokens: float, now: float) -> tuple[str, float, float]:
         """Return the bucket, when it is full after taking tokens, and the seconds it lacks."""
-        now = self._clock()
         key = self._key(pod_key, now)
         full_at = max(now, self._full_at.get(key, now)) + tokens * self._token_seconds
         missing = full_at - now - self._full_seconds

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5)
 
@@ -32,27 +42,60 @@ class _Readings(Collector):
             yield CounterMetricFamily(name, text, value=read())
 
 
+@dataclass(slots=True)
+class _Latencies:
+    """Calls of one method by how long they took; the last bucket has no bound."""
+
+    seconds: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
+
+
+class _Calls(Collector):
+    """What is observed of each call: there are thousands between two scrapes.
+
+    So a call adds to plain numbers, without the locks of prometheus_client's own counters.
+    `observe` is for one event loop; `collect` runs on other threads, and copies what it reads.
+    Methods, codes and reasons are the agent's own words, and few.
+    """
+
+    def __init__(self) -> None:
+        self._calls: Tally[tuple[str, str, str]] = Tally()
+        self._latencies: dict[str, _Latencies] = {}
+
+    def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
+        """Count one call."""
+        self._calls[method, code, reason] += 1
+        latencies = self._latencies.get(method)
+        if latencies is None:
+            latencies = self._latencies[method] = _Latencies()
+        latencies.seconds += seconds
+        latencies.counts[bisect_left(_BUCKETS, seconds)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ("method", "code", "reason")
+        text = "Calls by method, status code and reason."
+        calls = CounterMetricFamily("netutil_calls", text, labels=labels)
+        for values, count in list(self._calls.items()):
+            calls.add_metric(values, count)
+        yield calls
+        latencies = HistogramMetricFamily(
+            "netutil_call_seconds", "Time to answer a call.", labels=("method",)
+        )
+        bounds = (*map(floatToGoString, _BUCKETS), "+Inf")
+        for method, found in list(self._latencies.items()):
+            buckets = list(zip(bounds, accumulate(tuple(found.counts)), strict=True))
+            latencies.add_metric((method,), buckets, found.seconds)
+        yield latencies
+
+
 class Metrics:
     """One registry, and what is observed of each call."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._calls = Counter(
-            "netutil_calls",
-            "Calls by method, status code and reason.",
-            ("method", "code", "reason"),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "netutil_call_seconds",
-            "Time to answer a call.",
-            ("method",),
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        """The labelled metrics of what was observed before: to find them takes longer than to
-        count. Methods, codes and reasons are the agent's own words, and few."""
+        calls = _Calls()
+        self.registry.register(calls)
+        self.observe = calls.observe
         self._refusals = Counter(
             "netutil_refusals",
             "Refusals by where they are made and why.",
@@ -77,17 +120,6 @@ class Metrics:
     ) -> None:
         """Register metrics that are read when they are collected."""
         self.registry.register(_Readings(gauges, counters))
-
-    def observe(self, method: str, code: str, reason: str, seconds: float) -> None:
-        """Count one call."""
-        key = method, code, reason
-        children = self._children.get(key)
-        if children is None:
-            children = self._calls.labels(*key), self._seconds.labels(method)
-            self._children[key] = children
-        count, histogram = children
-        count.inc()
-        histogram.observe(seconds)
 
     def refused(self, at: str, reason: str) -> None:
         """Count one refusal."""

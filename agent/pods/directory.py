@@ -62,6 +62,12 @@ class PodDirectory:
             else PulledLists(source, refresh_seconds, self.stats, self._changes, clock, sleep)
         )
 
+    @property
+    def kept_bytes(self) -> int:
+        """Return how much is kept that was made of the last list."""
+        last = self._lists.last
+        return last.room.bytes if last is not None else 0
+
     def describe(self) -> str:
         """Return what is read: an address or a path."""
         return self._describe()
@@ -106,6 +112,16 @@ class PodDirectory:
                     raise stopping(self._describe())
                 await self._changes.wait()
         return self.generation
+
+    def named(self, pod_uid: str | None, container_id: str | None) -> Match | None:
+        """Return what `lookup` returns for a container that a fresh list names.
+
+        None where `lookup` looks further or waits.
+        """
+        last = self._lists.last
+        if last is None or not container_id or not self._lists.is_fresh():
+            return None
+        return last.named(pod_uid, container_id)
 
     async def lookup(
         self,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import Inconsistent, Reason
 from netutil.agent.parsers.pod_cgroups import normalise_uid
+from netutil.agent.pods.kept import NOTHING_KEPT, Kept, KeptRoom
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.pods.pending import has_nameless, only_unreported, pending
 
@@ -37,6 +38,8 @@ class Match:
     container_id: str | None = None
     is_unlisted: bool = False
     """The container is none of those that the pod's spec and status have, now or later."""
+    kept: Kept = field(default=NOTHING_KEPT, init=False, repr=False, compare=False)
+    """What was made of this match: of this one alone, so `replace` does not copy it."""
 
     def bears(self, pod_uid: str | None) -> bool:
         """Return whether a UID is the pod's own, and not only one that its annotation claims."""
@@ -106,6 +109,31 @@ class PodList:
     observed_at: datetime
     _by_uid: Mapping[str, tuple[Pod, ...]] = field(repr=False)
     _by_container: Mapping[str, tuple[Place, ...]] = field(repr=False)
+    _named: dict[str, tuple[str | None, Match]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Matches that were found by container ID, each with the pod UID that was asked for."""
+    room: KeptRoom = field(default_factory=KeptRoom, init=False, repr=False, compare=False)
+    """For what is kept with the matches of `named`."""
+
+    def named(self, pod_uid: str | None, container_id: str) -> Match | None:
+        """Return what `find` does for a container that the list names, else None.
+
+        It is the same object each time, with room for what is made of it.
+        """
+        known = self._named.get(container_id)
+        if known is not None and known[0] == pod_uid:
+            return known[1]
+        try:
+            match = self.find(pod_uid, container_id)
+        except Inconsistent:
+            return None
+        if match is None or not match.container_name:
+            return None
+        # No argument of Match: a variant of the match would copy what was made of this one.
+        object.__setattr__(match, "kept", Kept(self.room, match.pod.metadata.uid))
+        self._named[container_id] = pod_uid, match
+        return match
 
     def find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
         """Return the pod by container ID, else by pod UID, None if neither is known.

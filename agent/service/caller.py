@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -51,16 +51,12 @@ _LARGEST_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The identified caller of one call. `match` is None while no pod list can be had.
-
-    `came_at` is when the call came (UTC).
-    """
+    """The identified caller of one call. `match` is None while no pod list can be had."""
 
     peer: Peer
     cgroups: CgroupIdentity
     match: Match | None
     unavailable: Unavailable | None
-    came_at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @property
     def known(self) -> Match:
@@ -93,6 +89,21 @@ class Callers:
         # Pid and start time of each container's first process: that stays the same.
         self._first: LRUCache[str, tuple[int, int]] = LRUCache(_CONTAINERS_REMEMBERED)
         self.walks = 0
+
+    def identified(self, connection: Connection) -> Caller | None:
+        """Return what `identify` does where nothing has to be waited for, else None.
+
+        That is the rule: the process runs, its cgroup bears a pod UID, and a fresh list names its
+        container.
+        """
+        peer = connection.peer
+        if peer is None or connection.error is not None:
+            return None
+        cgroups = peer.cgroups
+        if cgroups.pod_uid is None or not peer.process.alive():
+            return None
+        match = self._pods.named(cgroups.pod_uid, cgroups.container_id)
+        return None if match is None else Caller(peer, cgroups, match, None)
 
     async def identify(
         self, connection: Connection, wait_seconds: float, *, need_container: bool = False
@@ -259,6 +270,7 @@ class Callers:
         """
         if not pid:
             return caller.peer.process.duplicate(), caller.cgroups
+        asked_at = datetime.now(UTC)
         number, own = parse_pid(pid), caller.peer.process
         if number == own.own_number:
             own.ensure_alive()
@@ -269,7 +281,7 @@ class Callers:
         except Missing:
             # Only the pod list says which containers are of this pod, and the one that is asked
             # for may have started since.
-            if caller.cgroups.pod_uid is not None or self._is_list_newer(caller):
+            if caller.cgroups.pod_uid is not None or self._is_list_after(asked_at):
                 raise
             await self._newer_list()
             newer = self._containers_of_pod(caller)
@@ -316,10 +328,10 @@ class Callers:
             one for one, found in listed if found and found.pod.metadata.uid == uid
         )
 
-    def _is_list_newer(self, caller: Caller) -> bool:
-        """Return whether the last list was asked for after the call came."""
+    def _is_list_after(self, time: datetime) -> bool:
+        """Return whether the last list was asked for after a time."""
         last = self._pods.last
-        return last is not None and last.observed_at >= caller.came_at
+        return last is not None and last.observed_at >= time
 
     async def _newer_list(self) -> None:
         """Return once the pod list is as of now. Raises `Unavailable`."""

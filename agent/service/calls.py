@@ -1,101 +1,102 @@
-"""What every call goes through: from the peer's name to the caller, from an error to a status."""
+"""What every call goes through: its body is run, counted once, and its error becomes a status."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from time import perf_counter
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
 from netutil.agent.connections.registry import Connection, connection_of
 from netutil.agent.errors import AgentError, shortage
-from netutil.agent.grpcserver import call_of
+from netutil.agent.grpcserver import EncodedMessage, call_of
 from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlight
 from netutil.agent.limits.scheduler import FairScheduler
-from netutil.agent.service.call_log import CallLog
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS
 from netutil.agent.service.context import Context
-from netutil.agent.service.refusals import Observe, Refusals
+from netutil.agent.service.encoded import encode
+from netutil.agent.service.refusals import CallRecorder, Refusals
 from netutil.agent.service.status import code_of, cut, trailing_metadata
-from netutil.agent.service.tracing import Event, Tracing
+from netutil.agent.service.tracing import Event
 from netutil.agent.trace_context import enter_trace
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T", bound=Message)
-R = TypeVar("R")
+Answer = Message | EncodedMessage
 Send = Callable[[Message], Awaitable[None]]
 """Sends one message of a stream; returns when gRPC has taken it."""
 
 
-class _Timer:
-    """Seconds from its making to its first stop."""
-
-    __slots__ = ("_seconds", "_started")
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._seconds: float | None = None
-
-    @property
-    def runs(self) -> bool:
-        """Return whether it was not stopped yet."""
-        return self._seconds is None
-
-    def stop(self) -> float:
-        if self._seconds is None:
-            self._seconds = time.perf_counter() - self._started
-        return self._seconds
-
-
 class Answering:
-    """Runs the body of a method for the caller of a connection, and turns errors into statuses.
+    """Runs the body of a method for the connection of a call, and turns errors into statuses.
 
     For calls that were admitted: `in_flight` has counted them.
     """
 
     def __init__(
         self,
-        log: CallLog,
-        observe: Observe,
-        in_flight: InFlight,
+        recorder: CallRecorder,
         refusals: Refusals,
-        tracing: Tracing,
+        in_flight: InFlight,
         scheduler: FairScheduler,
     ) -> None:
-        self._scheduler = scheduler
-        self._in_flight = in_flight
-        self._log = log
-        self._observe = observe
+        self._recorder = recorder
         self._refusals = refusals
-        self._tracing = tracing
+        self._in_flight = in_flight
+        self._scheduler = scheduler
 
-    async def answer(
+    def answer(
         self,
         method: str,
         context: Context,
-        body: Callable[[Connection], Awaitable[T]],
+        body: Callable[..., Answer | Awaitable[Answer]],
+        *arguments: object,
+    ) -> Any:
+        """Return what `body` returns for the connection and the arguments, as a handler may.
+
+        That is an encoded message, or a coroutine that returns one, or aborts the call with the
+        status of what was raised. Only what waits, or fails, takes a coroutine.
+        """
+        began, call = perf_counter(), call_of(context)
+        connection: Connection = call.connection.peer
+        traceparent = call.head.fields.get(b"traceparent")
+        if traceparent is not None:
+            enter_trace(traceparent)
+        try:
+            found = body(connection, *arguments)
+            if not isinstance(found, EncodedMessage | Message):
+                return self._later(method, context, found, began)
+            encoded = self._encoded(context, connection, found)
+        except Exception as error:  # noqa: BLE001 - answered as what it is
+            return self._failed(method, context, error, perf_counter() - began)
+        self._recorder.answered(method, connection, "OK", "", perf_counter() - began)
+        return encoded
+
+    async def answer_in_turn(
+        self,
+        method: str,
+        context: Context,
+        body: Callable[[Connection], Awaitable[Answer]],
         loop_seconds: float = 0.0,
-    ) -> T:
-        """Return what `body` returns, or abort the call with the status of what it raises.
+    ) -> EncodedMessage:
+        """Return what `body` returns, or abort the call, as `answer` does.
 
         `loop_seconds` is given for a method that takes much more of the loop's time than others:
         its calls begin in the order of the pods.
         """
 
-        async def run(connection: Connection) -> T:
+        async def run() -> Answer:
+            connection = connection_of(call_of(context))
             if loop_seconds:
                 account = self._scheduler.account(connection.key)
                 await self._scheduler.wait_turn(account, loop_seconds)
-            answer = await body(connection)
-            size = answer.ByteSize()
-            if size > SMALL_ANSWER_BYTES:
-                call_of(context).when_sent(self._in_flight.reserve(connection.key, size))
-            return answer
+            return await body(connection)
 
-        return await self._run(method, context, run, _Timer())
+        began = perf_counter()
+        enter_trace(call_of(context).header(b"traceparent"))
+        return await self._later(method, context, run(), began)
 
     async def stream(
         self,
@@ -108,54 +109,82 @@ class Answering:
         A message that its reader does not take keeps `body` waiting, and counts as an answer
         that nobody has read. The time that is observed is that to the first message.
         """
-        timer = _Timer()
+        began = perf_counter()
+        first_seconds: float | None = None
+        connection = connection_of(call_of(context))
+        enter_trace(call_of(context).header(b"traceparent"))
 
-        async def run(connection: Connection) -> None:
-            async def send(message: Message) -> None:
-                if timer.runs and self._tracing:
-                    self._tracing.tell(method, "began", connection, "OK", "", timer.stop())
-                timer.stop()
-                with self._in_flight.reserved(connection.key, message.ByteSize()):
-                    await context.write(message)
+        async def send(message: Message) -> None:
+            nonlocal first_seconds
+            if first_seconds is None:
+                first_seconds = perf_counter() - began
+                self._recorder.began(method, connection, first_seconds)
+            with self._in_flight.reserved(connection.key, message.ByteSize()):
+                await context.write(message)
 
+        def seconds() -> float:
+            return perf_counter() - began if first_seconds is None else first_seconds
+
+        try:
             await body(connection, send)
+        except asyncio.CancelledError:
+            self._recorder.answered(method, connection, "CANCELLED", "", seconds(), "ended")
+            raise
+        except Exception as error:  # noqa: BLE001 - answered as what it is
+            await self._failed(method, context, error, seconds(), "ended")
+        self._recorder.answered(method, connection, "OK", "", seconds(), "ended")
 
-        await self._run(method, context, run, timer, event="ended")
+    def _encoded(self, context: Context, connection: Connection, answer: Answer) -> EncodedMessage:
+        """Return an answer encoded. A large one counts as unread until its reader has taken it."""
+        encoded = answer if isinstance(answer, EncodedMessage) else encode(answer)
+        if len(encoded.framed) > SMALL_ANSWER_BYTES:
+            release = self._in_flight.reserve(connection.key, encoded.ByteSize())
+            call_of(context).when_sent(release)
+        return encoded
 
-    async def _run(
+    async def _later(
+        self, method: str, context: Context, answer: Awaitable[Answer], began: float
+    ) -> EncodedMessage:
+        connection = connection_of(call_of(context))
+        try:
+            encoded = self._encoded(context, connection, await answer)
+        except asyncio.CancelledError:
+            seconds = perf_counter() - began
+            self._recorder.answered(method, connection, "CANCELLED", "", seconds)
+            raise
+        except Exception as error:  # noqa: BLE001 - answered as what it is
+            await self._failed(method, context, error, perf_counter() - began)
+        self._recorder.answered(method, connection, "OK", "", perf_counter() - began)
+        return encoded
+
+    async def _failed(
         self,
         method: str,
         context: Context,
-        run: Callable[[Connection], Awaitable[R]],
-        timer: _Timer,
+        error: Exception,
+        seconds: float,
         event: Event = "answered",
-    ) -> R:
-        call = call_of(context)
-        connection, code, reason = connection_of(call), "OK", ""
-        enter_trace(call.header(b"traceparent"))
-        try:
-            return await _told_of_shortage(run(connection))
-        except AgentError as error:
+    ) -> NoReturn:
+        """Abort a call with the status of an error. What is no `AgentError` is a bug, and logged.
+
+        `AgentError` is also what the agent lacks for an answer: descriptors or memory.
+        """
+        connection = connection_of(call_of(context))
+        if isinstance(error, OSError):
+            error = shortage(error, str(error.filename or "what the call asks for")) or error
+        if isinstance(error, AgentError):
             error.with_traceback(None)  # its frames hold what was read, a whole environment perhaps
-            code, reason = code_of(error).name, error.reason
+            code = code_of(error)
             self._refusals.told(method, connection, error)
-            await _abort(context, error)
-        except asyncio.CancelledError:
-            code = "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug of the agent, answered and logged as such
-            code, reason = "INTERNAL", type(error).__name__
-            _LOG.exception("%s of pod %s failed", method, connection.key or "-")
-            await context.abort(
-                grpc.StatusCode.INTERNAL,
-                f"The agent failed to answer {method} ({reason}); its log on the node says where.",
-            )
-        finally:
-            seconds = timer.stop()
-            self._log.record(connection.key, reason, seconds)
-            self._observe(method, code, reason, seconds)
-            if self._tracing:
-                self._tracing.tell(method, event, connection, code, reason, seconds)
+            self._recorder.answered(method, connection, code.name, error.reason, seconds, event)
+            await context.abort(code, cut(error.sentence), trailing_metadata(error))
+        reason = type(error).__name__
+        _LOG.error("%s of pod %s failed", method, connection.key or "-", exc_info=error)
+        self._recorder.answered(method, connection, "INTERNAL", reason, seconds, event)
+        await context.abort(
+            grpc.StatusCode.INTERNAL,
+            f"The agent failed to answer {method} ({reason}); its log on the node says where.",
+        )
 
 
 _SHARE_FOR_WAITING = 0.9
@@ -170,15 +199,3 @@ def wait_seconds(context: Context) -> float:
     if remaining is None:
         return LONGEST_WAIT_SECONDS
     return min(LONGEST_WAIT_SECONDS, remaining * _SHARE_FOR_WAITING)
-
-
-async def _told_of_shortage(answer: Awaitable[R]) -> R:
-    """Return an answer. Raises `OverLimit` where what it needs could not be read for a shortage."""
-    try:
-        return await answer
-    except OSError as error:
-        raise shortage(error, str(error.filename or "what the call asks for")) or error from None
-
-
-async def _abort(context: Context, error: AgentError) -> NoReturn:
-    await context.abort(code_of(error), cut(error.sentence), trailing_metadata(error))

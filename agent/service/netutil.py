@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
 from netutil.agent.collect.environment_cache import HeldEnvironment
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import AgentError, Denied, Invalid, OverLimit, unreadable
 from netutil.agent.facts.network import ensure_interface_name, network_characters
-from netutil.agent.service import answers, device_answers
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.service import device_answers, encoded
 from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.calls import Answering, Send, wait_seconds
+from netutil.agent.service.calls import Answer, Answering, Send, wait_seconds
 from netutil.agent.service.context import Context
 from netutil.agent.service.gather import EnvironmentRead, Gathering, variables
 from netutil.agent.service.gathered import Allocated
@@ -24,8 +25,19 @@ from netutil.agent.service.watch import Watches
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
-T = TypeVar("T", bound=Message)
-_Parts = dict[str, Callable[[], Awaitable[Message]]]
+R = TypeVar(
+    "R",
+    api.CPURequest,
+    api.EnvRequest,
+    api.NetworkStatusRequest,
+    api.PodRequest,
+    api.ResourceRequest,
+    api.InterfacesRequest,
+    api.HugepagesRequest,
+)
+Collect = Callable[[Caller, R, Context], Answer | Awaitable[Answer]]
+"""Makes the answer to a request for a caller, at once or as a coroutine."""
+_Makers = dict[str, Callable[[], Answer | Awaitable[Answer]]]
 _REFUSALS = (Denied, Invalid, OverLimit)
 """Errors of a part of an answer that somebody may be probing for."""
 _ALL_SECONDS = 0.0005
@@ -49,81 +61,52 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self._watches = watches
         self._refusals = refusals
 
-    async def GetCPUInfo(self, request: api.CPURequest, context: Context) -> api.CPUResponse:
+    def GetCPUInfo(self, request: api.CPURequest, context: Context) -> Any:
         """Return the CPUs of the process's container."""
-
-        async def body(caller: Caller) -> api.CPUResponse:
-            return await self._cpu(caller, request, wait_seconds(context))
-
         # Exclusive CPUs are told by the container's name, which a new one has only after a while.
-        return await self._answer("GetCPUInfo", context, body, need_container=request.topology)
+        return self._answer("GetCPUInfo", request, context, self._cpu_of_call, request.topology)
 
-    async def GetEnv(self, request: api.EnvRequest, context: Context) -> api.EnvResponse:
+    def GetEnv(self, request: api.EnvRequest, context: Context) -> Any:
         """Return the environment the process was started with."""
+        return self._answer("GetEnv", request, context, self._env_of_call)
 
-        async def body(caller: Caller) -> api.EnvResponse:
-            found = await self._gather.environment(caller, request.pid)
-            return await self._env(caller, found, request.key)
-
-        return await self._answer("GetEnv", context, body)
-
-    async def GetNetworkStatus(
-        self, request: api.NetworkStatusRequest, context: Context
-    ) -> api.NetworkStatusResponse:
+    def GetNetworkStatus(self, request: api.NetworkStatusRequest, context: Context) -> Any:
         """Return the pod's networks."""
+        return self._answer("GetNetworkStatus", request, context, self._network_of_call)
 
-        async def body(caller: Caller) -> api.NetworkStatusResponse:
-            return await self._network(caller, request)
-
-        return await self._answer("GetNetworkStatus", context, body, interface=request.int)
-
-    async def GetPod(self, request: api.PodRequest, context: Context) -> api.PodResponse:
+    def GetPod(self, request: api.PodRequest, context: Context) -> Any:
         """Return the pod and the container of the process."""
+        return self._answer("GetPod", request, context, self._pod_of_call, need_container=True)
 
-        async def body(caller: Caller) -> api.PodResponse:
-            return await self._pod(caller, request, wait_seconds(context))
-
-        return await self._answer("GetPod", context, body, need_container=True)
-
-    async def GetResource(
-        self, request: api.ResourceRequest, context: Context
-    ) -> api.ResourceResponse:
+    def GetResource(self, request: api.ResourceRequest, context: Context) -> Any:
         """Return what the kubelet allocated to the process's container."""
+        return self._answer(
+            "GetResource", request, context, self._resources_of_call, need_container=True
+        )
 
-        async def body(caller: Caller) -> api.ResourceResponse:
-            return await self._resources(caller, request, wait_seconds(context))
-
-        return await self._answer("GetResource", context, body, need_container=True)
-
-    async def GetInterfaces(
-        self, request: api.InterfacesRequest, context: Context
-    ) -> api.InterfacesResponse:
+    def GetInterfaces(self, request: api.InterfacesRequest, context: Context) -> Any:
         """Return the pod's interfaces as reported and as they are."""
+        return self._answer("GetInterfaces", request, context, self._interfaces_of_call)
 
-        async def body(caller: Caller) -> api.InterfacesResponse:
-            return await self._interfaces(caller, request)
-
-        return await self._answer("GetInterfaces", context, body, interface=request.int)
-
-    async def GetHugepages(
-        self, request: api.HugepagesRequest, context: Context
-    ) -> api.HugepagesResponse:
+    def GetHugepages(self, request: api.HugepagesRequest, context: Context) -> Any:
         """Return the huge pages of the pod, the container and the node."""
+        return self._answer("GetHugepages", request, context, self._hugepages_of_call)
 
-        async def body(caller: Caller) -> api.HugepagesResponse:
-            return await self._hugepages(caller, request)
-
-        return await self._answer("GetHugepages", context, body)
-
-    async def GetAll(self, request: api.AllRequest, context: Context) -> api.AllResponse:
+    def GetAll(self, request: api.AllRequest, context: Context) -> Any:
         """Return everything; a part that fails is an entry of `errors`."""
 
-        async def body(caller: Caller) -> api.AllResponse:
-            return await self.all_facts(caller, request.pid, wait_seconds(context))
+        async def body(connection: Connection) -> EncodedMessage:
+            caller = self._callers.identified(connection)
+            if caller is not None:
+                _drop_own_pid(caller, request)
+            else:
+                caller = await self._callers.identify(
+                    connection, wait_seconds(context), need_container=True
+                )
+            parts = await self._parts(caller, request.pid, wait_seconds(context))
+            return encoded.everything(parts)
 
-        return await self._answer(
-            "GetAll", context, body, need_container=True, loop_seconds=_ALL_SECONDS
-        )
+        return self._answering.answer_in_turn("GetAll", context, body, _ALL_SECONDS)
 
     async def Watch(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: api.WatchRequest, context: Context
@@ -135,26 +118,46 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
         await self._answering.stream("Watch", context, body)
 
-    async def _answer(
+    def _answer(
         self,
         method: str,
+        request: R,
         context: Context,
-        body: Callable[[Caller], Awaitable[T]],
-        *,
-        interface: str = "",
+        collect: Collect[R],
         need_container: bool = False,
-        loop_seconds: float = 0.0,
-    ) -> T:
-        async def identified(connection: Connection) -> T:
-            if interface:
-                ensure_interface_name(interface)
-            seconds = wait_seconds(context)
-            caller = await self._callers.identify(
-                connection, seconds, need_container=need_container
-            )
-            return await body(caller)
+    ) -> Any:
+        """Return what `collect` makes for the caller of a call, as a handler may return it."""
+        return self._answering.answer(
+            method, context, self._of_connection, request, context, collect, need_container
+        )
 
-        return await self._answering.answer(method, context, identified, loop_seconds)
+    def _of_connection(
+        self,
+        connection: Connection,
+        request: R,
+        context: Context,
+        collect: Collect[R],
+        need_container: bool,
+    ) -> Answer | Awaitable[Answer]:
+        caller = self._callers.identified(connection)
+        if caller is None:
+            return self._of_identified(connection, request, context, collect, need_container)
+        if request.pid:
+            _drop_own_pid(caller, request)
+        return collect(caller, request, context)
+
+    async def _of_identified(
+        self,
+        connection: Connection,
+        request: R,
+        context: Context,
+        collect: Collect[R],
+        need_container: bool,
+    ) -> Answer:
+        seconds = wait_seconds(context)
+        caller = await self._callers.identify(connection, seconds, need_container=need_container)
+        found = collect(caller, request, context)
+        return found if isinstance(found, Message | EncodedMessage) else await found
 
     async def all_facts(
         self,
@@ -170,18 +173,33 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         `environment` is what was read of it before. Without `each_cpu` the exclusive CPUs are
         told, but not the topology of each.
         """
+        parts = await self._parts(caller, pid, seconds, environment, each_cpu=each_cpu)
+        return api.AllResponse.FromString(encoded.everything(parts).body)
+
+    async def _parts(
+        self,
+        caller: Caller,
+        pid: str,
+        seconds: float,
+        environment: EnvironmentRead | None = None,
+        *,
+        each_cpu: bool = True,
+    ) -> encoded.Parts:
+        """Return each part, or its error. Raises what is no refusal and no failure to read."""
         read = environment or await self._gather.environment_and_devices(caller, pid)
-        parts: dict[str, Message | BaseException] = {}
+        parts: dict[str, Answer | AgentError] = {}
         for group in self._groups(caller, pid, seconds, read, each_cpu=each_cpu):
             made = await asyncio.gather(
-                *(make() for make in group.values()), return_exceptions=True
+                *(_called(make) for make in group.values()), return_exceptions=True
             )
-            parts |= dict(zip(group, made, strict=True))
-        return self._together(caller, parts)
+            for name, part in zip(group, made, strict=True):
+                parts[name] = _part(name, part)
+        self._note_refusals(caller, parts)
+        return parts
 
     def _groups(
         self, caller: Caller, pid: str, seconds: float, read: EnvironmentRead, *, each_cpu: bool
-    ) -> tuple[_Parts, ...]:
+    ) -> tuple[_Makers, ...]:
         """Return what makes each part; those of a group are made at once.
 
         All at once would keep the loop and the interpreter's lock from everybody else for
@@ -189,43 +207,38 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         kubelet, for most of the deadline, is last.
         """
         found, allocated = read
-        first: _Parts = {
+        first: _Makers = {
             "network": partial(self._network, caller, api.NetworkStatusRequest(pid=pid)),
             "hugepages": partial(self._hugepages, caller, api.HugepagesRequest(pid=pid)),
         }
         if found is not None:
             first["env"] = partial(self._env, caller, found, "")
         request = api.InterfacesRequest(pid=pid)
-        then: _Parts = {"interfaces": partial(self._interfaces, caller, request, allocated)}
+        then: _Makers = {"interfaces": partial(self._interfaces, caller, request, allocated)}
         cpu = api.CPURequest(pid=pid, topology=True)
-        last: _Parts = {
+        last: _Makers = {
             "pod": partial(self._pod, caller, api.PodRequest(pid=pid), seconds),
             "cpu": partial(self._cpu, caller, cpu, seconds, each_cpu),
             "resources": partial(self._resources, caller, api.ResourceRequest(pid=pid), seconds),
         }
         return (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
 
-    def _together(
-        self, caller: Caller, parts: dict[str, Message | BaseException]
-    ) -> api.AllResponse:
-        """Return the parts as one answer. Raises what is no refusal and no failure to read."""
-        response = api.AllResponse()
+    def _note_refusals(self, caller: Caller, parts: encoded.Parts) -> None:
+        """Record the parts that are refused, each reason once."""
         refused: dict[str, tuple[str, AgentError]] = {}
-        for name in filter(parts.__contains__, response.DESCRIPTOR.fields_by_name):
+        for name in encoded.in_order(parts):
             part = parts[name]
-            if isinstance(part, OSError):
-                part = unreadable(part, str(part.filename or name))
-            if isinstance(part, AgentError):
-                response.errors.append(part_error(name, part))
-                if isinstance(part, _REFUSALS):
-                    refused.setdefault(part.reason, (name, part))
-            elif isinstance(part, BaseException):
-                raise part
-            else:
-                getattr(response, name).CopyFrom(part)
+            if isinstance(part, _REFUSALS):
+                refused.setdefault(part.reason, (name, part))
         for name, error in refused.values():
             self._refusals.part(name, caller.peer, error)
-        return response
+
+    def _cpu_of_call(
+        self, caller: Caller, request: api.CPURequest, context: Context
+    ) -> Answer | Awaitable[Answer]:
+        if request.pid or request.topology:
+            return self._cpu(caller, request, wait_seconds(context))
+        return encoded.cpus(self._gather.own_cpus(caller))
 
     async def _cpu(
         self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
@@ -250,34 +263,69 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         cpus = await self._gather.topology(caller, response.cpuset) if each_cpu else ()
         device_answers.add_topology(response, cpus, exclusive)
 
+    async def _env_of_call(
+        self, caller: Caller, request: api.EnvRequest, context: Context
+    ) -> Answer:
+        del context
+        found = await self._gather.environment(caller, request.pid)
+        return await self._env(caller, found, request.key)
+
     async def _env(
         self, caller: Caller, found: HeldEnvironment | AgentError, key: str
-    ) -> api.EnvResponse:
+    ) -> EncodedMessage:
         if isinstance(found, AgentError):
             raise found
         if not key and found.answer is not None:
-            return cast(api.EnvResponse, found.answer)
+            return cast(EncodedMessage, found.answer)
         wanted = variables(found.environment, key)
-        write = partial(answers.environment, found.environment, wanted)
+        write = partial(encoded.environment, found.environment, wanted)
         answer = await self._gather.worked_out(caller, write, len(wanted))
         if not key:
             found.answer = answer
         return answer
 
-    async def _network(
+    def _network_of_call(
+        self, caller: Caller, request: api.NetworkStatusRequest, context: Context
+    ) -> Answer | Awaitable[Answer]:
+        del context
+        if request.int:
+            ensure_interface_name(request.int)
+        return self._network(caller, request)
+
+    def _network(
         self, caller: Caller, request: api.NetworkStatusRequest
-    ) -> api.NetworkStatusResponse:
+    ) -> Answer | Awaitable[Answer]:
+        if not (request.pid or request.int):
+            known = encoded.known_network(caller.known)
+            if known is not None:
+                return known
+        return self._read_network(caller, request)
+
+    async def _read_network(self, caller: Caller, request: api.NetworkStatusRequest) -> Answer:
         networks = await self._gather.networks(caller, request.pid, request.int)
         match = caller.known
-        write = partial(answers.network, networks, match)
+        write = partial(encoded.network, networks, match)
         size = network_characters(match.pod.metadata.annotations or {})
-        return await self._gather.worked_out(caller, write, size)
+        answer = await self._gather.worked_out(caller, write, size)
+        if not request.int:
+            encoded.keep_network(match, answer)
+        return answer
 
-    async def _pod(
-        self, caller: Caller, request: api.PodRequest, seconds: float
-    ) -> api.PodResponse:
+    def _pod_of_call(
+        self, caller: Caller, request: api.PodRequest, context: Context
+    ) -> Answer | Awaitable[Answer]:
+        if request.pid:
+            return self._pod(caller, request, wait_seconds(context))
+        return encoded.pod(caller.known, caller.cgroups.container_id or "")
+
+    async def _pod(self, caller: Caller, request: api.PodRequest, seconds: float) -> Answer:
         match, container_id = await self._gather.match(caller, request.pid, seconds)
-        return answers.pod(match, container_id)
+        return encoded.pod(match, container_id)
+
+    def _resources_of_call(
+        self, caller: Caller, request: api.ResourceRequest, context: Context
+    ) -> Awaitable[Answer]:
+        return self._resources(caller, request, wait_seconds(context))
 
     async def _resources(
         self, caller: Caller, request: api.ResourceRequest, seconds: float
@@ -285,6 +333,14 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         found = await self._gather.resources(caller, request.pid, seconds)
         functions = await self._gather.given_functions(caller, found)
         return device_answers.resources(found, functions)
+
+    def _interfaces_of_call(
+        self, caller: Caller, request: api.InterfacesRequest, context: Context
+    ) -> Awaitable[Answer]:
+        del context
+        if request.int:
+            ensure_interface_name(request.int)
+        return self._interfaces(caller, request)
 
     async def _interfaces(
         self,
@@ -296,8 +352,38 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             caller, request.pid, request.int, device_answers.INTERFACES, allocated
         )
 
+    def _hugepages_of_call(
+        self, caller: Caller, request: api.HugepagesRequest, context: Context
+    ) -> Answer | Awaitable[Answer]:
+        del context
+        found = None if request.pid else self._gather.own_hugepages(caller)
+        return self._hugepages(caller, request) if found is None else encoded.hugepages(found)
+
     async def _hugepages(
         self, caller: Caller, request: api.HugepagesRequest
     ) -> api.HugepagesResponse:
         found = await self._gather.hugepages(caller, request.pid)
         return device_answers.hugepages(found)
+
+
+def _drop_own_pid(caller: Caller, request: R | api.AllRequest) -> None:
+    """Clear a request's pid where it is the caller's own: nothing has to be found then.
+
+    For a caller that was `identified`, whose process runs.
+    """
+    if str(caller.peer.process.own_number) == request.pid:
+        request.pid = ""
+
+
+async def _called(make: Callable[[], Answer | Awaitable[Answer]]) -> Answer:
+    found = make()
+    return found if isinstance(found, Message | EncodedMessage) else await found
+
+
+def _part(name: str, made: Answer | BaseException) -> Answer | AgentError:
+    """Return a part, or its error. Raises what is no refusal and no failure to read."""
+    if isinstance(made, OSError):
+        made = unreadable(made, str(made.filename or name))
+    if isinstance(made, BaseException) and not isinstance(made, AgentError):
+        raise made
+    return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
 from netutil.agent.connections.registry import Connection
@@ -138,7 +138,8 @@ class Node(node_pb2_grpc.NodeServicer):
             _ensure_operator(connection)
             return await body()
 
-        return await self._answering.answer(method, context, admitted)
+        encoded = await self._answering.answer_in_turn(method, context, admitted)
+        return cast("T", encoded)  # the server takes it for the message
 
 
 def _ensure_operator(connection: Connection) -> None:

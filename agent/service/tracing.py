@@ -69,26 +69,23 @@ class Onlooker:
 
 
 class Tracing:
-    """Who looks on. False while nobody does."""
+    """Who looks on: `onlookers` is empty while nobody does."""
 
     def __init__(self) -> None:
-        self._onlookers: set[Onlooker] = set()
+        self.onlookers: set[Onlooker] = set()
         self._stopped = False
-
-    def __bool__(self) -> bool:
-        return bool(self._onlookers)
 
     def join(self) -> Onlooker:
         """Return a new onlooker, who is told of each call from now on until `leave`."""
         onlooker = Onlooker()
         if self._stopped:
             onlooker.end()
-        self._onlookers.add(onlooker)
+        self.onlookers.add(onlooker)
         return onlooker
 
     def leave(self, onlooker: Onlooker) -> None:
         """Tell that onlooker nothing more."""
-        self._onlookers.discard(onlooker)
+        self.onlookers.discard(onlooker)
 
     def tell(
         self,
@@ -101,11 +98,11 @@ class Tracing:
     ) -> None:
         """Tell all onlookers of a call."""
         call = TracedCall(time.time(), method, event, connection, code, reason, seconds)
-        for onlooker in self._onlookers:
+        for onlooker in self.onlookers:
             onlooker.tell(call)
 
     def stop(self) -> None:
         """End every onlooker's stream: the agent stops."""
         self._stopped = True
-        for onlooker in self._onlookers:
+        for onlooker in self.onlookers:
             onlooker.end()

@@ -30,7 +30,7 @@ from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.listener.unix_socket import listen
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
 from netutil.agent.service.call_log import CallLog
-from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.refusals import CallRecorder, Refusals
 from netutil.agent.service.status import code_of
 from netutil.agent.service.tracing import Tracing
 from netutil.agent.serving import ServedSocket, served, server_config
@@ -208,7 +208,7 @@ async def rig(
     def record(at: str, asker: Asker, pod_key: str, method: str, error: AgentError) -> None:
         rejections.append(Rejection(at, asker, pod_key, method, error))
 
-    refusals = Refusals(CallLog(), lambda *_: None, record, Tracing())
+    refusals = Refusals(CallRecorder(CallLog(), lambda *_: None, Tracing()), record)
     registry, counts = ConnectionRegistry(), AdmissionCounts()
     scheduler = FairScheduler(NO_POD)
     calls = InFlight(in_flight or InFlightLimits())
@@ -250,7 +250,7 @@ async def rig(
 async def serving(path: Path) -> AsyncIterator[ConnectionRegistry]:
     """Serve health and reflection as the agent does, and no service of its own."""
     registry, counts = ConnectionRegistry(), AdmissionCounts()
-    refusals = Refusals(CallLog(), lambda *_: None, lambda *_: None, Tracing())
+    refusals = Refusals(CallRecorder(CallLog(), lambda *_: None, Tracing()), lambda *_: None)
     policy = PodPolicy(
         registry,
         FairScheduler(NO_POD),

@@ -13,12 +13,13 @@ import grpc
 import pytest
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Missing, Reason
+from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlightLimits
 from netutil.agent.limits.scheduler import SLICE_SECONDS
 from netutil.agent.service.call_log import CallLog, PodCalls
 from netutil.agent.service.calls import Answering
-from netutil.agent.service.refusals import Refusals
+from netutil.agent.service.refusals import CallRecorder, Refusals
 from netutil.agent.service.tracing import Tracing
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -40,11 +41,12 @@ async def answering(
 ) -> AsyncIterator[tuple[Rig, CallLog]]:
     async with rig(directory, in_flight=in_flight) as it:
         log, tracing = CallLog(), Tracing()
-        refusals = Refusals(log, lambda *_: None, lambda *_: None, tracing)
-        frame = Answering(log, lambda *_: None, it.in_flight, refusals, tracing, it.scheduler)
+        recorder = CallRecorder(log, lambda *_: None, tracing)
+        refusals = Refusals(recorder, lambda *_: None)
+        frame = Answering(recorder, refusals, it.in_flight, it.scheduler)
 
-        async def get(_: bytes, context: Any) -> api.PodResponse:
-            return await frame.answer("Get", context, body, loop_seconds)
+        async def get(_: bytes, context: Any) -> EncodedMessage:
+            return await frame.answer_in_turn("Get", context, body, loop_seconds)
 
         handler: Any = grpc.unary_unary_rpc_method_handler(
             get, response_serializer=api.PodResponse.SerializeToString

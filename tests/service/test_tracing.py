@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, CallLog
+from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, MAX_PODS, CallLog
 from netutil.agent.service.tracing import Tracing
 
 WAITING = 1024
@@ -51,7 +51,7 @@ async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None
     onlooker = tracing.join()
     assert tracing
     tracing.leave(onlooker)
-    assert not tracing
+    assert not tracing.onlookers
     tell(tracing)
     tracing.stop()
     with pytest.raises(TimeoutError):
@@ -78,3 +78,14 @@ def test_a_log_keeps_counts_by_latency_and_the_last_refusal() -> None:
     assert (found.calls, found.refused, found.last_error) == (3, 1, "PID_NOT_FOUND")
     assert found.latency_counts[:2] == [1, 1] and found.latency_counts[-1] == 1
     assert sum(found.latency_counts) == 3
+
+
+def test_a_log_forgets_the_pod_that_has_asked_least_recently() -> None:
+    log = CallLog()
+    for number in range(MAX_PODS):
+        log.record(str(number), "", 0.0)
+    log.record("0", "", 0.0)
+    log.record("new", "", 0.0)
+    assert len(log.by_pod) == MAX_PODS
+    assert "1" not in log.by_pod
+    assert log.by_pod["0"].calls == 2 and "new" in log.by_pod

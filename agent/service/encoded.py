@@ -1,0 +1,142 @@
+"""Answers as bytes: kept with what they were made of, and put together without encoding again.
+
+A field of a message type is a tag, a length and the bytes of that message, and a message is its
+fields one after the other, in any order (protobuf.dev, "Encoding"). So an answer that consists of
+others is their bytes behind tags and lengths. For the same reason the bytes of two messages of one
+type, one after the other, are the bytes of both merged: what is no message is encoded as a message
+that has only it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from netutil.agent.errors import AgentError
+from netutil.agent.facts.network import Networks
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.parsers.environment import Environment
+from netutil.agent.pods.index import Match
+from netutil.agent.service import answers, device_answers
+from netutil.agent.service.gathered import Cpus, Hugepages
+from netutil.agent.service.status import part_error
+from netutil.v1alpha import netutil_pb2 as api
+
+Parts = Mapping[str, Message | EncodedMessage | AgentError]
+"""The parts of AllResponse by name, each an answer or why there is none."""
+_LENGTH_DELIMITED = 2
+_WIRE_TYPE_BITS = 3
+_SEVEN_BITS = 0x7F
+_POD, _NETWORK, _ENCODED = "pod", "network", "encoded"
+T = TypeVar("T")
+
+
+def encode(message: Message) -> EncodedMessage:
+    """Return a message encoded."""
+    return EncodedMessage(message.SerializeToString())
+
+
+def join(kind: type[Message], parts: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return the bytes of a message of that kind with these fields, each an encoded message.
+
+    A repeated field may be there more than once, and an empty part is a field that is set. Raises
+    `KeyError` for a name that is no field of a message type.
+    """
+    tags = _tags(kind.DESCRIPTOR)
+    out: list[bytes] = []
+    for name, body in parts:
+        out += (tags[name], _varint(len(body)), body)
+    return b"".join(out)
+
+
+@lru_cache(maxsize=8)
+def _tags(kind: Descriptor) -> dict[str, bytes]:
+    """Return the tag of each field that holds messages, map entries apart."""
+    return {
+        name: _varint(field.number << _WIRE_TYPE_BITS | _LENGTH_DELIMITED)
+        for name, field in kind.fields_by_name.items()
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry
+    }
+
+
+def _varint(value: int) -> bytes:
+    if value <= _SEVEN_BITS:
+        return bytes((value,))
+    out = bytearray()
+    while value > _SEVEN_BITS:
+        out.append(value & _SEVEN_BITS | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def in_order(parts: Iterable[str]) -> list[str]:
+    """Return the names of parts of AllResponse in the order of the API."""
+    return sorted(parts, key=[*api.AllResponse.DESCRIPTOR.fields_by_name].index)
+
+
+def everything(parts: Parts) -> EncodedMessage:
+    """Return the answer to GetAll. A part that is an error is an entry of `errors`."""
+    errors: list[tuple[str, bytes]] = []
+    found: list[tuple[str, bytes]] = []
+    for name in in_order(parts):
+        part = parts[name]
+        if isinstance(part, AgentError):
+            errors.append(("errors", part_error(name, part).SerializeToString()))
+        elif isinstance(part, EncodedMessage):
+            found.append((name, part.body))
+        else:
+            found.append((name, part.SerializeToString()))
+    return EncodedMessage(join(api.AllResponse, found + errors))
+
+
+def cpus(found: Cpus) -> EncodedMessage:
+    """Return the answer to GetCPUInfo without each CPU, the same for the same `found`."""
+    return _once(found.answers, device_answers.cpus, found)
+
+
+def hugepages(found: Hugepages) -> EncodedMessage:
+    """Return the answer to GetHugepages, the same for the same `found`."""
+    return _once(found.answers, device_answers.hugepages, found)
+
+
+def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> EncodedMessage:
+    known = kept.get(_ENCODED)
+    if not isinstance(known, EncodedMessage):
+        known = kept[_ENCODED] = encode(make(found))
+    return known
+
+
+def environment(found: Environment, variables: Mapping[str, str]) -> EncodedMessage:
+    """Return the answer to GetEnv, with the variables that were asked for."""
+    return encode(answers.environment(found, variables))
+
+
+def pod(match: Match, container_id: str) -> EncodedMessage:
+    """Return the answer to GetPod, the same for the same match of a pod list."""
+    if (match.container_id or "") != container_id:
+        return encode(answers.pod(match, container_id))
+    found = match.kept.get(_POD)
+    if not isinstance(found, EncodedMessage):
+        found = encode(answers.pod(match, container_id))
+        match.kept.keep(_POD, found, found.ByteSize())
+    return found
+
+
+def known_network(match: Match) -> EncodedMessage | None:
+    """Return the answer to GetNetworkStatus for all networks, None if none is kept."""
+    found = match.kept.get(_NETWORK)
+    return found if isinstance(found, EncodedMessage) else None
+
+
+def network(networks: Networks, match: Match) -> EncodedMessage:
+    """Return the answer to GetNetworkStatus with some or all networks of a match's pod."""
+    return encode(answers.network(networks, match))
+
+
+def keep_network(match: Match, answer: EncodedMessage) -> None:
+    """Keep the answer for all networks: they follow from the pod alone."""
+    match.kept.keep(_NETWORK, answer, answer.ByteSize())

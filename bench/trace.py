@@ -1,0 +1,135 @@
+"""`make trace`: the way of a call through the agent: Python calls, files, moves between files.
+
+For each method: what a call over a kept connection from a pod takes, on all threads of a real
+agent. METHODS on the command line names some; `--functions` prints each function too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import answers, node
+from bench.asker import Asker
+from tests.lab import Lab, why_no_lab
+from tests.podresources.kubelet import pod as allocated
+from tests.service.dpdk_node import podresources
+
+_PROGRAM = Path(__file__).with_name("traced_agent.py")
+_CALLS = 20
+_WARM_UP = 10
+_WAIT_SECONDS = 30.0
+_SETTLE_SECONDS = 0.05
+_AGENT = "agent/"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What one call takes: Python calls by file and function, and calls into another file."""
+
+    calls: float
+    own_calls: float
+    moves: float
+    functions: tuple[tuple[str, str, float], ...]
+
+    @property
+    def files(self) -> list[str]:
+        """The agent's files that the call passes through."""
+        return sorted({file for file, _, _ in self.functions if file.startswith(_AGENT)})
+
+    def of_service(self) -> dict[tuple[str, str], float]:
+        """Return the calls of what knows pods: no load of the machine changes them."""
+        return {
+            (file, name): number
+            for file, name, number in self.functions
+            if file.startswith((f"{_AGENT}service/", f"{_AGENT}identity/", f"{_AGENT}pods/"))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """An agent that counts, and a pod that asks it."""
+
+    asker: Asker
+    pid: int
+    output: Path
+
+    def way(self, method: str, *, own_pid: bool = False) -> Way:
+        """Return the way of a call. What happens in less than every second call is left out."""
+        self.asker.ask("kept", method, _WARM_UP, own_pid=own_pid)
+        time.sleep(_SETTLE_SECONDS)
+        self.output.unlink(missing_ok=True)
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(_SETTLE_SECONDS)
+        self.asker.ask("kept", method, _CALLS, own_pid=own_pid)
+        os.kill(self.pid, signal.SIGUSR2)
+        counted = _read(self.output)
+        functions = tuple(
+            (file, name, number / _CALLS)
+            for file, name, number in counted["functions"]
+            if number * 2 >= _CALLS
+        )
+        own = sum(number for file, _, number in functions if file.startswith(_AGENT))
+        calls = sum(number for _, _, number in functions)
+        return Way(calls, own, counted["moves"] / _CALLS, functions)
+
+
+@contextmanager
+def traced() -> Iterator[Traced]:
+    """Start an agent that counts, on a node with all facts."""
+    with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
+        kubelet.pods = [allocated("upf", "telco")]
+        app = node.app(node.pod(lab, "upf"))
+        output = lab.directory / "trace.json"
+        command = (sys.executable, "-P", str(_PROGRAM), str(output))
+        flags = (f"--pod-resources={kubelet.path}", "--log-level=error", "--pod-refresh=3600")
+        agent = lab.agent(*flags, command=command)
+        with Asker(app) as asker:
+            yield Traced(asker, agent.pid, output)
+
+
+def _read(output: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while not output.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the agent did not write what it counted")
+        time.sleep(0.01)
+    found: dict[str, Any] = json.loads(output.read_text())
+    return found
+
+
+def main() -> int:
+    """Print the table. Return 1 if this machine cannot have a lab."""
+    parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", default=list(answers.METHODS))
+    parser.add_argument("--functions", action="store_true", help="print each function too")
+    parser.add_argument("--own-pid", action="store_true", help="with the caller's pid in requests")
+    arguments = parser.parse_args()
+    missing = why_no_lab()
+    if missing:
+        print(f"trace: {missing}", file=sys.stderr)
+        return 1
+    with traced() as found:
+        print(f"{'method':18}{'calls':>7}{'own':>7}{'files':>7}{'moves':>7}")
+        for method in arguments.methods:
+            way = found.way(method, own_pid=arguments.own_pid)
+            print(
+                f"{method:18}{way.calls:7.0f}{way.own_calls:7.0f}{len(way.files):7}{way.moves:7.0f}"
+            )
+            if arguments.functions:
+                for file, name, number in way.functions:
+                    print(f"  {number:6.1f}  {file}: {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

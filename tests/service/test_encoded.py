@@ -1,0 +1,182 @@
+"""Answers that are kept as bytes and put together are what protobuf itself would make of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+from netutil.agent.errors import AgentError, Denied, Reason, Unavailable
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.pods.index import Match, index
+from netutil.agent.pods.model import Pod
+from netutil.agent.service import answers, encoded
+from netutil.agent.service.pod_networks import networks_of
+from netutil.v1alpha import netutil_pb2 as api
+
+from tests.client.device_answers import everything
+from tests.pods.test_index import APP, NOW, UID, pod
+
+NAMES = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+TEXTS = st.text(max_size=300)
+ERRORS = st.builds(api.PartError, part=TEXTS, code=TEXTS, reason=TEXTS, advice=TEXTS)
+PARTS = {
+    # At most one entry of a map: their order is not fixed.
+    "pod": st.builds(
+        api.PodResponse,
+        name=TEXTS,
+        ips=st.lists(TEXTS),
+        labels=st.dictionaries(TEXTS, TEXTS, max_size=1),
+    ),
+    "cpu": st.builds(
+        api.CPUResponse,
+        cpuset=TEXTS,
+        quota_cores=st.none() | st.floats(allow_nan=False),
+        cpuset_ids=st.lists(st.integers(0, 2**31 - 1)),
+    ),
+    "env": st.builds(api.EnvResponse, envs=st.dictionaries(TEXTS, TEXTS, max_size=1)),
+    "network": st.builds(
+        api.NetworkStatusResponse,
+        status=st.lists(st.builds(api.NetworkStatus, name=TEXTS, ips=st.lists(TEXTS))),
+        device_info_error=st.none() | ERRORS,
+    ),
+    "interfaces": st.builds(api.InterfacesResponse, host_network=st.booleans()),
+    "hugepages": st.builds(api.HugepagesResponse, spec_error=st.none() | ERRORS),
+    "resources": st.builds(api.ResourceResponse, exclusive_cpus=TEXTS),
+}
+SOME = st.fixed_dictionaries({}, optional=PARTS)
+
+
+@given(parts=SOME, errors=st.lists(ERRORS, max_size=4))
+def test_joined_parts_are_the_bytes_that_protobuf_makes(
+    parts: dict[str, Any], errors: list[api.PartError]
+) -> None:
+    fields = [(name, parts[name].SerializeToString()) for name in NAMES if name in parts]
+    fields += [("errors", error.SerializeToString()) for error in errors]
+    assert encoded.join(api.AllResponse, fields) == (
+        api.AllResponse(**parts, errors=errors).SerializeToString()
+    )
+
+
+@given(parts=SOME, errors=st.lists(ERRORS, max_size=4), seed=st.integers())
+def test_the_order_of_the_parts_makes_no_difference(
+    parts: dict[str, Any], errors: list[api.PartError], seed: int
+) -> None:
+    names = random.Random(seed).sample([*parts], len(parts))  # noqa: S311 - no secret
+    fields = [("errors", error.SerializeToString()) for error in errors]
+    fields += [(name, parts[name].SerializeToString()) for name in names]
+    joined = api.AllResponse.FromString(encoded.join(api.AllResponse, fields))
+    assert joined == api.AllResponse(**parts, errors=errors)
+
+
+@given(parts=SOME, version=st.integers(0, 2**64 - 1), names=st.lists(TEXTS))
+def test_fields_that_are_no_messages_are_put_behind_the_joined_ones(
+    parts: dict[str, Any], version: int, names: list[str]
+) -> None:
+    snapshot = api.AllResponse(**parts)
+    joined = encoded.join(api.WatchResponse, [("snapshot", snapshot.SerializeToString())])
+    rest = api.WatchResponse(version=version, changed=names)
+    whole = api.WatchResponse(snapshot=snapshot, version=version, changed=names)
+    assert joined + rest.SerializeToString() == whole.SerializeToString()
+
+
+def test_an_empty_part_is_there() -> None:
+    joined = api.AllResponse.FromString(encoded.join(api.AllResponse, [("pod", b""), ("env", b"")]))
+    assert joined.HasField("pod") and joined.HasField("env") and not joined.HasField("cpu")
+    assert encoded.join(api.AllResponse, []) == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152])
+def test_parts_of_any_size_are_found_again(size: int) -> None:
+    part = api.PodResponse(name="x" * size)
+    joined = encoded.join(api.AllResponse, [("pod", part.SerializeToString())])
+    assert joined == api.AllResponse(pod=part).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(api.AllResponse, "none"), (api.PodResponse, "name"), (api.PodResponse, "labels")],
+)
+def test_a_field_of_no_message_type_is_refused(kind: type[Message], name: str) -> None:
+    with pytest.raises(KeyError):
+        encoded.join(kind, [(name, b"")])
+
+
+def test_a_part_that_is_an_error_is_an_entry_of_errors_in_the_order_of_the_api() -> None:
+    facts = everything()
+    denied: AgentError = Denied(Reason.PID_OUTSIDE_POD, "Not yours.")
+    late = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
+    made = encoded.everything(
+        {
+            "resources": late,
+            "pod": EncodedMessage(facts.pod.SerializeToString()),
+            "cpu": denied,
+            "interfaces": facts.interfaces,
+        }
+    )
+    found = api.AllResponse.FromString(made.body)
+    assert found.pod == facts.pod and found.interfaces == facts.interfaces
+    assert [(one.part, one.reason) for one in found.errors] == [
+        ("cpu", Reason.PID_OUTSIDE_POD),
+        ("resources", Reason.POD_LIST_UNAVAILABLE),
+    ]
+    assert not found.HasField("cpu") and not found.HasField("resources")
+
+
+def labelled(value: str) -> Pod:
+    return pod("web", UID, {"app": f"containerd://{APP}"}, annotations={"value": value})
+
+
+def named(one: Pod, observed_at: datetime = NOW) -> Match:
+    match = index([one], observed_at).named(UID, APP)
+    assert match is not None
+    return match
+
+
+def test_an_answer_is_encoded_once_for_an_entry_of_a_list() -> None:
+    match = named(labelled("a"))
+    first = encoded.pod(match, APP)
+    assert encoded.pod(match, APP) is first
+    assert api.PodResponse.FromString(first.body) == answers.pod(match, APP)
+
+
+def test_an_entry_that_is_not_named_is_encoded_each_time() -> None:
+    match = replace(named(labelled("a")), container_name="")
+    assert encoded.pod(match, APP) is not encoded.pod(match, APP)
+    assert api.PodResponse.FromString(encoded.pod(match, APP).body) == answers.pod(match, APP)
+
+
+def test_the_container_id_of_another_process_is_not_that_of_the_entry() -> None:
+    match = named(labelled("a"))
+    encoded.pod(match, APP)
+    assert api.PodResponse.FromString(encoded.pod(match, "f" * 64).body).container_id == "f" * 64
+
+
+def test_networks_are_known_once_they_are_kept_and_only_for_their_entry() -> None:
+    match = named(labelled("a"))
+    assert encoded.known_network(match) is None
+    made = encoded.network(networks_of(match.pod), match)
+    encoded.keep_network(match, made)
+    assert encoded.known_network(match) is made
+    assert encoded.known_network(named(labelled("a"))) is None
+
+
+def test_no_answer_is_older_than_its_list() -> None:
+    """A thousand lists, at random with the pod changed, only read again, or made again."""
+    chance, number = random.Random(1), 0  # noqa: S311 - no secret
+    one, at = labelled("0"), NOW
+    for _ in range(1000):
+        at += timedelta(seconds=chance.randrange(3))
+        if chance.random() < 0.5:
+            number += 1
+            one = labelled(str(number))
+        match = named(one, at)
+        for _ in range(chance.randrange(1, 4)):
+            found = api.PodResponse.FromString(encoded.pod(match, APP).body)
+            assert found.annotations["value"] == str(number)
+            assert found.observed_at.ToDatetime(UTC) == at
