@@ -324,7 +324,10 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     def _resources_of_call(
         self, caller: Caller, request: api.ResourceRequest, context: Context
-    ) -> Awaitable[Answer]:
+    ) -> Answer | Awaitable[Answer]:
+        known = self._gather.known_resources(caller) if not request.pid else None
+        if known is not None:
+            return encoded.resources(*known)
         return self._resources(caller, request, wait_seconds(context))
 
     async def _resources(
