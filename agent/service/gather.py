@@ -242,7 +242,7 @@ class Gathering:
             await self._ensure_in_pod(caller, pid)
             return ON_HOST_NETWORK
         own = caller.peer.process
-        if not pid or pid == str(own.own_number):
+        if not pid or own.has_number(pid):
             found = self._live.current(own)
             return found or await self._live.links(caller.peer.pod_key, own, own)
         process, _ = await self._callers.process(caller, pid)
@@ -541,13 +541,13 @@ def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
     one for ever.
     """
     own = caller.peer.process
-    return own.pid, "" if pid == str(own.own_number) else pid
+    return own.pid, "" if own.has_number(pid) else pid
 
 
 def _is_itself(caller: Caller, pid: str) -> bool:
     """Return whether a request's pid is known to be that of the caller, which runs."""
     own = caller.peer.process
-    return own.own_number is not None and pid == str(own.own_number) and own.alive()
+    return own.has_number(pid) and own.alive()
 
 
 def _cpus(
