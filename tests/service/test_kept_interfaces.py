@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service import device_answers
+from netutil.agent.service import device_answers, gather
 from netutil.agent.service.gather import Gathering
 from netutil.agent.service.gathered import Allocated, Interfaces, InterfacesAnswer
 from netutil.agent.service.live import LiveNetworks
@@ -24,6 +25,7 @@ from netutil.agent.service.reads import ReadPool
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.facts.namespaces import Namespace, network_namespace
+from tests.facts.sriov_node import VF, build_sriov_node
 from tests.pods.kubelet_server import list_json, pod_json
 
 pytestmark = pytest.mark.root
@@ -57,7 +59,7 @@ def process() -> Iterator[Namespace]:
 class Asking:
     """A caller in a namespace, and how often an answer was made anew for it."""
 
-    def __init__(self, process: Namespace) -> None:
+    def __init__(self, process: Namespace, host_root: str) -> None:
         self.made = 0
         self.match = match()
         self.allocated = NOTHING
@@ -66,8 +68,10 @@ class Asking:
         self.cache = NetworkCache(reads.run)
         anything: Any = SimpleNamespace()
         live = LiveNetworks(self.cache, ())
-        self._gathering = Gathering(anything, reads, anything, "/", anything, live)
-        self._answer = InterfacesAnswer(self._make, device_answers.with_counters)
+        self.gathering = Gathering(anything, reads, anything, host_root, anything, live)
+        self._answer = InterfacesAnswer(
+            self._make, device_answers.with_counters, api.InterfacesResponse.ByteSize
+        )
 
     def _make(self, found: Interfaces) -> api.InterfacesResponse:
         self.made += 1
@@ -76,12 +80,12 @@ class Asking:
     async def __call__(self, interface: str = "") -> api.InterfacesResponse:
         peer = SimpleNamespace(process=self.pin, pod_key="u")
         caller: Any = SimpleNamespace(peer=peer, match=self.match, known=self.match)
-        return await self._gathering.interfaces(caller, "", interface, self._answer, self.allocated)
+        return await self.gathering.interfaces(caller, "", interface, self._answer, self.allocated)
 
 
 @pytest.fixture
-async def asking(process: Namespace) -> AsyncIterator[Asking]:
-    made = Asking(process)
+async def asking(process: Namespace, tmp_path: Path) -> AsyncIterator[Asking]:
+    made = Asking(process, build_sriov_node(tmp_path))
     await made()
     yield made
     made.cache.close()
@@ -124,10 +128,50 @@ async def test_an_answer_of_one_interface_is_kept_beside_that_of_all(asking: Ask
             await asking(f"none{number}")
 
 
-async def test_answers_with_devices_are_made_each_time(asking: Asking) -> None:
-    """Their files on the node are read for each."""
-    asking.allocated = Allocated((AllocatedDevice("PCIDEVICE_X", 0, *2 * ("0000:3b:00.0",)),))
+def allocated(*addresses: str) -> Allocated:
+    return Allocated(
+        tuple(AllocatedDevice("PCIDEVICE_X", n, one, one) for n, one in enumerate(addresses)),
+        af_xdp=(),
+    )
+
+
+async def test_an_answer_with_devices_is_kept_while_their_drivers_are_the_same(
+    asking: Asking, tmp_path: Path
+) -> None:
+    asking.allocated = allocated(VF)
+    made = asking.made
+    for _ in range(3):
+        assert [one.pci.driver for one in (await asking()).interfaces] == ["", "iavf"]
+    assert asking.made == made + 1
+    driver = tmp_path / "sys/bus/pci/devices" / VF / "driver"
+    target = driver.readlink().parent / "vfio-pci"
+    driver.unlink()
+    driver.symlink_to(target)
+    assert [one.pci.driver for one in (await asking()).interfaces] == ["", "vfio-pci"]
+    assert asking.made == made + 2
+
+
+async def test_an_answer_with_a_device_that_cannot_be_read_is_made_each_time(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_: str) -> None:
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(asking.gathering.pci, "look", look)
+    asking.allocated = allocated(VF)
     made = asking.made
     for _ in range(2):
-        assert len((await asking()).interfaces) == 2
+        assert (await asking()).HasField("pci_error")
+    assert asking.made == made + 2
+
+
+async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespace) -> None:
+    process.batch(*(f"address add 10.9.0.{n}/32 dev eth0\n" for n in range(1, 100)))
+    await asking()
+    made = asking.made
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gather, "_MAX_KEPT_BYTES", 1000)
+        process.batch("link set eth0 mtu 1400\n")
+        for _ in range(2):
+            assert len((await asking()).interfaces[0].link.addresses) == 100
     assert asking.made == made + 2
