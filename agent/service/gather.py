@@ -325,6 +325,25 @@ class Gathering:
             return found
         return found.without_cpus
 
+    def known_resources(self, caller: Caller) -> tuple[ContainerResources, GivenFunctions] | None:
+        """Return what `resources` and `given_functions` do for the calling process itself.
+
+        None where something has to be waited for or read, and for what they raise.
+        """
+        match = caller.match
+        if match is None or not match.container_name:
+            return None
+        metadata = match.pod.metadata
+        key = (metadata.namespace, metadata.name)
+        found = self._resources.known(key, match.container_name, match.started_by)
+        if found is None:
+            return None
+        if not match.pod.may_own_cpus(match.container_name):
+            found = found.without_cpus
+        addresses = found.pci_addresses
+        held = self.pci.held(addresses) if addresses else {}
+        return (found, _given(held)) if held is not None else None
+
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
 
