@@ -19,9 +19,10 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import Networks
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.parsers.environment import Environment
+from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.service import answers, device_answers
-from netutil.agent.service.gathered import Cpus, Hugepages
+from netutil.agent.service.gathered import Cpus, GivenFunctions, Hugepages
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -101,6 +102,16 @@ def cpus(found: Cpus) -> EncodedMessage:
 def hugepages(found: Hugepages) -> EncodedMessage:
     """Return the answer to GetHugepages, the same for the same `found`."""
     return _once(found.answers, device_answers.hugepages, found)
+
+
+def resources(found: ContainerResources, functions: GivenFunctions) -> EncodedMessage:
+    """Return the answer to GetResource, the same as long as its message is the same."""
+    answer = device_answers.resources(found, functions)
+    made_of, known = found.kept.get(_ENCODED, (None, None))
+    if made_of is not answer or not isinstance(known, EncodedMessage):
+        known = encode(answer)
+        found.kept[_ENCODED] = answer, known
+    return known
 
 
 def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> EncodedMessage:

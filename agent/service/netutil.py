@@ -329,10 +329,10 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     async def _resources(
         self, caller: Caller, request: api.ResourceRequest, seconds: float
-    ) -> api.ResourceResponse:
+    ) -> EncodedMessage:
         found = await self._gather.resources(caller, request.pid, seconds)
         functions = await self._gather.given_functions(caller, found)
-        return device_answers.resources(found, functions)
+        return encoded.resources(found, functions)
 
     def _interfaces_of_call(
         self, caller: Caller, request: api.InterfacesRequest, context: Context
