@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from netutil.agent.errors import Unidentified
@@ -27,8 +28,13 @@ def process_affinity(process: PinnedProcess) -> str | None:
 
 
 def _thread_affinity(thread: int) -> str:
-    """Return the CPUs of the thread whose directory in /proc is open."""
+    """Return the CPUs of the thread whose directory in /proc is open.
+
+    Raises ProcessLookupError if it has ended: the link says " (deleted)" then (proc(5)).
+    """
     number = os.readlink(f"/proc/self/fd/{thread}").rpartition("/")[2]
+    if not number.isdecimal():
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     return read_affinity(thread, int(number))
 
 

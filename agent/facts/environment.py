@@ -16,7 +16,7 @@ from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
-_CHUNK_BYTES = 32 * 1024
+_CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
 
 
@@ -65,15 +65,27 @@ def _read_block(directory: int, name: str) -> bytes:
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             chunks.append(chunk)
             size += len(chunk)
-            if size > LARGEST_BYTES:
-                raise Exhausted(
-                    Reason.ENVIRONMENT_TOO_LARGE,
-                    f"The process's environment is larger than {LARGEST_BYTES} bytes.",
-                    read=f"/proc/<pid>/{name}",
-                )
+            if size == _CHUNK_BYTES:  # the first of many: how much would be read for nothing?
+                _ensure_allowed(_said_bytes(directory), name)
+            _ensure_allowed(size, name)
         return b"".join(chunks)
     finally:
         os.close(descriptor)
+
+
+def _said_bytes(thread: int) -> int:
+    """Return how large the environment is as the kernel says, 0 where it hides that."""
+    stat = _read_stat(thread)
+    return (stat.environment_end or 0) - (stat.environment_start or 0)
+
+
+def _ensure_allowed(size_bytes: int, name: str) -> None:
+    if size_bytes > LARGEST_BYTES:
+        raise Exhausted(
+            Reason.ENVIRONMENT_TOO_LARGE,
+            f"The process's environment is larger than {LARGEST_BYTES} bytes.",
+            read=f"/proc/<pid>/{name}",
+        )
 
 
 def _open(name: str, flags: int, directory: int) -> int:

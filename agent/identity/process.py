@@ -57,6 +57,13 @@ class PinnedProcess:
         self._pidfd = pidfd
         self._directory = directory
 
+    def has_number(self, pid: str) -> bool:
+        """Return whether `pid`, of a request, is known to be the process in its own PID namespace.
+
+        False while the number is not read, so also for the text "None".
+        """
+        return self.own_number is not None and pid == str(self.own_number)
+
     def alive(self) -> bool:
         """Return whether the process still runs; False after `close`."""
         if self._pidfd < 0:

@@ -370,7 +370,7 @@ class Callers:
         Calls of one process for itself share a read; so `read` is to be the same for all of them.
         """
         own = caller.peer.process
-        if not pid or pid == str(own.own_number):
+        if not pid or own.has_number(pid):
             return await self._read_own_environ(caller, read)
         target, _ = await self._environ_target(caller, pid)
 

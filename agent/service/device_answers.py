@@ -100,7 +100,7 @@ def with_counters(
     return response
 
 
-INTERFACES = InterfacesAnswer(interfaces, with_counters)
+INTERFACES = InterfacesAnswer(interfaces, with_counters, api.InterfacesResponse.ByteSize)
 """The answer to GetInterfaces."""
 
 

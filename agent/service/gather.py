@@ -76,6 +76,8 @@ from netutil.agent.service.unnamed import unnamed
 T = TypeVar("T")
 _FEW = 1024
 _START_AND_OWNERSHIP = "start and ownership"
+_MAX_KEPT_BYTES = 8 * 1024
+"""Of an answer about interfaces: a copy is made of it for each call."""
 _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 
@@ -125,7 +127,10 @@ class InterfaceParts:
 
 @dataclass(frozen=True, slots=True)
 class _KeptAnswer:
+    """An answer about interfaces, and what it was made of; `functions` are by PCI address."""
+
     parts: InterfaceParts
+    functions: Mapping[str, PciInfo | None]
     answer: Any
 
 
@@ -243,7 +248,7 @@ class Gathering:
             await self._ensure_in_pod(caller, pid)
             return ON_HOST_NETWORK
         own = caller.peer.process
-        if not pid or pid == str(own.own_number):
+        if not pid or own.has_number(pid):
             found = self._live.current(own)
             return found or await self._live.links(caller.peer.pod_key, own, own)
         process, _ = await self._callers.process(caller, pid)
@@ -399,52 +404,43 @@ class Gathering:
         allocated = known or await self.allocated(caller, pid)
         live = await self._links(caller, pid)
         parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
-        network = live.network
-        if network is None or network.answers is None:
-            return await self._worked_out(caller, parts, interface, answer)
-        kept = network.answers.get(interface)
-        if isinstance(kept, _KeptAnswer) and kept.parts.are_same(parts):
-            return answer.with_counters(kept.answer, network.counters)
-        if not self._are_inline(parts):
-            return await self._worked_out(caller, parts, interface, answer)
-        made = answer.make(self._merged(parts, interface))
-        network.answers[interface] = _KeptAnswer(parts, made)
-        return answer.with_counters(made, network.counters)
+        answers = live.network.answers if live.network is not None else None
+        counters = live.network.counters if live.network is not None else {}
+        kept = answers.get(interface) if answers is not None else None
+        if isinstance(kept, _KeptAnswer) and self._is_current(kept, parts):
+            return answer.with_counters(kept.answer, counters)
 
-    async def _worked_out(
-        self, caller: Caller, parts: InterfaceParts, interface: str, answer: InterfacesAnswer[T]
-    ) -> T:
-        """Return an answer that is not kept, made off the loop if it may take long."""
+        def make() -> tuple[T, T, PciDevices]:
+            pci = PciDevices(self.pci)
+            made = answer.make(self._merged(parts, interface, pci))
+            return made, answer.with_counters(made, counters), pci
 
-        def make() -> T:
-            made = answer.make(self._merged(parts, interface))
-            network = parts.live.network
-            return made if network is None else answer.with_counters(made, network.counters)
+        # Not with devices: their files are read.
+        size = 0 if self._are_few(parts) and not _may_have_devices(parts) else None
+        made, counted, pci = await self.worked_out(caller, make, size)
+        if answers is None or pci.error is not None or not self._are_few(parts):
+            return counted
+        if answer.size_bytes(made) <= _MAX_KEPT_BYTES:
+            answers[interface] = _KeptAnswer(parts, pci.found, made)
+        return counted
 
-        size = 0 if self._are_inline(parts) else None
-        return await self.worked_out(caller, make, size)
+    def _is_current(self, kept: _KeptAnswer, parts: InterfaceParts) -> bool:
+        """Return whether an answer would be made of the same, PCI functions included."""
+        return kept.parts.are_same(parts) and (
+            not kept.functions or self.pci.held(kept.functions) == kept.functions
+        )
 
-    def _are_inline(self, parts: InterfaceParts) -> bool:
-        """Return whether an answer is made of so little that it may be made on the loop.
-
-        Not with devices: their files are read.
-        """
-        networks, allocated, links = parts.networks, parts.allocated, parts.live.links or ()
-        if allocated.devices or allocated.others or len(allocated.af_xdp or ()) > MAX_INLINE_LINKS:
+    def _are_few(self, parts: InterfaceParts) -> bool:
+        """Return whether an answer is made of little."""
+        allocated, links = parts.allocated, parts.live.links or ()
+        if max(len(links), len(allocated.af_xdp or ())) > MAX_INLINE_LINKS:
             return False
-        if len(links) > MAX_INLINE_LINKS or any(
-            link.parent_device_bus == PCI_BUS for link in links
-        ):
-            return False
-        if networks is None or parts.match is None:
+        if parts.networks is None or parts.match is None:
             return True
-        if any(status.device_info is not None for status in networks.status):
-            return False
         return network_characters(parts.match.pod.metadata.annotations or {}) <= _FEW
 
-    def _merged(self, parts: InterfaceParts, interface: str) -> Interfaces:
+    def _merged(self, parts: InterfaceParts, interface: str, pci: PciDevices) -> Interfaces:
         networks, allocated, live = parts.networks, parts.allocated, parts.live
-        pci = PciDevices(self.pci)
         merged = merge(
             networks,
             live.links,
@@ -541,13 +537,13 @@ def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
     one for ever.
     """
     own = caller.peer.process
-    return own.pid, "" if pid == str(own.own_number) else pid
+    return own.pid, "" if own.has_number(pid) else pid
 
 
 def _is_itself(caller: Caller, pid: str) -> bool:
     """Return whether a request's pid is known to be that of the caller, which runs."""
     own = caller.peer.process
-    return own.own_number is not None and pid == str(own.own_number) and own.alive()
+    return own.has_number(pid) and own.alive()
 
 
 def _cpus(
@@ -578,6 +574,16 @@ def _start_and_ownership(match: Match) -> tuple[datetime, bool]:
     if match.started_at is not None:
         match.kept.keep(_START_AND_OWNERSHIP, found, 0)
     return found
+
+
+def _may_have_devices(parts: InterfaceParts) -> bool:
+    """Return whether PCI functions may have to be looked at for an answer."""
+    if parts.allocated.devices or parts.allocated.others:
+        return True
+    if any(link.parent_device_bus == PCI_BUS for link in parts.live.links or ()):
+        return True
+    reported = parts.networks.status if parts.networks is not None else ()
+    return any(status.device_info is not None for status in reported)
 
 
 def _of_link(allocated: Allocated, interface: str) -> Allocated:

@@ -123,11 +123,12 @@ class Interfaces:
 class InterfacesAnswer(Generic[T]):
     """How interfaces become an answer: without counters, which then go into a copy of it.
 
-    Counters are by index of the link.
+    Counters are by index of the link. `size_bytes` tells how large an answer is.
     """
 
     make: Callable[[Interfaces], T]
     with_counters: Callable[[T, Mapping[int, Counters]], T]
+    size_bytes: Callable[[T], int]
 
 
 @dataclass(frozen=True, slots=True)

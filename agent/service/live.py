@@ -162,16 +162,21 @@ def _without_links(error: AgentError) -> LiveLinks:
 
 
 class PciDevices:
-    """Looks devices of the host up. `error` is why one of them could not be read, None if none."""
+    """Looks devices of the host up, and keeps what it `found` by address.
+
+    `error` is why one of them could not be read, None if none.
+    """
 
     def __init__(self, functions: PciCache) -> None:
         self._functions = functions
+        self.found: dict[str, PciInfo | None] = {}
         self.error: AgentError | None = None
 
     def look(self, address: str) -> PciInfo | None:
         """Return the device, None if the host has none. Raises OSError, and keeps it as `error`."""
         try:
-            return self._functions.look(address)
+            found = self.found[address] = self._functions.look(address)
+            return found
         except OSError as error:
             path = os.path.join(self._functions.directory, address)
             self.error = self.error or unreadable(error, path)

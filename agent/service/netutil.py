@@ -371,7 +371,7 @@ def _drop_own_pid(caller: Caller, request: R | api.AllRequest) -> None:
 
     For a caller that was `identified`, whose process runs.
     """
-    if str(caller.peer.process.own_number) == request.pid:
+    if caller.peer.process.has_number(request.pid):
         request.pid = ""
 
 

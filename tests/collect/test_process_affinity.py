@@ -52,6 +52,14 @@ def test_an_ended_process_has_none() -> None:
     assert process_affinity(process) is None  # closed, too
 
 
+def test_an_ended_process_that_nothing_waits_for_any_more_has_none() -> None:
+    """The path of its open directory then ends with " (deleted)"."""
+    with subprocess.Popen(["sleep", "infinity"]) as process, pinned(process.pid) as pin:
+        process.kill()
+        process.wait()
+        assert process_affinity(pin) is None
+
+
 def test_of_a_number_that_is_another_process_s_now_nothing_is_returned() -> None:
     """The mask is asked for by number: that the process still runs is seen afterwards."""
     with sleeping() as ended:

@@ -237,6 +237,25 @@ def test_a_block_over_the_limit_is_refused() -> None:
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
 
 
+def test_of_a_block_far_over_the_limit_only_the_beginning_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[int] = []
+    read = os.read
+
+    def counted(descriptor: int, size: int) -> bytes:
+        found = read(descriptor, size)
+        taken.append(len(found))
+        return found
+
+    with with_moved_environment(100 * 1024 * 1024) as pid:
+        monkeypatch.setattr(os, "read", counted)
+        with pytest.raises(Exhausted) as refusal:
+            environment_of(pid)
+    assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
+    assert sum(taken) < 1024 * 1024
+
+
 def test_memory_that_cannot_be_read_is_no_empty_environment() -> None:
     with (
         with_moved_environment(4096, "libc.munmap(place, SIZE)") as pid,

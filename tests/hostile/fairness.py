@@ -60,11 +60,24 @@ _ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT)
 
 
 def held_by(pid: int) -> Held:
-    """Return what a process holds: proportional memory, descriptors, threads (proc(5))."""
-    proc = Path(f"/proc/{pid}")
-    lines = (proc / "smaps_rollup").read_text().splitlines()
+    """Return what a process holds: proportional memory, descriptors, threads (proc(5)).
+
+    Holds the memory lock of the process meanwhile: whoever reads this and waits for a CPU, as
+    this program does beside an attack, keeps the process from growing.
+    """
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     pss = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return Held(pss, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task")))
+    return _held(pid, pss)
+
+
+def _held(pid: int, pss_bytes: int) -> Held:
+    proc = Path(f"/proc/{pid}")
+    return Held(pss_bytes, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task")))
+
+
+def _resident_bytes(pid: int) -> int:
+    """Return the resident set size, which takes no lock (proc_pid_statm(5))."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
@@ -188,12 +201,12 @@ class Bench:
         return phase if time.monotonic() < end + SETTLE_SECONDS else None
 
     def _phase(self) -> Phase:
+        most = self._of_agent(held_by)
+        shared = self._of_agent(_resident_bytes) - most.pss_bytes
         start, (taken, waited) = time.monotonic(), self._of_agent(cpu_seconds)
-        most = last = self._of_agent(held_by)
         while time.monotonic() < start + self.seconds:
             time.sleep(_PROBE_SECONDS)
-            last = self._of_agent(held_by)
-            most = most.most(last)
+            most = most.most(self._of_agent(lambda pid: _held(pid, _resident_bytes(pid) - shared)))
         end = time.monotonic()
         taken, waited = (
             (after - before) / (end - start)
@@ -201,7 +214,9 @@ class Bench:
         )
         # What began within may end, and be written down, a little later.
         time.sleep(2 * max(CALL_SECONDS.values()))
-        return Phase(tuple(self.quiet.between(start, end)), most, last, taken, waited)
+        last = self._of_agent(held_by)
+        calls = tuple(self.quiet.between(start, end))
+        return Phase(calls, most.most(last), last, taken, waited)
 
     def _of_agent(self, read: Callable[[int], T]) -> T:
         """Return what is read of the agent's process. Raises AgentFailed if it has ended."""

@@ -85,7 +85,7 @@ def test_a_host_process_is_refused_with_a_sentence(node: Node) -> None:
 
 @pytest.mark.parametrize(
     ("pid", "status"),
-    [("999999", "PID_NOT_FOUND"), ("x", "PID_MALFORMED"), ("0", "PID_MALFORMED"), ("-1", "PID")],
+    [("999999", "PID_NOT_FOUND"), *((pid, "PID_MALFORMED") for pid in ("x", "None", "0", "-1"))],
 )
 def test_a_pid_that_names_nothing_is_refused(node: Node, pid: str, status: str) -> None:
     done = node.feed_app.run(

@@ -109,7 +109,7 @@ class Connections:
         for pin in self._pins:
             stack.callback(pin.close)
         reads = ReadPool(timeout_seconds=60)
-        self.gathering = Gathering(OnePod(reads), reads, _NONE, "/")
+        self.gathering = Gathering(OnePod(reads), reads, _NONE, "/", _NONE, _NONE)
         credentials = Credentials(pid, uid, uid)
         peers = (Peer(credentials, pin, _CGROUPS, "pod") for pin in self._pins)
         self._callers = [Caller(peer, _CGROUPS, None, None) for peer in peers]

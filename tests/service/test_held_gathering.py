@@ -48,7 +48,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def gathering(node: Node) -> Gathering:
     callers = Callers(CgroupTree({}), NOTHING, ReadPool(threads=1))
     root = build_sriov_node(node.top.parent / "root")
-    return Gathering(callers, ReadPool(threads=1), NOTHING, root, node.cache)
+    return Gathering(callers, ReadPool(threads=1), NOTHING, root, node.cache, NOTHING)
 
 
 def caller(process: PinnedProcess, pod: Any = None) -> Caller:
@@ -117,7 +117,7 @@ async def test_an_ended_caller_is_answered_without_affinity_but_not_by_its_pid(
 
 async def test_a_container_in_no_cpuset_hierarchy_is_an_error(process: PinnedProcess) -> None:
     cache = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
-    found = Gathering(NOTHING, NOTHING, NOTHING, "/", cache)
+    found = Gathering(NOTHING, NOTHING, NOTHING, "/", cache, NOTHING)
     with pytest.raises(Inconsistent) as refused:
         found.own_cpus(caller(process, a_pod()))
     assert refused.value.reason is Reason.CPUSET_NOT_FOUND
