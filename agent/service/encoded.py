@@ -104,16 +104,6 @@ def hugepages(found: Hugepages) -> EncodedMessage:
     return _once(found.answers, device_answers.hugepages, found)
 
 
-def resources(found: ContainerResources, functions: GivenFunctions) -> EncodedMessage:
-    """Return the answer to GetResource, the same as long as its message is the same."""
-    answer = device_answers.resources(found, functions)
-    made_of, known = found.kept.get(_ENCODED, (None, None))
-    if made_of is not answer or not isinstance(known, EncodedMessage):
-        known = encode(answer)
-        found.kept[_ENCODED] = answer, known
-    return known
-
-
 def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> EncodedMessage:
     known = kept.get(_ENCODED)
     if not isinstance(known, EncodedMessage):
