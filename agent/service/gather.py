@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
@@ -81,6 +81,7 @@ _MAX_KEPT_BYTES = 8 * 1024
 """Of an answer about interfaces: it is copied for each call."""
 _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
+_MAX_SETS = 256
 
 _NO_FUNCTIONS = GivenFunctions()
 
@@ -318,13 +319,13 @@ class Gathering:
         known = self.known_topology(cpuset)
         if known is not None:
             return known
-        wanted = parse_cpu_list(cpuset, read="cpuset.cpus")
+        wanted = _cpu_numbers(cpuset)
         read = partial(self._topology.read, wanted)
         return await self._reads.run(caller.peer.pod_key, read, "/sys/devices/system/cpu")
 
     def known_topology(self, cpuset: str) -> tuple[Cpu, ...] | None:
         """Return the CPUs of a set, None where one has to be read."""
-        return self._topology.known(parse_cpu_list(cpuset, read="cpuset.cpus"))
+        return self._topology.known(_cpu_numbers(cpuset))
 
     async def resources(self, caller: Caller, pid: str, seconds: float) -> ContainerResources:
         """Return what the kubelet allocated to a process's container."""
@@ -587,6 +588,12 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+@lru_cache(maxsize=_MAX_SETS)
+def _cpu_numbers(cpuset: str) -> tuple[int, ...]:
+    """Return the numbers of a CPU set. A node has few different ones, each asked for often."""
+    return parse_cpu_list(cpuset, read="cpuset.cpus")
 
 
 def _is_on_host_network(caller: Caller) -> bool:

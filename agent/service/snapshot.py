@@ -29,7 +29,7 @@ class Digest:
 
 
 Digests = Mapping[str, Digest]
-"""Of each part of a snapshot that is there, or failed, some 40 bytes."""
+"""Of each part of a snapshot that is there, or failed."""
 
 _DIGEST_BYTES = 16
 _KINDS: dict[str, type[Message]] = {name: type(getattr(api.AllResponse(), name)) for name in PARTS}

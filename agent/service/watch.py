@@ -123,9 +123,9 @@ class Watches:
             asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, look_again)
         seen = {**_environment(known.digests), **made}
         differing = changed(known.digests, seen)
+        known.digests = seen
         if not differing:
             return None
-        known.digests = seen
         is_told = ENVIRONMENT in parts and not isinstance(parts[ENVIRONMENT], AgentError)
         known.environment = known.environment or is_told
         known.version += 1
