@@ -189,8 +189,8 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """Return what makes each part; those of a group are made at once.
 
         All at once would keep the loop and the interpreter's lock from everybody else for
-        milliseconds where nothing is held (make hostile). But reads that hang hang together, and what may wait for the
-        kubelet, for most of the deadline, is last.
+        milliseconds where nothing is held (make hostile). But reads that hang hang together, and
+        what may wait for the kubelet, for most of the deadline, is last.
         """
         found, allocated = read
         first: _Makers = {
