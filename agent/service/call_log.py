@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass, field
 
-from cachetools import LRUCache
-
-_PODS_REMEMBERED = 1024
+_MAX_PODS = 1024
 
 LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
@@ -30,17 +30,28 @@ class PodCalls:
 
 @dataclass(slots=True)
 class CallLog:
-    """Calls by pod; the pods that asked last are remembered."""
+    """Calls by pod, those of the pods that asked last at the end."""
 
-    by_pod: LRUCache[str, PodCalls] = field(
-        default_factory=lambda: LRUCache(maxsize=_PODS_REMEMBERED)
-    )
+    by_pod: OrderedDict[str, PodCalls] = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.by_pod)
+
+    def retain(self, pod_keys: Container[str]) -> None:
+        """Forget the calls of other pods than these."""
+        for key in tuple(self.by_pod):
+            if key not in pod_keys:
+                del self.by_pod[key]
 
     def record(self, pod_key: str, reason: str, seconds: float) -> None:
         """Count one call; `reason` is "" for an answered one."""
-        entry: PodCalls | None = self.by_pod.get(pod_key)
+        entry = self.by_pod.get(pod_key)
         if entry is None:
             entry = self.by_pod[pod_key] = PodCalls()
+            if len(self.by_pod) > _MAX_PODS:
+                self.by_pod.popitem(last=False)
+        else:
+            self.by_pod.move_to_end(pod_key)
         entry.calls += 1
         entry.seconds += seconds
         entry.latency_counts[bisect_left(LATENCY_BOUNDS_SECONDS, seconds)] += 1

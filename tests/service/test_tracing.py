@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from netutil.agent.service import call_log
 from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, CallLog
 from netutil.agent.service.tracing import Tracing
 
@@ -78,3 +79,21 @@ def test_a_log_keeps_counts_by_latency_and_the_last_refusal() -> None:
     assert (found.calls, found.refused, found.last_error) == (3, 1, "PID_NOT_FOUND")
     assert found.latency_counts[:2] == [1, 1] and found.latency_counts[-1] == 1
     assert sum(found.latency_counts) == 3
+
+
+def test_a_log_forgets_the_pods_that_have_ended() -> None:
+    log = CallLog()
+    log.record("runs", "", 0.001)
+    log.record("ended", "", 0.001)
+    log.retain({"runs"})
+    assert (list(log.by_pod), len(log)) == (["runs"], 1)
+
+
+def test_a_full_log_forgets_the_pod_that_asked_longest_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_log, "_MAX_PODS", 2)
+    log = CallLog()
+    for key in ("a", "b", "a", "c"):
+        log.record(key, "", 0.001)
+    assert list(log.by_pod) == ["a", "c"]
