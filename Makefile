@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak churn e2e e2e-vm hostile bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ fuzz: venv  ## fuzz each parser for MINUTES (2), coverage-guided; TARGETS names 
 
 soak: venv  ## every attack and fault at random for MINUTES (3), what is held before and after; SEED (root)
 	$(BIN)/python -m tests.soak $(or $(MINUTES),3) $(SEED)
+
+churn: venv  ## CONTAINERS (2000) come, ask and go; then nothing is held of them (root)
+	$(BIN)/python -m tests.soak.churn $(CONTAINERS)
 
 e2e: venv  ## a real kubelet, then a whole cluster, on this machine (needs root, Debian); or your KUBECONFIG
 	$(BIN)/python -m tests.e2e
