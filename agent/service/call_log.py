@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-_MAX_PODS = 1024
+_PODS_REMEMBERED = 1024
 
 LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
@@ -30,9 +30,10 @@ class PodCalls:
 
 @dataclass(slots=True)
 class CallLog:
-    """Calls by pod, those of the pods that asked last at the end."""
+    """Calls by pod; the pods that asked last are remembered."""
 
     by_pod: OrderedDict[str, PodCalls] = field(default_factory=OrderedDict)
+    """The pod that asked last is the last."""
 
     def __len__(self) -> int:
         return len(self.by_pod)
@@ -48,7 +49,7 @@ class CallLog:
         entry = self.by_pod.get(pod_key)
         if entry is None:
             entry = self.by_pod[pod_key] = PodCalls()
-            if len(self.by_pod) > _MAX_PODS:
+            if len(self.by_pod) > _PODS_REMEMBERED:
                 self.by_pod.popitem(last=False)
         else:
             self.by_pod.move_to_end(pod_key)

@@ -92,7 +92,7 @@ def test_a_log_forgets_the_pods_that_have_ended() -> None:
 def test_a_full_log_forgets_the_pod_that_asked_longest_ago(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(call_log, "_MAX_PODS", 2)
+    monkeypatch.setattr(call_log, "_PODS_REMEMBERED", 2)
     log = CallLog()
     for key in ("a", "b", "a", "c"):
         log.record(key, "", 0.001)
