@@ -12,6 +12,7 @@ import pytest
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import decode_pod_list
@@ -85,8 +86,9 @@ async def test_a_pod_that_has_no_connection_but_runs_is_kept(node: Node) -> None
 async def test_what_is_kept_of_a_pod_that_nobody_has_seen_is_dropped(node: Node) -> None:
     node.log.record("f" * 32, "", 0.001)
     node.log.record(NO_POD, "", 0.001)
+    node.log.record(HOST_ROOT, "", 0.001)
     await node.retention.sweep()
-    assert list(node.log.by_pod) == [NO_POD]
+    assert list(node.log.by_pod) == [NO_POD, HOST_ROOT]
 
 
 async def test_what_is_not_used_for_two_sweeps_is_released(node: Node) -> None:
