@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -66,3 +68,36 @@ class RecentCache(Generic[K, V]):
 
     def _drop_old(self) -> None:
         self._old, self._young = self._young, {}
+
+
+class SharedRecentCache(RecentCache[K, V]):
+    """A `RecentCache` of many owners, each of which has a limit of entries in each generation.
+
+    So an owner has twice the limit at the most, and the entries of one owner do not make a full
+    cache release those of others. What is past the limit is not kept in this period. Threads that
+    keep something at the same moment may pass the limit by an entry each.
+    """
+
+    __slots__ = ("_max_of_owner", "_owner_of", "_young_by_owner")
+
+    def __init__(self, max_entries: int, max_of_owner: int, owner_of: Callable[[V], str]) -> None:
+        """`max_of_owner` is the limit of one generation; `owner_of` names the owner of a value."""
+        super().__init__(max_entries)
+        self._max_of_owner = max_of_owner
+        self._owner_of = owner_of
+        self._young_by_owner: Counter[str] = Counter()
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if key in self._young:
+            super().__setitem__(key, value)
+            return
+        owner = self._owner_of(value)
+        if self._young_by_owner[owner] >= self._max_of_owner:
+            self._old.pop(key, None)
+            return
+        super().__setitem__(key, value)
+        self._young_by_owner[owner] += 1
+
+    def _drop_old(self) -> None:
+        super()._drop_old()
+        self._young_by_owner = Counter()

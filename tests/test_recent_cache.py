@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.recent_cache import RecentCache
+from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 
 def test_what_was_kept_is_found() -> None:
@@ -75,3 +75,58 @@ def test_a_full_cache_releases_what_was_not_used_of_late() -> None:
         cache[number] = number
         assert cache.setdefault(0, 7) == 7
     assert len(cache) <= 8
+
+
+def shared(max_entries: int = 100, max_of_owner: int = 2) -> SharedRecentCache[str, str]:
+    """Return a cache of values whose first letter names their owner."""
+    return SharedRecentCache(max_entries, max_of_owner, lambda value: value[0])
+
+
+def test_an_owner_past_its_limit_keeps_what_it_has_and_nothing_more() -> None:
+    cache = shared()
+    for text in ("a1", "a2", "a3", "b1"):
+        cache[text] = text
+    assert [cache.get(text) for text in ("a1", "a2", "a3", "b1")] == ["a1", "a2", None, "b1"]
+
+
+def test_an_owner_has_twice_its_limit_at_the_most_whatever_it_uses() -> None:
+    cache = shared()
+    for period in range(5):
+        for number in range(5):
+            cache[f"a{period}{number}"] = "a"
+            for earlier in range(period + 1):
+                cache.get(f"a{earlier}{number}")
+        assert len(cache) <= 4
+        cache.age()
+    assert len(cache) <= 2
+
+
+def test_an_owner_at_its_limit_may_replace_a_value() -> None:
+    cache = shared(max_of_owner=1)
+    cache["key"] = "a1"
+    cache["key"] = "a2"
+    assert (cache.get("key"), len(cache)) == ("a2", 1)
+
+
+def test_an_owner_may_keep_others_in_the_next_period() -> None:
+    cache = shared(max_of_owner=1)
+    cache["a1"] = cache["a2"] = "a"
+    cache.age()
+    cache["a2"] = "a"
+    assert cache.get("a2") == "a"
+
+
+def test_one_owner_does_not_make_a_cache_release_the_entries_of_others() -> None:
+    cache = shared(max_entries=8)
+    cache["b"] = "b"
+    for number in range(1000):
+        cache[f"a{number}"] = "a"
+    assert cache.get("b") == "b"
+
+
+def test_a_shared_cache_that_is_full_takes_new_owners() -> None:
+    cache = shared(max_entries=8)
+    for letter in "abcdefghij" * 2:
+        cache[letter] = letter
+        assert cache.get(letter) == letter
+        assert len(cache) <= 8

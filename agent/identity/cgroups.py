@@ -32,13 +32,16 @@ from netutil.agent.parsers.pod_cgroups import (
     names_a_pod,
     pod_places,
 )
-from netutil.agent.recent_cache import RecentCache
+from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 UNIFIED = ""
 _ROOT_UID = 0
 _DEEPEST = 12
 _MAX_OWNERS = 4096
-_MAX_IDENTITIES = 1024
+MAX_IDENTITIES = 1024
+MAX_IDENTITIES_OF_POD = 32
+"""A container's processes have one for each cgroup that they are in, and a workload may make many:
+of up to 16 KiB each."""
 _MAX_IDENTIFIED_TEXT = 4096
 _LINKS_OF_A_LEAF = 2
 """st_nlink of a directory without directories, as kernfs counts it (fs/kernfs/dir.c)."""
@@ -113,6 +116,13 @@ class _Identified:
     guarded: tuple[_Guarded, ...]
 
 
+def _owner_of(found: _Identified) -> str:
+    """Return the pod UID of an identity, or else the ID of the first container that it names."""
+    identity = found.identity
+    containers = (one for placement in identity.placements for one, _ in placement.containers)
+    return identity.pod_uid or next(containers, "")
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupTree:
     """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's.
@@ -128,8 +138,12 @@ class CgroupTree:
     made_by_root: RecentCache[Directory, bool] = field(
         default_factory=lambda: RecentCache(_MAX_OWNERS), repr=False, compare=False
     )
-    identities: RecentCache[str, _Identified] = field(
-        default_factory=lambda: RecentCache(_MAX_IDENTITIES), repr=False, compare=False
+    identities: SharedRecentCache[str, _Identified] = field(
+        default_factory=lambda: SharedRecentCache(
+            MAX_IDENTITIES, MAX_IDENTITIES_OF_POD // 2, _owner_of
+        ),
+        repr=False,
+        compare=False,
     )
 
     def identify(self, text: str) -> CgroupIdentity:
