@@ -49,7 +49,7 @@ def cgroup() -> Iterator[Path]:
 
 
 def descriptors() -> int:
-    """Return how many descriptors are open, without those that a test before has left as garbage."""
+    """Return how many descriptors are open, without the garbage of the tests before."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
