@@ -75,6 +75,7 @@ from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
+_START_AND_OWNERSHIP = "start and ownership"
 _MAX_KEPT_BYTES = 8 * 1024
 """Of an answer about interfaces: a copy is made of it for each call."""
 _KERNEL_RELEASE = os.uname().release
@@ -318,17 +319,35 @@ class Gathering:
         if not match.container_name:
             raise unnamed(match, pid)
         metadata = match.pod.metadata
+        started_by, may_own_cpus = _start_and_ownership(match)
         found = await self._resources.of_container(
             metadata.namespace,
             metadata.name,
             match.container_name,
-            not_before=match.started_by,
+            not_before=started_by,
             timeout_seconds=seconds,
         )
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
-        if match.pod.may_own_cpus(match.container_name):
-            return found
-        return found.without_cpus
+        return found if may_own_cpus else found.without_cpus
+
+    def known_resources(self, caller: Caller) -> tuple[ContainerResources, GivenFunctions] | None:
+        """Return what `resources` and `given_functions` do for the calling process itself.
+
+        None where something has to be waited for or read, and for what they raise.
+        """
+        match = caller.match
+        if match is None or not match.container_name:
+            return None
+        metadata = match.pod.metadata
+        key = (metadata.namespace, metadata.name)
+        found = self._resources.known(key, match.container_name, match.started_by)
+        if found is None:
+            return None
+        if not match.pod.may_own_cpus(match.container_name):
+            found = found.without_cpus
+        addresses = found.pci_addresses
+        held = self.pci.held(addresses) if addresses else {}
+        return (found, _given(held)) if held is not None else None
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
@@ -565,6 +584,20 @@ def _hugepages(
     asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
 ) -> Hugepages:
     return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
+
+
+def _start_and_ownership(match: Match) -> tuple[datetime, bool]:
+    """Return by when a match's container was started, and whether it may own CPUs.
+
+    Both follow from the match alone, once the list says when the container was started.
+    """
+    known = match.kept.get(_START_AND_OWNERSHIP)
+    if known is not None:
+        return cast(tuple[datetime, bool], known)
+    found = match.started_by, match.pod.may_own_cpus(match.container_name)
+    if match.started_at is not None:
+        match.kept.keep(_START_AND_OWNERSHIP, found, 0)
+    return found
 
 
 def _may_have_devices(parts: InterfaceParts) -> bool:
