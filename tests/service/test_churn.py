@@ -10,6 +10,11 @@ from tests.soak.churn import Churn, grown
 
 pytestmark = [pytest.mark.root, needs_lab]
 CONTAINERS, WARM_UP = 200, 4
+HELD_FACTS = ("containers", "environments", "network_namespaces", "network_tokens", "pci_functions")
+
+
+def counted_as(kind: str) -> str:
+    return f'netutil_held_entries{{kind="{kind}"}}'
 
 
 def test_nothing_is_held_of_containers_that_have_ended() -> None:
@@ -23,6 +28,7 @@ def test_nothing_is_held_of_containers_that_have_ended() -> None:
         churn.age()
         after = churn.settled(before)
     assert churn.failures == []
-    held = 'netutil_held_entries{kind="cgroup_identities"}'
+    held = counted_as("cgroup_identities")
     assert (before.counts[held], meanwhile.counts[held] > 0) == (0, True)
+    assert [before.counts[counted_as(kind)] for kind in HELD_FACTS] == [0] * len(HELD_FACTS)
     assert [one for one in grown(before, after) if not one.startswith("memory")] == []
