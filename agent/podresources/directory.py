@@ -66,6 +66,18 @@ class ResourceDirectory:
         self._retry_from = _NEVER
         self.stats = ResourceStats()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def age(self) -> None:
+        """Release what the kubelet said so long ago that it answers nobody any more."""
+        oldest = self._clock() - 2 * self._refresh_seconds  # a newer one may be under way
+        self._entries = {
+            key: entry
+            for key, entry in self._entries.items()
+            if entry.asked.monotonic_seconds >= oldest
+        }
+
     async def of_container(
         self,
         namespace: str,

@@ -1,7 +1,8 @@
 """The answer to GetInterfaces as bytes: encoded once, with the counters of each call put in.
 
 Each link is put together from its bytes and those of its counters. A second `link` behind the
-first would mean the same ("last one wins" merges messages), but protobuf.js does not merge.
+first would mean the same, but not every decoder merges the two (protobuf.js before its pull
+request 2195 takes the last).
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
-from cachetools import LRUCache
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
@@ -56,6 +55,7 @@ from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
+from netutil.agent.recent_cache import RecentCache
 from netutil.agent.service import amounts
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import (
@@ -161,7 +161,12 @@ class Gathering:
         self._topology = Topology(host_root)
         self._pools = HeldPools(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
-        self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
+        self._networks: RecentCache[str, tuple[Pod, Networks]] = RecentCache(_PODS_REMEMBERED)
+
+    @property
+    def reported_networks(self) -> RecentCache[str, tuple[Pod, Networks]]:
+        """Return the networks of pods as their annotations report them, by pod UID."""
+        return self._networks
 
     async def match(self, caller: Caller, pid: str, wait_seconds: float) -> tuple[Match, str]:
         """Return the pod list's entry of a process's container, and the container's ID."""
@@ -269,7 +274,7 @@ class Gathering:
 
     def _known_networks(self, pod: Pod) -> Networks | None:
         """Return the networks of a pod if they were worked out for this entry of its list."""
-        kept, networks = self._networks.get(pod.metadata.uid, (None, None))
+        kept, networks = self._networks.get(pod.metadata.uid) or (None, None)
         return networks if kept is pod else None
 
     async def _reported(self, caller: Caller) -> Networks:

@@ -230,6 +230,22 @@ async def test_ten_thousand_lookups_leave_no_descriptor(
     assert kubelet.lists <= 2
 
 
+async def test_what_answers_nobody_any_more_is_released(
+    kubelet: KubeletDouble, tmp_path: Path
+) -> None:
+    now = [0.0]
+    directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10, lambda: now[0])
+    await ask(directory)
+    now[0] = 20.0
+    directory.age()
+    assert len(directory) == 1
+    now[0] = 20.1
+    directory.age()
+    assert len(directory) == 0
+    assert (await ask(directory)).cpu_ids == (2, 3)
+    await directory.close()
+
+
 WEB = ("shop", "web")
 
 
