@@ -80,7 +80,7 @@ def _node(rooms: Rooms, answering: Answering) -> Node:
             rooms.pods,
             rooms.reads,
             summaries,
-            rooms.netutil.all_facts,
+            rooms.netutil.parts,
             settings.pod_resources,
         ),
         DescribingNode(rooms.pods, rooms.reads, settings.host_root),

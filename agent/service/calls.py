@@ -25,7 +25,7 @@ from netutil.agent.trace_context import enter_trace
 
 _LOG = logging.getLogger(__name__)
 Answer = Message | EncodedMessage
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[Answer], Awaitable[None]]
 """Sends one message of a stream; returns when gRPC has taken it."""
 
 
@@ -114,7 +114,7 @@ class Answering:
         connection = connection_of(call_of(context))
         enter_trace(call_of(context).header(b"traceparent"))
 
-        async def send(message: Message) -> None:
+        async def send(message: Answer) -> None:
             nonlocal first_seconds
             if first_seconds is None:
                 first_seconds = perf_counter() - began

@@ -29,13 +29,14 @@ from netutil.agent.service.answers import LEVELS, timestamp
 from netutil.agent.service.as_caller import connection_of
 from netutil.agent.service.caller import Callers
 from netutil.agent.service.calls import Send
+from netutil.agent.service.encoded import everything
 from netutil.agent.service.explain_text import sendable
 from netutil.agent.service.gather import EnvironmentRead
 from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.pod_summary import PodSummaries
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.status import part_error
-from netutil.agent.service.watch import Everything
+from netutil.agent.service.watch import MakeParts
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 _PIDS_SHOWN = 16
@@ -79,7 +80,7 @@ class Describing:
         pods: PodDirectory,
         reads: ReadPool,
         summaries: PodSummaries,
-        facts: Everything,
+        make_parts: MakeParts,
         pod_resources: str,
     ) -> None:
         self._tree = tree
@@ -87,7 +88,7 @@ class Describing:
         self._pods = pods
         self._reads = reads
         self._summaries = summaries
-        self._facts = facts
+        self._make_parts = make_parts
         self._pod_resources = pod_resources
 
     async def describe(
@@ -202,13 +203,14 @@ class Describing:
             stack.callback(process.close)
             connection = connection_of(process, self._tree)
             caller = await self._callers.identify(connection, _NO_WAIT_SECONDS, need_container=True)
-            facts = await self._facts(
+            parts = await self._make_parts(
                 caller,
                 "",
                 max(0.0, look.until - time.monotonic()),
                 environment=_NO_ENVIRONMENT,
                 each_cpu=look.each_cpu,
             )
+        facts = netutil_pb2.AllResponse.FromString(everything(parts).body)
         answer.sources.add(part="identity", read=f"/proc/{pid}/cgroup")
         cpu = self._callers.cpu_directories(caller.cgroups)
         hugetlb = self._callers.hugetlb_directory(caller.cgroups)

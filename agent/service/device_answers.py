@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -14,7 +14,6 @@ from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.devices import AllocatedDevice
-from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.service import answers
 from netutil.agent.service.gathered import (
@@ -23,7 +22,6 @@ from netutil.agent.service.gathered import (
     GivenFunctions,
     Hugepages,
     Interfaces,
-    InterfacesAnswer,
 )
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
@@ -56,7 +54,7 @@ _ANSWER = "answer"
 
 
 def interfaces(found: Interfaces) -> api.InterfacesResponse:
-    """Return the answer to GetInterfaces."""
+    """Return the answer to GetInterfaces. Counters are those of the links that were found."""
     response = api.InterfacesResponse(
         interfaces=[_interface(one) for one in found.interfaces],
         observed_at=answers.timestamp(found.match.observed_at) if found.match else None,
@@ -80,27 +78,6 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
     if found.pci_error is not None:
         response.pci_error.CopyFrom(part_error("pci", found.pci_error))
     return response
-
-
-def with_counters(
-    answer: api.InterfacesResponse, counters: Mapping[int, Counters]
-) -> api.InterfacesResponse:
-    """Return a copy of an answer to GetInterfaces with the counters of each link, by its index."""
-    response = api.InterfacesResponse()
-    response.CopyFrom(answer)
-    for one in response.interfaces:
-        if one.HasField("link"):
-            link = one.link
-            found, into = counters[link.index], link.counters
-            into.rx_bytes, into.tx_bytes = found.rx_bytes, found.tx_bytes
-            into.rx_packets, into.tx_packets = found.rx_packets, found.tx_packets
-            into.rx_errors, into.tx_errors = found.rx_errors, found.tx_errors
-            into.rx_dropped, into.tx_dropped = found.rx_dropped, found.tx_dropped
-    return response
-
-
-INTERFACES = InterfacesAnswer(interfaces, with_counters, api.InterfacesResponse.ByteSize)
-"""The answer to GetInterfaces."""
 
 
 def hugepages(found: Hugepages) -> api.HugepagesResponse:

@@ -10,6 +10,7 @@ that has only it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import Networks
+from netutil.agent.facts.topology import Cpu
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.parsers.environment import Environment
 from netutil.agent.podresources.model import ContainerResources
@@ -26,13 +28,29 @@ from netutil.agent.service.gathered import Cpus, GivenFunctions, Hugepages
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
+PARTS = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+"""The parts of AllResponse in the order of the API."""
 Parts = Mapping[str, Message | EncodedMessage | AgentError]
 """The parts of AllResponse by name, each an answer or why there is none."""
 _LENGTH_DELIMITED = 2
 _WIRE_TYPE_BITS = 3
 _SEVEN_BITS = 0x7F
-_POD, _NETWORK, _ENCODED, _RESOURCES = "pod", "network", "encoded", "resources"
+_POD, _NETWORK, _ENCODED, _RESOURCES, _TOPOLOGY = (
+    "pod",
+    "network",
+    "encoded",
+    "resources",
+    "topology",
+)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An answer, and what it was made of besides that which it is kept with."""
+
+    of: object
+    answer: EncodedMessage
 
 
 def encode(message: Message) -> EncodedMessage:
@@ -74,17 +92,14 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def in_order(parts: Iterable[str]) -> list[str]:
-    """Return the names of parts of AllResponse in the order of the API."""
-    return sorted(parts, key=[*api.AllResponse.DESCRIPTOR.fields_by_name].index)
-
-
 def everything(parts: Parts) -> EncodedMessage:
     """Return the answer to GetAll. A part that is an error is an entry of `errors`."""
     errors: list[tuple[str, bytes]] = []
     found: list[tuple[str, bytes]] = []
-    for name in in_order(parts):
-        part = parts[name]
+    for name in PARTS:
+        part = parts.get(name)
+        if part is None:
+            continue
         if isinstance(part, AgentError):
             errors.append(("errors", part_error(name, part).SerializeToString()))
         elif isinstance(part, EncodedMessage):
@@ -97,6 +112,24 @@ def everything(parts: Parts) -> EncodedMessage:
 def cpus(found: Cpus) -> EncodedMessage:
     """Return the answer to GetCPUInfo without each CPU, the same for the same `found`."""
     return _once(found.answers, device_answers.cpus, found)
+
+
+def cpus_with_topology(
+    found: Cpus, each: tuple[Cpu, ...], exclusive: tuple[int, ...]
+) -> EncodedMessage:
+    """Return the answer to GetCPUInfo with each CPU, the same while all of it is the same.
+
+    `exclusive` are the CPUs that the kubelet gave to the container alone.
+    """
+    of = each, exclusive
+    known = found.answers.get(_TOPOLOGY)
+    if isinstance(known, _Made) and known.of == of:
+        return known.answer
+    rest = api.CPUResponse()
+    device_answers.add_topology(rest, each, exclusive)
+    answer = EncodedMessage(cpus(found).body + rest.SerializeToString())
+    found.answers[_TOPOLOGY] = _Made(of, answer)
+    return answer
 
 
 def hugepages(found: Hugepages) -> EncodedMessage:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 from netutil.agent.collect.container_cache import ContainerCache
@@ -74,12 +74,16 @@ from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
+R = TypeVar("R")
 _FEW = 1024
 _START_AND_OWNERSHIP = "start and ownership"
 _MAX_KEPT_BYTES = 8 * 1024
-"""Of an answer about interfaces: a copy is made of it for each call."""
+"""Of an answer about interfaces: it is copied for each call."""
 _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
+_MAX_SETS = 256
+
+_NO_FUNCTIONS = GivenFunctions()
 
 _Listed = tuple[Match | None, AgentError | None]
 """The pod list's entry for a process, or why there is none."""
@@ -249,7 +253,7 @@ class Gathering:
 
     async def _links(self, caller: Caller, pid: str) -> LiveLinks:
         """Return the links of a process. Waits for nothing if they are known as they are now."""
-        if caller.match is not None and caller.match.pod.spec.host_network:
+        if _is_on_host_network(caller):
             await self._ensure_in_pod(caller, pid)
             return ON_HOST_NETWORK
         own = caller.peer.process
@@ -262,12 +266,23 @@ class Gathering:
         finally:
             process.close()
 
+    def _own_links(self, caller: Caller) -> LiveLinks | None:
+        """Return the links of the caller itself, None where they are to be waited for."""
+        if _is_on_host_network(caller):
+            return ON_HOST_NETWORK
+        return self._live.current(caller.peer.process)
+
+    def _known_networks(self, pod: Pod) -> Networks | None:
+        """Return the networks of a pod if they were worked out for this entry of its list."""
+        kept, networks = self._networks.get(pod.metadata.uid) or (None, None)
+        return networks if kept is pod else None
+
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
         pod = caller.known.pod
-        kept, networks = self._networks.get(pod.metadata.uid) or (None, None)
-        if kept is pod and networks is not None:
-            return networks
+        known = self._known_networks(pod)
+        if known is not None:
+            return known
         ensure_networks_understood(pod)
         annotations = pod.metadata.annotations or {}
         size = network_characters(annotations)
@@ -306,12 +321,16 @@ class Gathering:
 
     async def topology(self, caller: Caller, cpuset: str) -> tuple[Cpu, ...]:
         """Return the CPUs of a set."""
-        wanted = parse_cpu_list(cpuset, read="cpuset.cpus")
-        known = self._topology.known(wanted)
+        known = self.known_topology(cpuset)
         if known is not None:
             return known
+        wanted = _cpu_numbers(cpuset)
         read = partial(self._topology.read, wanted)
         return await self._reads.run(caller.peer.pod_key, read, "/sys/devices/system/cpu")
+
+    def known_topology(self, cpuset: str) -> tuple[Cpu, ...] | None:
+        """Return the CPUs of a set, None where one has to be read."""
+        return self._topology.known(_cpu_numbers(cpuset))
 
     async def resources(self, caller: Caller, pid: str, seconds: float) -> ContainerResources:
         """Return what the kubelet allocated to a process's container."""
@@ -330,24 +349,27 @@ class Gathering:
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
         return found if may_own_cpus else found.without_cpus
 
-    def known_resources(self, caller: Caller) -> tuple[ContainerResources, GivenFunctions] | None:
-        """Return what `resources` and `given_functions` do for the calling process itself.
+    def known_resources(self, caller: Caller) -> ContainerResources | None:
+        """Return what `resources` does for the calling process itself.
 
-        None where something has to be waited for or read, and for what they raise.
+        None where the kubelet has to be asked, and for what it raises.
         """
         match = caller.match
         if match is None or not match.container_name:
             return None
         metadata = match.pod.metadata
         key = (metadata.namespace, metadata.name)
-        found = self._resources.known(key, match.container_name, match.started_by)
-        if found is None:
-            return None
-        if not match.pod.may_own_cpus(match.container_name):
-            found = found.without_cpus
+        started_by, may_own_cpus = _start_and_ownership(match)
+        found = self._resources.known(key, match.container_name, started_by)
+        return found if found is None or may_own_cpus else found.without_cpus
+
+    def known_functions(self, found: ContainerResources) -> GivenFunctions | None:
+        """Return what `given_functions` does, None where something has to be read."""
         addresses = found.pci_addresses
-        held = self.pci.held(addresses) if addresses else {}
-        return (found, _given(held)) if held is not None else None
+        if not addresses:
+            return _NO_FUNCTIONS
+        held = self.pci.held(addresses)
+        return _given(held) if held is not None else None
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
@@ -355,14 +377,11 @@ class Gathering:
         Most containers have none: then nothing is read.
         """
         addresses = found.pci_addresses
-        if not addresses:
-            return GivenFunctions()
-
         if len(addresses) > MOST_DEVICES:
             return GivenFunctions(error=too_many_devices("PodResources"))
-        held = self.pci.held(addresses)
-        if held is not None:
-            return _given(held)
+        functions = self.known_functions(found)
+        if functions is not None:
+            return functions
 
         def read() -> GivenFunctions:
             devices, known = PciDevices(self.pci), dict[str, PciInfo | None]()
@@ -414,9 +433,9 @@ class Gathering:
         caller: Caller,
         pid: str,
         interface: str,
-        answer: InterfacesAnswer[T],
+        answer: InterfacesAnswer[T, R],
         known: Allocated | None = None,
-    ) -> T:
+    ) -> R:
         """Return the answer about the interfaces as reported and as they are now.
 
         `interface` names one of them. `known` are the devices of an environment that was read
@@ -428,13 +447,13 @@ class Gathering:
         allocated = known or await self.allocated(caller, pid)
         live = await self._links(caller, pid)
         parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        kept = self._kept_answer(parts, interface, answer)
+        if kept is not None:
+            return kept
         answers = live.network.answers if live.network is not None else None
         counters = live.network.counters if live.network is not None else {}
-        kept = answers.get(interface) if answers is not None else None
-        if isinstance(kept, _KeptAnswer) and self._is_current(kept, parts):
-            return answer.with_counters(kept.answer, counters)
 
-        def make() -> tuple[T, T, PciDevices]:
+        def make() -> tuple[T, R, PciDevices]:
             pci = PciDevices(self.pci)
             made = answer.make(self._merged(parts, interface, pci))
             return made, answer.with_counters(made, counters), pci
@@ -447,6 +466,36 @@ class Gathering:
         if answer.size_bytes(made) <= _MAX_KEPT_BYTES:
             answers[interface] = _KeptAnswer(parts, pci.found, made)
         return counted
+
+    def known_interfaces(
+        self, caller: Caller, answer: InterfacesAnswer[T, R], allocated: Allocated
+    ) -> R | None:
+        """Return what `interfaces` does of all those of the calling process itself.
+
+        None where something has to be waited for or made. Raises what `interfaces` raises.
+        """
+        networks, network_error = None, caller.unavailable
+        if caller.match is not None:
+            networks, network_error = self._known_networks(caller.match.pod), None
+            if networks is None:
+                return None
+        live = self._own_links(caller)
+        if live is None:
+            return None
+        parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        return self._kept_answer(parts, "", answer)
+
+    def _kept_answer(
+        self, parts: InterfaceParts, interface: str, answer: InterfacesAnswer[T, R]
+    ) -> R | None:
+        """Return the answer that was made last with the counters of now, None if it is another."""
+        network = parts.live.network
+        if network is None or network.answers is None:
+            return None
+        kept = network.answers.get(interface)
+        if isinstance(kept, _KeptAnswer) and self._is_current(kept, parts):
+            return answer.with_counters(kept.answer, network.counters)
+        return None
 
     def _is_current(self, kept: _KeptAnswer, parts: InterfaceParts) -> bool:
         """Return whether an answer would be made of the same, PCI functions included."""
@@ -544,6 +593,17 @@ class Gathering:
         if pid:
             process, _ = await self._callers.process(caller, pid)
             process.close()
+
+
+@lru_cache(maxsize=_MAX_SETS)
+def _cpu_numbers(cpuset: str) -> tuple[int, ...]:
+    """Return the numbers of a CPU set. A node has few different ones, each asked for often."""
+    return parse_cpu_list(cpuset, read="cpuset.cpus")
+
+
+def _is_on_host_network(caller: Caller) -> bool:
+    """Return whether the pod list says that the caller's pod is in the node's network."""
+    return caller.match is not None and caller.match.pod.spec.host_network
 
 
 def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None) -> GivenFunctions:

@@ -23,6 +23,7 @@ from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.pods.index import Match
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,14 @@ class Interfaces:
 
 
 @dataclass(frozen=True, slots=True)
-class InterfacesAnswer(Generic[T]):
-    """How interfaces become an answer: without counters, which then go into a copy of it.
+class InterfacesAnswer(Generic[T, R]):
+    """How interfaces become an answer: made without counters, which are put in for each call.
 
-    Counters are by index of the link. `size_bytes` tells how large an answer is.
+    Counters are by index of the link. `size_bytes` tells how large what was made is.
     """
 
     make: Callable[[Interfaces], T]
-    with_counters: Callable[[T, Mapping[int, Counters]], T]
+    with_counters: Callable[[T, Mapping[int, Counters]], R]
     size_bytes: Callable[[T], int]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 from google.protobuf.message import Message
 from netutil.agent.collect.environment_cache import HeldEnvironment
@@ -17,6 +17,7 @@ from netutil.agent.service import device_answers, encoded
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.calls import Answer, Answering, Send, wait_seconds
 from netutil.agent.service.context import Context
+from netutil.agent.service.encoded_interfaces import INTERFACES
 from netutil.agent.service.gather import EnvironmentRead, Gathering, variables
 from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.refusals import Refusals
@@ -103,7 +104,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
                 caller = await self._callers.identify(
                     connection, wait_seconds(context), need_container=True
                 )
-            parts = await self._parts(caller, request.pid, wait_seconds(context))
+            parts = await self.parts(caller, request.pid, wait_seconds(context))
             return encoded.everything(parts)
 
         return self._answering.answer_in_turn("GetAll", context, body, _ALL_SECONDS)
@@ -114,7 +115,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """Send the caller's snapshot, and a new one whenever it changes."""
 
         async def body(connection: Connection, send: Send) -> NoReturn:
-            await self._watches.run(connection, request, send, self.all_facts)
+            await self._watches.run(connection, request, send, self.parts)
 
         await self._answering.stream("Watch", context, body)
 
@@ -159,24 +160,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         found = collect(caller, request, context)
         return found if isinstance(found, Message | EncodedMessage) else await found
 
-    async def all_facts(
-        self,
-        caller: Caller,
-        pid: str,
-        seconds: float,
-        *,
-        environment: EnvironmentRead | None = None,
-        each_cpu: bool = True,
-    ) -> api.AllResponse:
-        """Return every part; one that fails is an entry of `errors`.
-
-        `environment` is what was read of it before. Without `each_cpu` the exclusive CPUs are
-        told, but not the topology of each.
-        """
-        parts = await self._parts(caller, pid, seconds, environment, each_cpu=each_cpu)
-        return api.AllResponse.FromString(encoded.everything(parts).body)
-
-    async def _parts(
+    async def parts(
         self,
         caller: Caller,
         pid: str,
@@ -185,14 +169,16 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         *,
         each_cpu: bool = True,
     ) -> encoded.Parts:
-        """Return each part, or its error. Raises what is no refusal and no failure to read."""
+        """Return each part, or its error. Raises what is no refusal and no failure to read.
+
+        `environment` is what was read of it before. What is held is answered at once; only the
+        rest is waited for. Without `each_cpu` the exclusive CPUs are told, but not the topology
+        of each.
+        """
         read = environment or await self._gather.environment_and_devices(caller, pid)
         parts: dict[str, Answer | AgentError] = {}
         for group in self._groups(caller, pid, seconds, read, each_cpu=each_cpu):
-            made = await asyncio.gather(
-                *(_called(make) for make in group.values()), return_exceptions=True
-            )
-            for name, part in zip(group, made, strict=True):
+            for name, part in (await _made(group)).items():
                 parts[name] = _part(name, part)
         self._note_refusals(caller, parts)
         return parts
@@ -203,31 +189,29 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """Return what makes each part; those of a group are made at once.
 
         All at once would keep the loop and the interpreter's lock from everybody else for
-        milliseconds (make hostile). But reads that hang hang together, and what may wait for the
-        kubelet, for most of the deadline, is last.
+        milliseconds where nothing is held (make hostile). But reads that hang hang together, and
+        what may wait for the kubelet, for most of the deadline, is last.
         """
         found, allocated = read
         first: _Makers = {
-            "network": partial(self._network, caller, api.NetworkStatusRequest(pid=pid)),
-            "hugepages": partial(self._hugepages, caller, api.HugepagesRequest(pid=pid)),
+            "network": partial(self._network, caller, pid),
+            "hugepages": partial(self._hugepages, caller, pid),
         }
         if found is not None:
-            first["env"] = partial(self._env, caller, found, "")
-        request = api.InterfacesRequest(pid=pid)
-        then: _Makers = {"interfaces": partial(self._interfaces, caller, request, allocated)}
-        cpu = api.CPURequest(pid=pid, topology=True)
+            first["env"] = partial(self._env, caller, found)
+        then: _Makers = {"interfaces": partial(self._all_interfaces, caller, pid, allocated)}
         last: _Makers = {
-            "pod": partial(self._pod, caller, api.PodRequest(pid=pid), seconds),
-            "cpu": partial(self._cpu, caller, cpu, seconds, each_cpu),
-            "resources": partial(self._resources, caller, api.ResourceRequest(pid=pid), seconds),
+            "pod": partial(self._pod, caller, pid, seconds),
+            "cpu": partial(self._cpu_with_topology, caller, pid, seconds, each_cpu),
+            "resources": partial(self._resources, caller, pid, seconds),
         }
         return (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
 
     def _note_refusals(self, caller: Caller, parts: encoded.Parts) -> None:
         """Record the parts that are refused, each reason once."""
         refused: dict[str, tuple[str, AgentError]] = {}
-        for name in encoded.in_order(parts):
-            part = parts[name]
+        for name in encoded.PARTS:
+            part = parts.get(name)
             if isinstance(part, _REFUSALS):
                 refused.setdefault(part.reason, (name, part))
         for name, error in refused.values():
@@ -236,25 +220,35 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     def _cpu_of_call(
         self, caller: Caller, request: api.CPURequest, context: Context
     ) -> Answer | Awaitable[Answer]:
-        if request.pid or request.topology:
-            return self._cpu(caller, request, wait_seconds(context))
+        if request.topology:
+            return self._cpu_with_topology(caller, request.pid, wait_seconds(context))
+        if request.pid:
+            return self._cpu(caller, request.pid)
         return encoded.cpus(self._gather.own_cpus(caller))
 
-    async def _cpu(
-        self, caller: Caller, request: api.CPURequest, seconds: float, each_cpu: bool = True
-    ) -> api.CPUResponse:
-        found = await self._gather.cpus(caller, request.pid, partition=request.topology)
-        answer = device_answers.cpus(found)
-        if not request.topology:
-            return answer
-        response = api.CPUResponse()
-        response.CopyFrom(answer)
-        await self._add_topology(response, caller, request.pid, seconds, each_cpu)
-        return response
+    async def _cpu(self, caller: Caller, pid: str) -> Answer:
+        return encoded.cpus(await self._gather.cpus(caller, pid))
 
-    async def _add_topology(
-        self, response: api.CPUResponse, caller: Caller, pid: str, seconds: float, each_cpu: bool
-    ) -> None:
+    def _cpu_with_topology(
+        self, caller: Caller, pid: str, seconds: float, each_cpu: bool = True
+    ) -> Answer | Awaitable[Answer]:
+        known = None if pid else self._known_cpu(caller, each_cpu)
+        return known or self._read_cpu(caller, pid, seconds, each_cpu)
+
+    def _known_cpu(self, caller: Caller, each_cpu: bool) -> Answer | None:
+        resources = self._gather.known_resources(caller)
+        if resources is None:
+            return None
+        found = self._gather.own_cpus(caller, partition=True)
+        cpus = self._gather.known_topology(found.facts.cpuset) if each_cpu else ()
+        if cpus is None:
+            return None
+        return encoded.cpus_with_topology(found, cpus, resources.cpu_ids)
+
+    async def _read_cpu(self, caller: Caller, pid: str, seconds: float, each_cpu: bool) -> Answer:
+        found = await self._gather.cpus(caller, pid, partition=True)
+        response = api.CPUResponse()
+        response.CopyFrom(device_answers.cpus(found))
         exclusive = None
         try:
             exclusive = (await self._gather.resources(caller, pid, seconds)).cpu_ids
@@ -262,21 +256,26 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             response.resources_error.CopyFrom(part_error("exclusive_cpus", error))
         cpus = await self._gather.topology(caller, response.cpuset) if each_cpu else ()
         device_answers.add_topology(response, cpus, exclusive)
+        return response
 
     async def _env_of_call(
         self, caller: Caller, request: api.EnvRequest, context: Context
     ) -> Answer:
         del context
         found = await self._gather.environment(caller, request.pid)
-        return await self._env(caller, found, request.key)
+        if request.key:
+            return await self._variables(caller, found, request.key)
+        return found.answer or await self._variables(caller, found, "")
 
-    async def _env(
-        self, caller: Caller, found: HeldEnvironment | AgentError, key: str
-    ) -> EncodedMessage:
+    def _env(
+        self, caller: Caller, found: HeldEnvironment | AgentError
+    ) -> Answer | Awaitable[Answer]:
+        """Return the answer about an environment that was read."""
         if isinstance(found, AgentError):
             raise found
-        if not key and found.answer is not None:
-            return cast(EncodedMessage, found.answer)
+        return found.answer or self._variables(caller, found, "")
+
+    async def _variables(self, caller: Caller, found: HeldEnvironment, key: str) -> EncodedMessage:
         wanted = variables(found.environment, key)
         write = partial(encoded.environment, found.environment, wanted)
         answer = await self._gather.worked_out(caller, write, len(wanted))
@@ -288,26 +287,22 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self, caller: Caller, request: api.NetworkStatusRequest, context: Context
     ) -> Answer | Awaitable[Answer]:
         del context
-        if request.int:
-            ensure_interface_name(request.int)
-        return self._network(caller, request)
+        if not request.int:
+            return self._network(caller, request.pid)
+        ensure_interface_name(request.int)
+        return self._read_network(caller, request.pid, request.int)
 
-    def _network(
-        self, caller: Caller, request: api.NetworkStatusRequest
-    ) -> Answer | Awaitable[Answer]:
-        if not (request.pid or request.int):
-            known = encoded.known_network(caller.known)
-            if known is not None:
-                return known
-        return self._read_network(caller, request)
+    def _network(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
+        known = None if pid else encoded.known_network(caller.known)
+        return known or self._read_network(caller, pid, "")
 
-    async def _read_network(self, caller: Caller, request: api.NetworkStatusRequest) -> Answer:
-        networks = await self._gather.networks(caller, request.pid, request.int)
+    async def _read_network(self, caller: Caller, pid: str, interface: str) -> Answer:
+        networks = await self._gather.networks(caller, pid, interface)
         match = caller.known
         write = partial(encoded.network, networks, match)
         size = network_characters(match.pod.metadata.annotations or {})
         answer = await self._gather.worked_out(caller, write, size)
-        if not request.int:
+        if not interface:
             encoded.keep_network(match, answer)
         return answer
 
@@ -315,25 +310,32 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         self, caller: Caller, request: api.PodRequest, context: Context
     ) -> Answer | Awaitable[Answer]:
         if request.pid:
-            return self._pod(caller, request, wait_seconds(context))
+            return self._read_pod(caller, request.pid, wait_seconds(context))
         return encoded.pod(caller.known, caller.cgroups.container_id or "")
 
-    async def _pod(self, caller: Caller, request: api.PodRequest, seconds: float) -> Answer:
-        match, container_id = await self._gather.match(caller, request.pid, seconds)
+    def _pod(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
+        if pid:
+            return self._read_pod(caller, pid, seconds)
+        return encoded.pod(caller.known, caller.cgroups.container_id or "")
+
+    async def _read_pod(self, caller: Caller, pid: str, seconds: float) -> Answer:
+        match, container_id = await self._gather.match(caller, pid, seconds)
         return encoded.pod(match, container_id)
 
     def _resources_of_call(
         self, caller: Caller, request: api.ResourceRequest, context: Context
     ) -> Answer | Awaitable[Answer]:
-        known = self._gather.known_resources(caller) if not request.pid else None
-        if known is not None:
-            return encoded.resources(*known)
-        return self._resources(caller, request, wait_seconds(context))
+        return self._resources(caller, request.pid, wait_seconds(context))
 
-    async def _resources(
-        self, caller: Caller, request: api.ResourceRequest, seconds: float
-    ) -> EncodedMessage:
-        found = await self._gather.resources(caller, request.pid, seconds)
+    def _resources(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
+        found = None if pid else self._gather.known_resources(caller)
+        functions = self._gather.known_functions(found) if found is not None else None
+        if found is None or functions is None:
+            return self._read_resources(caller, pid, seconds)
+        return encoded.resources(found, functions)
+
+    async def _read_resources(self, caller: Caller, pid: str, seconds: float) -> EncodedMessage:
+        found = await self._gather.resources(caller, pid, seconds)
         functions = await self._gather.given_functions(caller, found)
         return encoded.resources(found, functions)
 
@@ -343,30 +345,27 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         del context
         if request.int:
             ensure_interface_name(request.int)
-        return self._interfaces(caller, request)
+        return self._gather.interfaces(caller, request.pid, request.int, INTERFACES)
 
-    async def _interfaces(
-        self,
-        caller: Caller,
-        request: api.InterfacesRequest,
-        allocated: Allocated | None = None,
-    ) -> api.InterfacesResponse:
-        return await self._gather.interfaces(
-            caller, request.pid, request.int, device_answers.INTERFACES, allocated
-        )
+    def _all_interfaces(
+        self, caller: Caller, pid: str, allocated: Allocated
+    ) -> Answer | Awaitable[Answer]:
+        """Return the answer about all interfaces; `allocated` is what was read before."""
+        known = None if pid else self._gather.known_interfaces(caller, INTERFACES, allocated)
+        return known or self._gather.interfaces(caller, pid, "", INTERFACES, allocated)
 
     def _hugepages_of_call(
         self, caller: Caller, request: api.HugepagesRequest, context: Context
     ) -> Answer | Awaitable[Answer]:
         del context
-        found = None if request.pid else self._gather.own_hugepages(caller)
-        return self._hugepages(caller, request) if found is None else encoded.hugepages(found)
+        return self._hugepages(caller, request.pid)
 
-    async def _hugepages(
-        self, caller: Caller, request: api.HugepagesRequest
-    ) -> api.HugepagesResponse:
-        found = await self._gather.hugepages(caller, request.pid)
-        return device_answers.hugepages(found)
+    def _hugepages(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
+        found = None if pid else self._gather.own_hugepages(caller)
+        return self._read_hugepages(caller, pid) if found is None else encoded.hugepages(found)
+
+    async def _read_hugepages(self, caller: Caller, pid: str) -> Answer:
+        return encoded.hugepages(await self._gather.hugepages(caller, pid))
 
 
 def _drop_own_pid(caller: Caller, request: R | api.AllRequest) -> None:
@@ -378,9 +377,24 @@ def _drop_own_pid(caller: Caller, request: R | api.AllRequest) -> None:
         request.pid = ""
 
 
-async def _called(make: Callable[[], Answer | Awaitable[Answer]]) -> Answer:
-    found = make()
-    return found if isinstance(found, Message | EncodedMessage) else await found
+async def _made(group: _Makers) -> dict[str, Answer | BaseException]:
+    """Return what makes the parts of a group, or what it raises. All that waits waits at once."""
+    made: dict[str, Answer | BaseException] = {}
+    waiting: dict[str, Awaitable[Answer]] = {}
+    for name, make in group.items():
+        try:
+            found = make()
+        except Exception as error:  # noqa: BLE001 - for who called, once nothing waits any more
+            made[name] = error
+            continue
+        if isinstance(found, EncodedMessage | Message):
+            made[name] = found
+        else:
+            waiting[name] = found
+    if waiting:
+        answers = await asyncio.gather(*waiting.values(), return_exceptions=True)
+        made.update(zip(waiting, answers, strict=True))
+    return made
 
 
 def _part(name: str, made: Answer | BaseException) -> Answer | AgentError:

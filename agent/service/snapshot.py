@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
+from netutil.agent.errors import AgentError, Reason
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.service.encoded import PARTS, Parts
+from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
 ENVIRONMENT = "env"
-PARTS = ("pod", "cpu", ENVIRONMENT, "network", "interfaces", "hugepages", "resources")
-Digests = Mapping[str, bytes]
-"""Of each part of a snapshot that is there, or failed: what it is like, in 16 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a part is like: `encoded` is of its bytes, `lasting` of what of it is no counter.
+
+    None is the `encoded` of an error. `is_short` says that the agent lacked something for it.
+    """
+
+    encoded: bytes | None
+    lasting: bytes
+    is_short: bool
+
+
+Digests = Mapping[str, Digest]
+"""Of each part of a snapshot that is there, or failed."""
 
 _DIGEST_BYTES = 16
+_KINDS: dict[str, type[Message]] = {name: type(getattr(api.AllResponse(), name)) for name in PARTS}
 _NESTED_ERRORS = (
     "resources_error",
     "network_error",
@@ -24,44 +43,75 @@ _NESTED_ERRORS = (
     "pci_error",
     "spec_error",
 )
+_ERRORS_OF_SHORTAGE = {
+    "interfaces": ("allocated_error", "start_error", "link_error"),
+    "resources": ("pci_error",),
+}
+"""Errors in a part that may be a shortage of the agent, after which the part is looked at again."""
 
 
-def digests(snapshot: api.AllResponse) -> Digests:
-    """Return the digest of each part, without what message WatchResponse lists as no change."""
-    whole: Message = snapshot
-    found = {
-        part: _digest(_lasting(getattr(whole, part))) for part in PARTS if whole.HasField(part)
-    }
-    for error in snapshot.errors:
-        found[error.part] = _digest(_lasting_error(error))
-    return found
+def digests(parts: Parts, before: Digests) -> Digests:
+    """Return the digest of each part, without what message WatchResponse lists as no change.
+
+    `before` are those of an earlier snapshot: a part of the same bytes has the same.
+    """
+    return {name: _of_part(name, part, before.get(name)) for name, part in parts.items()}
 
 
 def changed(before: Digests, now: Digests) -> tuple[str, ...]:
     """Return the parts that differ, in the order of the API."""
-    return tuple(part for part in PARTS if before.get(part) != now.get(part))
+    return tuple(part for part in PARTS if _lasts(before.get(part)) != _lasts(now.get(part)))
 
 
-def _digest(message: Message) -> bytes:
-    text = message.SerializeToString(deterministic=True)
+def are_short(found: Iterable[Digest]) -> bool:
+    """Return whether the agent lacked something for one of the parts."""
+    return any(one.is_short for one in found)
+
+
+def _lasts(digest: Digest | None) -> bytes | None:
+    return digest.lasting if digest is not None else None
+
+
+def _of_part(
+    name: str, part: Message | EncodedMessage | AgentError, before: Digest | None
+) -> Digest:
+    if isinstance(part, AgentError):
+        error = part_error(name, part)
+        return Digest(None, _digest(_bytes(_lasting_error(error))), _is_short(error))
+    body = part.body if isinstance(part, EncodedMessage) else part.SerializeToString()
+    encoded = _digest(body)
+    if before is not None and before.encoded == encoded:
+        return before
+    message = _KINDS[name].FromString(body)
+    errors = (getattr(message, field) for field in _ERRORS_OF_SHORTAGE.get(name, ()))
+    is_short = any(map(_is_short, errors))
+    _drop_what_does_not_last(message)
+    return Digest(encoded, _digest(_bytes(message)), is_short)
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def _digest(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
-def _lasting(part: Message) -> Message:
-    """Return a copy without what changes all the time."""
-    copy = type(part)()
-    copy.CopyFrom(part)
-    fields = copy.DESCRIPTOR.fields_by_name
+def _is_short(error: api.PartError) -> bool:
+    return error.reason == Reason.AGENT_OUT_OF_RESOURCES
+
+
+def _drop_what_does_not_last(part: Message) -> None:
+    fields = part.DESCRIPTOR.fields_by_name
     if "observed_at" in fields:
-        copy.ClearField("observed_at")
+        part.ClearField("observed_at")
     for name in _NESTED_ERRORS:
-        if name in fields and copy.HasField(name):
-            getattr(copy, name).CopyFrom(_lasting_error(getattr(copy, name)))
-    if isinstance(copy, api.InterfacesResponse):
-        _drop_counters(copy)
-    elif isinstance(copy, api.HugepagesResponse):
-        _drop_usage(copy)
-    return copy
+        if name in fields and part.HasField(name):
+            getattr(part, name).CopyFrom(_lasting_error(getattr(part, name)))
+    if isinstance(part, api.InterfacesResponse):
+        _drop_counters(part)
+    elif isinstance(part, api.HugepagesResponse):
+        _drop_usage(part)
 
 
 def _drop_counters(interfaces: api.InterfacesResponse) -> None:

@@ -9,16 +9,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn, Protocol
 
+from netutil.agent.collect.environment_cache import HeldEnvironment
 from netutil.agent.connections.registry import Connection
-from netutil.agent.errors import Denied, Missing, Reason
+from netutil.agent.errors import AgentError, Denied, Missing, Reason
+from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.service.answers import timestamp
 from netutil.agent.service.caller import LONGEST_WAIT_SECONDS, Caller, Callers
 from netutil.agent.service.calls import Send
+from netutil.agent.service.encoded import Parts, everything, join
 from netutil.agent.service.gather import EnvironmentRead, Gathering
 from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.pace import Pace
-from netutil.agent.service.snapshot import ENVIRONMENT, Digests, changed, digests
+from netutil.agent.service.snapshot import ENVIRONMENT, Digests, are_short, changed, digests
 from netutil.agent.service.watching import Watching
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -29,8 +32,8 @@ _SHORTAGE_SECONDS = 1.0
 _LONG_AGO = -float("inf")
 
 
-class Everything(Protocol):
-    """Makes the answer to GetAll."""
+class MakeParts(Protocol):
+    """Makes the parts of the answer to GetAll."""
 
     async def __call__(  # noqa: D102
         self,
@@ -40,7 +43,7 @@ class Everything(Protocol):
         *,
         environment: EnvironmentRead | None = None,
         each_cpu: bool = True,
-    ) -> api.AllResponse: ...
+    ) -> Parts: ...
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class Watches:
         self.pace = Pace()
 
     async def run(
-        self, connection: Connection, request: api.WatchRequest, send: Send, everything: Everything
+        self, connection: Connection, request: api.WatchRequest, send: Send, make_parts: MakeParts
     ) -> NoReturn:
         """Send snapshots until the stream is to end. Raises why.
 
@@ -93,7 +96,7 @@ class Watches:
                 caller = await self._identified(connection, first=not known.version)
                 await self._watching.follow(subject, caller)
                 response = await self._newer(
-                    caller, known, everything, request.environment, subject.tell
+                    caller, known, make_parts, request.environment, subject.tell
                 )
                 if response is not None:
                     await send(response)
@@ -105,32 +108,34 @@ class Watches:
         self,
         caller: Caller,
         known: _Known,
-        everything: Everything,
+        make_parts: MakeParts,
         environment: bool,
         look_again: Callable[[], None],
-    ) -> api.WatchResponse | None:
+    ) -> EncodedMessage | None:
         """Return the next message, None if nothing differs from what is known."""
         read = await self._environment(caller, known, asked=environment or not known.environment)
-        snapshot = await everything(caller, "", LONGEST_WAIT_SECONDS, environment=read)
-        if _is_short(snapshot):
+        parts = await make_parts(caller, "", LONGEST_WAIT_SECONDS, environment=read)
+        made = await self._gather.worked_out(
+            caller, partial(digests, parts, known.digests), _variables(read)
+        )
+        if are_short(made.values()):
             # Nothing tells when there is enough again.
             asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, look_again)
-        made = await self._gather.worked_out(
-            caller, partial(digests, snapshot), len(snapshot.env.envs)
-        )
         seen = {**_environment(known.digests), **made}
         differing = changed(known.digests, seen)
+        known.digests = seen
         if not differing:
             return None
-        known.digests = seen
-        known.environment = known.environment or snapshot.HasField("env")
+        is_told = ENVIRONMENT in parts and not isinstance(parts[ENVIRONMENT], AgentError)
+        known.environment = known.environment or is_told
         known.version += 1
-        return api.WatchResponse(
-            snapshot=snapshot,
+        rest = api.WatchResponse(
             version=known.version,
             changed=differing if known.version > 1 else (),
             observed_at=timestamp(datetime.now(UTC)),
         )
+        snapshot = ("snapshot", everything(parts).body)
+        return EncodedMessage(join(api.WatchResponse, [snapshot]) + rest.SerializeToString())
 
     async def _environment(self, caller: Caller, known: _Known, *, asked: bool) -> EnvironmentRead:
         """Read the environment, once, if it is asked for or its devices are not known yet."""
@@ -167,11 +172,10 @@ def _is_settled(allocated: Allocated) -> bool:
     return allocated.start_error is None or isinstance(allocated.start_error, Denied)
 
 
-def _is_short(snapshot: api.AllResponse) -> bool:
-    interfaces = snapshot.interfaces
-    parts = (interfaces.allocated_error, interfaces.start_error, interfaces.link_error)
-    errors = (*snapshot.errors, *parts, snapshot.resources.pci_error)
-    return any(error.reason == Reason.AGENT_OUT_OF_RESOURCES for error in errors)
+def _variables(read: EnvironmentRead) -> int:
+    """Return how many variables were read."""
+    found, _ = read
+    return len(found.environment.variables) if isinstance(found, HeldEnvironment) else 0
 
 
 def _environment(known: Digests) -> Digests:

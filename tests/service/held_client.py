@@ -1,7 +1,8 @@
 """A client in a pod that asks for its CPUs over several connections for each line that it reads.
 
 `held_client.py CONNECTIONS`: for each line on standard input, the answers of all connections are
-printed as one JSON list. Another connection asks all the time meanwhile.
+printed as one JSON list: every second connection asks for everything, and takes the CPUs from
+it. Another connection asks all the time meanwhile.
 """
 
 from __future__ import annotations
@@ -34,10 +35,19 @@ def main() -> None:
     stubs = [connect() for _ in range(int(sys.argv[1]))]
     threading.Thread(target=ask_all_the_time, daemon=True).start()
     for _ in sys.stdin:
-        calls = [stub.GetCPUInfo.future(api.CPURequest(), timeout=_SECONDS) for stub in stubs]
+        calls = [
+            stub.GetAll.future(api.AllRequest(), timeout=_SECONDS)
+            if number % 2
+            else stub.GetCPUInfo.future(api.CPURequest(), timeout=_SECONDS)
+            for number, stub in enumerate(stubs)
+        ]
+        found = [call.result() for call in calls]
         answers = [
-            json_format.MessageToDict(call.result(), preserving_proto_field_name=True)
-            for call in calls
+            json_format.MessageToDict(
+                one.cpu if isinstance(one, api.AllResponse) else one,
+                preserving_proto_field_name=True,
+            )
+            for one in found
         ]
         print(json.dumps(answers), flush=True)
 

@@ -12,14 +12,17 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, Denied, Reason, Unavailable
+from netutil.agent.facts.cpu import CpuBandwidth, CpuFacts, CpuLimit
 from netutil.agent.facts.hugepages import HugepagePool
+from netutil.agent.facts.topology import Cpu
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod
 from netutil.agent.service import answers, device_answers, encoded
-from netutil.agent.service.gathered import GivenFunctions, Hugepages
+from netutil.agent.service.gathered import AskedCpus, CpuAmounts, Cpus, GivenFunctions, Hugepages
 from netutil.agent.service.pod_networks import networks_of
+from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.device_answers import everything
@@ -129,6 +132,63 @@ def test_a_part_that_is_an_error_is_an_entry_of_errors_in_the_order_of_the_api()
         ("resources", Reason.POD_LIST_UNAVAILABLE),
     ]
     assert not found.HasField("cpu") and not found.HasField("resources")
+
+
+KINDS = st.sampled_from([lambda part: part, encoded.encode])
+FAILURES = st.builds(Unavailable, st.sampled_from(Reason), TEXTS) | st.builds(
+    Denied, st.sampled_from(Reason), TEXTS
+)
+
+
+@given(parts=SOME, failed=st.dictionaries(st.sampled_from(NAMES), FAILURES), data=st.data())
+def test_everything_is_what_protobuf_makes_of_the_parts_and_errors(
+    parts: dict[str, Any], failed: dict[str, AgentError], data: st.DataObject
+) -> None:
+    there = {name: part for name, part in parts.items() if name not in failed}
+    expected = api.AllResponse(
+        **there, errors=[part_error(name, failed[name]) for name in NAMES if name in failed]
+    )
+    given = {name: data.draw(KINDS)(part) for name, part in there.items()} | failed
+    shuffled = dict(data.draw(st.permutations(list(given.items()))))
+    assert encoded.everything(shuffled).body == expected.SerializeToString()
+
+
+def cpus(quota: int = 1000) -> Cpus:
+    limit = CpuLimit(quota, 1000)
+    bandwidth = CpuBandwidth(shares=1024, limit=limit, own_limit=limit)
+    asked = AskedCpus(CpuAmounts(1.0, 2.0, None, None), None, None)
+    return Cpus(CpuFacts("0-1", "0-1", bandwidth, 2), "0", None, asked)
+
+
+def cpu(number: int, *, online: bool = True) -> Cpu:
+    return Cpu(number, number, 0, 0, (number,), online, False, False)
+
+
+@pytest.mark.parametrize("exclusive", [(), (1,), (0, 1)])
+@pytest.mark.parametrize("each", [(), (cpu(0), cpu(1, online=False))])
+def test_cpus_with_topology_are_what_one_message_would_be(
+    each: tuple[Cpu, ...], exclusive: tuple[int, ...]
+) -> None:
+    found = cpus()
+    expected = api.CPUResponse()
+    expected.CopyFrom(device_answers.cpus(found))
+    device_answers.add_topology(expected, each, exclusive)
+    made = encoded.cpus_with_topology(found, each, exclusive)
+    assert api.CPUResponse.FromString(made.body) == expected
+    assert made.ByteSize() == expected.ByteSize()
+
+
+def test_cpus_with_topology_are_encoded_again_as_soon_as_one_source_differs() -> None:
+    found, each = cpus(), (cpu(0), cpu(1))
+    first = encoded.cpus_with_topology(found, each, (1,))
+    assert encoded.cpus_with_topology(found, (cpu(0), cpu(1)), (1,)) is first
+    offline = encoded.cpus_with_topology(found, (cpu(0), cpu(1, online=False)), (1,))
+    assert not api.CPUResponse.FromString(offline.body).cpus[1].online
+    alone = encoded.cpus_with_topology(found, each, (0, 1))
+    assert api.CPUResponse.FromString(alone.body).exclusive_cpus == "0-1"
+    limited = encoded.cpus_with_topology(cpus(500), each, (1,))
+    assert api.CPUResponse.FromString(limited.body).quota_cores == 0.5
+    assert api.CPUResponse.FromString(encoded.cpus(found).body).exclusive_cpus == ""
 
 
 def labelled(value: str) -> Pod:

@@ -22,7 +22,9 @@ import pytest
 from tests.lab import Lab, LabAgent, LabContainer, LabPod, LabProcess
 from tests.lab.observing import needs_lab
 from tests.lab.shapes import Driver
+from tests.podresources.kubelet import pod as allocated
 from tests.service.conftest import ask
+from tests.service.dpdk_node import podresources
 from tests.service.test_watch_ends import eventually, metric
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("held-containers")]
@@ -46,12 +48,13 @@ class Node:
 @pytest.fixture(scope="module", params=["cgroupfs", "systemd"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
     driver: Driver = request.param
-    with Lab() as lab:
+    with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
+        kubelet.pods = [allocated("web", "default")]
         pod = lab.pod("web", driver=driver)
         app = pod.container("app", env={"PATH": os.environ["PATH"]}, cpus=listed(CPUS))
         # The client asks more often than a pod may.
         rates = ("--max-calls-per-second-per-pod=100000", "--max-call-burst-per-pod=100000")
-        agent = lab.agent("--pod-resources=/nonexistent/kubelet.sock", *rates)
+        agent = lab.agent(f"--pod-resources={kubelet.path}", *rates)
         yield Node(lab, agent, pod, app)
 
 

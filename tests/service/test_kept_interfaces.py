@@ -17,7 +17,8 @@ from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.parsers.devices import AllocatedDevice
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service import device_answers, gather
+from netutil.agent.service import encoded_interfaces, gather
+from netutil.agent.service.encoded_interfaces import EncodedInterfaces
 from netutil.agent.service.gather import Gathering
 from netutil.agent.service.gathered import Allocated, Interfaces, InterfacesAnswer
 from netutil.agent.service.live import LiveNetworks
@@ -69,18 +70,28 @@ class Asking:
         anything: Any = SimpleNamespace()
         live = LiveNetworks(self.cache, ())
         self.gathering = Gathering(anything, reads, anything, host_root, anything, live)
-        self._answer = InterfacesAnswer(
-            self._make, device_answers.with_counters, api.InterfacesResponse.ByteSize
+        self.answer = InterfacesAnswer(
+            self._make, encoded_interfaces.with_counters, EncodedInterfaces.size_bytes
         )
 
-    def _make(self, found: Interfaces) -> api.InterfacesResponse:
+    def _make(self, found: Interfaces) -> EncodedInterfaces:
         self.made += 1
-        return device_answers.interfaces(found)
+        return encoded_interfaces.without_counters(found)
+
+    @property
+    def caller(self) -> Any:
+        peer = SimpleNamespace(process=self.pin, pod_key="u")
+        return SimpleNamespace(peer=peer, match=self.match, known=self.match, unavailable=None)
 
     async def __call__(self, interface: str = "") -> api.InterfacesResponse:
-        peer = SimpleNamespace(process=self.pin, pod_key="u")
-        caller: Any = SimpleNamespace(peer=peer, match=self.match, known=self.match)
-        return await self.gathering.interfaces(caller, "", interface, self._answer, self.allocated)
+        found = await self.gathering.interfaces(
+            self.caller, "", interface, self.answer, self.allocated
+        )
+        return api.InterfacesResponse.FromString(found.body)
+
+    def known(self) -> api.InterfacesResponse | None:
+        found = self.gathering.known_interfaces(self.caller, self.answer, self.allocated)
+        return None if found is None else api.InterfacesResponse.FromString(found.body)
 
 
 @pytest.fixture
@@ -116,6 +127,23 @@ async def test_what_changed_makes_another_answer(asking: Asking, process: Namesp
     assert asking.made == 5
     await asking()
     assert asking.made == 5
+
+
+async def test_an_answer_is_known_at_once_until_something_changes(
+    asking: Asking, process: Namespace
+) -> None:
+    assert asking.known() == await asking()
+    process.batch("link set eth0 mtu 1400\n")
+    assert asking.known() is None
+    assert (await asking()).interfaces[0].link.mtu == 1400
+    assert asking.known() == await asking()
+    asking.match = match(address="192.0.2.6")
+    assert asking.known() is None
+    await asking()
+    asking.allocated = allocated(VF)
+    assert asking.known() is None
+    await asking()
+    assert asking.known() == await asking()
 
 
 async def test_an_answer_of_one_interface_is_kept_beside_that_of_all(asking: Asking) -> None:

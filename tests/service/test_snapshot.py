@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
+from google.protobuf.message import Message
+from netutil.agent.errors import AgentError, Reason, Unavailable
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.service import snapshot
+from netutil.agent.service.encoded import PARTS
 from netutil.agent.service.pace import LEAST_SECONDS, Pace
-from netutil.agent.service.snapshot import PARTS, changed, digests
+from netutil.agent.service.snapshot import Digests, are_short, changed
 from netutil.client import All, observations
 from netutil.client.conversion import result
 from netutil.v1alpha import netutil_pb2 as api
@@ -16,6 +22,18 @@ from tests.client.answers import observed_at
 from tests.client.device_answers import everything, part_error
 
 Change = Callable[[api.AllResponse], None]
+
+
+def digests(facts: api.AllResponse, before: Digests | None = None) -> Digests:
+    whole: Message = facts
+    parts: dict[str, EncodedMessage | AgentError] = {
+        name: EncodedMessage(getattr(whole, name).SerializeToString())
+        for name in PARTS
+        if whole.HasField(name)
+    }
+    for error in facts.errors:
+        parts[error.part] = Unavailable(cast(Reason, error.reason), error.sentence)
+    return snapshot.digests(parts, before or {})
 
 
 def set_counters(facts: api.AllResponse) -> None:
@@ -89,16 +107,16 @@ def limit(facts: api.AllResponse) -> None:
     facts.hugepages.usage[1].limit_bytes = 1
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
-        (add_address, "interfaces"),
-        (annotate, "pod"),
-        (move, "cpu"),
-        (allocate, "resources"),
-        (limit, "hugepages"),
-    ],
-)
+CHANGES = {
+    add_address: "interfaces",
+    annotate: "pod",
+    move: "cpu",
+    allocate: "resources",
+    limit: "hugepages",
+}
+
+
+@pytest.mark.parametrize(("change", "part"), CHANGES.items())
 def test_a_change_names_its_part(change: Change, part: str) -> None:
     before, now = everything(), everything()
     change(now)
@@ -126,8 +144,49 @@ def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sen
         assert observations.changed_parts(result(All, before), result(All, now)) == parts
 
 
+def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = everything()
+    before = digests(facts)
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "_KINDS", {})
+        again = digests(facts, before)
+    assert all(again[name] is before[name] for name in before)
+    move(facts)
+    assert changed(before, digests(facts, before)) == ("cpu",)
+
+
+@pytest.mark.parametrize("change", [*CHANGES, set_counters, set_times, set_usage])
+def test_what_was_there_before_makes_no_difference_to_a_digest(change: Change) -> None:
+    facts = everything()
+    before = digests(facts)
+    change(facts)
+    assert digests(facts, before) == digests(facts)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ("interfaces", "allocated_error"),
+        ("interfaces", "start_error"),
+        ("interfaces", "link_error"),
+        ("resources", "pci_error"),
+    ],
+)
+def test_what_the_agent_lacked_for_a_part_is_seen_each_time(part: str, field: str) -> None:
+    facts = everything()
+    assert not are_short(digests(facts).values())
+    getattr(getattr(facts, part), field).reason = Reason.AGENT_OUT_OF_RESOURCES
+    before = digests(facts)
+    assert are_short(before.values())
+    assert are_short(digests(facts, before).values())
+    assert are_short(digests(failed(Reason.AGENT_OUT_OF_RESOURCES, "No more.")).values())
+
+
 def test_every_part_of_the_api_is_watched() -> None:
-    assert set(PARTS) == set(api.AllResponse.DESCRIPTOR.fields_by_name) - {"errors"}
+    names = [*api.AllResponse.DESCRIPTOR.fields_by_name]
+    assert [*PARTS] == [name for name in names if name != "errors"]
     assert observations.PARTS == PARTS
 
 

@@ -13,6 +13,7 @@ from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.service.caller import Caller, Callers
+from netutil.agent.service.encoded import Parts
 from netutil.agent.service.gather import EnvironmentRead, Gathering
 from netutil.agent.service.gathered import Allocated
 from netutil.agent.service.watch import Watches
@@ -64,14 +65,12 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
         *,
         environment: EnvironmentRead | None = None,
         each_cpu: bool = True,
-    ) -> api.AllResponse:
+    ) -> Parts:
         del caller, pid, seconds, each_cpu
         assert environment is not None
         given.append(environment)
-        answer = api.AllResponse(pod=api.PodResponse(name=str(len(given))))
-        if environment[0] is not None:
-            answer.env.SetInParent()
-        return answer
+        pod = api.PodResponse(name=str(len(given)))
+        return {"pod": pod, **({"env": api.EnvResponse()} if environment[0] is not None else {})}
 
     async def send(_: object) -> None:
         if len(given) == snapshots:
