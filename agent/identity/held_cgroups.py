@@ -11,9 +11,11 @@ does not walk:
 - It is still root's: fstat(2). That takes `kernfs_iattr_rwsem`, which is held for writing while
   two times are set (6.6; older kernels take `kernfs_rwsem` or `kernfs_mutex` once).
 
-While it is there, it is what its path names, and all above it are the same as when they were
-checked: a cgroup is never moved to another parent, and one with children cannot be removed. Only
-cgroup v1 has a rename(2), which takes the right to write the directory above, and that is root's.
+- On cgroup v1, it was not renamed: the link in /proc/self/fd says the same (d_path, which takes
+  no lock of kernfs). Cgroup v2 has no rename(2) (kernfs_iop_rename, EPERM).
+
+So it is what its path names, and all above it are the same as when they were checked: a cgroup is
+never moved to another parent, and one with children cannot be removed.
 """
 
 from __future__ import annotations
@@ -38,8 +40,7 @@ SWEEP_SECONDS = 10.0
 MAX_SWEPT = 64
 """Directories that one sweep looks at: a tenth of a millisecond."""
 _ROOT_UID = 0
-# On cgroup v2 (not in its root) and on v1.
-_ALWAYS_THERE = ("cgroup.controllers", "notify_on_release")
+_OF_V2, _OF_V1 = "cgroup.controllers", "notify_on_release"
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -47,26 +48,28 @@ _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class HeldCgroup:
     """One directory, and a file in it."""
 
-    __slots__ = ("_descriptor", "_file", "number")
+    __slots__ = ("_descriptor", "_file", "_link", "_place", "number")
 
     def __init__(self, path: str) -> None:
         """Open what is at a path. Raises OSError, also for a directory that is no cgroup."""
         self._descriptor = os.open(path, _DIRECTORY_FLAGS)
         try:
-            self._file = _open_any(self._descriptor)
+            self._file, is_v1 = _open_any(self._descriptor)
         except OSError:
             os.close(self._descriptor)
             raise
         found = os.fstat(self._descriptor)
         self.number: Directory = found.st_dev, found.st_ino
+        self._link = f"/proc/self/fd/{self._descriptor}" if is_v1 else None
+        self._place = os.readlink(self._link) if self._link is not None else None
 
-    def exists(self) -> bool:
-        """Return whether the cgroup was not removed. False if that cannot be read either."""
+    def is_in_place(self) -> bool:
+        """Return whether the cgroup was neither removed nor renamed. False if nothing tells."""
         try:
             os.pread(self._file, 1, 0)
+            return self._link is None or os.readlink(self._link) == self._place
         except OSError:
             return False
-        return True
 
     def is_roots(self) -> bool:
         """Return whether the directory belongs to root now."""
@@ -81,7 +84,7 @@ class HeldCgroup:
 class HeldCgroups:
     """The held directories by path, the least recently used first out. For all threads.
 
-    Removed ones are let go by a sweep, with a check of any directory, `SWEEP_SECONDS` after the
+    A look of a sweep counts as a use.     Removed ones are let go by a sweep, with a check of any directory, `SWEEP_SECONDS` after the
     last one. `checked_by_path` counts the checks that had to walk.
     """
 
@@ -107,7 +110,7 @@ class HeldCgroups:
             if held is None:
                 return False
             # In this order: what is there afterwards was there when its owner was read.
-            if held.is_roots() and held.exists():
+            if held.is_roots() and held.is_in_place():
                 self._held.move_to_end(path)
                 return True
             del self._held[path]
@@ -125,7 +128,7 @@ class HeldCgroups:
             number = check()
             with self._lock:
                 self.checked_by_path += 1
-                if held is not None and held.number == number and held.exists():
+                if held is not None and held.number == number and held.is_in_place():
                     held = self._hold(path, held)
         finally:
             if held is not None:
@@ -159,20 +162,25 @@ class HeldCgroups:
         return None
 
     def _sweep(self) -> None:
-        """Let removed ones go, among the least recently used; the others are looked at later."""
+        """Let those that are not in place go, among the least recently used.
+
+        The others become the most recently used, so that the next sweep looks at other ones.
+        """
         self._swept_at = self._clock()
         for path in tuple(islice(self._held, MAX_SWEPT)):
             held = self._held[path]
-            if held.exists():
+            if held.is_in_place():
                 self._held.move_to_end(path)
                 continue
             del self._held[path]
             held.close()
 
 
-def _open_any(directory: int) -> int:
-    """Return a descriptor of a file that each cgroup has. Raises OSError if there is none."""
-    for name in _ALWAYS_THERE[:-1]:
-        with suppress(FileNotFoundError):
-            return os.open(name, _FLAGS, dir_fd=directory)
-    return os.open(_ALWAYS_THERE[-1], _FLAGS, dir_fd=directory)
+def _open_any(directory: int) -> tuple[int, bool]:
+    """Return a descriptor of a file that each cgroup has, and whether that is cgroup v1's.
+
+    Raises OSError if there is none.
+    """
+    with suppress(FileNotFoundError):
+        return os.open(_OF_V2, _FLAGS, dir_fd=directory), False
+    return os.open(_OF_V1, _FLAGS, dir_fd=directory), True

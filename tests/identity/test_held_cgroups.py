@@ -136,6 +136,23 @@ def test_one_that_root_made_again_is_held_again(node: Node) -> None:
     assert len(node.tree.held) == 0
 
 
+def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> None:
+    """Cgroup v1 lets whoever may write the directory above rename one; v2 lets nobody."""
+    pod = node.make_pod()
+    node.identify()
+    os.chown(node.pods, USER, USER)
+    if node.controller == UNIFIED:
+        with pytest.raises(PermissionError):
+            pod.rename(node.pods / "aside")
+        node.identify()
+        return
+    pod.rename(node.pods / "aside")
+    node.make_pod()
+    with pytest.raises(Denied, match=f"uid {USER}"):
+        node.identify()
+    assert len(node.tree.held) == 0
+
+
 def test_what_a_user_made_is_never_held(node: Node) -> None:
     os.chown(node.make_pod(), USER, USER)
     for _ in range(3):
