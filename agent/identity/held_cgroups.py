@@ -84,8 +84,9 @@ class HeldCgroup:
 class HeldCgroups:
     """The held directories by path, the least recently used first out. For all threads.
 
-    A look of a sweep counts as a use.     Removed ones are let go by a sweep, with a check of any directory, `SWEEP_SECONDS` after the
-    last one. `checked_by_path` counts the checks that had to walk.
+    A look of a sweep counts as a use. Removed ones are let go by a sweep, with a check of any
+    directory, `SWEEP_SECONDS` after the last one. `checked_by_path` counts the checks that had
+    to walk.
     """
 
     def __init__(
