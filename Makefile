@@ -18,7 +18,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ soak: venv  ## every attack and fault at random for MINUTES (3), what is held be
 
 soak-connections: venv  ## open and close CONNECTIONS (1000000) engines and a tenth as many sockets: memory stays flat
 	$(BIN)/python -m tests.soak.connections $(or $(CONNECTIONS),1000000)
+
+churn: venv  ## CONTAINERS (2000) come, ask and go; then nothing is held of them (root)
+	$(BIN)/python -m tests.soak.churn $(CONTAINERS)
 
 e2e: venv  ## a real kubelet, then a whole cluster, on this machine (needs root, Debian); or your KUBECONFIG
 	$(BIN)/python -m tests.e2e

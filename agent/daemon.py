@@ -70,12 +70,14 @@ class Agent:
                 await stack.enter_async_context(operators_served(rooms))
             await stack.enter_async_context(_pods_served(rooms))
             first = asyncio.create_task(self._first_list())
+            retention = asyncio.create_task(rooms.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", settings.socket)
             _keep_pauses_short()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
             first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
+            retention.cancel()
+            await asyncio.gather(first, retention, return_exceptions=True)
 
     async def _first_list(self) -> None:
         """Read the pod list at the start, so that readiness and the first caller have it."""

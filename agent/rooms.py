@@ -14,8 +14,10 @@ from functools import partial
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.connections.admission import AdmissionCounts
+from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
@@ -34,6 +36,8 @@ from netutil.agent.ops.audit import Audit, Names
 from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.ops.metrics import Metrics
 from netutil.agent.ops.watchdog import Watchdog
+from netutil.agent.parsers import rtnetlink
+from netutil.agent.parsers.pod_cgroups import locate
 from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.flaws import Flaws
@@ -46,6 +50,7 @@ from netutil.agent.service.live import LiveNetworks
 from netutil.agent.service.netutil import NetUtil
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.refusals import CallRecorder, Refusals
+from netutil.agent.service.retention import Kept, Memos, Retention
 from netutil.agent.service.tracing import Tracing
 from netutil.agent.service.watch import Watches
 from netutil.agent.service.watching import Watching
@@ -84,6 +89,7 @@ class Rooms:
     metrics: Metrics
     audit: Audit
     netutil: NetUtil
+    retention: Retention
 
 
 def make_rooms(settings: Settings) -> Rooms:
@@ -162,6 +168,41 @@ def make_rooms(settings: Settings) -> Rooms:
     metrics.set_limits(limits_of(settings))
     answering = Answering(recorder, refusals, in_flight, scheduler)
     watches = Watches(callers, gathering, watching, memory.ensure_room, scheduler)
+    known = KnownPeers(SeenPods(tree))
+    kept = Kept(
+        by_pod={
+            "call_logs": log,
+            "scheduler_accounts": scheduler,
+            "snapshot_tokens": watches.pace.tokens,
+            "network_tokens": networks.cpu_tokens,
+            **{f"{name}_tokens": tokens for name, tokens in policy.tokens.items()},
+        },
+        by_use={
+            "cgroup_identities": tree.identities,
+            "cgroup_owners": tree.made_by_root,
+            "cgroup_keys": known.cgroup_keys,
+            "cgroup_paths": Memos((locate,)),
+            "first_processes": callers.first_processes,
+            "unnamed_containers": pods.first_marks,
+            "removed_pods": pods.remembered,
+            "pod_flaws": pods.flaws.said,
+            "pod_resources": resources,
+            "reported_networks": gathering.reported_networks,
+            "netlink_messages": Memos(rtnetlink.MEMOS),
+            "pci_functions": gathering.pci,
+        },
+        by_call={
+            "pods_in_flight": in_flight,
+            "pods_with_reads": reads,
+            "refusals": audit,
+            "processes_over_a_limit": known.over_limit,
+            "containers": containers,
+            "network_namespaces": networks,
+            "environments": gathering.environments,
+        },
+    )
+    retention = Retention(kept, known.pods, registry, pods, reads)
+    metrics.add_held(retention.counts, lambda: float(retention.sweeps))
     _LOG.info(
         "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
         pin_name,
@@ -183,7 +224,13 @@ def make_rooms(settings: Settings) -> Rooms:
         limits=limits,
         policy=policy,
         pod_socket=ServedSocket(
-            partial(_identify, pin, tree), limits, counts, pin, socket_health, memory.refusal
+            partial(_identify, pin, tree),
+            limits,
+            counts,
+            pin,
+            socket_health,
+            memory.refusal,
+            known,
         ),
         socket_health=socket_health,
         watchdog=watchdog,
@@ -195,6 +242,7 @@ def make_rooms(settings: Settings) -> Rooms:
         metrics=metrics,
         audit=audit,
         netutil=NetUtil(callers, gathering, answering, watches, refusals),
+        retention=retention,
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import grpc
 from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
+from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.errors import AgentError
 from netutil.agent.grpcserver import Server, ServerConfig
@@ -44,6 +45,7 @@ class ServedSocket:
     pin: Pin
     health: SocketHealth
     check_capacity: Callable[[], AgentError | None] = lambda: None
+    known: KnownPeers = field(default_factory=KnownPeers)
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +72,7 @@ async def served(
         served_socket.limits,
         served_socket.counts,
         served_socket.check_capacity,
+        served_socket.known,
     )
     acceptor = Acceptor(listener, admission.take, served_socket.counts.accept)
     socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)

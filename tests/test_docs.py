@@ -178,6 +178,7 @@ def scraped() -> dict[str, str]:
         {name: ("text", lambda: 0.0) for name in gauges},
         {name: ("text", lambda: 0.0) for name in counters},
     )
+    metrics.add_held(dict, float)
     return {
         family.name + ("_total" if family.type == "counter" else ""): family.type
         for family in metrics.registry.collect()

@@ -163,6 +163,11 @@ class NetworkCache:
     def __contains__(self, namespace: Namespace) -> bool:
         return namespace in self._entries
 
+    @property
+    def cpu_tokens(self) -> TokenBuckets:
+        """Return the milliseconds of CPU time that readings may take, by pod."""
+        return self._cpu_ms
+
     def current(self, process: PinnedProcess, namespace: Namespace) -> LiveNetwork | None:
         """Return the namespace that a process is in if it is known as it is now, else None.
 

@@ -91,8 +91,15 @@ class PciCache:
         with self._lock:
             self._entries[address] = entry
             self._entries.move_to_end(address)
-            too_old = entry.read_at - MAX_AGE_SECONDS
-            while len(self._entries) > MAX_FUNCTIONS or self._oldest().read_at < too_old:
+            if len(self._entries) > MAX_FUNCTIONS:
+                self._entries.popitem(last=False)
+        self.age()
+
+    def age(self) -> None:
+        """Release what is too old to be used."""
+        with self._lock:
+            too_old = self._clock() - MAX_AGE_SECONDS
+            while self._entries and self._oldest().read_at < too_old:
                 self._entries.popitem(last=False)
 
     def _oldest(self) -> _Entry:

@@ -6,13 +6,14 @@ every new connection waits behind it in the kernel's one queue.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from netutil.agent.connections.attribution import CgroupKeys, is_in_cgroup_v2
+from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unidentified, shortage
@@ -59,6 +60,7 @@ class ConnectionAdmission:
         limits: ConnectionLimits,
         counts: AdmissionCounts,
         check_capacity: Callable[[], AgentError | None] = lambda: None,
+        known: KnownPeers | None = None,
     ) -> None:
         """`check_capacity` returns the error of new connections, None while there is room."""
         self._server = server
@@ -68,16 +70,14 @@ class ConnectionAdmission:
         self._limits = limits
         self._counts = counts
         self._check_capacity = check_capacity
-        self._cgroup_keys = CgroupKeys()
-        self._over_limit: dict[int, str] = {}
-        self._over_limit_until = 0.0
+        self._known = KnownPeers() if known is None else known
 
     def take(self, descriptor: int) -> None:
         """Serve an accepted connection, or close it."""
         accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         if is_hung_up(descriptor):
             self._counts.accept.hung_up += 1
-            self._policy.charge(self._cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
+            self._policy.charge(self._known.cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
             self._server.close_accepted(accepted)
             return
         pid = peer_pid(accepted)
@@ -146,8 +146,8 @@ class ConnectionAdmission:
                 raise error
             peer = self._identify(accepted)
             key = peer.pod_key if peer is not None else NO_POD
-            if peer is not None and is_in_cgroup_v2(peer):
-                self._cgroup_keys.learn(peer.process, key)
+            if peer is not None:
+                self._known.learn(peer)
             connection = self._connection(peer)
         except AgentError as error:
             key = self._key_of_unidentified(accepted, error)
@@ -161,7 +161,7 @@ class ConnectionAdmission:
             connection = self._unidentified(accepted, key, exhausted)
         self._policy.spent(key, time.perf_counter() - began)
         if connection is None:
-            self._over_limit[pid] = key
+            self._note_over_limit(pid, key)
             self._policy.charge(key, CONNECTION_COST)
         return connection
 
@@ -185,7 +185,7 @@ class ConnectionAdmission:
         Processes of the host's root have one of their own. A pod whose processes connect and exit
         takes its own places, where it is known. All others share one.
         """
-        return error.quota_key or self._cgroup_keys.find(accepted) or NO_POD
+        return error.quota_key or self._known.cgroup_keys.find(accepted) or NO_POD
 
     def _unidentified(
         self, accepted: socket.socket, key: str, error: AgentError
@@ -209,6 +209,13 @@ class ConnectionAdmission:
         self._counts.rejected += 1
         self._policy.record_rejection("connection", requester, key, "", error)
 
+    def _note_over_limit(self, pid: int, key: str) -> None:
+        """Note for a second, at most, that a process is of a pod past every limit."""
+        pids = self._known.over_limit
+        if not pids:
+            asyncio.get_running_loop().call_later(_OVER_LIMIT_SECONDS, pids.clear)
+        pids[pid] = key
+
     def _is_over_limit(self, pid: int) -> bool:
         """Return whether a peer would surely be closed at once, without identifying the peer.
 
@@ -216,11 +223,7 @@ class ConnectionAdmission:
         for the same process. Should its PID be another's meanwhile, that process has to connect
         again; no peer is admitted by this.
         """
-        now = time.monotonic()
-        if now >= self._over_limit_until:
-            self._over_limit.clear()
-            self._over_limit_until = now + _OVER_LIMIT_SECONDS
-        key = self._over_limit.get(pid)
+        key = self._known.over_limit.get(pid)
         if key is None:
             return False
         if self._registry.count(key) < self._max_connections(key):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass, field
 
-from cachetools import LRUCache
+from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import NO_POD, Peer
 from netutil.agent.identity.process import PinnedProcess
+from netutil.agent.recent_cache import RecentCache
 
 _MAX_CGROUPS = 4096
+_SWEEPS_KEPT = 27
+"""After that many sweeps without a connection of a cgroup, and before twice as many, it is
+released: in less than ten minutes (`service.retention`)."""
 
 
 class CgroupKeys:
@@ -19,18 +25,44 @@ class CgroupKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: LRUCache[int, str | None] = LRUCache(_MAX_CGROUPS)
+        self._keys: RecentCache[int, str] = RecentCache(_MAX_CGROUPS, _SWEEPS_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def age(self) -> None:
+        """Release the cgroups of which nobody has connected for long."""
+        self._keys.age()
 
     def learn(self, process: PinnedProcess, key: str) -> None:
         """Note the quota key of an identified peer."""
         cgroup_id = process_cgroup_id(process)
         if cgroup_id is not None and self._keys.setdefault(cgroup_id, key) != key:
-            self._keys[cgroup_id] = None
+            self._keys[cgroup_id] = NO_POD
 
     def find(self, connection: socket.socket) -> str | None:
         """Return the quota key of a peer, which may have exited; None if it is not known."""
         cgroup_id = peer_cgroup_id(connection)
-        return None if cgroup_id is None else self._keys.get(cgroup_id)
+        return None if cgroup_id is None else self._keys.get(cgroup_id) or None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPeers:
+    """What is known of the peers of a socket beyond their connections.
+
+    `over_limit` has the PIDs of those who were past a limit within the last second, with their
+    quota keys.
+    """
+
+    pods: SeenPods = field(default_factory=lambda: SeenPods(CgroupTree()))
+    cgroup_keys: CgroupKeys = field(default_factory=CgroupKeys)
+    over_limit: dict[int, str] = field(default_factory=dict)
+
+    def learn(self, peer: Peer) -> None:
+        """Note a peer that was identified."""
+        self.pods.note(peer)
+        if is_in_cgroup_v2(peer):
+            self.cgroup_keys.learn(peer.process, peer.pod_key)
 
 
 def is_in_cgroup_v2(peer: Peer) -> bool:

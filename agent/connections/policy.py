@@ -8,7 +8,7 @@ connections and new ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from netutil.agent.connections.registry import Connection, ConnectionRegistry, connection_of
@@ -81,6 +81,12 @@ class PodPolicy:
             self._overhead = TokenBuckets(
                 rates.cost_per_second, rates.cost_per_second, max_debt_seconds=_MAX_PAUSE_SECONDS
             )
+
+    @property
+    def tokens(self) -> Mapping[str, TokenBuckets]:
+        """Return the tokens of the pods, by what they are for; none without `rates`."""
+        both = {"call": self._calls, "overhead": self._overhead}
+        return {name: tokens for name, tokens in both.items() if tokens is not None}
 
     # Connections
 

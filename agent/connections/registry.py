@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from netutil.agent.errors import AgentError
@@ -49,6 +49,10 @@ class ConnectionRegistry:
     def count(self, key: str) -> int:
         """Return how many connections are open under a pod's key."""
         return self._by_key[key]
+
+    def keys(self) -> Collection[str]:
+        """Return the keys under which connections are open."""
+        return self._by_key.keys()
 
     def add(self, connection: Connection) -> None:
         """Enter a connection."""

@@ -9,13 +9,11 @@ it, so the pod's directory and all above it must be root's.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from cachetools import LRUCache
 from netutil.agent.errors import Denied, Inconsistent, Reason, is_shortage
 from netutil.agent.identity.held_cgroups import Directory, HeldCgroups
 from netutil.agent.parsers.cgroup import (
@@ -36,12 +34,16 @@ from netutil.agent.parsers.pod_cgroups import (
     names_a_pod,
     pod_places,
 )
+from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 UNIFIED = ""
 _ROOT_UID = 0
 _DEEPEST = 12
-_MOST_REMEMBERED = 4096
-_MAX_IDENTIFIED = 512
+_MAX_OWNERS = 4096
+MAX_IDENTITIES = 1024
+MAX_IDENTITIES_OF_POD = 32
+"""A container's processes have one for each cgroup that they are in, and a workload may make many:
+of up to 16 KiB each."""
 _MAX_IDENTIFIED_TEXT = 4096
 _LINKS_OF_A_LEAF = 2
 """st_nlink of a directory without directories, as kernfs counts it (fs/kernfs/dir.c)."""
@@ -117,28 +119,37 @@ class _Identified:
     guarded: tuple[_Guarded, ...]
 
 
+def _owner_of(found: _Identified) -> str:
+    """Return the pod UID of an identity, or else the ID of the first container that it names."""
+    identity = found.identity
+    containers = (one for placement in identity.placements for one, _ in placement.containers)
+    return identity.pod_uid or next(containers, "")
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupTree:
     """The host's hierarchies by controller; `UNIFIED` is the key of cgroup v2's.
 
-    `_made_by_root` are directories that are root's with all above them. A cgroup is never moved
+    `made_by_root` are directories that are root's with all above them. A cgroup is never moved
     to another parent, and only root gives one of its own away: what is once found so of a
     directory stays so as long as that directory, by its number, is there and root's.
-    `_identified` is what was found by the text that named it: all processes of a container have
+    `identities` are what was found by the text that named it: all processes of a container have
     the same text. `held` are pods' directories that were found so: a connection of a pod that
     was seen before walks no path.
     """
 
     hierarchies: Mapping[str, Hierarchy] = field(default_factory=dict)
-    _made_by_root: LRUCache[Directory, None] = field(
-        default_factory=lambda: LRUCache(maxsize=_MOST_REMEMBERED), repr=False, compare=False
+    made_by_root: RecentCache[Directory, bool] = field(
+        default_factory=lambda: RecentCache(_MAX_OWNERS), repr=False, compare=False
     )
     held: HeldCgroups = field(default_factory=HeldCgroups, repr=False, compare=False)
-    _identified: LRUCache[str, _Identified] = field(
-        default_factory=lambda: LRUCache(maxsize=_MAX_IDENTIFIED), repr=False, compare=False
+    identities: SharedRecentCache[str, _Identified] = field(
+        default_factory=lambda: SharedRecentCache(
+            MAX_IDENTITIES, MAX_IDENTITIES_OF_POD // 2, _owner_of
+        ),
+        repr=False,
+        compare=False,
     )
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
-    """An LRUCache reorders itself also when it is read, and reads run in threads."""
 
     def identify(self, text: str) -> CgroupIdentity:
         """Return the pod and the container that the text of /proc/<pid>/cgroup names.
@@ -158,15 +169,13 @@ class CgroupTree:
         return found.identity
 
     def _look_up(self, text: str) -> _Identified:
-        with self._lock:
-            known = self._identified.get(text)
+        known = self.identities.get(text)
         if known is not None:
             return known
         identity = identify(text, self._place)
         found = _Identified(identity, self._guarded(identity))
         if len(text) <= _MAX_IDENTIFIED_TEXT:  # a workload may make it much longer
-            with self._lock:
-                self._identified[text] = found
+            self.identities[text] = found
         return found
 
     def shows_no_pod(self, text: str) -> bool:
@@ -317,11 +326,9 @@ class CgroupTree:
 
     def _check_by_path(self, guarded: _Guarded) -> Directory:
         number = _root_owned(guarded.directory)
-        # Without the lock: nothing is reordered by this.
-        if number not in self._made_by_root:
+        if self.made_by_root.get(number) is None:
             self._ensure_root_owns_above(guarded)
-            with self._lock:
-                self._made_by_root[number] = None
+            self.made_by_root[number] = True
         return number
 
     def _ensure_root_owns_above(self, guarded: _Guarded) -> None:

@@ -44,6 +44,10 @@ class InFlight:
         self.streams = 0
         self.bytes = 0
 
+    def __len__(self) -> int:
+        """Return how many pods have calls in flight, or answers that they have not read."""
+        return len(self._pods)
+
     def count_calls(self, pod_key: str) -> int:
         """Return how many calls of a pod are in flight."""
         pod = self._pods.get(pod_key)

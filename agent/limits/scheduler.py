@@ -15,11 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container
 from time import perf_counter
-
-from cachetools import LRUCache
 
 SLICE_SECONDS = 0.0002
 """Loop time after which a pod waits for the next round, and for which waiting work is served in
@@ -83,20 +81,34 @@ class FairScheduler:
         self._loop = asyncio.get_running_loop()
         self._shared = Account(is_last=True)
         self._shared_key = shared_key
-        self._accounts: LRUCache[str, Account] = LRUCache(_MAX_ACCOUNTS)
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._waiting: dict[Account, None] = {}
         self._round = 0
         self._round_is_due = False
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        return len(self._accounts)
+
     def account(self, key: str) -> Account:
         """Return the account of a pod."""
         if key == self._shared_key:
             return self._shared
-        account: Account | None = self._accounts.get(key)
+        account = self._accounts.get(key)
         if account is None:
             account = self._accounts[key] = Account(is_last=False)
+            if len(self._accounts) > _MAX_ACCOUNTS:
+                self._accounts.popitem(last=False)
+        else:
+            self._accounts.move_to_end(key)
         return account
+
+    def retain(self, pod_keys: Container[str]) -> None:
+        """Forget the accounts of other pods than these, but for those with work or a block."""
+        now = perf_counter()
+        for key, account in tuple(self._accounts.items()):
+            if key not in pod_keys and not account.queue and account.blocked_until <= now:
+                del self._accounts[key]
 
     def may_run(self, account: Account) -> bool:
         """Return whether work of an account may run now, and not through `wait`."""

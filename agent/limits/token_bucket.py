@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 _MAX_PODS = 4096
 _ROUNDING_SECONDS = 1e-9
@@ -16,8 +16,9 @@ class TokenBuckets:
     """Buckets by pod. Used on one event loop.
 
     The generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time at which it
-    is full again. A full bucket is not kept, and only a full one is ever forgotten, so that no pod
-    gets tokens back by making the agent forget. Where there is no room, new pods share one bucket.
+    is full again. A full bucket is not kept. Another one is forgotten only when its pod has ended
+    (`retain`), so that no pod gets tokens back by making the agent forget. Where there is no room,
+    new pods share one bucket.
     """
 
     def __init__(
@@ -41,6 +42,15 @@ class TokenBuckets:
 
     def __len__(self) -> int:
         return len(self._full_at)
+
+    def retain(self, pod_keys: Container[str]) -> None:
+        """Forget full buckets, and those of other pods than these."""
+        now = self._clock()
+        self._full_at = {
+            key: at
+            for key, at in self._full_at.items()
+            if at > now and (key in pod_keys or key == _SHARED)
+        }
 
     def take(self, pod_key: str) -> float:
         """Take one token and return 0, or take none and return in how many seconds there is one."""

@@ -59,6 +59,10 @@ class Audit:
         self._count_unsaid = count_unsaid
         self._windows: dict[tuple[str, str], _Window] = {}
 
+    def __len__(self) -> int:
+        """Return how many kinds of refusals there were within the last second."""
+        return len(self._windows)
+
     def refused(self, at: str, asker: Asker, pod_key: str, method: str, error: AgentError) -> None:
         """Take note of a refusal. `at` is "connection", "call" or "part" (of an answer)."""
         self._count(at, error.reason)

@@ -18,6 +18,7 @@ from typing import Any
 from netutil.agent.trace_context import CALLERS_TRACE
 
 _LOG = logging.getLogger(__name__)
+_MAX_KINDS = 512
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -58,7 +59,8 @@ class _AtMost(logging.Filter):
     """Lets through a few records of one kind per second: no workload can fill the log.
 
     The next record that passes says how many were left out. Records of the audit pass: it has
-    limits of its own, for each pod.
+    limits of its own, for each pod. A library's records may each be a kind of their own: of
+    `_MAX_KINDS` those of a second ago are forgotten, and how many of them were left out.
     """
 
     def __init__(self, per_second: int = 10) -> None:
@@ -70,6 +72,8 @@ class _AtMost(logging.Filter):
         if hasattr(record, "audit"):
             return True
         now = int(record.created)
+        if len(self._seen) >= _MAX_KINDS:
+            self._seen = {kind: seen for kind, seen in self._seen.items() if seen[0] == now}
         second, passed, dropped = self._seen.get(str(record.msg), (now, 0, 0))
         if second != now:
             passed = 0

@@ -88,6 +88,27 @@ class _Calls(Collector):
         yield latencies
 
 
+class _Held(Collector):
+    """How many entries are kept, by kind, and how often they were swept, read when scraped."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]], sweeps: Reading) -> None:
+        self._counts = counts
+        self._sweeps = sweeps
+
+    def collect(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily(
+            "netutil_held_entries",
+            "Entries that are kept of pods, containers and processes.",
+            labels=("kind",),
+        )
+        for kind, number in self._counts().items():
+            found.add_metric((kind,), number)
+        yield found
+        yield CounterMetricFamily(
+            "netutil_held_sweeps", "Sweeps of these entries.", value=self._sweeps()
+        )
+
+
 class Metrics:
     """One registry, and what is observed of each call."""
 
@@ -120,6 +141,10 @@ class Metrics:
     ) -> None:
         """Register metrics that are read when they are collected."""
         self.registry.register(_Readings(gauges, counters))
+
+    def add_held(self, counts: Callable[[], Mapping[str, int]], sweeps: Reading) -> None:
+        """Register how many entries are kept, by kind, and the sweeps that release them."""
+        self.registry.register(_Held(counts, sweeps))
 
     def refused(self, at: str, reason: str) -> None:
         """Count one refusal."""

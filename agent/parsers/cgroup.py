@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from netutil.agent.errors import Denied, Inconsistent, Reason
 from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, pod_places
@@ -117,6 +118,7 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     that writes something else must not be guessed at.
     """
     lines = []
+    paths: dict[str, str] = {}  # mostly the same one in all lines, and held once
     # Not str.splitlines: a workload may put any other line separator (\v, U+2028)
     # into a cgroup's name and so add lines of its own. The kernel bars only "\n".
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
@@ -131,9 +133,15 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
                 f" hierarchy:controllers:path but {line!r}.",
                 read="/proc/<pid>/cgroup",
             )
-        names = tuple(controllers.split(",")) if controllers else ()
-        lines.append(CgroupLine(int(hierarchy), names, path))
+        path = paths.setdefault(path, path)
+        lines.append(CgroupLine(int(hierarchy), _names(controllers), path))
     return tuple(lines)
+
+
+@lru_cache(maxsize=64)
+def _names(controllers: str) -> tuple[str, ...]:
+    """Return the names of a list of controllers. A node has few lists, root's own."""
+    return tuple(controllers.split(",")) if controllers else ()
 
 
 def place(line: CgroupLine, path: str, places: PodPlaces) -> Placement:
@@ -146,7 +154,7 @@ def place(line: CgroupLine, path: str, places: PodPlaces) -> Placement:
         found.container_id,
         found.container_path,
         found.containers,
-        path,
+        line.path if line.path == path else path,
     )
 
 

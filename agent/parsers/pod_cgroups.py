@@ -16,7 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
+_MAX_LOCATED = 16
 _UID = r"[0-9a-f]{8}(?P<separator>[-_]?)(?:[0-9a-f]{4}(?P=separator)){3}[0-9a-f]{12}"
 
 # cgroupfs driver:  /kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b/<id>
@@ -126,8 +128,12 @@ def pod_places(own: str = "/", cgroup_root: str = "") -> PodPlaces:
     return PodPlaces(_deepest_first(above), (*_USUAL_ROOTS, *configured), node)
 
 
+@lru_cache(maxsize=_MAX_LOCATED)
 def locate(path: str, places: PodPlaces) -> Located:
     """Return the pod and the container that a process at an absolute cgroup path is in.
+
+    The last few are kept: the hierarchies of one process mostly have the same path, which is then
+    looked at once, and what is made of it held once.
 
     A path is read from the outside in: the first strict container below the pod is the
     container. The workload made all that stands deeper and may give it any name. Where the node

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import _lru_cache_wrapper, lru_cache
 from typing import Any, TypeVar
 
 from netutil.agent.parsers.hardware_address import format_hardware_address
@@ -167,9 +167,13 @@ def _attributes_of(message: bytes, start: int) -> Iterator[tuple[int, bytes]]:
         start += (size + 3) & ~3
 
 
+_MEMOS: list[_lru_cache_wrapper[Any]] = []
+
+
 def _remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
     """Return a function that parses what it has not seen lately."""
     kept = lru_cache(_REMEMBERED)(parse)
+    _MEMOS.append(kept)
 
     def parsed(message: bytes) -> T:
         return kept(message) if len(message) <= _LARGEST_REMEMBERED_BYTES else parse(message)
@@ -226,6 +230,10 @@ def _route(message: bytes) -> RouteMessage:
         hops,
         value(found, "RTA_TABLE") or route["table"],
     )
+
+
+MEMOS = tuple(_MEMOS)
+"""The functions whose results are kept, for those who release what is not used any more."""
 
 
 def _kind(link_info: Any) -> tuple[str, int | None]:

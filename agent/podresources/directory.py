@@ -66,6 +66,18 @@ class ResourceDirectory:
         self._retry_from = _NEVER
         self.stats = ResourceStats()
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def age(self) -> None:
+        """Release what the kubelet said so long ago that it answers nobody any more."""
+        oldest = self._clock() - 2 * self._refresh_seconds  # a newer one may be under way
+        self._entries = {
+            key: entry
+            for key, entry in self._entries.items()
+            if entry.asked.monotonic_seconds >= oldest
+        }
+
     async def of_container(
         self,
         namespace: str,
@@ -84,10 +96,7 @@ class ResourceDirectory:
         called_at = self._clock()
 
         def enough(entry: PodEntry | None) -> bool:
-            if (
-                entry is None
-                or self._clock() - entry.asked.monotonic_seconds > self._refresh_seconds
-            ):
+            if entry is None or not self._is_fresh(entry):
                 return entry is not None and entry.asked.monotonic_seconds >= called_at
             if not_before is not None and entry.asked.at < not_before:
                 return False
@@ -105,6 +114,20 @@ class ResourceDirectory:
                     "Try again; the agent goes on waiting for the kubelet.",
                 ) from None
         return _container(entry, key, container_name, self._path)
+
+    def known(
+        self, key: Key, container_name: str, not_before: datetime | None
+    ) -> ContainerResources | None:
+        """Return what `of_container` would without asking the kubelet, None if it would ask."""
+        entry = self._entries.get(key)
+        if entry is None or entry.pods > 1 or not self._is_fresh(entry):
+            return None
+        if not_before is not None and entry.asked.at < not_before:
+            return None
+        return entry.containers.get(container_name)
+
+    def _is_fresh(self, entry: PodEntry) -> bool:
+        return self._clock() - entry.asked.monotonic_seconds <= self._refresh_seconds
 
     async def refresh(self) -> None:
         """Read the list anew if it is older than `refresh_seconds`, for all who peek.

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 from functools import partial
 
-from cachetools import LRUCache
 from netutil.agent.errors import Inconsistent, Unavailable
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.index import Match, PodList
@@ -19,14 +18,18 @@ from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
 from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.pulled import PulledLists
 from netutil.agent.pods.pushed import PushedLists
-from netutil.agent.pods.remembered import RememberedPods
+from netutil.agent.pods.remembered import RememberedPods, keys_of
 from netutil.agent.pods.source import PodSource, PushedSource, stopping, unavailable
+from netutil.agent.recent_cache import RecentCache
 
 LONGEST_WAIT_SECONDS = 5.0
 MAX_LATE_SECONDS = 30.0
 """How long a container's name is waited for, over all calls: a kubelet takes a second or two."""
 MAX_UNNAMED = 1024
 """Containers without a name of which it is kept since when they are asked for."""
+_SWEEPS_KEPT = 27
+"""After that many sweeps without such a question, and before twice as many, that is forgotten: in
+less than ten minutes (`service.retention`)."""
 
 
 class PodDirectory:
@@ -47,13 +50,15 @@ class PodDirectory:
         self.flaws = flaws or Flaws()
         self._describe = source.describe
         self.kind = source.kind
-        self._changes = Changes(lambda: self._remembered.follow(self.last))
+        self._changes = Changes(lambda: self.remembered.follow(self.last))
         self._closed = False
-        self._remembered = RememberedPods(clock)
+        self.remembered = RememberedPods(clock)
         # The mark of the first look-up of a container that the list did not name then. A list
         # after it is enough to decide on that container: it ran before. Were each call to wait
         # for a list of its own, one such caller would have the kubelet asked once a second.
-        self._first_marks: LRUCache[str, tuple[int, float]] = LRUCache(MAX_UNNAMED)
+        self.first_marks: RecentCache[str, tuple[int, float]] = RecentCache(
+            MAX_UNNAMED, _SWEEPS_KEPT
+        )
         self._clock = clock
         self.stats = DirectoryStats()
         self._lists: Lists = (
@@ -151,7 +156,7 @@ class PodDirectory:
         if the fresh list contradicts itself or the caller.
         """
         mark = self._lists.mark()
-        first, since = self._first_marks.get(container_id or "", (mark, self._clock()))
+        first, since = self.first_marks.get(container_id or "") or (mark, self._clock())
         need_container = need_container and bool(container_id)
 
         def found() -> Match | None:
@@ -205,7 +210,7 @@ class PodDirectory:
     def _note_first(self, match: Match | None, container_id: str | None, mark: int) -> None:
         """Keep since when a container is asked for that has no name."""
         if container_id and (match is None or not match.container_name):
-            self._first_marks.setdefault(container_id, (mark, self._clock()))
+            self.first_marks.setdefault(container_id, (mark, self._clock()))
 
     def _refuse(self, error: Unavailable | TimeoutError) -> None:
         """Raise why nobody can say whose the container is; nothing if the last list tells."""
@@ -241,7 +246,7 @@ class PodDirectory:
             return match
         # An annotation, which whoever makes a pod may write, does not outweigh
         # the UID of a pod that was there before.
-        remembered = self._remembered.find(pod_uid, container_id)
+        remembered = self.remembered.find(pod_uid, container_id)
         if remembered is not None and (remembered.container_name or remembered.bears(pod_uid)):
             return remembered
         return match or remembered
@@ -259,6 +264,19 @@ class PodDirectory:
             return self._find(pod_uid, container_id) is not None
         except Inconsistent:
             return True
+
+    def forget(self, pod_keys: Set[str]) -> Set[str]:
+        """Forget pods that have ended; return the keys of those that the last list still has.
+
+        A key is a pod's UID without dashes, or the ID of one of its containers. A pod that is
+        still listed is remembered again once a list lacks it.
+        """
+        if not pod_keys:
+            return frozenset()
+        self.remembered.forget(pod_keys)
+        if self.last is None:
+            return frozenset()
+        return pod_keys & {key for pod in self.last.pods for key in keys_of(pod)}
 
     async def refresh(self) -> PodList:
         """Return a list that is as of now: asked for after this call, or of a healthy stream.

@@ -11,9 +11,35 @@ from cachetools import TTLCache
 
 _LOG = logging.getLogger(__name__)
 
-_SAID_AGAIN_SECONDS = 600.0
+_SAID_AGAIN_SECONDS = 590.0
+"""Ten minutes, with the sweep that releases it (`age`)."""
 _MAX_REMEMBERED = 1024
 _MAX_SHOWN = 3
+
+
+class SaidLines:
+    """The lines that the log had of late. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._lines: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED, _SAID_AGAIN_SECONDS, clock)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._lines)
+
+    def age(self) -> None:
+        """Release the lines that are so old that they are said again."""
+        with self._lock:
+            self._lines.expire()
+
+    def is_new(self, line: str) -> bool:
+        """Return whether a line is to be said, and note that it is."""
+        with self._lock:
+            known = line in self._lines
+            if not known:
+                self._lines[line] = None
+            return not known
 
 
 class Flaws:
@@ -33,7 +59,7 @@ class Flaws:
         """Why the last of those entries was left out, "" before the first."""
         self.entries_of_last_list = 0
         """Such entries of the list, or of the page of one, that was read last."""
-        self._said: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED, _SAID_AGAIN_SECONDS, clock)
+        self.said = SaidLines(clock)
         self._lock = threading.Lock()
 
     def in_pod(self, pod: str, fields: Sequence[str]) -> None:
@@ -41,7 +67,7 @@ class Flaws:
         self._add(fields=len(fields))
         shown = "; ".join(fields[:_MAX_SHOWN])
         more = f"; and {len(fields) - _MAX_SHOWN} more" if len(fields) > _MAX_SHOWN else ""
-        if self._is_new(f"{pod} {shown}{more}"):
+        if self.said.is_new(f"{pod} {shown}{more}"):
             text = "pod list: pod %.256r is known, but not all of it: %.512s%s"
             _LOG.warning(text, pod, shown, more)
 
@@ -56,7 +82,7 @@ class Flaws:
             return
         self._add(entries=len(reasons))
         self.last_entry = reasons[0]
-        if self._is_new(f"{len(reasons)} {whole} {reasons[0]}"):
+        if self.said.is_new(f"{len(reasons)} {whole} {reasons[0]}"):
             text = "pod list: %d of %d left out; the first, %s"
             _LOG.warning(text, len(reasons), whole, reasons[0])
 
@@ -64,10 +90,3 @@ class Flaws:
         with self._lock:
             self.fields += fields
             self.entries += entries
-
-    def _is_new(self, line: str) -> bool:
-        with self._lock:
-            known = line in self._said
-            if not known:
-                self._said[line] = None
-            return not known

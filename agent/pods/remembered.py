@@ -10,15 +10,17 @@ the last list says goes before what is remembered.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 
 import msgspec
 from netutil.agent.errors import Inconsistent
+from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.index import Match, PodList, index
 from netutil.agent.pods.model import Pod
 
 REMEMBERED_SECONDS = 600.0
+_AGE_SECONDS = 10.0
 MOST_REMEMBERED = 500
 """Pods. The oldest are forgotten first."""
 MOST_REMEMBERED_BYTES = 8 * 1024 * 1024
@@ -43,7 +45,8 @@ class RememberedPods:
         self._lost: deque[_Lost] = deque()
 
     def __len__(self) -> int:
-        return sum(len(lost.pods.pods) for lost in self._lost)
+        """Return how many pods are remembered; also for other threads, hence the copy."""
+        return sum(len(lost.pods.pods) for lost in tuple(self._lost))
 
     @property
     def size_bytes(self) -> int:
@@ -79,9 +82,31 @@ class RememberedPods:
                 return replace(match, is_remembered=True)
         return None
 
+    def forget(self, pod_keys: Set[str]) -> None:
+        """Forget pods that have ended, as `PodDirectory.forget`."""
+        for lost in tuple(self._lost):
+            kept = [pod for pod in lost.pods.pods if pod_keys.isdisjoint(keys_of(pod))]
+            if len(kept) < len(lost.pods.pods):
+                pods, size_bytes = _bounded(kept)
+                self._lost[self._lost.index(lost)] = replace(
+                    lost, pods=index(pods, lost.pods.observed_at), size_bytes=size_bytes
+                )
+
+    def age(self) -> None:
+        """Forget the pods whose time is over before this is called again, in `_AGE_SECONDS`."""
+        while self._lost and self._lost[0].until <= self._clock() + _AGE_SECONDS:
+            self._lost.popleft()
+
     def _forget(self) -> None:
         while self._lost and self._lost[0].until <= self._clock():
             self._lost.popleft()
+
+
+def keys_of(pod: Pod) -> Iterator[str]:
+    """Yield what a pod may be counted under: its UIDs, and the IDs of its containers."""
+    yield normalise_uid(pod.metadata.uid)
+    yield normalise_uid(pod.cgroup_uid)
+    yield from (status.id for _, status in pod.container_statuses if status.id)
 
 
 def _bounded(pods: Iterable[Pod]) -> tuple[list[Pod], int]:

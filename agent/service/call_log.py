@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 MAX_PODS = 1024
@@ -33,6 +34,15 @@ class CallLog:
 
     by_pod: OrderedDict[str, PodCalls] = field(default_factory=OrderedDict)
     """The pod that asked last is the last."""
+
+    def __len__(self) -> int:
+        return len(self.by_pod)
+
+    def retain(self, pod_keys: Container[str]) -> None:
+        """Forget the calls of other pods than these."""
+        for key in tuple(self.by_pod):
+            if key not in pod_keys:
+                del self.by_pod[key]
 
     def record(self, pod_key: str, reason: str, seconds: float) -> None:
         """Count one call; `reason` is "" for an answered one."""

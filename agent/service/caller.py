@@ -10,7 +10,6 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-from cachetools import LRUCache
 from netutil.agent.collect.container_cache import ContainerPlaces
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import (
@@ -36,6 +35,7 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import ContainerStatus
 from netutil.agent.pods.source import unavailable
+from netutil.agent.recent_cache import RecentCache
 from netutil.agent.service.reads import ReadPool
 from netutil.agent.service.unknown import unknown_caller
 
@@ -87,8 +87,15 @@ class Callers:
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
         # Pid and start time of each container's first process: that stays the same.
-        self._first: LRUCache[str, tuple[int, int]] = LRUCache(_CONTAINERS_REMEMBERED)
+        self._first: RecentCache[str, tuple[int, int]] = RecentCache(
+            _CONTAINERS_REMEMBERED, calls_per_period=3
+        )
         self.walks = 0
+
+    @property
+    def first_processes(self) -> RecentCache[str, tuple[int, int]]:
+        """Return the PID and the start time of containers' first processes, by container ID."""
+        return self._first
 
     def identified(self, connection: Connection) -> Caller | None:
         """Return what `identify` does where nothing has to be waited for, else None.

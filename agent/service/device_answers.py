@@ -28,7 +28,6 @@ from netutil.agent.service.gathered import (
 from netutil.agent.service.status import cut, part_error
 from netutil.v1alpha import netutil_pb2 as api
 
-_ANSWER = "answer"
 _TYPES = {
     DeviceType.HOST: api.DEVICE_TYPE_HOST,
     DeviceType.SR_IOV: api.DEVICE_TYPE_SR_IOV,
@@ -128,18 +127,7 @@ def _hugepages(found: Hugepages) -> api.HugepagesResponse:
 
 
 def resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
-    """Return the answer to GetResource, the same one while nothing of it changes.
-
-    It is not to be changed.
-    """
-    made_with, answer = found.kept.get(_ANSWER, (None, None))
-    if answer is None or made_with != functions:
-        answer = _resources(found, functions)
-        found.kept[_ANSWER] = functions, answer
-    return answer  # type: ignore[no-any-return]  # `kept` holds what it is given
-
-
-def _resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
+    """Return the answer to GetResource."""
     response = api.ResourceResponse(
         devices=[
             api.Device(ID=device_id, resourceName=one.resource_name, numa_nodes=one.numa_nodes)

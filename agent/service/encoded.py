@@ -19,9 +19,10 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import Networks
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.parsers.environment import Environment
+from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.service import answers, device_answers
-from netutil.agent.service.gathered import Cpus, Hugepages
+from netutil.agent.service.gathered import Cpus, GivenFunctions, Hugepages
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -30,7 +31,7 @@ Parts = Mapping[str, Message | EncodedMessage | AgentError]
 _LENGTH_DELIMITED = 2
 _WIRE_TYPE_BITS = 3
 _SEVEN_BITS = 0x7F
-_POD, _NETWORK, _ENCODED = "pod", "network", "encoded"
+_POD, _NETWORK, _ENCODED, _RESOURCES = "pod", "network", "encoded", "resources"
 T = TypeVar("T")
 
 
@@ -140,3 +141,13 @@ def network(networks: Networks, match: Match) -> EncodedMessage:
 def keep_network(match: Match, answer: EncodedMessage) -> None:
     """Keep the answer for all networks: they follow from the pod alone."""
     match.kept.keep(_NETWORK, answer, answer.ByteSize())
+
+
+def resources(found: ContainerResources, functions: GivenFunctions) -> EncodedMessage:
+    """Return the answer to GetResource, the same while nothing of it changes."""
+    made_with, answer = found.kept.get(_RESOURCES, (None, None))
+    if isinstance(answer, EncodedMessage) and made_with == functions:
+        return answer
+    answer = encode(device_answers.resources(found, functions))
+    found.kept[_RESOURCES] = functions, answer
+    return answer

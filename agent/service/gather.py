@@ -13,7 +13,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from cachetools import LRUCache
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
@@ -56,6 +55,7 @@ from netutil.agent.podresources.directory import ResourceDirectory
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
+from netutil.agent.recent_cache import RecentCache
 from netutil.agent.service import amounts
 from netutil.agent.service.caller import Caller, Callers
 from netutil.agent.service.gathered import (
@@ -75,6 +75,7 @@ from netutil.agent.service.unnamed import unnamed
 
 T = TypeVar("T")
 _FEW = 1024
+_START_AND_OWNERSHIP = "start and ownership"
 _MAX_KEPT_BYTES = 8 * 1024
 """Of an answer about interfaces: a copy is made of it for each call."""
 _KERNEL_RELEASE = os.uname().release
@@ -156,7 +157,12 @@ class Gathering:
         self._topology = Topology(host_root)
         self._pools = HeldPools(host_root)
         # Worked out once for each list that the pod came in: another list has other objects.
-        self._networks: LRUCache[str, tuple[Pod, Networks]] = LRUCache(_PODS_REMEMBERED)
+        self._networks: RecentCache[str, tuple[Pod, Networks]] = RecentCache(_PODS_REMEMBERED)
+
+    @property
+    def reported_networks(self) -> RecentCache[str, tuple[Pod, Networks]]:
+        """Return the networks of pods as their annotations report them, by pod UID."""
+        return self._networks
 
     async def match(self, caller: Caller, pid: str, wait_seconds: float) -> tuple[Match, str]:
         """Return the pod list's entry of a process's container, and the container's ID."""
@@ -259,7 +265,7 @@ class Gathering:
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
         pod = caller.known.pod
-        kept, networks = self._networks.get(pod.metadata.uid, (None, None))
+        kept, networks = self._networks.get(pod.metadata.uid) or (None, None)
         if kept is pod and networks is not None:
             return networks
         ensure_networks_understood(pod)
@@ -313,17 +319,35 @@ class Gathering:
         if not match.container_name:
             raise unnamed(match, pid)
         metadata = match.pod.metadata
+        started_by, may_own_cpus = _start_and_ownership(match)
         found = await self._resources.of_container(
             metadata.namespace,
             metadata.name,
             match.container_name,
-            not_before=match.started_by,
+            not_before=started_by,
             timeout_seconds=seconds,
         )
         # Kubelets before Kubernetes 1.22 list shared CPUs too.
-        if match.pod.may_own_cpus(match.container_name):
-            return found
-        return found.without_cpus
+        return found if may_own_cpus else found.without_cpus
+
+    def known_resources(self, caller: Caller) -> tuple[ContainerResources, GivenFunctions] | None:
+        """Return what `resources` and `given_functions` do for the calling process itself.
+
+        None where something has to be waited for or read, and for what they raise.
+        """
+        match = caller.match
+        if match is None or not match.container_name:
+            return None
+        metadata = match.pod.metadata
+        key = (metadata.namespace, metadata.name)
+        found = self._resources.known(key, match.container_name, match.started_by)
+        if found is None:
+            return None
+        if not match.pod.may_own_cpus(match.container_name):
+            found = found.without_cpus
+        addresses = found.pci_addresses
+        held = self.pci.held(addresses) if addresses else {}
+        return (found, _given(held)) if held is not None else None
 
     async def given_functions(self, caller: Caller, found: ContainerResources) -> GivenFunctions:
         """Return the PCI functions among the devices that the kubelet's managers gave.
@@ -560,6 +584,20 @@ def _hugepages(
     asked: AskedHugepages, usage: tuple[HugepageUsage, ...], pools: tuple[HugepagePool, ...]
 ) -> Hugepages:
     return Hugepages(asked.containers, usage, pools, asked.error, asked.pod)
+
+
+def _start_and_ownership(match: Match) -> tuple[datetime, bool]:
+    """Return by when a match's container was started, and whether it may own CPUs.
+
+    Both follow from the match alone, once the list says when the container was started.
+    """
+    known = match.kept.get(_START_AND_OWNERSHIP)
+    if known is not None:
+        return cast(tuple[datetime, bool], known)
+    found = match.started_by, match.pod.may_own_cpus(match.container_name)
+    if match.started_at is not None:
+        match.kept.keep(_START_AND_OWNERSHIP, found, 0)
+    return found
 
 
 def _may_have_devices(parts: InterfaceParts) -> bool:

@@ -324,15 +324,18 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     def _resources_of_call(
         self, caller: Caller, request: api.ResourceRequest, context: Context
-    ) -> Awaitable[Answer]:
+    ) -> Answer | Awaitable[Answer]:
+        known = self._gather.known_resources(caller) if not request.pid else None
+        if known is not None:
+            return encoded.resources(*known)
         return self._resources(caller, request, wait_seconds(context))
 
     async def _resources(
         self, caller: Caller, request: api.ResourceRequest, seconds: float
-    ) -> api.ResourceResponse:
+    ) -> EncodedMessage:
         found = await self._gather.resources(caller, request.pid, seconds)
         functions = await self._gather.given_functions(caller, found)
-        return device_answers.resources(found, functions)
+        return encoded.resources(found, functions)
 
     def _interfaces_of_call(
         self, caller: Caller, request: api.InterfacesRequest, context: Context

@@ -28,16 +28,16 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._rates = TokenBuckets(1 / _POD_SECONDS, _BURST, clock)
+        self.tokens = TokenBuckets(1 / _POD_SECONDS, _BURST, clock)
 
     async def turn(self, pod_key: str, last: float) -> float:
         """Return, once a snapshot may be made, that time; `last` is what it was the last time."""
         now = self._clock()
-        start = max(now + self._rates.charge(pod_key), last + LEAST_SECONDS)
+        start = max(now + self.tokens.charge(pod_key), last + LEAST_SECONDS)
         if start > now:
             try:
                 await self._sleep(start - now)
             except asyncio.CancelledError:  # nothing is made: those who stay do not pay for it
-                self._rates.give_back(pod_key)
+                self.tokens.give_back(pod_key)
                 raise
         return start

@@ -102,6 +102,10 @@ class ReadPool:
         self.threads = 0
         self.timeouts = 0
 
+    def __len__(self) -> int:
+        """Return for how many pods reads are under way or waiting."""
+        return len(self._turns)
+
     async def run(
         self, pod_key: str, read: Callable[[], T], what: str, share: Hashable | None = None
     ) -> T:

@@ -71,7 +71,7 @@ class Watches:
         self._callers = callers
         self._gather = gathering
         self._watching = watching
-        self._pace = Pace()
+        self.pace = Pace()
 
     async def run(
         self, connection: Connection, request: api.WatchRequest, send: Send, everything: Everything
@@ -85,7 +85,7 @@ class Watches:
         async with self._watching.subject() as subject:
             known = _Known()
             while True:
-                known.turn = await self._pace.turn(connection.key, known.turn)
+                known.turn = await self.pace.turn(connection.key, known.turn)
                 # All watchers of a pod at once would keep the loop from everybody else.
                 account = self._scheduler.account(connection.key)
                 await self._scheduler.wait_turn(account, _SNAPSHOT_SECONDS)

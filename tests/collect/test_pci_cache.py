@@ -104,6 +104,22 @@ def test_what_has_no_sign_of_its_change_is_read_again_in_time(devices: Path) -> 
     assert after is not None and after.numa_node == 1
 
 
+def test_what_is_too_old_to_be_used_is_released(devices: Path) -> None:
+    clock = Clock()
+    cache = cache_of(devices, clock)
+    cache.look(VF)
+    clock.seconds += MAX_AGE_SECONDS - 0.1
+    cache.look(SECOND_VF)
+    cache.age()
+    assert len(cache) == 2
+    clock.seconds += 0.2
+    cache.age()
+    assert (len(cache), cache.held([VF])) == (1, None)
+    clock.seconds += MAX_AGE_SECONDS
+    cache.age()
+    assert len(cache) == 0
+
+
 def test_a_function_that_changes_while_it_is_read_is_not_held(
     devices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

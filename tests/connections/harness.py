@@ -16,6 +16,7 @@ import grpc
 import pytest
 from netutil.agent.connections import admission as admission_module
 from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
+from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import Connection, ConnectionRegistry, connection_of
 from netutil.agent.errors import AgentError, Reason
@@ -199,6 +200,7 @@ async def rig(
     in_flight: InFlightLimits | None = None,
     rates: RateLimits | None = None,
     check_capacity: Callable[[], AgentError | None] = lambda: None,
+    known: KnownPeers | None = None,
 ) -> AsyncIterator[Rig]:
     """Serve at `net.sock` below a directory; afterwards nothing of it is open."""
     path = str(directory / "net.sock")
@@ -215,7 +217,7 @@ async def rig(
     policy = PodPolicy(registry, scheduler, calls, refusals.refuse, record, SIZES, rates)
     server, handlers = Server(server_config(SIZES), policy), Handlers()
     server.add_registered_method_handlers("test.Echo", handlers.handlers())
-    admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity)
+    admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity, known)
     listener = listen(path, mode=0o666, directory_mode=0o755)
     acceptor = Acceptor(listener, admission.take, counts.accept)
     it = Rig(

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from netutil.agent.connections import admission
 from netutil.agent.connections.admission import OVERFLOW_SLOTS
+from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.errors import AgentError, Denied, OverLimit, Reason, Unidentified
 from netutil.agent.identity.peer import Peer
 from netutil.agent.limits.limits import ConnectionLimits
@@ -232,6 +234,17 @@ async def test_a_process_that_was_past_a_limit_is_identified_once_its_pod_has_ro
             client.close()
         await eventually(lambda: len(it.registry) == 0)
         assert await it.who() == POD_KEY
+
+
+async def test_a_process_past_a_limit_is_remembered_for_a_second_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_OVER_LIMIT_SECONDS", 0.05)
+    known = KnownPeers()
+    async with rig(tmp_path, limits=ConnectionLimits(1000, 1), known=known) as it:
+        await accepted(it, 1 + OVERFLOW_SLOTS + 1)
+        assert list(known.over_limit) == [os.getpid()]
+        await eventually(lambda: not known.over_limit)
 
 
 async def test_low_memory_rejects_a_peer_before_it_is_identified(tmp_path: Path) -> None:

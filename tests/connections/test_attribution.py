@@ -103,3 +103,10 @@ def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
     keys.learn(two, "c")  # type: ignore[arg-type]
     keys.learn(two, "a")  # type: ignore[arg-type]
     assert [keys.find(each) for each in (one, three)] == [None, "b"]  # type: ignore[arg-type]
+    for _ in range(2):
+        for _ in range(27):  # four and a half minutes of sweeps
+            keys.age()
+        assert keys.find(three) == "b"  # type: ignore[arg-type]
+    for _ in range(54):
+        keys.age()
+    assert len(keys) == 0

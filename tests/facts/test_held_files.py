@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def cgroup() -> Iterator[Path]:
 
 
 def descriptors() -> int:
+    """Return how many descriptors are open, without the garbage of the tests before."""
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
 

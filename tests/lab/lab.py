@@ -92,10 +92,11 @@ class Lab:
         static: bool = False,
         host_network: bool = False,
         share_process_namespace: bool = False,
+        eth0: bool = True,
         annotations: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> LabPod:
-        """Start a pod without containers: its sandbox, with lo and eth0."""
+        """Start a pod without containers: its sandbox, with lo and, if asked for, eth0."""
         pod = LabPod(
             self._site,
             name,
@@ -107,6 +108,7 @@ class Lab:
             static=static,
             host_network=host_network,
             share_process_namespace=share_process_namespace,
+            eth0=eth0,
             annotations=annotations,
             labels=labels,
         )

@@ -158,6 +158,7 @@ class LabPod:
         static: bool = False,
         host_network: bool = False,
         share_process_namespace: bool = False,
+        eth0: bool = True,
         annotations: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
@@ -193,7 +194,7 @@ class LabPod:
                 unshare=unshare, hostname=None if host_network else name, output=os.devnull
             )
         )
-        if not host_network:
+        if eth0 and not host_network:
             self.ip = site.fabric.next_address()
             self.veth("eth0", [f"{self.ip}/24"])
 

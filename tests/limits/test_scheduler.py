@@ -63,6 +63,41 @@ async def test_accounts_that_are_not_used_are_forgotten(
     assert small.account("first") is not first
 
 
+async def test_the_account_that_was_used_last_is_forgotten_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduler_module, "_MAX_ACCOUNTS", 2)
+    small = FairScheduler(SHARED)
+    first = small.account("first")
+    for number in range(3):
+        small.account(str(number))
+        assert small.account("first") is first
+    assert len(small) == 2
+
+
+async def test_a_sweep_forgets_the_accounts_of_pods_that_have_ended(
+    scheduler: FairScheduler,
+) -> None:
+    kept = scheduler.account("runs")
+    scheduler.account("ended")
+    scheduler.retain({"runs"})
+    assert (len(scheduler), scheduler.account("runs") is kept) == (1, True)
+
+
+async def test_a_sweep_forgets_no_account_that_is_blocked_or_has_work(
+    scheduler: FairScheduler,
+) -> None:
+    blocked, waiting, ran = scheduler.account("blocked"), scheduler.account("waiting"), []
+    scheduler.block(blocked, 3600.0)
+    scheduler.wait(waiting, lambda: ran.append(1))
+    scheduler.retain(())
+    assert scheduler.account("blocked") is blocked
+    assert scheduler.account("waiting") is waiting
+    await eventually(lambda: bool(ran))
+    scheduler.retain(())
+    assert len(scheduler) == 1
+
+
 async def test_work_of_a_pod_that_is_alone_runs_at_once(scheduler: FairScheduler) -> None:
     assert scheduler.may_run(scheduler.account("a"))
 

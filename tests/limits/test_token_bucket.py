@@ -149,3 +149,26 @@ def test_a_debt_is_no_deeper_than_its_bound() -> None:
     assert tokens.charge("pod", 10_000) == pytest.approx(2.0)
     clock.now += 2.1
     assert tokens.take("pod") == 0.0
+
+
+def test_a_pod_that_runs_gets_no_tokens_back_by_a_sweep() -> None:
+    clock = Clock()
+    tokens = buckets(clock)
+    for _ in range(5):
+        tokens.take("hostile")
+    tokens.retain({"hostile"})
+    assert tokens.take("hostile") > 0
+
+
+def test_a_sweep_forgets_full_buckets_and_those_of_pods_that_have_ended() -> None:
+    clock = Clock()
+    tokens = buckets(clock)
+    tokens.take("full by then")
+    clock.now += 1
+    for key in ("runs", "ended", ""):
+        tokens.take(key)
+    tokens.retain({"full by then", "runs"})
+    assert len(tokens) == 2, "the one that runs, and the one that all others share"
+    clock.now += 1
+    tokens.retain({"runs"})
+    assert len(tokens) == 0

@@ -228,3 +228,58 @@ async def test_ten_thousand_lookups_leave_no_descriptor(
         await ask(directory)
     assert len(os.listdir("/proc/self/fd")) <= before
     assert kubelet.lists <= 2
+
+
+async def test_what_answers_nobody_any_more_is_released(
+    kubelet: KubeletDouble, tmp_path: Path
+) -> None:
+    now = [0.0]
+    directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10, lambda: now[0])
+    await ask(directory)
+    now[0] = 20.0
+    directory.age()
+    assert len(directory) == 1
+    now[0] = 20.1
+    directory.age()
+    assert len(directory) == 0
+    assert (await ask(directory)).cpu_ids == (2, 3)
+    await directory.close()
+
+
+WEB = ("shop", "web")
+
+
+async def test_what_is_known_is_what_would_be_answered_without_the_kubelet(
+    kubelet: KubeletDouble, directory: ResourceDirectory
+) -> None:
+    assert directory.known(WEB, "app", None) is None
+    found = await ask(directory)
+    assert directory.known(WEB, "app", None) is found
+    assert directory.known(WEB, "app", datetime.now(UTC)) is None  # started after the list
+    assert directory.known(WEB, "debugger", None) is None
+    assert directory.known(("shop", "nobody"), "app", None) is None
+    assert (kubelet.lists, kubelet.gets) == (1, 0)
+
+
+async def test_of_two_pods_of_one_name_nothing_is_known(
+    kubelet: KubeletDouble, directory: ResourceDirectory
+) -> None:
+    kubelet.pods.append(pod(device="other"))
+    with pytest.raises(Inconsistent):
+        await ask(directory)
+    assert directory.known(WEB, "app", None) is None
+
+
+async def test_what_is_older_than_a_refresh_is_not_known(
+    kubelet: KubeletDouble, tmp_path: Path
+) -> None:
+    now = [100.0]
+    directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10, lambda: now[0])
+    try:
+        found = await ask(directory)
+        now[0] += 10
+        assert directory.known(WEB, "app", None) is found
+        now[0] += 0.1
+        assert directory.known(WEB, "app", None) is None
+    finally:
+        await directory.close()

@@ -269,6 +269,17 @@ def test_flaws_are_said_once_in_ten_minutes_and_counted_each_time(
     )
 
 
+def test_what_was_said_of_flaws_is_released_in_ten_minutes() -> None:
+    now = [0.0]
+    flaws = Flaws(lambda: now[0])
+    flaws.left_out(["item 1: it has no name"], 2)
+    flaws.said.age()
+    assert len(flaws.said) == 1
+    now[0] = 590.0
+    flaws.said.age()
+    assert len(flaws.said) == 0
+
+
 def test_many_flaws_are_counted_and_few_are_kept() -> None:
     flaws = Flaws()
     item = with_odd(PLAIN, ("metadata", "labels"), {f"l{n}": n for n in range(1000)})

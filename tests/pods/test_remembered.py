@@ -77,6 +77,34 @@ def test_a_pod_is_forgotten_in_time(clock: Clock) -> None:
     assert pods.find(uid(1), container(1)) is None
 
 
+def test_a_pod_is_released_in_time_though_nobody_asks(clock: Clock) -> None:
+    pods = RememberedPods(clock)
+    pods.follow(listed("a"))
+    pods.follow(listed(minutes=1))
+    clock.now = remembered.REMEMBERED_SECONDS - 11
+    pods.age()
+    assert len(pods) == 1
+    clock.now += 1
+    pods.age()
+    assert (len(pods), pods.size_bytes) == (0, 0)
+
+
+def test_pods_that_have_ended_are_forgotten_and_no_others(clock: Clock) -> None:
+    pods = RememberedPods(clock)
+    pods.follow(listed("a", "b", "c"))
+    pods.follow(listed(minutes=1))
+    size_bytes = pods.size_bytes
+    pods.forget({uid(1), container(3)})
+    assert [pods.find(uid(number), container(number)) is None for number in (1, 2, 3)] == [
+        True,
+        False,
+        True,
+    ]
+    assert (len(pods), 3 * pods.size_bytes) == (1, size_bytes)
+    clock.now = remembered.REMEMBERED_SECONDS
+    assert pods.find(uid(2), container(2)) is None
+
+
 def test_a_container_of_another_pod_is_not_taken_for_a_remembered_one(clock: Clock) -> None:
     pods = RememberedPods(clock)
     pods.follow(listed("a", "b"))

@@ -64,7 +64,7 @@ class StuckReads(ReadPool):
         super().__init__()
         self._given_up = given_up
 
-    async def run(self, pod_key: str, read: Any, what: str) -> Any:
+    async def run(self, pod_key: str, read: Any, what: str, share: Any = None) -> Any:
         self._given_up -= 1
         if self._given_up < 0:
             await asyncio.Event().wait()

@@ -12,10 +12,13 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, Denied, Reason, Unavailable
+from netutil.agent.facts.hugepages import HugepagePool
 from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod
-from netutil.agent.service import answers, encoded
+from netutil.agent.service import answers, device_answers, encoded
+from netutil.agent.service.gathered import GivenFunctions, Hugepages
 from netutil.agent.service.pod_networks import networks_of
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -180,3 +183,22 @@ def test_no_answer_is_older_than_its_list() -> None:
             found = api.PodResponse.FromString(encoded.pod(match, APP).body)
             assert found.annotations["value"] == str(number)
             assert found.observed_at.ToDatetime(UTC) == at
+
+
+def test_an_answer_of_held_values_is_encoded_once_with_them() -> None:
+    found = Hugepages((), (), (HugepagePool(2**21, 2**30, 2**29, 0, 0, ()),), None)
+    first = encoded.hugepages(found)
+    assert encoded.hugepages(found) is first
+    assert api.HugepagesResponse.FromString(first.body) == device_answers.hugepages(found)
+    other = replace(found, answers={}, pools=())
+    assert encoded.hugepages(other) is not first
+
+
+def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change() -> None:
+    found = ContainerResources((), (1, 2), (), (), NOW)
+    first = encoded.resources(found, GivenFunctions())
+    assert encoded.resources(found, GivenFunctions()) is first
+    changed = encoded.resources(found, GivenFunctions(absent=("0000:3b:00.1",)))
+    assert api.ResourceResponse.FromString(first.body).absent_pci == []
+    assert api.ResourceResponse.FromString(changed.body).absent_pci == ["0000:3b:00.1"]
+    assert encoded.resources(found, GivenFunctions()) is not changed

@@ -35,6 +35,7 @@ HOLD = f"""
 import socket, sys
 held = [socket.socket(socket.AF_UNIX) for _ in range({HELD})]
 for one in held: one.connect("/etc/netutil/net.sock")
+for one in held: one.recv(1)  # the agent has accepted it
 print("held", flush=True)
 sys.stdin.read()
 """

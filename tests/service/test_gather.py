@@ -13,6 +13,7 @@ import pytest
 from netutil.agent.collect.container_cache import ContainerCache, ContainerPlaces
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.podresources.model import ContainerResources
+from netutil.agent.pods.kept import NOTHING_KEPT
 from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.service.gather import Gathering
 from netutil.agent.service.reads import ReadPool
@@ -74,6 +75,8 @@ async def test_devices_are_those_of_a_time_when_the_container_had_been_started()
         pod=SimpleNamespace(metadata=metadata, may_own_cpus=lambda _: True),
         container_name="app",
         started_by=started_by,
+        started_at=started_by,
+        kept=NOTHING_KEPT,
     )
     caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
     resources: Any = SimpleNamespace(of_container=of_container)
@@ -97,7 +100,13 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
             metadata=SimpleNamespace(namespace="shop", name="web"),
             may_own_cpus={"app": own}.__getitem__,
         )
-        match = SimpleNamespace(pod=pod, container_name="app", started_by=asked_at)
+        match = SimpleNamespace(
+            pod=pod,
+            container_name="app",
+            started_by=asked_at,
+            started_at=asked_at,
+            kept=NOTHING_KEPT,
+        )
         caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
         found = await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
             caller, "", 5

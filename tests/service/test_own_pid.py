@@ -27,9 +27,9 @@ class CountedReads(ReadPool):
         super().__init__(threads=1)
         self.count = 0
 
-    async def run(self, pod_key: str, read: Any, what: str) -> Any:
+    async def run(self, pod_key: str, read: Any, what: str, share: Any = None) -> Any:
         self.count += 1
-        return await super().run(pod_key, read, what)
+        return await super().run(pod_key, read, what, share)
 
 
 async def test_the_connector_s_own_pid_is_looked_up_once() -> None:

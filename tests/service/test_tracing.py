@@ -80,6 +80,14 @@ def test_a_log_keeps_counts_by_latency_and_the_last_refusal() -> None:
     assert sum(found.latency_counts) == 3
 
 
+def test_a_log_forgets_the_pods_that_have_ended() -> None:
+    log = CallLog()
+    log.record("runs", "", 0.001)
+    log.record("ended", "", 0.001)
+    log.retain({"runs"})
+    assert (list(log.by_pod), len(log)) == (["runs"], 1)
+
+
 def test_a_log_forgets_the_pod_that_has_asked_least_recently() -> None:
     log = CallLog()
     for number in range(MAX_PODS):

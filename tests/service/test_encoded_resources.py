@@ -1,0 +1,43 @@
+"""The answer to GetResource is made once, and again as soon as one of its two sources differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from netutil.agent.facts.pci import PciInfo
+from netutil.agent.podresources.model import ContainerResources, DeviceAllocation
+from netutil.agent.service import device_answers, encoded
+from netutil.agent.service.gathered import GivenFunctions
+
+VF = "0000:3b:01.0"
+FOUND = ContainerResources(
+    (DeviceAllocation("intel.com/sriov", (VF, "tun"), (0,)),), (2, 3), (), (), datetime.now(UTC)
+)
+
+
+def functions(driver: str) -> GivenFunctions:
+    return GivenFunctions((PciInfo(VF, driver=driver),))
+
+
+def test_the_same_answer_is_given_while_nothing_changes() -> None:
+    first = encoded.resources(FOUND, functions("iavf"))
+    assert encoded.resources(FOUND, functions("iavf")) is first
+    made = device_answers.resources(FOUND, functions("iavf"))
+    assert first.body == made.SerializeToString()
+
+
+def test_another_driver_or_another_list_is_another_answer() -> None:
+    first = encoded.resources(FOUND, functions("iavf"))
+    rebound = encoded.resources(FOUND, functions("vfio-pci"))
+    assert rebound.body != first.body
+    listed = replace(FOUND, cpu_ids=(), kept={})
+    assert encoded.resources(listed, functions("vfio-pci")).body != rebound.body
+
+
+def test_what_is_derived_is_derived_once() -> None:
+    assert FOUND.pci_addresses == (VF,)
+    assert FOUND.pci_addresses is FOUND.pci_addresses
+    assert FOUND.without_cpus is FOUND.without_cpus
+    assert (FOUND.without_cpus.cpu_ids, FOUND.without_cpus.devices) == ((), FOUND.devices)
+    assert FOUND.without_cpus.kept is not FOUND.kept
