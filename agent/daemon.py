@@ -50,6 +50,7 @@ class Agent:
             stack.callback(rooms.watchdog.stop)
             stack.callback(rooms.audit.close)
             stack.callback(rooms.containers.close)
+            stack.callback(rooms.tree.held.close)
             stack.push_async_callback(rooms.pods.close)
             stack.push_async_callback(rooms.resources.close)
             stack.callback(rooms.networks.close)

@@ -12,6 +12,7 @@ from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
@@ -43,6 +44,7 @@ def readings(
     reads: ReadPool,
     callers: Callers,
     containers: ContainerCache,
+    held_cgroups: HeldCgroups,
     pods: PodDirectory,
     resources: ResourceDirectory,
     environments: EnvironmentCache,
@@ -115,6 +117,10 @@ def readings(
             "Descriptors held open for them.",
             lambda: float(containers.descriptors),
         ),
+        "netutil_held_cgroups": (
+            "Cgroups of pods that are held because root made them.",
+            lambda: float(len(held_cgroups)),
+        ),
         "netutil_pod_stream_up": ("1 while pods are pushed.", stats("streaming")),
         "netutil_pod_stream_unconfirmed_seconds": (
             "Time since the pushed pods were last known to be complete.",
@@ -172,6 +178,10 @@ def readings(
         "netutil_cgroup_walks": (
             "Walks of all cgroups of the node.",
             lambda: float(callers.walks),
+        ),
+        "netutil_cgroup_path_checks": (
+            "Checks by path of who made a pod's cgroup.",
+            lambda: float(held_cgroups.checked_by_path),
         ),
         "netutil_held_containers_evicted": (
             "Containers whose cgroup files were let go for want of room.",

@@ -19,10 +19,12 @@ from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
+from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
 from netutil.agent.identity.pinning import Pin, choose_pin
 from netutil.agent.limits.descriptors import (
     affordable_connections,
+    affordable_held_cgroups,
     affordable_held_files,
     affordable_namespaces,
 )
@@ -92,7 +94,13 @@ class Rooms:
 
 def make_rooms(settings: Settings) -> Rooms:
     """Return the rooms. Raises OSError, ValueError for settings that cannot be met here."""
-    tree = read_cgroup_tree(settings.host_root, settings.cgroup_root)
+    namespaces = affordable_namespaces(settings.max_network_namespaces)
+    limits = ConnectionLimits(
+        affordable_connections(settings.max_connections, namespaces),
+        settings.max_connections_per_pod,
+    )
+    held_cgroups = HeldCgroups(affordable_held_cgroups(MAX_HELD, limits.total, namespaces))
+    tree = read_cgroup_tree(settings.host_root, settings.cgroup_root, held_cgroups)
     pin, pin_name = choose_pin()
     flaws = Flaws()
     source = open_source(settings, flaws)
@@ -100,18 +108,13 @@ def make_rooms(settings: Settings) -> Rooms:
     resources = ResourceDirectory(settings.pod_resources, settings.pod_refresh)
     reads = ReadPool(threads=settings.max_read_threads)
     callers = Callers(tree, pods, reads)
-    namespaces = affordable_namespaces(settings.max_network_namespaces)
     networks = NetworkCache(reads.run, namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)
-    watching = Watching(callers, pods, resources, live, settings.pod_refresh)
     registry, log, tracing = ConnectionRegistry(), CallLog(), Tracing()
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
-    limits = ConnectionLimits(
-        affordable_connections(settings.max_connections, namespaces),
-        settings.max_connections_per_pod,
-    )
-    held_files = affordable_held_files(limits.total, namespaces)
+    held_files = affordable_held_files(limits.total, namespaces, held_cgroups.max_held)
     containers = ContainerCache(callers.container_places, held_files)
+    watching = Watching(callers, pods, resources, live, containers, settings.pod_refresh)
     gathering = Gathering(callers, reads, resources, settings.host_root, containers, live)
     watchdog = Watchdog(settings.stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), settings.memory_percent)
@@ -146,6 +149,7 @@ def make_rooms(settings: Settings) -> Rooms:
             socket_health=socket_health,
             callers=callers,
             containers=containers,
+            held_cgroups=held_cgroups,
             watchdog=watchdog,
             memory=memory,
             registry=registry,

@@ -143,8 +143,7 @@ class ContainerCache:
     def container(self, cgroups: CgroupIdentity) -> HeldContainer:
         """Return the container of a process. Raises OSError."""
         found = self._by_identity.get(id(cgroups)) or self._find(cgroups)
-        found.used_at = self._clock()
-        self._by_use.move_to_end(found)
+        self._use(found)
         return found
 
     def read(self, container: HeldContainer, value: HeldValue[T]) -> T:
@@ -162,6 +161,19 @@ class ContainerCache:
                 raise
             self.close()  # what is short may be what is held here
             return value.by_path()
+
+    def read_open(self, directory: str, name: str) -> bytes | None:
+        """Return a file as of now if it is held open for a container, else None. Raises OSError.
+
+        Nothing is opened or held longer for it.
+        """
+        return self._directories.read_open(directory, name)
+
+    def renew(self, cgroups: CgroupIdentity) -> None:
+        """Take a container for used now, if it is held."""
+        found = self._by_identity.get(id(cgroups))
+        if found is not None:
+            self._use(found)
 
     def close(self) -> None:
         """Let everything go."""
@@ -186,6 +198,10 @@ class ContainerCache:
         found.identities[id(cgroups)] = cgroups
         self._by_identity[id(cgroups)] = found
         return found
+
+    def _use(self, container: HeldContainer) -> None:
+        container.used_at = self._clock()
+        self._by_use.move_to_end(container)
 
     def _make_room(self) -> None:
         while self._by_use and (

@@ -2,7 +2,9 @@
 
 inotify(7) tells writes to the files of a cgroup's directory, on cgroup v1 and v2. The
 effective CPU set also changes without a write there, with an ancestor's or when a CPU
-goes offline; so it is read anew from time to time, for all watched containers in one go.
+goes offline; so it is read anew from time to time, for all watched containers in one go. A file
+that is held open for the container's answers is read through that: a walk of its path may wait
+for those who make and remove cgroups.
 
 Limits of the cgroups above a container's hold for it too. Those directories are watched as
 well, each once for all containers below it; but the kubelet and systemd write there again and
@@ -26,6 +28,8 @@ from netutil.agent.facts.paced import PacedReader
 
 _LOG = logging.getLogger(__name__)
 Tell = Callable[[], None]
+ReadOpen = Callable[[str, str], bytes | None]
+"""Returns a file of a directory by a descriptor that is open for it, None if there is none."""
 
 _IN_MODIFY, _IN_Q_OVERFLOW, _IN_ONLYDIR = 0x2, 0x4000, 0x01000000
 _EVENT = struct.Struct("=iIII")
@@ -51,7 +55,8 @@ class _Directory:
     """A directory and who is told of it.
 
     `told` are told of each write, and of another effective set; `told_of_limits` of other limits.
-    `effective` and `limits` are what was read last, as far as somebody is told of it.
+    `effective` (the name of the file and its text) and `limits` are what was read last, as far as
+    somebody is told of it.
     """
 
     path: str
@@ -63,9 +68,13 @@ class _Directory:
 
 
 class CgroupChanges:
-    """The watched cgroup directories. Used on one event loop."""
+    """The watched cgroup directories. Used on one event loop.
 
-    def __init__(self) -> None:
+    `read_open` reads what is held open for other reasons.
+    """
+
+    def __init__(self, read_open: ReadOpen) -> None:
+        self._read_open = read_open
         self._directories: dict[str, _Directory] = {}
         self._by_number: dict[int, _Directory] = {}
         self._inotify = -1
@@ -79,7 +88,7 @@ class CgroupChanges:
         for path in directories:
             found = self._directory(path)
             if not found.told:
-                found.effective = _effective(path)
+                found.effective = self._effective(path)
             found.told.add(tell)
 
     def join_above(self, directories: Iterable[str], tell: Tell) -> None:
@@ -116,11 +125,34 @@ class CgroupChanges:
                 _look_at_limits(found)
             if found.effective is None or not found.told:
                 continue
-            path, before = found.effective
-            now = _read(path)
+            name, before = found.effective
+            now = self._read_file(found.path, name)
             if now != before:
-                found.effective = (path, now)
+                found.effective = (name, now)
                 _tell(found.told)
+
+    def _effective(self, directory: str) -> tuple[str, bytes] | None:
+        """Return the file of the effective CPU set and its text, None if there is no such file."""
+        for name in _EFFECTIVE:
+            text = self._open_text(directory, name)
+            if text is not None:
+                return name, text
+            path = f"{directory}/{name}"
+            if os.path.exists(path):
+                return name, _read(path)
+        return None
+
+    def _read_file(self, directory: str, name: str) -> bytes:
+        """Return the text of a file; "" once the cgroup is gone."""
+        text = self._open_text(directory, name)
+        return _read(f"{directory}/{name}") if text is None else text
+
+    def _open_text(self, directory: str, name: str) -> bytes | None:
+        """Return the text of a file that is held open, None if it is not or cannot be read."""
+        try:
+            return self._read_open(directory, name)
+        except OSError:
+            return None
 
     def _directory(self, path: str) -> _Directory:
         found = self._directories.get(path)
@@ -181,15 +213,6 @@ def _numbers(block: bytes) -> set[int]:
         elif name.startswith(_CONTROLLERS):
             found.add(number)
     return found
-
-
-def _effective(directory: str) -> tuple[str, bytes] | None:
-    """Return the file of the effective CPU set and its text, None if there is no such file."""
-    for name in _EFFECTIVE:
-        path = f"{directory}/{name}"
-        if os.path.exists(path):
-            return path, _read(path)
-    return None
 
 
 def _read(path: str) -> bytes:

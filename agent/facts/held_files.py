@@ -68,6 +68,10 @@ class HeldDirectory:
         """Return the descriptor of a file of it, None if none was opened."""
         return next(iter(self._files.values()), None)
 
+    def descriptor_of(self, name: str) -> int | None:
+        """Return the descriptor of a file, None if it was not opened."""
+        return self._files.get(name)
+
     def open(self, name: str) -> int:
         """Return the descriptor of a file. Raises OSError."""
         known = self._files.get(name)
@@ -101,6 +105,20 @@ class HeldDirectories:
             self.descriptors += 1
         held.users += 1
         return held
+
+    def read_open(self, path: str, name: str) -> bytes | None:
+        """Return a file's content by the descriptor that is open for it, None if none is.
+
+        Nothing is opened. None also for a file that was removed. Raises OSError.
+        """
+        held = self._by_path.get(path)
+        descriptor = held.descriptor_of(name) if held is not None else None
+        if descriptor is None:
+            return None
+        try:
+            return _read(descriptor)
+        except HeldFileRemoved:
+            return None
 
     def open(self, held: HeldDirectory, name: str) -> int:
         """Return the descriptor of a file of a held directory. Raises OSError."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.errors import Denied, Inconsistent, Reason, is_shortage
+from netutil.agent.identity.held_cgroups import Directory, HeldCgroups
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
@@ -96,16 +98,17 @@ class Hierarchy:
         return found.container_id if found.pod_uid and found.container_path == path else None
 
 
-Directory = tuple[int, int]
-"""Device and inode. kernfs gives no number twice (64 bits, fs/kernfs/dir.c)."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Guarded:
-    """A directory that root must have made, with all above it up to `top`."""
+    """A directory that root must have made, with all above it up to `top`.
+
+    `is_pods` is whether it is a pod's own. Below its own, a workload makes as many directories
+    with the names of containers as it likes, and those above them are not held.
+    """
 
     top: str
     directory: str
+    is_pods: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +134,15 @@ class CgroupTree:
     to another parent, and only root gives one of its own away: what is once found so of a
     directory stays so as long as that directory, by its number, is there and root's.
     `identities` are what was found by the text that named it: all processes of a container have
-    the same text.
+    the same text. `held` are pods' directories that were found so: a connection of a pod that
+    was seen before walks no path.
     """
 
     hierarchies: Mapping[str, Hierarchy] = field(default_factory=dict)
     made_by_root: RecentCache[Directory, bool] = field(
         default_factory=lambda: RecentCache(_MAX_OWNERS), repr=False, compare=False
     )
+    held: HeldCgroups = field(default_factory=HeldCgroups, repr=False, compare=False)
     identities: SharedRecentCache[str, _Identified] = field(
         default_factory=lambda: SharedRecentCache(
             MAX_IDENTITIES, MAX_IDENTITIES_OF_POD // 2, _owner_of
@@ -300,7 +305,8 @@ class CgroupTree:
             guarded = _guarded_path(placement)
             directory = hierarchy.resolve(guarded) if hierarchy and guarded is not None else None
             if hierarchy and directory is not None:
-                found.append(_Guarded(hierarchy.directory, directory))
+                is_pods = placement.pod_path is not None
+                found.append(_Guarded(hierarchy.directory, directory, is_pods))
         return tuple(found)
 
     def _ensure_root_made(self, guarded: tuple[_Guarded, ...]) -> None:
@@ -313,10 +319,17 @@ class CgroupTree:
                 advice="Mount the host's /sys into the agent's container; --host-root names it.",
             )
         for one in guarded:
-            number = _root_owned(one.directory)
-            if self.made_by_root.get(number) is None:
-                self._ensure_root_owns_above(one)
-                self.made_by_root[number] = True
+            if not one.is_pods:
+                self._check_by_path(one)
+            elif not self.held.has(one.directory):
+                self.held.check(one.directory, partial(self._check_by_path, one))
+
+    def _check_by_path(self, guarded: _Guarded) -> Directory:
+        number = _root_owned(guarded.directory)
+        if self.made_by_root.get(number) is None:
+            self._ensure_root_owns_above(guarded)
+            self.made_by_root[number] = True
+        return number
 
     def _ensure_root_owns_above(self, guarded: _Guarded) -> None:
         current = guarded.directory
@@ -325,16 +338,20 @@ class CgroupTree:
             _root_owned(current)
 
 
-def read_cgroup_tree(host_root: str, cgroup_root: str = "") -> CgroupTree:
+def read_cgroup_tree(
+    host_root: str, cgroup_root: str = "", held: HeldCgroups | None = None
+) -> CgroupTree:
     """Return the host's cgroup mounts at or below `host_root`, from the agent's own mountinfo.
 
     Never from a workload's: it can shape that. Where the agent stands in a
     private cgroup namespace, it finds its own place in the host's mount first. `cgroup_root` is
-    the kubelet's, "" for one of those that the agent's own place shows.
+    the kubelet's, "" for one of those that the agent's own place shows. `held` is where pods'
+    directories are held, None for one of its own.
     """
     mounts = parse_cgroup_mounts(_own("mountinfo"))
     own = parse_cgroup_file(_own("cgroup"))
-    return build_tree(mounts, own, host_root, cgroup_root)
+    tree = build_tree(mounts, own, host_root, cgroup_root)
+    return tree if held is None else replace(tree, held=held)
 
 
 def build_tree(

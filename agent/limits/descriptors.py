@@ -13,6 +13,10 @@ _PER_NAMESPACE = 6
 """What is held of a network namespace, and a pidfd and /proc/<pid> of a process that holds it."""
 _NAMESPACES_SHARE = 4
 """Namespaces have a quarter of the descriptors at most."""
+_PER_HELD_CGROUP = 2
+"""The directory and a file in it (`identity.held_cgroups`)."""
+_HELD_CGROUPS_SHARE = 4
+"""Held cgroups have a quarter, at most, of what connections and namespaces leave."""
 _RESERVED = 128
 """For what the agent has open anyway, and for reads of /proc and /sys on behalf of callers."""
 MAX_HELD_FILES = 4096
@@ -66,8 +70,22 @@ def affordable_connections(wanted: int, namespaces: int) -> int:
     return affordable
 
 
-def affordable_held_files(connections: int, namespaces: int) -> int:
-    """Return how many descriptors cgroup files may take beside connections and namespaces.
+def affordable_held_cgroups(wanted: int, connections: int, namespaces: int) -> int:
+    """Return how many cgroups may be held beside connections and namespaces.
+
+    `wanted`, or less if need be. For the others paths are walked.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return wanted
+    left = max(0, hard - descriptors_for(connections, namespaces))
+    return min(wanted, left // _HELD_CGROUPS_SHARE // _PER_HELD_CGROUP)
+
+
+def affordable_held_files(connections: int, namespaces: int, cgroups: int) -> int:
+    """Return how many descriptors cgroup files may take beside all else.
+
+    That is beside connections, network namespaces and cgroups that are held.
 
     0 if there are none left: then the files are opened for each call. Connections come first,
     since there is nothing else that they could do.
@@ -75,4 +93,5 @@ def affordable_held_files(connections: int, namespaces: int) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         return MAX_HELD_FILES
-    return max(0, min(MAX_HELD_FILES, hard - descriptors_for(connections, namespaces)))
+    others = descriptors_for(connections, namespaces) + cgroups * _PER_HELD_CGROUP
+    return max(0, min(MAX_HELD_FILES, hard - others))

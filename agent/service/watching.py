@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.errors import AgentError, Inconsistent, OverLimit, Reason, Unavailable
 from netutil.agent.facts.cgroup_changes import CgroupChanges
 from netutil.agent.facts.network_state import Namespace
@@ -69,6 +70,7 @@ class Watching:
         pods: PodDirectory,
         resources: ResourceDirectory,
         networks: LiveNetworks,
+        containers: ContainerCache,
         refresh_seconds: float,
     ) -> None:
         self._callers = callers
@@ -77,7 +79,8 @@ class Watching:
         self._refresh_seconds = refresh_seconds
         self._subjects: set[Subject] = set()
         self._networks = networks
-        self._cgroups = CgroupChanges()
+        self._containers = containers
+        self._cgroups = CgroupChanges(containers.read_open)
         self._telling: asyncio.Task[None] | None = None
         self._stopped = False
         self.snapshots = 0
@@ -164,6 +167,9 @@ class Watching:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            for subject in self._subjects:
+                if subject.caller is not None:
+                    self._containers.renew(subject.caller.cgroups)
             self._cgroups.sweep()
             for subject in tuple(self._subjects):
                 # A pod that the list lacks is remembered for some time; nothing else tells its end.

@@ -341,3 +341,32 @@ async def test_real_cgroups_that_come_and_go_are_let_go_by_the_next_sweeps() -> 
             cache.sweep()
         assert (len(cache), cache.ended, descriptors()) == (0, 4 * MAX_SWEPT, before)
         cache.close()
+
+
+async def test_a_file_that_is_held_open_is_read_without_its_path(node: Node) -> None:
+    one = node.add("one")
+    directory, name = str(node.top / "pod" / "one"), "cpuset.effective_cpus"
+    assert node.cache.read_open(directory, name) is None
+    node.ask(one)
+    assert node.cache.read_open(directory, name) == FILES[name].encode()
+    assert node.cache.read_open(directory, "cpu.weight") is None
+    held = node.cache.descriptors
+    os.rename(directory, node.top / "elsewhere")
+    assert node.cache.read_open(directory, name) == FILES[name].encode()
+    assert node.cache.descriptors == held
+
+
+async def test_a_container_that_is_renewed_is_not_idle(node: Node) -> None:
+    one, other = node.add("one"), node.add("other")
+    node.cache.renew(one)  # held nowhere: nothing happens
+    assert len(node.cache) == 0
+    node.ask(one)
+    node.ask(other)
+    node.clock.now += MAX_IDLE_SECONDS
+    node.cache.renew(one)
+    node.clock.now += 1.0
+    node.cache.sweep()
+    assert len(node.cache) == 1
+    located = node.located
+    node.ask(one)
+    assert node.located == located

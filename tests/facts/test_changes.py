@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from netutil.agent.facts.paced import PacedReader
 from tests.facts.told import Told
 
 
+def nothing_open(directory: str, name: str) -> None:
+    """Return what `ContainerCache.read_open` does for a container that is not held."""
+
+
 async def test_a_write_to_a_controllers_file_is_told_and_to_others_is_not(tmp_path: Path) -> None:
     for name in ("cpuset.cpus", "cpu.max", "memory.events"):
         (tmp_path / name).write_text("0\n")
-    told, changes = Told(), CgroupChanges()
+    told, changes = Told(), CgroupChanges(nothing_open)
     changes.join([str(tmp_path)], told)
     (tmp_path / "memory.events").write_text("1\n")
     await told.not_soon()
@@ -33,7 +38,7 @@ async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path:
     """Replaced behind the back of inotify, as the kernel does when a CPU goes offline."""
     effective = tmp_path / "cpuset.cpus.effective"
     effective.write_text("0-1\n")
-    told, changes = Told(), CgroupChanges()
+    told, changes = Told(), CgroupChanges(nothing_open)
     changes.join([str(tmp_path)], told)
     changes.sweep()
     assert told.times == 0
@@ -46,6 +51,39 @@ async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path:
     effective.unlink()  # the container has ended
     changes.sweep()
     assert told.times == 2
+    changes.leave([str(tmp_path)], told)
+
+
+async def test_the_sweep_reads_what_is_held_open_and_by_path_what_is_not(tmp_path: Path) -> None:
+    (tmp_path / "cpuset.cpus.effective").write_text("by path")
+    held: dict[tuple[str, str], bytes] = {(str(tmp_path), "cpuset.cpus.effective"): b"0-1"}
+    told, changes = Told(), CgroupChanges(lambda *file: held.get(file))
+    changes.join([str(tmp_path)], told)
+    changes.sweep()
+    assert told.times == 0
+    held[str(tmp_path), "cpuset.cpus.effective"] = b"0"
+    changes.sweep()
+    changes.sweep()
+    assert told.times == 1
+    held.clear()  # let go of, or removed
+    changes.sweep()
+    changes.sweep()
+    assert told.times == 2
+    changes.leave([str(tmp_path)], told)
+
+
+async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -> None:
+    (tmp_path / "cpuset.cpus.effective").write_text("0")
+
+    def fail(directory: str, name: str) -> bytes:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    told, changes = Told(), CgroupChanges(fail)
+    changes.join([str(tmp_path)], told)
+    (tmp_path / "replaced").write_text("1")
+    (tmp_path / "replaced").replace(tmp_path / "cpuset.cpus.effective")
+    changes.sweep()
+    assert told.times == 1
     changes.leave([str(tmp_path)], told)
 
 
@@ -64,7 +102,7 @@ async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not
     file, other = tmp_path / name, tmp_path / "cpu.shares"
     file.write_text("1\n")
     other.write_text("1024\n")
-    told, changes = Told(), CgroupChanges()
+    told, changes = Told(), CgroupChanges(nothing_open)
     changes.join_above([str(tmp_path)], told)
     file.write_text("1\n")
     other.write_text("2\n")
@@ -80,7 +118,7 @@ async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not
 async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_path: Path) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
-    inside, below, changes = Told(), Told(), CgroupChanges()
+    inside, below, changes = Told(), Told(), CgroupChanges(nothing_open)
     changes.join([str(tmp_path)], inside)
     changes.join_above([str(tmp_path)], below)
     assert len(changes) == 1
@@ -102,7 +140,7 @@ async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
 ) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
-    told, changes = Told(), CgroupChanges()
+    told, changes = Told(), CgroupChanges(nothing_open)
     monkeypatch.setattr(changes, "_watch", lambda path: -1)
     changes.join_above([str(tmp_path)], told)
     changes.sweep()
@@ -115,7 +153,7 @@ async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
 
 
 async def test_a_cgroup_that_is_gone_can_be_joined_and_left() -> None:
-    told, changes = Told(), CgroupChanges()
+    told, changes = Told(), CgroupChanges(nothing_open)
     changes.join(["/nonexistent/cgroup"], told)
     changes.sweep()
     changes.leave(["/nonexistent/cgroup"], told)

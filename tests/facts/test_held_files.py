@@ -364,3 +364,17 @@ def test_the_topology_is_that_of_the_cpus_that_are_online(tmp_path: Path) -> Non
         found = topology.known((0, 3, 5)) or topology.read((0, 3, 5))
         assert found == read_topology(root, (0, 3, 5))
         assert topology.known((0, 3, 5)) == found
+
+
+def test_only_what_is_open_is_read_for_others_and_nothing_of_a_removed_cgroup() -> None:
+    with cgroup() as made:
+        directories, name = HeldDirectories(), "cgroup.procs"
+        assert directories.read_open(str(made), name) is None
+        held = directories.acquire(str(made))
+        assert directories.read_open(str(made), name) is None
+        directories.open(held, name)
+        assert directories.read_open(str(made), name) == b""
+        made.rmdir()
+        made.mkdir()
+        assert directories.read_open(str(made), name) is None
+        directories.release(held)

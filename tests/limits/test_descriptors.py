@@ -8,6 +8,7 @@ import pytest
 from netutil.agent.limits.descriptors import (
     MAX_HELD_FILES,
     affordable_connections,
+    affordable_held_cgroups,
     affordable_held_files,
     affordable_namespaces,
     descriptors_for,
@@ -79,7 +80,8 @@ def test_held_files_have_what_connections_and_namespaces_leave(
 ) -> None:
     hard = descriptors_for(500, 20) + 300
     limited(monkeypatch, hard, hard)
-    assert affordable_held_files(500, 20) == 300
+    assert affordable_held_files(500, 20, 0) == 300
+    assert affordable_held_files(500, 20, 10) == 280
 
 
 def test_held_files_have_nothing_where_the_connections_need_all(
@@ -87,16 +89,27 @@ def test_held_files_have_nothing_where_the_connections_need_all(
 ) -> None:
     limited(monkeypatch, 1024, 1024)
     namespaces = affordable_namespaces(1024)
-    assert affordable_held_files(affordable_connections(4096, namespaces), namespaces) < 4
+    assert affordable_held_files(affordable_connections(4096, namespaces), namespaces, 0) < 4
     limited(monkeypatch, 16, 16)
-    assert affordable_held_files(1, 1) == 0
+    assert affordable_held_files(1, 1, 0) == 0
 
 
 def test_held_files_are_limited_where_descriptors_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    assert affordable_held_files(4096, 1024) == MAX_HELD_FILES
+    assert affordable_held_files(4096, 1024, 2048) == MAX_HELD_FILES
     limited(monkeypatch, 1_000_000, 1_000_000)
-    assert affordable_held_files(4096, 1024) == MAX_HELD_FILES
+    assert affordable_held_files(4096, 1024, 2048) == MAX_HELD_FILES
+
+
+def test_held_cgroups_have_a_quarter_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    hard = descriptors_for(500, 20) + 800
+    limited(monkeypatch, hard, hard)
+    assert affordable_held_cgroups(2048, 500, 20) == 100
+    assert affordable_held_cgroups(50, 500, 20) == 50
+    limited(monkeypatch, 16, 16)
+    assert affordable_held_cgroups(2048, 1, 1) == 0
+    limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    assert affordable_held_cgroups(2048, 4096, 1024) == 2048
 
 
 def test_namespaces_that_are_held_leave_connections_their_share(

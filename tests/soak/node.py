@@ -177,8 +177,10 @@ class Node:
         )
         read_threads = int(metric["netutil_read_threads"])
         return Resources(
-            # What is held of containers is let go some minutes after their last question.
-            descriptors=len(os.listdir(process / "fd")) - int(metric["netutil_held_files"]),
+            # What is held of containers and of pods is let go some time after their last question.
+            descriptors=len(os.listdir(process / "fd"))
+            - int(metric["netutil_held_files"])
+            - 2 * int(metric["netutil_held_cgroups"]),
             threads=len(os.listdir(process / "task")) - read_threads,
             read_threads=read_threads,
             anonymous_mebibytes=round(int(memory["Pss_Anon"]) / 1024, 1),
