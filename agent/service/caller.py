@@ -480,9 +480,8 @@ class Callers:
         directory = self._tree.any_container_directory(cgroups)
         if directory is None or container_id is None:
             raise _no_container()
-        first = self._first_of(directory, container_id, known)
+        first, started = self._first_of(directory, container_id, known)
         try:
-            started = first.pid, first.stat().start_ticks
             if first.pid == target.process.pid:
                 return None, started
             return target.read_another(first, container_id, read), started
@@ -493,23 +492,26 @@ class Callers:
 
     def _first_of(
         self, directory: str, container_id: str, known: tuple[int, int] | None
-    ) -> PinnedProcess:
-        """Return a new pin of a container's first process, which `known` may be. Blocks."""
-        first = pin_if_started(*known) if known is not None else None
-        if first is not None:
-            return first
+    ) -> tuple[PinnedProcess, tuple[int, int]]:
+        """Return a new pin of a container's first process, and its PID and start time in ticks.
+
+        `known` may be that process. Blocks.
+        """
+        if known is not None:
+            pin = pin_if_started(*known)
+            if pin is not None:
+                return pin, known
         first = find_first(processes_below(directory))
         try:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
+            if found.container_id != container_id:
+                raise gone(first.pid)
+            return first, (first.pid, first.stat().start_ticks)
         except BaseException:
             first.close()
             raise
-        if found.container_id != container_id:
-            first.close()
-            raise gone(first.pid)
-        return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.errors import Denied, Reason, Unidentified
 from netutil.agent.facts.environment import read_environment
-from netutil.agent.identity.access import ensure_same_ids, read_as_caller
+from netutil.agent.identity.access import read_as_caller, read_own
 from netutil.agent.identity.process import Credentials, PinnedProcess
 
 from tests.identity.processes import become, pinned, process
@@ -183,11 +183,20 @@ def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
 
 
 def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
-    with process(AS_USER) as caller, pinned(caller.pid) as asking:
-        ensure_same_ids(asking, Credentials(caller.pid, USER, USER))
+    with (
+        process(AS_USER) as caller,
+        process(AS_USER) as target,
+        pinned(caller.pid) as asking,
+        pinned(target.pid) as asked,
+    ):
+        read_own(asking, Credentials(caller.pid, USER, USER), read_environment)
         for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
+            credentials = Credentials(caller.pid, uid, gid)
             with pytest.raises(Denied) as refused:
-                ensure_same_ids(asking, Credentials(caller.pid, uid, gid))
+                read_own(asking, credentials, read_environment)
+            assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
+            with pytest.raises(Denied) as refused:
+                read_as_caller(asking, credentials, asked, read_environment)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 
