@@ -122,7 +122,6 @@ def read_as_caller(
     end, and what `read` raises. Blocks: not for the loop.
     """
     asking = caller.through_running_thread(_status_in_own_user_namespace)
-    caller.ensure_alive()
     _ensure_ids(asking, credentials)
 
     def read_thread(thread: int) -> T:

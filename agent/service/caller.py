@@ -506,12 +506,14 @@ class Callers:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
-            if found.container_id != container_id:
-                raise gone(first.pid)
-            return first, (first.pid, first.stat().start_ticks)
+            started = first.pid, first.stat().start_ticks
         except BaseException:
             first.close()
             raise
+        if found.container_id != container_id:
+            first.close()
+            raise gone(first.pid)
+        return first, started
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,10 +552,7 @@ class _EnvironTarget:
         in_container = container_id is not None and container_id == self.container_id
         if not in_container and not shares_pid_namespace(self.own, process):
             raise outside_pod(int(self.pid))
-        answer = read_as_caller(self.own, self.credentials, process, read)
-        self.own.ensure_alive()
-        process.ensure_alive()
-        return answer
+        return read_as_caller(self.own, self.credentials, process, read)
 
     def close(self) -> None:
         self.own.close()

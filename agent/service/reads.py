@@ -197,8 +197,12 @@ class ReadPool:
         turn.busy = True
         self._running += 1
         self._jobs.put((loop, turn))
-        if self._running > self.threads and self.threads < self._most and not self._add_thread():
+        if self._needs_thread and not self._add_thread():
             self._give_back(turn)
+
+    @property
+    def _needs_thread(self) -> bool:
+        return self.threads < min(self._running, self._most)
 
     def _serve(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> bool:
         """Make the reads of a pod on this thread; return whether it may make others.
@@ -239,7 +243,7 @@ class ReadPool:
             advice="Ask again in a moment. Raise the memory limit of the agent's cgroup.",
         )
         self._finish(futures, None, refusal, turn)
-        if self._running > self.threads:  # other pods wait for a thread
+        if self._needs_thread:  # other pods may wait for one
             self._add_thread()
 
     def _finish(
