@@ -19,10 +19,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.process import (
@@ -36,7 +37,7 @@ from netutil.agent.parsers.process import ProcessStatus
 T = TypeVar("T")
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_ANY_ID = 0xFFFFFFFF
+_ANY_ID = _WORD = 0xFFFFFFFF
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 """Keeps the interpreter's lock: no call here waits, and to get the lock back may take longer."""
 
@@ -48,16 +49,14 @@ class CredentialsNotRestored(Exception):
     """
 
 
-class _CapabilityHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _CapabilityData(ctypes.Structure):
-    _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    )
+_HEADER = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)  # struct __user_cap_header_struct
+_CAPABILITIES = struct.Struct("6I")
+"""Twice `struct __user_cap_data_struct`: effective, permitted, inheritable; the low bits first."""
+for _set_id in (_LIBC.setfsuid, _LIBC.setfsgid):
+    _set_id.argtypes = (ctypes.c_uint32,)
+    _set_id.restype = ctypes.c_uint32
+_LIBC.capget.argtypes = _LIBC.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_Words = tuple[int, int, int, int, int, int]
 
 
 def _ensure_ids(status: ProcessStatus, credentials: Credentials) -> None:
@@ -165,11 +164,10 @@ def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[Non
     if the agent may not take the caller's on.
     """
     uid, gid = _file_system_ids()
-    own = _capabilities()
-    lowered = (_CapabilityData * 2)()
-    for index, word in enumerate(own):
-        bits = (capabilities >> (32 * index)) & 0xFFFFFFFF & word.permitted
-        lowered[index] = _CapabilityData(bits, word.permitted, word.inheritable)
+    own = low, permitted, inheritable, high, high_permitted, high_inheritable = _capabilities()
+    low = capabilities & _WORD & permitted
+    high = capabilities >> 32 & high_permitted
+    lowered = low, permitted, inheritable, high, high_permitted, high_inheritable
     try:
         _set_file_system_ids(credentials.uid, credentials.gid)
         _set_capabilities(lowered)
@@ -185,31 +183,26 @@ def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[Non
 
 def _file_system_ids() -> tuple[int, int]:
     """Return the user and group id: asking for an impossible one returns the one in force."""
-    return (
-        _LIBC.setfsuid(ctypes.c_uint32(_ANY_ID)) & _ANY_ID,
-        _LIBC.setfsgid(ctypes.c_uint32(_ANY_ID)) & _ANY_ID,
-    )
+    return _LIBC.setfsuid(_ANY_ID), _LIBC.setfsgid(_ANY_ID)
 
 
 def _set_file_system_ids(uid: int, gid: int) -> None:
     """Take on ids. Raises OSError if they are not in force then: the calls do not say so."""
-    _LIBC.setfsgid(ctypes.c_uint32(gid))
-    _LIBC.setfsuid(ctypes.c_uint32(uid))
+    _LIBC.setfsgid(gid)
+    _LIBC.setfsuid(uid)
     if _file_system_ids() != (uid, gid):
         raise OSError(errno.ENOTSUP, "cannot take on ids; CAP_SETUID and CAP_SETGID needed")
 
 
-def _capabilities() -> ctypes.Array[_CapabilityData]:
-    own = (_CapabilityData * 2)()
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    if _LIBC.capget(ctypes.byref(header), own) != 0:
+def _capabilities() -> _Words:
+    found = ctypes.create_string_buffer(_CAPABILITIES.size)
+    if _LIBC.capget(_HEADER, found) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    return own
+    return cast(_Words, _CAPABILITIES.unpack(found))
 
 
-def _set_capabilities(wanted: ctypes.Array[_CapabilityData]) -> None:
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    if _LIBC.capset(ctypes.byref(header), wanted) != 0:
+def _set_capabilities(wanted: _Words) -> None:
+    if _LIBC.capset(_HEADER, _CAPABILITIES.pack(*wanted)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
