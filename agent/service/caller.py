@@ -18,6 +18,7 @@ from netutil.agent.errors import (
     Denied,
     Invalid,
     Missing,
+    OverLimit,
     Reason,
     Unavailable,
     Unidentified,
@@ -127,13 +128,14 @@ class Callers:
             # Whoever still holds the connection is elsewhere, and a pod that is made anew
             # may bear the same UID (a static one does): it is not the one that connected.
             raise gone(peer.process.pid)
+        started_at = await self._started_at(peer.pod_key, peer.process, cgroups)
         try:
             match = await self._pods.lookup(
                 cgroups.pod_uid,
                 cgroups.container_id,
                 timeout_seconds=wait_seconds,
                 need_container=need_container,
-                has_ended=partial(self._has_ended, peer.process, cgroups),
+                has_ended=partial(self._has_ended, started_at, cgroups),
             )
         except Unavailable as error:
             if cgroups.pod_uid is None:
@@ -144,22 +146,45 @@ class Callers:
         return Caller(peer, cgroups, match, None)
 
     async def match(
-        self, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
     ) -> Match:
-        """Return the pod list's entry for a process of the caller's pod. Raises as `identify`."""
+        """Return the pod list's entry for a process of a pod. Raises as `identify`.
+
+        `pod_key` is what its reads are counted under.
+        """
+        started_at = await self._started_at(pod_key, process, cgroups)
         match = await self._pods.lookup(
             cgroups.pod_uid,
             cgroups.container_id,
             timeout_seconds=wait_seconds,
             need_container=True,
-            has_ended=partial(self._has_ended, process, cgroups),
+            has_ended=partial(self._has_ended, started_at, cgroups),
         )
         if match is None:
             raise unknown_caller(cgroups, self._pods)
         return match
 
+    async def _started_at(
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity
+    ) -> datetime | None:
+        """Return when a process was started, for `_has_ended`; the earliest time if it is gone.
+
+        None if that is not to be had, or not needed: the list names its container. The file `stat`
+        is not for the event loop, see `collect.environment_cache`.
+        """
+        listed = self._pods.peek(cgroups.pod_uid, cgroups.container_id)
+        if not cgroups.container_id or (listed is not None and listed.container_name):
+            return None
+        try:
+            read = partial(_read_started_at, process.duplicate())
+            return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
+        except Unidentified:
+            return datetime.min.replace(tzinfo=UTC)
+        except (OverLimit, Unavailable):
+            return None
+
     def _has_ended(
-        self, process: PinnedProcess, cgroups: CgroupIdentity, reported: ContainerStatus
+        self, started_at: datetime | None, cgroups: CgroupIdentity, reported: ContainerStatus
     ) -> bool:
         """Return whether the process may be of what a container was started again as.
 
@@ -169,13 +194,10 @@ class Callers:
         """
         if self._tree.runs_beside(cgroups, reported.id):
             return False
-        if reported.started_at is None:
+        if reported.started_at is None or started_at is None:
             return True
-        try:
-            # The list has whole seconds.
-            return process.started_at() - timedelta(seconds=1) >= reported.started_at
-        except Unidentified:
-            return False
+        # The list has whole seconds.
+        return started_at >= reported.started_at + timedelta(seconds=1)
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.
@@ -557,6 +579,14 @@ class _EnvironTarget:
     def close(self) -> None:
         self.own.close()
         self.process.close()
+
+
+def _read_started_at(own: PinnedProcess) -> datetime:
+    """Return when a process was started, and close its pin. Blocks."""
+    try:
+        return own.started_at()
+    finally:
+        own.close()
 
 
 def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
