@@ -3,8 +3,15 @@
 The rule (ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS)
 takes ids, dumpability, capabilities and security modules into account. It is
 not written again here: a thread takes on the caller's file system ids and
-capabilities, which are per thread in Linux, and reads the file. The kernel
-decides.
+effective capabilities, which are per thread in Linux, reads the file, and takes
+its own back. The kernel decides.
+
+No thread is started for it, and none is kept for a caller: setfsuid(2) was made for servers that
+act for a caller for the time of one access. The kernel asks for these credentials and for no other
+(PTRACE_MODE_FSCREDS in `__ptrace_may_access` and `cap_ptrace_access_check`), so the permitted
+capabilities, which the thread needs to take its own credentials back, decide nothing.
+The descriptor of an environment that was once opened is not kept either: the kernel decides at
+open(2) only, so it would stay readable for a caller to whom it is refused since.
 """
 
 from __future__ import annotations
@@ -12,10 +19,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar, cast
 
 from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.process import (
@@ -29,38 +37,36 @@ from netutil.agent.parsers.process import ProcessStatus
 T = TypeVar("T")
 
 _CAPABILITY_VERSION_3 = 0x20080522
-_ANY_ID = 0xFFFFFFFF
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_ANY_ID = _WORD = 0xFFFFFFFF
+_LIBC = ctypes.PyDLL(None, use_errno=True)
+"""Keeps the interpreter's lock: no call here waits, and to get the lock back may take longer."""
 
 
-class _CapabilityHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+class CredentialsNotRestored(Exception):
+    """A thread could not take its own credentials back, and has to end. Not expected.
+
+    The kernel had no memory for them. No `AgentError`: nobody may answer it and go on.
+    """
 
 
-class _CapabilityData(ctypes.Structure):
-    _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    )
+_HEADER = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)  # struct __user_cap_header_struct
+_CAPABILITIES = struct.Struct("6I")
+"""Twice `struct __user_cap_data_struct`: effective, permitted, inheritable; the low bits first."""
+for _set_id in (_LIBC.setfsuid, _LIBC.setfsgid):
+    _set_id.argtypes = (ctypes.c_uint32,)
+    _set_id.restype = ctypes.c_uint32
+_LIBC.capget.argtypes = _LIBC.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
+_Words = tuple[int, int, int, int, int, int]
 
 
-def ensure_same_ids(process: PinnedProcess, credentials: Credentials) -> None:
+def _ensure_ids(status: ProcessStatus, credentials: Credentials) -> None:
     """Raise `Denied` unless a process still bears the ids under which it connected.
 
     A process that has executed a setuid program since, or was given up to another user by one
     (sudo, su), has an environment that is not for those who share its connection.
-    Raises `Unidentified` if it is gone.
     """
-    _status_with_ids(process, credentials)
-
-
-def _status_with_ids(process: PinnedProcess, credentials: Credentials) -> ProcessStatus:
-    status = process.status()
-    process.ensure_alive()
     if (status.uids[1], status.gids[1]) != (credentials.uid, credentials.gid):
         raise _other_ids()
-    return status
 
 
 def read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
@@ -106,27 +112,35 @@ def read_as_caller(
     """Return what `read` returns, run on the directory of `target` with the power of `caller`.
 
     `read` opens what it reads with the ids of `credentials`, under which the caller connected, and
-    with the caller's capabilities: so there is no time between the kernel's consent and
-    the read in which the target could become another program. The directory is that of a thread
+    with the capabilities that the caller has now: so there is no time between the kernel's consent
+    and the read in which the target could become another program. The directory is that of a thread
     that runs. Raises `Denied` if the kernel
     refuses, and unless both bear the same real, effective and saved ids and are in the agent's
     own user namespace: of another one the agent, as its owner, could read more than the caller.
-    Raises `Unidentified` if either is gone, and what `read` raises. Blocks: not for the loop.
+    Raises `Unidentified` if either is gone, `CredentialsNotRestored` if the calling thread must
+    end, and what `read` raises. Blocks: not for the loop.
     """
-    asking = _status_with_ids(caller, credentials)
+    asking = caller.through_running_thread(_status_in_own_user_namespace)
+    _ensure_ids(asking, credentials)
 
     def read_thread(thread: int) -> T:
         # Ids are a thread's own: they are those of the thread that is read.
         asked = thread_status(thread)
         if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
             raise _refused("it runs under other user or group ids")
-        _ensure_own_user_namespace(caller, target)
         try:
-            return _run_as(credentials, asking.effective_capabilities, read, thread)
+            with _credentials_of(credentials, asking.effective_capabilities):
+                answer = read(thread)
         except PermissionError:
             if thread_has_ended(thread):  # files of one that has ended are root's
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
             raise
+        _ensure_own_user_namespace(thread)
+        return answer
+
+    def check_caller(thread: int) -> None:
+        _ensure_own_user_namespace(thread)
+        _ensure_thread_has_ids(thread, credentials)
 
     try:
         answer = target.through_running_thread(read_thread)
@@ -134,64 +148,80 @@ def read_as_caller(
         caller.ensure_alive()
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
-    # Nobody who left a user namespace comes back to it: here now, here all the time.
-    _ensure_own_user_namespace(caller, target)
-    ensure_same_ids(caller, credentials)
+    # After the read: nobody who left a user namespace comes back to it, so a process that is in it
+    # now was in it all the time.
+    caller.through_running_thread(check_caller)
+    caller.ensure_alive()
     target.ensure_alive()
     return answer
 
 
-def _run_as(
-    credentials: Credentials, capabilities: int, read: Callable[[int], T], directory: int
-) -> T:
-    """Return or raise what `read(directory)` does on a thread with other credentials."""
-    outcome: Future[T] = Future()
+@contextmanager
+def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[None]:
+    """Give this thread the file system ids of a caller and those of its effective capabilities.
 
-    def work() -> None:
-        # The thread ends after this: its credentials are never given back.
+    Afterwards the thread has its own again. Raises `CredentialsNotRestored` if it has not, OSError
+    if the agent may not take the caller's on.
+    """
+    uid, gid = _file_system_ids()
+    own = low, permitted, inheritable, high, high_permitted, high_inheritable = _capabilities()
+    low = capabilities & _WORD & permitted
+    high = capabilities >> 32 & high_permitted
+    lowered = low, permitted, inheritable, high, high_permitted, high_inheritable
+    try:
+        _set_file_system_ids(credentials.uid, credentials.gid)
+        _set_capabilities(lowered)
+        yield
+    finally:
         try:
-            _take_on(credentials, capabilities)
-            outcome.set_result(read(directory))
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=work, name="ask-as-caller", daemon=True)
-    thread.start()
-    thread.join()
-    return outcome.result()
+            # Ids first: they change capabilities (capabilities(7), "Effect of user ID changes").
+            _set_file_system_ids(uid, gid)
+            _set_capabilities(own)
+        except OSError as error:
+            raise CredentialsNotRestored(str(error)) from error
 
 
-def _take_on(credentials: Credentials, capabilities: int) -> None:
-    uid, gid = credentials.uid, credentials.gid
+def _file_system_ids() -> tuple[int, int]:
+    """Return the user and group id: asking for an impossible one returns the one in force."""
+    return _LIBC.setfsuid(_ANY_ID), _LIBC.setfsgid(_ANY_ID)
+
+
+def _set_file_system_ids(uid: int, gid: int) -> None:
+    """Take on ids. Raises OSError if they are not in force then: the calls do not say so."""
     _LIBC.setfsgid(gid)
     _LIBC.setfsuid(uid)
-    # These calls do not say whether they succeeded; asking for an impossible id
-    # returns the one in force.
-    if (_LIBC.setfsgid(ctypes.c_uint32(_ANY_ID)), _LIBC.setfsuid(ctypes.c_uint32(_ANY_ID))) != (
-        gid,
-        uid,
-    ):
-        raise OSError(
-            errno.ENOTSUP, "cannot take on the caller's ids; CAP_SETUID and CAP_SETGID needed"
-        )
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    own = (_CapabilityData * 2)()
-    if _LIBC.capget(ctypes.byref(header), own) != 0:
+    if _file_system_ids() != (uid, gid):
+        raise OSError(errno.ENOTSUP, "cannot take on ids; CAP_SETUID and CAP_SETGID needed")
+
+
+def _capabilities() -> _Words:
+    found = ctypes.create_string_buffer(_CAPABILITIES.size)
+    if _LIBC.capget(_HEADER, found) != 0:
         raise OSError(ctypes.get_errno(), "capget")
-    wanted = (_CapabilityData * 2)()
-    for index in range(2):
-        bits = (capabilities >> (32 * index)) & 0xFFFFFFFF & own[index].permitted
-        wanted[index] = _CapabilityData(bits, bits, 0)
-    if _LIBC.capset(ctypes.byref(header), wanted) != 0:
+    return cast(_Words, _CAPABILITIES.unpack(found))
+
+
+def _set_capabilities(wanted: _Words) -> None:
+    if _LIBC.capset(_HEADER, _CAPABILITIES.pack(*wanted)) != 0:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _ensure_own_user_namespace(*processes: PinnedProcess) -> None:
+@cache
+def _own_user_namespace() -> tuple[int, int]:
+    """Return device and inode; no thread of the agent enters another user namespace."""
     own = os.stat("/proc/self/ns/user")
-    for process in processes:
-        its = process.through_running_thread(lambda thread: os.stat("ns/user", dir_fd=thread))
-        if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino):
-            raise _refused("one of the two is in a user namespace of its own")
+    return own.st_dev, own.st_ino
+
+
+def _status_in_own_user_namespace(thread: int) -> ProcessStatus:
+    _ensure_own_user_namespace(thread)
+    return thread_status(thread)
+
+
+def _ensure_own_user_namespace(thread: int) -> None:
+    its = os.stat("ns/user", dir_fd=thread)
+    if _own_user_namespace() != (its.st_dev, its.st_ino):
+        raise _refused("one of the two is in a user namespace of its own")
 
 
 def _other_ids() -> Denied:

@@ -106,24 +106,35 @@ def parse_status(text: str) -> ProcessStatus:
     Lines end with "\\n" only: the process chooses its name, which stands in here,
     and the kernel escapes no other separator in it.
     """
-    fields = dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
-    try:
-        if not fields["NStgid"].split():
-            raise ValueError("the status file's NStgid line is empty")
-        return ProcessStatus(
-            namespace_pids=tuple(int(number) for number in fields["NStgid"].split()),
-            uids=_four(fields["Uid"]),
-            gids=_four(fields["Gid"]),
-            effective_capabilities=int(fields["CapEff"], 16),
-            cpus_allowed=fields["Cpus_allowed_list"].strip(),
-            has_ended=fields["State"].strip()[:1] in _ENDED_STATES,
-        )
-    except KeyError as error:
-        raise ValueError(f"no {error.args[0]} line in the status file") from error
+    namespace_pids = tuple(map(int, _value(text, "NStgid").split()))
+    if not namespace_pids:
+        raise ValueError("the status file's NStgid line is empty")
+    return ProcessStatus(
+        namespace_pids=namespace_pids,
+        uids=_four(_value(text, "Uid")),
+        gids=_four(_value(text, "Gid")),
+        effective_capabilities=int(_value(text, "CapEff"), 16),
+        cpus_allowed=_value(text, "Cpus_allowed_list").strip(),
+        has_ended=_value(text, "State").strip()[:1] in _ENDED_STATES,
+    )
+
+
+def _value(text: str, name: str) -> str:
+    """Return what a line of a status file says: a search of six lines, where it has sixty.
+
+    None of them is the first, which is the process's name.
+    """
+    head = f"\n{name}:"
+    start = text.find(head)
+    if start < 0:
+        raise ValueError(f"no {name} line in the status file")
+    start += len(head)
+    end = text.find("\n", start)
+    return text[start:end] if end >= 0 else text[start:]
 
 
 def _four(text: str) -> tuple[int, int, int, int]:
-    real, effective, saved, file_system = (int(number) for number in text.split())
+    real, effective, saved, file_system = map(int, text.split())
     return real, effective, saved, file_system
 
 

@@ -17,6 +17,7 @@ from netutil.agent.errors import (
     Denied,
     Invalid,
     Missing,
+    OverLimit,
     Reason,
     Unavailable,
     Unidentified,
@@ -134,13 +135,14 @@ class Callers:
             # Whoever still holds the connection is elsewhere, and a pod that is made anew
             # may bear the same UID (a static one does): it is not the one that connected.
             raise gone(peer.process.pid)
+        started_at = await self._started_at(peer.pod_key, peer.process, cgroups)
         try:
             match = await self._pods.lookup(
                 cgroups.pod_uid,
                 cgroups.container_id,
                 timeout_seconds=wait_seconds,
                 need_container=need_container,
-                has_ended=partial(self._has_ended, peer.process, cgroups),
+                has_ended=partial(self._has_ended, started_at, cgroups),
             )
         except Unavailable as error:
             if cgroups.pod_uid is None:
@@ -151,22 +153,45 @@ class Callers:
         return Caller(peer, cgroups, match, None)
 
     async def match(
-        self, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
     ) -> Match:
-        """Return the pod list's entry for a process of the caller's pod. Raises as `identify`."""
+        """Return the pod list's entry for a process of a pod. Raises as `identify`.
+
+        `pod_key` is what its reads are counted under.
+        """
+        started_at = await self._started_at(pod_key, process, cgroups)
         match = await self._pods.lookup(
             cgroups.pod_uid,
             cgroups.container_id,
             timeout_seconds=wait_seconds,
             need_container=True,
-            has_ended=partial(self._has_ended, process, cgroups),
+            has_ended=partial(self._has_ended, started_at, cgroups),
         )
         if match is None:
             raise unknown_caller(cgroups, self._pods)
         return match
 
+    async def _started_at(
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity
+    ) -> datetime | None:
+        """Return when a process was started, for `_has_ended`; the earliest time if it is gone.
+
+        None if that is not to be had, or not needed: the list names its container. The file `stat`
+        is not for the event loop, see `collect.environment_cache`.
+        """
+        listed = self._pods.peek(cgroups.pod_uid, cgroups.container_id)
+        if not cgroups.container_id or (listed is not None and listed.container_name):
+            return None
+        try:
+            read = partial(_read_started_at, process.duplicate())
+            return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
+        except Unidentified:
+            return datetime.min.replace(tzinfo=UTC)
+        except (OverLimit, Unavailable):
+            return None
+
     def _has_ended(
-        self, process: PinnedProcess, cgroups: CgroupIdentity, reported: ContainerStatus
+        self, started_at: datetime | None, cgroups: CgroupIdentity, reported: ContainerStatus
     ) -> bool:
         """Return whether the process may be of what a container was started again as.
 
@@ -176,13 +201,10 @@ class Callers:
         """
         if self._tree.runs_beside(cgroups, reported.id):
             return False
-        if reported.started_at is None:
+        if reported.started_at is None or started_at is None:
             return True
-        try:
-            # The list has whole seconds.
-            return process.started_at() - timedelta(seconds=1) >= reported.started_at
-        except Unidentified:
-            return False
+        # The list has whole seconds.
+        return started_at >= reported.started_at + timedelta(seconds=1)
 
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.
@@ -487,9 +509,8 @@ class Callers:
         directory = self._tree.any_container_directory(cgroups)
         if directory is None or container_id is None:
             raise _no_container()
-        first = self._first_of(directory, container_id, known)
+        first, started = self._first_of(directory, container_id, known)
         try:
-            started = first.pid, first.stat().start_ticks
             if first.pid == target.process.pid:
                 return None, started
             return target.read_another(first, container_id, read), started
@@ -500,23 +521,28 @@ class Callers:
 
     def _first_of(
         self, directory: str, container_id: str, known: tuple[int, int] | None
-    ) -> PinnedProcess:
-        """Return a new pin of a container's first process, which `known` may be. Blocks."""
-        first = pin_if_started(*known) if known is not None else None
-        if first is not None:
-            return first
+    ) -> tuple[PinnedProcess, tuple[int, int]]:
+        """Return a new pin of a container's first process, and its PID and start time in ticks.
+
+        `known` may be that process. Blocks.
+        """
+        if known is not None:
+            pin = pin_if_started(*known)
+            if pin is not None:
+                return pin, known
         first = find_first(processes_below(directory))
         try:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
+            started = first.pid, first.stat().start_ticks
         except BaseException:
             first.close()
             raise
         if found.container_id != container_id:
             first.close()
             raise gone(first.pid)
-        return first
+        return first, started
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,14 +581,19 @@ class _EnvironTarget:
         in_container = container_id is not None and container_id == self.container_id
         if not in_container and not shares_pid_namespace(self.own, process):
             raise outside_pod(int(self.pid))
-        answer = read_as_caller(self.own, self.credentials, process, read)
-        self.own.ensure_alive()
-        process.ensure_alive()
-        return answer
+        return read_as_caller(self.own, self.credentials, process, read)
 
     def close(self) -> None:
         self.own.close()
         self.process.close()
+
+
+def _read_started_at(own: PinnedProcess) -> datetime:
+    """Return when a process was started, and close its pin. Blocks."""
+    try:
+        return own.started_at()
+    finally:
+        own.close()
 
 
 def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:

@@ -142,7 +142,9 @@ class Explaining:
         found: list[str] = []
         try:
             with walk.step("pod list") as found:
-                walk.match = await self._callers.match(process, cgroups, _left(until))
+                walk.match = await self._callers.match(
+                    cgroups.pod_uid or "", process, cgroups, _left(until)
+                )
                 told = text.of_match(walk.match, self._pods.describe(), datetime.now(UTC))
                 found.extend(told)
             if not walk.match.container_name:

@@ -174,7 +174,7 @@ class Gathering:
             return caller.known, caller.cgroups.container_id or ""
         process, cgroups = await self._callers.process(caller, pid)
         try:
-            match = await self._callers.match(process, cgroups, wait_seconds)
+            match = await self._callers.match(caller.peer.pod_key, process, cgroups, wait_seconds)
         finally:
             process.close()
         return match, cgroups.container_id or ""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from netutil.agent.errors import OverLimit, Reason, Unavailable, shortage
+from netutil.agent.identity.access import CredentialsNotRestored
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -200,11 +201,18 @@ class ReadPool:
         turn.busy = True
         self._running += 1
         self._jobs.put((loop, turn))
-        if self._running > self.threads and self.threads < self._most and not self._add_thread():
+        if self._needs_thread and not self._add_thread():
             self._give_back(turn)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> None:
-        """Make the reads of a pod on this thread. A closed loop is one for which nobody waits."""
+    @property
+    def _needs_thread(self) -> bool:
+        return self.threads < min(self._running, self._most)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop, turn: _Turn) -> bool:
+        """Make the reads of a pod on this thread; return whether it may make others.
+
+        A closed loop is one for which nobody waits.
+        """
         one = turn.next()
         if one is None:  # its caller gave up before a thread was free
             with contextlib.suppress(RuntimeError):
@@ -214,11 +222,33 @@ class ReadPool:
                 result, error = one.read(), None
             except Exception as raised:  # noqa: BLE001 - handed to whoever waits
                 result, error = None, raised
+            if isinstance(error, CredentialsNotRestored):
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._retire, one.futures, error, turn)
+                return False
             following = turn.next()
             ended = turn if following is None else None
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
             one, result, error = following, None, None
+        return True
+
+    def _retire(self, futures: list[asyncio.Future[Any]], error: Exception, turn: _Turn) -> None:
+        """Forget a thread that ends because its credentials are not the agent's.
+
+        What waits for the pod's turn is for another thread.
+        """
+        _LOG.error("a thread for reads ends, its credentials cannot be restored: %s", error)
+        self.threads -= 1
+        refusal = OverLimit(
+            Reason.AGENT_OUT_OF_RESOURCES,
+            "The kernel had no memory for the credentials of the read.",
+            read="capset(2)",
+            advice="Ask again in a moment. Raise the memory limit of the agent's cgroup.",
+        )
+        self._finish(futures, None, refusal, turn)
+        if self._needs_thread:  # other pods may wait for one
+            self._add_thread()
 
     def _finish(
         self,
@@ -274,8 +304,8 @@ class ReadPool:
             self._forget(turn)
 
     def _work(self) -> None:
-        while True:
-            self._serve(*self._jobs.get())
+        while self._serve(*self._jobs.get()):
+            pass
 
     def _forget(self, turn: _Turn) -> None:
         if not turn.waiting and not turn.busy:

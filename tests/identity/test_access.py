@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.errors import Denied, Reason, Unidentified
 from netutil.agent.facts.environment import read_environment
-from netutil.agent.identity.access import ensure_same_ids, read_as_caller
+from netutil.agent.identity.access import CredentialsNotRestored, read_as_caller, read_own
 from netutil.agent.identity.process import Credentials, PinnedProcess
 
 from tests.identity.processes import become, pinned, process
@@ -183,11 +184,20 @@ def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
 
 
 def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
-    with process(AS_USER) as caller, pinned(caller.pid) as asking:
-        ensure_same_ids(asking, Credentials(caller.pid, USER, USER))
+    with (
+        process(AS_USER) as caller,
+        process(AS_USER) as target,
+        pinned(caller.pid) as asking,
+        pinned(target.pid) as asked,
+    ):
+        read_own(asking, Credentials(caller.pid, USER, USER), read_environment)
         for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
+            credentials = Credentials(caller.pid, uid, gid)
             with pytest.raises(Denied) as refused:
-                ensure_same_ids(asking, Credentials(caller.pid, uid, gid))
+                read_own(asking, credentials, read_environment)
+            assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
+            with pytest.raises(Denied) as refused:
+                read_as_caller(asking, credentials, asked, read_environment)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 
@@ -202,3 +212,31 @@ def test_asking_leaves_the_agents_own_credentials_and_threads_as_they_were() -> 
         (was,) = [line for line in before.splitlines() if line.startswith(key)]
         assert was in after
     assert set(threading.enumerate()) <= threads  # one of another test may have ended since
+
+
+def test_a_thread_that_cannot_take_its_credentials_back_says_so() -> None:
+    """It has lost capabilities for good during the read: what the kernel refuses is not hidden."""
+    raised: list[BaseException] = []
+
+    def lose(directory: int) -> None:
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
+
+    with (
+        process(AS_USER) as caller,
+        process(AS_USER) as target,
+        pinned(caller.pid) as asking,
+        pinned(target.pid) as asked,
+    ):
+        credentials = connected(asking)
+
+        def work() -> None:
+            try:
+                read_as_caller(asking, credentials, asked, lose)
+            except CredentialsNotRestored as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert len(raised) == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -90,6 +92,25 @@ async def test_a_list_that_is_too_old_is_waited_for(known: Known) -> None:
 async def test_a_container_without_a_name_is_left_to_identify(known: Known) -> None:
     await known.callers.identify(known.connection, 5)
     assert known.callers.identified(known.connection_in("e" * 64)) is None
+
+
+async def test_the_start_of_a_process_is_read_off_the_event_loop_where_no_name_is_listed(
+    known: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[int] = []
+
+    def started_at(_: PinnedProcess) -> datetime:
+        readers.append(threading.get_ident())
+        return datetime.now(UTC)
+
+    monkeypatch.setattr(PinnedProcess, "started_at", started_at)
+    await known.callers.identify(known.connection, 5)
+    first = len(readers)
+    await known.callers.identify(known.connection, 5)
+    assert len(readers) == first, "its name is listed"
+    await known.callers.identify(known.connection_in("e" * 64), 5)
+    assert len(readers) == first + 1
+    assert threading.get_ident() not in readers
 
 
 async def test_a_pod_that_is_only_remembered_is_left_to_identify(known: Known) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from netutil.agent.errors import Exhausted, OverLimit, Reason, Unavailable
+from netutil.agent.identity.access import CredentialsNotRestored
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.service.reads import ReadPool
 
@@ -241,3 +242,30 @@ async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() ->
     assert all(each > 0.19 for each in times)
     assert pool.timeouts == 3
     release.set()
+
+
+async def test_a_thread_that_cannot_take_its_credentials_back_reads_nothing_more() -> None:
+    pool = ReadPool(threads=1)
+    begun, release = threading.Event(), threading.Event()
+    spoiled_thread: list[threading.Thread] = []
+
+    def spoiled() -> None:
+        spoiled_thread.append(threading.current_thread())
+        begun.set()
+        release.wait()
+        raise CredentialsNotRestored("capset")
+
+    first = asyncio.create_task(pool.run("pod", spoiled, "/proc/1/environ"))
+    await asyncio.to_thread(begun.wait)
+    same = asyncio.create_task(pool.run("pod", threading.current_thread, "a file"))
+    other = asyncio.create_task(pool.run("other", threading.current_thread, "a file"))
+    await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(OverLimit) as refused:
+        await first
+    assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+    (thread,) = spoiled_thread
+    assert await same is not thread and await other is not thread
+    await asyncio.to_thread(thread.join, 20)
+    assert not thread.is_alive()
+    assert pool.threads == 1
