@@ -600,7 +600,7 @@ class PodActivity(_message.Message):
     name: _builtins.str
     uid: _builtins.str
     """As the cgroups bear it, 32 hexadecimal digits; empty for callers that could
-    not be identified.
+    not be identified; "host-root" for processes of the host's root outside of pods.
     """
     connections: _builtins.int
     open_calls: _builtins.int
