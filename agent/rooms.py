@@ -180,6 +180,7 @@ def make_rooms(settings: Settings) -> Rooms:
         by_use={
             "cgroup_identities": tree.identities,
             "cgroup_owners": tree.made_by_root,
+            "pod_cgroups": held_cgroups,
             "cgroup_keys": known.cgroup_keys,
             "cgroup_paths": Memos((locate,)),
             "first_processes": callers.first_processes,

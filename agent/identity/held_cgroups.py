@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,9 +35,8 @@ Directory = tuple[int, int]
 MAX_HELD = 2048
 """Directories: of 2048 pods on cgroup v2, of 200 where cgroup v1 has ten hierarchies. Each keeps
 two descriptors and 4.5 KiB in the kernel (the buffer of its reads): 9 MiB."""
-SWEEP_SECONDS = 10.0
 MAX_SWEPT = 64
-"""Directories that one sweep looks at: a tenth of a millisecond."""
+"""Directories that one sweep looks at: a tenth of a millisecond. Sixty sweeps look at all."""
 _ROOT_UID = 0
 _OF_V2, _OF_V1 = "cgroup.controllers", "notify_on_release"
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
@@ -84,19 +82,13 @@ class HeldCgroup:
 class HeldCgroups:
     """The held directories by path, the least recently used first out. For all threads.
 
-    A look of a sweep counts as a use. Removed ones are let go by a sweep, with a check of any
-    directory, `SWEEP_SECONDS` after the last one. `checked_by_path` counts the checks that had
-    to walk.
+    A look of a sweep (`age`) counts as a use. `checked_by_path` counts the checks that had to walk.
     """
 
-    def __init__(
-        self, max_held: int = MAX_HELD, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, max_held: int = MAX_HELD) -> None:
         self.max_held = max_held
-        self._clock = clock
         self._held: OrderedDict[str, HeldCgroup] = OrderedDict()
         self._lock = threading.Lock()
-        self._swept_at = clock()
         self.checked_by_path = 0
 
     def __len__(self) -> int:
@@ -105,8 +97,6 @@ class HeldCgroups:
     def has(self, path: str) -> bool:
         """Return whether what is at a path was found made by root, and is root's now."""
         with self._lock:
-            if self._clock() - self._swept_at >= SWEEP_SECONDS:
-                self._sweep()
             held = self._held.get(path)
             if held is None:
                 return False
@@ -135,6 +125,20 @@ class HeldCgroups:
             if held is not None:
                 held.close()
 
+    def age(self) -> None:
+        """Let those that were removed or renamed go, among the `MAX_SWEPT` least recently used.
+
+        The others become the most recently used, so that the next sweep looks at other ones.
+        """
+        with self._lock:
+            for path in tuple(islice(self._held, MAX_SWEPT)):
+                held = self._held[path]
+                if held.is_in_place():
+                    self._held.move_to_end(path)
+                    continue
+                del self._held[path]
+                held.close()
+
     def close(self) -> None:
         """Let all go."""
         with self._lock:
@@ -161,20 +165,6 @@ class HeldCgroups:
         if len(self._held) > self.max_held:
             return self._held.popitem(last=False)[1]
         return None
-
-    def _sweep(self) -> None:
-        """Let those that are not in place go, among the least recently used.
-
-        The others become the most recently used, so that the next sweep looks at other ones.
-        """
-        self._swept_at = self._clock()
-        for path in tuple(islice(self._held, MAX_SWEPT)):
-            held = self._held[path]
-            if held.is_in_place():
-                self._held.move_to_end(path)
-                continue
-            del self._held[path]
-            held.close()
 
 
 def _open_any(directory: int) -> tuple[int, bool]:

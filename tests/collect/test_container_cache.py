@@ -31,7 +31,7 @@ from netutil.agent.facts.cpu_partition import read_partition
 from netutil.agent.facts.hugepages import read_usage
 from netutil.agent.parsers.cgroup import CgroupIdentity
 
-from tests.facts.test_held_files import cgroup, descriptors
+from tests.facts.test_held_files import cgroup, descriptors, open_files
 
 FILES = {
     "cpuset.cpus": "0-1\n",
@@ -97,12 +97,13 @@ class Node:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> Any:
-    before = descriptors()
+    before = open_files()
     found = Node(tmp_path)
     yield found
     found.cache.close()
     assert (found.cache.descriptors, len(found.cache)) == (0, 0)
-    assert descriptors() == before
+    # What earlier tests of this worker left behind may be closed meanwhile.
+    assert open_files() <= before
 
 
 async def test_all_facts_are_those_that_a_read_by_path_shows(node: Node) -> None:

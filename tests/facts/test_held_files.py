@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -52,6 +53,16 @@ def descriptors() -> int:
     """Return how many descriptors are open, without the garbage of the tests before."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+def open_files() -> set[tuple[str, str]]:
+    """Return the descriptors that are open, each with what it is of."""
+    gc.collect()
+    found = set()
+    for one in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the directory itself
+            found.add((one, os.readlink(f"/proc/self/fd/{one}")))
+    return found
 
 
 class Reader:

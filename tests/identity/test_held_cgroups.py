@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.errors import Denied
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
-from netutil.agent.identity.held_cgroups import SWEEP_SECONDS, HeldCgroup, HeldCgroups
+from netutil.agent.identity.held_cgroups import MAX_SWEPT, HeldCgroup, HeldCgroups
 from netutil.agent.parsers.cgroup import choose_container
 
 from tests.lab.cgroups import find_hierarchies
@@ -23,16 +23,6 @@ UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 ID = "c" * 64
 WALKS = ("lstat", "stat", "open", "listdir", "scandir")
 """What of `os` a check by path would use."""
-
-
-class Clock:
-    """A clock that the test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Node:
@@ -204,8 +194,8 @@ def test_what_is_held_is_bounded_the_least_recently_used_first_out(node: Node) -
 
 
 def test_removed_ones_are_let_go_by_a_sweep(node: Node) -> None:
-    clock, other = Clock(), "77777777-0000-4000-8000-000000000000"
-    held = HeldCgroups(clock=clock)
+    other = "77777777-0000-4000-8000-000000000000"
+    held = HeldCgroups()
     swept = CgroupTree(node.tree.hierarchies, held=held)
     pod = node.make_pod()
     node.make_pod(other)
@@ -213,12 +203,25 @@ def test_removed_ones_are_let_go_by_a_sweep(node: Node) -> None:
         swept.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{uid}/{ID}\n")
     pod.rmdir()
     before = descriptors()
-    swept.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{other}/{ID}\n")
     assert len(held) == 2
-    clock.now += SWEEP_SECONDS
-    swept.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{other}/{ID}\n")
+    held.age()
     assert len(held) == 1
     assert descriptors() == before - 2
+    held.close()
+
+
+def test_each_is_looked_at_by_some_sweep(node: Node) -> None:
+    held = HeldCgroups()
+    swept = CgroupTree(node.tree.hierarchies, held=held)
+    uids = [f"77777777-0000-4000-8000-{number:012}" for number in range(MAX_SWEPT + 8)]
+    pods = [node.make_pod(uid) for uid in uids]
+    for uid in uids:
+        swept.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{uid}/{ID}\n")
+    pods[-1].rmdir()
+    held.age()
+    assert len(held) == len(uids)
+    held.age()
+    assert len(held) == len(uids) - 1
     held.close()
 
 
