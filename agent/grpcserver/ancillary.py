@@ -2,9 +2,11 @@
 
 The kernel closes descriptors that were passed (SCM_RIGHTS, unix(7)) and not asked for when the data
 that they came with is read, or the socket closed, in the thread that does so; such a close may
-block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), which makes further references
-to what was passed: to close those does not block. A socket with descriptors in its queue is closed
-by a thread of its own.
+block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), and without room for
+descriptors: the kernel says that there are some (MSG_CTRUNC), and passes none. One that was passed
+would have to be closed, and each close(2) of a file on FUSE or NFS waits for its file system
+(`flush` of fs/open.c, filp_close), whoever else has the file open. A socket with descriptors in its
+queue is closed by a thread of its own.
 
 Not needed where the listener refuses descriptors (SO_PASSRIGHTS, Linux 6.16).
 """
@@ -22,7 +24,7 @@ import threading
 
 _MAX_DESCRIPTORS = 253  # SCM_MAX_FD, include/net/scm.h: of one message
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
-_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 _NO_LINGER = struct.pack("ii", 0, 0)
 
 
@@ -35,10 +37,8 @@ def readable(connection: socket.socket, buffer: memoryview) -> int:
 
     0 at the end of the stream. Raises BlockingIOError for none now, `PassedDescriptorsError`.
     """
-    size, ancillary, _, _ = connection.recvmsg_into([buffer], _ANCILLARY_BYTES, _PEEK)
-    if ancillary:
-        for descriptor in _descriptors(ancillary):
-            os.close(descriptor)
+    size, _, flags, _ = connection.recvmsg_into([buffer], 0, _PEEK)
+    if flags & socket.MSG_CTRUNC:
         raise PassedDescriptorsError
     return size
 
@@ -53,19 +53,25 @@ class Closer:
     def release(self, connection: socket.socket) -> None:
         """Let a socket that is closed next be released elsewhere, if its queue has descriptors.
 
-        What else is in the queue is read and dropped.
+        It is closed here already then. Nothing may use its descriptor after this.
+
+        What else is in the queue is read and dropped. The peer can add nothing to it meanwhile, and
+        still reads what was sent.
         """
         buffer = memoryview(bytearray(16_384))
         try:
+            connection.shutdown(socket.SHUT_RD)
             while size := readable(connection, buffer):
                 connection.recv_into(buffer[:size], size, socket.MSG_DONTWAIT)
         except PassedDescriptorsError:
-            self._hand_over(connection.dup())
+            self._hand_over(connection)
         except OSError:  # nothing is left, or the connection was reset
             return
 
     def _hand_over(self, connection: socket.socket) -> None:
-        self._sockets.put(connection)
+        # Not a copy: there may be no descriptor for one.
+        family, kind = connection.family, connection.type
+        self._sockets.put(socket.socket(family, kind, 0, connection.detach()))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="closer", daemon=True)
             self._thread.start()

@@ -223,10 +223,11 @@ class Connection:
         self.http2.close_streams()
         self._call_sent()
         self._transport = None
-        if self._server.closer is not None:
-            self._server.closer.release(self._accepted)
         self._server.closed(self)
         self.http2.detach()
+        # Last: the socket may be closed from here on.
+        if self._server.closer is not None:
+            self._server.closer.release(self._accepted)
 
     # Reading
 
