@@ -105,6 +105,28 @@ async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone
         assert time.monotonic() - began < LINGER_SECONDS / 2
 
 
+async def test_a_lingering_socket_in_a_socket_that_is_passed_keeps_no_later_one_open() -> None:
+    async with serving(CONFIG) as bench:
+        before = descriptors()
+        others = []
+        began = time.monotonic()
+        for _ in range(3):
+            outer, inner = socket.socketpair()
+            others.append(pass_lingering(outer, b"x"))
+            outer.close()
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            passed = array.array("i", [inner.fileno()])
+            ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+            inner.close()
+            bench.server.serve(theirs, None)
+            ours.close()
+        await settled(before + len(others))
+        for other in others:
+            other.close()
+        assert time.monotonic() - began < LINGER_SECONDS / 2
+
+
 def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
     before = descriptors()
     ours, theirs = socket.socketpair()
