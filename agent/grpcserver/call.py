@@ -384,6 +384,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                     self._respond(found)
                 self._finished()
                 return
+        except asyncio.CancelledError:  # of what it asked for a result
+            self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
+            self._finished()
+            return
         except Exception as error:  # noqa: BLE001 - a handler's bug is a status, and logged
             self._raised(error)
             self._finished()
