@@ -573,16 +573,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _on_deadline(self) -> None:
         if self._stream.pending_bytes:
-            # A peer that takes no data would never see trailers, which come after it.
-            self._over = True
-            self._code = grpc.StatusCode.DEADLINE_EXCEEDED
-            if self._messages or self._buffer:
-                self._drop_request()
-            self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
-            self.connection.flush_soon()
+            # A peer that takes no data never sees the trailers, which come after it. Its own
+            # deadline ends the call now: to one that has part of a message, the end of the stream
+            # would be INTERNAL (grpc-go) or CANCELLED if it came first.
+            seconds = self.connection.config.late_reset_timeout
+            self._timer = self._loop.call_later(seconds, self._reset)
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
         if self._task is not None:
             self._task.cancel()
+
+    def _reset(self) -> None:
+        self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
+        self.connection.flush_soon()
 
     def _finished(self) -> None:
         self._started = True

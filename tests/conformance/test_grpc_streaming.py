@@ -338,6 +338,22 @@ async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> No
         await client.lives_with_window(3)
 
 
+async def test_a_peer_that_takes_its_data_after_the_deadline_has_the_status_and_no_reset() -> None:
+    """grpc-go takes a stream that ends inside of a message for INTERNAL, whatever ends it."""
+    async with serving(ServerConfig(late_reset_timeout=60)) as bench:
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=3)
+        head = fields(p_path=MANY, grpc_timeout="100m")
+        client.ask(1, message(b"1000"), head=head)
+        await bench.until_running(1)
+        await bench.until_running(0)
+        client.send(f.window_update(1, 60_000))
+        found, _ = await client.answer(1)
+        assert found["grpc-status"] == "4"
+        (connection,) = bench.server.connections
+        assert not connection.http2.streams
+
+
 async def test_the_requests_of_a_stuck_stream_give_their_room_back_at_its_deadline() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
