@@ -704,12 +704,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._trailing = _checked(trailing_metadata)
 
     def invocation_metadata(self) -> Metadata:  # type: ignore[override]
-        """Return the caller's metadata."""
-        notes = self._request.notes
-        found = notes.get("metadata")
-        if found is None:
-            found = notes["metadata"] = _metadata(self._request)
-        return found  # type: ignore[return-value]
+        """Return the caller's metadata, which is decoded each time.
+
+        A request is kept and may come again (`Request.notes`), and a block of a kilobyte may make
+        thousands of values.
+        """
+        return _metadata(self._request)
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header field as it was sent, None without one."""
