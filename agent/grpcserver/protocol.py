@@ -263,9 +263,10 @@ class Connection:
         if transport is None or transport.is_closing():
             out.clear()
             return
-        if out:
+        while out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
+            self.http2.taken()
         if self._unsent:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:
