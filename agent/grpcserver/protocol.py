@@ -263,15 +263,17 @@ class Connection:
         if transport is None or transport.is_closing():
             out.clear()
             return
-        while out:
+        if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
             self.http2.taken()
+            if out:  # In the next iteration: a peer that reads fast would have the loop to itself.
+                self.flush_soon()
         if self._unsent:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:
             self._linger = self.loop.call_later(self.config.linger_timeout, self._end_linger)
-        if self.http2.closing and not self._closing:
+        if self.http2.closing and not out and not self._closing:
             self._closing = True
             transport.close()
             if transport.get_write_buffer_size():
