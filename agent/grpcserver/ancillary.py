@@ -2,28 +2,29 @@
 
 The kernel closes descriptors that were passed (SCM_RIGHTS, unix(7)) and not asked for when the data
 that they came with is read, or the socket closed, in the thread that does so; such a close may
-block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), which makes further references
-to what was passed: to close those does not block. A socket with descriptors in its queue is closed
-by a thread of its own.
+block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), and without room for
+descriptors: the kernel says that there are some (MSG_CTRUNC), and passes none. One that was passed
+would have to be closed, and each close(2) of a file on FUSE or NFS waits for its file system
+(`flush` of fs/open.c, filp_close), whoever else has the file open. A socket with descriptors in its
+queue is closed by a thread of its own.
 
 Not needed where the listener refuses descriptors (SO_PASSRIGHTS, Linux 6.16).
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
-import os
 import queue
+import signal
 import socket
-import stat
-import struct
 import threading
+import time
+from types import FrameType
 
-_MAX_DESCRIPTORS = 253  # SCM_MAX_FD, include/net/scm.h: of one message
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
-_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-_NO_LINGER = struct.pack("ii", 0, 0)
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+_INTERRUPT = signal.SIGURG
+_INTERRUPT_SECONDS = 0.001
+"""How long a close may block: a thousand sockets are closed in a second at the least."""
 
 
 class PassedDescriptorsError(ConnectionAbortedError):
@@ -35,70 +36,75 @@ def readable(connection: socket.socket, buffer: memoryview) -> int:
 
     0 at the end of the stream. Raises BlockingIOError for none now, `PassedDescriptorsError`.
     """
-    size, ancillary, _, _ = connection.recvmsg_into([buffer], _ANCILLARY_BYTES, _PEEK)
-    if ancillary:
-        for descriptor in _descriptors(ancillary):
-            os.close(descriptor)
+    size, _, flags, _ = connection.recvmsg_into([buffer], 0, _PEEK)
+    if flags & socket.MSG_CTRUNC:
         raise PassedDescriptorsError
     return size
 
 
 class Closer:
-    """Closes sockets with descriptors in their queues on one daemon thread."""
+    """Closes sockets with descriptors in their queues on one daemon thread.
+
+    A close that takes long there is interrupted by a signal, which ends the wait of SO_LINGER
+    (sk_stream_wait_close, net/core/stream.c), however deep in the queue of a socket that was passed
+    the lingering one is: a peer that passes many keeps no descriptors of this process open. The
+    descriptors are not taken first: to close one may also wait for its file system.
+    """
 
     def __init__(self) -> None:
+        """Only on the main thread (signal(2) of Python)."""
         self._sockets: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_closing = threading.Event()
+        # A signal that is ignored, as this one is at first, interrupts nothing.
+        signal.signal(_INTERRUPT, _do_nothing)
 
     def release(self, connection: socket.socket) -> None:
         """Let a socket that is closed next be released elsewhere, if its queue has descriptors.
 
-        What else is in the queue is read and dropped.
+        It is closed here already then. Nothing may use its descriptor after this.
+        What else is in the queue is read and dropped. The peer can add nothing to it meanwhile, and
+        still reads what was sent.
         """
         buffer = memoryview(bytearray(16_384))
         try:
+            connection.shutdown(socket.SHUT_RD)
             while size := readable(connection, buffer):
                 connection.recv_into(buffer[:size], size, socket.MSG_DONTWAIT)
         except PassedDescriptorsError:
-            self._hand_over(connection.dup())
+            self._hand_over(connection)
         except OSError:  # nothing is left, or the connection was reset
             return
 
     def _hand_over(self, connection: socket.socket) -> None:
-        self._sockets.put(connection)
+        # Not a copy: there may be no descriptor for one.
+        family, kind = connection.family, connection.type
+        self._sockets.put(socket.socket(family, kind, 0, connection.detach()))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="closer", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="closer", daemon=True)
+            thread.start()
+            threading.Thread(
+                target=self._interrupt, args=(thread,), name="closer interrupts", daemon=True
+            ).start()
+            self._thread = thread
 
     def _work(self) -> None:
         while True:
-            with contextlib.suppress(OSError), self._sockets.get() as connection:
-                _drain(connection)
+            connection = self._sockets.get()
+            self._is_closing.set()
+            with contextlib.suppress(OSError):
+                connection.close()
+            if self._sockets.empty():
+                self._is_closing.clear()
+
+    def _interrupt(self, closer: threading.Thread) -> None:
+        assert closer.ident is not None  # noqa: S101 - it was started
+        while True:
+            self._is_closing.wait()
+            time.sleep(_INTERRUPT_SECONDS)
+            if self._is_closing.is_set():
+                signal.pthread_kill(closer.ident, _INTERRUPT)
 
 
-def _drain(connection: socket.socket) -> None:
-    """Take what was passed, and close it without lingering where that can be told."""
-    while True:
-        data, ancillary, _, _ = connection.recvmsg(
-            16_384, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-        )
-        for descriptor in _descriptors(ancillary):
-            _close(descriptor)
-        if not data and not ancillary:
-            return
-
-
-def _close(descriptor: int) -> None:
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return
-    with contextlib.suppress(OSError), socket.socket(fileno=descriptor) as passed:
-        passed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> array.array[int]:
-    found = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(data[: len(data) - len(data) % found.itemsize])
-    return found
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Handle a signal."""

@@ -384,6 +384,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
                     self._respond(found)
                 self._finished()
                 return
+        except asyncio.CancelledError:  # of what it asked for a result
+            self.end(Status(grpc.StatusCode.CANCELLED, "The call was cancelled."))
+            self._finished()
+            return
         except Exception as error:  # noqa: BLE001 - a handler's bug is a status, and logged
             self._raised(error)
             self._finished()
@@ -569,16 +573,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _on_deadline(self) -> None:
         if self._stream.pending_bytes:
-            # A peer that takes no data would never see trailers, which come after it.
-            self._over = True
-            self._code = grpc.StatusCode.DEADLINE_EXCEEDED
-            if self._messages or self._buffer:
-                self._drop_request()
-            self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
-            self.connection.flush_soon()
+            # A peer that takes no data never sees the trailers, which come after it. Its own
+            # deadline ends the call now: to one that has part of a message, the end of the stream
+            # would be INTERNAL (grpc-go) or CANCELLED if it came first.
+            seconds = self.connection.config.late_reset_timeout
+            self._timer = self._loop.call_later(seconds, self._reset)
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
         if self._task is not None:
             self._task.cancel()
+
+    def _reset(self) -> None:
+        self.connection.http2.reset(self._stream, ErrorCode.CANCEL)
+        self.connection.flush_soon()
 
     def _finished(self) -> None:
         self._started = True
@@ -698,12 +704,12 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._trailing = _checked(trailing_metadata)
 
     def invocation_metadata(self) -> Metadata:  # type: ignore[override]
-        """Return the caller's metadata."""
-        notes = self._request.notes
-        found = notes.get("metadata")
-        if found is None:
-            found = notes["metadata"] = _metadata(self._request)
-        return found  # type: ignore[return-value]
+        """Return the caller's metadata, which is decoded each time.
+
+        A request is kept and may come again (`Request.notes`), and a block of a kilobyte may make
+        thousands of values.
+        """
+        return _metadata(self._request)
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first value of a header field as it was sent, None without one."""

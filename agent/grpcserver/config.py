@@ -39,3 +39,5 @@ class ServerConfig:
     """How long the first GOAWAY waits for the answer to its PING before the second."""
     linger_timeout: float = 1.0
     """How long a connection without streams waits for the peer to close after the last GOAWAY."""
+    late_reset_timeout: float = 1.0
+    """How long after its deadline a call is reset whose peer has not taken all of its data."""

@@ -30,6 +30,9 @@ _MAX_REMEMBERED_RESETS = 128
 _MAX_CONTINUATIONS = 32
 _WORK_PER_COST = 8
 _BYTES_PER_COST = 1024
+_MAX_OUT_BYTES = 65_536
+"""Of messages in `out`: more stays in the streams, where writers wait for it and it is counted,
+until the transport has taken what is there."""
 REQUEST_COST = 8
 """A request costs as much as eight frames that bring nothing."""
 RESET_COST = 8
@@ -95,7 +98,8 @@ class Stream:
 
 
 class Http2Connection:
-    """The state of one connection. What is to be sent stands in `out`, in its order.
+    """The state of one connection. What is to be sent stands in `out`, in its order;
+    whoever takes it from there calls `taken`.
 
     `closing` is set once the connection is to be closed as soon as `out` is sent.
     """
@@ -124,6 +128,8 @@ class Http2Connection:
         self.overhead = 0
         self.sent_bytes = 0
         """Bytes of messages that were put into `out` since the start."""
+        self._taken_bytes = 0
+        """Those of them that the transport has taken."""
         self.is_open = False
         """The peer's preface and its first SETTINGS have come."""
         self.last_stream_id = 0
@@ -294,6 +300,7 @@ class Http2Connection:
             or size > self._send_window
             or size > stream.send_window
             or self.paused
+            or self.sent_bytes - self._taken_bytes >= _MAX_OUT_BYTES
             or stream.local_closed
             or stream.pending
         ):
@@ -332,6 +339,12 @@ class Http2Connection:
         """The peer sends no more at all: close once its open calls are answered."""
         self._goaway_received = True
         self._close_if_done()
+
+    def taken(self) -> None:
+        """What was in `out` has been given to the transport: put more there, if any waits."""
+        self._taken_bytes = self.sent_bytes
+        if self._waiting:
+            self._flush()
 
     def resume(self) -> None:
         """Send what waited for the transport."""
@@ -625,7 +638,8 @@ class Http2Connection:
     def _flush(self) -> None:
         """Send queued data in frames, stream after stream, as far as the windows go."""
         waiting = self._waiting
-        while waiting and self._send_window > 0 and not self.paused:
+        end = self._taken_bytes + _MAX_OUT_BYTES
+        while waiting and self._send_window > 0 and not self.paused and self.sent_bytes < end:
             stream, _ = waiting.popitem(last=False)
             if stream.send_window <= 0:
                 continue

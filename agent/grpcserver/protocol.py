@@ -223,10 +223,11 @@ class Connection:
         self.http2.close_streams()
         self._call_sent()
         self._transport = None
-        if self._server.closer is not None:
-            self._server.closer.release(self._accepted)
         self._server.closed(self)
         self.http2.detach()
+        # Last: the socket may be closed from here on.
+        if self._server.closer is not None:
+            self._server.closer.release(self._accepted)
 
     # Reading
 
@@ -265,11 +266,14 @@ class Connection:
         if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
+            self.http2.taken()
+            if out:  # In the next iteration: a peer that reads fast would have the loop to itself.
+                self.flush_soon()
         if self._unsent:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:
             self._linger = self.loop.call_later(self.config.linger_timeout, self._end_linger)
-        if self.http2.closing and not self._closing:
+        if self.http2.closing and not out and not self._closing:
             self._closing = True
             transport.close()
             if transport.get_write_buffer_size():

@@ -324,6 +324,38 @@ async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> 
     assert seen[0] <= 100
 
 
+async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read() -> None:
+    """With windows as large as there are; what a writer does not wait for, nobody counts."""
+    written: list[int] = []
+    go = asyncio.Event()
+
+    async def writes(request: bytes, context: Any) -> None:
+        await go.wait()
+        await context.write(bytes(1 << 20))
+        written.append(1)
+
+    async with serving() as bench:
+        register(bench, grpc.unary_stream_rpc_method_handler(writes))
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=2**31 - 1)
+        client.send(f.window_update(0, 2**31 - 1 - f.DEFAULT_WINDOW))
+        for stream in range(1, 41, 2):
+            client.ask(stream, head=OWN)
+        await client.lives(99)
+        client.writer.transport.pause_reading()
+        go.set()
+        await asyncio.sleep(0)
+        (connection,) = bench.server.connections
+        while not connection.http2.paused:  # noqa: ASYNC110 - it is the thing under test
+            await asyncio.sleep(0)
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < 1 << 20
+        assert not written
+        client.writer.transport.resume_reading()
+        while len(written) < 20:
+            await client.frame()
+
+
 @pytest.mark.parametrize(("path", "body"), [(MANY, b"1000"), (LARGE, b"1000")])
 async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> None:
     """Also where its handler has ended already."""
@@ -336,6 +368,22 @@ async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> No
         (connection,) = bench.server.connections
         assert not connection.http2.streams
         await client.lives_with_window(3)
+
+
+async def test_a_peer_that_takes_its_data_after_the_deadline_has_the_status_and_no_reset() -> None:
+    """grpc-go takes a stream that ends inside of a message for INTERNAL, whatever ends it."""
+    async with serving(ServerConfig(late_reset_timeout=60)) as bench:
+        client = await bench.connect(hello=False)
+        client.hello(INITIAL_WINDOW_SIZE=3)
+        head = fields(p_path=MANY, grpc_timeout="100m")
+        client.ask(1, message(b"1000"), head=head)
+        await bench.until_running(1)
+        await bench.until_running(0)
+        client.send(f.window_update(1, 60_000))
+        found, _ = await client.answer(1)
+        assert found["grpc-status"] == "4"
+        (connection,) = bench.server.connections
+        assert not connection.http2.streams
 
 
 async def test_the_requests_of_a_stuck_stream_give_their_room_back_at_its_deadline() -> None:

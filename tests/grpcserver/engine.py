@@ -43,9 +43,12 @@ class Echoing:
         """Nothing waits for it here."""
 
     def take(self) -> bytes:
-        out = b"".join(self.http2.out)
-        self.http2.out.clear()
-        return out
+        out = bytearray()
+        while self.http2.out:
+            out += b"".join(self.http2.out)
+            self.http2.out.clear()
+            self.http2.taken()
+        return bytes(out)
 
 
 def kinds(data: bytes) -> list[int]:

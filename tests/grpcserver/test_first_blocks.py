@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from typing import Any
 
+import grpc
 import pytest
 from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netutil.agent.grpcserver.headers import BlockDecoder, FirstBlocks, encode_block
 
-from tests.grpcserver.raw import fields
+from tests.grpcserver.raw import fields, serving
 from tests.support.http2 import block as literal_block
 
 _LIMIT = 8 * 1024
@@ -182,3 +184,22 @@ def test_a_full_memo_is_small() -> None:
         tracemalloc.stop()
     assert len(memo) == _MOST
     assert used < 640 * 1024
+
+
+async def test_what_a_handler_reads_of_the_metadata_is_not_kept_with_a_block() -> None:
+    """A value of n bytes in base64 may be n values (a comma joins them)."""
+    seen: list[int] = []
+
+    async def handler(request: bytes, context: Any) -> bytes:
+        seen.append(len(context.invocation_metadata()))
+        return request
+
+    async with serving() as bench:
+        made = grpc.unary_unary_rpc_method_handler(handler)
+        bench.server.add_registered_method_handlers("test.First", {"Read": made})
+        client = await bench.connect()
+        client.ask(head=[*fields(p_path="/test.First/Read"), (b"x-bin", b"," * 800)])
+        assert (await client.answer())[0]["grpc-status"] == "0"
+        kept = bench.server.first_blocks._known.values()
+        assert [sorted(request.notes) for request, _ in kept] == [["head"]]
+    assert seen == [801]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import array
 import asyncio
+import fcntl
 import os
+import resource
 import socket
 import struct
 import time
+from pathlib import Path
 
+import pytest
 from netutil.agent.grpcserver import ServerConfig
-from netutil.agent.grpcserver.ancillary import Closer
+from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
 from tests.grpcserver.raw import RawClient, serving
 from tests.support import http2
@@ -101,6 +105,28 @@ async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone
         assert time.monotonic() - began < LINGER_SECONDS / 2
 
 
+async def test_a_lingering_socket_in_a_socket_that_is_passed_keeps_no_later_one_open() -> None:
+    async with serving(CONFIG) as bench:
+        before = descriptors()
+        others = []
+        began = time.monotonic()
+        for _ in range(3):
+            outer, inner = socket.socketpair()
+            others.append(pass_lingering(outer, b"x"))
+            outer.close()
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            passed = array.array("i", [inner.fileno()])
+            ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+            inner.close()
+            bench.server.serve(theirs, None)
+            ours.close()
+        await settled(before + len(others))
+        for other in others:
+            other.close()
+        assert time.monotonic() - began < LINGER_SECONDS / 2
+
+
 def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
     before = descriptors()
     ours, theirs = socket.socketpair()
@@ -119,3 +145,63 @@ def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
     while descriptors() > before:
         assert time.monotonic() - began < LINGER_SECONDS / 2
         time.sleep(0.01)
+
+
+_FLOCK = struct.Struct("hhqqi")
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process has a lock of fcntl(2) on a file, this one or another."""
+    with path.open("rb+") as other:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        found = fcntl.fcntl(other, fcntl.F_OFD_GETLK, asked)
+        return _FLOCK.unpack(found)[0] != fcntl.F_UNLCK
+
+
+def test_a_look_at_what_may_be_read_installs_no_descriptor_that_would_have_to_be_closed(
+    tmp_path: Path,
+) -> None:
+    # close(2) of any descriptor of a file ends the process's locks on it, and waits for the file
+    # system of some (FUSE, NFS): the lock shows whether there was a close.
+    path = tmp_path / "locked"
+    path.touch()
+    ours, theirs = socket.socketpair()
+    with path.open("rb+") as locked, ours, theirs:
+        fcntl.lockf(locked, fcntl.LOCK_EX)
+        passed = array.array("i", [locked.fileno()])
+        ours.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+        with pytest.raises(PassedDescriptorsError):
+            readable(theirs, memoryview(bytearray(16)))
+        assert is_locked(path)
+
+
+def test_a_peer_adds_nothing_to_a_connection_that_is_released_and_reads_its_answer() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(b"asked")
+        theirs.send(b"answer")
+        Closer().release(theirs)
+        with pytest.raises(BrokenPipeError):
+            ours.send(b"more, for as long as the loop reads")
+        assert ours.recv(16) == b"answer"
+
+
+async def test_a_connection_that_brings_descriptors_is_forgotten_where_none_are_left() -> None:
+    async with serving(CONFIG) as bench:
+        client = await bench.connect()
+        await client.lives()
+        sock = client.writer.get_extra_info("socket")
+        sender = socket.socket(fileno=os.dup(sock.fileno()))
+        with sender:
+            lowest_free = os.dup(sender.fileno())
+            os.close(lowest_free)
+            passed = array.array("i", [sender.fileno()])
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+            try:
+                sender.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+                async with asyncio.timeout(5):
+                    while bench.server.connections:  # noqa: ASYNC110 - the thing under test
+                        await asyncio.sleep(0.001)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
@@ -200,3 +201,17 @@ async def test_the_policy_sees_the_end_of_each_call_once() -> None:
         for stream in (1, 3, 5):
             await answered(client, stream)
         assert (policy.admitted, policy.done) == (3, 3)
+
+
+async def test_a_handler_that_is_cancelled_at_once_ends_its_call_and_no_other() -> None:
+    """As one does that asks for the result of a task that was cancelled."""
+
+    def cancelled(_: bytes, __: Any) -> bytes:
+        raise asyncio.CancelledError
+
+    policy = _Counting()
+    async with serving(policy=policy) as bench:
+        client = await started(bench, cancelled)
+        assert (await answered(client))[0] == "1"
+        await client.lives(3)
+        assert (policy.admitted, policy.done) == (2, 2)
