@@ -37,7 +37,13 @@ from netutil.agent.facts.links import (
     open_namespace,
     read_links,
 )
-from netutil.agent.facts.netlink import event_socket, inside, messages_of, request_socket
+from netutil.agent.facts.netlink import (
+    event_socket,
+    inside,
+    is_of_kernel,
+    messages_of,
+    request_socket,
+)
 from netutil.agent.parsers.net_dev import parse_net_dev
 from netutil.agent.parsers.rtnetlink import NO_COUNTERS, Counters
 
@@ -55,8 +61,9 @@ MAX_INLINE_LINKS = 16
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 31
 # RTM_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWRULE, _DELRULE, _NEWNEXTHOP, _DELNEXTHOP
 _CHANGES = frozenset((16, 17, 20, 21, 32, 33, 104, 105))
-_RECEIVE_BYTES = 64 * 1024
-_MAX_BLOCKS = 256
+_RECEIVE_BYTES = 4096
+"""The kernel sends one notification at a time. Of a longer one the beginning says what it is."""
+_MAX_BLOCKS = 128
 """More than the buffer of the socket holds: each takes 768 bytes of its 64 KiB at least."""
 _PAGE_BYTES = 4096
 """What is read of a file at once, and what seq_read of the kernel makes at once at most."""
@@ -157,15 +164,16 @@ class HeldNamespace:
         news, self.is_drained = False, False
         for _ in range(_MAX_BLOCKS):
             try:
-                block = self._events.recv(_RECEIVE_BYTES)
+                block, sender = self._events.recvfrom(_RECEIVE_BYTES)
             except BlockingIOError:
                 self.is_drained = True
                 return news
             except OSError:  # ENOBUFS
                 news = True
                 continue
-            news = news or any(
-                one.type in _CHANGES or is_default_route(one) for one in messages_of(block)
+            news = news or (
+                is_of_kernel(sender)
+                and any(one.type in _CHANGES or is_default_route(one) for one in messages_of(block))
             )
         return True
 
