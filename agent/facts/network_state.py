@@ -34,8 +34,8 @@ from netutil.agent.facts.links import (
     entering,
     failures,
     is_default_route,
+    links_in,
     open_namespace,
-    read_links,
 )
 from netutil.agent.facts.netlink import (
     event_socket,
@@ -109,12 +109,14 @@ class NetworkReading:
     def is_inline(self) -> bool:
         """Return whether it can be told without another reading that it is unchanged.
 
-        The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does.
+        The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does. It
+        has them by name, and names that are not UTF-8 may be the same once they are decoded.
         """
         return (
             self.inet6 is not None
             and len(self.inet6) <= _MAX_INET6_BYTES
             and len(self.links) <= MAX_INLINE_LINKS
+            and len({link.name for link in self.links}) == len(self.links)
             and all(link.kind in _COUNTED_IN_PROC or link.index == _LOOPBACK for link in self.links)
         )
 
@@ -246,7 +248,8 @@ class HeldNamespace:
                     return dump_links(self._requests, with_functions=True)
                 except ValueError:  # a list of virtual functions that is too long to be received
                     self._forget_requests()
-                    return read_links(thread)
+                    self._requests = _again(thread, self.namespace)
+                    return dump_links(self._requests, with_functions=False)
         except BaseException:
             self._forget_requests()  # the rest of its dump may still come
             raise
@@ -266,6 +269,16 @@ def open_held(thread: int, expected: Namespace) -> HeldNamespace:
     Raises as `read_links`, and `NamespaceChangedError` if the process is in another one by now.
     """
     return HeldNamespace(expected, _in_namespace(thread, expected, _open_descriptors))
+
+
+def read_expected(thread: int, expected: Namespace) -> tuple[Link, ...]:
+    """Return the links of a process's network namespace. Parameters and errors as `open_held`."""
+    namespace = _open_expected(thread, expected)
+    try:
+        with failures():
+            return links_in(namespace)
+    finally:
+        os.close(namespace)
 
 
 def _open_descriptors() -> _Descriptors:
@@ -314,12 +327,19 @@ def _again(thread: int, expected: Namespace) -> socket.socket:
 
 
 def _in_namespace(thread: int, expected: Namespace, work: Callable[[], T]) -> T:
-    namespace = open_namespace(thread)
+    namespace = _open_expected(thread, expected)
     try:
-        found = os.fstat(namespace)
-        if (found.st_dev, found.st_ino) != expected:
-            raise NamespaceChangedError
         with entering():
             return inside(namespace, work)
     finally:
         os.close(namespace)
+
+
+def _open_expected(thread: int, expected: Namespace) -> int:
+    """Return a descriptor of the network namespace that a process is in, if it is the expected."""
+    namespace = open_namespace(thread)
+    found = os.fstat(namespace)
+    if (found.st_dev, found.st_ino) != expected:
+        os.close(namespace)
+        raise NamespaceChangedError
+    return namespace
