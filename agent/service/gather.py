@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -204,19 +204,23 @@ class Gathering:
             return error, Allocated(error=error)
         self.environments.put(pod_key, key, own)
         if isinstance(start, AgentError):
-            return own, await self._allocated(caller, own, None, start)
+            return own, await self._allocated(caller, key, own, None, start)
         if start is not None:
             self.environments.put(pod_key, start_key, start)
-        return own, await self._allocated(caller, own, start, None)
+        return own, await self._allocated(caller, key, own, start, None)
 
     async def _allocated(
         self,
         caller: Caller,
+        key: Hashable,
         own: HeldEnvironment,
         start: HeldEnvironment | None,
         start_error: AgentError | None,
     ) -> Allocated:
-        """Return the devices of two environments, named once while both are held."""
+        """Return the devices of two environments, named once while both are held.
+
+        `key` is what `own` is held under.
+        """
         names = partial(_named, own, start, start_error)
         size = own.device_characters + (start.device_characters if start else 0)
         if start_error is not None:
@@ -225,7 +229,7 @@ class Gathering:
             return cast(Allocated, own.named)
         allocated = await self.worked_out(caller, names, size)
         if allocated.error is None:
-            own.set_named(start, allocated)
+            self.environments.keep_named(caller.peer.pod_key, key, own, start, allocated)
         return allocated
 
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
