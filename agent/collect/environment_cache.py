@@ -78,6 +78,11 @@ class HeldEnvironment:
         return _device_characters(self.device_variables)
 
     @property
+    def device_bytes(self) -> int:
+        """Return how much memory the devices take that its variables name, at the most."""
+        return _DEVICE_BYTES_PER_CHARACTER * self.device_characters
+
+    @property
     def may_be_held(self) -> bool:
         """Return whether it is small enough to be held."""
         return (
@@ -120,8 +125,11 @@ def _size_bytes(block: bytes, variables: dict[str, str], device_characters: int)
 
 @dataclass(slots=True, eq=False)
 class _Entry:
+    """`size_bytes` is of `held`, and of what it names together with another environment."""
+
     held: HeldEnvironment
     used_at: float
+    size_bytes: int
 
 
 @dataclass(slots=True, eq=False)
@@ -168,16 +176,41 @@ class EnvironmentCache:
         if not held.may_be_held:
             return
         pod = self._pods.setdefault(pod_key, _PodEntries())
-        pod.entries[key] = _Entry(held, self._clock())
-        pod.size_bytes += held.size_bytes
-        self.size_bytes += held.size_bytes
+        pod.entries[key] = entry = _Entry(held, self._clock(), 0)
+        self._grow(pod_key, pod, entry, held.size_bytes)
+        if self._sweep is None:
+            self._plan_sweep()
+
+    def keep_named(
+        self,
+        pod_key: str,
+        key: Hashable,
+        held: HeldEnvironment,
+        start: HeldEnvironment | None,
+        named: Any,
+    ) -> None:
+        """Keep the devices that an environment names together with its container's start.
+
+        Nothing is kept of one that is not held. `start` is None where it is the same process.
+        """
+        pod = self._pods.get(pod_key)
+        entry = pod.entries.get(key) if pod is not None else None
+        if pod is None or entry is None or entry.held is not held:
+            return
+        held.set_named(start, named)
+        size_bytes = held.size_bytes + (start.device_bytes if start is not None else 0)
+        self._grow(pod_key, pod, entry, size_bytes - entry.size_bytes)
+
+    def _grow(self, pod_key: str, pod: _PodEntries, entry: _Entry, size_bytes: int) -> None:
+        """Let an entry take so much more, and release others past a limit."""
+        entry.size_bytes += size_bytes
+        pod.size_bytes += size_bytes
+        self.size_bytes += size_bytes
         while pod.size_bytes > MAX_BYTES_PER_POD:
             self._release(pod_key, pod, next(iter(pod.entries)))
         while self.size_bytes > MAX_BYTES:
             oldest_key, oldest = next(iter(self._pods.items()))
             self._release(oldest_key, oldest, next(iter(oldest.entries)))
-        if self._sweep is None:
-            self._plan_sweep()
 
     def release_unused(self) -> None:
         """Release what was not used for `IDLE_SECONDS`."""
@@ -191,8 +224,8 @@ class EnvironmentCache:
     def _release(self, pod_key: str, pod: _PodEntries, key: Hashable) -> None:
         entry = pod.entries.pop(key, None)
         if entry is not None:
-            pod.size_bytes -= entry.held.size_bytes
-            self.size_bytes -= entry.held.size_bytes
+            pod.size_bytes -= entry.size_bytes
+            self.size_bytes -= entry.size_bytes
         if not pod.entries:
             self._pods.pop(pod_key, None)
 

@@ -25,8 +25,7 @@ from typing import Protocol, TypeVar
 
 from cachetools import LRUCache
 from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified
-from netutil.agent.facts.link import Link
-from netutil.agent.facts.links import network_namespace, read_links
+from netutil.agent.facts.links import network_namespace
 from netutil.agent.facts.network_state import (
     HeldNamespace,
     Namespace,
@@ -34,6 +33,7 @@ from netutil.agent.facts.network_state import (
     NetworkReading,
     NetworkState,
     open_held,
+    read_expected,
 )
 from netutil.agent.facts.paced import PacedReader
 from netutil.agent.identity.process import PinnedProcess
@@ -220,7 +220,9 @@ class NetworkCache:
         pin = process.duplicate()
         try:
             await self._wait(pod_key)
-            links = await self._run_charged(pod_key, pin, partial(_read_once, namespace))
+            links = await self._run_charged(
+                pod_key, pin, partial(read_expected, expected=namespace)
+            )
         finally:
             pin.close()
         self.reads += 1
@@ -494,12 +496,6 @@ def _is_in(process: PinnedProcess, namespace: Namespace) -> bool:
         return process.through_running_thread(network_namespace) == namespace
     except (AgentError, OSError):  # it is ending, which its pidfd tells
         return True
-
-
-def _read_once(namespace: Namespace, thread: int) -> tuple[Link, ...]:
-    if network_namespace(thread) != namespace:
-        raise NamespaceChangedError
-    return read_links(thread)
 
 
 def _live(found: NetworkReading, known: NetworkState | None) -> LiveNetwork:

@@ -63,7 +63,7 @@ def read_links(thread: int) -> tuple[Link, ...]:
     namespace = open_namespace(thread)
     try:
         with failures():
-            return _look(namespace)
+            return links_in(namespace)
     finally:
         os.close(namespace)
 
@@ -124,8 +124,10 @@ def host_network_namespace() -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _look(namespace: int) -> tuple[Link, ...]:
-    """Return the links; without the number of virtual functions where that spoils the message.
+def links_in(namespace: int) -> tuple[Link, ...]:
+    """Return the links of a namespace, a descriptor of nsfs.
+
+    Without the number of virtual functions where that spoils the message.
 
     The kernel tells it with a list of them all, and hundreds make that longer than an attribute
     can be, and the message longer than what is received.

@@ -5,6 +5,12 @@ is open (network_namespaces(7)). So a thread that exists for nothing else enters
 the namespace (setns(2)), opens the socket and ends; no other thread of the agent
 ever leaves its own namespace, and nothing can fail on the way back. How much a namespace
 holds, and how long that takes, a workload decides: both are bounded.
+
+Whoever has CAP_NET_ADMIN in a namespace, and so whoever may make one, can send messages of any
+form to every rtnetlink socket in it, whose port /proc/net/netlink shows. So each socket is
+connected to the kernel, which then refuses what others send to its port (netlink_getsockbyportid
+in net/netlink/af_netlink.c), but not what they send to a multicast group; and what is received is
+of the kernel only if its sender is (`is_of_kernel`).
 """
 
 from __future__ import annotations
@@ -33,6 +39,8 @@ _SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLM_F_DUMP_INTR = 0x10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_KERNEL = (0, 0)
+"""Port and groups."""
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -84,9 +92,14 @@ def open_rtnetlink(namespace: int) -> socket.socket:
 def request_socket() -> socket.socket:
     """Return an rtnetlink socket for dumps in the network namespace of the calling thread."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    made.settimeout(_RECEIVE_SECONDS)
-    with contextlib.suppress(OSError):  # before Linux 4.20 the whole of every table comes
-        made.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    try:
+        made.settimeout(_RECEIVE_SECONDS)
+        made.connect(_KERNEL)
+        with contextlib.suppress(OSError):  # before Linux 4.20 the whole of every table comes
+            made.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -102,6 +115,7 @@ def event_socket(groups: int) -> socket.socket:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENT_BUFFER_BYTES)
         made.bind((0, groups))
+        made.connect(_KERNEL)
     except OSError:
         made.close()
         raise
@@ -136,6 +150,11 @@ def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message,
     )
 
 
+def is_of_kernel(sender: tuple[int, int]) -> bool:
+    """Return whether a datagram is the kernel's, by the address that recvmsg(2) tells."""
+    return sender[0] == _KERNEL[0]
+
+
 def messages_of(block: bytes) -> Iterator[Message]:
     """Yield the messages of one datagram."""
     offset = 0
@@ -155,9 +174,7 @@ def _enter(namespace: int) -> None:
 def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, Message]]:
     size = 0
     while True:
-        block, _, cut, _ = connection.recvmsg(_RECEIVE_BYTES)
-        if cut & socket.MSG_TRUNC:
-            raise ValueError(f"a datagram of more than {_RECEIVE_BYTES} bytes")
+        block, _, cut, sender = connection.recvmsg(_RECEIVE_BYTES)
         size += len(block)
         if size > LARGEST_DUMP_BYTES:
             raise Exhausted(
@@ -166,6 +183,10 @@ def _received(connection: socket.socket, sequence: int) -> Iterator[tuple[int, M
                 " addresses or routes.",
                 read="rtnetlink in the caller's network namespace",
             )
+        if not is_of_kernel(sender):  # sent between the socket's bind(2) and its connect(2)
+            continue
+        if cut & socket.MSG_TRUNC:
+            raise ValueError(f"a datagram of more than {_RECEIVE_BYTES} bytes")
         offset = 0
         while offset + _HEADER.size <= len(block):
             length, kind, flags, number, _ = _HEADER.unpack_from(block, offset)

@@ -34,10 +34,16 @@ from netutil.agent.facts.links import (
     entering,
     failures,
     is_default_route,
+    links_in,
     open_namespace,
-    read_links,
 )
-from netutil.agent.facts.netlink import event_socket, inside, messages_of, request_socket
+from netutil.agent.facts.netlink import (
+    event_socket,
+    inside,
+    is_of_kernel,
+    messages_of,
+    request_socket,
+)
 from netutil.agent.parsers.net_dev import parse_net_dev
 from netutil.agent.parsers.rtnetlink import NO_COUNTERS, Counters
 
@@ -55,8 +61,9 @@ MAX_INLINE_LINKS = 16
 _GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 1 << 18 | 1 << 31
 # RTM_NEWLINK, _DELLINK, _NEWADDR, _DELADDR, _NEWRULE, _DELRULE, _NEWNEXTHOP, _DELNEXTHOP
 _CHANGES = frozenset((16, 17, 20, 21, 32, 33, 104, 105))
-_RECEIVE_BYTES = 64 * 1024
-_MAX_BLOCKS = 256
+_RECEIVE_BYTES = 4096
+"""The kernel sends one notification at a time. Of a longer one the beginning says what it is."""
+_MAX_BLOCKS = 128
 """More than the buffer of the socket holds: each takes 768 bytes of its 64 KiB at least."""
 _PAGE_BYTES = 4096
 """What is read of a file at once, and what seq_read of the kernel makes at once at most."""
@@ -102,12 +109,14 @@ class NetworkReading:
     def is_inline(self) -> bool:
         """Return whether it can be told without another reading that it is unchanged.
 
-        The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does.
+        The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does. It
+        has them by name, and names that are not UTF-8 may be the same once they are decoded.
         """
         return (
             self.inet6 is not None
             and len(self.inet6) <= _MAX_INET6_BYTES
             and len(self.links) <= MAX_INLINE_LINKS
+            and len({link.name for link in self.links}) == len(self.links)
             and all(link.kind in _COUNTED_IN_PROC or link.index == _LOOPBACK for link in self.links)
         )
 
@@ -157,15 +166,16 @@ class HeldNamespace:
         news, self.is_drained = False, False
         for _ in range(_MAX_BLOCKS):
             try:
-                block = self._events.recv(_RECEIVE_BYTES)
+                block, sender = self._events.recvfrom(_RECEIVE_BYTES)
             except BlockingIOError:
                 self.is_drained = True
                 return news
             except OSError:  # ENOBUFS
                 news = True
                 continue
-            news = news or any(
-                one.type in _CHANGES or is_default_route(one) for one in messages_of(block)
+            news = news or (
+                is_of_kernel(sender)
+                and any(one.type in _CHANGES or is_default_route(one) for one in messages_of(block))
             )
         return True
 
@@ -238,7 +248,8 @@ class HeldNamespace:
                     return dump_links(self._requests, with_functions=True)
                 except ValueError:  # a list of virtual functions that is too long to be received
                     self._forget_requests()
-                    return read_links(thread)
+                    self._requests = _again(thread, self.namespace)
+                    return dump_links(self._requests, with_functions=False)
         except BaseException:
             self._forget_requests()  # the rest of its dump may still come
             raise
@@ -258,6 +269,16 @@ def open_held(thread: int, expected: Namespace) -> HeldNamespace:
     Raises as `read_links`, and `NamespaceChangedError` if the process is in another one by now.
     """
     return HeldNamespace(expected, _in_namespace(thread, expected, _open_descriptors))
+
+
+def read_expected(thread: int, expected: Namespace) -> tuple[Link, ...]:
+    """Return the links of a process's network namespace. Parameters and errors as `open_held`."""
+    namespace = _open_expected(thread, expected)
+    try:
+        with failures():
+            return links_in(namespace)
+    finally:
+        os.close(namespace)
 
 
 def _open_descriptors() -> _Descriptors:
@@ -306,12 +327,19 @@ def _again(thread: int, expected: Namespace) -> socket.socket:
 
 
 def _in_namespace(thread: int, expected: Namespace, work: Callable[[], T]) -> T:
-    namespace = open_namespace(thread)
+    namespace = _open_expected(thread, expected)
     try:
-        found = os.fstat(namespace)
-        if (found.st_dev, found.st_ino) != expected:
-            raise NamespaceChangedError
         with entering():
             return inside(namespace, work)
     finally:
         os.close(namespace)
+
+
+def _open_expected(thread: int, expected: Namespace) -> int:
+    """Return a descriptor of the network namespace that a process is in, if it is the expected."""
+    namespace = open_namespace(thread)
+    found = os.fstat(namespace)
+    if (found.st_dev, found.st_ino) != expected:
+        os.close(namespace)
+        raise NamespaceChangedError
+    return namespace

@@ -163,14 +163,8 @@ class PinnedProcess:
         return text
 
     def _first_has_ended(self) -> bool:
-        """Return whether the first thread has ended.
-
-        /proc/<pid>/stat would say it too, but adds up the times of all threads.
-        """
-        try:
-            return self.stat().has_exited
-        except (ProcessLookupError, FileNotFoundError):  # another one is taking its place
-            return True
+        """Return whether the first thread has ended, or is ending."""
+        return thread_has_ended(self.directory())
 
     def _open_running_thread(self) -> int | None:
         """Return a new descriptor of the directory of a thread that runs, None if none does.
@@ -274,7 +268,22 @@ def thread_status(thread: int) -> ProcessStatus:
 
 
 def thread_has_ended(thread: int) -> bool:
-    """Return whether a thread whose directory in /proc is open has ended, or is ending."""
+    """Return whether a thread whose directory in /proc is open has ended, or is ending.
+
+    It has its namespaces until then (exit_task_namespaces in the kernel's kernel/exit.c). The file
+    `stat` says it too, but takes a reference to the memory of the process: who drops the last one
+    of a program that another one has replaced frees all of it, so `stat` is not for the event loop.
+    """
+    try:
+        os.readlink("ns/net", dir_fd=thread)
+    except (ProcessLookupError, FileNotFoundError):
+        return True
+    except PermissionError:  # an agent without CAP_SYS_PTRACE, a security module
+        return _stat_says_ended(thread)
+    return False
+
+
+def _stat_says_ended(thread: int) -> bool:
     try:
         return parse_stat(read_file(thread, "stat").decode("utf-8", errors="replace")).has_exited
     except (ProcessLookupError, FileNotFoundError):

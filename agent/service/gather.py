@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache, partial
@@ -79,6 +79,8 @@ _FEW = 1024
 _START_AND_OWNERSHIP = "start and ownership"
 _MAX_KEPT_BYTES = 8 * 1024
 """Of an answer about interfaces: it is copied for each call."""
+_MAX_KEPT_CHARACTERS = 4096
+"""Of the variables that name devices: those are kept with an answer, 96 KiB of them at the most."""
 _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 _MAX_SETS = 256
@@ -100,7 +102,8 @@ def _named(
         af_xdp = af_xdp_devices_of_both(own.device_variables, started)
     except AgentError as error:
         return Allocated(error=error.with_traceback(None), start_error=start_error)
-    return Allocated(devices, None, others, start_error, af_xdp)
+    characters = own.device_characters + (start.device_characters if start else 0)
+    return Allocated(devices, None, others, start_error, af_xdp, characters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +207,23 @@ class Gathering:
             return error, Allocated(error=error)
         self.environments.put(pod_key, key, own)
         if isinstance(start, AgentError):
-            return own, await self._allocated(caller, own, None, start)
+            return own, await self._allocated(caller, key, own, None, start)
         if start is not None:
             self.environments.put(pod_key, start_key, start)
-        return own, await self._allocated(caller, own, start, None)
+        return own, await self._allocated(caller, key, own, start, None)
 
     async def _allocated(
         self,
         caller: Caller,
+        key: Hashable,
         own: HeldEnvironment,
         start: HeldEnvironment | None,
         start_error: AgentError | None,
     ) -> Allocated:
-        """Return the devices of two environments, named once while both are held."""
+        """Return the devices of two environments, named once while both are held.
+
+        `key` is what `own` is held under.
+        """
         names = partial(_named, own, start, start_error)
         size = own.device_characters + (start.device_characters if start else 0)
         if start_error is not None:
@@ -225,7 +232,7 @@ class Gathering:
             return cast(Allocated, own.named)
         allocated = await self.worked_out(caller, names, size)
         if allocated.error is None:
-            own.set_named(start, allocated)
+            self.environments.keep_named(caller.peer.pod_key, key, own, start, allocated)
         return allocated
 
     async def networks(self, caller: Caller, pid: str, interface: str = "") -> Networks:
@@ -462,6 +469,8 @@ class Gathering:
         size = 0 if self._are_few(parts) and not _may_have_devices(parts) else None
         made, counted, pci = await self.worked_out(caller, make, size)
         if answers is None or pci.error is not None or not self._are_few(parts):
+            return counted
+        if allocated.characters > _MAX_KEPT_CHARACTERS:
             return counted
         if answer.size_bytes(made) <= _MAX_KEPT_BYTES:
             answers[interface] = _KeptAnswer(parts, pci.found, made)

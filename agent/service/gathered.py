@@ -34,6 +34,7 @@ class Allocated:
     those of plugins that give none. `af_xdp` are links that the AF_XDP device plugin gave, None
     beside an `error` and where no environment was read. `start_error` says why the environment
     that the container was started with is not known: then only the process's own was read.
+    `characters` is how long the variables are that all of it is made of.
     """
 
     devices: tuple[AllocatedDevice, ...] = ()
@@ -41,6 +42,7 @@ class Allocated:
     others: tuple[AllocatedDevice, ...] = ()
     start_error: AgentError | None = None
     af_xdp: tuple[AllocatedDevice, ...] | None = None
+    characters: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,7 +278,9 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     async def _variables(self, caller: Caller, found: HeldEnvironment, key: str) -> EncodedMessage:
         wanted = variables(found.environment, key)
         write = partial(encoded.environment, found.environment, wanted)
-        answer = await self._gather.worked_out(caller, write, len(wanted))
+        # A variable alone may have megabytes.
+        size = len(wanted) if found.may_be_held else None
+        answer = await self._gather.worked_out(caller, write, size)
         if not key:
             found.answer = answer
         return answer

@@ -116,7 +116,7 @@ class Watches:
         read = await self._environment(caller, known, asked=environment or not known.environment)
         parts = await make_parts(caller, "", LONGEST_WAIT_SECONDS, environment=read)
         made = await self._gather.worked_out(
-            caller, partial(digests, parts, known.digests), _variables(read)
+            caller, partial(digests, parts, known.digests), _size(read)
         )
         if are_short(made.values()):
             # Nothing tells when there is enough again.
@@ -172,10 +172,12 @@ def _is_settled(allocated: Allocated) -> bool:
     return allocated.start_error is None or isinstance(allocated.start_error, Denied)
 
 
-def _variables(read: EnvironmentRead) -> int:
-    """Return how many variables were read."""
+def _size(read: EnvironmentRead) -> int | None:
+    """Return how many variables were read, None if they may be many or long."""
     found, _ = read
-    return len(found.environment.variables) if isinstance(found, HeldEnvironment) else 0
+    if not isinstance(found, HeldEnvironment):
+        return 0
+    return len(found.environment.variables) if found.may_be_held else None
 
 
 def _environment(known: Digests) -> Digests:

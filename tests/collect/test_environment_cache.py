@@ -181,3 +181,24 @@ def test_devices_are_of_the_two_environments_that_named_them() -> None:
     assert not own.is_named_with(another) and not own.is_named_with(None)
     del start
     assert not own.is_named_with(None)
+
+
+async def test_devices_of_the_start_count_for_each_process_that_they_are_kept_with() -> None:
+    cache = EnvironmentCache()
+    addresses = ",".join(f"0000:00:{number:02x}.0" for number in range(200))
+    start = held_environment(f"PCIDEVICE_X={addresses}\0".encode())
+    try:
+        for number in range(100):
+            own = held_environment(f"A={number}\0".encode())
+            cache.put("pod", (number, ""), own)
+            for _ in range(2):  # counted once
+                cache.keep_named("pod", (number, ""), own, start, "devices")
+            assert own.is_named_with(start)
+            if number == 1:
+                assert cache.size_bytes == 2 * (own.size_bytes + start.device_bytes)
+        assert cache.size_bytes <= MAX_BYTES_PER_POD
+        assert len(cache) < 100
+        cache.keep_named("pod", "not held", own, start, "devices")
+    finally:
+        if cache._sweep is not None:
+            cache._sweep.cancel()

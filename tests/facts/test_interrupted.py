@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from netutil.agent.collect.network_cache import NetworkCache
@@ -32,10 +33,19 @@ def datagram(sequence: int, *messages: tuple[int, int, bytes]) -> bytes:
     )
 
 
+class FromKernel(socket.socket):
+    """A socket of which all that it receives has the kernel's address of netlink."""
+
+    def recvmsg(self, *arguments: int) -> tuple[bytes, list[Any], int, tuple[int, int]]:
+        block, ancillary, flags, _ = super().recvmsg(*arguments)
+        return block, ancillary, flags, (0, 0)
+
+
 @contextmanager
 def kernel(*dumps: tuple[tuple[int, int, bytes], ...]) -> Iterator[socket.socket]:
     """What answers each request with the next of the dumps, and the last one ever after."""
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near = FromKernel(fileno=end.detach())
     near.settimeout(30)
 
     def answer() -> None:

@@ -246,10 +246,10 @@ class _Kernel:
         done = struct.pack("=IHHIIi", 20, 3, 2, int.from_bytes(sequence, "little"), 0, 0)
         self._blocks = [self._data, done]
 
-    def recvmsg(self, _: int) -> tuple[bytes, list[object], int, None]:
+    def recvmsg(self, _: int) -> tuple[bytes, list[object], int, tuple[int, int]]:
         if not self._blocks:
             raise TimeoutError("timed out")
-        return self._blocks.pop(0), [], 0, None
+        return self._blocks.pop(0), [], 0, (0, 0)
 
 
 def _links(data: bytes) -> tuple[Link, ...]:

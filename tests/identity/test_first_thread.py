@@ -247,6 +247,16 @@ def test_a_file_that_no_thread_has_is_missing_and_its_process_not_gone(tmp_path:
                 one.through_running_thread(read)
 
 
+@pytest.mark.root
+def test_a_thread_that_runs_is_found_without_a_look_at_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with without_first_thread("", tmp_path) as pid, pinned(pid) as pin:
+        (other,) = other_threads(pid)
+        names = opened_by(lambda: pin.through_running_thread(network_namespace), monkeypatch)
+    assert names == ["task", str(pid), other]
+
+
 def opened_by(read: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that a reading opens."""
     names: list[str] = []

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect.environment_cache import held_environment
 from netutil.agent.collect.network_cache import MAX_ANSWERS, NetworkCache
 from netutil.agent.errors import Missing
 from netutil.agent.identity.pinning import pin_pid
@@ -203,3 +204,18 @@ async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespa
         for _ in range(2):
             assert len((await asking()).interfaces[0].link.addresses) == 100
     assert asking.made == made + 2
+
+
+async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Asking) -> None:
+    devices = (AllocatedDevice("PCIDEVICE_X", 0, "x", "", {"a": [{}] * 10000}),)
+    long = gather._MAX_KEPT_CHARACTERS + 1
+    for made, characters in ((2, long), (3, long), (4, long - 1), (4, long - 1)):
+        asking.allocated = Allocated(devices, af_xdp=(), characters=characters)
+        await asking("eth0")
+        assert asking.made == made
+
+
+def test_the_devices_of_two_environments_are_as_long_as_the_variables_of_both() -> None:
+    own, start = (held_environment(f"PCIDEVICE_X={name}\0".encode()) for name in ("a", "bb"))
+    found = gather._named(own, start, None)
+    assert found.characters == own.device_characters + start.device_characters > 0
