@@ -45,7 +45,7 @@ OnChange = Callable[[], None]
 
 MAX_PER_POD = 8
 """Namespaces that are held for one pod. What it has beyond is read whenever it is asked for."""
-MAX_HOLDERS = 8
+MAX_HOLDERS = 2
 """Processes that keep one namespace held; others that ask do not."""
 MAX_ITEMS = 128
 """Links, addresses and default routes of a namespace that is kept, some 50 KiB at most."""

@@ -9,8 +9,9 @@ _LOG = logging.getLogger(__name__)
 
 _PER_CONNECTION = 3
 """The socket, the peer's pidfd and its /proc/<pid>."""
-_PER_NAMESPACE = 6
-"""What is held of a network namespace, and a pidfd and /proc/<pid> of a process that holds it."""
+_PER_NAMESPACE = 8
+"""Four that are held of a network namespace, and a pidfd and /proc/<pid> of each of the processes
+that hold it (`collect.network_cache.MAX_HOLDERS`)."""
 _NAMESPACES_SHARE = 4
 """Namespaces have a quarter of the descriptors at most."""
 _PER_HELD_CGROUP = 2

@@ -7,7 +7,7 @@ import gc
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -342,7 +342,8 @@ async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read
         for stream in range(1, 41, 2):
             client.ask(stream, head=OWN)
         await client.lives(99)
-        client.writer.transport.pause_reading()
+        reading = cast(asyncio.Transport, client.writer.transport)
+        reading.pause_reading()
         go.set()
         await asyncio.sleep(0)
         (connection,) = bench.server.connections
@@ -351,7 +352,7 @@ async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 1 << 20
         assert not written
-        client.writer.transport.resume_reading()
+        reading.resume_reading()
         while len(written) < 20:
             await client.frame()
 

@@ -195,7 +195,7 @@ async def test_what_a_handler_reads_of_the_metadata_is_not_kept_with_a_block() -
         return request
 
     async with serving() as bench:
-        made = grpc.unary_unary_rpc_method_handler(handler)
+        made: Any = grpc.unary_unary_rpc_method_handler(handler)
         bench.server.add_registered_method_handlers("test.First", {"Read": made})
         client = await bench.connect()
         client.ask(head=[*fields(p_path="/test.First/Read"), (b"x-bin", b"," * 800)])

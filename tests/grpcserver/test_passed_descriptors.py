@@ -155,7 +155,8 @@ def is_locked(path: Path) -> bool:
     with path.open("rb+") as other:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         found = fcntl.fcntl(other, fcntl.F_OFD_GETLK, asked)
-        return _FLOCK.unpack(found)[0] != fcntl.F_UNLCK
+        kind: int = _FLOCK.unpack(found)[0]
+    return kind != fcntl.F_UNLCK
 
 
 def test_a_look_at_what_may_be_read_installs_no_descriptor_that_would_have_to_be_closed(

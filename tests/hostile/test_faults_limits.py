@@ -88,8 +88,8 @@ def test_too_few_descriptors_are_an_error_of_new_connections(lab: Lab) -> None:
     command = ["prlimit", "--nofile=224:224", sys.executable, "-m", "netutil.agent"]
     agent = lab.agent("--max-connections-per-pod=500", command=command)
     affordable = int(metric(agent, "netutil_max_connections"))
-    namespaces = 224 // 4 // 6  # a quarter at the most, six descriptors each
-    assert affordable == (224 - 128 - namespaces * 6) // 3
+    namespaces = 224 // 4 // 8  # a quarter at the most, eight descriptors each
+    assert affordable == (224 - 128 - namespaces * 8) // 3
     assert f"at most {affordable} connections" in agent.stderr_text()
     web, crowd = (pod.containers[0] for pod in lab.pods)
     with asking(web) as old, asking(web) as new:

@@ -117,7 +117,7 @@ def test_namespaces_that_are_held_leave_connections_their_share(
 ) -> None:
     limited(monkeypatch, 1024, 1024)
     namespaces = affordable_namespaces(1024)
-    assert namespaces == 42
+    assert namespaces == 32
     affordable = affordable_connections(4096, namespaces)
     assert affordable > 200
     assert descriptors_for(affordable, namespaces) <= 1024
