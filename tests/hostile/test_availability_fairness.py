@@ -18,12 +18,14 @@ from tests.hostile.verdict import MOST_LEFT_DESCRIPTORS
 
 SECONDS = 1.5
 MOST_RATIO = 5.0
-KNOWN_MISSES = {"leave-together": 60.0}
-"""Attacks that are past the bound, and by how much at the most. 64 connections that come at once are
-each identified and answered in the iteration that accepts them, so a new connection behind them
-waits 15 ms (10 to 41 times the quiet p99); what is accepted is to begin in the order of the pods."""
 """Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
+KNOWN_MISSES = {"leave-together": 60.0}
+"""Attacks that are past the bound, and by how much at the most.
+
+64 connections that come at once are each identified and answered in the iteration that accepts
+them, so a new connection behind them waits 15 ms (10 to 41 times the quiet p99).
+"""
 TRIES = 3
 """The machine has other users: what was one of them is gone the next time, an attack is not."""
 MOST_GROWTH_BYTES = 64 * 2**20
