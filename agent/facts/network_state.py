@@ -50,8 +50,6 @@ from netutil.agent.parsers.rtnetlink import NO_COUNTERS, Counters
 T = TypeVar("T")
 Namespace = tuple[int, int]
 """Device and inode: what `network_namespace` of `facts.links` returns."""
-DESCRIPTORS = 4
-"""Descriptors that a held namespace takes."""
 MAX_INLINE_LINKS = 16
 """Links whose counters are read on the event loop: they fit into one page of /proc/net/dev."""
 

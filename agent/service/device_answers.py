@@ -50,7 +50,6 @@ _DEVICE_SOURCES = {
     DeviceSource.RESOURCE_NAME: api.DEVICE_SOURCE_RESOURCE_NAME,
     DeviceSource.ORDER: api.DEVICE_SOURCE_ORDER,
 }
-_ANSWER = "answer"
 
 
 def interfaces(found: Interfaces) -> api.InterfacesResponse:
@@ -81,17 +80,7 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
 
 
 def hugepages(found: Hugepages) -> api.HugepagesResponse:
-    """Return the answer to GetHugepages, which is not to be changed.
-
-    The same for the same `found`.
-    """
-    known = found.answers.get(_ANSWER)
-    if not isinstance(known, api.HugepagesResponse):
-        known = found.answers[_ANSWER] = _hugepages(found)
-    return known
-
-
-def _hugepages(found: Hugepages) -> api.HugepagesResponse:
+    """Return the answer to GetHugepages."""
     response = api.HugepagesResponse(
         containers=[api.ContainerHugepages(**_fields(one)) for one in found.containers],
         usage=[_usage(one) for one in found.usage],
@@ -139,15 +128,10 @@ def resources(found: ContainerResources, functions: GivenFunctions) -> api.Resou
 
 
 def cpus(found: Cpus) -> api.CPUResponse:
-    """Return the answer to GetCPUInfo without each CPU, which is not to be changed.
-
-    The same for the same `found`.
-    """
-    known = found.answers.get(_ANSWER)
-    if not isinstance(known, api.CPUResponse):
-        known = found.answers[_ANSWER] = answers.cpu(found.facts, found.affinity, found.partition)
-        _add_asked_cpus(known, found.asked)
-    return known
+    """Return the answer to GetCPUInfo without each CPU."""
+    response = answers.cpu(found.facts, found.affinity, found.partition)
+    _add_asked_cpus(response, found.asked)
+    return response
 
 
 def _add_asked_cpus(response: api.CPUResponse, asked: AskedCpus) -> None:

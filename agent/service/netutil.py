@@ -247,8 +247,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     async def _read_cpu(self, caller: Caller, pid: str, seconds: float, each_cpu: bool) -> Answer:
         found = await self._gather.cpus(caller, pid, partition=True)
-        response = api.CPUResponse()
-        response.CopyFrom(device_answers.cpus(found))
+        response = device_answers.cpus(found)
         exclusive = None
         try:
             exclusive = (await self._gather.resources(caller, pid, seconds)).cpu_ids
