@@ -1,4 +1,4 @@
-"""Every line of the threat model in docs/security.md names the tests that try it."""
+"""Every line of the threat model in docs/threat-model.md names the tests that try it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
 def lines_of_the_model() -> list[str]:
-    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
     section = text.partition("\n## Who may attack")[2].partition("\n## ")[0]
     table = section.partition("| attacker |")[2].partition("\n\n")[0]
     return table.splitlines()[2:]
