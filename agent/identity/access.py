@@ -20,8 +20,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import TypeVar, cast
 
@@ -29,10 +28,10 @@ from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.process import (
     Credentials,
     PinnedProcess,
+    thread_credentials,
     thread_has_ended,
-    thread_status,
 )
-from netutil.agent.parsers.process import ProcessStatus
+from netutil.agent.parsers.process import ThreadCredentials
 
 T = TypeVar("T")
 
@@ -59,13 +58,13 @@ _LIBC.capget.argtypes = _LIBC.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_
 _Words = tuple[int, int, int, int, int, int]
 
 
-def _ensure_ids(status: ProcessStatus, credentials: Credentials) -> None:
+def _ensure_ids(found: ThreadCredentials, credentials: Credentials) -> None:
     """Raise `Denied` unless a process still bears the ids under which it connected.
 
     A process that has executed a setuid program since, or was given up to another user by one
     (sudo, su), has an environment that is not for those who share its connection.
     """
-    if (status.uids[1], status.gids[1]) != (credentials.uid, credentials.gid):
+    if found.effective_ids != (credentials.uid, credentials.gid):
         raise _other_ids()
 
 
@@ -120,17 +119,15 @@ def read_as_caller(
     Raises `Unidentified` if either is gone, `CredentialsNotRestored` if the calling thread must
     end, and what `read` raises. Blocks: not for the loop.
     """
-    asking = caller.through_running_thread(_status_in_own_user_namespace)
+    asking = caller.through_running_thread(_credentials_in_own_user_namespace)
     _ensure_ids(asking, credentials)
 
     def read_thread(thread: int) -> T:
         # Ids are a thread's own: they are those of the thread that is read.
-        asked = thread_status(thread)
-        if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
+        if thread_credentials(thread).ids != asking.ids:
             raise _refused("it runs under other user or group ids")
         try:
-            with _credentials_of(credentials, asking.effective_capabilities):
-                answer = read(thread)
+            answer = _read_with(credentials, asking.effective_capabilities, read, thread)
         except PermissionError:
             if thread_has_ended(thread):  # files of one that has ended are root's
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
@@ -156,12 +153,14 @@ def read_as_caller(
     return answer
 
 
-@contextmanager
-def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[None]:
-    """Give this thread the file system ids of a caller and those of its effective capabilities.
+def _read_with(
+    credentials: Credentials, capabilities: int, read: Callable[[int], T], thread: int
+) -> T:
+    """Return what `read` returns with the file system ids of a caller and its capabilities.
 
-    Afterwards the thread has its own again. Raises `CredentialsNotRestored` if it has not, OSError
-    if the agent may not take the caller's on.
+    Those that the agent has too are this thread's effective ones meanwhile. Afterwards the thread
+    has its own again. Raises `CredentialsNotRestored` if it has not, OSError if the agent may not
+    take the caller's on.
     """
     uid, gid = _file_system_ids()
     own = low, permitted, inheritable, high, high_permitted, high_inheritable = _capabilities()
@@ -171,7 +170,7 @@ def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[Non
     try:
         _set_file_system_ids(credentials.uid, credentials.gid)
         _set_capabilities(lowered)
-        yield
+        return read(thread)
     finally:
         try:
             # Ids first: they change capabilities (capabilities(7), "Effect of user ID changes").
@@ -207,20 +206,23 @@ def _set_capabilities(wanted: _Words) -> None:
 
 
 @cache
-def _own_user_namespace() -> tuple[int, int]:
-    """Return device and inode; no thread of the agent enters another user namespace."""
-    own = os.stat("/proc/self/ns/user")
-    return own.st_dev, own.st_ino
+def _own_user_namespace() -> str:
+    """Return its name; no thread of the agent enters another user namespace."""
+    return os.readlink("/proc/self/ns/user")
 
 
-def _status_in_own_user_namespace(thread: int) -> ProcessStatus:
+def _credentials_in_own_user_namespace(thread: int) -> ThreadCredentials:
     _ensure_own_user_namespace(thread)
-    return thread_status(thread)
+    return thread_credentials(thread)
 
 
 def _ensure_own_user_namespace(thread: int) -> None:
-    its = os.stat("ns/user", dir_fd=thread)
-    if _own_user_namespace() != (its.st_dev, its.st_ino):
+    """Raise `Denied` unless a thread is in the agent's user namespace.
+
+    Two namespaces have the same name only if they are the same one: it has the type and the inode
+    number (namespaces(7), "The /proc/pid/ns/ directory").
+    """
+    if os.readlink("ns/user", dir_fd=thread) != _own_user_namespace():
         raise _refused("one of the two is in a user namespace of its own")
 
 

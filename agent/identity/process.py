@@ -25,7 +25,14 @@ from itertools import islice
 from typing import TypeVar
 
 from netutil.agent.errors import Reason, Unidentified, shortage
-from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
+from netutil.agent.parsers.process import (
+    ProcessStatus,
+    Stat,
+    ThreadCredentials,
+    parse_credentials,
+    parse_stat,
+    parse_status,
+)
 
 T = TypeVar("T")
 MAX_THREADS_TRIED = 64
@@ -265,6 +272,14 @@ def thread_status(thread: int) -> ProcessStatus:
     if status.has_ended:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     return status
+
+
+def thread_credentials(thread: int) -> ThreadCredentials:
+    """Return the credentials of a thread whose directory in /proc is open. As `thread_status`."""
+    credentials = parse_credentials(read_file(thread, "status"))
+    if credentials.has_ended:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return credentials
 
 
 def thread_has_ended(thread: int) -> bool:
