@@ -505,22 +505,18 @@ class Callers:
 
         None where it is the target's own process. Blocks. Raises as `read_environments`.
         """
-        container_id = cgroups.container_id
-        directory = self._tree.any_container_directory(cgroups)
-        if directory is None or container_id is None:
-            raise _no_container()
-        first, started = self._first_of(directory, container_id, known)
+        first, started = self._first_of(cgroups, known)
         try:
             if first.pid == target.process.pid:
                 return None, started
-            return target.read_another(first, container_id, read), started
+            return target.read_another(first, cgroups.container_id, read), started
         except ProcessLookupError:
             raise gone(first.pid) from None
         finally:
             first.close()
 
     def _first_of(
-        self, directory: str, container_id: str, known: ProcessStart | None
+        self, cgroups: CgroupIdentity, known: ProcessStart | None
     ) -> tuple[PinnedProcess, ProcessStart]:
         """Return a new pin of a container's first process, and which process that is.
 
@@ -530,6 +526,9 @@ class Callers:
             pin = pin_same(known)
             if pin is not None:
                 return pin, known
+        directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
+        if directory is None or container_id is None:
+            raise _no_container()
         first = find_first(processes_below(directory))
         try:
             found = identify_process(first, self._tree)
