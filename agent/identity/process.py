@@ -39,8 +39,7 @@ MAX_THREADS_TRIED = 64
 """Threads of a process that are looked at to find one that runs. A thread that has ended is listed
 only while it is the first one or a debugger holds it (ptrace(2))."""
 _MAX_TRIES = 4
-_READ_BYTES = 64 * 1024
-_STATUS_BYTES = 8 * 1024
+_READ_BYTES = 16 * 1024
 # On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
 # kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
 # is cgroup v2, where a thread that has ended keeps the path that it had.
@@ -334,8 +333,8 @@ def _read_status(thread: int) -> bytes:
     """
     descriptor = _open(thread, "status")
     try:
-        text = os.read(descriptor, _STATUS_BYTES)
-        return text + _read_all(descriptor) if len(text) == _STATUS_BYTES else text
+        text = os.read(descriptor, _READ_BYTES)
+        return text + _read_all(descriptor) if len(text) == _READ_BYTES else text
     except OSError as error:
         raise shortage(error, "/proc/<pid>/status") or error from None
     finally:
