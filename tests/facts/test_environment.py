@@ -95,7 +95,8 @@ FIRST, CHUNK = facts._FIRST_BYTES, facts._CHUNK_BYTES
 )
 def test_an_environment_about_as_large_as_a_read_is_read_in_full(size: int) -> None:
     largest = 100 * 1024  # of one variable, execve(2): 128 KiB
-    given, left = [], size
+    given: list[bytes] = []
+    left = size
     while left:
         entry = min(left, largest)
         given.append(f"V{len(given)}=".encode().ljust(entry - 1, b"x"))
