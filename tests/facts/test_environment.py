@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from netutil.agent import __main__ as agent_main
 from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.facts import environment as facts
 from netutil.agent.facts.environment import LARGEST_BYTES, read_environment
 from netutil.agent.parsers.environment import Environment
 
@@ -82,6 +84,43 @@ def test_two_hundred_variables_of_every_kind_come_back() -> None:
         skipped_entries=0,
     )
     assert len(found.variables) == 200
+
+
+FIRST, CHUNK = facts._FIRST_BYTES, facts._CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    "size",
+    [FIRST - 1, FIRST, FIRST + 1, 2 * FIRST, FIRST + CHUNK - 1, FIRST + CHUNK, FIRST + CHUNK + 1],
+)
+def test_an_environment_about_as_large_as_a_read_is_read_in_full(size: int) -> None:
+    largest = 100 * 1024  # of one variable, execve(2): 128 KiB
+    given: list[bytes] = []
+    left = size
+    while left:
+        entry = min(left, largest)
+        given.append(f"V{len(given)}=".encode().ljust(entry - 1, b"x"))
+        left -= entry
+    with running(["env", "-i", *given, "cat"]) as pid, pinned(pid) as process:
+        assert facts.read_block(process.directory()) == b"".join(one + b"\0" for one in given)
+
+
+def test_a_usual_environment_is_one_read_into_memory_that_malloc_does_not_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    read = os.read
+
+    def count(descriptor: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(descriptor, size)
+
+    with running(["env", "-i", "A=1", "cat"]) as pid, pinned(pid) as process:
+        monkeypatch.setattr(os, "read", count)
+        assert facts.read_block(process.directory()) == b"A=1\0"
+        monkeypatch.undo()
+    assert len(sizes) == 1
+    assert sizes[0] <= agent_main._LARGE_BYTES / 4
 
 
 def test_a_process_started_without_variables_has_none() -> None:
