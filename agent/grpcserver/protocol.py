@@ -228,8 +228,7 @@ class Connection:
             self._server.closed(self)
             self.http2.detach()
             # Last: the socket may be closed from here on.
-            if self._server.closer is not None:
-                self._server.closer.release(self._accepted)
+            self._server.release(self._accepted, self.peer, self.calls)
 
     # Reading
 
