@@ -11,7 +11,6 @@ import errno
 import os
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable
-from netutil.agent.parsers.environment import Environment, parse_environment
 from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
@@ -21,11 +20,6 @@ _FIRST_BYTES = 16 * 1024
 unmapped for each read (`__main__._return_freed_memory`): that took longer than the read."""
 _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
-
-
-def read_environment(thread: int) -> Environment:
-    """Return the environment of a process. `thread` and errors are those of `read_block`."""
-    return parse_environment(read_block(thread))
 
 
 def read_block(thread: int) -> bytes:

@@ -15,8 +15,8 @@ import pytest
 from netutil.agent import __main__ as agent_main
 from netutil.agent.errors import Exhausted, Reason, Unavailable
 from netutil.agent.facts import environment as facts
-from netutil.agent.facts.environment import LARGEST_BYTES, read_environment
-from netutil.agent.parsers.environment import Environment
+from netutil.agent.facts.environment import LARGEST_BYTES, read_block
+from netutil.agent.parsers.environment import Environment, parse_environment
 
 from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 from tests.lab.launch import Launch
@@ -27,6 +27,10 @@ PATIENCE_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 _WAIT = "print(flush=True)\nsys.stdin.read()\n"
 PYTHON = (sys.executable, "-I", "-S", "-c")
+
+
+def read_environment(thread: int) -> Environment:
+    return parse_environment(read_block(thread))
 
 
 def environment_of(pid: int) -> Environment:
@@ -217,7 +221,7 @@ def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> No
         process.kill()
         process.wait()
         with pytest.raises(ProcessLookupError):
-            read_environment(directory)
+            read_block(directory)
     finally:
         os.close(directory)
 
@@ -267,7 +271,9 @@ def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
 
 def test_a_block_as_large_as_the_limit_is_read_whole() -> None:
     with with_moved_environment(LARGEST_BYTES) as pid:
-        assert len(environment_of(pid).variables["BIG"]) == LARGEST_BYTES - len("BIG=")
+        found = environment_of(pid)
+    assert len(found.variables["BIG"]) == 4096 - len("BIG=\0")
+    assert found.skipped_entries == LARGEST_BYTES // 4096 - 1
 
 
 def test_a_block_over_the_limit_is_refused() -> None:
@@ -308,8 +314,8 @@ def test_reading_leaves_no_descriptor_open() -> None:
     with running(["env", "-i", "A=1", *PYTHON, END_OF_FIRST_THREAD]) as pid:
         wait_for_state(pid, "Z")
         with pinned(pid) as pin:
-            pin.through_running_thread(read_environment)
+            pin.through_running_thread(read_block)
             before = sorted(os.listdir("/proc/self/fd"))
             for _ in range(10):
-                pin.through_running_thread(read_environment)
+                pin.through_running_thread(read_block)
             assert sorted(os.listdir("/proc/self/fd")) == before

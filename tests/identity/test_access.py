@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Denied, Reason, Unidentified
-from netutil.agent.facts.environment import read_environment
+from netutil.agent.facts.environment import read_block
 from netutil.agent.identity.access import (
     CredentialsNotRestored,
     _kernel_compares_ids,
@@ -56,7 +56,7 @@ def connected(process: PinnedProcess) -> Credentials:
 
 def ask(caller: int, target: int) -> None:
     with pinned(caller) as asking, pinned(target) as asked:
-        read_as_caller(asking, connected(asking), asked, read_environment)
+        read_as_caller(asking, connected(asking), asked, read_block)
 
 
 def assert_refused(caller: int, target: int) -> None:
@@ -188,7 +188,7 @@ def test_nobody_can_ask_for_a_process_that_ended() -> None:
         target.kill()
         target.wait()
         with pytest.raises(Unidentified):
-            read_as_caller(asking, connected(asking), asked, read_environment)
+            read_as_caller(asking, connected(asking), asked, read_block)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
         while name_of(directory) != "unreadable":
             assert time.monotonic() < deadline
             os.sched_yield()
-        return read_environment(directory)
+        return read_block(directory)
 
     script = f"{AS_USER}\nprint(flush=True)\n{become_it}"
     with (
@@ -245,14 +245,14 @@ def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
         pinned(caller.pid) as asking,
         pinned(target.pid) as asked,
     ):
-        read_own(asking, Credentials(caller.pid, USER, USER), read_environment)
+        read_own(asking, Credentials(caller.pid, USER, USER), read_block)
         for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
             credentials = Credentials(caller.pid, uid, gid)
             with pytest.raises(Denied) as refused:
-                read_own(asking, credentials, read_environment)
+                read_own(asking, credentials, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
             with pytest.raises(Denied) as refused:
-                read_as_caller(asking, credentials, asked, read_environment)
+                read_as_caller(asking, credentials, asked, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 
