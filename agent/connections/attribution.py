@@ -10,9 +10,11 @@ from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import NO_POD, Peer
 from netutil.agent.identity.process import PinnedProcess
-from netutil.agent.recent_cache import RecentCache
+from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 _MAX_CGROUPS = 4096
+_MAX_CGROUPS_OF_POD = 64
+"""In each of the two generations: a pod makes cgroups below its own without end."""
 _MAX_PROCESSES = 4096
 _SWEEPS_KEPT = 27
 """After that many sweeps without a connection of a cgroup, and before twice as many, it is
@@ -26,7 +28,9 @@ class CgroupKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: RecentCache[int, str] = RecentCache(_MAX_CGROUPS, _SWEEPS_KEPT)
+        self._keys: SharedRecentCache[int, str] = SharedRecentCache(
+            _MAX_CGROUPS, _MAX_CGROUPS_OF_POD, str, _SWEEPS_KEPT
+        )
 
     def __len__(self) -> int:
         return len(self._keys)

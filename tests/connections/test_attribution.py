@@ -110,3 +110,14 @@ def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
     for _ in range(54):
         keys.age()
     assert len(keys) == 0
+
+
+def test_a_pod_of_many_cgroups_takes_no_other_pods_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("peer_cgroup_id", "process_cgroup_id"):
+        monkeypatch.setattr(attribution, name, lambda number: number)
+    keys = CgroupKeys()
+    keys.learn(1, "quiet")  # type: ignore[arg-type]
+    for number in range(2, 20_000):
+        keys.learn(number, "busy")  # type: ignore[arg-type]
+    assert keys.find(1) == "quiet"  # type: ignore[arg-type]
+    assert len(keys) <= 129
