@@ -53,7 +53,7 @@ def test_a_value_of_100_kib_is_kept_whole() -> None:
 class Unsplit(bytes):
     """A block that is not split at once. What is cut from it is ordinary bytes."""
 
-    def split(self, *_: object) -> list[bytes]:  # type: ignore[override]
+    def split(self, *_: object) -> list[bytes]:
         raise AssertionError("a call that takes as long as the block is large")
 
 
