@@ -74,11 +74,22 @@ class HeldContainer:
     them.
     """
 
-    __slots__ = ("_files", "cpu", "identities", "kept", "key", "partition", "usage", "used_at")
+    __slots__ = (
+        "_files",
+        "cpu",
+        "identities",
+        "kept",
+        "key",
+        "partition",
+        "pod",
+        "usage",
+        "used_at",
+    )
 
     def __init__(self, key: _Key, directories: HeldDirectories) -> None:
         places = key[2]
         self.key = key
+        self.pod = _pod_of(key)
         self.used_at = 0.0
         self.identities: OrderedDict[int, CgroupIdentity] = OrderedDict()
         self.kept = Kept()
@@ -201,7 +212,7 @@ class ContainerCache:
             self._make_room(_pod_of(key))
             found = self._by_key[key] = HeldContainer(key, self._directories)
             self._by_use[found] = None
-            self._by_pod.setdefault(_pod_of(key), OrderedDict())[found] = None
+            self._by_pod.setdefault(found.pod, OrderedDict())[found] = None
             if self._sweeping is None:
                 self._sweep_later()
         if len(found.identities) >= MAX_IDENTITIES:
@@ -213,7 +224,7 @@ class ContainerCache:
     def _use(self, container: HeldContainer) -> None:
         container.used_at = self._clock()
         self._by_use.move_to_end(container)
-        self._by_pod[_pod_of(container.key)].move_to_end(container)
+        self._by_pod[container.pod].move_to_end(container)
 
     def _make_room(self, pod: str) -> None:
         """Let containers go for another one of a pod: its own ones past its limit, then any."""
@@ -234,11 +245,10 @@ class ContainerCache:
             return
         del self._by_use[container]
         del self._by_key[container.key]
-        pod = _pod_of(container.key)
-        of_pod = self._by_pod[pod]
+        of_pod = self._by_pod[container.pod]
         del of_pod[container]
         if not of_pod:
-            del self._by_pod[pod]
+            del self._by_pod[container.pod]
         for number in container.identities:
             del self._by_identity[number]
         container.close()
