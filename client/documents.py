@@ -15,8 +15,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from netutil.client.cells import rfc3339
 from netutil.client.errors import NetUtilError
+
+
+def rfc3339(time: datetime) -> str:
+    """A time in UTC as text ("2026-01-31T12:00:00Z")."""
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def document(value: Any) -> Any:

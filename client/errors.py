@@ -2,7 +2,7 @@
 
 One hierarchy with a class per thing that a caller can *do* about a failure: try
 again later (`Unavailable`), ask for something else (`NotFound`,
-`InvalidRequest`), mend a manifest (`Denied`, `NotIdentified`, `Unreachable`).
+`InvalidArgument`), mend a manifest (`PermissionDenied`, `Unauthenticated`, `Unreachable`).
 The reason says which failure it is; docs/troubleshooting.md has an entry for
 each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
@@ -46,7 +46,7 @@ class NetUtilError(Exception):
         return self.sentence
 
 
-class NotIdentified(NetUtilError):
+class Unauthenticated(NetUtilError):
     """The agent cannot tell who is calling (UNAUTHENTICATED).
 
     Not expected: the agent's own deployment lacks something (hostPID), or the
@@ -54,7 +54,7 @@ class NotIdentified(NetUtilError):
     """
 
 
-class Denied(NetUtilError):
+class PermissionDenied(NetUtilError):
     """The caller may not have the answer (PERMISSION_DENIED).
 
     The caller is no pod, asks about a process outside its pod or about an
@@ -63,7 +63,7 @@ class Denied(NetUtilError):
     """
 
 
-class InvalidRequest(NetUtilError):
+class InvalidArgument(NetUtilError):
     """The request is not well-formed (INVALID_ARGUMENT): correct the arguments."""
 
 
@@ -71,7 +71,7 @@ class NotFound(NetUtilError):
     """No such process, variable or interface in the caller's view (NOT_FOUND). Expected."""
 
 
-class Inconsistent(NetUtilError):
+class FailedPrecondition(NetUtilError):
     """What the agent read contradicts itself or breaks its specification (FAILED_PRECONDITION).
 
     `read` says where; whoever wrote it (a CNI plugin, a container runtime) has to mend it.
@@ -92,7 +92,7 @@ class Unreachable(Unavailable):
     """
 
 
-class LimitReached(NetUtilError):
+class ResourceExhausted(NetUtilError):
     """A limit of the agent is reached (RESOURCE_EXHAUSTED): hold fewer connections, ask less.
 
     Where `retry_after_seconds` is set, the client has already tried again until its deadline.
@@ -104,12 +104,12 @@ class DeadlineExceeded(NetUtilError):
 
 
 KINDS: dict[str, type[NetUtilError]] = {
-    "UNAUTHENTICATED": NotIdentified,
-    "PERMISSION_DENIED": Denied,
-    "INVALID_ARGUMENT": InvalidRequest,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
+    "INVALID_ARGUMENT": InvalidArgument,
     "NOT_FOUND": NotFound,
-    "FAILED_PRECONDITION": Inconsistent,
+    "FAILED_PRECONDITION": FailedPrecondition,
     "UNAVAILABLE": Unavailable,
-    "RESOURCE_EXHAUSTED": LimitReached,
+    "RESOURCE_EXHAUSTED": ResourceExhausted,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }

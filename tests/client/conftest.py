@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from netutil.client.__main__ import main
+from netutil.client.cli.main import main
 
 from tests.client.command import Ended, Netutil
 from tests.client.double import Double, serving

@@ -13,7 +13,7 @@ from queue import Empty, Queue
 from typing import Any, NoReturn
 
 import grpc
-from netutil.client.connection import target
+from netutil.client.rpc.endpoint import target
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
 
 from tests.client import answers, device_answers, node_answers

@@ -20,13 +20,13 @@ from netutil.client import (
     AsyncClient,
     Cached,
     Client,
-    Inconsistent,
+    FailedPrecondition,
     NotFound,
     Observation,
     Unavailable,
     Unreachable,
 )
-from netutil.client.held import Held
+from netutil.client.cache.base import CacheBase
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.device_answers import everything
@@ -40,7 +40,7 @@ RESTARTING = Refusal(grpc.StatusCode.UNAVAILABLE, reason="AGENT_RESTARTING")
 @asynccontextmanager
 async def cached(
     kind: str, path: str, on_change: Callable[[Observation], object] | None = None
-) -> AsyncIterator[Held]:
+) -> AsyncIterator[CacheBase]:
     """An open cache of that kind."""
     if kind == ASYNC:
         async with AsyncCached(path, 5.0, on_change) as facts:
@@ -145,7 +145,7 @@ async def test_a_part_that_failed_is_raised_as_its_own_call_would(kind: str, age
         sentence="No.",
     )
     async with cached(kind, agent.path) as facts:
-        with pytest.raises(Inconsistent, match=r"No\.") as raised:
+        with pytest.raises(FailedPrecondition, match=r"No\.") as raised:
             facts.network_status()
         assert raised.value.reason == "NETWORK_STATUS_MALFORMED"
         assert facts.cpu().cpuset == "0-3,8"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from netutil.client import AsyncCached, Cached, Client
-from netutil.client.held import Held, closed
-from netutil.client.observations import Observation
+from netutil.client.cache.base import CacheBase, closed
+from netutil.client.models.observation import Observation
 
 from tests.client.double import Double
 
@@ -35,7 +35,7 @@ class Interrupted:
 
 
 def test_a_part_that_comes_while_it_is_looked_up_is_returned(observation: Observation) -> None:
-    held = Held(None)
+    held = CacheBase(None)
     held._parts = Interrupted({}, lambda: held._receive(observation))  # type: ignore[assignment]
     assert held.cpu() is observation.snapshot.cpu
 
@@ -43,14 +43,14 @@ def test_a_part_that_comes_while_it_is_looked_up_is_returned(observation: Observ
 def test_stale_facts_are_not_called_fresh_by_a_snapshot_that_comes_meanwhile(
     observation: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(None)
+    held = CacheBase(None)
     held._receive(observation)
     held._lose(closed())
     newer = replace(observation, version=2)
-    read = Held.__getattribute__
+    read = CacheBase.__getattribute__
     comes = [True]
 
-    def reading(self: Held, name: str) -> Any:
+    def reading(self: CacheBase, name: str) -> Any:
         found = read(self, name)
         # Whatever the reader has in hand first, the newer snapshot comes right after it.
         if name in ("_state", "_observation") and comes:
@@ -58,7 +58,7 @@ def test_stale_facts_are_not_called_fresh_by_a_snapshot_that_comes_meanwhile(
             held._receive(newer)
         return found
 
-    monkeypatch.setattr(Held, "__getattribute__", reading)
+    monkeypatch.setattr(CacheBase, "__getattribute__", reading)
     assert not held.current().fresh
     assert held.current().fresh
 

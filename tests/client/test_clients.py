@@ -20,14 +20,14 @@ from netutil.client import (
     AsyncNodeClient,
     Client,
     DeadlineExceeded,
-    Denied,
-    Inconsistent,
-    InvalidRequest,
-    LimitReached,
+    FailedPrecondition,
+    InvalidArgument,
     NetUtilError,
     NodeClient,
     NotFound,
-    NotIdentified,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -106,12 +106,12 @@ async def test_the_topology_is_asked_for_by_name(kind: str, agent: Double) -> No
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        (grpc.StatusCode.UNAUTHENTICATED, NotIdentified),
-        (grpc.StatusCode.PERMISSION_DENIED, Denied),
-        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
+        (grpc.StatusCode.UNAUTHENTICATED, Unauthenticated),
+        (grpc.StatusCode.PERMISSION_DENIED, PermissionDenied),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidArgument),
         (grpc.StatusCode.NOT_FOUND, NotFound),
-        (grpc.StatusCode.FAILED_PRECONDITION, Inconsistent),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitReached),
+        (grpc.StatusCode.FAILED_PRECONDITION, FailedPrecondition),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ResourceExhausted),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
         (grpc.StatusCode.INTERNAL, NetUtilError),
     ],
@@ -281,7 +281,7 @@ async def test_a_path_with_special_characters_is_reached(kind: str, directory: s
 async def test_a_name_that_cannot_stand_in_a_request_is_refused_here(
     kind: str, agent: Double, method: str, name: str
 ) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidArgument):
         await ask(kind, agent.path, method, name)
     assert agent.asked == []
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of

@@ -22,12 +22,9 @@ from netutil.client import (
     PCIDevice,
     Pod,
     Resources,
-    devices,
-    node_results,
-    observations,
-    results,
 )
-from netutil.client.conversion import plain, result
+from netutil.client.models import core, devices, node, observation
+from netutil.client.rpc.convert import plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, device_answers
@@ -184,7 +181,7 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
-    modules = (results, devices, observations, node_results)
+    modules = (core, devices, observation, node)
     (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
     fields = {field.name for field in dataclasses.fields(kind)}
     assert fields == set(message.fields_by_name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from netutil.client import NetUtilError
-from netutil.client.cpulist import numbers_of
+from netutil.client.cpulist import parse_cpulist
 
 from tests.client.dpdk_facts import facts, refusal_of
 
@@ -12,7 +12,7 @@ from tests.client.dpdk_facts import facts, refusal_of
 @pytest.mark.parametrize("text", ["0-99999999999", "8192", "3-1", "1_0", "-1", "1-", "x", "\uff11"])
 def test_what_no_kernel_prints_is_refused_at_once(text: str) -> None:
     with pytest.raises(ValueError, match=r"^"):
-        numbers_of(text)
+        parse_cpulist(text)
 
 
 def test_a_command_line_of_such_a_list_is_refused_as_the_agents_failure() -> None:

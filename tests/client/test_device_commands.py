@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from netutil.client import commands
-from netutil.client.dpdk_view import read_own_view
-from netutil.client.exits import Exit
+from netutil.client.cli import commands
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.dpdk.view import read_own_view
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from netutil.client import Denied, NetUtilError, Unavailable, Unreachable
-from netutil.client.connection import OPERATOR, PUBLIC, Place
-from netutil.client.diagnosis import why_unreachable
+from netutil.client import NetUtilError, PermissionDenied, Unavailable, Unreachable
+from netutil.client.rpc.diagnose import why_unreachable
+from netutil.client.rpc.endpoint import OPERATOR, PUBLIC, Endpoint
 
 
-def diagnosis(path: str, place: Place = PUBLIC) -> NetUtilError:
+def diagnosis(path: str, place: Endpoint = PUBLIC) -> NetUtilError:
     error = why_unreachable(path, place)
     assert error is not None
     return error
@@ -88,7 +88,7 @@ def test_an_operator_is_told_nothing_of_pods_mounts(socket_path: str) -> None:
 def test_a_socket_that_another_kernel_shares_is_probably_that_kernels(
     socket_path: str, monkeypatch: pytest.MonkeyPatch, kind: str, whose: str
 ) -> None:
-    monkeypatch.setattr("netutil.client.diagnosis.filesystem_of", lambda path: kind)
+    monkeypatch.setattr("netutil.client.rpc.diagnose.read_filesystem_type", lambda path: kind)
     error = diagnosis(left_behind(socket_path))
     assert type(error) is Unavailable and error.reason == "SOCKET_OF_ANOTHER_KERNEL"
     assert f"on a {kind} mount, so this kernel is probably" in str(error)
@@ -106,8 +106,8 @@ def test_an_agent_with_a_full_queue_is_busy(socket_path: str) -> None:
 
 _PROBE = """
 import os, sys
-from netutil.client.connection import PUBLIC
-from netutil.client.diagnosis import why_unreachable
+from netutil.client.rpc.endpoint import PUBLIC
+from netutil.client.rpc.diagnose import why_unreachable
 if os.getuid() == 0:
     os.setuid(65534)
 print(type(error := why_unreachable(sys.argv[1], PUBLIC)).__name__, error.reason)
@@ -125,4 +125,4 @@ def test_a_socket_that_may_not_be_opened_is_denied(
         probe = [sys.executable, "-c", _PROBE, socket_path]
         done = subprocess.run(probe, capture_output=True, text=True, check=True)
         Path(directory).chmod(0o755)
-    assert done.stdout.split() == [Denied.__name__, "SOCKET_NOT_PERMITTED"]
+    assert done.stdout.split() == [PermissionDenied.__name__, "SOCKET_NOT_PERMITTED"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.client.dpdk_view import HugetlbMount, OwnView
+from netutil.client.dpdk.view import HugetlbMount, OwnView
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client import Inconsistent, NetUtilError
+from netutil.client import FailedPrecondition, NetUtilError
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
@@ -72,7 +72,7 @@ def test_without_a_token_there_is_no_argument() -> None:
 
 def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
     error = refusal_of(with_interfaces(with_token(1, UUID), with_token(2, OTHER_UUID)))
-    assert isinstance(error, Inconsistent) and error.reason == "VFIO_TOKEN_UNUSABLE"
+    assert isinstance(error, FailedPrecondition) and error.reason == "VFIO_TOKEN_UNUSABLE"
     assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.sentence
     assert "one physical function" in (error.advice or "")
     assert UUID not in str(vars(error)) and OTHER_UUID not in str(vars(error))
@@ -247,7 +247,7 @@ def test_a_login_shell_of_which_devices_are_not_known_makes_no_line(
     response = of_a_login_shell()
     change(response)
     error = refusal_of(response)
-    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
     assert "this process's environment names none" in error.sentence
     assert "It is not for the caller." in error.sentence
 
@@ -336,7 +336,7 @@ def test_where_the_af_xdp_devices_of_the_start_are_not_known_there_is_no_line(
     without_podresources(response)
     change(response)
     error = refusal_of(response)
-    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
     assert "which AF_XDP devices the container was given is not known" in error.sentence
     assert why in error.sentence and "PodResources socket cannot be reached" in error.sentence
     assert advice in (error.advice or "") and "set AFXDP_DEVICES" in (error.advice or "")

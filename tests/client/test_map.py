@@ -13,22 +13,22 @@ from html.parser import HTMLParser
 
 import pytest
 import resvg_py
-from netutil.client.conversion import result
-from netutil.client.map_dot import dot
-from netutil.client.map_html import html
-from netutil.client.map_layout import lay_out
-from netutil.client.map_relations import relate
-from netutil.client.map_scene import shown
-from netutil.client.map_svg import svg
-from netutil.client.node_picture import (
+from netutil.client.models.node import DescribedPod
+from netutil.client.nodemap.dot import dot
+from netutil.client.nodemap.html import html
+from netutil.client.nodemap.layout import lay_out
+from netutil.client.nodemap.model import (
     AllottedDevice,
     NodePicture,
     PicturedContainer,
     PicturedInterface,
     PicturedPod,
-    pictured,
+    picture_pod,
 )
-from netutil.client.node_results import DescribedPod
+from netutil.client.nodemap.relations import relate
+from netutil.client.nodemap.scene import shown
+from netutil.client.nodemap.svg import svg
+from netutil.client.rpc.convert import result
 
 from tests.client import big_node, node_answers
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
@@ -161,11 +161,11 @@ def test_a_cpu_set_that_is_wider_than_what_the_kubelet_gave_is_no_container_s_ow
     container = described.containers[0]
     assert container.cpu.exclusive_cpus == "2-3"
     container.container.effective_cpus = "2-3"
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is True
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is True
     container.container.effective_cpus = "0-3"
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is False
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is False
     container.cpu.ClearField("exclusive_cpus")
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is None
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is None
 
 
 def test_a_pool_of_one_container_is_not_said_to_be_shared() -> None:
@@ -319,7 +319,7 @@ def test_what_of_a_pod_is_not_understood_is_a_problem_of_its_card() -> None:
     described = node_answers.described_pod()
     del described.containers[:]
     described.not_understood[:] = ["status", *(f"spec.f{number}" for number in range(9))]
-    problems = pictured(result(DescribedPod, described)).problems
+    problems = picture_pod(result(DescribedPod, described)).problems
     assert problems[0] == "status: not understood"
     assert "6 more fields: not understood" in problems
 
@@ -330,5 +330,5 @@ def test_what_a_pod_asks_for_and_is_not_known_is_a_problem_of_its_card() -> None
         part.spec_error.reason = "QUANTITY_MALFORMED"
     described.containers[0].cpu.spec_error.part = "amounts"
     described.containers[0].hugepages.spec_error.part = "containers"
-    problems = pictured(result(DescribedPod, described)).problems
+    problems = picture_pod(result(DescribedPod, described)).problems
     assert {"amounts: QUANTITY_MALFORMED", "containers: QUANTITY_MALFORMED"} <= set(problems)

@@ -13,14 +13,13 @@ import grpc
 import pytest
 import yaml
 from netutil.agent.identity.host_root import HOST_ROOT
-from netutil.client.conversion import result
-from netutil.client.exits import Exit
-from netutil.client.node_results import Activity, Explanation
-from netutil.client.node_text import explanation
-from netutil.client.node_top import rates, table
-from netutil.client.node_views import ago, pods
-from netutil.client.results import NodePods
-from netutil.client.tables import Style, render
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.cli.render.node import ago, pods
+from netutil.client.cli.render.node_text import explanation
+from netutil.client.cli.render.tables import Style, render
+from netutil.client.cli.render.top import rates, table
+from netutil.client.models.node import Activity, Explanation, NodePods
+from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, node_answers
@@ -211,7 +210,7 @@ def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
 def test_wide_is_whole_in_a_narrow_terminal(
     netutil: Netutil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netutil.client.node_commands.style", lambda: Style(width=60))
+    monkeypatch.setattr("netutil.client.cli.node_commands.style", lambda: Style(width=60))
     web = netutil("node", "pods", "-o", "wide").out.splitlines()[2]
     assert web.endswith("PID_NOT_FOUND 2026-01-31T12:00:00.250000Z")
 

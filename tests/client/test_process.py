@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 
 from tests.client.answers import HOSTILE
 from tests.client.double import Double

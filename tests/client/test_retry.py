@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import grpc
 import pytest
-from netutil.client import DeadlineExceeded, Denied, LimitReached, Unavailable
-from netutil.client.connection import PUBLIC, Settings
-from netutil.client.retry import Attempts, Reconnects
+from netutil.client import DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable
+from netutil.client.rpc.endpoint import PUBLIC, Settings
+from netutil.client.rpc.retry import Attempts, Reconnects
 
 from tests.client.double import Refusal
 from tests.client.test_translation import Failure
@@ -90,7 +90,7 @@ def test_a_limit_is_asked_again_when_the_agent_says_that_it_may_be() -> None:
     tries = attempts(clock, jitter=0.0)
     assert tries.pause_seconds_after(limited) == 0.25
     clock.seconds += 4.9
-    with pytest.raises(LimitReached) as raised:
+    with pytest.raises(ResourceExhausted) as raised:
         tries.pause_seconds_after(limited)
     assert raised.value.retry_after_seconds == 0.25
 
@@ -127,9 +127,9 @@ def test_a_deadline_at_a_missing_socket_tells_of_the_socket(socket_path: str) ->
 def test_a_socket_that_may_not_be_opened_is_not_waited_for(
     socket_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied = Denied("permission denied", "PERMISSION_DENIED")
-    monkeypatch.setattr("netutil.client.retry.why_unreachable", lambda *_: denied)
-    with pytest.raises(Denied):
+    denied = PermissionDenied("permission denied", "PERMISSION_DENIED")
+    monkeypatch.setattr("netutil.client.rpc.retry.why_unreachable", lambda *_: denied)
+    with pytest.raises(PermissionDenied):
         attempts(Clock(), socket_path).pause_seconds_after(Failure(grpc.StatusCode.UNAVAILABLE))
 
 

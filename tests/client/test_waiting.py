@@ -13,14 +13,14 @@ import pytest
 from netutil.client import (
     AsyncClient,
     Client,
-    Denied,
-    Inconsistent,
+    FailedPrecondition,
     Interface,
-    InvalidRequest,
+    InvalidArgument,
     NotFound,
+    PermissionDenied,
     Unavailable,
 )
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.command import Netutil
@@ -111,7 +111,7 @@ async def test_in_vain_it_says_what_is_wrong_with_the_annotation(kind: str, agen
         reason="NETWORK_STATUS_MALFORMED",
         sentence="It breaks.",
     )
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 
@@ -128,13 +128,13 @@ async def test_without_an_agent_it_waits_and_says_so_in_the_end(kind: str, direc
 async def test_a_refusal_ends_it_at_once(kind: str, agent: Double) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, reason="NOT_A_POD")
     agent.refusals.append(refusal)
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         await wait(kind, agent.path, "net9", 60)
 
 
 @KINDS
 async def test_an_empty_name_and_a_timeout_of_nothing_are_refused(kind: str, agent: Double) -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidArgument):
         await wait(kind, agent.path, "")
     with pytest.raises(ValueError, match="positive"):
         await wait(kind, agent.path, "net1", 0)
@@ -187,7 +187,7 @@ def malformed() -> api.PartError:
 @KINDS
 async def test_in_vain_it_says_what_hides_an_interface(kind: str, agent: Double) -> None:
     agent.everything.interfaces.network_error.CopyFrom(malformed())
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 
@@ -196,7 +196,7 @@ async def test_in_vain_a_broken_annotation_of_the_userspace_plugin_is_told(
     kind: str, agent: Double
 ) -> None:
     agent.everything.interfaces.device_info_error.CopyFrom(malformed())
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from netutil.client import InvalidRequest, NodeClient, node_questions
-from netutil.client.node_results import Explanation
-from netutil.client.node_text import explanation
-from netutil.client.tables import Style
+from netutil.client import InvalidArgument, NodeClient
+from netutil.client.cli.render.node_text import explanation
+from netutil.client.cli.render.tables import Style
+from netutil.client.models.node import Explanation
+from netutil.client.rpc import requests
 
 from tests.identity.processes import become, process
 from tests.lab import Lab, LabContainer, LabPod
@@ -52,7 +53,7 @@ class Node:
 
     def explain(self, pid: int) -> Explanation:
         """The explanation; that it fits a screen and holds no secret is seen each time."""
-        answer = self.client.ask(node_questions.explanation(pid))
+        answer = self.client.call(requests.explanation(pid))
         text = explanation(answer, Style(width=SCREEN_COLUMNS))
         assert len(text.splitlines()) <= SCREEN_LINES, text
         assert all(len(line) <= SCREEN_COLUMNS for line in text.splitlines()), text
@@ -212,7 +213,7 @@ def test_a_container_that_is_not_reported_yet_is_called_that(node: Node) -> None
         young.containers.remove(again)
         node.lab.write_pod_list()
         with NodeClient(node.lab.admin_socket, timeout_seconds=2) as hasty:
-            answer = hasty.ask(node_questions.explanation(again.pid))
+            answer = hasty.call(requests.explanation(again.pid))
     finally:
         young.delete()
         node.lab.write_pod_list()
@@ -310,7 +311,7 @@ def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
         app = lab.pod("web").container("app")
         lab.agent(pod_source=f"file:{lab.directory}/none.json")
         with NodeClient(lab.admin_socket, timeout_seconds=2) as client:
-            answer = client.ask(node_questions.explanation(app.pid))
+            answer = client.call(requests.explanation(app.pid))
     assert answer.answered
     (step,) = (one for one in answer.steps if one.name == "pod list")
     assert (step.outcome, step.reason) == ("degraded", "POD_LIST_UNAVAILABLE")
@@ -318,6 +319,6 @@ def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
 
 
 def test_a_number_that_no_process_can_have_is_malformed(node: Node) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        node.client.ask(node_questions.explanation(2**23))
+    with pytest.raises(InvalidArgument) as refused:
+        node.client.call(requests.explanation(2**23))
     assert refused.value.reason == "PID_MALFORMED"

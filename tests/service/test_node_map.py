@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.parsers.userspace import CONFIGURATION_DATA
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 from netutil.podresources.v1 import podresources_pb2 as v1
 
 from tests.client.drawn import Drawn, faults, read
@@ -98,7 +99,7 @@ def drawn(text: str) -> Drawn:
 
 def test_the_node_is_described(lab: Lab) -> None:
     with NodeClient(lab.admin_socket, timeout_seconds=20) as client:
-        node = client.ask(node_questions.described_node())
+        node = client.call(requests.described_node())
     assert [cpu.id for cpu in node.cpus] == list(range(8))
     assert [cpu.id for cpu in node.cpus if not cpu.online] == [OFFLINE_CPU]
     assert {cpu.exclusive for cpu in node.cpus} == {None}

@@ -1,0 +1,57 @@
+"""The exit codes of the command `netutil`: a promise to scripts."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from netutil.client.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NetUtilError,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+
+
+class Exit(IntEnum):
+    """What the command's end means."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    NOT_PERMITTED = 4
+    UNAVAILABLE = 5
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+EXPLANATION = """\
+exit status:
+    0  answered
+    1  the agent refused or failed for any other reason (see the reason with -o json),
+       or the output could not be written; node explain: that process is refused,
+       node doctor: something failed
+    2  the command line, or a value in it, is not well-formed
+    3  not found: no such variable, interface or process
+    4  not permitted, or the agent cannot tell who is asking
+    5  the agent, or a source of it, is unavailable or did not answer in time
+  130  interrupted
+  141  the reader of the output is gone
+"""
+
+_KINDS: tuple[tuple[type[NetUtilError], Exit], ...] = (
+    (InvalidArgument, Exit.USAGE),
+    (NotFound, Exit.NOT_FOUND),
+    (PermissionDenied, Exit.NOT_PERMITTED),
+    (Unauthenticated, Exit.NOT_PERMITTED),
+    (Unavailable, Exit.UNAVAILABLE),
+    (DeadlineExceeded, Exit.UNAVAILABLE),
+)
+
+
+def exit_code_for(error: NetUtilError) -> Exit:
+    """The exit code that tells a script what kind of error this is."""
+    return next((code for kind, code in _KINDS if isinstance(error, kind)), Exit.FAILED)

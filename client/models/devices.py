@@ -1,0 +1,374 @@
+"""The answers about devices, interfaces and huge pages, and all answers in one.
+
+As in `netutil.client.results`: frozen, typed, without protobuf, with the field names
+of netutil.proto, which says where each fact comes from. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from netutil.client.models.core import (
+    CPU,
+    UNKNOWN_WITH,
+    CgroupLevel,
+    Environment,
+    Network,
+    NetworkSource,
+    NetworkStatus,
+    PartError,
+    Pod,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say."""
+
+    ID: str
+    resourceName: str  # noqa: N815 - the API's name
+    numa_nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """Memory that is reserved on NUMA nodes; `type` is "memory" or "hugepages-<size>"."""
+
+    type: str
+    size_bytes: int
+    numa_nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimResource:
+    """One device of a resource claim."""
+
+    cdi_devices: tuple[str, ...]
+    driver_name: str
+    pool_name: str
+    device_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicResource:
+    """A resource claim of the container (dynamic resource allocation)."""
+
+    claim_name: str
+    claim_namespace: str
+    claim_resources: tuple[ClaimResource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PCIInfo:
+    """A PCI device as the host shows it."""
+
+    address: str
+    driver: str
+    vendor_id: str
+    device_id: str
+    numa_node: int | None
+    pf_address: str
+    vf_index: int | None
+    iommu_group: int | None
+    max_vfs: int | None
+    class_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the kubelet's managers gave to the container.
+
+    `pci` are the PCI functions among `devices` as the host shows them, `absent_pci` the addresses
+    that it does not have; `pci_error` says why neither is known.
+    """
+
+    devices: tuple[Device, ...]
+    exclusive_cpu_ids: tuple[int, ...]
+    exclusive_cpus: str
+    memory: tuple[MemoryBlock, ...]
+    dynamic_resources: tuple[DynamicResource, ...]
+    observed_at: datetime | None
+    pci: tuple[PCIInfo, ...] = ()
+    absent_pci: tuple[str, ...] = ()
+    pci_error: PartError | None = None
+
+
+class DeviceType(StrEnum):
+    """What stands behind an interface."""
+
+    HOST = "host"
+    SR_IOV = "sr-iov"
+    VDPA = "vdpa"
+    VHOST_USER = "vhost-user"
+    MEMIF = "memif"
+    UNKNOWN = "unknown"
+    UNSPECIFIED = "unspecified"
+
+
+class DeviceTypeSource(StrEnum):
+    """From where a device type is known. `DEVICE_ID` is an inference."""
+
+    DEVICE_INFO = "device-info"
+    SYSFS = "sysfs"
+    LINK = "link"
+    DEVICE_ID = "device-id"
+    UNSPECIFIED = "unspecified"
+
+
+class DeviceSource(StrEnum):
+    """From where it is known which device belongs to an interface."""
+
+    DEVICE_INFO = "device-info"
+    LINK = "link"
+    ENVIRONMENT = "environment"
+    ELIMINATION = "elimination"
+    RESOURCE_NAME = "resource-name"
+    ORDER = "order"
+    UNSPECIFIED = "unspecified"
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether it follows from what is left over: no source says it."""
+        return self is DeviceSource.ELIMINATION
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether it may as well be another device."""
+        return self in (DeviceSource.RESOURCE_NAME, DeviceSource.ORDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What was reported and what the kernel shows instead; `found` is empty for nothing."""
+
+    field: str
+    reported: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatedDevice:
+    """A device that PCIDEVICE_<RESOURCE>, QAT<n> or AFXDP_DEVICES of the container names.
+
+    `info` is its entry in PCIDEVICE_<RESOURCE>_INFO, as plain JSON values. `from_start`: only the
+    environment that the container was started with names it, not the process's own.
+    """
+
+    variable: str
+    position: int
+    pci_address: str
+    info: Mapping[str, Any] | None
+    name: str
+    problem: str
+    from_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AfXdpDevices:
+    """The links that the AF_XDP device plugin gave to the container, by AFXDP_DEVICES.
+
+    `name` of each is the link's.
+    """
+
+    devices: tuple[AllocatedDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a link, with its prefix length."""
+
+    address: str
+    scope: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route over a link; `ip_version` is 4 or 6.
+
+    `table` is 254 for the main table, 0 from an agent that does not say it. Only packets that a
+    rule sends there use another one.
+    """
+
+    gateway: str
+    ip_version: int
+    metric: int
+    source: str
+    table: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCounters:
+    """What went over a link since it was made."""
+
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of the pod's network namespace, as it is now. `mtu` is in bytes."""
+
+    index: int
+    kind: str
+    mac: str
+    mtu: int
+    operational_state: str
+    up: bool
+    addresses: tuple[Address, ...]
+    default_routes: tuple[DefaultRoute, ...]
+    counters: LinkCounters | None
+    vlan_id: int | None
+    parent_index: int | None
+    parent: str
+    parent_namespace_id: int | None
+    master: str
+    parent_device_bus: str
+    parent_device: str
+    num_vfs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface as reported, as it is now, and the device behind it; None: there is none.
+
+    `device_source` says whether the device is a fact, an inference or a guess, `device_reason`
+    from what it is inferred or guessed, or why the interface has none.
+    """
+
+    name: str
+    device_type: DeviceType
+    network: Network | None
+    link: Link | None
+    pci: PCIInfo | None
+    allocated: AllocatedDevice | None
+    drift: tuple[Drift, ...]
+    device_source: DeviceSource = DeviceSource.UNSPECIFIED
+    device_reason: str = ""
+    device_type_source: DeviceTypeSource = DeviceTypeSource.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The interfaces of the pod. The errors say what is not known of them; the rest is.
+
+    `start_error`: the environment that the container was started with is not known. `af_xdp` is
+    None beside an `allocated_error`, from an agent that is older than this client, and on the
+    operator socket, for which no environment is read.
+    """
+
+    interfaces: tuple[Interface, ...]
+    source: NetworkSource
+    observed_at: datetime | None
+    host_network: bool
+    network_error: PartError | None
+    allocated_error: PartError | None
+    link_error: PartError | None
+    start_error: PartError | None = None
+    device_info_error: PartError | None = None
+    pci_error: PartError | None = None
+    af_xdp: AfXdpDevices | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerHugepages:
+    """Huge pages that a container asks for in the pod's spec, and what was granted, if said.
+
+    `kind` is "container", "init", or "sidecar" for an init container that goes on running.
+    """
+
+    container_name: str
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+    granted_request_bytes: int | None = None
+    granted_limit_bytes: int | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodHugepages:
+    """Huge pages that a pod's spec asks for all its containers together."""
+
+    page_size_bytes: int
+    request_bytes: int
+    limit_bytes: int
+    granted_request_bytes: int | None
+    granted_limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageUsage:
+    """Huge pages of the container's cgroup; `failures` is how often its own limit was met.
+
+    `limit_bytes` is the smallest limit from the container's cgroup up to the node's root, and
+    `limit_level` says where it stands; None is no limit.
+    """
+
+    page_size_bytes: int
+    limit_bytes: int | None
+    usage_bytes: int
+    failures: int
+    limit_level: CgroupLevel | None = None
+    container_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NumaHugepages:
+    """A NUMA node's part of a pool."""
+
+    numa_node: int
+    total_bytes: int
+    free_bytes: int
+    surplus_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HugepagePool:
+    """The node's huge pages of one size."""
+
+    page_size_bytes: int
+    total_bytes: int
+    free_bytes: int
+    reserved_bytes: int
+    surplus_bytes: int
+    numa_nodes: tuple[NumaHugepages, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hugepages:
+    """Huge pages: asked for, granted and used, and there on the node.
+
+    `containers` and `pod` are None where the pod's spec is not known: `spec_error` says why.
+    What is known beside the error is told.
+    """
+
+    containers: tuple[ContainerHugepages, ...] | None = field(metadata={UNKNOWN_WITH: "spec_error"})
+    usage: tuple[HugepageUsage, ...]
+    pools: tuple[HugepagePool, ...]
+    spec_error: PartError | None
+    pod: tuple[PodHugepages, ...] | None = field(default=(), metadata={UNKNOWN_WITH: "spec_error"})
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every answer about one process, of one moment. `errors` has one entry per missing part."""
+
+    pod: Pod | None
+    cpu: CPU | None
+    env: Environment | None
+    network: NetworkStatus | None
+    interfaces: Interfaces | None
+    hugepages: Hugepages | None
+    resources: Resources | None
+    errors: tuple[PartError, ...]

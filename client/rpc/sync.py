@@ -1,0 +1,229 @@
+"""The synchronous clients. Everything but the waiting is in the other modules."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from netutil.client.errors import NetUtilError
+from netutil.client.models.core import CPU, Environment, NetworkStatus, Pod
+from netutil.client.models.devices import All, Hugepages, Interface, Interfaces, Resources
+from netutil.client.models.node import NodePods
+from netutil.client.models.observation import Observation, SnapshotMerger
+from netutil.client.rpc import requests
+from netutil.client.rpc.endpoint import (
+    CHANNEL_OPTIONS,
+    OPERATOR,
+    PUBLIC,
+    Endpoint,
+    ForkGuard,
+    Settings,
+    target,
+)
+from netutil.client.rpc.requests import Answer, Request
+from netutil.client.rpc.retry import Attempts, explained
+from netutil.client.rpc.status import error_from_status
+from netutil.client.rpc.wait import InterfaceWait
+
+
+class Connection:
+    """One connection to the agent, opened at the first question. Safe for many threads.
+
+    The agent identifies the process that opened it, so a client asked in a process
+    forked after that raises RuntimeError; so does a closed one.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, socket: str | os.PathLike[str] | None, timeout_seconds: float
+    ) -> None:
+        self._settings = Settings.checked(endpoint, socket, timeout_seconds)
+        self._opening = threading.Lock()
+        self._fork_guard: ForkGuard | None = None
+        self._channel: grpc.Channel | None = None
+        self._methods: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and every call on it. A second close does nothing."""
+        with self._opening:
+            self._closed = True
+            if self._channel is not None:
+                self._channel.close()
+
+    def call(self, request: Request[Answer]) -> Answer:
+        """The answer, asked for until the timeout; raises an error of `netutil.client.errors`."""
+        method = self._method(request)
+        attempts = Attempts(self._settings)
+        while True:
+            try:
+                response = method(request.message, timeout=attempts.remaining_seconds())
+            except grpc.RpcError as failure:
+                time.sleep(attempts.pause_seconds_after(failure))
+            else:
+                return request.decode(response)
+
+    def _opened(self) -> grpc.Channel:
+        """The channel, made at the first question. Called with the lock held."""
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._fork_guard is None or self._channel is None:
+            self._fork_guard = ForkGuard()
+            self._channel = grpc.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
+        self._fork_guard.check()
+        return self._channel
+
+    def _method(self, request: Request[Any]) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+        with self._opening:
+            channel = self._opened()
+            method = self._methods.get(request.method)
+            if method is None:
+                method = self._methods[request.method] = channel.unary_unary(
+                    request.method,
+                    request_serializer=type(request.message).SerializeToString,
+                    response_deserializer=request.response_type.FromString,
+                )
+            return method
+
+
+class Stream:
+    """Observations of one Watch, to be iterated over. `close` may be called from any thread."""
+
+    def __init__(self, call: Any, settings: Settings) -> None:
+        self._call = call
+        self._settings = settings
+        self._merger = SnapshotMerger()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Observation:
+        try:
+            response = next(self._call)
+        except grpc.FutureCancelledError:
+            raise StopIteration from None
+        except grpc.RpcError as failure:
+            if failure.code() is grpc.StatusCode.CANCELLED:  # closed by its owner
+                raise StopIteration from None
+            raise explained(error_from_status(failure), self._settings) from None
+        return self._merger.merge(requests.WATCH.decode(response))
+
+    def close(self) -> None:
+        """End the stream: the iteration ends."""
+        self._call.cancel()
+
+
+class Client(Connection):
+    """Asks the agent about the calling process, or with `pid` about another one of its pod.
+
+    `socket` defaults to $NETUTIL_SOCKET, else /etc/netutil/net.sock. `timeout_seconds`
+    bounds each call with all its attempts. `pid` is a number in the caller's own PID
+    namespace. Every method raises only errors of `netutil.client.errors`.
+    """
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(PUBLIC, socket, timeout_seconds)
+
+    def cpu(self, pid: int | None = None, *, topology: bool = False) -> CPU:
+        """The CPUs of the process's container; with `topology` each of them, and the exclusive."""
+        return self.call(requests.cpu(pid, topology=topology))
+
+    def environment(self, pid: int | None = None) -> Environment:
+        """All variables that the process was started with."""
+        return self.call(requests.environment(pid))
+
+    def variable(self, key: str, pid: int | None = None) -> str:
+        """The value of one variable; NotFound if it is not set."""
+        return self.call(requests.variable(key, pid)).envs[key]
+
+    def network_status(self, interface: str | None = None, pid: int | None = None) -> NetworkStatus:
+        """The pod's networks, or the one of that interface; NotFound if there is none."""
+        return self.call(requests.network_status(interface, pid))
+
+    def pod(self, pid: int | None = None) -> Pod:
+        """The pod and container of the process."""
+        return self.call(requests.pod(pid))
+
+    def interfaces(self, interface: str | None = None, pid: int | None = None) -> Interfaces:
+        """The pod's interfaces, or the one of that name; NotFound if there is none."""
+        return self.call(requests.interfaces(interface, pid))
+
+    def hugepages(self, pid: int | None = None) -> Hugepages:
+        """Huge pages of the pod's spec, of the process's container, and of the node."""
+        return self.call(requests.hugepages(pid))
+
+    def resources(self, pid: int | None = None) -> Resources:
+        """Devices, exclusive CPUs and memory that the kubelet gave to the process's container."""
+        return self.call(requests.resources(pid))
+
+    def all(self, pid: int | None = None) -> All:
+        """All of it in one round trip; a part that could not be had is None, and an error."""
+        return self.call(requests.everything(pid))
+
+    def watch(self, *, longest_seconds: float | None = None) -> Stream:
+        """All about this process at once, and again whenever a part of it changes.
+
+        There is no timeout unless `longest_seconds` says one. The iteration raises what ends
+        the stream: `Unavailable` when the agent restarts, NotFound with reason POD_GONE when
+        the pod has left the node. `netutil.client.Cached` comes back by itself.
+        """
+        with self._opening:
+            watch = self._opened().unary_stream(
+                requests.WATCH.method,
+                request_serializer=type(requests.WATCH.message).SerializeToString,
+                response_deserializer=requests.WATCH.response_type.FromString,
+            )
+        return Stream(watch(requests.WATCH.message, timeout=longest_seconds), self._settings)
+
+    def wait_for_interface(self, interface: str, timeout_seconds: float = 60.0) -> Interface:
+        """The interface, as soon as it is there: in the network-status annotation, or live.
+
+        NotFound if it does not come in time; `Unavailable` if the agent was not there either.
+        """
+        waiting = InterfaceWait(interface, timeout_seconds)
+        while True:
+            try:
+                with self.watch(longest_seconds=waiting.remaining_seconds()) as stream:
+                    for observation in stream:
+                        if (found := waiting.check(observation)) is not None:
+                            return found
+            except NetUtilError as error:
+                time.sleep(waiting.pause_seconds_after(error))
+
+
+class NodeClient(Connection):
+    """Asks the agent about its whole node, over the operator socket; for the node's root only.
+
+    `socket` defaults to $NETUTIL_ADMIN_SOCKET, else /run/netutil-admin/admin.sock.
+    """
+
+    def __init__(
+        self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
+    ) -> None:
+        super().__init__(OPERATOR, socket, timeout_seconds)
+
+    def pods(self) -> NodePods:
+        """Every pod on the node."""
+        return self.call(requests.node_pods())
