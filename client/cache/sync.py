@@ -9,6 +9,7 @@ from typing import Self
 
 from netutil.client.cache.base import CacheBase, OnChange, closed
 from netutil.client.errors import NetUtilError
+from netutil.client.models.observation import Observation
 from netutil.client.rpc.retry import Reconnects
 from netutil.client.rpc.sync import Client, Stream
 
@@ -34,7 +35,7 @@ class Cached(CacheBase):
         self._first = threading.Event()
         self._ending = threading.Event()
         self._guard = threading.Lock()
-        self._stream: Stream | None = None
+        self._stream: Stream[Observation] | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:

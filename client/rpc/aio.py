@@ -1,13 +1,17 @@
-"""The asyncio clients. Everything but the waiting is in the other modules."""
+"""The asyncio clients. Everything but the waiting is in the other modules.
+
+`sync.py` is generated from this file by `python -m scripts.unasync`; `make lint` compares them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import grpc
 import grpc.aio
@@ -32,22 +36,65 @@ from netutil.client.rpc.status import error_from_status
 from netutil.client.rpc.wait import InterfaceWait
 
 
-class AsyncConnection:
-    """One connection to the agent, opened at the first question, for one event loop.
+class AsyncStream(Generic[Answer]):
+    """The answers of one streaming call, to be iterated over by one task.
 
-    The agent identifies the process that opened it, so a client asked in a process
-    forked after that raises RuntimeError; so does a closed one. A cancelled call
-    disturbs no other.
+    An error of `netutil.client.errors` ends the iteration, and so does closing the stream or its
+    client. Close a stream that is not at its end.
+    """
+
+    def __init__(
+        self, connection: AsyncConnection, call: Any, decode: Callable[[Any], Answer]
+    ) -> None:
+        self._connection = connection
+        self._call = call
+        self._responses = aiter(call)
+        self._decode = decode
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Answer:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            response = await anext(self._responses)
+        except grpc.aio.AioRpcError as failure:
+            if self._closed or self._connection.closed:
+                raise StopAsyncIteration from None
+            settings = self._connection.settings
+            raise explained(error_from_status(failure), settings) from None
+        return self._decode(response)
+
+    async def aclose(self) -> None:
+        """End the call; to be called by that task."""
+        self._closed = True
+        self._call.cancel()
+
+
+class AsyncConnection:
+    """One connection to the agent, opened at the first call, for one event loop.
+
+    The agent identifies the process that opened the connection: a client that is used in a
+    process forked after that raises RuntimeError. So does a closed client.
     """
 
     def __init__(
         self, endpoint: Endpoint, socket: str | os.PathLike[str] | None, timeout_seconds: float
     ) -> None:
-        self._settings = Settings.checked(endpoint, socket, timeout_seconds)
+        self.settings = Settings.checked(endpoint, socket, timeout_seconds)
+        self._opening = nullcontext()
         self._fork_guard: ForkGuard | None = None
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[Any, Any]] = {}
-        self._closed = False
+        self.closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,14 +109,15 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """End the connection and every call on it. A second close does nothing."""
-        self._closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        with self._opening:
+            self.closed = True
+            if self._channel is not None:
+                await self._channel.close()
 
     async def call(self, request: Request[Answer]) -> Answer:
-        """The answer, asked for until the timeout; raises an error of `netutil.client.errors`."""
+        """The answer; retried until the timeout. Raises an error of `netutil.client.errors`."""
         method = self._method(request)
-        attempts = Attempts(self._settings)
+        attempts = Attempts(self.settings)
         while True:
             try:
                 response = await method(request.message, timeout=attempts.remaining_seconds())
@@ -78,51 +126,52 @@ class AsyncConnection:
             else:
                 return request.decode(response)
 
-    async def stream(
+    def stream(
         self, request: Request[Answer], longest_seconds: float | None = None
-    ) -> AsyncGenerator[Answer, None]:
-        """The answers of a method that goes on; an error of `netutil.client.errors` ends them.
+    ) -> AsyncStream[Answer]:
+        """The answers of a streaming method, without a retry.
 
-        With `longest_seconds` that is `DeadlineExceeded` at the latest.
+        With `longest_seconds` the stream ends with `DeadlineExceeded` after that time.
         """
-        start = self._opened().unary_stream(
-            request.method,
-            request_serializer=type(request.message).SerializeToString,
-            response_deserializer=request.response_type.FromString,
-        )
-        call = start(request.message, timeout=longest_seconds)
-        try:
-            async for response in call:
-                yield request.decode(response)
-        except grpc.aio.AioRpcError as failure:
-            raise explained(error_from_status(failure), self._settings) from None
-        finally:
-            call.cancel()
-
-    def _opened(self) -> grpc.aio.Channel:
-        """The channel, made at the first question."""
-        if self._closed:
-            raise RuntimeError("this client is closed")
-        if self._fork_guard is None or self._channel is None:
-            self._fork_guard = ForkGuard()
-            self._channel = grpc.aio.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
-        self._fork_guard.check()
-        return self._channel
-
-    def _method(self, request: Request[Any]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
-        channel = self._opened()
-        method = self._methods.get(request.method)
-        if method is None:
-            method = self._methods[request.method] = channel.unary_unary(
+        with self._opening:
+            start = self._opened().unary_stream(
                 request.method,
                 request_serializer=type(request.message).SerializeToString,
                 response_deserializer=request.response_type.FromString,
             )
-        return method
+        call = start(request.message, timeout=longest_seconds)
+        return AsyncStream(self, call, request.decode)
+
+    def _opened(self) -> grpc.aio.Channel:
+        """The channel, made at the first call; `_opening` is held."""
+        if self.closed:
+            raise RuntimeError("this client is closed")
+        if self._fork_guard is None or self._channel is None:
+            self._fork_guard = ForkGuard()
+            self._channel = grpc.aio.insecure_channel(target(self.settings.path), CHANNEL_OPTIONS)
+        self._fork_guard.check()
+        return self._channel
+
+    def _method(self, request: Request[Any]) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        with self._opening:
+            channel = self._opened()
+            method = self._methods.get(request.method)
+            if method is None:
+                method = self._methods[request.method] = channel.unary_unary(
+                    request.method,
+                    request_serializer=type(request.message).SerializeToString,
+                    response_deserializer=request.response_type.FromString,
+                )
+            return method
 
 
 class AsyncClient(AsyncConnection):
-    """`netutil.client.Client` for asyncio: the same questions, settings and errors."""
+    """Asks the agent about the calling process, or with `pid` about another one of its pod.
+
+    `socket` defaults to $NETUTIL_SOCKET, else /etc/netutil/net.sock. `timeout_seconds`
+    bounds each call with all its attempts. `pid` is a number in the caller's own PID
+    namespace. Every method raises only errors of `netutil.client.errors`.
+    """
 
     def __init__(
         self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0
@@ -139,7 +188,8 @@ class AsyncClient(AsyncConnection):
 
     async def variable(self, key: str, pid: int | None = None) -> str:
         """The value of one variable; NotFound if it is not set."""
-        return (await self.call(requests.variable(key, pid))).envs[key]
+        environment = await self.call(requests.variable(key, pid))
+        return environment.envs[key]
 
     async def network_status(
         self, interface: str | None = None, pid: int | None = None
@@ -167,36 +217,41 @@ class AsyncClient(AsyncConnection):
         """All of it in one round trip; a part that could not be had is None, and an error."""
         return await self.call(requests.everything(pid))
 
-    async def watch(
-        self, *, longest_seconds: float | None = None
-    ) -> AsyncGenerator[Observation, None]:
+    def watch(self, *, longest_seconds: float | None = None) -> AsyncStream[Observation]:
         """All about this process at once, and again whenever a part of it changes.
 
-        An asynchronous generator; else as `Client.watch`.
+        There is no timeout unless `longest_seconds` sets one. The iteration raises the error that
+        ends the stream: `Unavailable` when the agent restarts, NotFound with reason POD_GONE when
+        the pod has left the node. `netutil.client.AsyncCached` reconnects by itself.
         """
-        merger = SnapshotMerger()
-        async with aclosing(self.stream(requests.WATCH, longest_seconds)) as observations:
-            async for observation in observations:
-                yield merger.merge(observation)
+        merger, decode = SnapshotMerger(), requests.WATCH.decode
+
+        def merge(response: Any) -> Observation:
+            return merger.merge(decode(response))
+
+        return self.stream(replace(requests.WATCH, decode=merge), longest_seconds)
 
     async def wait_for_interface(self, interface: str, timeout_seconds: float = 60.0) -> Interface:
-        """The interface, as soon as it is there: as `Client.wait_for_interface`."""
+        """The interface, as soon as it is in the network-status annotation or live.
+
+        NotFound if it does not appear in time; `Unavailable` if the agent was not there either.
+        """
         waiting = InterfaceWait(interface, timeout_seconds)
         while True:
-            watch = self.watch(longest_seconds=waiting.remaining_seconds())
             try:
-                async for observation in watch:
-                    if (found := waiting.check(observation)) is not None:
-                        return found
+                async with self.watch(longest_seconds=waiting.remaining_seconds()) as stream:
+                    async for observation in stream:
+                        if (found := waiting.check(observation)) is not None:
+                            return found
             except NetUtilError as error:
-                pause = waiting.pause_seconds_after(error)
-            finally:
-                await watch.aclose()
-            await asyncio.sleep(pause)
+                await asyncio.sleep(waiting.pause_seconds_after(error))
 
 
 class AsyncNodeClient(AsyncConnection):
-    """`netutil.client.NodeClient` for asyncio."""
+    """Asks the agent about its whole node, over the operator socket; for the node's root only.
+
+    `socket` defaults to $NETUTIL_ADMIN_SOCKET, else /run/netutil-admin/admin.sock.
+    """
 
     def __init__(
         self, socket: str | os.PathLike[str] | None = None, timeout_seconds: float = 5.0

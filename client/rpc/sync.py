@@ -1,12 +1,14 @@
-"""The synchronous clients. Everything but the waiting is in the other modules."""
+"""The synchronous clients. Generated from aio.py by `python -m scripts.unasync`."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import grpc
 from netutil.client.errors import NetUtilError
@@ -30,22 +32,63 @@ from netutil.client.rpc.status import error_from_status
 from netutil.client.rpc.wait import InterfaceWait
 
 
-class Connection:
-    """One connection to the agent, opened at the first question. Safe for many threads.
+class Stream(Generic[Answer]):
+    """The answers of one streaming call, to be iterated over by one thread.
 
-    The agent identifies the process that opened it, so a client asked in a process
-    forked after that raises RuntimeError; so does a closed one.
+    An error of `netutil.client.errors` ends the iteration, and so does closing the stream or its
+    client. Close a stream that is not at its end.
+    """
+
+    def __init__(self, connection: Connection, call: Any, decode: Callable[[Any], Answer]) -> None:
+        self._connection = connection
+        self._call = call
+        self._responses = iter(call)
+        self._decode = decode
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Answer:
+        if self._closed:
+            raise StopIteration
+        try:
+            response = next(self._responses)
+        except grpc.RpcError as failure:
+            if self._closed or self._connection.closed:
+                raise StopIteration from None
+            settings = self._connection.settings
+            raise explained(error_from_status(failure), settings) from None
+        return self._decode(response)
+
+    def close(self) -> None:
+        """End the call, from any thread."""
+        self._closed = True
+        self._call.cancel()
+
+
+class Connection:
+    """One connection to the agent, opened at the first call, for any number of threads.
+
+    The agent identifies the process that opened the connection: a client that is used in a
+    process forked after that raises RuntimeError. So does a closed client.
     """
 
     def __init__(
         self, endpoint: Endpoint, socket: str | os.PathLike[str] | None, timeout_seconds: float
     ) -> None:
-        self._settings = Settings.checked(endpoint, socket, timeout_seconds)
+        self.settings = Settings.checked(endpoint, socket, timeout_seconds)
         self._opening = threading.Lock()
         self._fork_guard: ForkGuard | None = None
         self._channel: grpc.Channel | None = None
         self._methods: dict[str, grpc.UnaryUnaryMultiCallable[Any, Any]] = {}
-        self._closed = False
+        self.closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -61,14 +104,14 @@ class Connection:
     def close(self) -> None:
         """End the connection and every call on it. A second close does nothing."""
         with self._opening:
-            self._closed = True
+            self.closed = True
             if self._channel is not None:
                 self._channel.close()
 
     def call(self, request: Request[Answer]) -> Answer:
-        """The answer, asked for until the timeout; raises an error of `netutil.client.errors`."""
+        """The answer; retried until the timeout. Raises an error of `netutil.client.errors`."""
         method = self._method(request)
-        attempts = Attempts(self._settings)
+        attempts = Attempts(self.settings)
         while True:
             try:
                 response = method(request.message, timeout=attempts.remaining_seconds())
@@ -77,13 +120,29 @@ class Connection:
             else:
                 return request.decode(response)
 
+    def stream(
+        self, request: Request[Answer], longest_seconds: float | None = None
+    ) -> Stream[Answer]:
+        """The answers of a streaming method, without a retry.
+
+        With `longest_seconds` the stream ends with `DeadlineExceeded` after that time.
+        """
+        with self._opening:
+            start = self._opened().unary_stream(
+                request.method,
+                request_serializer=type(request.message).SerializeToString,
+                response_deserializer=request.response_type.FromString,
+            )
+        call = start(request.message, timeout=longest_seconds)
+        return Stream(self, call, request.decode)
+
     def _opened(self) -> grpc.Channel:
-        """The channel, made at the first question. Called with the lock held."""
-        if self._closed:
+        """The channel, made at the first call; `_opening` is held."""
+        if self.closed:
             raise RuntimeError("this client is closed")
         if self._fork_guard is None or self._channel is None:
             self._fork_guard = ForkGuard()
-            self._channel = grpc.insecure_channel(target(self._settings.path), CHANNEL_OPTIONS)
+            self._channel = grpc.insecure_channel(target(self.settings.path), CHANNEL_OPTIONS)
         self._fork_guard.check()
         return self._channel
 
@@ -98,39 +157,6 @@ class Connection:
                     response_deserializer=request.response_type.FromString,
                 )
             return method
-
-
-class Stream:
-    """Observations of one Watch, to be iterated over. `close` may be called from any thread."""
-
-    def __init__(self, call: Any, settings: Settings) -> None:
-        self._call = call
-        self._settings = settings
-        self._merger = SnapshotMerger()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Observation:
-        try:
-            response = next(self._call)
-        except grpc.FutureCancelledError:
-            raise StopIteration from None
-        except grpc.RpcError as failure:
-            if failure.code() is grpc.StatusCode.CANCELLED:  # closed by its owner
-                raise StopIteration from None
-            raise explained(error_from_status(failure), self._settings) from None
-        return self._merger.merge(requests.WATCH.decode(response))
-
-    def close(self) -> None:
-        """End the stream: the iteration ends."""
-        self._call.cancel()
 
 
 class Client(Connection):
@@ -156,7 +182,8 @@ class Client(Connection):
 
     def variable(self, key: str, pid: int | None = None) -> str:
         """The value of one variable; NotFound if it is not set."""
-        return self.call(requests.variable(key, pid)).envs[key]
+        environment = self.call(requests.variable(key, pid))
+        return environment.envs[key]
 
     def network_status(self, interface: str | None = None, pid: int | None = None) -> NetworkStatus:
         """The pod's networks, or the one of that interface; NotFound if there is none."""
@@ -182,25 +209,24 @@ class Client(Connection):
         """All of it in one round trip; a part that could not be had is None, and an error."""
         return self.call(requests.everything(pid))
 
-    def watch(self, *, longest_seconds: float | None = None) -> Stream:
+    def watch(self, *, longest_seconds: float | None = None) -> Stream[Observation]:
         """All about this process at once, and again whenever a part of it changes.
 
-        There is no timeout unless `longest_seconds` says one. The iteration raises what ends
-        the stream: `Unavailable` when the agent restarts, NotFound with reason POD_GONE when
-        the pod has left the node. `netutil.client.Cached` comes back by itself.
+        There is no timeout unless `longest_seconds` sets one. The iteration raises the error that
+        ends the stream: `Unavailable` when the agent restarts, NotFound with reason POD_GONE when
+        the pod has left the node. `netutil.client.Cached` reconnects by itself.
         """
-        with self._opening:
-            watch = self._opened().unary_stream(
-                requests.WATCH.method,
-                request_serializer=type(requests.WATCH.message).SerializeToString,
-                response_deserializer=requests.WATCH.response_type.FromString,
-            )
-        return Stream(watch(requests.WATCH.message, timeout=longest_seconds), self._settings)
+        merger, decode = SnapshotMerger(), requests.WATCH.decode
+
+        def merge(response: Any) -> Observation:
+            return merger.merge(decode(response))
+
+        return self.stream(replace(requests.WATCH, decode=merge), longest_seconds)
 
     def wait_for_interface(self, interface: str, timeout_seconds: float = 60.0) -> Interface:
-        """The interface, as soon as it is there: in the network-status annotation, or live.
+        """The interface, as soon as it is in the network-status annotation or live.
 
-        NotFound if it does not come in time; `Unavailable` if the agent was not there either.
+        NotFound if it does not appear in time; `Unavailable` if the agent was not there either.
         """
         waiting = InterfaceWait(interface, timeout_seconds)
         while True:
