@@ -31,6 +31,8 @@ class NodePod:
 
     `networks` is None where they could not be read: `networks_error` says why. Beside networks it
     says why there may be more: `userspace/configuration-data` breaks its specification.
+    `refused`, `not_found` and `failed` calls are among `calls`; `last_error` is the reason of the
+    last refused or failed call.
     """
 
     namespace: str
@@ -46,6 +48,9 @@ class NodePod:
     last_error_at: datetime | None
     networks_error: str
     refused: int
+    not_found: int
+    failed: int
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,8 @@ class PodActivity:
     seconds: float
     latency_counts: tuple[int, ...]
     last_error: str
+    not_found: int
+    failed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeCl
         (web,) = (one for one in found.pods if one.uid == key)
         assert (web.namespace, web.name) == ("shop", "web")
         assert len(web.latency_counts) == len(found.latency_bounds_seconds) + 1
-        return web.calls, web.refused, sum(web.latency_counts), web.seconds
+        return web.calls, web.not_found, sum(web.latency_counts), web.seconds
 
     before = of_web()
     assert ask(node.app, "cpu").returncode == 0
