@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 class NetUtilError(Exception):
-    """The agent did not answer the question. `str()` of it is the sentence.
+    """The agent did not answer the call. `str()` is the sentence with the reason in brackets.
 
     `code` is the name of the gRPC status ("PERMISSION_DENIED"). `reason` is the
     agent's or this client's stable name of the failure ("VARIABLE_NOT_SET"), ""
@@ -43,7 +43,7 @@ class NetUtilError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
-        return self.sentence
+        return f"{self.sentence} [{self.reason or self.code}]"
 
 
 class Unauthenticated(NetUtilError):

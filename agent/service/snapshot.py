@@ -13,7 +13,7 @@ from netutil.agent.service.encoded import PARTS, Parts
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
-ENVIRONMENT = "env"
+ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,12 @@ class CacheBase:
 
     def environment(self) -> Environment:
         """All variables that the process was started with."""
-        environment: Environment = self._part("env")
+        environment: Environment = self._part("environment")
         return environment
 
     def network_status(self) -> NetworkStatus:
         """The pod's networks, as its CNI plugins reported them."""
-        networks: NetworkStatus = self._part("network")
+        networks: NetworkStatus = self._part("network_status")
         return networks
 
     def pod(self) -> Pod:

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from typing import NoReturn
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-OUTPUTS = ("table", "json", "yaml")
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.cli.output import write
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+JSONPATH = "jsonpath=TEMPLATE"
+
+
+class Outputs(tuple[str, ...]):
+    """The ways in which a command can print, the default first; argparse takes them as choices."""
+
+    __slots__ = ()
+
+    def __contains__(self, text: object) -> bool:
+        """Whether that is one of them; any template, if `JSONPATH` is."""
+        if super().__contains__(text):
+            return True
+        is_template = isinstance(text, str) and text.startswith("jsonpath=")
+        return is_template and super().__contains__(JSONPATH)
+
+
+OUTPUTS = Outputs(("table", "json", "yaml"))
+TIMEOUT = "longest time to wait for the answer ({}); 500ms, 60s, 2m"
+WATCHES = "end after that time; the default is to go on until interrupted; 500ms, 60s, 2m"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -20,7 +45,7 @@ class Version(argparse.Action):
     ) -> NoReturn:
         from importlib.metadata import version  # noqa: PLC0415
 
-        print(f"netutil {version('netutil')}")
+        parser._print_message(f"netutil {version('netutil')}\n", sys.stdout)
         parser.exit()
 
 
@@ -55,16 +80,43 @@ def pid(text: str) -> int:
     return number
 
 
+_SHARED: dict[str, tuple[Callable[[str], object], str, str]] = {
+    "socket": (str, "PATH", "the agent's socket"),
+    "pid": (pid, "PID", "another process of the pod, as seen from here"),
+    "admin-socket": (str, "PATH", "the agent's operator socket"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Prints help to the standard output whatever becomes of its reader."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is not sys.stdout or file is None:
+            super()._print_message(message, file)
+        elif (written := write(message)) is not Exit.OK:
+            sys.exit(written)
+
+
 def shared_options(
-    *,
-    of_node: bool,
-    of_pod: bool,
-    outputs: Sequence[str] = OUTPUTS,
-    timeout: str = "longest time to wait for the answer (5; with --wait 60); 500ms, 60s, 2m",
+    *names: str,
+    hidden: Sequence[str] = (),
+    outputs: Outputs = OUTPUTS,
+    timeout: str = TIMEOUT.format("5"),
+    commands: bool = False,
 ) -> argparse.ArgumentParser:
-    """Options that stand before or after a command: never a default that hides the other."""
-    options = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    options.add_argument("-o", "--output", choices=outputs, help=f"how to print ({outputs[0]})")
+    """Options that stand before or after a command: never a default that hides the other.
+
+    `names` are those of "socket", "pid" and "admin-socket" that there are; `hidden` ones are not
+    in the help. With `commands` the options are those of a parser that has commands.
+    """
+    options = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    options.add_argument(
+        "-o",
+        "--output",
+        choices=outputs,
+        metavar="FORMAT" if commands else None,
+        help=f"how to print ({outputs[0]}){'; each command has its own' if commands else ''}",
+    )
     options.add_argument(
         "--timeout",
         dest="timeout_seconds",
@@ -72,12 +124,9 @@ def shared_options(
         metavar="SECONDS",
         help=timeout,
     )
-    if of_pod:
-        options.add_argument("--socket", metavar="PATH", help="the agent's socket")
-        options.add_argument(
-            "--pid", type=pid, metavar="PID", help="another process of the pod, as seen from here"
-        )
-    if of_node:
-        options.add_argument("--admin-socket", metavar="PATH", help="the agent's operator socket")
+    for name in (*names, *hidden):
+        kind, metavar, text = _SHARED[name]
+        text = argparse.SUPPRESS if name in hidden else text
+        options.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
     options.add_argument("--version", action=Version, nargs=0, help="print the version")
     return options

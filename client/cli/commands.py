@@ -1,12 +1,15 @@
-"""What the command `netutil` does once its arguments are read: ask, print, exit code.
+"""The commands about the calling pod: call, print, exit code.
 
-All questions of a command are asked at once over one connection, so the timeout
-bounds the command. An answer is printed even if another question failed.
+All requests of a command are sent at once over one connection, so the timeout
+bounds the command. An answer is printed even if another request failed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from netutil.client.cli.exit_codes import Exit, exit_code_for
-from netutil.client.cli.output import complain, complaint, style, write
+from netutil.client.cli.output import complain, complaint, say, style, write
 from netutil.client.cli.render.pod import tables_for
 from netutil.client.cli.render.tables import render
 from netutil.client.cli.watch import WatchOptions, watch
@@ -30,8 +33,9 @@ from netutil.client.rpc.aio import AsyncClient, AsyncConnection
 from netutil.client.rpc.requests import Request
 from netutil.client.text import harmless
 
-Output = Literal["table", "json", "yaml", "args", "shell"]
+Output = Literal["table", "json", "yaml", "args", "shell", "export"]
 _PAUSE_SECONDS = 0.25
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NEVER_NAMED = ("CONTAINER_NOT_LISTED", "NOT_IN_A_CONTAINER")
 """Reasons for which a later pod list has no name for the container either."""
 _ANSWER_SECONDS = 5.0
@@ -53,6 +57,25 @@ Command = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """The variable or interface that the command is about, and the one to wait for."""
+
+    key: str | None
+    interface: str | None
+    wait: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What is shown beside the answer."""
+
+    env: bool
+    topology: bool
+    explain: bool
+    numa_mem: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """The arguments of the command. None stands for what was not given."""
 
@@ -61,12 +84,26 @@ class Options:
     timeout_seconds: float | None
     socket: str | None
     pid: int | None
-    key: str | None
-    interface: str | None
-    wait: str | None
-    topology: bool
-    explain: bool
-    numa_mem: bool
+    subject: Subject
+    detail: Detail
+
+    @property
+    def shows_environment(self) -> bool:
+        """Whether the environment is printed beside other facts: documents are always whole."""
+        return self.detail.env or self.output != "table"
+
+
+def read_options(chosen: argparse.Namespace) -> Options:
+    """The options from the arguments."""
+    return Options(
+        command=chosen.command,
+        output=chosen.output,
+        timeout_seconds=chosen.timeout_seconds,
+        socket=chosen.socket,
+        pid=chosen.pid,
+        subject=Subject(chosen.key, chosen.interface, chosen.wait),
+        detail=Detail(chosen.env, chosen.topology, chosen.explain, chosen.numa_mem),
+    )
 
 
 def run(options: Options) -> Exit:
@@ -74,10 +111,12 @@ def run(options: Options) -> Exit:
     if options.command == "dpdk":
         return _run_dpdk(options)
     if options.command == "watch":
-        watched = WatchOptions(options.socket, options.output, options.timeout_seconds)
+        watched = WatchOptions(
+            options.socket, options.output, options.timeout_seconds, options.detail.env
+        )
         return asyncio.run(watch(watched))
     try:
-        asked = _QUESTIONS[options.command](options)
+        asked = _REQUESTS[options.command](options)
         answers: dict[str, Any] = asyncio.run(_answers(asked, options))
     except NetUtilError as error:
         answers = {options.command: error}
@@ -86,8 +125,8 @@ def run(options: Options) -> Exit:
         name: answer for name, answer in answers.items() if not isinstance(answer, NetUtilError)
     }
     written = write(_text(known, options)) if known else Exit.OK
-    for said in dict.fromkeys(complaint(error, options.output) for error in errors):
-        print(said, file=sys.stderr, flush=True)
+    for text in dict.fromkeys(complaint(error, options.output) for error in errors):
+        say(text)
     return exit_code_for(errors[0]) if errors else written
 
 
@@ -96,14 +135,14 @@ def _run_dpdk(options: Options) -> Exit:
     try:
         view = _own_view(options)
         facts = asyncio.run(_settled(options))
-        line = command_line(facts, numa_mem=options.numa_mem, view=view)
-        text = render_command_line(line, options.output, explain=options.explain)
+        line = command_line(facts, numa_mem=options.detail.numa_mem, view=view)
+        text = render_command_line(line, options.output, explain=options.detail.explain)
     except NetUtilError as error:
         complain(error, options.output)
         return exit_code_for(error)
     if options.output != "json":  # whose document holds them
         for warning in line.warnings:
-            print(f"netutil: warning: {harmless(warning)}", file=sys.stderr, flush=True)
+            say(f"netutil: warning: {harmless(warning)}")
     return write(text)
 
 
@@ -144,40 +183,41 @@ def _is_settled(facts: All) -> bool:
 
 def _overview(options: Options) -> Mapping[str, Request[Any]]:
     pid = options.pid
+    environment = {"environment": requests.environment(pid)} if options.shows_environment else {}
     return {
         "cpu": requests.cpu(pid),
-        "environment": requests.environment(pid),
+        **environment,
         "network_status": requests.network_status(pid=pid),
     }
 
 
 def _environment(options: Options) -> Mapping[str, Request[Any]]:
-    if options.key is not None:
-        return {"environment": requests.variable(options.key, options.pid)}
+    if options.subject.key is not None:
+        return {"environment": requests.variable(options.subject.key, options.pid)}
     return {"environment": requests.environment(options.pid)}
 
 
 def _networks(options: Options) -> Mapping[str, Request[Any]]:
-    if options.wait is None:
-        return {"network_status": requests.network_status(options.interface, options.pid)}
+    if options.subject.wait is None:
+        return {"network_status": requests.network_status(options.subject.interface, options.pid)}
     # What was waited for may be live only: then there is none, and that is no error.
-    return {"network_status": requests.networks_of(options.wait)}
+    return {"network_status": requests.networks_of(options.subject.wait)}
 
 
-_QUESTIONS: Mapping[Command, Callable[[Options], Mapping[str, Request[Any]]]] = {
+_REQUESTS: Mapping[Command, Callable[[Options], Mapping[str, Request[Any]]]] = {
     "overview": _overview,
     "all": lambda given: {"all": requests.everything(given.pid)},
-    "cpu": lambda given: {"cpu": requests.cpu(given.pid, topology=given.topology)},
+    "cpu": lambda given: {"cpu": requests.cpu(given.pid, topology=given.detail.topology)},
     "devices": lambda given: {"resources": requests.resources(given.pid)},
     "env": _environment,
     "hugepages": lambda given: {"hugepages": requests.hugepages(given.pid)},
     "interfaces": lambda given: {
-        "interfaces": requests.interfaces(given.wait or given.interface, given.pid)
+        "interfaces": requests.interfaces(given.subject.wait or given.subject.interface, given.pid)
     },
     "network": _networks,
     "whoami": lambda given: {"pod": requests.pod(given.pid)},
 }
-"""The questions of a command, under the names that a JSON object of all of them bears."""
+"""The requests of a command, by their names in the JSON object of all of them."""
 
 
 def _client(options: Options) -> AsyncConnection:
@@ -186,15 +226,17 @@ def _client(options: Options) -> AsyncConnection:
 
 def _seconds(options: Options) -> float:
     """How long to wait for an answer. With `wait` the timeout is for that."""
-    if options.timeout_seconds is None or options.wait is not None:
+    if options.timeout_seconds is None or options.subject.wait is not None:
         return _ANSWER_SECONDS
     return options.timeout_seconds
 
 
 async def _answers(asked: Mapping[str, Request[Any]], options: Options) -> dict[str, Any]:
-    if options.wait is not None:
+    if options.subject.wait is not None:
         async with AsyncClient(options.socket) as client:
-            await client.wait_for_interface(options.wait, options.timeout_seconds or _WAIT_SECONDS)
+            await client.wait_for_interface(
+                options.subject.wait, options.timeout_seconds or _WAIT_SECONDS
+            )
     async with _client(options) as connection:
         answers = await asyncio.gather(*(_answer(connection, one) for one in asked.values()))
     return dict(zip(asked, answers, strict=True))
@@ -214,11 +256,27 @@ def _text(answers: Mapping[str, Any], options: Options) -> str:
             return to_json(whole)
         case "yaml":
             return to_yaml(whole)
+        case "export":
+            assert isinstance(whole, Environment)  # noqa: S101 - of the command env alone
+            return _exports(whole.envs)
         case _:
-            if options.key is not None and isinstance(whole, Environment):
-                return _value(whole.envs[options.key])
-            tables = [table for answer in answers.values() for table in tables_for(answer)]
+            if options.subject.key is not None and isinstance(whole, Environment):
+                return _value(whole.envs[options.subject.key])
+            tables = [
+                table
+                for answer in answers.values()
+                for table in tables_for(answer, environment=options.shows_environment)
+            ]
             return render(tables, style())
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    """Commands for `eval` in a POSIX shell; a name that no shell takes is left out and reported."""
+    usable = {name: value for name, value in variables.items() if _SHELL_NAME.fullmatch(name)}
+    if left_out := len(variables) - len(usable):
+        say(f"netutil: warning: variables with names that a shell does not take: {left_out}")
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in usable.items())
+    return harmless(text) if sys.stdout.isatty() else text
 
 
 def _value(value: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 
 SHELLS = ("bash", "zsh", "fish")
 COMPLETION = """\
@@ -12,6 +13,8 @@ Print what makes a shell complete netutil's commands and options.
   bash   netutil completion bash >/etc/bash_completion.d/netutil
   zsh    source <(netutil completion zsh), after compinit, in ~/.zshrc
   fish   netutil completion fish >~/.config/fish/completions/netutil.fish"""
+_SECONDS = 1.0
+"""Of the call for the pods' names: a person waits at a prompt."""
 
 
 def answer_shell(parser: argparse.ArgumentParser) -> None:
@@ -27,3 +30,16 @@ def shell_code(shell: str) -> str:
     from argcomplete.shell_integration import shellcode  # noqa: PLC0415
 
     return shellcode(["netutil"], shell=shell)
+
+
+def complete_pods(parsed_args: argparse.Namespace, **_: object) -> Sequence[str]:
+    """The pods of the node as NAMESPACE/NAME; none if the operator socket does not answer."""
+    from netutil.client.errors import NetUtilError  # noqa: PLC0415
+    from netutil.client.rpc.sync import NodeClient  # noqa: PLC0415  loads gRPC
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        with NodeClient(getattr(parsed_args, "admin_socket", None), _SECONDS) as client:
+            return [f"{pod.namespace}/{pod.name}" for pod in client.pods().pods]
+    except NetUtilError:  # a prompt has no place for an error
+        return []

@@ -1,4 +1,4 @@
-"""The command `netutil`: reads the arguments, then loads what answers them."""
+"""The command `netutil`: reads the arguments, then loads what runs the command."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from netutil.client.cli.args import OUTPUTS, awaited, shared_options
+from netutil.client.cli.args import OUTPUTS, TIMEOUT, WATCHES, Outputs, Parser, awaited
+from netutil.client.cli.args import shared_options as shared
 from netutil.client.cli.completion import COMPLETION, SHELLS, answer_shell, shell_code
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
 from netutil.client.cli.node_args import NODE_DEFAULTS, NODE_OUTPUTS, add_node, outputs_for
+from netutil.client.cli.output import write
 
 _DESCRIPTION = """\
 Ask the netutil agent of this node about the calling process and its pod. Without
-a command: CPUs, environment and networks."""
+a command: CPUs and networks; with --env the environment too."""
 _EPILOG = (
     """\
--o json and -o yaml print the field names of the API (netutil.proto), an object per
-answer; without a command an object of "cpu", "environment" and "network_status".
+-o json and -o yaml print the field names of the API (netutil.proto) in snake case, an object
+per answer; without a command an object of "cpu", "environment" and "network_status".
 Options stand before or after the command.
 
 environment:
@@ -40,31 +42,41 @@ _DEFAULTS: dict[str, Any] = {
     "key": None,
     "interface": None,
     "wait": None,
+    "env": False,
     "topology": False,
     "explain": False,
     "numa_mem": False,
 }
-_WATCH_OUTPUTS = ("lines", "json")
-_DPDK_OUTPUTS = ("args", "shell", "json")
-_ALL_OUTPUTS = (*OUTPUTS, *NODE_OUTPUTS, "args", "shell", "lines")
+_ENV_OUTPUTS = Outputs((*OUTPUTS, "export"))
+_WATCH_OUTPUTS = Outputs(("lines", "json"))
+_DPDK_OUTPUTS = Outputs(("args", "shell", "json"))
+_ALL_OUTPUTS = Outputs(
+    dict.fromkeys((*OUTPUTS, *NODE_OUTPUTS, *_ENV_OUTPUTS, *_WATCH_OUTPUTS, *_DPDK_OUTPUTS))
+)
+_SHOWS_ENVIRONMENT = ("overview", "all", "watch")
 
 
 def _parser() -> argparse.ArgumentParser:
-    of_pod = [shared_options(of_node=False, of_pod=True)]
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="netutil",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        parents=[shared_options(of_node=True, of_pod=True, outputs=_ALL_OUTPUTS)],
+        parents=[
+            shared(
+                *("socket", "pid"), hidden=("admin-socket",), outputs=_ALL_OUTPUTS, commands=True
+            )
+        ],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    _add_env(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(
-        name: str, text: str, parents: list[argparse.ArgumentParser] = of_pod
+        name: str, text: str, parent: argparse.ArgumentParser | None = None
     ) -> argparse.ArgumentParser:
-        command = commands.add_parser(
+        parents = [parent or shared("socket", "pid")]
+        command: argparse.ArgumentParser = commands.add_parser(
             name, help=text, description=text, parents=parents, allow_abbrev=False
         )
         command.set_defaults(command=name)
@@ -74,17 +86,24 @@ def _parser() -> argparse.ArgumentParser:
     cpu.add_argument(
         "--topology", action="store_true", help="each CPU: core, socket, NUMA node, exclusive"
     )
-    env = add("env", "the environment, or the value of one variable")
-    env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
-    network = add("network", "the pod's networks, or one of them")
-    network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
-    add(
-        "watch",
-        "a line for each change of what the agent says of this pod, until --timeout if given",
-        [shared_options(of_node=False, of_pod=True, outputs=_WATCH_OUTPUTS)],
+    env = add(
+        "env",
+        "the environment, or the value of one variable",
+        shared("socket", "pid", outputs=_ENV_OUTPUTS),
     )
+    env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
+    network = add("network", "the pod's networks, or one of them", _waiting())
+    network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
+    watch = add(
+        "watch",
+        "a line for each change of the facts about this pod",
+        shared("socket", outputs=_WATCH_OUTPUTS, timeout=WATCHES),
+    )
+    _add_env(watch)
     add("whoami", "the pod and container of the calling process")
-    interfaces = add("interfaces", "the pod's interfaces as they are now, with their devices")
+    interfaces = add(
+        "interfaces", "the pod's interfaces as they are now, with their devices", _waiting()
+    )
     interfaces.add_argument(
         "interface", nargs="?", metavar="INTERFACE", help="this interface alone"
     )
@@ -97,11 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         )
     add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
     add("hugepages", "huge pages of the pod, the container and the node")
-    add("all", "everything in one answer; what could not be had is listed with its reason")
+    _add_env(
+        add("all", "everything in one answer; a part that is missing is listed with its reason")
+    )
     dpdk = add(
         "dpdk",
         "EAL arguments of a DPDK program for this container",
-        [shared_options(of_node=False, of_pod=True, outputs=_DPDK_OUTPUTS)],
+        shared("socket", "pid", outputs=_DPDK_OUTPUTS),
     )
     dpdk.add_argument(
         "--explain", action="store_true", help="a line for each argument, with its source"
@@ -121,8 +142,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _of(given: dict[str, Any], options: type[Any]) -> dict[str, Any]:
-    return {name: given[name] for name in options.__annotations__}
+def _waiting() -> argparse.ArgumentParser:
+    return shared("socket", "pid", timeout=TIMEOUT.format("5; with --wait 60"))
+
+
+def _add_env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--env",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the environment too, which may hold secrets; -o json and yaml always have it",
+    )
 
 
 def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
@@ -134,11 +164,13 @@ def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
             parser.error(f"--socket is not for {chosen.command}")
     elif chosen.admin_socket is not None:
         parser.error("--admin-socket is for node commands only")
+    if chosen.env and chosen.command not in _SHOWS_ENVIRONMENT:
+        parser.error(f"--env is not for {chosen.command}")
     if chosen.pid is not None and (chosen.wait is not None or chosen.command == "watch"):
         parser.error("--pid is not for watch, nor for --wait: they are about the calling process")
     if chosen.wait is not None and chosen.interface not in (None, chosen.wait):
         parser.error(f"--wait INTERFACE={chosen.wait} and {chosen.interface} are two interfaces")
-    outputs = {"dpdk": _DPDK_OUTPUTS, "watch": _WATCH_OUTPUTS}.get(
+    outputs = {"dpdk": _DPDK_OUTPUTS, "watch": _WATCH_OUTPUTS, "env": _ENV_OUTPUTS}.get(
         chosen.command, outputs_for(chosen.command)
     )
     chosen.output = chosen.output or outputs[0]
@@ -152,21 +184,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer_shell(parser)
     chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS, **NODE_DEFAULTS))
     if "shell" in chosen:
-        print(shell_code(chosen.shell))
-        return Exit.OK
+        return write(shell_code(chosen.shell))
     _check(parser, chosen)
     if sys.stdout is None or sys.stderr is None:
         return Exit.FAILED
     # gRPC's own log would stand between the lines of this command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        given = vars(chosen)
         if chosen.command.startswith("node "):
-            from netutil.client.cli.node_commands import NodeOptions, run_node  # noqa: PLC0415  loads gRPC
+            from netutil.client.cli import node_commands  # noqa: PLC0415  loads gRPC
 
-            return run_node(NodeOptions(**_of(given, NodeOptions)))
-        from netutil.client.cli.commands import Options, run  # noqa: PLC0415  loads gRPC
+            return node_commands.run_node(node_commands.read_options(chosen))
+        from netutil.client.cli import commands  # noqa: PLC0415  loads gRPC
 
-        return run(Options(**_of(given, Options)))
+        return commands.run(commands.read_options(chosen))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from netutil.client.cli.exit_codes import Exit, exit_code_for
+from netutil.client.cli.jsonpath import Template, parse
+from netutil.client.cli.live import quit_key
 from netutil.client.cli.offline_checks import with_outside
-from netutil.client.cli.output import complain, style, write
+from netutil.client.cli.output import complain, say, style, write
 from netutil.client.cli.render import node as pod_tables
 from netutil.client.cli.render import node_text, top
 from netutil.client.cli.render.tables import Style, render
-from netutil.client.documents import to_json, to_yaml
-from netutil.client.errors import DeadlineExceeded, NetUtilError
-from netutil.client.models.node import Diagnosis, Traced
-from netutil.client.nodemap.dot import dot
+from netutil.client.cli.selector import Matches
+from netutil.client.documents import document, to_json, to_yaml
+from netutil.client.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    NetUtilError,
+)
+from netutil.client.models.node import Diagnosis, NodePod, NodePods, Traced, TracedCall
+from netutil.client.nodemap.dot import MAX_DOT_PODS, dot
 from netutil.client.nodemap.html import html
 from netutil.client.nodemap.layout import lay_out
 from netutil.client.nodemap.model import gather_picture
 from netutil.client.nodemap.svg import svg
 from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncNodeClient
+from netutil.client.text import escaped
 
 _ANSWER_SECONDS = 5.0
 _MAP_SECONDS = 30.0
@@ -45,6 +53,29 @@ Command = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """Which pods or calls are shown; None stands for all."""
+
+    namespace: str | None
+    full_name: str | None
+    selector: Matches | None
+    method: str | None
+    code: str | None
+    errors_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How they are shown. `interval_seconds` is between two readings."""
+
+    sort: str | None
+    headers: bool
+    once: bool
+    watch: bool
+    interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeOptions:
     """The arguments of the command. None stands for what was not given."""
 
@@ -52,12 +83,36 @@ class NodeOptions:
     output: str
     timeout_seconds: float | None
     admin_socket: str | None
-    socket: str | None
-    sort: str | None
-    once: bool
-    interval_seconds: float
-    full_name: str | None
-    process: int | None
+    subject: str | int | None
+    """The pods' socket of `doctor`, the pid of `explain`."""
+    view: View
+    filters: Filters
+
+
+def read_options(chosen: argparse.Namespace) -> NodeOptions:
+    """The options from the arguments."""
+    return NodeOptions(
+        command=chosen.command,
+        output=chosen.output,
+        timeout_seconds=chosen.timeout_seconds,
+        admin_socket=chosen.admin_socket,
+        subject=chosen.process if chosen.process is not None else chosen.socket,
+        view=View(
+            sort=chosen.sort,
+            headers=chosen.headers,
+            once=chosen.once,
+            watch=chosen.watch,
+            interval_seconds=chosen.interval_seconds,
+        ),
+        filters=Filters(
+            namespace=chosen.namespace,
+            full_name=chosen.full_name,
+            selector=chosen.selector,
+            method=chosen.method,
+            code=chosen.code,
+            errors_only=chosen.errors_only,
+        ),
+    )
 
 
 def run_node(options: NodeOptions) -> Exit:
@@ -75,7 +130,7 @@ def run_node(options: NodeOptions) -> Exit:
     async def connected() -> Exit:
         usual = _MAP_SECONDS if options.command == "node map" else _ANSWER_SECONDS
         seconds = options.timeout_seconds or usual
-        if options.command in ("node top", "node trace"):  # there it is the whole time
+        if options.view.watch or options.command in ("node top", "node trace"):  # the whole time
             seconds = _ANSWER_SECONDS
         async with AsyncNodeClient(options.admin_socket, seconds) as client:
             return await run(client, options)
@@ -88,21 +143,74 @@ def run_node(options: NodeOptions) -> Exit:
 
 
 async def _pods(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    answer = await client.call(requests.node_pods())
-    order = options.sort or "name"
-    if options.output == "wide":  # whole, however narrow the terminal
-        whole = Style(bold=style().bold)
-        return write(render([pod_tables.pods_wide(answer, order)], whole))
-    if options.output == "table":
-        shown = style()
-        table = pod_tables.pods(answer, order, datetime.now(UTC), shown.width)
-        return write(render([table], shown))
+    """Print the pods; with --watch go on, and print each that is new or has changed."""
+    template = _template(options)
+    loop = asyncio.get_running_loop()
+    ends = None
+    if options.view.watch and options.timeout_seconds is not None:
+        ends = loop.time() + options.timeout_seconds
+    shown: dict[str, NodePod] = {}
+    headers = options.view.headers
+    while True:
+        answer = _filtered(await client.call(requests.node_pods()), options.filters)
+        changed = replace(answer, pods=tuple(p for p in answer.pods if shown.get(p.uid) != p))
+        if changed.pods or not shown:
+            written = write(_pods_text(changed, options, template, headers=headers))
+            if written is not Exit.OK:
+                return written
+        if not options.view.watch:
+            return Exit.OK
+        shown, headers = {pod.uid: pod for pod in answer.pods}, False
+        await asyncio.sleep(options.view.interval_seconds)
+        if ends is not None and loop.time() >= ends:
+            return Exit.OK
+
+
+def _template(options: NodeOptions) -> Template | None:
+    _, is_template, text = options.output.partition("jsonpath=")
+    if not is_template:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InvalidArgument(
+            f"the JSONPath template is malformed: {error}",
+            "INVALID_ARGUMENT",
+            reason="TEMPLATE_MALFORMED",
+            advice="netutil node pods -o json shows the fields; try '{.pods[*].name}'",
+        ) from None
+
+
+def _filtered(answer: NodePods, filters: Filters) -> NodePods:
+    pods = (
+        pod
+        for pod in answer.pods
+        if filters.namespace in (None, pod.namespace)
+        and (filters.selector is None or filters.selector(pod.labels))
+    )
+    return replace(answer, pods=tuple(pods))
+
+
+def _pods_text(
+    answer: NodePods, options: NodeOptions, template: Template | None, *, headers: bool
+) -> str:
+    order = options.view.sort or "name"
     pods = tuple(pod_tables.ordered(answer, order))
-    return write(_document({"pods": pods, "observed_at": answer.observed_at}, options))
+    if template is not None:
+        return template.render(document({"pods": pods, "observed_at": answer.observed_at}))
+    if options.output == "name":
+        return "".join(f"{escaped(pod.namespace)}/{escaped(pod.name)}\n" for pod in pods)
+    if options.output in ("json", "yaml"):
+        return _document({"pods": pods, "observed_at": answer.observed_at}, options)
+    if options.output == "wide":  # whole, however narrow the terminal
+        return render([pod_tables.pods_wide(answer, order)], Style(style().bold), headers=headers)
+    shown = style()
+    table = pod_tables.pods(answer, order, datetime.now(UTC), shown.width)
+    return render([table], shown, headers=headers)
 
 
 async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    namespace, _, name = (options.full_name or "").partition("/")
+    namespace, _, name = (options.filters.full_name or "").partition("/")
     answer = await client.call(requests.described_pod(namespace, name))
     if options.output == "table":
         tables = pod_tables.described_pod(answer, datetime.now(UTC))
@@ -113,14 +221,21 @@ async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
 async def _map(client: AsyncNodeClient, options: NodeOptions) -> Exit:
     picture = await gather_picture(client, options.timeout_seconds or _MAP_SECONDS)
     if options.output == "dot":
+        if len(picture.pods) > MAX_DOT_PODS:
+            raise InvalidArgument(
+                f"a graph of {len(picture.pods)} pods is not readable",
+                "INVALID_ARGUMENT",
+                reason="TOO_MANY_PODS_FOR_DOT",
+                advice="use -o svg, or -o html with its filter",
+            )
         return write(dot(picture))
     scene = lay_out(picture)
     return write(html(scene) if options.output == "html" else svg(scene))
 
 
 async def _explain(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    assert options.process is not None  # noqa: S101 - the parser demands it
-    answer = await client.call(requests.explanation(options.process))
+    assert isinstance(options.subject, int)  # noqa: S101 - the parser demands it
+    answer = await client.call(requests.explanation(options.subject))
     text = node_text.explanation(answer, style())
     written = write(text if options.output == "text" else _document(answer, options))
     return written or (Exit.OK if answer.answered else Exit.FAILED)
@@ -132,7 +247,8 @@ async def _doctor(client: AsyncNodeClient, options: NodeOptions) -> Exit:
         answer = await client.call(requests.diagnosis())
     except NetUtilError as error:
         answer = error
-    found = with_outside(answer, options.socket)
+    socket = options.subject if isinstance(options.subject, str) else None
+    found = with_outside(answer, socket)
     text = node_text.diagnosis(found, style())
     written = write(text if options.output == "text" else _document(found, options))
     failed = any(check.outcome == "failed" for check in found.checks)
@@ -140,48 +256,64 @@ async def _doctor(client: AsyncNodeClient, options: NodeOptions) -> Exit:
 
 
 async def _top(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    """Print one interval after the other until interrupted, or --timeout if given."""
+    """Print one interval after the other until q, an interrupt, or --timeout if given."""
     loop = asyncio.get_running_loop()
     ends = None
-    if options.timeout_seconds is not None and not options.once:
+    if options.timeout_seconds is not None and not options.view.once:
         ends = loop.time() + options.timeout_seconds
     before = await client.call(requests.activity())
-    while True:
-        await asyncio.sleep(options.interval_seconds)
-        now = await client.call(requests.activity())
-        found = top.rates(before, now, options.sort or "calls")
-        written = write(_screen(found, options))
-        if written or options.once or (ends is not None and loop.time() >= ends):
-            return written
-        before = now
+    with quit_key() as key:
+        while True:
+            if await key.wait(options.view.interval_seconds):
+                return Exit.OK
+            now = await client.call(requests.activity())
+            found = top.rates(before, now, options.view.sort or "calls")
+            written = write(_screen(found, options))
+            if written or options.view.once or (ends is not None and loop.time() >= ends):
+                return written
+            before = now
 
 
 def _screen(found: top.Rates, options: NodeOptions) -> str:
     if options.output == "json":
         return to_json(found, indent=None)
     shown = style()
-    if options.once or not sys.stdout.isatty():
+    if options.view.once or not sys.stdout.isatty():
         text = render([top.table(found, None, shown.width)], shown)
-        return text + ("" if options.once else "\n")
+        return text + ("" if options.view.once else "\n")
     rows = max(1, shutil.get_terminal_size().lines - _LINES_BESIDE_ROWS)
     return _CLEAR + render([top.table(found, rows, shown.width)], shown)
 
 
 async def _trace(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    show: Callable[[Traced], str] = _trace_json if options.output == "json" else _trace_lines
+    is_json = options.output == "json"
+    show: Callable[[Traced], str] = _trace_json if is_json else _trace_lines
     begun = False
     try:
-        async with aclosing(client.stream(requests.TRACE, options.timeout_seconds)) as told:
-            async for traced in told:
-                if not begun and options.output != "json":
-                    print("netutil: tracing the calls of this node", file=sys.stderr, flush=True)
+        async with client.stream(requests.TRACE, options.timeout_seconds) as stream:
+            async for traced in stream:
+                if not begun and not is_json:
+                    say("netutil: tracing the calls of this node")
+                    if options.view.headers and (written := write(node_text.TRACE_HEADER)):
+                        return written
                 begun = True
-                if written := write(show(traced)):
+                calls = tuple(one for one in traced.calls if _is_shown(one, options.filters))
+                if written := write(show(replace(traced, calls=calls))):
                     return written
     except DeadlineExceeded:
         if not begun:
             raise
     return Exit.OK
+
+
+def _is_shown(call: TracedCall, filters: Filters) -> bool:
+    return (
+        filters.namespace in (None, call.namespace)
+        and filters.full_name in (None, f"{call.namespace}/{call.pod}")
+        and filters.method in (None, call.method)
+        and filters.code in (None, call.code)
+        and not (filters.errors_only and call.code == "OK")
+    )
 
 
 def _trace_json(traced: Traced) -> str:

@@ -6,12 +6,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from netutil.client.errors import NetUtilError
 from netutil.client.models.node import Check, Diagnosis
 from netutil.client.rpc.diagnose import why_unreachable
-from netutil.client.rpc.endpoint import PUBLIC, Endpoint
+from netutil.client.rpc.endpoint import PUBLIC
 
 _SOCKET = "/run/netutil/net.sock"
 _POD_RESOURCES = "/var/lib/kubelet/pod-resources/kubelet.sock"
@@ -46,7 +47,13 @@ def _user() -> Check:
 def _connects(path: str) -> Check:
     """Whether somebody listens where pods connect."""
     ended = f"the agent on this node has ended or is restarting: {_LOOK}"
-    endpoint = Endpoint(PUBLIC.variable, _SOCKET, _LOOK, "run this as root", ended)
+    endpoint = replace(
+        PUBLIC,
+        default_path=_SOCKET,
+        if_missing=_LOOK,
+        if_denied="run this as root",
+        if_refused=ended,
+    )
     problem = why_unreachable(path, endpoint)
     if problem is None:
         return Check("connect", "ok", f"somebody listens on {path}", "")

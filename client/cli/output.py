@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 
 from netutil.client.cli.exit_codes import Exit
 from netutil.client.cli.render.tables import Style
@@ -27,7 +28,7 @@ def write(text: str) -> Exit:
         return Exit.BROKEN_PIPE
     except OSError as error:
         _discard_output()
-        print(f"netutil: cannot write the output: {error.strerror}", file=sys.stderr)
+        say(f"netutil: cannot write the output: {error.strerror}")
         return Exit.FAILED
     return Exit.OK
 
@@ -42,14 +43,20 @@ def style() -> Style:
 
 def complain(error: NetUtilError, output: str) -> None:
     """Say on the standard error what failed; an object with `-o json`."""
-    print(complaint(error, output), file=sys.stderr, flush=True)
+    say(complaint(error, output))
+
+
+def say(text: str) -> None:
+    """Write a line to the standard error. If that fails, only the exit code says what failed."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def complaint(error: NetUtilError, output: str) -> str:
     """What is said of an error."""
     if output == "json":
         return to_json(error_document(error), indent=None).rstrip("\n")
-    lines = [f"netutil: {error.sentence}", *([error.advice] if error.advice else [])]
+    lines = [f"netutil: {error}", *([error.advice] if error.advice else [])]
     return "\n".join(harmless(line.replace("\n", " ")) for line in lines)
 
 

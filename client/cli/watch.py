@@ -23,11 +23,12 @@ _FIRST_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """`longest_seconds` ends the watch; None does not."""
+    """`longest_seconds` ends the watch; None does not. `env` shows variables in lines."""
 
     socket: str | None
     output: str
     longest_seconds: float | None
+    env: bool
 
 
 class _Ended(Exception):
@@ -40,7 +41,7 @@ class _Ended(Exception):
 
 async def watch(options: WatchOptions) -> Exit:
     """Print each change as it comes, also of agents that follow this one."""
-    printer = _Printer(options.output)
+    printer = _Printer(options.output, env=options.env)
     try:
         async with asyncio.timeout(options.longest_seconds):
             async with AsyncClient(options.socket) as client:
@@ -74,8 +75,9 @@ async def _print_all(client: AsyncClient, printer: _Printer, options: WatchOptio
 class _Printer:
     """Prints observations, each against the one before."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, *, env: bool) -> None:
         self._output = output
+        self._env = env
         self._lost = False
         self.before: All | None = None
 
@@ -91,7 +93,7 @@ class _Printer:
         if self._output == "json":
             text = to_json(observation, indent=None)
         else:
-            text = _lines(before, observation)
+            text = _lines(before, observation, env=self._env)
         if (written := write(text)) is not Exit.OK:
             raise _Ended(written)
 
@@ -102,7 +104,7 @@ class _Printer:
         self._lost = True
 
 
-def _lines(before: All | None, observation: Observation) -> str:
+def _lines(before: All | None, observation: Observation, *, env: bool) -> str:
     at = "" if observation.observed_at is None else rfc3339(observation.observed_at)
     if before is None:
         pod = observation.snapshot.pod
@@ -112,4 +114,5 @@ def _lines(before: All | None, observation: Observation) -> str:
     return "".join(
         f"{at} {escaped(one.path)}: {escaped(one.before)} -> {escaped(one.now)}\n"
         for one in differences(before, observation.snapshot)
+        if env or not one.path.startswith("environment.envs.")
     )

@@ -103,7 +103,7 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
         for one in interfaces.interfaces
         if one.allocated and names_a_device(one.allocated)
     }
-    own |= {one.ID.lower() for one in resources.devices if PCI_ADDRESS.fullmatch(one.ID.lower())}
+    own |= {one.id.lower() for one in resources.devices if PCI_ADDRESS.fullmatch(one.id.lower())}
     return frozenset(own) if own or not resources.devices else None
 
 
@@ -275,7 +275,7 @@ def _far_devices(
     found: Devices, resources: Resources | None, cpu_nodes: Collection[int]
 ) -> list[str]:
     """A sentence for each device of the command line that is far from all CPUs."""
-    plugins = {one.ID: set(one.numa_nodes) for one in resources.devices} if resources else {}
+    plugins = {one.id: set(one.numa_nodes) for one in resources.devices} if resources else {}
     places: list[tuple[str, str, PCIInfo | None]] = [
         (one.label, one.pci.address, one.pci) for one in found.functions
     ]

@@ -91,7 +91,7 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
     nodes = {
         one.numa_node for one in cpu.cpus or () if one.id in cpus and one.numa_node is not None
     }
-    environment = facts.env.envs if facts.env else {}
+    environment = facts.environment.envs if facts.environment else {}
     devices = device_arguments(interfaces, _resources(facts), nodes, environment)
     afxdp = tuple(af_xdp_arguments(devices, _mtus(interfaces), view))
     shares, source = _shares(hugepages, facts, pod.container_name, nodes or {0})

@@ -92,12 +92,12 @@ def _add_given(resources: Resources, found: Devices, lost: str) -> None:
         )
     facts = {one.address: one for one in resources.pci}
     for device in resources.devices:
-        address, label = device.ID.lower(), f"device {device.ID} of {device.resourceName}"
-        if address in found.seen or device.ID in found.seen:
+        address, label = device.id.lower(), f"device {device.id} of {device.resource_name}"
+        if address in found.seen or device.id in found.seen:
             continue
         found.seen.add(address)
-        if SUBFUNCTION.fullmatch(device.ID):
-            found.add(("-a", f"auxiliary:{device.ID}"), f"{label}, subfunction (PodResources)")
+        if SUBFUNCTION.fullmatch(device.id):
+            found.add(("-a", f"auxiliary:{device.id}"), f"{label}, subfunction (PodResources)")
         elif PCI_ADDRESS.fullmatch(address):
             pci = _plugin_function(label, address, facts, resources)
             add_function(label, pci, f"{label} (PodResources)", found, SHOWN_BY_DEVICES)
@@ -203,5 +203,5 @@ def _af_xdp_names(
     for one in interfaces.af_xdp.devices if interfaces.af_xdp else ():
         yield one.name, variable_of(one)
     for device in resources.devices if resources else ():
-        if device.resourceName.startswith(_AF_XDP_RESOURCES):
-            yield device.ID, f"PodResources, {device.resourceName}"
+        if device.resource_name.startswith(_AF_XDP_RESOURCES):
+            yield device.id, f"PodResources, {device.resource_name}"

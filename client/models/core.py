@@ -17,6 +17,8 @@ from netutil.client.errors import KINDS, NetUtilError
 
 KNOWN_WITH = "known_with"
 """Metadata of a list: it is None unless the message has this field. An empty list is a fact."""
+MESSAGE_FIELD = "message_field"
+"""Metadata of a field whose name in the message is not snake case: that name."""
 UNKNOWN_WITH = "unknown_with"
 """Metadata of a list: it is None if the message says this error instead.
 

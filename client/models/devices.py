@@ -14,6 +14,7 @@ from typing import Any
 
 from netutil.client.models.core import (
     CPU,
+    MESSAGE_FIELD,
     UNKNOWN_WITH,
     CgroupLevel,
     Environment,
@@ -29,8 +30,8 @@ from netutil.client.models.core import (
 class Device:
     """A device that a device plugin allocated; `numa_nodes` is empty if it does not say."""
 
-    ID: str
-    resourceName: str  # noqa: N815 - the API's name
+    id: str = field(metadata={MESSAGE_FIELD: "ID"})
+    resource_name: str = field(metadata={MESSAGE_FIELD: "resourceName"})
     numa_nodes: tuple[int, ...]
 
 
@@ -366,8 +367,8 @@ class All:
 
     pod: Pod | None
     cpu: CPU | None
-    env: Environment | None
-    network: NetworkStatus | None
+    environment: Environment | None
+    network_status: NetworkStatus | None
     interfaces: Interfaces | None
     hugepages: Hugepages | None
     resources: Resources | None

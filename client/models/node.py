@@ -118,7 +118,7 @@ class DescribedPod:
     annotations: tuple[str, ...]
     observed_at: datetime | None
     containers: tuple[DescribedContainer, ...]
-    network: NetworkStatus | None
+    network_status: NetworkStatus | None
     interfaces: Interfaces | None
     sources: tuple[FactSource, ...]
     errors: tuple[PartError, ...]
@@ -203,7 +203,7 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class ExplainStep:
-    """One step of an identification; `outcome` is "passed", "degraded" or "stopped"."""
+    """One step of an identification; `outcome` is "ok", "degraded" or "stopped"."""
 
     name: str
     outcome: str

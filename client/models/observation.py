@@ -10,7 +10,7 @@ from netutil.client.documents import document
 from netutil.client.models.core import Environment
 from netutil.client.models.devices import All
 
-PARTS = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+PARTS = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages", "resources")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Observation:
     """One snapshot of a stream.
 
     `snapshot` is whole, the environment included. `version` is 1 for the first of a stream.
-    `changed` names the parts that differ from the one before ("network"); it is empty in the
+    `changed` names the parts that differ from the one before ("network_status"); it is empty in the
     first. `observed_at` is when the agent made it.
     """
 
@@ -32,14 +32,16 @@ class SnapshotMerger:
     """Completes the snapshots of one stream: only the first one brings the environment."""
 
     def __init__(self) -> None:
-        self._env: Environment | None = None
+        self._environment: Environment | None = None
 
     def merge(self, observation: Observation) -> Observation:
         """The observation with the environment."""
-        if observation.snapshot.env is not None:
-            self._env = observation.snapshot.env
+        if observation.snapshot.environment is not None:
+            self._environment = observation.snapshot.environment
             return observation
-        return replace(observation, snapshot=replace(observation.snapshot, env=self._env))
+        return replace(
+            observation, snapshot=replace(observation.snapshot, environment=self._environment)
+        )
 
 
 def changed_parts(before: All, now: All) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from netutil.client.text import certainty_mark
 
 _FAR = 'color="#d55e00" style=dashed penwidth=2 label="crosses NUMA nodes"'
 _MAX_CONTAINERS = 20
+MAX_DOT_PODS = 50
+"""Pods of a readable graph: `dot` draws them all in one column."""
 _CORE = 'shape=box style=filled fillcolor="#cfe5f4"'
 _POOL = 'shape=ellipse style=filled fillcolor="#e6f4fc"'
 _DEVICE = 'shape=box style="rounded,filled" fillcolor="#c9ede1"'

@@ -164,7 +164,7 @@ def _container(found: DescribedContainer) -> PicturedContainer:
         state=found.container.state,
         cpus=cpus,
         exclusive=exclusive,
-        devices=tuple(AllottedDevice(one.resourceName, one.ID, one.numa_nodes) for one in devices),
+        devices=tuple(AllottedDevice(one.resource_name, one.id, one.numa_nodes) for one in devices),
     )
 
 

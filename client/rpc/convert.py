@@ -18,13 +18,14 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
-from netutil.client.models.core import KNOWN_WITH, UNKNOWN_WITH
+from netutil.client.models.core import KNOWN_WITH, MESSAGE_FIELD, UNKNOWN_WITH
 
 _MAX_EXACT_INTEGER = 2**53
 Result = TypeVar("Result")
 _Read = Callable[[Message, str], Any]
 """Reads one field of a message, by its name."""
-_READERS: dict[type[Any], dict[str, _Read]] = {}
+_READERS: dict[type[Any], dict[str, tuple[str, _Read]]] = {}
+"""By type: of each of its fields the name in the message, and what reads it."""
 
 
 def result(kind: type[Result], response: Message) -> Result:
@@ -33,9 +34,13 @@ def result(kind: type[Result], response: Message) -> Result:
     if readers is None:
         hints = get_type_hints(kind)
         readers = _READERS[kind] = {
-            one.name: _reader(hints[one.name], one.metadata) for one in _fields_of(kind)
+            one.name: (
+                one.metadata.get(MESSAGE_FIELD, one.name),
+                _reader(hints[one.name], one.metadata),
+            )
+            for one in _fields_of(kind)
         }
-    return kind(**{name: read(response, name) for name, read in readers.items()})
+    return kind(**{name: read(response, field) for name, (field, read) in readers.items()})
 
 
 def _fields_of(kind: Any) -> tuple[Field[Any], ...]:

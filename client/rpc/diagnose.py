@@ -31,17 +31,34 @@ def why_unreachable(path: str, endpoint: Endpoint) -> NetUtilError | None:
     """
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         return _unreachable(
-            f"socket path {path} is longer than {_MAX_PATH_BYTES} bytes", "PATH_TOO_LONG", path
+            f"socket path {path} is longer than {_MAX_PATH_BYTES} bytes",
+            "PATH_TOO_LONG",
+            path,
+            "mount the directory of the socket at a shorter path; the default is"
+            f" {endpoint.default_path}",
         )
     try:
-        if not stat.S_ISSOCK(Path(path).stat().st_mode):
-            return _unreachable(
-                f"{path} is not a socket", "NOT_A_SOCKET", path, endpoint.if_missing
-            )
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISSOCK(mode):
+            return _not_a_socket(path, endpoint, is_directory=stat.S_ISDIR(mode))
         _connect(path)
     except OSError as error:
         return _explained(error, path, endpoint)
     return None
+
+
+def _not_a_socket(path: str, endpoint: Endpoint, *, is_directory: bool) -> Unreachable:
+    """A runtime makes a directory where a missing socket file was to be mounted."""
+    name = Path(endpoint.default_path).name
+    if is_directory and (Path(path) / name).is_socket():
+        advice = f"name the socket in it: {path}/{name}"
+    else:
+        advice = (
+            f"name the agent's socket: {endpoint.option}, {endpoint.variable}, by default"
+            f" {endpoint.default_path}; if that is what the path is, {endpoint.if_missing}"
+        )
+    kind = "a directory, not" if is_directory else "not"
+    return _unreachable(f"{path} is {kind} a socket", "NOT_A_SOCKET", path, advice)
 
 
 def _connect(path: str) -> None:

@@ -18,14 +18,17 @@ from urllib.parse import quote
 class Endpoint:
     """One of the agent's two sockets: who names its path, and what to do if it fails.
 
-    `if_refused` is of a socket file on which nothing accepts connections.
+    `if_refused` is for a socket file on which nothing accepts connections, `if_unimplemented` for
+    a server that has no such method.
     """
 
+    option: str
     variable: str
     default_path: str
     if_missing: str
     if_denied: str
     if_refused: str
+    if_unimplemented: str
 
     def path(self, given: str | os.PathLike[str] | None) -> str:
         """Absolute path of the socket: as given, else from the environment, else the default."""
@@ -34,6 +37,7 @@ class Endpoint:
 
 
 PUBLIC: Final = Endpoint(
+    option="--socket",
     variable="NETUTIL_SOCKET",
     default_path="/etc/netutil/net.sock",
     if_missing="mount the hostPath directory /run/netutil at /etc/netutil (the directory, not the "
@@ -42,14 +46,21 @@ PUBLIC: Final = Endpoint(
     if_refused="if the agent on this node is restarting, this passes; if not, see that it runs "
     "there, that the pod mounts the directory and not the socket file in it, and that the pod has "
     "the node's own kernel (not a VM or sandbox as of Kata or gVisor)",
+    if_unimplemented="if the socket is the agent's operator socket (admin.sock), name the pods' "
+    "socket instead: --socket, NETUTIL_SOCKET, by default /etc/netutil/net.sock; if not, the agent "
+    "is older than this client: update the agent",
 )
 OPERATOR: Final = Endpoint(
+    option="--admin-socket",
     variable="NETUTIL_ADMIN_SOCKET",
     default_path="/run/netutil-admin/admin.sock",
     if_missing="run this on the node itself, and see that the agent runs there with an operator "
     "socket (--admin-socket)",
     if_denied="run this as root",
     if_refused="the agent on this node has ended or is restarting: see its pod and its log",
+    if_unimplemented="if the socket is the pods' socket (net.sock), name the operator socket "
+    "instead: --admin-socket, NETUTIL_ADMIN_SOCKET, by default /run/netutil-admin/admin.sock; if "
+    "not, the agent is older than this client: update the agent",
 )
 
 CHANNEL_OPTIONS: Final[list[tuple[str, str | int]]] = [

@@ -227,7 +227,12 @@ def _interface(interface: str | None) -> str:
 def _name(name: str, what: str) -> str:
     """A name that can stand in a request. Empty it would mean "all" there."""
     if not name:
-        raise InvalidArgument(f"{what} is empty", "INVALID_ARGUMENT", reason="NAME_EMPTY")
+        raise InvalidArgument(
+            f"{what} is empty",
+            "INVALID_ARGUMENT",
+            reason="NAME_EMPTY",
+            advice="leave the name out for all of them",
+        )
     try:
         name.encode()
     except UnicodeEncodeError as error:

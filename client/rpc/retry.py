@@ -29,6 +29,7 @@ _MAX_PAUSE_SECONDS = 0.5
 _MIN_ATTEMPT_SECONDS = 0.001
 
 
+_UNIMPLEMENTED = "UNIMPLEMENTED"
 _FIRST_RECONNECT_SECONDS = 0.5
 _MAX_RECONNECT_SECONDS = 3.0
 _MIN_RECONNECT_SECONDS = 0.01
@@ -104,7 +105,7 @@ class Attempts:
         return back_off * (0.5 + self._jitter() / 2)
 
     def _understood(self, error: NetUtilError) -> NetUtilError:
-        if error.reason or not isinstance(error, Unavailable | DeadlineExceeded):
+        if error.reason or not _is_explained(error):
             self._said_by_agent = error
             return error
         if isinstance(error, DeadlineExceeded) and self._said_by_agent is not None:
@@ -114,11 +115,20 @@ class Attempts:
         return explained(error, self._settings)
 
 
+def _is_explained(error: NetUtilError) -> bool:
+    """Whether the cause of an error without a reason can be found out here."""
+    return isinstance(error, Unavailable | DeadlineExceeded) or error.code == _UNIMPLEMENTED
+
+
 def explained(error: NetUtilError, settings: Settings) -> NetUtilError:
     """The error with its cause, where gRPC itself made it up and the agent said nothing."""
-    if error.reason or not isinstance(error, Unavailable | DeadlineExceeded):
+    if error.reason or not _is_explained(error):
         return error
     path = settings.path
+    if error.code == _UNIMPLEMENTED:
+        sentence = f"the server at {path} does not have this method"
+        advice = settings.endpoint.if_unimplemented
+        return NetUtilError(sentence, error.code, reason="METHOD_MISSING", read=path, advice=advice)
     if (cause := why_unreachable(path, settings.endpoint)) is not None:
         return cause
     if isinstance(error, Unavailable):

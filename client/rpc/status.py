@@ -16,7 +16,6 @@ from netutil.client.errors import KINDS, NetUtilError
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _DOMAIN = "netutil"
-_ADVICE = {"UNIMPLEMENTED": "the agent is older than this client: update the agent"}
 
 
 class _Code(Protocol):
@@ -53,7 +52,7 @@ def error_from_status(failure: Failure) -> NetUtilError:
         code.name,
         reason=details.reason,
         read=details.read,
-        advice=details.advice or _ADVICE.get(code.name, ""),
+        advice=details.advice,
         retry_after_seconds=details.retry_after_seconds,
     )
 

@@ -66,7 +66,7 @@ class InterfaceWait:
         for interface in facts.interfaces.interfaces if facts.interfaces else ():
             if interface.name == self._interface:
                 return interface
-        for network in facts.network.status if facts.network else ():
+        for network in facts.network_status.status if facts.network_status else ():
             if network.interface == self._interface:
                 kind = DeviceType.UNSPECIFIED
                 return Interface(self._interface, kind, network, None, None, None, ())

@@ -69,6 +69,7 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
     everything: netutil_pb2.AllResponse = field(default_factory=device_answers.everything)
     news: Queue[netutil_pb2.WatchResponse | Refusal] = field(default_factory=Queue)
     node_pods: node_pb2.ListPodsResponse = field(default_factory=answers.node_pods)
+    first_node_pods: deque[node_pb2.ListPodsResponse] = field(default_factory=deque)
     described_pod: node_pb2.DescribePodResponse = field(default_factory=node_answers.described_pod)
     described_pods: list[node_pb2.DescribePodResponse | Refusal] = field(
         default_factory=lambda: [node_answers.described_pod()]
@@ -162,8 +163,9 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
                 yield item
 
     def ListPods(self, request: Any, context: Any) -> node_pb2.ListPodsResponse:  # noqa: N802
+        """Gives those of `first_node_pods` one by one, then `node_pods`."""
         self._note(request, context)
-        return self.node_pods
+        return self.first_node_pods.popleft() if self.first_node_pods else self.node_pods
 
     def DescribePod(self, request: Any, context: Any) -> node_pb2.DescribePodResponse:  # noqa: N802
         self._note(request, context)

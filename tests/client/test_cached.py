@@ -63,7 +63,7 @@ async def eventually(what: Callable[[], bool]) -> None:
 def news(cpuset: str, version: int = 2) -> api.WatchResponse:
     facts = everything()
     facts.cpu.cpuset = cpuset
-    facts.ClearField("env")
+    facts.ClearField("environment")
     return api.WatchResponse(snapshot=facts, version=version, changed=["cpu"])
 
 
@@ -137,9 +137,9 @@ async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_pa
 
 @KINDS
 async def test_a_part_that_failed_is_raised_as_its_own_call_would(kind: str, agent: Double) -> None:
-    agent.everything.ClearField("network")
+    agent.everything.ClearField("network_status")
     agent.everything.errors.add(
-        part="network",
+        part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
         sentence="No.",

@@ -123,12 +123,23 @@ async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
     with pytest.raises(error) as caught:
         await ask(kind, agent.path, "cpu")
     assert type(caught.value) is error
-    assert str(caught.value) == caught.value.sentence == "the agent's sentence"
+    assert str(caught.value) == f"the agent's sentence [{caught.value.reason}]"
+    assert caught.value.sentence == "the agent's sentence"
     assert caught.value.code == code.name
     assert caught.value.reason == "SOME_REASON"
     assert caught.value.read == "/proc/7"
     assert caught.value.advice == "Mend it."
     assert len(agent.asked) == 1
+
+
+async def test_a_server_without_the_method_gets_advice_about_both_sockets(
+    kind: str, agent: Double
+) -> None:
+    agent.refusals = deque([Refusal(grpc.StatusCode.UNIMPLEMENTED)])
+    with pytest.raises(NetUtilError) as caught:
+        await ask(kind, agent.path, "cpu")
+    assert (caught.value.code, caught.value.reason) == ("UNIMPLEMENTED", "METHOD_MISSING")
+    assert "operator socket" in caught.value.advice and "update the agent" in caught.value.advice
 
 
 async def test_an_error_survives_a_pickle(kind: str, agent: Double) -> None:
@@ -137,7 +148,7 @@ async def test_an_error_survives_a_pickle(kind: str, agent: Double) -> None:
         await ask(kind, agent.path, "cpu")
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert (str(copy), copy.code, copy.reason, copy.advice) == (
-        *("the agent's sentence", "NOT_FOUND", "R", "Mend it."),
+        *("the agent's sentence [R]", "NOT_FOUND", "R", "Mend it."),
     )
 
 
@@ -179,7 +190,7 @@ async def test_a_slow_agent_ends_at_the_deadline_and_is_not_asked_again(
     with pytest.raises(DeadlineExceeded) as caught:
         await ask(kind, agent.path, "cpu", timeout_seconds=0.3)
     assert 0.25 < time.monotonic() - before < 0.95
-    assert str(caught.value) == f"the agent at {agent.path} did not answer in 0.3 s"
+    assert str(caught.value) == f"the agent at {agent.path} did not answer in 0.3 s [NO_ANSWER]"
     assert len(agent.asked) == 1
 
 
@@ -190,7 +201,7 @@ async def test_a_missing_socket_is_named_when_the_deadline_has_come(
     with pytest.raises(Unavailable) as caught:
         await ask(kind, socket_path, "cpu", timeout_seconds=1.5)
     assert 0.8 < time.monotonic() - before < 1.9
-    assert str(caught.value) == f"socket {socket_path} does not exist"
+    assert str(caught.value) == f"socket {socket_path} does not exist [SOCKET_MISSING]"
     assert caught.value.reason == "SOCKET_MISSING"
     assert "mount the hostPath directory" in caught.value.advice
 

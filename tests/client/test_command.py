@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,11 +19,20 @@ from tests.client.command import Netutil, rows_of
 from tests.client.double import Double, Refusal
 
 
-def test_alone_it_prints_cpus_environment_and_networks(netutil: Netutil) -> None:
+def titles_of(out: str) -> list[str]:
+    return [section.splitlines()[0] for section in out.split("\n\n")]
+
+
+def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: Double) -> None:
     ended = netutil()
     assert (ended.code, ended.err) == (0, "")
-    titles = [section.splitlines()[0] for section in ended.out.split("\n\n")]
-    assert titles == ["CPU", "ENVIRONMENT", "NETWORK STATUS"]
+    assert titles_of(ended.out) == ["CPU", "NETWORK STATUS"]
+    assert "EnvRequest" not in {type(one).__name__ for one in agent.asked}
+
+
+def test_env_option_prints_the_environment_too(netutil: Netutil) -> None:
+    ended = netutil("--env")
+    assert titles_of(ended.out) == ["CPU", "ENVIRONMENT", "NETWORK STATUS"]
     rows = rows_of(ended.out)
     assert ["cpuset", "0-3,8"] in rows
     assert ["quota", "1.5 CPUs (150000 us in 100000 us), limit of the pod cgroup"] in rows
@@ -105,10 +115,27 @@ def test_a_key_prints_its_value_alone_and_exactly(netutil: Netutil) -> None:
     assert netutil("env", "HOSTILE").out == HOSTILE + "\n"
 
 
+def test_export_prints_commands_for_eval(netutil: Netutil, agent: Double) -> None:
+    agent.environment.envs.clear()
+    agent.environment.envs.update({"A": "it's $HOME\n", "B": "", "not-a-name": "x"})
+    ended = netutil("env", "-o", "export")
+    assert ended.err == "netutil: warning: variables with names that a shell does not take: 1\n"
+    script = f'unset A B; {ended.out}printf \'%s|\' "$A" "$B"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "it's $HOME\n||"
+    assert netutil("env", "B", "-o", "export").out == "export B=''\n"
+
+
+def test_all_prints_the_environment_with_env_only(netutil: Netutil) -> None:
+    out = netutil("all").out
+    assert "PATH" not in out and "shown with --env" in out
+    assert ["PATH", "/usr/bin:/bin"] in rows_of(netutil("all", "--env").out)
+
+
 def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
     ended = netutil("env", "NOTHING")
     assert (ended.code, ended.out) == (Exit.NOT_FOUND, "")
-    assert ended.err == "netutil: variable NOTHING is not set\n"
+    assert ended.err == "netutil: variable NOTHING is not set [VARIABLE_NOT_SET]\n"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +171,7 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
     assert missing.code == Exit.UNAVAILABLE
     assert missing.err.splitlines()[0] == (
         f"netutil: directory {directory}/none of the socket does not exist"
+        " [SOCKET_DIRECTORY_MISSING]"
     )
     assert missing.err.splitlines()[1].startswith("mount the hostPath directory")
 
@@ -165,6 +193,16 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
         ("--socket", "/tmp/x", "node", "pods"),
         ("--admin-socket", "/tmp/x", "cpu"),
         ("env", ""),
+        ("env", "--env"),
+        ("--env", "cpu"),
+        ("watch", "--pid", "1"),
+        ("cpu", "-o", "export"),
+        ("node", "pods", "-n", "a", "-A"),
+        ("node", "pods", "-l", "a=b=c"),
+        ("node", "pods", "-o", "jsonpath={.pods"),
+        ("node", "pods", "-o", "jsonpath"),
+        ("node", "trace", "--pod", "web-0"),
+        ("node", "pod", "a/b", "-o", "jsonpath={.pod}"),
         ("env", "\udcff"),
         ("network", ""),
         ("interfaces", ""),
@@ -216,7 +254,7 @@ def test_the_exit_code_tells_the_kind_of_error(
     agent.refusals = deque([Refusal(code, "It failed.", "R", "", "Mend it.", "netutil", 60)])
     ended = netutil("cpu")
     assert ended.code == expected
-    assert ended.err == "netutil: It failed.\nMend it.\n"
+    assert ended.err == "netutil: It failed. [R]\nMend it.\n"
 
 
 def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: Double) -> None:

@@ -183,7 +183,7 @@ def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
     modules = (core, devices, observation, node)
     (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
-    fields = {field.name for field in dataclasses.fields(kind)}
+    fields = {one.metadata.get(core.MESSAGE_FIELD, one.name) for one in dataclasses.fields(kind)}
     assert fields == set(message.fields_by_name)
 
 

@@ -217,7 +217,7 @@ def test_the_topology_is_a_row_for_each_cpu(netutil: Netutil, agent: Double) -> 
 def test_all_shows_every_part_and_what_was_not_answered(netutil: Netutil, agent: Double) -> None:
     agent.everything.ClearField("resources")
     agent.everything.errors.append(device_answers.part_error("resources"))
-    ended = netutil("all")
+    ended = netutil("all", "--env")
     titles = [section.splitlines()[0] for section in ended.out.split("\n\n")]
     assert titles == [
         *("POD", "CPU", "TOPOLOGY", "ENVIRONMENT", "NETWORK STATUS", "INTERFACES", "LINKS"),
@@ -233,7 +233,7 @@ def test_documents_bear_the_names_of_the_api(
 ) -> None:
     agent.everything.CopyFrom(device_answers.everything())
     whole = load(netutil("all", "-o", output).out)
-    assert whole["resources"]["devices"][0]["resourceName"] == "intel.com/sriov"
+    assert whole["resources"]["devices"][0]["resource_name"] == "intel.com/sriov"
     assert whole["interfaces"] == load(netutil("interfaces", "-o", output).out)
     assert whole["hugepages"] == load(netutil("hugepages", "-o", output).out)
     assert whole["resources"] == load(netutil("devices", "-o", output).out)
@@ -357,4 +357,8 @@ def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: Double
 def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: Double) -> None:
     agent.refused_methods["AllRequest"] = Refusal(grpc.StatusCode.PERMISSION_DENIED, "No pod.")
     ended = netutil("dpdk")
-    assert (ended.code, ended.out, ended.err) == (Exit.NOT_PERMITTED, "", "netutil: No pod.\n")
+    assert (ended.code, ended.out, ended.err) == (
+        Exit.NOT_PERMITTED,
+        "",
+        "netutil: No pod. [PERMISSION_DENIED]\n",
+    )

@@ -45,14 +45,26 @@ def test_a_path_through_a_file_will_not_come(directory: str) -> None:
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
-def test_what_is_no_socket_is_named(socket_path: str, make: object) -> None:
+@pytest.mark.parametrize(("place", "option"), [(PUBLIC, "--socket"), (OPERATOR, "--admin-socket")])
+def test_a_file_or_directory_gets_advice_to_name_the_socket(
+    socket_path: str, make: object, place: Endpoint, option: str
+) -> None:
     make(Path(socket_path))  # type: ignore[operator]
-    error = diagnosis(socket_path)
+    error = diagnosis(socket_path, place)
     assert type(error) is Unreachable and error.reason == "NOT_A_SOCKET"
+    assert f"{option}, {place.variable}, by default {place.default_path}" in error.advice
 
 
-def test_a_path_that_no_socket_can_have_is_named(directory: str) -> None:
-    assert diagnosis(f"{directory}/{'x' * 108}").reason == "PATH_TOO_LONG"
+def test_a_directory_with_the_socket_gets_advice_to_name_the_socket_in_it(directory: str) -> None:
+    left_behind(f"{directory}/net.sock")
+    error = diagnosis(directory)
+    assert str(error) == f"{directory} is a directory, not a socket [NOT_A_SOCKET]"
+    assert error.advice == f"name the socket in it: {directory}/net.sock"
+
+
+def test_a_path_that_is_too_long_gets_advice_for_a_shorter_path(directory: str) -> None:
+    error = diagnosis(f"{directory}/{'x' * 108}")
+    assert error.reason == "PATH_TOO_LONG" and "at a shorter path" in error.advice
 
 
 def test_a_loop_of_links_is_carried_as_the_kernel_says_it(socket_path: str) -> None:
@@ -66,7 +78,10 @@ def test_a_socket_without_a_listener_may_come_back(socket_path: str) -> None:
         left_behind.bind(socket_path)
     error = diagnosis(socket_path)
     assert type(error) is Unavailable and error.reason == "NOBODY_LISTENS"
-    assert str(error) == f"socket {socket_path} exists, but nothing accepts connections on it"
+    assert (
+        str(error)
+        == f"socket {socket_path} exists, but nothing accepts connections on it [NOBODY_LISTENS]"
+    )
     for possible in ("is restarting", "not the socket file", "Kata or gVisor"):
         assert possible in error.advice
 

@@ -271,7 +271,7 @@ def af_xdp(*names: str) -> api.AllResponse:
 
 def test_a_link_of_the_af_xdp_plugin_is_a_virtual_device() -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
     line = line_of(response)
     socket = "/tmp/afxdp_dp/ens1f0/afxdp.sock"
@@ -351,7 +351,7 @@ def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(
     response = facts()
     without_podresources(response)
     change(response)
-    response.env.envs["AFXDP_DEVICES"] = value
+    response.environment.envs["AFXDP_DEVICES"] = value
     assert ("af_xdp" in str(line_of(response).words)) is bool(value)
 
 
@@ -377,7 +377,7 @@ def test_an_af_xdp_device_of_podresources_does_not_say_that_no_variable_is_lost(
 
 def test_a_link_of_the_af_xdp_plugin_bears_every_source_that_names_it() -> None:
     response = af_xdp("ens1f0", "ens1f1")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
     response.interfaces.af_xdp.devices.extend(
         [answers.af_xdp_device("ens1f0"), answers.af_xdp_device("ens1f1", from_start=True)]
@@ -398,7 +398,7 @@ def test_a_function_that_only_the_start_names_says_so() -> None:
 
 def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresources() -> None:
     response = af_xdp("ens1f0", "ens1f1")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f1", resourceName="afxdp/pool")
     words = [word for word in line_of(response).words if "af_xdp" in word]
     assert [word.split(",")[:2] for word in words] == [
@@ -413,7 +413,7 @@ def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresou
 )
 def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = name
+    response.environment.envs["AFXDP_DEVICES"] = name
     error = refusal_of(response)
     assert error.reason == "DEVICE_UNUSABLE" and why in error.sentence
 

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -166,3 +167,46 @@ def test_a_closed_output_is_a_failure_without_a_traceback(agent: Double) -> None
         ["sh", "-c", f"{COMMAND} cpu >&-"], capture_output=True, env=environment(agent), check=False
     )
     assert (done.returncode, done.stderr) == (Exit.FAILED, b"")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("completion", "bash")])
+def test_help_on_a_full_disk_ends_without_a_traceback(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.stderr == b"netutil: cannot write the output: No space left on device\n"
+    assert done.returncode == Exit.FAILED
+
+
+def test_a_full_standard_error_leaves_the_exit_code(directory: str) -> None:
+    command = [COMMAND, "cpu", "--socket", f"{directory}/none.sock", "--timeout", "200ms"]
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(command, stderr=full, check=False).returncode == Exit.UNAVAILABLE
+
+
+def test_q_ends_top_and_leaves_the_terminal_as_it_was(agent: Double) -> None:
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    env = {**environment(agent), "NETUTIL_ADMIN_SOCKET": agent.path}
+    command = [COMMAND, "node", "top", "--interval", "60s"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as running:
+        while not agent.asked or termios.tcgetattr(theirs)[3] & termios.ICANON:
+            time.sleep(0.01)
+        os.write(ours, b"xq")
+        assert running.wait(timeout=60) == Exit.OK
+    assert termios.tcgetattr(theirs) == before
+    os.close(theirs)
+    os.close(ours)
+
+
+def test_top_without_a_terminal_reads_no_keys(agent: Double) -> None:
+    env = {**environment(agent), "NETUTIL_ADMIN_SOCKET": agent.path}
+    done = subprocess.run(
+        [COMMAND, "node", "top", "--once", "--interval", "10ms"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=env,
+        check=True,
+    )
+    assert b"calls/s" in done.stdout

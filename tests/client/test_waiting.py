@@ -177,7 +177,7 @@ def test_a_broken_annotation_is_not_told_as_no_network(netutil: Netutil, agent: 
 
 def malformed() -> api.PartError:
     return api.PartError(
-        part="network",
+        part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
         sentence="It breaks.",
@@ -264,7 +264,7 @@ def test_watch_prints_a_json_object_on_a_line_for_each_snapshot(
     first, second = map(json.loads, done.out.splitlines())
     assert (first["version"], first["changed"]) == (1, [])
     assert (second["version"], second["changed"]) == (2, ["interfaces"])
-    assert second["snapshot"]["env"] == first["snapshot"]["env"]
+    assert second["snapshot"]["environment"] == first["snapshot"]["environment"]
 
 
 def test_watch_goes_on_with_the_agent_that_follows(netutil: Netutil, agent: Double) -> None:

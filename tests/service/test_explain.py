@@ -81,7 +81,7 @@ def assert_stops(answer: Explanation, step: str, reason: str, *said: str) -> Non
     last = answer.steps[-1]
     assert not answer.answered
     assert (last.name, last.outcome, last.reason) == (step, "stopped", reason)
-    assert {one.outcome for one in answer.steps[:-1]} <= {"passed"}
+    assert {one.outcome for one in answer.steps[:-1]} <= {"ok"}
     told = "\n".join((*last.found, last.advice))
     for text in said:
         assert text in told
@@ -101,7 +101,7 @@ def test_a_process_of_a_container_is_answered(node: Node) -> None:
     answer = node.explain(node.app.pid)
     assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "app")
     assert [one.name for one in answer.steps] == ALL_STEPS
-    assert {one.outcome for one in answer.steps} == {"passed"}
+    assert {one.outcome for one in answer.steps} == {"ok"}
     assert f"pod segment: pod{node.web.uid}" in found(answer, "cgroup")
     assert f"container segment: {node.app.id}" in found(answer, "cgroup")
     assert below_kubepods(node.app) in found(answer, "cgroup")

@@ -147,7 +147,7 @@ def test_it_watches(node: Node) -> None:
         line = process.stdout.readline()
         process.kill()
     first = json.loads(line)["snapshot"]
-    assert first["env"]["envs"]["WHO"] == "app"
+    assert first["environment"]["envs"]["WHO"] == "app"
     assert first["pod"]["container_name"] == "app"
     assert first["cpu"]["affinity"] == "0"
 

@@ -188,7 +188,7 @@ def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) 
     refused = node.app.run([sys.executable, "-m", "netutil.client", "network"])
     assert refused.returncode == 1
     assert b"something else than text as annotation" in refused.stderr
-    (error,) = (one for one in node.describe().errors if one.part == "network")
+    (error,) = (one for one in node.describe().errors if one.part == "network_status")
     assert error.reason == "NETWORK_STATUS_MALFORMED"
     assert "something else than text as annotation k8s.v1.cni.cncf.io/network-status" in (
         error.sentence

@@ -83,10 +83,10 @@ def test_a_pod_is_described_with_the_sources_of_its_facts(node: Node, client: No
     assert answer.annotations == tuple(sorted((NETWORK_STATUS, MANIFEST)))
     assert {one.part: one.read for one in answer.sources} == {
         "pod": str(node.lab.directory / "pods.json"),
-        "network": f"annotation {NETWORK_STATUS}",
+        "network_status": f"annotation {NETWORK_STATUS}",
         "interfaces": f"/proc/{node.app.pid}/ns/net, rtnetlink(7)",
     }
-    assert answer.network is not None and answer.network.status[0].interface == "eth0"
+    assert answer.network_status is not None and answer.network_status.status[0].interface == "eth0"
     assert answer.interfaces is not None
     assert answer.interfaces.af_xdp is None  # no environment is read for an operator
     (eth0,) = answer.interfaces.interfaces
@@ -312,11 +312,13 @@ async def test_described_together_pods_are_told_as_one_by_one(
 def timeless(pod: DescribedPod) -> object:
     """All but the topology, and what differs between two readings: times, links' counters."""
     names = [one.name for one in pod.interfaces.interfaces] if pod.interfaces else []
-    network = pod.network and replace(pod.network, observed_at=None)
+    network = pod.network_status and replace(pod.network_status, observed_at=None)
     containers = tuple(
         replace(one, cpu=one.cpu and replace(one.cpu, cpus=())) for one in pod.containers
     )
-    same = replace(pod, observed_at=None, network=network, interfaces=None, containers=containers)
+    same = replace(
+        pod, observed_at=None, network_status=network, interfaces=None, containers=containers
+    )
     return same, names
 
 

@@ -45,7 +45,7 @@ def set_counters(facts: api.AllResponse) -> None:
 
 
 def set_times(facts: api.AllResponse) -> None:
-    for part in (facts.pod, facts.network, facts.interfaces, facts.resources):
+    for part in (facts.pod, facts.network_status, facts.interfaces, facts.resources):
         moment = observed_at()
         moment.seconds += 10
         part.observed_at.CopyFrom(moment)

@@ -68,7 +68,7 @@ def test_a_login_shell_is_told_the_devices_of_the_containers_start(node: DpdkNod
     assert answer["start_error"] is None
     everything = netutil(node.app, "all", env=SU)
     assert allocated(everything["interfaces"]) == [(VARIABLE, VFIO_VF, True)]
-    assert VARIABLE not in everything["env"]["envs"]
+    assert VARIABLE not in everything["environment"]["envs"]
 
 
 def test_its_line_is_the_one_of_the_container(node: DpdkNode) -> None:

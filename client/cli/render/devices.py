@@ -170,7 +170,7 @@ def resources(answer: Resources) -> tuple[Table, ...]:
         ),
         *(f"{one.address}: bound to no driver" for one in answer.pci if not one.driver),
     ]
-    devices = tuple((one.resourceName, one.ID, listed(one.numa_nodes)) for one in answer.devices)
+    devices = tuple((one.resource_name, one.id, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
     if answer.memory:
         memory = tuple(

@@ -10,7 +10,7 @@ from netutil.client.models.devices import All
 from netutil.client.models.observation import lasting
 from netutil.client.text import NOTHING
 
-_NAMES = ("name", "interface", "id", "ID", "container_name", "page_size_bytes")
+_NAMES = ("name", "interface", "id", "container_name", "page_size_bytes")
 """The first of these fields that an item of a list has tells it from the others."""
 
 

@@ -25,14 +25,18 @@ from netutil.client.models.node import (
 )
 from netutil.client.text import NOTHING, certainty_mark, container_name
 
-_NUMBERS = frozenset({"CONNS", "CALLS", "REFUSED"})
+_NUMBERS = frozenset({"CONNS", "CALLS", "REFUSED", "FAILED", "NOT FOUND"})
+_FULL_COLUMNS = 120
+"""Columns of a terminal that has room for every column of the table."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _ORDERS: dict[str, Callable[[NodePod], Any]] = {
     "name": lambda pod: 0,
     "calls": lambda pod: -pod.calls,
     "refused": lambda pod: -pod.refused,
+    "failed": lambda pod: -pod.failed,
+    "not-found": lambda pod: -pod.not_found,
     "connections": lambda pod: -pod.connections,
-    "last-refusal": lambda pod: -(pod.last_error_at or _LONG_AGO).timestamp(),
+    "last-error": lambda pod: -(pod.last_error_at or _LONG_AGO).timestamp(),
 }
 
 
@@ -42,8 +46,9 @@ def ordered(node: NodePods, order: str) -> Sequence[NodePod]:
 
 
 def pods(node: NodePods, order: str, now: datetime, width: int | None) -> Table:
-    """A line for each pod; fewer columns where a terminal has fewer than 100 of them."""
+    """A line for each pod; fewer columns in a terminal of less than 100 or 120 columns."""
     roomy = is_roomy(width)
+    full = width is None or width >= _FULL_COLUMNS
     columns: dict[str, Callable[[NodePod], str]] = {
         "POD": lambda pod: f"{pod.namespace}/{pod.name}",
         **({"READY": _ready} if roomy else {}),
@@ -51,7 +56,9 @@ def pods(node: NodePods, order: str, now: datetime, width: int | None) -> Table:
         "CONNS": lambda pod: str(pod.connections),
         "CALLS": lambda pod: str(pod.calls),
         **({"REFUSED": lambda pod: str(pod.refused)} if roomy else {}),
-        "LAST REFUSAL": lambda pod: _last_refusal(pod, now),
+        **({"FAILED": lambda pod: str(pod.failed)} if full else {}),
+        **({"NOT FOUND": lambda pod: str(pod.not_found)} if full else {}),
+        "LAST ERROR": lambda pod: _last_error(pod, now),
     }
     rows = tuple(tuple(cell(pod) for cell in columns.values()) for pod in ordered(node, order))
     return Table("PODS", tuple(columns), rows, _notes(node), _NUMBERS, frozenset({"POD"}))
@@ -61,7 +68,7 @@ def pods_wide(node: NodePods, order: str) -> Table:
     """A line for each pod with all that the list has of it."""
     headers = (
         *("POD", "UID", "CONTAINERS", "QOS", "PHASE", "CPUS", "NETWORKS"),
-        *("CONNS", "CALLS", "REFUSED", "LAST REFUSAL"),
+        *("CONNS", "CALLS", "REFUSED", "FAILED", "NOT FOUND", "LAST ERROR"),
     )
     rows = tuple(_pod_wide(pod) for pod in ordered(node, order))
     return Table("PODS", headers, rows, _notes(node), _NUMBERS)
@@ -82,6 +89,8 @@ def _pod_wide(pod: NodePod) -> tuple[str, ...]:
         str(pod.connections),
         str(pod.calls),
         str(pod.refused),
+        str(pod.failed),
+        str(pod.not_found),
         last,
     )
 
@@ -112,7 +121,7 @@ def _ready(pod: NodePod) -> str:
     return f"{sum(one.state == 'running' for one in own)}/{len(own)}"
 
 
-def _last_refusal(pod: NodePod, now: datetime) -> str:
+def _last_error(pod: NodePod, now: datetime) -> str:
     if not pod.last_error:
         return NOTHING
     if pod.last_error_at is None:
@@ -167,8 +176,11 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
         ("ips", listed(answer.ips)),
         ("host_network", yes_no(answer.host_network)),
         ("connections", str(pod.connections)),
-        ("calls", f"{pod.calls}, {pod.refused} of them refused"),
-        ("last_refusal", _last_refusal(pod, now)),
+        ("calls", str(pod.calls)),
+        ("refused", str(pod.refused)),
+        ("failed", str(pod.failed)),
+        ("not_found", str(pod.not_found)),
+        ("last_error", _last_error(pod, now)),
         *(("label", f"{key}={value}") for key, value in answer.labels.items()),
         *(("annotation", f"{name} (value not shown)") for name in answer.annotations),
         *(("not_understood", path) for path in answer.not_understood),
@@ -180,7 +192,7 @@ def described_pod(answer: DescribedPod, now: datetime) -> tuple[Table, ...]:
         tables.append(_amounts(answer.resources))
     for container in answer.containers:
         tables += _described_container(container)
-    if answer.network is not None and answer.network.status:
+    if answer.network_status is not None and answer.network_status.status:
         tables.append(_networks(answer))
     found = answer.interfaces
     if found is not None and (found.interfaces or not_known(found)):
@@ -205,7 +217,7 @@ def _amounts(resources: Sequence[ResourceAmount]) -> Table:
 
 
 def _networks(answer: DescribedPod) -> Table:
-    assert answer.network is not None  # noqa: S101 - the caller has looked
+    assert answer.network_status is not None  # noqa: S101 - the caller has looked
     rows = tuple(
         (
             one.name or NOTHING,
@@ -214,7 +226,7 @@ def _networks(answer: DescribedPod) -> Table:
             yes_no(one.default),
             device(one.device_info),
         )
-        for one in answer.network.status
+        for one in answer.network_status.status
     )
     return Table("NETWORKS AS REPORTED", ("NAME", "INTERFACE", "IPS", "DEFAULT", "DEVICE"), rows)
 

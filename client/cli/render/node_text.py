@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from netutil.client.cli.render.tables import Style
 from netutil.client.models.node import Check, Diagnosis, ExplainStep, Explanation, TracedCall
-from netutil.client.text import escaped
+from netutil.client.text import NOTHING, escaped
 
 _WIDTH = 100
 """Of text that goes to no terminal."""
 _MARKS = {
-    "passed": "ok",
     "degraded": "PART",
     "stopped": "STOP",
     "ok": "ok",
@@ -42,7 +41,7 @@ def _verdict(answer: Explanation) -> str:
 
 def _said(step: ExplainStep) -> list[str]:
     said = list(step.found)
-    if step.outcome != "passed":
+    if step.outcome != "ok":
         if step.read:
             said.append(f"read: {step.read}")
         if step.advice:
@@ -86,17 +85,38 @@ def _block(mark: str, mark_width: int, name: str, said: Sequence[str], style: St
 
 
 def traced(call: TracedCall) -> str:
-    """One line of a trace: when, who, what, and what was told."""
-    who = f"{call.namespace}/{call.pod}" if call.pod else "-"
-    container = call.container or call.container_id[:12] or "-"
-    process = f"pid {call.pid} uid {call.uid}" if call.pid else "pid ?"
-    told = {"began": "streams", "ended": f"ended {call.code}"}.get(call.event, call.code)
-    reason = f" {call.reason}" if call.reason else ""
-    line = (
-        f"{call.at:%H:%M:%S.%f}"[:-3]
-        + f" {who} {container} {process} {call.method} {told}{reason} {call.seconds * 1000:.1f} ms"
+    """One line of a trace, below `TRACE_HEADER`."""
+    status = {"began": "streams", "ended": f"ended {call.code}"}.get(call.event, call.code)
+    cells = (
+        f"{call.at:%H:%M:%S.%f}"[:-3],
+        f"{call.seconds * 1000:.1f}",
+        f"{call.namespace}/{call.pod}" if call.pod else NOTHING,
+        call.container or call.container_id[:12] or NOTHING,
+        str(call.pid) if call.pid else NOTHING,
+        str(call.uid) if call.pid else NOTHING,
+        call.method,
+        f"{status} {call.reason}" if call.reason else status,
     )
-    return escaped(line)
+    return _trace_line([escaped(cell) for cell in cells])
+
+
+_TRACE_COLUMNS = (
+    *(("TIME", 12), ("MS", 7), ("POD", 32), ("CONTAINER", 16)),
+    *(("PID", 7), ("UID", 6), ("METHOD", 16), ("STATUS", 0)),
+)
+"""Title and width of each column. A longer cell moves the cells after it."""
+
+
+def _trace_line(cells: Sequence[str]) -> str:
+    """The cells below each other's; the milliseconds to the right."""
+    padded = (
+        cell.rjust(width) if title == "MS" else cell.ljust(width)
+        for cell, (title, width) in zip(cells, _TRACE_COLUMNS, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+TRACE_HEADER = _trace_line([title for title, _ in _TRACE_COLUMNS]) + "\n"
 
 
 def _bold(text: str, style: Style) -> str:

@@ -24,8 +24,8 @@ from netutil.client.models.devices import All, Hugepages, Interfaces, Resources
 from netutil.client.text import NOTHING, level_name
 
 
-def tables_for(answer: object) -> tuple[Table, ...]:
-    """The tables of an answer of this client."""
+def tables_for(answer: object, *, environment: bool = True) -> tuple[Table, ...]:
+    """The tables of an answer of this client; without `environment` `All` has its size alone."""
     match answer:
         case CPU():
             return (_cpu(answer), *([_topology(answer)] if answer.cpus else []))
@@ -42,16 +42,20 @@ def tables_for(answer: object) -> tuple[Table, ...]:
         case Resources():
             return resources(answer)
         case All():
-            return _all(answer)
+            return _all(answer, environment=environment)
     raise TypeError(type(answer))
 
 
-def _all(answer: All) -> tuple[Table, ...]:
+def _all(answer: All, *, environment: bool) -> tuple[Table, ...]:
+    variables = answer.environment if environment else None
     parts = (
-        *(answer.pod, answer.cpu, answer.env, answer.network),
+        *(answer.pod, answer.cpu, variables, answer.network_status),
         *(answer.interfaces, answer.hugepages, answer.resources),
     )
     tables = [table for part in parts if part is not None for table in tables_for(part)]
+    if answer.environment is not None and not environment:
+        count = len(answer.environment.envs)
+        tables.append(Table("ENVIRONMENT", (), (("variables", f"{count}, shown with --env"),)))
     if answer.errors:
         rows = tuple(map(_error, answer.errors))
         tables.append(Table("NOT ANSWERED", ("PART", "REASON", "SENTENCE", "ADVICE"), rows))

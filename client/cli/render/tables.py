@@ -47,12 +47,12 @@ class Table:
     wraps: bool = False
 
 
-def render(tables: Sequence[Table], style: Style) -> str:
-    """The tables one below the other, each line ended."""
-    return "\n".join(_render(table, style) for table in tables)
+def render(tables: Sequence[Table], style: Style, *, headers: bool = True) -> str:
+    """The tables one below the other, each line ended; without `headers` their rows alone."""
+    return "\n".join(_render(table, style, headers=headers) for table in tables)
 
 
-def _render(table: Table, style: Style) -> str:
+def _render(table: Table, style: Style, *, headers: bool) -> str:
     rows = [tuple(map(escaped, row)) for row in table.rows]
     headed = [table.headers, *rows] if table.headers else rows
     widths = [max(map(columns, cells)) for cells in zip(*headed, strict=True)]
@@ -61,6 +61,8 @@ def _render(table: Table, style: Style) -> str:
     if table.wraps and style.width is not None:
         headed = [part for row in headed for part in _wrapped(row, widths, style.width)]
     lines = [_line(row, widths, right, style) for row in headed]
+    if not headers:
+        return "".join(f"{line}\n" for line in lines[bool(table.headers) :])
     if table.headers:
         lines[0] = _emphasized(lines[0], style)
     lines += [f"({escaped(note)})" for note in table.notes]

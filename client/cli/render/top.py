@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from netutil.client.cli.render.tables import Table, is_roomy
+from netutil.client.cli.render.tables import Table
 from netutil.client.models.node import Activity, PodActivity
 from netutil.client.text import NOTHING
 
@@ -29,9 +29,11 @@ class PodRates:
     open_calls: int
     calls_per_second: float
     refused_per_second: float
+    failed_per_second: float
+    not_found_per_second: float
     mean_seconds: float
     p99_seconds: float | None
-    last_refusal: str
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Rates:
 _ORDERS: dict[str, Callable[[PodRates], Any]] = {
     "calls": lambda one: (-one.calls_per_second, -one.open_calls, one.pod),
     "refused": lambda one: (-one.refused_per_second, one.pod),
+    "failed": lambda one: (-one.failed_per_second, one.pod),
+    "not-found": lambda one: (-one.not_found_per_second, one.pod),
     "connections": lambda one: (-one.connections, one.pod),
     "latency": lambda one: (-one.mean_seconds, one.pod),
     "name": lambda one: one.pod,
@@ -84,24 +88,36 @@ def _is_active(before: PodActivity | None, now: PodActivity) -> bool:
 def _rates(
     before: PodActivity | None, now: PodActivity, seconds: float, bounds: Sequence[float]
 ) -> PodRates:
-    if before is None or before.calls > now.calls:  # forgotten by the agent meanwhile
-        calls, refused, spent = now.calls, now.refused, now.seconds
-        counts = list(now.latency_counts)
-    else:
-        calls, refused = now.calls - before.calls, now.refused - before.refused
-        spent = now.seconds - before.seconds
-        pairs = zip(now.latency_counts, before.latency_counts, strict=True)
-        counts = [after - earlier for after, earlier in pairs]
+    if before is None or before.calls > now.calls:  # dropped by the agent in between
+        before = _zero(now)
+    calls, spent = now.calls - before.calls, now.seconds - before.seconds
+    pairs = zip(now.latency_counts, before.latency_counts, strict=True)
+    counts = [after - earlier for after, earlier in pairs]
     return PodRates(
         pod=_name(now),
         uid=now.uid,
         connections=now.connections,
         open_calls=now.open_calls,
         calls_per_second=calls / seconds,
-        refused_per_second=refused / seconds,
+        refused_per_second=(now.refused - before.refused) / seconds,
+        failed_per_second=(now.failed - before.failed) / seconds,
+        not_found_per_second=(now.not_found - before.not_found) / seconds,
         mean_seconds=spent / calls if calls else 0.0,
         p99_seconds=_bound(counts, bounds, 0.99) if calls else 0.0,
-        last_refusal=now.last_error,
+        last_error=now.last_error,
+    )
+
+
+def _zero(now: PodActivity) -> PodActivity:
+    """The counters of a pod before its first call."""
+    return replace(
+        now,
+        calls=0,
+        refused=0,
+        failed=0,
+        not_found=0,
+        seconds=0.0,
+        latency_counts=(0,) * len(now.latency_counts),
     )
 
 
@@ -129,7 +145,7 @@ def table(found: Rates, most_rows: int | None, width: int | None) -> Table:
     columns = {
         header: cell
         for header, cell in _COLUMNS.items()
-        if is_roomy(width) or header not in _ROOMY_ONLY
+        if width is None or width >= _LEAST_COLUMNS.get(header, 0)
     }
     notes = [
         *([f"not shown: {len(found.pods) - len(shown)}"] if len(shown) < len(found.pods) else []),
@@ -166,12 +182,15 @@ _COLUMNS: dict[str, Callable[[PodRates], str]] = {
     "OPEN": lambda one: str(one.open_calls),
     "CALLS/S": lambda one: f"{one.calls_per_second:.1f}",
     "REFUSED/S": lambda one: f"{one.refused_per_second:.1f}",
+    "FAILED/S": lambda one: f"{one.failed_per_second:.1f}",
+    "NOT FOUND/S": lambda one: f"{one.not_found_per_second:.1f}",
     "MEAN ms": _mean,
     "P99 ms": _p99,
-    "LAST REFUSAL": lambda one: one.last_refusal or NOTHING,
+    "LAST ERROR": lambda one: one.last_error or NOTHING,
 }
-_TEXTS = frozenset({"POD", "LAST REFUSAL"})
-_ROOMY_ONLY = frozenset({"OPEN", "LAST REFUSAL"})
+_TEXTS = frozenset({"POD", "LAST ERROR"})
+_LEAST_COLUMNS = {"OPEN": 100, "LAST ERROR": 100, "FAILED/S": 130, "NOT FOUND/S": 130}
+"""Columns that a terminal needs for these columns of the table."""
 
 
 def _age(found: Rates) -> str:

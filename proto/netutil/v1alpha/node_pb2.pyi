@@ -275,7 +275,7 @@ class DescribePodResponse(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
-    NETWORK_FIELD_NUMBER: _builtins.int
+    NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     INTERFACES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
@@ -303,7 +303,7 @@ class DescribePodResponse(_message.Message):
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedContainer]: ...
     @_builtins.property
-    def network(self) -> _netutil_pb2.NetworkStatusResponse:
+    def network_status(self) -> _netutil_pb2.NetworkStatusResponse:
         """Of the first container that runs: all of a pod share their networks."""
 
     @_builtins.property
@@ -339,16 +339,16 @@ class DescribePodResponse(_message.Message):
         annotations: _abc.Iterable[_builtins.str] | None = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
         containers: _abc.Iterable[Global___DescribedContainer] | None = ...,
-        network: _netutil_pb2.NetworkStatusResponse | None = ...,
+        network_status: _netutil_pb2.NetworkStatusResponse | None = ...,
         interfaces: _netutil_pb2.InterfacesResponse | None = ...,
         sources: _abc.Iterable[Global___FactSource] | None = ...,
         errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
         resources: _abc.Iterable[Global___ResourceAmount] | None = ...,
         not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network", b"network", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network_status", b"network_status", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network", b"network", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "pod", b"pod", "resources", b"resources", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network_status", b"network_status", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "pod", b"pod", "resources", b"resources", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,7 +846,7 @@ class ExplainStep(_message.Message):
     name: _builtins.str
     """"pid", "process", "cgroup", "ownership", "container", "pod list" or "answer"."""
     outcome: _builtins.str
-    """"passed", "degraded" (a part of the facts is not answered) or "stopped"."""
+    """"ok", "degraded" (a part of the facts is not answered) or "stopped"."""
     code: _builtins.str
     """Why it stopped, as the process itself is told; empty if it passed."""
     reason: _builtins.str
