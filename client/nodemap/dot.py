@@ -16,6 +16,8 @@ from netutil.client.nodemap.scene import shown
 from netutil.client.text import certainty_mark
 
 _FAR = 'color="#d55e00" style=dashed penwidth=2 label="crosses NUMA nodes"'
+_CONFLICT = 'color="#b3261e" penwidth=3 label="conflict: others may use it"'
+_BROKEN = 'color="#b3261e" penwidth=3'
 _MAX_CONTAINERS = 20
 MAX_DOT_PODS = 50
 """Pods of a readable graph: `dot` draws them all in one column."""
@@ -76,20 +78,25 @@ def _pod(
 ) -> Iterator[str]:
     me = f"pod{number}"
     named = f"#{number} {shown(pod.namespace)}/{shown(pod.name)}"
+    broken = (f"network broken: {shown(fault)}" for fault in pod.faults)
     missing = (f"not known: {shown(problem)}" for problem in pod.problems)
     containers = (shown(one.name) for one in pod.containers[:_MAX_CONTAINERS])
-    label = "\n".join((named, *containers, *missing))
-    yield f"{me} [shape=box {_label(label)}];"
+    label = "\n".join((named, *containers, *broken, *missing))
+    mark = f" {_BROKEN}" if pod.faults else ""
+    yield f"{me} [shape=box{mark} {_label(label)}];"
     crossings = relations.crossings_of(number)
     spread = {one.subject for one in crossings if one.kind == "cpus"}
     far = {one.subject for one in crossings if one.kind == "device"}
     cores = _cores(picture)
+    contested = {cpu for one in relations.conflicts for cpu in one.cpus}
     for container in pod.containers:
         if not container.exclusive:
             continue
-        tag = _FAR if container.name in spread else ""
         for siblings in cores:
-            if not set(siblings).isdisjoint(container.cpus):
+            shared = set(siblings) & set(container.cpus)
+            if shared:
+                tag = _FAR if container.name in spread else ""
+                tag = _CONFLICT if shared & contested else tag
                 yield f"{me} -- {_core(siblings)} [{tag}];"
     for pool in relations.pools_of_pod.get(number, ()):
         yield f"{me} -- {_pool(pool)};"

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from netutil.client.documents import rfc3339
 from netutil.client.nodemap.model import NodePicture
 from netutil.client.nodemap.node_panels import NodePanels
-from netutil.client.nodemap.pod_panels import PodCards, card, crossing_card, pool_card, split_card
+from netutil.client.nodemap.pod_panels import (
+    PodCards,
+    broken_card,
+    card,
+    conflict_card,
+    crossing_card,
+    pool_card,
+    split_card,
+)
 from netutil.client.nodemap.relations import Relations, relate
 from netutil.client.nodemap.scene import (
     GAP,
@@ -26,9 +34,11 @@ from netutil.client.nodemap.scene import (
 )
 
 _MARGIN = 20.0
-_ROOM = 1600.0
+_ROOM = 1240.0
+"""With the margins 1280 pixels: the narrowest common screen."""
 _LEGEND = (
     ("cpu own", "#7: the kubelet gave it to pod 7 alone"),
+    ("cpu own conflict", "#7!: conflict, others may use it too"),
     ("cpu shared", "A: pool A"),
     ("cpu shared", "A+: others have it too"),
     ("cpu idle", "-: no container's"),
@@ -37,6 +47,7 @@ _LEGEND = (
     ("core split", "split: a core of several pods"),
     ("function", "VF of a pod"),
     ("crossing", "! crosses NUMA nodes"),
+    ("broken", "! network broken"),
 )
 
 
@@ -61,28 +72,42 @@ def lay_out(picture: NodePicture) -> Scene:
             3,
         ),
         _section(
+            "CPUs that the kubelet gave one container alone, and others may use",
+            [conflict_card(conflict, _column_width(3)) for conflict in relations.conflicts],
+            3,
+        ),
+        _section(
+            "Pods with a broken network",
+            [
+                broken_card(number, pod, _column_width(3))
+                for number, pod in enumerate(picture.pods, 1)
+                if pod.faults
+            ],
+            3,
+        ),
+        _section(
             "Crossing NUMA nodes",
             [
-                crossing_card(number, found, picture, _column_width(4))
+                crossing_card(number, found, picture, _column_width(3))
                 for number in numbers
                 if (found := relations.crossings_of(number))
             ],
-            4,
+            3,
         ),
         _section(
             "Cores that a pod shares with others",
             [
-                split_card(core, number, _column_width(6))
+                split_card(core, number, _column_width(5))
                 for number, core in enumerate(relations.split_cores)
             ],
-            6,
+            5,
         ),
         _section(
             "Pods with CPUs (by the kubelet) or devices of their own",
-            [cards.card(number, _column_width(5)) for number in notable],
-            5,
+            [cards.card(number, _column_width(4)) for number in notable],
+            4,
         ),
-        _section("Other pods", [cards.card(number, _column_width(5)) for number in others], 5),
+        _section("Other pods", [cards.card(number, _column_width(4)) for number in others], 4),
     ]
     page = moved(stacked(blocks, 16), _MARGIN, _MARGIN)
     return Scene(

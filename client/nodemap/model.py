@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from netutil.client.cpulist import parse_cpulist
-from netutil.client.models.core import NodeCPU
+from netutil.client.models.core import NodeCPU, PartError
 from netutil.client.models.devices import DeviceSource, Interface
 from netutil.client.models.node import (
     DescribedContainer,
@@ -24,6 +24,7 @@ from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncNodeClient
 
 _NOTHING_ALLOCATED = "CONTAINER_WITHOUT_RESOURCES"
+_NETWORK_PARTS = ("network_status", "interfaces", "device_info", "link")
 _MAX_FIELDS = 4
 """Fields of a pod that are named as not understood."""
 """The kubelet lists no container of that name: it allocated nothing to it (init containers)."""
@@ -70,7 +71,11 @@ class PicturedInterface:
 
 @dataclass(frozen=True, slots=True)
 class PicturedPod:
-    """A pod; `problems` say what is not known of it beside what is drawn."""
+    """A pod; `problems` say what is not known of it beside what is drawn.
+
+    `faults` are what is wrong with its network: sources that contradict or break their
+    specification, links that are down, interfaces that are not as they were reported.
+    """
 
     namespace: str
     name: str
@@ -78,6 +83,7 @@ class PicturedPod:
     containers: tuple[PicturedContainer, ...]
     interfaces: tuple[PicturedInterface, ...]
     problems: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ def picture_pod(answer: DescribedPod) -> PicturedPod:
         containers=tuple(_container(one) for one in answer.containers if _is_drawn(one.container)),
         interfaces=tuple(_interface(one) for one in interfaces),
         problems=tuple(dict.fromkeys(_problems(answer))),
+        faults=tuple(dict.fromkeys(_faults(answer))),
     )
 
 
@@ -132,19 +139,42 @@ def _problems(answer: DescribedPod) -> Iterator[str]:
         yield f"{path}: not understood"
     if (more := len(answer.not_understood) - _MAX_FIELDS) > 0:
         yield f"{more} more fields: not understood"
-    found = [*answer.errors, *(e for one in answer.containers for e in one.every_error)]
+    of_containers = (error for one in answer.containers for error in one.every_error)
+    for error in (*_network_errors(answer), *of_containers):
+        if error.reason != _NOTHING_ALLOCATED and not _is_fault(error):
+            yield _text(error)
+
+
+def _faults(answer: DescribedPod) -> Iterator[str]:
+    yield from (_text(error) for error in _network_errors(answer) if _is_fault(error))
+    for one in answer.interfaces.interfaces if answer.interfaces is not None else ():
+        name = one.name or "unnamed interface"
+        if one.link is not None and not one.link.up:
+            yield f"{name}: down"
+        for drift in one.drift:
+            found = drift.found or "nothing"
+            yield f"{name}: {drift.field} reported {drift.reported or 'nothing'}, found {found}"
+
+
+def _network_errors(answer: DescribedPod) -> tuple[PartError, ...]:
+    """The errors of the pod itself: its networks and interfaces."""
     interfaces = answer.interfaces
-    if interfaces is not None:
-        found += filter(
-            None,
-            (
-                *(interfaces.network_error, interfaces.device_info_error),
-                *(interfaces.link_error, interfaces.pci_error),
-            ),
-        )
-    for error in found:
-        if error.reason != _NOTHING_ALLOCATED:
-            yield f"{error.part}: {error.reason or error.code}"
+    if interfaces is None:
+        return answer.errors
+    pieces = (
+        *(interfaces.network_error, interfaces.device_info_error),
+        *(interfaces.link_error, interfaces.pci_error),
+    )
+    return (*answer.errors, *(error for error in pieces if error is not None))
+
+
+def _is_fault(error: PartError) -> bool:
+    """Whether the workload's side is wrong, not the reading of it."""
+    return error.code == "FAILED_PRECONDITION" and error.part in _NETWORK_PARTS
+
+
+def _text(error: PartError) -> str:
+    return f"{error.part}: {error.reason or error.code}"
 
 
 def _is_drawn(container: NodeContainer) -> bool:

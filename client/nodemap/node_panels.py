@@ -39,6 +39,7 @@ class NodePanels:
         self._split = {
             core.cpus: (f"c{number}", core) for number, core in enumerate(relations.split_cores)
         }
+        self._contested = {cpu for one in relations.conflicts for cpu in one.cpus}
         self._far = {one.subject for one in relations.crossings if one.kind == "device"}
         self._spread = {
             cpu
@@ -119,13 +120,16 @@ class NodePanels:
             text = users[0] + ("+" if len(users) > 1 else "")
         if cpu.id in self._spread:
             kind += " far"
+        if cpu.id in self._contested:
+            kind += " conflict"
+            text = f"{users[0]}!"
         marks = f"{cpu.id}{' iso' if cpu.isolated and cpu.online else ''}"
         labels = (
             Label(x + 4, y + 12, fitted(marks, _CPU_WIDTH - 4, _ID_SIZE), _ID_SIZE, "id"),
             Label(x + 4, y + 25, fitted(text, _CPU_WIDTH - 4, 12), 12, "user"),
         )
         whose = self._whose(owners, pools) or text.replace("-", "no container's")
-        title = f"CPU {cpu.id}: {whose}"
+        title = f"CPU {cpu.id}: {'conflict: ' if cpu.id in self._contested else ''}{whose}"
         keys += (*(f"p{pod}" for pod in owners), *(f"s{pool}" for pool in pools))
         return Box(x, y, _CPU_WIDTH, _CPU_HEIGHT, f"cpu {kind}", labels, keys, title)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from netutil.client.cpulist import format_cpulist
 from netutil.client.nodemap.model import NodePicture, PicturedContainer, PicturedPod
 from netutil.client.nodemap.node_panels import pf_key
-from netutil.client.nodemap.relations import Crossing, Pool, Relations, SplitCore
+from netutil.client.nodemap.relations import Conflict, Crossing, Pool, Relations, SplitCore
 from netutil.client.nodemap.scene import Block, Box, Label, counted, fitted, shown, width_of
 from netutil.client.text import certainty_mark, container_name
 
@@ -15,7 +15,8 @@ _LINE = 15.0
 _SIDE = 8.0
 _MAX_LINES = 20
 _MAX_CROSSINGS = 8
-"""Of a card: a pod may report any number of interfaces."""
+_MAX_FAULTS = 8
+"""Lines of a card: a pod may report any number of interfaces."""
 
 
 def card(
@@ -57,6 +58,20 @@ def crossing_card(
     return card("crossing", lines, width, (f"p{number}",), title)
 
 
+def broken_card(number: int, pod: PicturedPod, width: float) -> Block:
+    """What is wrong with the network of one pod."""
+    lines = [*_name_lines(number, pod, width), *_faults(pod)]
+    title = "\n".join((_full_name(number, pod), *map(shown, pod.faults)))
+    return card("broken", lines, width, (f"p{number}",), title)
+
+
+def _faults(pod: PicturedPod) -> Iterator[tuple[str, str]]:
+    for fault in pod.faults[:_MAX_FAULTS]:
+        yield "warn", f"! {shown(fault)}"
+    if len(pod.faults) > _MAX_FAULTS:
+        yield "warn", f"! and {len(pod.faults) - _MAX_FAULTS} more"
+
+
 def _warnings(crossings: Sequence[Crossing]) -> Iterator[tuple[str, str]]:
     for crossing in crossings[:_MAX_CROSSINGS]:
         yield "warn", f"! {shown(crossing.sentence)}"
@@ -69,6 +84,13 @@ def split_card(core: SplitCore, number: int, width: float) -> Block:
     said = f"CPUs {format_cpulist(core.cpus)}: {', '.join(core.owners)}"
     keys = (f"c{number}", *(f"p{pod}" for pod in core.pods))
     return card("splitting", (("text", said),), width, keys, said)
+
+
+def conflict_card(conflict: Conflict, width: float) -> Block:
+    """CPUs that several have although the kubelet gave them to one container alone."""
+    text = f"! CPUs {format_cpulist(conflict.cpus)}: {', '.join(conflict.users)}"
+    keys = tuple(f"p{pod}" for pod in conflict.pods)
+    return card("conflict", (("warn", text),), width, keys, text)
 
 
 class PodCards:
@@ -85,6 +107,7 @@ class PodCards:
         pod = self._picture.pods[number - 1]
         return (
             number in self._pinned
+            or bool(pod.faults)
             or bool(self._relations.crossings_of(number))
             or any(one.devices for one in pod.containers)
             or any(one.pci_address for one in pod.interfaces)
@@ -98,9 +121,14 @@ class PodCards:
         if len(lines) > _MAX_LINES:
             left_out = len(lines) - _MAX_LINES + 1
             lines = [*lines[: _MAX_LINES - 1], ("muted", f"and {left_out} more lines")]
+        lines += _faults(pod)
         lines += (("warn", f"not known: {shown(problem)}") for problem in pod.problems)
         lines += _warnings(crossings)
-        kind = "pod crosses" if crossings else "pod own" if number in self._pinned else "pod"
+        kind = "pod own" if number in self._pinned else "pod"
+        if crossings:
+            kind = "pod crosses"
+        if pod.faults:
+            kind = "pod broken"
         title = "\n".join(text for _, text in lines)
         name = f"{shown(pod.namespace)}/{shown(pod.name)}"
         return card(kind, lines, width, self._keys(number, pod), title, name)

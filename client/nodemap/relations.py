@@ -5,7 +5,7 @@ A pod is meant by its place in the picture, from 1: the number that it bears in 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -51,6 +51,18 @@ class SplitCore:
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """CPUs that the kubelet gave one container alone, and that others may use as well.
+
+    `users` are the pods ("#7") and pools ("pool A") of these CPUs, `pods` the numbers of the pods.
+    """
+
+    cpus: tuple[int, ...]
+    users: tuple[str, ...]
+    pods: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Crossing:
     """What of a pod lies on another NUMA node; `kind` is "cpus" or "device"."""
 
@@ -73,6 +85,7 @@ class Relations:
     pools_of_cpu: Mapping[int, tuple[str, ...]]
     pools_of_pod: Mapping[int, tuple[str, ...]]
     split_cores: tuple[SplitCore, ...]
+    conflicts: tuple[Conflict, ...]
     device_users: Mapping[str, tuple[int, ...]]
     crossings: tuple[Crossing, ...]
 
@@ -99,6 +112,7 @@ def relate(picture: NodePicture) -> Relations:
         pools_of_cpu=_frozen(pools_of_cpu),
         pools_of_pod=_frozen(pools_of_pod),
         split_cores=tuple(_split_cores(picture, owners, _frozen(pools_of_cpu))),
+        conflicts=tuple(_conflicts(picture, owners, _frozen(pools_of_cpu))),
         device_users=_device_users(picture),
         crossings=tuple(
             crossing
@@ -159,6 +173,34 @@ def _split_cores(
         if pods and len(pods) + len(pools) > 1:
             names = (*(f"#{pod}" for pod in pods), *(f"pool {pool}" for pool in pools))
             yield SplitCore(siblings, names, pods)
+
+
+def _conflicts(
+    picture: NodePicture,
+    owners: Mapping[int, tuple[int, ...]],
+    pools_of_cpu: Mapping[int, tuple[str, ...]],
+) -> Iterator[Conflict]:
+    """One for each set of users, ordered by the first CPU."""
+    counts = _exclusive_containers(picture)
+    found: dict[tuple[tuple[int, ...], tuple[str, ...]], list[int]] = defaultdict(list)
+    for cpu in sorted(owners):
+        pools = pools_of_cpu.get(cpu, ())
+        if counts[cpu] > 1 or pools:
+            found[owners[cpu], pools].append(cpu)
+    for (pods, pools), cpus in found.items():
+        users = (*(f"#{pod}" for pod in pods), *(f"pool {pool}" for pool in pools))
+        yield Conflict(tuple(cpus), users, pods)
+
+
+def _exclusive_containers(picture: NodePicture) -> Counter[int]:
+    """By CPU: the containers that the kubelet gave the CPU alone. One pod may have two of them."""
+    return Counter(
+        cpu
+        for pod in picture.pods
+        for container in pod.containers
+        if container.exclusive
+        for cpu in container.cpus
+    )
 
 
 def _device_users(picture: NodePicture) -> dict[str, tuple[int, ...]]:

@@ -39,6 +39,9 @@ rect{fill:#fff;stroke:#8c959f;stroke-width:1}
 .pod.own text.device{fill:#00543d}
 .crossing rect,.crosses rect{fill:#fff2e0;stroke:#d55e00;stroke-width:2;stroke-dasharray:6 3}
 .far rect{stroke:#d55e00;stroke-width:2.5;stroke-dasharray:6 3}
+.conflict rect{fill:#b3261e;stroke:#6d140f;stroke-width:2.5}
+.conflict text,.conflict text.warn{fill:#fff}
+.broken rect,.pod.broken rect{fill:#fdeceb;stroke:#b3261e;stroke-width:2.5}
 @media (prefers-color-scheme:dark){
 svg{background:#0d1117}
 text{fill:#e6edf3}
@@ -65,6 +68,9 @@ rect{fill:#0d1117;stroke:#6e7681}
 .pod.own text.device{fill:#5fd3ae}
 .crossing rect,.crosses rect{fill:#3a2208;stroke:#ff9d4d}
 .far rect{stroke:#ff9d4d}
+.conflict rect{fill:#b3261e;stroke:#ff8a80}
+.conflict text,.conflict text.warn{fill:#fff}
+.broken rect,.pod.broken rect{fill:#3b1212;stroke:#ff8a80}
 }
 """
 

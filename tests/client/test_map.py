@@ -332,3 +332,77 @@ def test_what_a_pod_asks_for_and_is_not_known_is_a_problem_of_its_card() -> None
     described.containers[0].hugepages.spec_error.part = "containers"
     problems = picture_pod(result(DescribedPod, described)).problems
     assert {"amounts: QUANTITY_MALFORMED", "containers: QUANTITY_MALFORMED"} <= set(problems)
+
+
+def contested() -> NodePicture:
+    """CPU 3 is given to pod 1 alone, and is of a pool; CPU 4 is given to two pods alone."""
+    own = PicturedContainer("own", "running", (3, 4), True, ())
+    rival = PicturedContainer("rival", "running", (4,), True, ())
+    shared = PicturedContainer("app", "running", (2, 3), False, ())
+    pods = tuple(
+        PicturedPod("default", one.name, False, (one,), ()) for one in (own, rival, shared)
+    )
+    return replace(big_picture(0), pods=pods)
+
+
+def test_an_exclusive_cpu_that_others_may_use_is_a_conflict() -> None:
+    found = {one.cpus: one.users for one in relate(contested()).conflicts}
+    assert found == {(3,): ("#1", "pool A"), (4,): ("#1", "#2")}
+
+
+def test_two_containers_of_one_pod_on_one_exclusive_cpu_are_a_conflict() -> None:
+    one, two = (PicturedContainer(name, "running", (5,), True, ()) for name in ("a", "b"))
+    pod = PicturedPod("default", "web", False, (one, two), ())
+    (conflict,) = relate(replace(big_picture(0), pods=(pod,))).conflicts
+    assert (conflict.cpus, conflict.users) == ((5,), ("#1",))
+
+
+def test_a_node_without_conflicts_has_no_section_of_them(picture: NodePicture) -> None:
+    assert relate(picture).conflicts == ()
+    assert "and others may use" not in svg(lay_out(picture)).replace("others may use it too", "")
+
+
+def test_a_conflict_is_marked_in_each_drawing() -> None:
+    picture = contested()
+    text = svg(lay_out(picture))
+    assert "CPUs that the kubelet gave one container alone, and others may use (2)" in text
+    assert "! CPUs 3: #1, pool A" in text and "! CPUs 4: #1, #2" in text
+    assert text.count(">#1!<") == 2
+    assert list(faults(read(text))) == []
+    assert dot(picture).count("conflict: others may use it") == 3
+
+
+def test_a_pod_with_a_broken_network_is_marked_in_each_drawing() -> None:
+    container = PicturedContainer("app", "running", (0,), False, ())
+    broken = ("network_status: NETWORK_STATUS_MALFORMED", "net1: down")
+    pod = PicturedPod("default", "web", False, (container,), (), (), broken)
+    picture = replace(big_picture(0), pods=(pod,))
+    text = svg(lay_out(picture))
+    assert "Pods with a broken network (1)" in text
+    assert text.count("! net1: down") >= 2  # its own card and that of the section
+    assert list(faults(read(text))) == []
+    assert "network broken: net1: down" in dot(picture)
+
+
+def test_faults_are_errors_of_the_sources_links_that_are_down_and_drift() -> None:
+    described = node_answers.described_pod()
+    del described.interfaces.interfaces[1:]
+    (interface,) = described.interfaces.interfaces
+    interface.name, interface.link.up = "net1", False
+    del interface.drift[:]
+    interface.drift.add(field="mtu", reported="9000", found="1500")
+    described.errors.add(
+        part="network_status", code="FAILED_PRECONDITION", reason="NETWORK_STATUS_MALFORMED"
+    )
+    found = picture_pod(result(DescribedPod, described))
+    assert found.faults == (
+        "network_status: NETWORK_STATUS_MALFORMED",
+        "net1: down",
+        "net1: mtu reported 9000, found 1500",
+    )
+    assert "network_status: NETWORK_STATUS_MALFORMED" not in found.problems
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_map_fits_1280_pixels(name: str) -> None:
+    assert lay_out(PICTURES[name]).width == 1280

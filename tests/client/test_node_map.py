@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from netutil.client.cli.exit_codes import Exit
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import node_answers
@@ -117,3 +118,18 @@ def test_without_the_list_there_is_no_map_but_the_error(netutil: Netutil, agent:
 def test_a_map_is_neither_a_table_nor_yaml(netutil: Netutil) -> None:
     ended = netutil("node", "map", "-o", "yaml")
     assert ended.code == 2 and "invalid choice: 'yaml'" in ended.err
+
+
+def test_a_graph_of_too_many_pods_is_refused_in_favour_of_svg(
+    netutil: Netutil, agent: Double
+) -> None:
+    agent.described_pods = [described(f"web-{number}") for number in range(51)]
+    ended = netutil("node", "map", "-o", "dot")
+    assert (ended.code, ended.out) == (Exit.USAGE, "")
+    assert ended.err.startswith(
+        "netutil: a graph of 51 pods is not readable [TOO_MANY_PODS_FOR_DOT]"
+    )
+    assert "-o svg" in ended.err
+    assert netutil("node", "map").code == 0
+    agent.described_pods.pop()
+    assert netutil("node", "map", "-o", "dot").code == 0
