@@ -73,7 +73,7 @@ def variable(key: str, pid: int | None = None) -> Request[Environment]:
 
 
 def network_status(interface: str | None = None, pid: int | None = None) -> Request[NetworkStatus]:
-    """GetNetworkStatus; None asks for all networks."""
+    """GetNetworkStatus; None and "" ask for all networks."""
     message = netutil_pb2.NetworkStatusRequest(pid=_pid(pid), int=_interface(interface))
     response = netutil_pb2.NetworkStatusResponse
     return _request("GetNetworkStatus", message, response, NetworkStatus)
@@ -114,7 +114,7 @@ def pod(pid: int | None = None) -> Request[Pod]:
 
 
 def interfaces(interface: str | None = None, pid: int | None = None) -> Request[Interfaces]:
-    """GetInterfaces; None asks for all interfaces."""
+    """GetInterfaces; None and "" ask for all interfaces."""
     message = netutil_pb2.InterfacesRequest(pid=_pid(pid), int=_interface(interface))
     return _request("GetInterfaces", message, netutil_pb2.InterfacesResponse, Interfaces)
 
@@ -221,7 +221,8 @@ def _pid(pid: int | None) -> str:
 
 
 def _interface(interface: str | None) -> str:
-    return "" if interface is None else _name(interface, "the name of an interface")
+    """The interface of a request; None and "" ask for all."""
+    return _name(interface, "the name of an interface") if interface else ""
 
 
 def _name(name: str, what: str) -> str:
@@ -231,7 +232,7 @@ def _name(name: str, what: str) -> str:
             f"{what} is empty",
             "INVALID_ARGUMENT",
             reason="NAME_EMPTY",
-            advice="leave the name out for all of them",
+            advice="leave the name out to ask for all",
         )
     try:
         name.encode()

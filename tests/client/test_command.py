@@ -115,6 +115,12 @@ def test_a_key_prints_its_value_alone_and_exactly(netutil: Netutil) -> None:
     assert netutil("env", "HOSTILE").out == HOSTILE + "\n"
 
 
+@pytest.mark.parametrize("command", ["network", "interfaces"])
+def test_an_empty_interface_name_asks_for_all(netutil: Netutil, command: str) -> None:
+    ended = netutil(command, "")
+    assert (ended.code, ended.out) == (0, netutil(command).out)
+
+
 def test_export_prints_commands_for_eval(netutil: Netutil, agent: Double) -> None:
     agent.environment.envs.clear()
     agent.environment.envs.update({"A": "it's $HOME\n", "B": "", "not-a-name": "x"})
@@ -204,8 +210,6 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
         ("node", "trace", "--pod", "web-0"),
         ("node", "pod", "a/b", "-o", "jsonpath={.pod}"),
         ("env", "\udcff"),
-        ("network", ""),
-        ("interfaces", ""),
         ("-o", "args", "cpu"),
         ("cpu", "-o", "shell"),
         ("-o", "table", "dpdk"),

@@ -128,7 +128,7 @@ def test_a_child_on_its_dead_parents_connection_gets_facts_but_no_environment(no
         "cpuset": "0-1",
         "has_affinity": False,
         "pod": "upf",
-        "environment": "UNAUTHENTICATED",
+        "env": "UNAUTHENTICATED",
     }
 
 

@@ -143,9 +143,9 @@ def test_a_broken_network_status_hides_no_link_and_is_said() -> None:
         lab.pod("web", annotations=broken).container("app", cpus="0")
         lab.agent("--pod-resources=/nonexistent/kubelet.sock")
         text = read(map_of(lab, "svg")).pod("default/web").title
-        assert "not known: network: NETWORK_STATUS_MALFORMED" in text
+        assert "! network_status: NETWORK_STATUS_MALFORMED" in text
         assert ("not known: link: NETWORK_NAMESPACE_NOT_READABLE" if CONFINED else "eth0") in text
-        assert "not known: network: NETWORK_STATUS_MALFORMED" in map_of(lab, "dot")
+        assert "network broken: network_status: NETWORK_STATUS_MALFORMED" in map_of(lab, "dot")
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")
