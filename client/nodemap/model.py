@@ -13,7 +13,7 @@ from datetime import datetime
 
 from netutil.client.cpulist import parse_cpulist
 from netutil.client.models.core import NodeCPU, PartError
-from netutil.client.models.devices import DeviceSource, Interface
+from netutil.client.models.devices import DeviceSource, Drift, Interface
 from netutil.client.models.node import (
     DescribedContainer,
     DescribedPod,
@@ -152,8 +152,13 @@ def _faults(answer: DescribedPod) -> Iterator[str]:
         if one.link is not None and not one.link.up:
             yield f"{name}: down"
         for drift in one.drift:
-            found = drift.found or "nothing"
-            yield f"{name}: {drift.field} reported {drift.reported or 'nothing'}, found {found}"
+            yield f"{name}: {_drift(drift)}"
+
+
+def _drift(drift: Drift) -> str:
+    if drift.field == "link" and not drift.found:
+        return "reported, but the pod has no such link"
+    return f"{drift.field} reported {drift.reported or 'nothing'}, found {drift.found or 'nothing'}"
 
 
 def _network_errors(answer: DescribedPod) -> tuple[PartError, ...]:

@@ -391,6 +391,7 @@ def test_faults_are_errors_of_the_sources_links_that_are_down_and_drift() -> Non
     interface.name, interface.link.up = "net1", False
     del interface.drift[:]
     interface.drift.add(field="mtu", reported="9000", found="1500")
+    interface.drift.add(field="link", reported="net1")
     described.errors.add(
         part="network_status", code="FAILED_PRECONDITION", reason="NETWORK_STATUS_MALFORMED"
     )
@@ -399,6 +400,7 @@ def test_faults_are_errors_of_the_sources_links_that_are_down_and_drift() -> Non
         "network_status: NETWORK_STATUS_MALFORMED",
         "net1: down",
         "net1: mtu reported 9000, found 1500",
+        "net1: reported, but the pod has no such link",
     )
     assert "network_status: NETWORK_STATUS_MALFORMED" not in found.problems
 
