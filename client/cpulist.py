@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _MAX = 8191
-"""The largest CPU number of any kernel (CONFIG_NR_CPUS is 8192 at the most)."""
+"""The largest CPU number of any kernel (CONFIG_NR_CPUS is at most 8192)."""
 
 
 def parse_cpulist(text: str) -> frozenset[int]:

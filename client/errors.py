@@ -2,7 +2,7 @@
 
 One hierarchy with a class per thing that a caller can *do* about a failure: try
 again later (`Unavailable`), ask for something else (`NotFound`,
-`InvalidArgument`), mend a manifest (`PermissionDenied`, `Unauthenticated`, `Unreachable`).
+`InvalidArgument`), fix a manifest (`PermissionDenied`, `Unauthenticated`, `Unreachable`).
 The reason says which failure it is; docs/troubleshooting.md has an entry for
 each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
@@ -16,7 +16,7 @@ class NetUtilError(Exception):
 
     `code` is the name of the gRPC status ("PERMISSION_DENIED"). `reason` is the
     agent's or this client's stable name of the failure ("VARIABLE_NOT_SET"), ""
-    if the failure bears none. `sentence` is one plain sentence, `read` names what
+    if the failure has none. `sentence` is one plain sentence, `read` names what
     was being read, `advice` says what to do; both are "" where there is nothing
     to say. `retry_after_seconds` is the pause that the agent asks for, or None.
 
@@ -47,10 +47,10 @@ class NetUtilError(Exception):
 
 
 class Unauthenticated(NetUtilError):
-    """The agent cannot tell who is calling (UNAUTHENTICATED).
+    """The agent cannot identify the caller (UNAUTHENTICATED).
 
     Not expected: the agent's own deployment lacks something (hostPID), or the
-    process that opened the connection is gone. See `advice`.
+    process that opened the connection has exited. See `advice`.
     """
 
 
@@ -74,7 +74,7 @@ class NotFound(NetUtilError):
 class FailedPrecondition(NetUtilError):
     """What the agent read contradicts itself or breaks its specification (FAILED_PRECONDITION).
 
-    `read` says where; whoever wrote it (a CNI plugin, a container runtime) has to mend it.
+    `read` names the source; its writer (a CNI plugin, a container runtime) has to fix it.
     """
 
 
@@ -88,7 +88,7 @@ class Unavailable(NetUtilError):
 class Unreachable(Unavailable):
     """The socket cannot be reached and waiting does not help, so there was no second try.
 
-    The directory is not mounted, or what stands at the path is no socket.
+    The directory is not mounted, or the file at the path is no socket.
     """
 
 

@@ -53,7 +53,7 @@ examples:
   kubectl netutil nodes                           a line for each node with an agent
   kubectl netutil nodes -o json
 
-What stands after the pod or the node is for `netutil node`; its --help says what there is:
+Words after the pod or the node are for `netutil node`; its --help lists them:
   kubectl netutil node worker-3 --help
 
 You need the rights to get pods and to create pods/exec in the agent's namespace, and for
@@ -193,15 +193,16 @@ def _print_nodes(kubectl: list[str], options: argparse.Namespace) -> int:
         call = partial(_summarize_node, kubectl, options.agent_namespace)
         found = list(pool.map(call, agents, agents.values()))
     if options.output == "json":
-        print(json.dumps({"nodes": found}, indent=2))
+        text = json.dumps({"nodes": found}, indent=2) + "\n"
     else:
         rows = [[_cell(one[key]) for key in _COLUMNS] for one in found]
         header = [] if options.no_headers else [[name.upper() for name in _COLUMNS.values()]]
-        _print_table(header + rows)
+        text = _table(header + rows)
+    written = _write(text)
     failed = [one for one in found if one["error"]]
     for one in failed:
-        _say(f"node {one['node']}: {one['error']}")
-    return _FAILED if failed else 0
+        _say(f"node {one['node']}: {_cell(one['error'])}")
+    return _FAILED if failed or not written else 0
 
 
 def _summarize_node(kubectl: list[str], namespace: str, node: str, agent: str) -> dict[str, Any]:
@@ -228,11 +229,28 @@ def _cell(value: object) -> str:
     return "-" if value is None else "".join(c if c.isprintable() else "?" for c in str(value))
 
 
-def _print_table(rows: list[list[str]]) -> None:
+def _table(rows: list[list[str]]) -> str:
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(line.rstrip())
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _write(text: str) -> bool:
+    """Write to the standard output; False if it is full, or its reader has ended."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter's own flush at exit would fail as well, with a traceback.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        _say(f"cannot write the output: {error.strerror}")
+        return False
+    return True
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

@@ -86,7 +86,7 @@ def level_name(level: CgroupLevel | None) -> str:
 
 
 def container_name(name: str) -> str:
-    """The name of a container, or that the pod list does not tell it."""
+    """The name of a container, or that the pod list does not have it."""
     return name or "(name not known)"
 
 

@@ -1,4 +1,4 @@
-"""The cache for asyncio: a task watches, and its event loop reads what it holds."""
+"""The cache for asyncio: a task watches, and code on its event loop reads."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class AsyncCached(CacheBase):
     async def _watch(self) -> None:
         try:
             await self._watch_on()
-        finally:  # whatever ended it: nobody keeps the facts fresh any more
+        finally:  # after any end the facts are no longer kept fresh
             self._lose(closed())
 
     async def _watch_on(self) -> None:

@@ -1,6 +1,6 @@
-"""The newest snapshot, read without asking: what both caches share.
+"""The newest snapshot, read without a call: the part that both caches share.
 
-Reading costs a look-up in a dictionary, so it can stand in a hot loop.
+Reading costs a dictionary look-up, so it is cheap enough for a hot loop.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ OnChange = Callable[[Observation], object]
 
 
 class Reading(NamedTuple):
-    """One reading: the newest facts, whether the agent vouches for them now, and their age.
+    """The newest facts, whether they are current, and their age.
 
-    `fresh` is whether the stream is up over which they came: then nothing has changed since.
-    `age_seconds` is the time since they came.
+    `fresh` is whether the stream that brought them is up: then nothing has changed since.
+    `age_seconds` is the time since they arrived.
     """
 
     facts: All
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What is known at one moment. Swapped as a whole: other threads read it."""
+    """The state at one moment. Replaced as a whole, because other threads read it."""
 
     observation: Observation | None
     received: float
@@ -47,8 +47,8 @@ class _State(NamedTuple):
 class CacheBase:
     """Answers from the newest snapshot, in the process that made this object only.
 
-    Every method raises RuntimeError in a process forked from that one: it would be told
-    another process's identity. Before the first snapshot they raise what keeps it away.
+    Every method raises RuntimeError in a process forked from that one: the facts are about
+    another process. Before the first snapshot they raise the error that delays it.
     """
 
     def __init__(self, on_change: OnChange | None) -> None:
@@ -60,7 +60,7 @@ class CacheBase:
 
     @property
     def fresh(self) -> bool:
-        """Whether the agent would have told of any change since."""
+        """Whether the stream is up, so that the agent would have sent any change."""
         self._fork_guard.check()
         return self._state.lost is None
 
@@ -135,9 +135,9 @@ class CacheBase:
         return part
 
     def _receive(self, observation: Observation) -> None:
-        """Hold a new snapshot and tell of what it changes."""
+        """Replace the snapshot and call `on_change` if it differs."""
         before = self._state.observation
-        if observation.version == 1 and before is not None:  # of a stream made anew
+        if observation.version == 1 and before is not None:  # the first of a new stream
             changed = changed_parts(before.snapshot, observation.snapshot)
             observation = replace(observation, changed=changed)
         self._parts = {name: getattr(observation.snapshot, name) for name in PARTS}
@@ -145,7 +145,7 @@ class CacheBase:
         if self._on_change is not None and observation.changed:
             try:
                 self._on_change(observation)
-            except Exception:  # noqa: BLE001 - not on the caller's thread: nobody else hears of it
+            except Exception:  # noqa: BLE001 - on the cache's own thread: no caller gets it
                 _LOG.exception("netutil: on_change failed")
 
     def _lose(self, error: NetUtilError) -> None:

@@ -79,7 +79,7 @@ class Cached(CacheBase):
     def _watch(self) -> None:
         try:
             self._watch_on()
-        finally:  # whatever ended it: nobody keeps the facts fresh any more
+        finally:  # after any end the facts are no longer kept fresh
             self._lose(closed())
 
     def _watch_on(self) -> None:

@@ -104,7 +104,7 @@ def shared_options(
     timeout: str = TIMEOUT.format("5"),
     commands: bool = False,
 ) -> argparse.ArgumentParser:
-    """Options that stand before or after a command: never a default that hides the other.
+    """Options that may precede or follow a command: without defaults, which would hide the other.
 
     `names` are those of "socket", "pid" and "admin-socket" that there are; `hidden` ones are not
     in the help. With `commands` the options are those of a parser that has commands.

@@ -18,7 +18,7 @@ _SECONDS = 1.0
 
 
 def answer_shell(parser: argparse.ArgumentParser) -> None:
-    """If a shell asks what can stand at its cursor, answer it and end the process."""
+    """If a shell asks for completions at its cursor, print them and end the process."""
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete  # noqa: PLC0415  only a shell needs it
 

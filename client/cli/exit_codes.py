@@ -31,15 +31,14 @@ class Exit(IntEnum):
 EXPLANATION = """\
 exit status:
     0  answered
-    1  the agent refused or failed for any other reason (see the reason with -o json),
-       or the output could not be written; node explain: that process is refused,
-       node doctor: something failed
+    1  any other error (its reason is in brackets), or the output could not be written;
+       node explain: the process is refused; node doctor: a check failed
     2  the command line, or a value in it, is not well-formed
     3  not found: no such variable, interface or process
-    4  not permitted, or the agent cannot tell who is asking
+    4  not permitted, or the agent cannot identify the caller
     5  the agent, or a source of it, is unavailable or did not answer in time
   130  interrupted
-  141  the reader of the output is gone
+  141  the reader of the output has ended
 """
 
 _KINDS: tuple[tuple[type[NetUtilError], Exit], ...] = (
@@ -53,5 +52,5 @@ _KINDS: tuple[tuple[type[NetUtilError], Exit], ...] = (
 
 
 def exit_code_for(error: NetUtilError) -> Exit:
-    """The exit code that tells a script what kind of error this is."""
+    """The exit code for a script, by the kind of error."""
     return next((code for kind, code in _KINDS if isinstance(error, kind)), Exit.FAILED)

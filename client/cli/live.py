@@ -29,7 +29,7 @@ class QuitKey:
         return True
 
     def read(self, descriptor: int) -> None:
-        """Take the keys that are there. At the end of the input no more are looked for."""
+        """Take the keys that are there. At the end of the input stop reading."""
         keys = os.read(descriptor, 64)
         if not keys:
             asyncio.get_running_loop().remove_reader(descriptor)

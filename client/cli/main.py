@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(parser, chosen)
     if sys.stdout is None or sys.stderr is None:
         return Exit.FAILED
-    # gRPC's own log would stand between the lines of this command.
+    # gRPC's own log would mix with the lines of this command.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         if chosen.command.startswith("node "):

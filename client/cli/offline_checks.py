@@ -45,7 +45,7 @@ def _user() -> Check:
 
 
 def _connects(path: str) -> Check:
-    """Whether somebody listens where pods connect."""
+    """Whether the pods' socket accepts connections."""
     ended = f"the agent on this node has ended or is restarting: {_LOOK}"
     endpoint = replace(
         PUBLIC,

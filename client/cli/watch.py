@@ -82,7 +82,7 @@ class _Printer:
         self.before: All | None = None
 
     def show(self, observation: Observation) -> None:
-        """Print what changed. Raises `_Ended` when nobody reads it any more."""
+        """Print what changed. Raises `_Ended` when the output cannot be written."""
         before, self.before = self.before, observation.snapshot
         self._lost = False
         if before is not None and observation.version == 1:  # of an agent that follows
@@ -98,7 +98,7 @@ class _Printer:
             raise _Ended(written)
 
     def lose(self, error: NetUtilError) -> None:
-        """Say that the agent is gone, once until it is back."""
+        """Report the loss of the agent, once until it is back."""
         if not self._lost and self.before is not None:
             complain(error, self._output)
         self._lost = True

@@ -94,7 +94,7 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
     """PCI devices that the container was given: by its PCIDEVICE_* variables and PodResources.
 
     A network is the whole pod's: its device may have been given to another container. None where
-    the kubelet cannot be asked, or gave claims or devices that bear names of their own.
+    the kubelet cannot be asked, or gave claims or devices with names of their own.
     """
     if resources is None or resources.dynamic_resources:
         return None
@@ -304,13 +304,13 @@ def _named(interface: Interface) -> str:
 def _source(interface: Interface, what: str) -> str:
     network = interface.network.name if interface.network else ""
     other = interface.network.device_info_annotation if interface.network else ""
-    told = [network and f"{other or 'network-status'} of {network}"]
-    told.append(variable_of(interface.allocated) if interface.allocated else "")
-    told.append(interface.device_reason)
+    facts = [network and f"{other or 'network-status'} of {network}"]
+    facts.append(variable_of(interface.allocated) if interface.allocated else "")
+    facts.append(interface.device_reason)
     device_type = str(interface.device_type)
     if interface.device_type_source is DeviceTypeSource.DEVICE_ID:
         device_type += " (inferred from its ids or its driver)"
-    return f"{_named(interface)}, {device_type}, {what} ({', '.join(filter(None, told))})"
+    return f"{_named(interface)}, {device_type}, {what} ({', '.join(filter(None, facts))})"
 
 
 def _unusable(interface: Interface, why: str) -> FailedPrecondition:

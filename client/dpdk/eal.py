@@ -70,7 +70,7 @@ def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = N
     elsewhere: then nothing is compared with it.
     Raises `NotFound` if the container has no CPU, no device for DPDK or no huge
     pages, `FailedPrecondition` if two facts contradict each other, and the error of a
-    part that could not be had.
+    part that is missing.
     """
     pod = _had(facts, facts.pod, "pod")
     cpu = _had(facts, facts.cpu, "cpu")
@@ -154,7 +154,7 @@ def _had(facts: All, part: Part | None, name: str) -> Part:
 
 
 def _why_unnamed(facts: All) -> NetUtilError:
-    """Return why the container has no name: what its resources could not be had for."""
+    """Return why the container has no name: the error of its resources."""
     for error in facts.errors:
         if error.part == "resources":
             return as_exception(error)

@@ -90,7 +90,7 @@ class Devices:
 
     `given` are the interfaces that have an argument. Where links are not known, as of a pod on
     the node's network, a missing one says nothing. `own` are the PCI devices that the container was
-    given, None where that cannot be told. `af_xdp` are links by name,
+    given, None where that is not known. `af_xdp` are links by name,
     with the sources that name each. `seen` are the addresses and names that were decided on,
     `tokens` the VFIO tokens with the device that each was read of.
     """

@@ -14,7 +14,7 @@ from netutil.client.models.devices import HugepageUsage
 from netutil.client.text import level_name
 
 _OF_THE_CONTAINER = (None, CgroupLevel.CONTAINER)
-"""An agent older than the levels tells the container's own limits alone."""
+"""An agent older than the levels reports the container's own limits only."""
 
 
 def throttled(cpu: CPU, cpus: Collection[int]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Sources: kubelet PodResources v1 (device IDs), AFXDP_DEVICES and resources afxdp/<pool> of the
 AF_XDP device plugin (constants.go, poolManager.go), QAT<n> of Intel's QAT device plugin, which the
-agent tells among the interfaces.
+agent reports with the interfaces.
 
 Which AF_XDP devices a container has is known from PodResources, or from AFXDP_DEVICES of both
 environments, the process's own and the one that the container was started with, or from the

@@ -1,8 +1,8 @@
 """What a process sees of its own container that decides whether EAL starts there.
 
-The agent tells what the node gave to the container. Whether the container can use it (a mount, a
+The agent reports what the node gave to the container. Whether the container can use it (a mount, a
 device file, a limit) only a process in it can see, as EAL itself does. Everything is read below a
-root directory, so that a tree of files can stand for a container.
+root directory, so that tests pass a tree of files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The answers, as plain values: frozen, typed, without protobuf.
 
-The fields bear the names of netutil.proto and node.proto, which say where each
-fact comes from; `netutil -o json` prints the same names. What the agent can leave
+The fields have the names of netutil.proto and node.proto in snake case, which say where
+each fact comes from; `netutil -o json` prints the same names. What the agent can leave
 out is None. Times are aware and in UTC. `extensions` holds plain JSON values.
 """
 
@@ -45,7 +45,7 @@ def as_exception(part: PartError) -> NetUtilError:
 
 
 class CgroupLevel(StrEnum):
-    """Where a cgroup stands, from the container outwards."""
+    """The level of a cgroup, from the container outwards."""
 
     CONTAINER = "container"
     POD = "pod"
@@ -105,7 +105,7 @@ class CPU:
     """The CPUs of the process's container. CPU sets are kernel lists: "0-3,8".
 
     `quota_cores` is the smallest limit from the container's cgroup up to the node's root, and
-    `quota_level` says where it stands; None is no limit, unless `quota_unknown`.
+    `quota_level` is the level of the cgroup that sets it; None is no limit, unless `quota_unknown`.
     `cpus`, `exclusive_cpus`, `exclusive_cpu_ids` and `cpuset_partition` are None if the topology
     was not asked for; where `exclusive_cpus` is None all the same, `resources_error` says why.
     An empty `exclusive_cpus` means that the kubelet gave no CPU to this container alone, and

@@ -99,7 +99,7 @@ class Resources:
 
 
 class DeviceType(StrEnum):
-    """What stands behind an interface."""
+    """The kind of device behind an interface."""
 
     HOST = "host"
     SR_IOV = "sr-iov"
@@ -313,7 +313,7 @@ class HugepageUsage:
     """Huge pages of the container's cgroup; `failures` is how often its own limit was met.
 
     `limit_bytes` is the smallest limit from the container's cgroup up to the node's root, and
-    `limit_level` says where it stands; None is no limit.
+    `limit_level` is the level of the cgroup that sets it; None is no limit.
     """
 
     page_size_bytes: int
@@ -351,7 +351,7 @@ class Hugepages:
     """Huge pages: asked for, granted and used, and there on the node.
 
     `containers` and `pod` are None where the pod's spec is not known: `spec_error` says why.
-    What is known beside the error is told.
+    Values beside the error are kept.
     """
 
     containers: tuple[ContainerHugepages, ...] | None = field(metadata={UNKNOWN_WITH: "spec_error"})

@@ -1,6 +1,6 @@
 """The answers of the operator socket, as plain values.
 
-Fields bear the names of node.proto, which says what each means; `netutil node … -o json`
+Fields have the names of node.proto, which says what each means; `netutil node … -o json`
 prints the same names.
 """
 
@@ -71,7 +71,7 @@ class FactSource:
 
 @dataclass(frozen=True, slots=True)
 class DescribedContainer:
-    """A container, and what a process of it would be told; parts that are None have an error."""
+    """A container, and the facts that a process of it gets; parts that are None have an error."""
 
     container: NodeContainer
     started_at: datetime | None
@@ -195,7 +195,7 @@ class TracedCall:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """Calls that were answered, and how many before them are not told."""
+    """Calls that were answered, and how many before them were left out."""
 
     calls: tuple[TracedCall, ...]
     lost: int
@@ -227,7 +227,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `outcome` is "ok", "warning" or "failed"."""
+    """One check; `outcome` is "ok", "warning" or "failed"."""
 
     name: str
     outcome: str
@@ -237,6 +237,6 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """All that was looked at."""
+    """All checks."""
 
     checks: tuple[Check, ...]

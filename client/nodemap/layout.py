@@ -1,4 +1,4 @@
-"""Where everything of the map stands. Pure: a picture of the node in, a scene out."""
+"""Positions of everything on the map. Pure: a picture of the node in, a scene out."""
 
 from __future__ import annotations
 

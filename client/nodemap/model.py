@@ -1,7 +1,7 @@
 """What `netutil node map` draws: the node as one value, and how it is made of the answers.
 
-No environment, annotation or label is in it. Names are as the workloads have them: whoever
-draws escapes them.
+No environment, annotation or label is in it. Names are as the workloads have them: each
+drawing escapes them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class NodePicture:
 
 
 async def gather_picture(client: AsyncNodeClient, longest_seconds: float) -> NodePicture:
-    """Ask for the node, then for all of its pods at once, for so long at the most."""
+    """Call for the node, then for all of its pods in one stream, within that time."""
     node = await client.call(requests.described_node())
     question = requests.described_pods()
     pods, observed_at = [], None

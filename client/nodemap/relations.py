@@ -1,6 +1,6 @@
 """Who shares what on a node, and what crosses its NUMA nodes. Pure.
 
-A pod is meant by its place in the picture, from 1: the number that it bears in the drawing.
+Pods are referred to by their 1-based number in the drawing.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """All of them; `device_users` are by address.
+    """Everything that pods share, and what crosses NUMA nodes.
 
-    `owners` are the pods that the kubelet gave a CPU alone.
+    `owners` are, by CPU, the pods to which the kubelet gave it alone; `device_users` are by
+    address.
     """
 
     owners: Mapping[int, tuple[int, ...]]
@@ -158,8 +159,8 @@ def _pools(picture: NodePicture, numa_node: Mapping[int, int]) -> tuple[Pool, ..
 
 def _pool_name(index: int) -> str:
     """A, B, … Z, A2, B2, …"""
-    turn, letter = divmod(index, len(_ALPHABET))
-    return _ALPHABET[letter] + (str(turn + 1) if turn else "")
+    rounds, letter = divmod(index, len(_ALPHABET))
+    return _ALPHABET[letter] + (str(rounds + 1) if rounds else "")
 
 
 def _split_cores(

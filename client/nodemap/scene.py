@@ -1,4 +1,4 @@
-"""What is drawn, as boxes and lines of text with their places; and how text fits a box. Pure.
+"""Boxes and lines of text with their positions, and how text fits a box. Pure.
 
 All text is monospaced, so its width is known without its font.
 """
@@ -47,7 +47,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The whole drawing; later boxes stand above earlier ones."""
+    """The whole drawing; later boxes cover earlier boxes."""
 
     width: float
     height: float

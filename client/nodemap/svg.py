@@ -7,8 +7,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from netutil.client.nodemap.scene import Box, Label, Scene
 
-# The hues of Okabe and Ito, which people with any colour vision tell apart; each meaning is
-# also told by a text, a dash or the width of a line.
+# The hues of Okabe and Ito, which people with any colour vision can distinguish; each meaning
+# also has a text, a dash or a width of line.
 STYLE = """\
 svg{background:#fff;font-family:ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
 text{fill:#1b1f24;white-space:pre}

@@ -214,7 +214,7 @@ class AsyncClient(AsyncConnection):
         return await self.call(requests.resources(pid))
 
     async def all(self, pid: int | None = None) -> All:
-        """All of it in one round trip; a part that could not be had is None, and an error."""
+        """Everything in one round trip; a part that is missing is None, with an error."""
         return await self.call(requests.everything(pid))
 
     def watch(self, *, longest_seconds: float | None = None) -> AsyncStream[Observation]:

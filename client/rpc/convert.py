@@ -68,7 +68,7 @@ def _list_if_known(read: _Read, metadata: Mapping[str, str]) -> _Read:
     if (known_with := metadata.get(KNOWN_WITH)) is not None:
         return lambda message, name: read(message, name) if message.HasField(known_with) else None
     if (unknown_with := metadata.get(UNKNOWN_WITH)) is not None:
-        # What is known beside the error is told.
+        # Values beside the error are kept.
         return lambda message, name: (
             read(message, name) or (None if _says(message, unknown_with) else ())
         )

@@ -1,7 +1,7 @@
 """Why a connection to the agent's socket fails.
 
-gRPC says only UNAVAILABLE. This looks at the socket itself, with stat(2) and a
-connect(2) that never blocks (unix(7)), and says what a person can act on.
+gRPC says only UNAVAILABLE. This module checks the socket itself, with stat(2) and a
+connect(2) that never blocks (unix(7)), and returns an error that a person can act on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHARED = {
 def why_unreachable(path: str, endpoint: Endpoint) -> NetUtilError | None:
     """What is wrong with the socket at `path`; None if a connection can be made.
 
-    `Unavailable` may mend itself (the agent is about to bind), `Unreachable` and
+    `Unavailable` may end by itself (the agent is about to bind); `Unreachable` and
     `PermissionDenied` do not.
     """
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:

@@ -1,8 +1,8 @@
 """Where the agent listens, and how a gRPC channel to it is set up.
 
-The agent identifies a caller by its connection: whoever opened it is who asks.
-So every client has a connection of its own, opened at its first call, and may
-not be used by a process that was forked after that call.
+The agent identifies a caller by its connection: the process that opened it. So
+every client has a connection of its own, opened at its first call, and may not be
+used by a process that was forked after that call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One of the agent's two sockets: who names its path, and what to do if it fails.
+    """One of the agent's two sockets: what names its path, and advice for each failure.
 
     `if_refused` is for a socket file on which nothing accepts connections, `if_unimplemented` for
     a server that has no such method.
@@ -42,7 +42,9 @@ PUBLIC: Final = Endpoint(
     default_path="/etc/netutil/net.sock",
     if_missing="mount the hostPath directory /run/netutil at /etc/netutil (the directory, not the "
     "socket in it), and see that the agent runs on this node",
-    if_denied="let the node's security policy (SELinux, AppArmor) allow the pod to connect to it",
+    if_denied="if it is the agent's operator socket (admin.sock), which is for root only, name the "
+    "pods' socket instead: --socket, NETUTIL_SOCKET, by default /etc/netutil/net.sock; if not, let "
+    "the node's security policy (SELinux, AppArmor) allow the pod to connect to it",
     if_refused="if the agent on this node is restarting, this passes; if not, see that it runs "
     "there, that the pod mounts the directory and not the socket file in it, and that the pod has "
     "the node's own kernel (not a VM or sandbox as of Kata or gVisor)",
@@ -86,7 +88,7 @@ def target(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What every client, synchronous or not, is made of."""
+    """The configuration of every client, synchronous or not."""
 
     endpoint: Endpoint
     path: str
@@ -104,7 +106,7 @@ class Settings:
 
 
 class ForkGuard:
-    """The process that opened a connection, which alone may ask over it."""
+    """Refuses the use of a connection in any process but the one that opened it."""
 
     __slots__ = ("_pid",)
 

@@ -226,7 +226,7 @@ def _interface(interface: str | None) -> str:
 
 
 def _name(name: str, what: str) -> str:
-    """A name that can stand in a request. Empty it would mean "all" there."""
+    """A name that a request can carry. An empty name would mean "all" there."""
     if not name:
         raise InvalidArgument(
             f"{what} is empty",

@@ -1,10 +1,9 @@
-"""How often one question is asked, and when it is given up.
+"""When a call is retried, and when it is given up.
 
-Every call of the API only reads, so asking twice is safe. UNAVAILABLE is asked
-again, and a limit of the pod where the agent says when (RetryInfo), and only while
-the caller's own deadline leaves time for it; all other answers would be the same
-again. Pure but for a look at the socket: the synchronous and the asynchronous
-client sleep in their own ways.
+Every call of the API only reads, so a retry is safe. UNAVAILABLE is retried, and
+RESOURCE_EXHAUSTED with a RetryInfo, while the caller's deadline leaves time for it.
+Other statuses would be the same again. Pure except for the check of the socket: the
+synchronous and the asynchronous client sleep in their own ways.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _MIN_RECONNECT_SECONDS = 0.01
 
 
 class Reconnects:
-    """The pauses between the streams of one watcher, which goes on for ever.
+    """The pauses between the streams of one watcher, which has no deadline.
 
     They double from 0.5 s to 3 s, and each is a random part of that: all watchers of a node
-    lose their agent at one moment, and are not to come back at one moment.
+    lose their agent at the same moment, and must not reconnect at the same moment.
     """
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
@@ -58,11 +57,11 @@ class Reconnects:
 
 
 class Attempts:
-    """The attempts at one question, from now until the timeout of the settings.
+    """The attempts at one call, from now until the timeout of the settings.
 
-    Ask with a timeout of `remaining_seconds()`; after a failure sleep for
-    `pause_seconds_after(failure)` and ask again. That raises what the caller is
-    to get as soon as there is no use, or no time, in asking again.
+    Call with a timeout of `remaining_seconds()`; after a failure sleep for
+    `pause_seconds_after(failure)` and call again. That method raises the error for
+    the caller as soon as a retry is of no use, or there is no time for it.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class Attempts:
         self._jitter = jitter
         self._deadline = clock() + settings.timeout_seconds
         self._pause_seconds = _FIRST_PAUSE_SECONDS
-        self._said_by_agent: NetUtilError | None = None
+        self._from_agent: NetUtilError | None = None
 
     def remaining_seconds(self) -> float:
         """Time that is left, never nothing: gRPC reports the deadline of an attempt itself."""
@@ -106,12 +105,10 @@ class Attempts:
 
     def _understood(self, error: NetUtilError) -> NetUtilError:
         if error.reason or not _is_explained(error):
-            self._said_by_agent = error
+            self._from_agent = error
             return error
-        if isinstance(error, DeadlineExceeded) and self._said_by_agent is not None:
-            return (
-                why_unreachable(self._settings.path, self._settings.endpoint) or self._said_by_agent
-            )
+        if isinstance(error, DeadlineExceeded) and self._from_agent is not None:
+            return why_unreachable(self._settings.path, self._settings.endpoint) or self._from_agent
         return explained(error, self._settings)
 
 

@@ -2,7 +2,7 @@
 
 The agent sends a google.rpc.Status in the trailing metadata, with an ErrorInfo
 of domain "netutil" and, for UNAVAILABLE, a RetryInfo (google/rpc/error_details.proto).
-What stands there came over the socket: anything malformed in it is passed over.
+The metadata came over the socket: anything malformed in it is ignored.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When waiting for an interface ends: it is there, time is up, or waiting is of no use. Pure.
+"""When a wait for an interface ends: it is there, time is up, or waiting is of no use. Pure.
 
 Multus writes the network-status annotation after the pod's containers are resolved, so an
 init container that needs a secondary interface has to wait for it.

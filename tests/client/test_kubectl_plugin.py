@@ -268,6 +268,15 @@ def test_a_node_that_does_not_answer_is_named_beside_the_others(
     assert done.stderr.startswith("kubectl-netutil: node worker-2: ")
 
 
+def test_nodes_on_a_full_disk_ends_without_a_traceback(kubectl: Kubectl) -> None:
+    kubectl.agents(on_node("agent-a", "worker-1"))
+    (kubectl.directory / "agent-a.answer").write_text(json.dumps({"pods": [pod()]}))
+    with open("/dev/full", "w") as full:
+        done = kubectl.run("nodes", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "kubectl-netutil: cannot write the output: No space left on device\n"
+
+
 def test_nodes_without_an_agent_is_a_failure(kubectl: Kubectl) -> None:
     kubectl.agents()
     done = kubectl.run("nodes")

@@ -1,4 +1,4 @@
-"""What stands in one cell of a table. Pure."""
+"""The text of one cell of a table. Pure."""
 
 from __future__ import annotations
 

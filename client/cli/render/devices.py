@@ -114,10 +114,10 @@ def _behind(interface: Interface) -> str:
     if interface.pci is not None:
         driver = interface.pci.driver or "(no driver)"
         return f"{interface.pci.address} {driver}{certainty_mark(interface.device_source)}"
-    told = device(interface.network.device_info if interface.network else None)
-    if told == NOTHING and interface.allocated is not None:
+    reported = device(interface.network.device_info if interface.network else None)
+    if reported == NOTHING and interface.allocated is not None:
         return f"{interface.allocated.name}{certainty_mark(interface.device_source)}"
-    return told
+    return reported
 
 
 def _links(links: list[tuple[str, Link]]) -> Table:
@@ -206,7 +206,7 @@ def hugepages(answer: Hugepages) -> tuple[Table, ...]:
         for one in answer.usage
     )
     notes = tuple(unknown("what the pod asks for", answer.spec_error))
-    no_cgroup = () if used else ("the container stands in no hugetlb hierarchy",)
+    no_cgroup = () if used else ("the container has no hugetlb cgroup",)
     return (
         Table(
             "HUGE PAGES ASKED FOR",

@@ -11,12 +11,12 @@ from netutil.client.models.observation import lasting
 from netutil.client.text import NOTHING
 
 _NAMES = ("name", "interface", "id", "container_name", "page_size_bytes")
-"""The first of these fields that an item of a list has tells it from the others."""
+"""The first of these fields that an item of a list has identifies the item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value: where it stands ("cpu.cpuset"), what it was and is; "-" for none."""
+    """One value: its path ("cpu.cpuset"), what it was and is; "-" for none."""
 
     path: str
     before: str

@@ -114,7 +114,7 @@ def _notes(node: NodePods) -> tuple[str, ...]:
 
 
 def _ready(pod: NodePod) -> str:
-    """How many of its containers run; "?" where the pod list does not tell all of them."""
+    """How many of its containers run; "?" where the pod list does not have all of them."""
     own = [one for one in pod.containers if one.kind == "container"]
     if not own or any(not one.name or one.state == "unknown" for one in own):
         return "?"
@@ -217,7 +217,7 @@ def _amounts(resources: Sequence[ResourceAmount]) -> Table:
 
 
 def _networks(answer: DescribedPod) -> Table:
-    assert answer.network_status is not None  # noqa: S101 - the caller has looked
+    assert answer.network_status is not None  # noqa: S101 - checked by the caller
     rows = tuple(
         (
             one.name or NOTHING,

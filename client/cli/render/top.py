@@ -62,10 +62,10 @@ _ORDERS: dict[str, Callable[[PodRates], Any]] = {
 
 
 def rates(before: Activity, now: Activity, order: str) -> Rates:
-    """What happened between two readings; since the start, if the agent was begun anew."""
-    anew = now.uptime_seconds < before.uptime_seconds
-    known = {} if anew else {one.uid: one for one in before.pods}
-    elapsed = now.uptime_seconds - (0.0 if anew else before.uptime_seconds)
+    """The rates between two readings; since the start, if the agent was restarted in between."""
+    restarted = now.uptime_seconds < before.uptime_seconds
+    known = {} if restarted else {one.uid: one for one in before.pods}
+    elapsed = now.uptime_seconds - (0.0 if restarted else before.uptime_seconds)
     seconds = max(_MIN_SECONDS, elapsed)
     bounds = now.latency_bounds_seconds
     active = [one for one in now.pods if _is_active(known.get(one.uid), one)]
@@ -140,7 +140,7 @@ def _bound(counts: Sequence[int], bounds: Sequence[float], share: float) -> floa
 
 
 def table(found: Rates, most_rows: int | None, width: int | None) -> Table:
-    """The screen, of so many pods at the most; fewer columns where a terminal is narrow."""
+    """The screen, with at most that many pods; fewer columns in a narrow terminal."""
     shown = found.pods[:most_rows]
     columns = {
         header: cell
