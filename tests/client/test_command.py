@@ -16,14 +16,14 @@ from netutil.client.cli.exit_codes import Exit
 
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.double import Double, Refusal
+from tests.client.fake_agent import FakeAgent, Refusal
 
 
 def titles_of(out: str) -> list[str]:
     return [section.splitlines()[0] for section in out.split("\n\n")]
 
 
-def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: Double) -> None:
+def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil()
     assert (ended.code, ended.err) == (0, "")
     assert titles_of(ended.out) == ["CPU", "NETWORK STATUS"]
@@ -78,7 +78,7 @@ def test_whoami_names_pod_container_and_labels(netutil: Netutil) -> None:
 )
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
 def test_no_control_character_of_an_answer_is_printed(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...], output: str
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...], output: str
 ) -> None:
     agent.pod.annotations["hostile"] = agent.pod.name = HOSTILE
     agent.network_status.status[0].name = HOSTILE
@@ -121,7 +121,7 @@ def test_an_empty_interface_name_asks_for_all(netutil: Netutil, command: str) ->
     assert (ended.code, ended.out) == (0, netutil(command).out)
 
 
-def test_export_prints_commands_for_eval(netutil: Netutil, agent: Double) -> None:
+def test_export_prints_commands_for_eval(netutil: Netutil, agent: FakeAgent) -> None:
     agent.environment.envs.clear()
     agent.environment.envs.update({"A": "it's $HOME\n", "B": "", "not-a-name": "x"})
     ended = netutil("env", "-o", "export")
@@ -154,7 +154,7 @@ def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
     ],
 )
 def test_options_stand_before_or_after_the_command(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     assert json.loads(netutil(*arguments).out)["cpuset"] == "0-3,8"
     assert agent.asked[0].pid == "7"
@@ -170,7 +170,9 @@ def test_options_stand_anywhere_around_node_pods(
     assert json.loads(netutil(*arguments).out)["pods"]
 
 
-def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, directory: str) -> None:
+def test_sockets_are_named_by_options_too(
+    netutil: Netutil, agent: FakeAgent, directory: str
+) -> None:
     assert netutil("--socket", agent.path, "cpu").code == 0
     assert netutil("node", "pods", "--admin-socket", agent.path).code == 0
     missing = netutil("cpu", "--socket", f"{directory}/none/net.sock")
@@ -230,7 +232,7 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
     ],
 )
 def test_a_wrong_command_line_ends_as_usage(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     ended = netutil(*arguments)
     assert (ended.code, ended.out) == (Exit.USAGE, "")
@@ -252,8 +254,8 @@ def test_a_wrong_command_line_ends_as_usage(
         (grpc.StatusCode.INTERNAL, Exit.FAILED),
     ],
 )
-def test_the_exit_code_tells_the_kind_of_error(
-    netutil: Netutil, agent: Double, code: grpc.StatusCode, expected: Exit
+def test_the_exit_code_follows_the_kind_of_error(
+    netutil: Netutil, agent: FakeAgent, code: grpc.StatusCode, expected: Exit
 ) -> None:
     agent.refusals = deque([Refusal(code, "It failed.", "R", "", "Mend it.", "netutil", 60)])
     ended = netutil("cpu")
@@ -261,7 +263,7 @@ def test_the_exit_code_tells_the_kind_of_error(
     assert ended.err == "netutil: It failed. [R]\nMend it.\n"
 
 
-def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: Double) -> None:
+def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: FakeAgent) -> None:
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, HOSTILE, "PID_NOT_FOUND", "/proc/7", "Ask.")
     agent.refusals = deque([refusal])
     ended = netutil("cpu", "-o", "json")
@@ -278,7 +280,7 @@ def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: Double) 
     }
 
 
-def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: Double) -> None:
+def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: FakeAgent) -> None:
     agent.refusals = deque([Refusal(grpc.StatusCode.INTERNAL, HOSTILE, "R", "", HOSTILE)])
     err = netutil("cpu").err
     assert err.count("\n") == 2
@@ -286,7 +288,7 @@ def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: Do
 
 
 def test_alone_it_prints_what_was_answered_beside_what_failed(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     broken = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the annotation is broken", "R")
     agent.refused_methods["NetworkStatusRequest"] = broken

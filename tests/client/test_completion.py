@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.double import Double
+from tests.client.fake_agent import FakeAgent
 
 BIN = Path(sys.executable).parent
 PACKAGES = ("zsh", "fish")
@@ -91,7 +91,7 @@ def test_zsh_knows_who_completes(tmp_path: Path) -> None:
     ],
 )
 def test_bash_completes_the_names_of_pods(
-    line: str, offered: set[str], tmp_path: Path, agent: Double
+    line: str, offered: set[str], tmp_path: Path, agent: FakeAgent
 ) -> None:
     assert set(in_bash(line, tmp_path, NETUTIL_ADMIN_SOCKET=agent.path)) == offered
 

@@ -82,7 +82,7 @@ def test_every_cpu_fact_arrives() -> None:
     assert cpu.cpus[4] == NodeCPU(8, None, None, None, (), *(False,) * 4)
 
 
-def test_what_the_agent_left_out_is_none() -> None:
+def test_a_field_that_the_agent_left_out_is_none() -> None:
     cpu = result(CPU, netutil_pb2.CPUResponse())
     assert (cpu.affinity, cpu.quota_cores, cpu.shares, cpu.weight) == (None, None, None, None)
     assert result(Pod, netutil_pb2.PodResponse()).observed_at is None
@@ -91,7 +91,7 @@ def test_what_the_agent_left_out_is_none() -> None:
     assert (network.mtu, network.dns, network.device_info) == (None, None, None)
 
 
-def test_a_list_that_was_not_asked_for_is_none_and_an_empty_one_is_a_fact() -> None:
+def test_a_list_that_was_not_requested_is_none_and_not_empty() -> None:
     asked = netutil_pb2.CPUResponse(cpuset="0-3", exclusive_cpus="")
     cpu = result(CPU, asked)
     assert (cpu.exclusive_cpus, cpu.exclusive_cpu_ids) == ("", ())

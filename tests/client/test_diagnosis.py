@@ -55,7 +55,7 @@ def test_a_file_or_directory_gets_advice_to_name_the_socket(
     assert f"{option}, {place.variable}, by default {place.default_path}" in error.advice
 
 
-def test_a_directory_with_the_socket_gets_advice_to_name_the_socket_in_it(directory: str) -> None:
+def test_a_directory_with_the_socket_gets_advice_to_name_it(directory: str) -> None:
     left_behind(f"{directory}/net.sock")
     error = diagnosis(directory)
     assert str(error) == f"{directory} is a directory, not a socket [NOT_A_SOCKET]"
@@ -92,7 +92,7 @@ def left_behind(path: str) -> str:
     return path
 
 
-def test_an_operator_is_told_nothing_of_pods_mounts(socket_path: str) -> None:
+def test_an_operator_gets_no_advice_about_mounts_of_pods(socket_path: str) -> None:
     error = diagnosis(left_behind(socket_path), OPERATOR)
     assert error.reason == "NOBODY_LISTENS"
     assert error.advice == OPERATOR.if_refused

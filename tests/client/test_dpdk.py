@@ -88,7 +88,7 @@ def test_a_partition_that_does_not_keep_others_off_leaves_the_warning(
     assert line_of(response).warnings[0].startswith("no exclusive CPUs: PodResources")
 
 
-def test_exclusive_cpus_that_are_not_known_are_a_warning_with_the_reason() -> None:
+def test_unknown_exclusive_cpus_are_a_warning_with_the_reason() -> None:
     response = facts()
     response.cpu.ClearField("exclusive_cpus")
     response.cpu.resources_error.CopyFrom(answers.part_error("exclusive_cpus"))
@@ -143,7 +143,7 @@ def test_a_device_without_an_interface_is_allowed_too() -> None:
     assert "device of PCIDEVICE_INTEL_COM_SRIOV" in line.arguments[1].source
 
 
-def test_a_subfunction_is_named_on_the_auxiliary_bus_and_the_pci_bus_is_off() -> None:
+def test_a_subfunction_is_on_the_auxiliary_bus_with_no_pci() -> None:
     allocated = api.AllocatedDevice(variable="PCIDEVICE_NVIDIA_COM_SF", name="mlx5_core.sf.4")
     device = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
     words = line_of(with_interfaces(device)).words
@@ -207,7 +207,7 @@ def test_memif_has_a_socket_in_the_file_system_and_a_role_of_today(role: str, dp
         reported("net1", api.DEVICE_TYPE_VDPA, vdpa=api.VDPADevice(path="/dev/v")),
     ],
 )
-def test_what_dpdk_could_not_be_told_rightly_makes_no_line(interface: api.Interface) -> None:
+def test_an_argument_that_dpdk_would_misread_makes_no_line(interface: api.Interface) -> None:
     error = refusal_of(with_interfaces(answers.sriov(1), interface))
     assert error.reason == "DEVICE_UNUSABLE" and "net1" in error.sentence
 
@@ -239,7 +239,7 @@ def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
     assert "NUMA node 1" in line_of(response).warnings[0]
 
 
-def test_without_the_memory_manager_the_limits_lie_on_the_nodes_of_the_cpus() -> None:
+def test_limits_without_the_memory_manager_are_on_the_cpus_nodes() -> None:
     response = facts()
     del response.resources.memory[:]
     for cpu in response.cpu.cpus:
@@ -330,7 +330,7 @@ def test_a_container_that_is_not_reported_yet_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("reason", ["CONTAINER_NOT_LISTED", "NOT_IN_A_CONTAINER"])
-def test_a_process_in_none_of_the_pods_containers_is_told_why_there_is_no_line(
+def test_a_process_in_no_container_gets_the_reason_for_no_line(
     reason: str,
 ) -> None:
     response = facts()

@@ -174,7 +174,7 @@ def test_a_function_of_nvidia_needs_its_rdma_device_in_the_container(container: 
     assert "lacks CAP_NET_RAW for DPDK on mlx5_core" in warning
 
 
-def test_where_the_container_hides_the_function_its_rdma_device_is_not_known(
+def test_a_hidden_function_has_no_known_rdma_device(
     container: Path,
 ) -> None:
     (warning,) = line_of(with_mlx5(), view=view_of(container)).warnings

@@ -54,7 +54,7 @@ def test_no_text_of_mounts_raises(text: str) -> None:
         max_size=5,
     )
 )
-def test_what_the_kernel_writes_reads_back(mounts: list[tuple[int, int | None]]) -> None:
+def test_a_list_of_the_kernel_reads_back(mounts: list[tuple[int, int | None]]) -> None:
     lines = [
         f"n /h{number} hugetlbfs rw,pagesize={size}K{f',size={limit}' if limit else ''} 0 0"
         for number, (size, limit) in enumerate(mounts)

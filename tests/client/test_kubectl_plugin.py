@@ -156,7 +156,7 @@ def test_of_two_agents_during_an_update_the_ready_one_is_asked(kubectl: Kubectl)
     assert kubectl.calls()[-1][3] == "netutil-agent-x"
 
 
-def test_a_node_without_an_agent_is_told(kubectl: Kubectl) -> None:
+def test_a_node_without_an_agent_is_an_error(kubectl: Kubectl) -> None:
     kubectl.agents()
     done = kubectl.run("node", "worker-3", "pods")
     assert done.returncode == 1
@@ -164,7 +164,7 @@ def test_a_node_without_an_agent_is_told(kubectl: Kubectl) -> None:
     assert len(kubectl.calls()) == 1
 
 
-def test_a_pod_that_waits_for_a_node_is_told(kubectl: Kubectl) -> None:
+def test_a_pod_without_a_node_is_an_error(kubectl: Kubectl) -> None:
     kubectl.answers("pod", {"metadata": {"namespace": "shop", "name": "web"}, "spec": {}})
     done = kubectl.run("pod", "shop/web")
     assert (done.returncode, done.stderr) == (
@@ -173,7 +173,7 @@ def test_a_pod_that_waits_for_a_node_is_told(kubectl: Kubectl) -> None:
     )
 
 
-def test_what_kubectl_says_is_handed_on(kubectl: Kubectl) -> None:
+def test_an_error_of_kubectl_is_printed(kubectl: Kubectl) -> None:
     (kubectl.directory / "pod.json").unlink()
     done = kubectl.run("pod", "shop/none")
     assert done.returncode == 1
@@ -219,7 +219,7 @@ def test_it_is_installed_under_the_name_that_kubectl_looks_for() -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("pod",), ("node",), ("nothing",)])
-def test_a_wrong_command_line_asks_nobody(kubectl: Kubectl, words: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_makes_no_call(kubectl: Kubectl, words: tuple[str, ...]) -> None:
     assert kubectl.run(*words).returncode == 2
     assert not (kubectl.directory / "calls").exists()
 

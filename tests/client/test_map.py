@@ -32,7 +32,7 @@ from netutil.client.rpc.convert import result
 
 from tests.client import big_node, node_answers
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
-from tests.client.drawn import Drawn, drawn_share, faults, read
+from tests.client.svg_reader import Drawn, drawn_share, faults, read
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")
 HOSTILE = '"><script>alert(1)</script>&amp;\']]><!--\\"; pod1 -- pod2; \u202e\x00\n{|}\\N\ufdfd'
@@ -85,7 +85,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_everything_is_on_the_page_and_no_text_leaves_its_box_or_meets_another(name: str) -> None:
+def test_everything_is_on_the_page_and_no_texts_overlap(name: str) -> None:
     assert list(faults(read(svg(lay_out(PICTURES[name]))))) == []
 
 
@@ -96,7 +96,7 @@ def test_every_pod_and_every_cpu_is_drawn_once(picture: NodePicture, drawn: Draw
     assert sorted(cpus) == [cpu.id for cpu in picture.cpus]
 
 
-def test_a_cpu_shows_whose_it_is(drawn: Drawn) -> None:
+def test_a_cpu_shows_its_user(drawn: Drawn) -> None:
     shown = {thing.lines[0].what: thing for thing in drawn.of("cpu")}
     assert shown["5"].lines[1].what == f"#{SPLIT}" and "own" in shown["5"].kinds
     assert shown["0"].lines[1].what == "A" and "shared" in shown["0"].kinds
@@ -155,7 +155,7 @@ def test_a_core_that_a_pool_shares_with_an_owner_is_split() -> None:
     assert (core.cpus, core.owners) == ((5, 69), ("#2", "pool A"))
 
 
-def test_a_cpu_set_that_is_wider_than_what_the_kubelet_gave_is_no_container_s_own() -> None:
+def test_a_cpu_set_wider_than_the_exclusive_cpus_is_not_exclusive() -> None:
     """An NRI plugin, say, has moved the container: the kubelet gave it 2-3, it runs on 0-3."""
     described = node_answers.described_pod()
     container = described.containers[0]
@@ -180,7 +180,7 @@ def test_a_pool_of_one_container_is_not_said_to_be_shared() -> None:
     assert "shared" not in words.lower() and "nobody" not in words
 
 
-def test_an_interface_far_from_all_cpus_of_its_pod_crosses_without_a_plugins_word() -> None:
+def test_an_interface_far_from_the_pods_cpus_crosses() -> None:
     picture = big_picture(2)
     interface = PicturedInterface("net1", "sr-iov", PFS[1], "", 1)
     pods = (picture.pods[0], replace(picture.pods[1], interfaces=(interface,)))
@@ -315,7 +315,7 @@ def test_graphviz_shows_the_same_text_as_the_svg() -> None:
     assert shown(HOSTILE) in texts and f"#1 {shown(picture.pods[0].namespace)}/" in texts
 
 
-def test_what_of_a_pod_is_not_understood_is_a_problem_of_its_card() -> None:
+def test_a_field_that_is_not_understood_is_a_problem_of_the_card() -> None:
     described = node_answers.described_pod()
     del described.containers[:]
     described.not_understood[:] = ["status", *(f"spec.f{number}" for number in range(9))]
@@ -324,7 +324,7 @@ def test_what_of_a_pod_is_not_understood_is_a_problem_of_its_card() -> None:
     assert "6 more fields: not understood" in problems
 
 
-def test_what_a_pod_asks_for_and_is_not_known_is_a_problem_of_its_card() -> None:
+def test_an_unknown_request_of_a_pod_is_a_problem_of_its_card() -> None:
     described = node_answers.described_pod()
     for part in (described.containers[0].cpu, described.containers[0].hugepages):
         part.spec_error.reason = "QUANTITY_MALFORMED"
@@ -350,7 +350,7 @@ def test_an_exclusive_cpu_that_others_may_use_is_a_conflict() -> None:
     assert found == {(3,): ("#1", "pool A"), (4,): ("#1", "#2")}
 
 
-def test_two_containers_of_one_pod_on_one_exclusive_cpu_are_a_conflict() -> None:
+def test_two_containers_of_one_pod_on_one_cpu_are_a_conflict() -> None:
     one, two = (PicturedContainer(name, "running", (5,), True, ()) for name in ("a", "b"))
     pod = PicturedPod("default", "web", False, (one, two), ())
     (conflict,) = relate(replace(big_picture(0), pods=(pod,))).conflicts
@@ -384,7 +384,7 @@ def test_a_pod_with_a_broken_network_is_marked_in_each_drawing() -> None:
     assert "network broken: net1: down" in dot(picture)
 
 
-def test_faults_are_errors_of_the_sources_links_that_are_down_and_drift() -> None:
+def test_faults_are_source_errors_down_links_and_drift() -> None:
     described = node_answers.described_pod()
     del described.interfaces.interfaces[1:]
     (interface,) = described.interfaces.interfaces

@@ -25,12 +25,12 @@ from netutil.v1alpha import netutil_pb2, node_pb2
 from tests.client import answers, node_answers
 from tests.client.answers import POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.double import Double, Refusal
+from tests.client.fake_agent import FakeAgent, Refusal
 
 NOW = answers.OBSERVED_AT + timedelta(minutes=7)
 
 
-def test_pods_shows_who_asks_the_agent(netutil: Netutil) -> None:
+def test_pods_shows_the_calls_of_each_pod(netutil: Netutil) -> None:
     title, headers, web, broken, note = rows_of(netutil("node", "pods").out)
     assert title == ["PODS"]
     assert headers == [
@@ -57,7 +57,7 @@ def test_wide_pods_show_all_that_the_list_has(netutil: Netutil) -> None:
 
 
 def test_networks_that_are_known_stand_beside_why_others_are_not(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.node_pods.pods[1].networks.append("net1")
     out = netutil("node", "pods", "-o", "wide").out
@@ -80,7 +80,7 @@ def test_networks_that_are_known_stand_beside_why_others_are_not(
         ("last-error", "default/web-0"),
     ],
 )
-def test_pods_are_sorted(netutil: Netutil, agent: Double, order: str, first: str) -> None:
+def test_pods_are_sorted(netutil: Netutil, agent: FakeAgent, order: str, first: str) -> None:
     agent.node_pods.pods[1].calls = 43
     assert rows_of(netutil("node", "pods", "--sort", order).out)[2][0] == first
     answer = json.loads(netutil("node", "pods", "--sort", order, "-o", "json").out)
@@ -142,7 +142,7 @@ def test_pods_fill_a_template(netutil: Netutil) -> None:
     assert "[TEMPLATE_MALFORMED]" in ended.err
 
 
-def test_watched_pods_are_printed_when_they_change(netutil: Netutil, agent: Double) -> None:
+def test_watched_pods_are_printed_when_they_change(netutil: Netutil, agent: FakeAgent) -> None:
     agent.first_node_pods = deque([answers.node_pods(), answers.node_pods()])
     agent.node_pods.pods[1].calls += 1
     arguments = ("--watch", "--interval", "10ms", "--timeout", "1s", "-o", "name")
@@ -172,7 +172,7 @@ def test_trace_is_filtered(
     assert [line[6] for line in lines] == methods
 
 
-def test_pod_shows_everything_and_from_where(netutil: Netutil, agent: Double) -> None:
+def test_pod_shows_everything_and_from_where(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil("node", "pod", "default/web-0")
     rows = rows_of(ended.out)
     assert (agent.asked[0].namespace, agent.asked[0].name) == ("default", "web-0")
@@ -225,7 +225,7 @@ def test_top_shows_rates_between_two_readings(netutil: Netutil) -> None:
     assert note == ["(without a connection or a call: 1)"]
 
 
-def test_top_goes_on_and_sorts(netutil: Netutil, agent: Double) -> None:
+def test_top_goes_on_and_sorts(netutil: Netutil, agent: FakeAgent) -> None:
     out = netutil(*("node", "top", "-o", "json", "--interval", "10ms", "--timeout", "1s")).out
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) >= 2
@@ -235,7 +235,7 @@ def test_top_goes_on_and_sorts(netutil: Netutil, agent: Double) -> None:
     assert rows_of(out)[2][0] == "(not listed: gone-uid)"
 
 
-def test_top_counts_anew_after_a_restart_of_the_agent() -> None:
+def test_top_counts_from_zero_after_a_restart_of_the_agent() -> None:
     later, sooner = node_answers.activities()
     before, now = result(Activity, later), result(Activity, sooner)
     found = rates(now, before, "calls")  # the clock of the agent went back
@@ -305,7 +305,7 @@ def test_trace_prints_a_line_for_each_call_and_what_it_missed(netutil: Netutil) 
     assert (lines[0]["pid"], lines[1], lines[2]["event"]) == (4711, {"lost": 12}, "began")
 
 
-def test_explain_ends_with_1_for_who_is_refused(netutil: Netutil, agent: Double) -> None:
+def test_explain_ends_with_1_for_a_refused_process(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil("node", "explain", "7")
     assert ended.code == Exit.FAILED
     assert agent.asked[0].pid == "7"
@@ -331,7 +331,7 @@ def test_an_explanation_is_wrapped_beside_its_step() -> None:
     [("warning", 0, "0 failed, 1 warning"), ("failed", 1, "1 failed, 0 warnings")],
 )
 def test_doctor_ends_with_1_only_if_something_failed(
-    netutil: Netutil, agent: Double, outcome: str, code: int, said: str
+    netutil: Netutil, agent: FakeAgent, outcome: str, code: int, said: str
 ) -> None:
     agent.diagnosis.checks[1].outcome = outcome
     ended = netutil("node", "doctor", "--socket", agent.path)
@@ -357,8 +357,8 @@ def test_doctor_without_an_agent_is_no_error_but_a_finding(
     "arguments",
     [("pods",), ("pod", "a/b"), ("top", "--once"), ("trace",), ("explain", "7")],
 )
-def test_who_is_not_root_is_told_so(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+def test_a_caller_without_root_gets_the_error(
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "uid 0 only", "NOT_AN_OPERATOR")
     agent.refusals = deque([refusal])
@@ -378,7 +378,7 @@ def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
     assert command in netutil("node", "--help").out
 
 
-def test_pod_tells_why_what_it_asks_for_is_not_known(netutil: Netutil, agent: Double) -> None:
+def test_pod_lists_why_its_requests_are_not_known(netutil: Netutil, agent: FakeAgent) -> None:
     described = agent.described_pod
     error = netutil_pb2.PartError(
         part="amounts", reason="QUANTITY_MALFORMED", sentence="'many' is no amount of CPUs."
@@ -405,7 +405,7 @@ def test_pod_tells_why_what_it_asks_for_is_not_known(netutil: Netutil, agent: Do
     ids=["none", "nameless", "unknown", "waiting"],
 )
 def test_containers_that_are_not_known_are_not_counted(
-    netutil: Netutil, agent: Double, containers: list[node_pb2.NodeContainer], ready: str
+    netutil: Netutil, agent: FakeAgent, containers: list[node_pb2.NodeContainer], ready: str
 ) -> None:
     pod = node_pb2.NodePod(namespace="shop", name="odd", containers=containers)
     agent.node_pods = node_pb2.ListPodsResponse(pods=[pod])

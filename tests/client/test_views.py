@@ -39,9 +39,7 @@ def test_a_container_without_a_quota_has_no_limit() -> None:
         (CgroupLevel.ABOVE, "above kubepods"),
     ],
 )
-def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
-    level: CgroupLevel, name: str
-) -> None:
+def test_a_limit_of_another_cgroup_names_its_level(level: CgroupLevel, name: str) -> None:
     limited = replace(UNLIMITED, quota_cores=0.5, quota_microseconds=50000, quota_level=level)
     rows = cells(replace(limited, container_period_microseconds=100000))
     assert rows["quota"] == f"0.5 CPUs (50000 us in 100000 us), limit of the {name} cgroup"
@@ -49,7 +47,7 @@ def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
     assert "container_quota" not in cells(limited)
 
 
-def test_a_limit_of_the_containers_own_stands_alone() -> None:
+def test_a_limit_of_the_container_itself_names_no_level() -> None:
     rows = cells(replace(UNLIMITED, quota_cores=1.0, quota_level=CgroupLevel.CONTAINER))
     assert rows["quota"].startswith("1 CPU") and "container_quota" not in rows
 

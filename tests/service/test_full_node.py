@@ -17,7 +17,7 @@ from netutil.client import AsyncNodeClient
 from netutil.client.rpc import requests
 from netutil.client.rpc.requests import Request
 
-from tests.client.drawn import Drawn, faults, read
+from tests.client.svg_reader import Drawn, faults, read
 from tests.lab.confined import CONFINED
 from tests.lab.observing import needs_lab
 from tests.pods.kubelet_server import pods

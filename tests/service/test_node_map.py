@@ -17,7 +17,7 @@ from netutil.client import NodeClient
 from netutil.client.rpc import requests
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.client.drawn import Drawn, faults, read
+from tests.client.svg_reader import Drawn, faults, read
 from tests.facts.sriov_node import OFFLINE_CPU, PF, PLAIN, VFIO_VF, VFS, build_sriov_node
 from tests.lab.confined import CONFINED
 from tests.lab.lab import Lab

@@ -1,4 +1,4 @@
-"""The agent's place on a real Unix socket: recorded answers, and refusals on request."""
+"""An agent for tests on a real Unix socket: recorded answers, and errors on request."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Refusal:
 
 
 @dataclass
-class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
+class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
     """Answers what is recorded, after it has refused what stands in `refusals`."""
 
     path: str
@@ -210,12 +210,12 @@ class Double(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
 
 
 @contextmanager
-def serving(double: Double) -> Iterator[None]:
-    """The double listens while the context lasts; the socket file is gone after it."""
+def serving(fake: FakeAgent) -> Iterator[None]:
+    """The fake agent listens while the context lasts; its socket file is removed after it."""
     server = grpc.server(ThreadPoolExecutor(16))
-    netutil_pb2_grpc.add_NetUtilServicer_to_server(double, server)
-    node_pb2_grpc.add_NodeServicer_to_server(double, server)
-    server.add_insecure_port(target(double.path))
+    netutil_pb2_grpc.add_NetUtilServicer_to_server(fake, server)
+    node_pb2_grpc.add_NodeServicer_to_server(fake, server)
+    server.add_insecure_port(target(fake.path))
     server.start()
     try:
         yield
