@@ -56,7 +56,7 @@ def _connects(path: str) -> Check:
     )
     problem = why_unreachable(path, endpoint)
     if problem is None:
-        return Check("connect", "ok", f"somebody listens on {path}", "")
+        return Check("connect", "ok", f"{path} accepts connections", "")
     return Check("connect", "failed", problem.sentence, problem.advice)
 
 
@@ -64,7 +64,7 @@ def _process() -> Iterator[Check]:
     """The agent's process, by its name; and whether it is in the PID namespace that sees it."""
     pids = [entry.name for entry in os.scandir("/proc") if _is_agent(entry.name)]
     if not pids:
-        found = f"no process named {_AGENT} is to be seen"
+        found = f"no process is named {_AGENT}"
         yield Check("process", "failed", found, f"Install or start it; {_LOOK}.")
         return
     listed = ", ".join(pids)
@@ -129,7 +129,7 @@ def _kubelet() -> Check:
     where = f"{_KUBELET[0]}:{_KUBELET[1]}"
     try:
         with socket.create_connection(_KUBELET, _KUBELET_SECONDS):
-            return Check("kubelet", "ok", f"somebody listens on {where}", "")
+            return Check("kubelet", "ok", f"{where} accepts connections", "")
     except OSError as error:
         found = f"{where}: {error.strerror or 'no answer'}"
         mend = "If the kubelet listens elsewhere, --kubelet-url or NODE_IP says so; else start it."

@@ -188,7 +188,7 @@ def af_xdp_arguments(
         if mtus.get(name, 0) > _MAX_AF_XDP_MTU:
             found.warnings.append(
                 f"AF_XDP device {name} has an MTU of {mtus[name]}, and DPDK takes"
-                f" {_MAX_AF_XDP_MTU} at the most"
+                f" at most {_MAX_AF_XDP_MTU}"
             )
         yield Argument(
             (f"--vdev=net_af_xdp{number},iface={name}{option}",),
@@ -258,7 +258,7 @@ def _not_mounted(size: int, size_bytes: int, view: OwnView) -> str:
     if view.access(mount.path) is not Access.USABLE:
         return f"this process may not write {mount.path}, the hugetlbfs for {kibibytes}"
     if mount.limit_bytes is not None and mount.limit_bytes < size_bytes:
-        return f"{mount.path} holds {mount.limit_bytes >> 20} MiB of {kibibytes} at the most"
+        return f"{mount.path} holds at most {mount.limit_bytes >> 20} MiB of {kibibytes}"
     return ""
 
 

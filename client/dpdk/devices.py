@@ -83,7 +83,7 @@ def device_arguments(
         source = "no PCI device is for DPDK: without this it would probe all of the node's"
         found.arguments.append(Argument(("--no-pci",), source))
     if any(one.device_type is DeviceType.VHOST_USER for one in found.given):
-        source = "vhost-user hands over 8 files of huge pages at the most, not one for each page"
+        source = "vhost-user hands over at most 8 files of huge pages, not one for each page"
         found.arguments.append(Argument((SINGLE_FILES,), source))
     add_token(found)
     found.warnings += _far_devices(found, given, cpu_nodes)
