@@ -107,7 +107,7 @@ def read_options(chosen: argparse.Namespace) -> Options:
 
 
 def run(options: Options) -> Exit:
-    """Ask what the options say, print the answers and the errors."""
+    """Call the agent, print the answers and the errors."""
     if options.command == "dpdk":
         return _run_dpdk(options)
     if options.command == "watch":

@@ -192,9 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         if chosen.command.startswith("node "):
-            from netutil.client.cli import node_commands  # noqa: PLC0415  loads gRPC
+            from netutil.client.cli.node_commands import run_node  # noqa: PLC0415  loads gRPC
+            from netutil.client.cli.node_options import read_options  # noqa: PLC0415
 
-            return node_commands.run_node(node_commands.read_options(chosen))
+            return run_node(read_options(chosen))
         from netutil.client.cli import commands  # noqa: PLC0415  loads gRPC
 
         return commands.run(commands.read_options(chosen))

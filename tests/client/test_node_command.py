@@ -280,7 +280,7 @@ def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
 def test_wide_is_whole_in_a_narrow_terminal(
     netutil: Netutil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netutil.client.cli.node_commands.style", lambda: Style(width=60))
+    monkeypatch.setattr("netutil.client.cli.node_pods.style", lambda: Style(width=60))
     web = netutil("node", "pods", "-o", "wide").out.splitlines()[2]
     assert web.endswith("PID_OUTSIDE_POD 2026-01-31T12:00:00.250000Z")
 
