@@ -170,6 +170,32 @@ def test_options_stand_anywhere_around_node_pods(
     assert json.loads(netutil(*arguments).out)["pods"]
 
 
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ((), {"--socket", "--pid", "--env"}),
+        (("cpu",), {"--socket", "--pid", "--topology"}),
+        (("env",), {"--socket", "--pid"}),
+        (("network",), {"--socket", "--pid", "--wait"}),
+        (("watch",), {"--socket", "--env"}),
+        (("all",), {"--socket", "--pid", "--env"}),
+        (("dpdk",), {"--socket", "--pid", "--explain", "--numa-mem"}),
+        (("node",), {"--admin-socket"}),
+        (("node", "pod"), {"--admin-socket"}),
+        (("node", "map"), {"--admin-socket"}),
+        (("node", "top"), {"--admin-socket", "--sort", "--once", "--interval"}),
+        (("node", "doctor"), {"--admin-socket", "--socket"}),
+    ],
+)
+def test_help_lists_only_the_options_of_the_command(
+    netutil: Netutil, command: tuple[str, ...], own: set[str]
+) -> None:
+    common = {"--help", "--output", "--timeout", "--version"}
+    usage, _, options = netutil(*command, "--help").out.partition("options:")
+    assert set(re.findall(r"^  (?:-\w.*, )?(--[a-z-]+)", options, re.M)) == common | own
+    assert usage.startswith(" ".join(("usage: netutil", *command)))
+
+
 def test_sockets_are_named_by_options_too(
     netutil: Netutil, agent: FakeAgent, directory: str
 ) -> None:

@@ -264,6 +264,20 @@ def test_watch_prints_a_line_for_each_value_that_changes(
     assert any("eth0" in line and line.endswith("- -> 192.0.2.9/24") for line in more)
 
 
+@pytest.mark.parametrize(("more", "is_shown"), [((), False), (("--env",), True)])
+def test_watch_prints_variables_with_env_only(
+    netutil: Netutil, agent: FakeAgent, more: tuple[str, ...], is_shown: bool
+) -> None:
+    facts = everything()
+    facts.environment.envs["LATE"] = "value-7"
+    facts.cpu.cpuset = "7"
+    agent.news.put(api.WatchResponse(snapshot=facts, version=2, changed=["cpu", "environment"]))
+    out = netutil("watch", "--timeout", "2s", *more).out
+    assert "cpu.cpuset: 0-3,8 -> 7" in out
+    assert ("environment.envs.LATE: - -> value-7" in out) is is_shown
+    assert ("value-7" in out) is is_shown
+
+
 def test_watch_prints_a_json_object_on_a_line_for_each_snapshot(
     netutil: Netutil, agent: FakeAgent
 ) -> None:
