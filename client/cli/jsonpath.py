@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_TEMPLATE_LENGTH = 4096
-_PIECE = re.compile(r"""\{\s*((?:"(?:\\.|[^"\\])*"|'[^']*'|[^{}"'])*)\s*\}|([^{}]+)""")
+_PIECE = re.compile(r"""\{((?:"(?:\\.|[^"\\])*"|'[^']*'|[^{}"'])*)\}|([^{}]+)""")
 _STEP = re.compile(
     r"""\.(?P<name>[A-Za-z_][\w-]*)"""
     r"""|\[\s*(?:'(?P<quoted>[^']*)'|(?P<index>-?\d{1,9})|(?P<all>\*))\s*\]"""
