@@ -1,8 +1,8 @@
-"""What EAL and its drivers look at when they start, compared with what this process sees.
+"""Checks of what EAL and its drivers read at their start, against what this process sees.
 
-The table of docs/dpdk.md has each check with its source. Raised is what EAL or a driver
-refuses whatever program asks; what depends on how the program is started (capabilities that its
-file has, limits that a script raises) is a warning.
+The table of docs/dpdk.md has each check with its source. A check raises an error
+for what EAL or a driver refuses to any program. A check yields a warning for what depends on how
+the program is started (capabilities of its file, limits that a script raises).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _check_vfio(function: Function, view: OwnView) -> Iterator[str]:
 
 
 def _ensure_viable(function: Function, group: int | None, view: OwnView) -> None:
-    """Raise where the kernel holds another device of the IOMMU group: VFIO does not open it."""
+    """Raise if a kernel driver has another device of the IOMMU group: VFIO refuses the group."""
     for address in view.names(f"/sys/kernel/iommu_groups/{group}/devices") or ():
         driver = view.target(f"/sys/bus/pci/devices/{address}/driver")
         if driver not in _BESIDE_VFIO and "vfio" not in driver:
@@ -161,8 +161,8 @@ def af_xdp_arguments(
 ) -> Iterator[Argument]:
     """Yield `--vdev=net_af_xdp<n>` for each link of the AF_XDP device plugin, and note warnings.
 
-    Its program is loaded by the plugin: DPDK gets the map over the plugin's socket (`use_cni`) or
-    as a pinned file (`use_pinned_map`). Where neither can be seen, it loads one itself.
+    The plugin loads the BPF program. DPDK gets the map over the plugin's socket (`use_cni`) or as
+    a pinned file (`use_pinned_map`). Without either, DPDK loads a program itself.
     """
     for number, (name, sources) in enumerate(found.af_xdp.items()):
         option, what = _af_xdp_endpoint(name, view)
@@ -222,10 +222,10 @@ def _missing(view: OwnView, *numbers: int) -> str:
 def memory_arguments(
     shares: Mapping[int, int], prefix: str, found: Devices, view: OwnView
 ) -> Iterator[Argument]:
-    """Yield what the huge pages need: `--in-memory`, `--single-file-segments`.
+    """Yield the arguments for huge pages: `--in-memory`, `--single-file-segments`.
 
-    `shares` are bytes by page size. Raises `FailedPrecondition` where EAL cannot use them at all,
-    and notes warnings in `found`.
+    `shares` are bytes by page size. Raises `FailedPrecondition` if EAL cannot use huge pages at
+    all, and adds warnings to `found`.
     """
     if view.names("/sys/kernel/mm/hugepages") is None:
         raise _no_pages("the container does not show /sys/kernel/mm/hugepages, which EAL reads")
@@ -252,7 +252,7 @@ def _not_mounted(size: int, size_bytes: int, view: OwnView) -> str:
     mount = view.mount_of(size)
     if mount is None:
         return f"no hugetlbfs for {kibibytes} is mounted in the container"
-    # EAL opens and locks a mount that is there, even where it then makes no file in it.
+    # EAL opens and locks an existing mount, even if it then creates no file in it.
     if not view.may_read(mount.path):
         raise _no_pages(f"this process may not read {mount.path}, the hugetlbfs for {kibibytes}")
     if view.access(mount.path) is not Access.USABLE:

@@ -1,8 +1,8 @@
-"""Which devices of a container a DPDK program is given, and how they are written.
+"""The devices of a container for a DPDK program, as arguments.
 
 Sources: "EAL parameters" of the DPDK guide (`-a`, `--vdev`, `--no-pci`, `--vfio-vf-token`), its
-pages on virtio_user (vhost-user, vhost-vdpa), memif, mlx5 (auxiliary devices), af_xdp, and on which
-kernel drivers a device must be bound to ("Linux Drivers"; `pci_scan_one` of the PCI bus).
+pages on virtio_user (vhost-user, vhost-vdpa), memif, mlx5 (auxiliary devices), af_xdp, and on the
+kernel drivers that a device must be bound to ("Linux Drivers"; `pci_scan_one` of the PCI bus).
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def device_arguments(
     cpu_nodes: Collection[int],
     environment: Mapping[str, str],
 ) -> Devices:
-    """`-a`, `--vdev`, where no PCI device is for DPDK `--no-pci`, and what they need.
+    """The arguments `-a`, `--vdev`, `--no-pci` if no PCI device is for DPDK, and what they need.
 
-    `resources` is an error where the kubelet cannot be asked. Raises `FailedPrecondition` for a
+    `resources` is an error if the kubelet does not answer. Raises `FailedPrecondition` for a
     device that cannot be used as it is reported, `NotFound` if there is none at all, and the
-    error of what must be known for a whole line.
+    error of a part without which the line would not be whole.
     """
     known_links = not interfaces.host_network and interfaces.link_error is None
     given = resources if isinstance(resources, Resources) else None
@@ -91,10 +91,10 @@ def device_arguments(
 
 
 def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozenset[str] | None:
-    """PCI devices that the container was given: by its PCIDEVICE_* variables and PodResources.
+    """PCI devices of the container, from its PCIDEVICE_* variables and PodResources.
 
-    A network is the whole pod's: its device may have been given to another container. None where
-    the kubelet cannot be asked, or gave claims or devices with names of their own.
+    A network belongs to the whole pod, and its device may be another container's. None if the
+    kubelet does not answer, or gave claims or devices with names of their own.
     """
     if resources is None or resources.dynamic_resources:
         return None
@@ -108,7 +108,7 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
 
 
 def _is_of_another(interface: Interface, address: str, found: Devices) -> bool:
-    """Whether a reported device was not given to this container; a warning says so."""
+    """Whether a reported device is another container's; adds a warning if so."""
     info = interface.network.device_info if interface.network else None
     if info is None or found.own is None or address in found.own:
         return False
@@ -120,11 +120,11 @@ def _is_of_another(interface: Interface, address: str, found: Devices) -> bool:
 
 
 def _physical(interface: Interface, found: Devices) -> None:
-    """A device on a bus, or nothing for an interface that the kernel keeps."""
+    """Add a device on a bus, or nothing for an interface of a kernel driver."""
     address, allocated = _address(interface), interface.allocated
     if not address and allocated is not None:
         if _QAT.fullmatch(allocated.variable):
-            # Unlike PCIDEVICE_*, such a name may be of a variable that is no plugin's.
+            # Unlike PCIDEVICE_*, the variable may be from something else than a plugin.
             found.warnings.append(
                 f"{_named(interface)} is left out: {allocated.name!r} is no PCI address"
             )
@@ -143,7 +143,7 @@ def _physical(interface: Interface, found: Devices) -> None:
 
 
 def _ensure_of_the_kernel(interface: Interface) -> None:
-    """Raise for a secondary interface of which nothing is there: the line would be half a one."""
+    """Raise for a secondary interface without link and device: the line would not be whole."""
     network = interface.network
     if network is None or network.default or interface.link is not None:
         return
@@ -172,7 +172,7 @@ def _pci(interface: Interface, address: str, found: Devices) -> None:
 
 
 def _warn_of_missing_link(interface: Interface, found: Devices) -> None:
-    """DPDK's driver looks for the device's link in its own network namespace."""
+    """Warn if the link is missing: the DPDK driver needs it in its own network namespace."""
     if found.known_links and interface.pci is not None:
         found.warnings.append(
             f"{_named(interface)}: no link of PCI device {interface.pci.address} is in the pod's"
@@ -181,7 +181,7 @@ def _warn_of_missing_link(interface: Interface, found: Devices) -> None:
 
 
 def _ensure_one_address(interface: Interface) -> None:
-    """Raise for a link whose own device is another than the reported one."""
+    """Raise for a link whose device is not the reported device."""
     for drift in interface.drift:
         if drift.field == "pci-address":
             what = f"PCI device {drift.reported} is reported, but its link is one of {drift.found}"
@@ -211,7 +211,7 @@ def _vdpa(interface: Interface, found: Devices) -> None:
             " which leaves it to the kernel"
         )
         return
-    # Of a function only: a device on a subfunction is reported with its parent's address.
+    # For functions only: a device on a subfunction is reported with its parent's address.
     is_function = interface.pci is not None and interface.pci.pf_address
     if is_function and _is_of_another(interface, device.pci_address, found):
         return
@@ -238,8 +238,8 @@ def _memif(interface: Interface, found: Devices) -> None:
     if any(f",socket={device.path}," in one.words[-1] for one in found.arguments):
         raise _unusable(interface, f"two memif interfaces have the socket {device.path}")
     number = sum("net_memif" in one.words[-1] for one in found.arguments)
-    # Without this the path would be the name of an abstract socket, which a directory
-    # that is shared with the peer does not hold.
+    # Without this the path would name an abstract socket, which a directory that is
+    # shared with the peer does not contain.
     socket = f"socket={device.path},socket-abstract=no"
     word = f"--vdev=net_memif{number},role={role},{socket}{_mac(interface)}"
     found.give(interface, (word,), _source(interface, f"role {device.role}"))

@@ -1,8 +1,8 @@
 """The EAL arguments that fit a container: its CPUs, devices and huge pages, for a DPDK program.
 
-Pure: the answer to GetAll goes in, and what the asking process sees of its container. There is a
-whole command line or an error: DPDK fills what is left out with what it finds on the node (every
-CPU, every PCI device), which is never what a container means.
+Pure: the input is the answer to GetAll, and what the calling process sees of its container. The
+result is a whole command line or an error: for missing arguments DPDK takes everything that it
+finds on the node (every CPU, every PCI device), which is never intended for a container.
 
 Source of the arguments: "EAL parameters" of the DPDK Getting Started Guide for Linux. `-a`
 and the memif roles need DPDK 20.11; `--numa-mem` is the name of `--socket-mem` since 25.07.
@@ -52,22 +52,22 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """Arguments for rte_eal_init(3), and what is allowed but likely not meant."""
+    """Arguments for rte_eal_init(3), and warnings about what is allowed but likely unintended."""
 
     arguments: tuple[Argument, ...]
     warnings: tuple[str, ...]
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Every word in its order, as a program's argv has them."""
+        """All words in order, as in argv."""
         return tuple(word for argument in self.arguments for word in argument.words)
 
 
 def command_line(facts: All, *, numa_mem: bool = False, view: OwnView | None = None) -> CommandLine:
-    """The arguments for the container of `facts`; `--numa-mem` for `--socket-mem` on demand.
+    """The arguments for the container of `facts`; with `numa_mem` `--numa-mem` for `--socket-mem`.
 
-    `view` is what a process of the container sees of it; None where the asking process is
-    elsewhere: then nothing is compared with it.
+    `view` is what a process of the container sees of it; None if the calling process is in
+    another container: then the checks are left out.
     Raises `NotFound` if the container has no CPU, no device for DPDK or no huge
     pages, `FailedPrecondition` if two facts contradict each other, and the error of a
     part that is missing.
@@ -168,7 +168,7 @@ def _why_unnamed(facts: All) -> NetUtilError:
 
 
 def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
-    """`-l`: the exclusive CPUs if there are any, else all that the process may use."""
+    """`-l` with the exclusive CPUs if there are any, else all CPUs that the process may use."""
     usable, where = _numbers(cpu.effective_cpus), f"effective CPUs {cpu.effective_cpus}"
     if cpu.affinity is not None:
         usable &= _numbers(cpu.affinity)
@@ -196,7 +196,7 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
     if (partition := _own_partition(cpu, usable)) is not None:
         argument = _core_list(usable, f"{where}; {partition}")
         return argument, usable, tuple(_too_many(usable))
-    # An empty list may be the agent's conclusion from class and spec: no word of the kubelet.
+    # An empty list may be inferred by the agent from QoS class and spec.
     warning = (
         "no exclusive CPUs: PodResources of the kubelet list none or, where the pod's status does"
         " not say what was granted (as before Kubernetes 1.22), none follow from its class and"
@@ -209,9 +209,9 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
 
 
 def _own_partition(cpu: CPU, usable: Collection[int]) -> str | None:
-    """How the kernel keeps others from these CPUs, None if it does not: a cpuset partition.
+    """The cpuset partition by which the kernel keeps others from these CPUs, None without one.
 
-    Of the container's own cgroup: one of its pod is shared with the pod's other containers.
+    Only the partition of the container's own cgroup counts: that of the pod is shared.
     """
     found = cpu.cpuset_partition
     if found is None or found.level is not CgroupLevel.CONTAINER or not found.exclusive_cpus:
@@ -245,7 +245,7 @@ def _too_many(cpus: Collection[int]) -> Iterator[str]:
 def _shares(
     hugepages: Hugepages, facts: All, container: str, nodes: set[int]
 ) -> tuple[dict[tuple[int, int], int], str]:
-    """Bytes by page size and NUMA node, and where they are known from."""
+    """Bytes by page size and NUMA node, and their source."""
     shares = _reserved(facts)
     if shares:
         return shares, "memory manager (PodResources)"
@@ -263,7 +263,7 @@ def _shares(
 def _memory(
     shares: Mapping[tuple[int, int], int], source: str, container: str, numa_mem: bool
 ) -> Argument:
-    """`--socket-mem`: MiB on each NUMA node, from 0 on."""
+    """`--socket-mem` with MiB of each NUMA node, from node 0 on."""
     per_node: dict[int, int] = {}
     for (_, node), size_bytes in shares.items():
         per_node[node] = per_node.get(node, 0) + size_bytes
@@ -277,17 +277,17 @@ def _memory(
 def _limits(
     hugepages: Hugepages, container: str, usage: Mapping[int, HugepageUsage]
 ) -> dict[int, int]:
-    """Bytes by page size: the container's limits, but for sizes of which a cgroup allows none.
+    """The container's limits in bytes by page size, without sizes that a cgroup forbids.
 
-    As granted, where the kubelet says so. For a page size of which it has no limit, what the
-    pod's as a whole leaves beside those of the containers that run with it: the kubelet lets it
-    use the pod's (Kubernetes 1.34).
+    Granted limits take precedence over those of the spec. For a page size without a limit of the
+    container, the limit is what the pod-level limit leaves beside the other running containers
+    (Kubernetes 1.34).
     """
     own = _own(hugepages, container)
     for size in own:
         if allows_none(size, usage):
             raise none_allowed(container, usage[size], "")
-    # A kubelet before 1.34 lets a container use none of the pod's: its cgroup says so.
+    # A kubelet before 1.34 sets the container's limit to 0 in its cgroup.
     left = _left(hugepages, own)
     shared = {size: limit for size, limit in left.items() if not allows_none(size, usage)}
     if not own and not shared:
@@ -298,7 +298,7 @@ def _limits(
 
 
 def _left(hugepages: Hugepages, own: Collection[int]) -> dict[int, int]:
-    """Bytes by page size that the pod's limits leave, but for page sizes of a limit of its own."""
+    """Bytes that the pod-level limits leave, for page sizes without a limit of the container."""
     found = {}
     for pod in hugepages.pod or ():
         others = sum(
@@ -320,7 +320,7 @@ def _own(hugepages: Hugepages, container: str) -> dict[int, int]:
 
 
 def _holder(hugepages: Hugepages, container: str, limits: Collection[int]) -> str:
-    """Whose the limits are: the container's, and the pod's for page sizes that it lacks."""
+    """The owner of the limits: the container, and the pod for page sizes that it lacks."""
     own = _own(hugepages, container)
     parts = [f"container {container}"] if own else []
     if any(size not in own for size in limits):
@@ -329,7 +329,7 @@ def _holder(hugepages: Hugepages, container: str, limits: Collection[int]) -> st
 
 
 def _granted(asked: ContainerHugepages | PodHugepages) -> int:
-    """The limit that was granted; the one in the spec where the kubelet does not say."""
+    """The granted limit; that of the spec if the kubelet reports none."""
     granted = asked.granted_limit_bytes
     return asked.limit_bytes if granted is None else granted
 
@@ -341,7 +341,7 @@ def _why_none(hugepages: Hugepages) -> str:
 
 
 def _reserved(facts: All) -> dict[tuple[int, int], int]:
-    """Bytes by page size and node, as the kubelet's memory manager reserved them."""
+    """Bytes by page size and NUMA node that the kubelet's memory manager reserved."""
     shares: dict[tuple[int, int], int] = {}
     for block in facts.resources.memory if facts.resources else ():
         match = _HUGEPAGES.fullmatch(block.type)
@@ -359,14 +359,14 @@ def _spread(limits: dict[int, int], nodes: list[int]) -> Iterator[tuple[tuple[in
 
 
 def _parts(size_bytes: int, page_size: int, nodes: list[int]) -> Iterator[tuple[int, int]]:
-    """Whole pages for each node, as even as can be, the first ones first."""
+    """Whole pages for each node, as even as possible, the remainder on the first nodes."""
     pages, over = divmod(size_bytes // page_size, len(nodes))
     for position, node in enumerate(nodes):
         yield node, (pages + (position < over)) * page_size
 
 
 def _shortages(hugepages: Hugepages, shares: dict[tuple[int, int], int]) -> Iterator[str]:
-    """What the node's pools cannot give now, the container's own use counted as free."""
+    """Warnings for pools that are too small now; pages in use by the container count as free."""
     used = {one.page_size_bytes: one.usage_bytes for one in hugepages.usage}
     for pool in hugepages.pools:
         for node in pool.numa_nodes:
@@ -380,7 +380,7 @@ def _shortages(hugepages: Hugepages, shares: dict[tuple[int, int], int]) -> Iter
 
 
 def _file_prefix(pod: Pod) -> Argument:
-    """Its own for each container, and the same after a restart, so that EAL clears what it left."""
+    """A prefix per container that survives a restart, so that EAL removes its old files."""
     source = "UID of the pod, name of the container"
     prefix = f"{pod.uid}-{pod.container_name}"
     if len(prefix) > _MAX_PREFIX:

@@ -1,4 +1,4 @@
-"""What a DPDK command line is made of: arguments, PCI functions, paths and VFIO tokens. Pure.
+"""The parts of a DPDK command line: arguments, PCI functions, paths and VFIO tokens. Pure.
 
 Sources: "Linux Drivers" of the DPDK guide; `pci_scan_one` (which kernel drivers the PCI bus of EAL
 knows, by name) and `rte_uuid_parse` (`--vfio-vf-token`) of its source; README of the SR-IOV network
@@ -36,7 +36,7 @@ _REPEATED = "is named before, where its info stands"
 
 
 def names_a_device(allocated: AllocatedDevice | None) -> bool:
-    """Whether a variable's value is a PCI address or a subfunction, and so a device."""
+    """Whether the value of a variable is a PCI address or a subfunction, and so a device."""
     return allocated is not None and bool(
         allocated.pci_address or SUBFUNCTION.fullmatch(allocated.name)
     )
@@ -49,7 +49,7 @@ def variable_of(allocated: AllocatedDevice) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of EAL, in its words, and where it comes from."""
+    """One argument of EAL, as words, and its source."""
 
     words: tuple[str, ...]
     source: str
@@ -68,7 +68,7 @@ class Function:
 
 
 class Need(StrEnum):
-    """What a driver does with a path at its start."""
+    """What a driver does with a path when it starts."""
 
     OPEN = "open"
     DIRECTORY = "directory"
@@ -86,13 +86,12 @@ class Path:
 
 @dataclass(slots=True)
 class Devices:
-    """The arguments of devices, and what is allowed but likely not meant.
+    """The arguments of devices, and warnings about what is allowed but likely unintended.
 
-    `given` are the interfaces that have an argument. Where links are not known, as of a pod on
-    the node's network, a missing one says nothing. `own` are the PCI devices that the container was
-    given, None where that is not known. `af_xdp` are links by name,
-    with the sources that name each. `seen` are the addresses and names that were decided on,
-    `tokens` the VFIO tokens with the device that each was read of.
+    `given` are the interfaces that have an argument. If links are not known, as in a pod on the
+    node's network, a missing link means nothing. `own` are the PCI devices of the container, None
+    if they are not known. `af_xdp` are links by name, with the sources that name each. `seen` are
+    the addresses and names that are already handled, `tokens` the VFIO tokens with their devices.
     """
 
     known_links: bool = True
@@ -120,7 +119,7 @@ class Devices:
 def add_function(
     label: str, pci: PCIInfo, source: str, found: Devices, advice: str = SHOWN_BY_INTERFACES
 ) -> bool:
-    """Add `-a` for a function that DPDK can drive; False with a warning for one of the kernel.
+    """Add `-a` for a function that DPDK can drive; False, with a warning, for a kernel driver.
 
     `advice` says which command shows the function. Raises `FailedPrecondition` for a function that
     neither DPDK nor the kernel can drive.
@@ -164,9 +163,9 @@ def add_function(
 
 
 def read_token(address: str, allocated: AllocatedDevice, found: Devices) -> None:
-    """Note the VFIO token of a device: "extra", "VFIO_TOKEN" of its info.
+    """Keep the VFIO token of a device: "extra", "VFIO_TOKEN" of its info.
 
-    No sentence holds a token: it is the password of the device's physical function.
+    No message contains a token: the token is the password of the physical function.
     """
     if allocated.info is None:
         if allocated.problem and allocated.problem != _REPEATED:

@@ -1,7 +1,7 @@
-"""Whose cgroup limits a DPDK program: its container's own, or one above it. Pure.
+"""Which cgroup limits a DPDK program: that of its container, or one above it. Pure.
 
-A limit above is shared and is not changed by the container's resources, so each sentence about a
-limit names the cgroup, and the advice is for who can change it.
+A limit above is shared and does not depend on the container's resources, so each message about a
+limit names the cgroup, and its advice addresses the owner of the limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OF_THE_CONTAINER = (None, CgroupLevel.CONTAINER)
 
 
 def throttled(cpu: CPU, cpus: Collection[int]) -> Iterator[str]:
-    """A CPU quota stops polling threads, which never sleep, in each period."""
+    """Warn of a CPU quota that stops polling threads, which never sleep, in each period."""
     if cpu.quota_cores is None or cpu.quota_cores >= len(cpus):
         return
     unit = "CPU" if cpu.quota_cores == 1 else "CPUs"
@@ -52,7 +52,7 @@ def none_allowed(container: str, found: HugepageUsage, what: str) -> NotFound:
 
 
 def lowered(limits: Mapping[int, int], usage: Mapping[int, HugepageUsage]) -> str:
-    """Return what a line's source says where a hugetlb cgroup allows less than was asked for."""
+    """A remark for the source of an argument if a hugetlb cgroup allows less than requested."""
     levels = [
         usage[size].limit_level
         for size, wanted in sorted(limits.items())

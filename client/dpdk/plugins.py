@@ -1,12 +1,12 @@
-"""The devices of a DPDK line that device plugins gave, and no network names. Pure.
+"""Devices for a DPDK line that device plugins allocated without a network. Pure.
 
 Sources: kubelet PodResources v1 (device IDs), AFXDP_DEVICES and resources afxdp/<pool> of the
 AF_XDP device plugin (constants.go, poolManager.go), QAT<n> of Intel's QAT device plugin, which the
 agent reports with the interfaces.
 
-Which AF_XDP devices a container has is known from PodResources, or from AFXDP_DEVICES of both
-environments, the process's own and the one that the container was started with, or from the
-process's own alone where that has the variable. Else there is no line.
+The AF_XDP devices of a container are known from PodResources, or from AFXDP_DEVICES of both
+environments (the process's own and that of the container's start), or from the process's own if
+it has the variable. Otherwise there is no line.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def add_devices_of_plugins(
     environment: Mapping[str, str],
     found: Devices,
 ) -> None:
-    """Add the devices that PodResources and AFXDP_DEVICES name; say what is not known of them.
+    """Add the devices that PodResources and AFXDP_DEVICES name, with warnings for unknown ones.
 
-    `environment` is the process's own. Raises `FailedPrecondition` for a device that cannot be
-    written, and where which devices the container was given is not known.
+    `environment` is the process's own. Raises `FailedPrecondition` for a device that no argument
+    can describe, and if the devices of the container are not known.
     """
     start = interfaces.start_error
     lost = start is not None and not _names_devices(interfaces, environment)
@@ -73,7 +73,7 @@ def add_devices_of_plugins(
 
 
 def _names_devices(interfaces: Interfaces, environment: Mapping[str, str]) -> bool:
-    """Whether a variable names a device: a login shell without the container's has none."""
+    """Whether a variable names a device. A login shell may lack the container's variables."""
     return bool(environment.get(_AF_XDP_VARIABLE, "").split()) or any(
         names_a_device(one.allocated) for one in interfaces.interfaces
     )
@@ -84,7 +84,7 @@ def _why_none(resources: PartError | Resources | None) -> str:
 
 
 def _add_given(resources: Resources, found: Devices, lost: str) -> None:
-    """Add the devices of PodResources; `lost`: why variables that name some are not known."""
+    """Add the devices of PodResources; `lost` is why variables with devices are not known."""
     for claim in resources.dynamic_resources:
         found.warnings.append(
             f"of resource claim {claim.claim_namespace}/{claim.claim_name} only devices are given"
@@ -142,8 +142,8 @@ def _ensure_af_xdp_is_known(
 ) -> None:
     """Raise unless AFXDP_DEVICES of the container's start is known.
 
-    To be called where the process's own environment lacks it and PodResources cannot be had. That
-    its own names other devices proves nothing: one variable may be lost alone.
+    Called if the process's own environment lacks the variable and PodResources is not available.
+    Other variables in that environment prove nothing: a single variable may be lost.
     """
     if interfaces.start_error is not None:
         start = (
@@ -176,9 +176,10 @@ def _note_af_xdp(
     environment: Mapping[str, str],
     found: Devices,
 ) -> None:
-    """Note the links that the AF_XDP device plugin gave; `dpdk_checks` writes their arguments.
+    """Collect the links of the AF_XDP device plugin; `checks` makes their arguments.
 
-    It names them in AFXDP_DEVICES, separated by blanks, and as the IDs of resources afxdp/<pool>.
+    The plugin names them in AFXDP_DEVICES, separated by blanks, and as IDs of resources
+    afxdp/<pool>.
     """
     links = {one.name for one in interfaces.interfaces if one.link is not None}
     for name, source in _af_xdp_names(interfaces, resources, environment):
@@ -197,7 +198,7 @@ def _note_af_xdp(
 def _af_xdp_names(
     interfaces: Interfaces, resources: Resources | None, environment: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each name with its source, once for each place that has it."""
+    """Yield each name with its source, once for each source."""
     for name in environment.get(_AF_XDP_VARIABLE, "").split():
         yield name, _AF_XDP_VARIABLE
     for one in interfaces.af_xdp.devices if interfaces.af_xdp else ():

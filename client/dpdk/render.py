@@ -1,4 +1,4 @@
-"""How the EAL arguments of a container are printed. Pure."""
+"""The EAL arguments of a container as text. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from netutil.client.text import harmless
 def render_command_line(line: CommandLine, output: str, *, explain: bool) -> str:
     """The arguments with an ended last line, as "args", "shell" or "json".
 
-    `args` is for $(…), which splits at blanks and knows no quotes: raises `InvalidArgument` for
-    an argument that it would tear or change. `shell` is quoted, for eval. With `explain` each
-    argument has its own line and a comment of where it comes from.
+    `args` is for $(…), which splits at blanks and ignores quotes: raises `InvalidArgument` for an
+    argument that it would split or change. `shell` is quoted, for eval. With `explain` each
+    argument has its own line and a comment with its source.
     """
     if output == "json":
         return to_json(_document(line))

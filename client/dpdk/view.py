@@ -1,7 +1,7 @@
-"""What a process sees of its own container that decides whether EAL starts there.
+"""The view of a process on its own container, which decides whether EAL starts there.
 
-The agent reports what the node gave to the container. Whether the container can use it (a mount, a
-device file, a limit) only a process in it can see, as EAL itself does. Everything is read below a
+The agent reports what the node gave to the container. Only a process in the container sees whether
+it can use that (a mount, a device file, a limit), as EAL does. Everything is read below a
 root directory, so that tests pass a tree of files.
 """
 
@@ -50,7 +50,7 @@ class OwnView:
     """What this process sees. Limits are soft ones, None for unlimited.
 
     `capabilities` is CapEff of proc_pid_status(5). `may_place_memory` is False where the system
-    calls of NUMA memory policy are forbidden (seccomp), None where that was not tried.
+    calls of NUMA memory policy are forbidden (seccomp), None if that was not tried.
     """
 
     root: str
@@ -78,7 +78,7 @@ class OwnView:
         return os.access(self._below(path), os.R_OK)
 
     def may_create(self, path: str) -> bool:
-        """Whether a file can be made there, with the directories above it that are missing."""
+        """Whether a file can be created there, with the missing directories above it."""
         below = self._below(path)
         while not os.path.lexists(below):
             parent = os.path.dirname(below)
@@ -95,7 +95,7 @@ class OwnView:
             return None
 
     def target(self, link: str) -> str:
-        """The last part of where a link points, "" if there is no such link."""
+        """The last component of the target of a link, "" if there is no such link."""
         try:
             return os.path.basename(os.readlink(self._below(link)))
         except OSError:
@@ -144,8 +144,8 @@ def read_own_view(root: str = "/") -> OwnView:
 def parse_hugetlb_mounts(mounts: str, default_size_bytes: int) -> tuple[HugetlbMount, ...]:
     """Return the hugetlbfs mounts of /proc/mounts in its order, as EAL reads them.
 
-    A mount without the option pagesize= has pages of the default size. Never raises: what is not
-    as the kernel writes it is left out.
+    A mount without the option pagesize= has pages of the default size. Never raises: lines that
+    are not as the kernel writes them are left out.
     """
     return tuple(_hugetlb_mounts(mounts, default_size_bytes))
 
