@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common: their kinds, and options that all take."""
+"""Types of arguments, and the options that all commands share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ JSONPATH = "jsonpath=TEMPLATE"
 
 
 class Outputs(tuple[str, ...]):
-    """The ways in which a command can print, the default first; argparse takes them as choices."""
+    """The output formats of a command, the default first; usable as choices of argparse."""
 
     __slots__ = ()
 
     def __contains__(self, text: object) -> bool:
-        """Whether that is one of them; any template, if `JSONPATH` is."""
+        """Whether the format is one of them. Any template is, if `JSONPATH` is one of them."""
         if super().__contains__(text):
             return True
         is_template = isinstance(text, str) and text.startswith("jsonpath=")
@@ -64,7 +64,7 @@ def seconds(text: str) -> float:
 
 
 def awaited(text: str) -> str:
-    """The name of an interface that is waited for."""
+    """The interface of --wait: NAME or INTERFACE=NAME."""
     key, separator, name = text.rpartition("=")
     if not name or (separator and key.upper() != "INTERFACE"):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form INTERFACE=net1")
@@ -72,7 +72,7 @@ def awaited(text: str) -> str:
 
 
 def pid(text: str) -> int:
-    """The number of a process."""
+    """A PID."""
     is_short = len(text) <= len(str(_MAX_PID))
     number = int(text) if is_short and text.isascii() and text.isdecimal() else 0
     if not 0 < number <= _MAX_PID:
@@ -88,7 +88,7 @@ _SHARED: dict[str, tuple[Callable[[str], object], str, str]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Prints help to the standard output whatever becomes of its reader."""
+    """Prints help without a traceback if the standard output is full or closed."""
 
     def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
         if file is not sys.stdout or file is None:
@@ -106,8 +106,8 @@ def shared_options(
 ) -> argparse.ArgumentParser:
     """Options that may precede or follow a command: without defaults, which would hide the other.
 
-    `names` are those of "socket", "pid" and "admin-socket" that there are; `hidden` ones are not
-    in the help. With `commands` the options are those of a parser that has commands.
+    `names` are among "socket", "pid" and "admin-socket"; the help leaves out the `hidden` names.
+    `commands` is True for a parser that has commands.
     """
     options = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     options.add_argument(

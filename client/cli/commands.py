@@ -58,7 +58,7 @@ Command = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The variable or interface that the command is about, and the one to wait for."""
+    """The variable or interface of the command, and the interface to wait for."""
 
     key: str | None
     interface: str | None
@@ -67,7 +67,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What is shown beside the answer."""
+    """What is printed in addition."""
 
     env: bool
     topology: bool
@@ -77,7 +77,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The arguments of the command. None stands for what was not given."""
+    """The arguments of the command. None means not given."""
 
     command: Command
     output: Output
@@ -89,7 +89,7 @@ class Options:
 
     @property
     def shows_environment(self) -> bool:
-        """Whether the environment is printed beside other facts: documents are always whole."""
+        """Whether the environment is printed beside other facts: JSON and YAML always are whole."""
         return self.detail.env or self.output != "table"
 
 
@@ -147,7 +147,7 @@ def _run_dpdk(options: Options) -> Exit:
 
 
 def _own_view(options: Options) -> OwnView | None:
-    """What this process sees; None if another is asked about, which may be in another container."""
+    """The view of this process; None with --pid, whose process may be in another container."""
     if options.pid is not None:
         return None
     try:
@@ -162,7 +162,7 @@ def _own_view(options: Options) -> OwnView | None:
 
 
 async def _settled(options: Options) -> All:
-    """All facts; asked for again while a new container is not reported or links keep changing."""
+    """All facts; called again while a new container is not listed yet or links keep changing."""
     deadline = time.monotonic() + _seconds(options)
     async with _client(options) as client:
         while True:
@@ -225,7 +225,7 @@ def _client(options: Options) -> AsyncConnection:
 
 
 def _seconds(options: Options) -> float:
-    """How long to wait for an answer. With `wait` the timeout is for that."""
+    """The timeout of a call. With `wait` the given timeout is that of the wait."""
     if options.timeout_seconds is None or options.subject.wait is not None:
         return _ANSWER_SECONDS
     return options.timeout_seconds
@@ -280,5 +280,5 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 
 def _value(value: str) -> str:
-    """A variable's value as printenv(1) prints it, exact unless a terminal would obey it."""
+    """A variable's value as printenv(1) prints it, exact except on a terminal."""
     return (harmless(value) if sys.stdout.isatty() else value) + "\n"

@@ -26,7 +26,7 @@ def answer_shell(parser: argparse.ArgumentParser) -> None:
 
 
 def shell_code(shell: str) -> str:
-    """Return what one of `SHELLS` is to read."""
+    """Return the script for one of `SHELLS`."""
     from argcomplete.shell_integration import shellcode  # noqa: PLC0415
 
     return shellcode(["netutil"], shell=shell)

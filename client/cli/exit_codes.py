@@ -1,4 +1,4 @@
-"""The exit codes of the command `netutil`: a promise to scripts."""
+"""The exit codes of the command `netutil`, which are stable for scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from netutil.client.errors import (
 
 
 class Exit(IntEnum):
-    """What the command's end means."""
+    """Meaning of an exit code."""
 
     OK = 0
     FAILED = 1

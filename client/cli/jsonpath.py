@@ -85,7 +85,7 @@ def parse(template: str) -> Template:
 
 
 def _pieces(template: str) -> Iterator[_Text | str]:
-    """Yield text, and what is between braces."""
+    """Yield text, and the content of each pair of braces."""
     position = 0
     while position < len(template):
         found = _PIECE.match(template, position)
@@ -144,7 +144,7 @@ def _render(nodes: Sequence[_Node], document: Any) -> Iterator[str]:
 
 
 def _select(steps: Sequence[Step], document: Any) -> Iterator[Any]:
-    """Yield what the path leads to; nothing where a field or an item is missing."""
+    """Yield the selected values; nothing if a field or an item is missing."""
     if not steps:
         yield document
         return

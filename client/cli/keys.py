@@ -1,4 +1,4 @@
-"""Keys that a person presses while a command goes on: `q` ends it."""
+"""The key `q`, which ends a command that runs on a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class QuitKey:
         return True
 
     def read(self, descriptor: int) -> None:
-        """Take the keys that are there. At the end of the input stop reading."""
+        """Read the available keys. At the end of the input stop reading."""
         keys = os.read(descriptor, 64)
         if not keys:
             asyncio.get_running_loop().remove_reader(descriptor)

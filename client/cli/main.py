@@ -1,4 +1,4 @@
-"""The command `netutil`: reads the arguments, then loads what runs the command."""
+"""The command `netutil`: parses the arguments, then loads the modules of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`netutil node top` and `netutil node trace`: what goes on, until interrupted."""
+"""`netutil node top` and `netutil node trace`: output that goes on until interrupted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Command = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which pods or calls are shown; None stands for all."""
+    """Which pods or calls are shown; None means all."""
 
     namespace: str | None
     full_name: str | None
@@ -34,7 +34,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How they are shown. `interval_seconds` is between two readings."""
+    """How pods or calls are shown. `interval_seconds` is the time between two readings."""
 
     sort: str | None
     headers: bool
@@ -45,7 +45,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
-    """The arguments of the command. None stands for what was not given."""
+    """The arguments of the command. None means not given."""
 
     command: Command
     output: str

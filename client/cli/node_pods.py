@@ -21,7 +21,7 @@ from netutil.client.text import escaped
 
 
 async def pods(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    """Print the pods; with --watch go on, and print each that is new or has changed."""
+    """Print the pods; with --watch go on, and print each pod that is new or has changed."""
     template = _template(options)
     loop = asyncio.get_running_loop()
     ends = None

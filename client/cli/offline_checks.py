@@ -1,4 +1,4 @@
-"""What can be said of an agent's installation without the agent, from a shell on the node."""
+"""Checks of an agent's installation that need no agent, from a shell on the node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOOK = "kubectl -n netutil get pods -o wide and kubectl -n netutil logs say mor
 
 
 def with_outside(answer: Diagnosis | NetUtilError, public_socket: str | None) -> Diagnosis:
-    """The agent's own checks, or those that need no agent; and whether its sockets answer."""
+    """The agent's own checks, or those that need no agent, and checks of its sockets."""
     path = public_socket or os.environ.get(PUBLIC.variable) or _SOCKET
     if isinstance(answer, Diagnosis):
         said = Check("agent", "ok", "answers on its operator socket", "")
@@ -61,7 +61,7 @@ def _connects(path: str) -> Check:
 
 
 def _process() -> Iterator[Check]:
-    """The agent's process, by its name; and whether it is in the PID namespace that sees it."""
+    """The agent's process, found by name, and whether it is in this PID namespace."""
     pids = [entry.name for entry in os.scandir("/proc") if _is_agent(entry.name)]
     if not pids:
         found = f"no process is named {_AGENT}"
@@ -84,7 +84,7 @@ def _is_agent(name: str) -> bool:
 
 
 def _levels(pid: str) -> int:
-    """In how many PID namespaces a process has a number, from this one inwards (NSpid)."""
+    """Number of PID namespaces of a process, from this one inwards (NSpid)."""
     with suppress(OSError):
         for line in Path("/proc", pid, "status").read_bytes().split(b"\n"):
             if line.startswith(b"NSpid:"):

@@ -1,4 +1,4 @@
-"""Writing to the standard output and the standard error, whatever becomes of their readers."""
+"""Writing to the standard output and the standard error, also if they are full or closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from netutil.client.text import harmless
 
 
 def write(text: str) -> Exit:
-    """Write to the standard output. UTF-8 where no terminal says otherwise."""
+    """Write to the standard output: UTF-8, or in the encoding of a terminal."""
     try:
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -34,7 +34,7 @@ def write(text: str) -> Exit:
 
 
 def style() -> Style:
-    """How the standard output is to look: bold and cut to size on a terminal only."""
+    """The style of the standard output: bold text and a width on a terminal only."""
     if not sys.stdout.isatty():
         return Style()
     colourless = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
@@ -42,7 +42,7 @@ def style() -> Style:
 
 
 def complain(error: NetUtilError, output: str) -> None:
-    """Say on the standard error what failed; an object with `-o json`."""
+    """Print an error to the standard error; as an object with `-o json`."""
     say(complaint(error, output))
 
 
@@ -53,7 +53,7 @@ def say(text: str) -> None:
 
 
 def complaint(error: NetUtilError, output: str) -> str:
-    """What is said of an error."""
+    """The text of an error."""
     if output == "json":
         return to_json(error_document(error), indent=None).rstrip("\n")
     lines = [f"netutil: {error}", *([error.advice] if error.advice else [])]
@@ -61,7 +61,7 @@ def complaint(error: NetUtilError, output: str) -> str:
 
 
 def _discard_output() -> None:
-    """Let the interpreter's own flush at exit find a stream that takes everything."""
+    """Redirect the standard output to /dev/null, so that the flush at exit succeeds."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -18,7 +18,7 @@ Matches = Callable[[Mapping[str, str]], bool]
 
 
 def parse_selector(text: str) -> Matches:
-    """What a selector matches: all of its requirements. ValueError for one that is malformed."""
+    """A predicate for labels that satisfy all requirements. ValueError for a malformed selector."""
     requirements = [_requirement(part.strip()) for part in _SPLIT.split(text)]
     return lambda labels: all(matches(labels) for matches in requirements)
 

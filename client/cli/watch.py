@@ -32,7 +32,7 @@ class WatchOptions:
 
 
 class _Ended(Exception):
-    """The command is to end with this code."""
+    """The command ends with this code."""
 
     def __init__(self, code: Exit) -> None:
         super().__init__(code)
@@ -40,7 +40,7 @@ class _Ended(Exception):
 
 
 async def watch(options: WatchOptions) -> Exit:
-    """Print each change as it comes, also of agents that follow this one."""
+    """Print each change as it comes, also after a restart of the agent."""
     printer = _Printer(options.output, env=options.env)
     try:
         async with asyncio.timeout(options.longest_seconds):
@@ -73,7 +73,7 @@ async def _print_all(client: AsyncClient, printer: _Printer, options: WatchOptio
 
 
 class _Printer:
-    """Prints observations, each against the one before."""
+    """Prints observations, each compared with the previous one."""
 
     def __init__(self, output: str, *, env: bool) -> None:
         self._output = output

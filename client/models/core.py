@@ -28,7 +28,7 @@ A list that may be None and has neither is None where it is empty: it never is i
 
 @dataclass(frozen=True, slots=True)
 class PartError:
-    """Why one part of an answer is missing: what an error of a whole call says."""
+    """Why one part of an answer is missing, with the fields of the error of a whole call."""
 
     part: str
     code: str
@@ -57,7 +57,7 @@ class CgroupLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CpusetPartition:
-    """What the kernel says of who else may run on the CPUs; see netutil.proto.
+    """The cpuset partition of the CPUs; see netutil.proto.
 
     `state` is "root", "isolated", "root invalid", "isolated invalid", "member", or "" where no
     cgroup has that file (cgroup v1). `cpu_exclusive` is cgroup v1's flag.
@@ -92,7 +92,7 @@ class NodeCPU:
 
 @dataclass(frozen=True, slots=True)
 class CPUAmounts:
-    """CPUs that a spec asks for, and that the kubelet says it granted; None: not set or said."""
+    """CPUs that a spec requests, and that the kubelet reports as granted; None: not set."""
 
     request_cores: float | None
     limit_cores: float | None
@@ -107,7 +107,7 @@ class CPU:
     `quota_cores` is the smallest limit from the container's cgroup up to the node's root, and
     `quota_level` is the level of the cgroup that sets it; None is no limit, unless `quota_unknown`.
     `cpus`, `exclusive_cpus`, `exclusive_cpu_ids` and `cpuset_partition` are None if the topology
-    was not asked for; where `exclusive_cpus` is None all the same, `resources_error` says why.
+    was not requested. If `exclusive_cpus` is None nevertheless, `resources_error` says why.
     An empty `exclusive_cpus` means that the kubelet gave no CPU to this container alone, and
     nothing about other containers. The sets as numbers are None where the set is.
     """
@@ -143,7 +143,7 @@ class CPU:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The environment that the process was started with, and what of it is not exact."""
+    """The environment that the process was started with, and counts of inexact entries."""
 
     envs: Mapping[str, str]
     replaced_entries: int

@@ -81,7 +81,7 @@ class PCIInfo:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the kubelet's managers gave to the container.
+    """Resources that the kubelet's managers allocated to the container.
 
     `pci` are the PCI functions among `devices` as the host shows them, `absent_pci` the addresses
     that it does not have; `pci_error` says why neither is known.
@@ -111,7 +111,7 @@ class DeviceType(StrEnum):
 
 
 class DeviceTypeSource(StrEnum):
-    """From where a device type is known. `DEVICE_ID` is an inference."""
+    """The source of a device type. `DEVICE_ID` is an inference."""
 
     DEVICE_INFO = "device-info"
     SYSFS = "sysfs"
@@ -121,7 +121,7 @@ class DeviceTypeSource(StrEnum):
 
 
 class DeviceSource(StrEnum):
-    """From where it is known which device belongs to an interface."""
+    """The source of the association of a device with an interface."""
 
     DEVICE_INFO = "device-info"
     LINK = "link"
@@ -133,12 +133,12 @@ class DeviceSource(StrEnum):
 
     @property
     def is_inferred(self) -> bool:
-        """Whether it follows from what is left over: no source says it."""
+        """Whether the device was inferred by elimination: no source names it."""
         return self is DeviceSource.ELIMINATION
 
     @property
     def is_guessed(self) -> bool:
-        """Whether it may as well be another device."""
+        """Whether it could be another device as well."""
         return self in (DeviceSource.RESOURCE_NAME, DeviceSource.ORDER)
 
 
@@ -191,8 +191,8 @@ class Address:
 class DefaultRoute:
     """A default route over a link; `ip_version` is 4 or 6.
 
-    `table` is 254 for the main table, 0 from an agent that does not say it. Only packets that a
-    rule sends there use another one.
+    `table` is 254 for the main table, 0 from an agent without that field. Only packets that match
+    a rule use another table.
     """
 
     gateway: str
@@ -204,7 +204,7 @@ class DefaultRoute:
 
 @dataclass(frozen=True, slots=True)
 class LinkCounters:
-    """What went over a link since it was made."""
+    """Traffic of a link since its creation."""
 
     rx_bytes: int
     rx_packets: int
@@ -261,7 +261,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Interfaces:
-    """The interfaces of the pod. The errors say what is not known of them; the rest is.
+    """The interfaces of the pod. Each error says which part is not known.
 
     `start_error`: the environment that the container was started with is not known. `af_xdp` is
     None beside an `allocated_error`, from an agent that is older than this client, and on the
@@ -283,7 +283,7 @@ class Interfaces:
 
 @dataclass(frozen=True, slots=True)
 class ContainerHugepages:
-    """Huge pages that a container asks for in the pod's spec, and what was granted, if said.
+    """Huge pages that a container requests in the pod's spec, and the granted amounts if reported.
 
     `kind` is "container", "init", or "sidecar" for an init container that goes on running.
     """
@@ -299,7 +299,7 @@ class ContainerHugepages:
 
 @dataclass(frozen=True, slots=True)
 class PodHugepages:
-    """Huge pages that a pod's spec asks for all its containers together."""
+    """Huge pages that a pod's spec requests for all its containers together."""
 
     page_size_bytes: int
     request_bytes: int
@@ -310,7 +310,7 @@ class PodHugepages:
 
 @dataclass(frozen=True, slots=True)
 class HugepageUsage:
-    """Huge pages of the container's cgroup; `failures` is how often its own limit was met.
+    """Huge pages of the container's cgroup; `failures` is the number of failures at its own limit.
 
     `limit_bytes` is the smallest limit from the container's cgroup up to the node's root, and
     `limit_level` is the level of the cgroup that sets it; None is no limit.
@@ -348,7 +348,7 @@ class HugepagePool:
 
 @dataclass(frozen=True, slots=True)
 class Hugepages:
-    """Huge pages: asked for, granted and used, and there on the node.
+    """Huge pages: requested, granted and used by the pod, and those of the node.
 
     `containers` and `pod` are None where the pod's spec is not known: `spec_error` says why.
     Values beside the error are kept.

@@ -27,10 +27,10 @@ class NodeContainer:
 
 @dataclass(frozen=True, slots=True)
 class NodePod:
-    """A pod on the node, and what it asks of the agent.
+    """A pod on the node, and its calls to the agent.
 
-    `networks` is None where they could not be read: `networks_error` says why. Beside networks it
-    says why there may be more: `userspace/configuration-data` breaks its specification.
+    `networks` is None if they could not be read; `networks_error` says why. Beside networks it
+    says why there may be more: `userspace/configuration-data` is malformed.
     `refused`, `not_found` and `failed` calls are among `calls`; `last_error` is the reason of the
     last refused or failed call.
     """
@@ -85,7 +85,7 @@ class DescribedContainer:
 
     @property
     def every_error(self) -> tuple[PartError, ...]:
-        """The errors, and those of what the container and its pod ask for."""
+        """The errors, with those of the requests of the container and its pod."""
         asked = (part.spec_error for part in (self.cpu, self.hugepages) if part is not None)
         return (*self.errors, *(error for error in asked if error is not None))
 
@@ -105,7 +105,7 @@ class ResourceAmount:
 class DescribedPod:
     """Everything that the agent knows about a pod. `annotations` are their names only.
 
-    `not_understood` are the paths of fields that are unknown: the pod source shows something odd.
+    `not_understood` are the paths of unknown fields, whose values in the pod source are malformed.
     """
 
     pod: NodePod
@@ -216,7 +216,7 @@ class ExplainStep:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Whether a process is answered, and the steps to that."""
+    """Whether a process is answered, and the steps of its identification."""
 
     pid: int
     steps: tuple[ExplainStep, ...]

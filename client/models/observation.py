@@ -1,4 +1,4 @@
-"""What a watcher gets: snapshots, in order, each with what changed. Pure."""
+"""Snapshots of a Watch stream, each with the parts that changed. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages
 class Observation:
     """One snapshot of a stream.
 
-    `snapshot` is whole, the environment included. `version` is 1 for the first of a stream.
+    `snapshot` is complete, with the environment. `version` is 1 for the first of a stream.
     `changed` names the parts that differ from the one before ("network_status"); it is empty in the
     first. `observed_at` is when the agent made it.
     """
@@ -29,7 +29,7 @@ class Observation:
 
 
 class SnapshotMerger:
-    """Completes the snapshots of one stream: only the first one brings the environment."""
+    """Completes the snapshots of one stream: only the first has the environment."""
 
     def __init__(self) -> None:
         self._environment: Environment | None = None
@@ -45,13 +45,13 @@ class SnapshotMerger:
 
 
 def changed_parts(before: All, now: All) -> tuple[str, ...]:
-    """The parts that differ in more than what changes all the time (message WatchResponse)."""
+    """The parts that differ, without values that change all the time (message WatchResponse)."""
     old, new = lasting(before), lasting(now)
     return tuple(part for part in PARTS if old.get(part) != new.get(part))
 
 
 def lasting(facts: All) -> dict[str, Any]:
-    """The parts as plain values without what changes all the time; errors under their parts."""
+    """The parts as plain values, without values that change all the time; errors by part."""
     parts: dict[str, Any] = document(facts)
     for error in parts.pop("errors"):
         parts[error["part"]] = {"error": error["reason"] or error["code"]}

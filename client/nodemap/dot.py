@@ -1,6 +1,6 @@
-"""The map as a graph in Graphviz's language: pods on the left, what they use on the right. Pure.
+"""The map as a graph in Graphviz's language: pods on the left, resources on the right. Pure.
 
-A dashed red edge leads to what is on another NUMA node.
+A dashed edge crosses NUMA nodes; a red edge is a conflict.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEVICE = 'shape=box style="rounded,filled" fillcolor="#c9ede1"'
 
 
 def dot(picture: NodePicture) -> str:
-    """A graph that `dot -Tsvg` and its like take."""
+    """A graph for `dot -Tsvg` and similar programs."""
     relations = relate(picture)
     lines = [
         "graph map {",
@@ -133,7 +133,7 @@ def _pool(name: str) -> str:
 
 
 def _device(address: str) -> str:
-    """A name that no pod, core or pool has, whatever a workload calls its device."""
+    """A name that no pod, core or pool has, whatever the device is called."""
     return _quoted(f"device {shown(address)}")
 
 

@@ -1,6 +1,6 @@
-"""The map as a page: the SVG, a filter by name, and who shares what on pointing at it. Pure.
+"""The map as a page: the SVG, a filter by name, and highlighting of shared objects. Pure.
 
-The page may run and style itself with exactly its own text (by hash), and load nothing.
+Content-Security-Policy allows its own script and style by hash, and nothing else.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ filter();
 
 
 def html(scene: Scene) -> str:
-    """One file that needs nothing else."""
+    """One self-contained file."""
     policy = (
         f"default-src 'none'; script-src {_hash(_SCRIPT)};"
         f" style-src {_hash(_PAGE_STYLE)} {_hash(STYLE)};"

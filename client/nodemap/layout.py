@@ -153,7 +153,7 @@ def _problem(sentence: str) -> Block:
 
 
 def _section(title: str, blocks: Sequence[Block], columns: int) -> Block:
-    """The blocks below their title and number; nothing where there are none."""
+    """The blocks below their title and number; nothing without blocks."""
     if not blocks:
         return Block((), (), 0)
     heading = Block((), (Label(0, 14, f"{title} ({len(blocks)})", 14, "strong"),), 18)

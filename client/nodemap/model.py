@@ -1,4 +1,4 @@
-"""What `netutil node map` draws: the node as one value, and how it is made of the answers.
+"""The node as one value for `netutil node map`, made from the agent's answers.
 
 No environment, annotation or label is in it. Names are as the workloads have them: each
 drawing escapes them.
@@ -41,9 +41,9 @@ class AllottedDevice:
 
 @dataclass(frozen=True, slots=True)
 class PicturedContainer:
-    """A container; without CPUs it does not run.
+    """A container. A container without CPUs does not run.
 
-    `exclusive` says whether the kubelet gave all of `cpus` to it alone, None where that is not
+    `exclusive` says whether the kubelet gave all of `cpus` to it alone, None if that is not
     known. False says nothing about other containers.
     """
 
@@ -56,7 +56,7 @@ class PicturedContainer:
 
 @dataclass(frozen=True, slots=True)
 class PicturedInterface:
-    """An interface of a pod; empty and None for what is not known. `numa_node` is its device's.
+    """An interface of a pod; unknown values are empty or None. `numa_node` is that of its device.
 
     `source` says whether the device is a fact, an inference or a guess.
     """
@@ -71,10 +71,10 @@ class PicturedInterface:
 
 @dataclass(frozen=True, slots=True)
 class PicturedPod:
-    """A pod; `problems` say what is not known of it beside what is drawn.
+    """A pod; `problems` are its unknown parts, with reasons.
 
-    `faults` are what is wrong with its network: sources that contradict or break their
-    specification, links that are down, interfaces that are not as they were reported.
+    `faults` are faults of its network: malformed sources, links that are down, and drift between
+    report and kernel.
     """
 
     namespace: str
@@ -134,7 +134,7 @@ def picture_pod(answer: DescribedPod) -> PicturedPod:
 
 
 def _problems(answer: DescribedPod) -> Iterator[str]:
-    """What is missing of a pod, part and reason."""
+    """The unknown parts of a pod, with reasons."""
     for path in answer.not_understood[:_MAX_FIELDS]:
         yield f"{path}: not understood"
     if (more := len(answer.not_understood) - _MAX_FIELDS) > 0:
@@ -174,7 +174,7 @@ def _network_errors(answer: DescribedPod) -> tuple[PartError, ...]:
 
 
 def _is_fault(error: PartError) -> bool:
-    """Whether the workload's side is wrong, not the reading of it."""
+    """Whether the source itself is faulty, not the reading of it."""
     return error.code == "FAILED_PRECONDITION" and error.part in _NETWORK_PARTS
 
 

@@ -51,7 +51,7 @@ class NodePanels:
         }
 
     def panels(self, width: float) -> Iterator[Block]:
-        """A block for each NUMA node, by number; what is of no known node comes last."""
+        """A block for each NUMA node, by number; objects without a known node come last."""
         cpus: dict[int | None, list[NodeCPU]] = defaultdict(list)
         devices: dict[int | None, list[NetworkDevice]] = defaultdict(list)
         for cpu in self._picture.cpus:
@@ -89,7 +89,7 @@ class NodePanels:
         return Block((frame, *inside.boxes), inside.labels, height)
 
     def _core(self, cpus: Sequence[NodeCPU]) -> Block:
-        """A core with its CPUs side by side; one that several pods or pools have is marked."""
+        """A core with its CPUs side by side; a core of several pods or pools is marked."""
         key, split = self._split.get(cpus[0].siblings, ("", None))
         first = cpus[0]
         name = f"c{first.core}" if first.core is not None else "core -"
@@ -142,12 +142,12 @@ class NodePanels:
         return f"#{number} {shown(pod.namespace)}/{shown(pod.name)}"
 
     def _heads(self) -> list[NetworkDevice]:
-        """The devices that are no virtual function of a device that is there too."""
+        """The devices, without virtual functions of other devices."""
         there = {device.pci.address for device in self._picture.devices}
         return [one for one in self._picture.devices if one.pci.pf_address not in there]
 
     def _device(self, device: NetworkDevice, width: float) -> Block:
-        """A device with those of its virtual functions that pods have."""
+        """A device with its virtual functions that are in use by pods."""
         pci = device.pci
         functions = [one for one in self._picture.devices if one.pci.pf_address == pci.address]
         used = [one for one in functions if one.pci.address in self._relations.device_users]
@@ -184,7 +184,7 @@ class NodePanels:
 
 
 def pf_key(address: str) -> str:
-    """The key of what belongs to a physical function."""
+    """The key of a physical function and its virtual functions."""
     return f"f{address}"
 
 

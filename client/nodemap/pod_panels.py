@@ -37,7 +37,7 @@ def card(
 
 
 def pool_card(pool: Pool, width: float) -> Block:
-    """The CPUs of a pool, and how many containers run on them."""
+    """The CPUs of a pool, and the number of containers on them."""
     nodes = f"NUMA {format_cpulist(pool.numa_nodes)}" if pool.numa_nodes else "NUMA not known"
     spans = ", spans NUMA nodes" if len(pool.numa_nodes) > 1 else ""
     head = f"Pool {pool.name}: CPUs {format_cpulist(pool.cpus)}"
@@ -51,7 +51,7 @@ def pool_card(pool: Pool, width: float) -> Block:
 def crossing_card(
     number: int, crossings: Sequence[Crossing], picture: NodePicture, width: float
 ) -> Block:
-    """What of one pod crosses NUMA nodes."""
+    """The NUMA crossings of one pod."""
     pod = picture.pods[number - 1]
     lines = [*_name_lines(number, pod, width), *_warnings(crossings)]
     title = "\n".join((_full_name(number, pod), *(text for _, text in _warnings(crossings))))
@@ -59,7 +59,7 @@ def crossing_card(
 
 
 def broken_card(number: int, pod: PicturedPod, width: float) -> Block:
-    """What is wrong with the network of one pod."""
+    """The network faults of one pod."""
     lines = [*_name_lines(number, pod, width), *_faults(pod)]
     title = "\n".join((_full_name(number, pod), *map(shown, pod.faults)))
     return card("broken", lines, width, (f"p{number}",), title)
@@ -80,14 +80,14 @@ def _warnings(crossings: Sequence[Crossing]) -> Iterator[tuple[str, str]]:
 
 
 def split_card(core: SplitCore, number: int, width: float) -> Block:
-    """A core that a pod does not have alone, although the kubelet gave it one of its CPUs so."""
+    """A core that others use too, although the kubelet gave one of its CPUs to one pod alone."""
     said = f"CPUs {format_cpulist(core.cpus)}: {', '.join(core.owners)}"
     keys = (f"c{number}", *(f"p{pod}" for pod in core.pods))
     return card("splitting", (("text", said),), width, keys, said)
 
 
 def conflict_card(conflict: Conflict, width: float) -> Block:
-    """CPUs that several have although the kubelet gave them to one container alone."""
+    """CPUs with several users although the kubelet gave them to one container alone."""
     text = f"! CPUs {format_cpulist(conflict.cpus)}: {', '.join(conflict.users)}"
     keys = tuple(f"p{pod}" for pod in conflict.pods)
     return card("conflict", (("warn", text),), width, keys, text)
@@ -103,7 +103,7 @@ class PodCards:
         self._pools_by_cpus = {pool.cpus: pool.name for pool in relations.pools}
 
     def notable(self, number: int) -> bool:
-        """Whether there is more to a pod than a place in a pool."""
+        """Whether a pod has more than CPUs of a pool."""
         pod = self._picture.pods[number - 1]
         return (
             number in self._pinned
@@ -183,7 +183,7 @@ def _full_name(number: int, pod: PicturedPod) -> str:
 
 
 def _name_lines(number: int, pod: PicturedPod, width: float) -> list[tuple[str, str]]:
-    """The full name in one line, or the name below its namespace where it does not fit."""
+    """The full name in one line, or in two lines if it does not fit."""
     named = _full_name(number, pod)
     if width_of(named) <= width - 2 * _SIDE:
         return [("strong", named)]

@@ -1,4 +1,4 @@
-"""Who shares what on a node, and what crosses its NUMA nodes. Pure.
+"""Shared resources of a node, and what crosses its NUMA nodes. Pure.
 
 Pods are referred to by their 1-based number in the drawing.
 """
@@ -25,10 +25,10 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """CPUs, and the containers that run on just these.
+    """A set of CPUs, and the containers that run on exactly these CPUs.
 
-    The kubelet gave them to no container alone, as far as it can be asked. Another program may
-    keep other containers off them all the same.
+    The kubelet reports no container that has them alone. Another program may nevertheless keep
+    other containers off them.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class SplitCore:
-    """A core of which the kubelet gave one pod a CPU alone, and others have its siblings.
+    """A core with an exclusive CPU of one pod, and with siblings that others use.
 
-    A pool is meant by its name.
+    `owners` are pods ("#7") and pools ("pool A").
     """
 
     cpus: tuple[int, ...]
@@ -64,7 +64,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """What of a pod lies on another NUMA node; `kind` is "cpus" or "device"."""
+    """CPUs or a device of a pod on another NUMA node; `kind` is "cpus" or "device"."""
 
     pod: int
     kind: str
@@ -91,12 +91,12 @@ class Relations:
     crossings: tuple[Crossing, ...]
 
     def crossings_of(self, pod: int) -> tuple[Crossing, ...]:
-        """Those of one pod."""
+        """The crossings of one pod."""
         return tuple(one for one in self.crossings if one.pod == pod)
 
 
 def relate(picture: NodePicture) -> Relations:
-    """Find them in what was gathered."""
+    """The relations of a picture."""
     numa_node = {cpu.id: cpu.numa_node for cpu in picture.cpus if cpu.numa_node is not None}
     owners = _owners(picture)
     pools = _pools(picture, numa_node)
@@ -138,7 +138,7 @@ def _owners(picture: NodePicture) -> dict[int, tuple[int, ...]]:
 
 
 def _pools(picture: NodePicture, numa_node: Mapping[int, int]) -> tuple[Pool, ...]:
-    """One for each set of CPUs that is in no container's hands alone, the most used one first."""
+    """One pool for each set of CPUs that is not exclusive, the most used first."""
     users: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, pod in enumerate(picture.pods, 1):
         for container in pod.containers:
@@ -239,7 +239,7 @@ def _far_devices(
     container: PicturedContainer,
     nodes: tuple[int, ...],
 ) -> Iterator[Crossing]:
-    """Devices that the kubelet gave to a container which has no CPU near them."""
+    """Devices of a container that has no CPU on their NUMA node."""
     by_address = {one.pci_address: one for one in interfaces}
     for device in container.devices:
         interface = by_address.get(device.id)

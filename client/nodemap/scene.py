@@ -58,7 +58,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of the drawing and how much height it takes."""
+    """A part of the drawing, and its height."""
 
     boxes: tuple[Box, ...]
     labels: tuple[Label, ...]
@@ -66,7 +66,7 @@ class Block:
 
 
 def shown(text: str) -> str:
-    """Workloads' text as it is drawn: printable ASCII, reversibly, of known width."""
+    """Text of workloads as it is drawn: printable ASCII of known width, reversible."""
     return escaped(text).encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -76,7 +76,7 @@ def counted(number: int, what: str) -> str:
 
 
 def fitted(text: str, room: float, size: float = 11.0) -> str:
-    """Drawn text within so many pixels, its middle left out where it is longer."""
+    """Drawn text within that many pixels; longer text loses its middle."""
     return cut_middle(text, max(4, int(room / (size * GLYPH_EM))))
 
 
@@ -86,7 +86,7 @@ def width_of(text: str, size: float = 11.0) -> float:
 
 
 def moved(block: Block, x: float, y: float) -> Block:
-    """The block at another place."""
+    """The block at another position."""
     return Block(
         tuple(
             replace(box, x=box.x + x, y=box.y + y, labels=_moved(box.labels, x, y))
@@ -112,7 +112,7 @@ def stacked(blocks: Iterable[Block], gap: float = GAP) -> Block:
 
 
 def in_columns(blocks: Sequence[Block], columns: int, width: float, gap: float = GAP) -> Block:
-    """Equally wide blocks row by row; the boxes of a row that hold nothing else end alike."""
+    """Equally wide blocks row by row; the first boxes of a row are equally high."""
     step = (width + gap) / columns
     y, placed = 0.0, []
     for first in range(0, len(blocks), columns):
@@ -126,7 +126,7 @@ def in_columns(blocks: Sequence[Block], columns: int, width: float, gap: float =
 
 
 def _stretched(block: Block, height: float) -> Block:
-    """The block with its first box, which holds the others, made as high."""
+    """The block with its first box, which contains the others, stretched to the height."""
     first, *inner = block.boxes
     return Block((replace(first, height=height), *inner), block.labels, height)
 

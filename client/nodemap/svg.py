@@ -1,4 +1,4 @@
-"""The map as SVG. Pure; all colours and fonts are in it, nothing is loaded."""
+"""The map as SVG. Pure; it contains its colours and fonts, and loads nothing."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ rect{fill:#0d1117;stroke:#6e7681}
 
 
 def svg(scene: Scene) -> str:
-    """A document of its own, which a page can hold as well."""
+    """A document of its own, which a page can contain as well."""
     width, height = _number(scene.width), _number(scene.height)
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     lines = [

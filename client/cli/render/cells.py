@@ -38,7 +38,7 @@ def yes_no(flag: bool | None) -> str:
 
 
 def observed(time: datetime | None) -> list[str]:
-    """A note of when the agent learned it."""
+    """A note with the time of the reading."""
     return [] if time is None else [f"observed at {rfc3339(time)}"]
 
 

@@ -25,7 +25,7 @@ _MAIN_TABLE = 254
 
 
 def interfaces(answer: Interfaces) -> tuple[Table, ...]:
-    """The interfaces, and below them what the kernel counts and routes."""
+    """The interfaces, and a table with counters and routes of their links."""
     headers = (
         *("NAME", "TYPE", "NETWORK", "MAC", "MTU", "STATE"),
         *("ADDRESSES", "DEVICE", "NUMA", "DRIFT"),
@@ -100,7 +100,7 @@ def _interface(interface: Interface) -> tuple[str, ...]:
 
 
 def _now(interface: Interface) -> tuple[str, str, str, str]:
-    """Hardware address, MTU, state and addresses: of the link, else as they are reported."""
+    """Hardware address, MTU, state and addresses of the link, else of the report."""
     link, network = interface.link, interface.network
     if link is not None:
         addresses = listed(one.address for one in link.addresses)
@@ -157,7 +157,7 @@ def _foreign(index: int | None) -> str:
 
 
 def resources(answer: Resources) -> tuple[Table, ...]:
-    """Devices, with what the node lacks of them; memory and claims where there are any."""
+    """Devices, with notes on missing PCI devices; memory and claims if there are any."""
     # No list may be the agent's conclusion from class and spec: no word of the kubelet.
     given = f"kubelet: exclusive CPUs {answer.exclusive_cpus}"
     none = "no exclusive CPUs from the kubelet"
@@ -192,7 +192,7 @@ def resources(answer: Resources) -> tuple[Table, ...]:
 
 
 def hugepages(answer: Hugepages) -> tuple[Table, ...]:
-    """Asked for, in use, and there on the node."""
+    """Huge pages that are requested, in use, and on the node."""
     asked = (
         *(_asked("(all of the pod)", one) for one in answer.pod or ()),
         *(_asked(container_name(one.container_name), one) for one in answer.containers or ()),

@@ -1,4 +1,4 @@
-"""What differs between two snapshots, value by value. Pure."""
+"""Differences between two snapshots, value by value. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Difference:
 
 
 def differences(before: All, now: All) -> tuple[Difference, ...]:
-    """What differs, in the order of the API, without what changes all the time."""
+    """The differences in the order of the API, without values that change all the time."""
     old, new = (dict(_values(lasting(facts), "")) for facts in (before, now))
     paths = dict.fromkeys((*new, *old))
     return tuple(
@@ -35,7 +35,7 @@ def differences(before: All, now: All) -> tuple[Difference, ...]:
 
 
 def _values(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield each value that is no object, with its path; lists of plain values are one."""
+    """Yield each value that is no object, with its path. A list of plain values is one value."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _values(item, f"{path}.{key}" if path else str(key))

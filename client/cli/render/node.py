@@ -1,4 +1,4 @@
-"""Which table shows which answer of the operator socket. Pure."""
+"""Tables of the answers of the operator socket. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ORDERS: dict[str, Callable[[NodePod], Any]] = {
 
 
 def ordered(node: NodePods, order: str) -> Sequence[NodePod]:
-    """The pods in an order of `--sort`; those that are equal in it by name."""
+    """The pods in an order of `--sort`, then by name."""
     return sorted(node.pods, key=_ORDERS[order])
 
 
@@ -96,7 +96,7 @@ def _pod_wide(pod: NodePod) -> tuple[str, ...]:
 
 
 def _networks_wide(pod: NodePod) -> str:
-    """The networks that are known, and why others are not."""
+    """The known networks, and why others are not known."""
     if not pod.networks_error:
         return listed(pod.networks or ())
     remark = "unreadable" if pod.networks is None else "perhaps more"
@@ -114,7 +114,7 @@ def _notes(node: NodePods) -> tuple[str, ...]:
 
 
 def _ready(pod: NodePod) -> str:
-    """How many of its containers run; "?" where the pod list does not have all of them."""
+    """The running containers of the pod; "?" where the pod list does not have all of them."""
     own = [one for one in pod.containers if one.kind == "container"]
     if not own or any(not one.name or one.state == "unknown" for one in own):
         return "?"
@@ -130,7 +130,7 @@ def _last_error(pod: NodePod, now: datetime) -> str:
 
 
 def ago(now: datetime, then: datetime) -> str:
-    """How long ago it was, in one unit ("42s", "7m", "3h", "12d")."""
+    """The age in one unit ("42s", "7m", "3h", "12d")."""
     seconds = max(0, int((now - then).total_seconds()))
     for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= unit:

@@ -67,7 +67,7 @@ def _sum(checks: Sequence[Check]) -> str:
 
 
 def _block(mark: str, mark_width: int, name: str, said: Sequence[str], style: Style) -> list[str]:
-    """A mark and a name, and beside them what is said, wrapped."""
+    """A mark and a name, and beside them the text, wrapped."""
     head = f"{mark:<{mark_width}}  {escaped(name):<15}  "
     rest = " " * len(head)
     width = max(len(head) + 20, style.width or _WIDTH)
@@ -108,7 +108,7 @@ _TRACE_COLUMNS = (
 
 
 def _trace_line(cells: Sequence[str]) -> str:
-    """The cells below each other's; the milliseconds to the right."""
+    """The cells in columns, with the milliseconds aligned to the right."""
     padded = (
         cell.rjust(width) if title == "MS" else cell.ljust(width)
         for cell, (title, width) in zip(cells, _TRACE_COLUMNS, strict=True)

@@ -1,4 +1,4 @@
-"""Which table shows which answer. Pure."""
+"""Tables of the answers of the pods' socket. Pure."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _cpu(cpu: CPU) -> Table:
 
 
 def _amounts(cpus: CPUAmounts) -> str:
-    """What is asked for, and what was granted where the kubelet says so."""
+    """The requests and limits, and the granted amounts that the kubelet reports."""
     parts = [
         f"{name} {value:g}"
         for name, value in (
@@ -154,14 +154,14 @@ def _own_quota(cpu: CPU) -> str:
 
 
 def _is_limited_above(cpu: CPU) -> bool:
-    """Whether the limit that the container meets is that of another cgroup than its own."""
+    """Whether the effective limit is that of a cgroup above the container's."""
     return cpu.quota_level not in (None, CgroupLevel.CONTAINER)
 
 
 def _has_other_quota(cpu: CPU) -> bool:
-    """Whether the container's own limit is another: not of a process in the pod's own cgroup.
+    """Whether the container has a limit of its own beside the effective limit.
 
-    That process is in no container, so there is no period of a container's cgroup either.
+    A process in the pod's own cgroup is in no container, and has no period of a container.
     """
     return _is_limited_above(cpu) and cpu.container_period_microseconds is not None
 
@@ -176,7 +176,7 @@ def _limit(cores: float | None, quota: int | None, period: int | None) -> str:
 
 
 def _partition(found: CpusetPartition) -> str:
-    """What the kernel says of who else may run there, in a few words."""
+    """The cpuset partition of the CPUs in a few words."""
     if found.cpu_exclusive is not None:
         flag = "shares its CPUs with no other but those above and below it"
         return f"the container's cgroup {flag}" if found.cpu_exclusive else "no exclusive cpuset"

@@ -18,14 +18,14 @@ _ROOMY_COLUMNS = 100
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a table is shown. `width` is the terminal's in columns, None where there is none."""
+    """How a table is shown. `width` is that of the terminal in columns, None without a terminal."""
 
     bold: bool = False
     width: int | None = None
 
 
 def is_roomy(width: int | None) -> bool:
-    """Whether a table of the node has all its columns: in a wide terminal, and in none."""
+    """Whether there is room for all columns: a wide terminal, or no terminal."""
     return width is None or width >= _ROOMY_COLUMNS
 
 
@@ -34,8 +34,8 @@ class Table:
     """A table: a title, headers (none for a list of properties), rows, and notes below.
 
     Columns whose header is in `numeric` are aligned to the right; those in `shrinking` lose
-    the middle of their cells where a terminal is too narrow. With `wraps` the last column
-    is continued below itself there, not cut.
+    the middle of their cells if the terminal is too narrow. With `wraps` the last column is then
+    wrapped, not cut.
     """
 
     title: str
@@ -72,7 +72,7 @@ def _render(table: Table, style: Style, *, headers: bool) -> str:
 def _shrunk(
     table: Table, rows: list[tuple[str, ...]], widths: list[int], style: Style
 ) -> tuple[list[tuple[str, ...]], list[int]]:
-    """The rows and widths with the shrinking columns, the widest first, made to fit."""
+    """The rows and widths after shrinking the flexible columns, the widest first."""
     flexible = [i for i, header in enumerate(table.headers) if header in table.shrinking]
     if style.width is None or not flexible:
         return rows, widths
@@ -91,7 +91,7 @@ def _shrunk(
 
 
 def _wrapped(row: tuple[str, ...], widths: Sequence[int], width: int) -> Iterator[tuple[str, ...]]:
-    """The row as several, so that its last cell fits; the others are empty from the second on."""
+    """The row as several lines, so that its last cell fits; other cells are in the first line."""
     room = max(_NARROWEST_COLUMN, width - sum(widths[:-1]) - len(_GAP) * (len(row) - 1))
     for index, piece in enumerate(textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]):
         yield (*row[:-1], piece) if index == 0 else (*("" for _ in row[:-1]), piece)

@@ -1,4 +1,4 @@
-"""`netutil node top`: from two readings of the agent's counters to one screen."""
+"""`netutil node top`: two readings of the agent's counters as one screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOST_ROOT = "host-root"
 class PodRates:
     """One pod over an interval. `p99_seconds` is an upper bound, None past the last bucket.
 
-    `mean_seconds` and `p99_seconds` are 0 where nothing was answered.
+    `mean_seconds` and `p99_seconds` are 0 without a call.
     """
 
     pod: str
@@ -130,7 +130,7 @@ def _name(one: PodActivity) -> str:
 
 
 def _bound(counts: Sequence[int], bounds: Sequence[float], share: float) -> float | None:
-    """The upper bound of the bucket in which that share of the calls ends."""
+    """The upper bound of the bucket that contains that quantile of the calls."""
     wanted, seen = share * sum(counts), 0
     for count, bound in zip(counts, bounds, strict=False):
         seen += count
