@@ -1,6 +1,6 @@
 """Exact text for programs: JSON and YAML of the answers, in pure printable ASCII.
 
-The names are the field names of `netutil.client.results`; times are RFC 3339.
+The names are the field names of `netutil.client.models`; times are RFC 3339.
 Every control character is escaped as the format prescribes, so a document that
 is shown on a terminal cannot steer it, and reads back as what it was.
 """

@@ -1,6 +1,6 @@
 """The answers about devices, interfaces and huge pages, and all answers in one.
 
-As in `netutil.client.results`: frozen, typed, without protobuf, with the field names
+As in `netutil.client.models.core`: frozen, typed, without protobuf, with the field names
 of netutil.proto, which says where each fact comes from. Sizes are in bytes.
 """
 

@@ -71,7 +71,7 @@ CHANNEL_OPTIONS: Final[list[tuple[str, str | int]]] = [
     # A connection is an identity: share none between channels of a process.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
-    # netutil.client.retry alone decides about retries ...
+    # netutil.client.rpc.retry alone decides about retries ...
     ("grpc.enable_retries", 0),
     # ... and must not wait for gRPC's own pauses between connects (1 s, then more).
     ("grpc.initial_reconnect_backoff_ms", 100),
