@@ -236,7 +236,7 @@ def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
     mounts = (HugetlbMount("/dev/hugepages", GIBIBYTE, 512 * MEBIBYTE),)
     line = line_of(facts(), view=view_of(container, mounts=mounts))
     assert "--in-memory" in line.words
-    assert "/dev/hugepages holds 512 MiB" in line.warnings[0]
+    assert "/dev/hugepages holds at most 512 MiB" in line.warnings[0]
 
 
 def test_the_first_mount_of_a_page_size_is_the_one_that_eal_takes(container: Path) -> None:
