@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -171,10 +172,11 @@ def test_a_container_made_anew_has_the_links_that_only_the_sandbox_held(
 
 def held(pid: int) -> list[str]:
     """What a process has open, by kind: "socket", "/dev/null", "net"."""
-    directory = f"/proc/{pid}/fd"
-    return sorted(
-        os.readlink(f"{directory}/{one}").partition(":")[0] for one in os.listdir(directory)
-    )
+    directory, found = f"/proc/{pid}/fd", []
+    for one in os.listdir(directory):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(f"{directory}/{one}").partition(":")[0])
+    return sorted(found)
 
 
 def test_thousands_of_calls_leave_no_descriptor(lab: Lab, container: LabContainer) -> None:
