@@ -1,6 +1,6 @@
 """What EAL and its drivers look at when they start, compared with what this process sees.
 
-Each check stands in the table of docs/dpdk.md with its source. Raised is what EAL or a driver
+Each check stands in the table of docs/facts/dpdk.md with its source. Raised is what EAL or a driver
 refuses whatever program asks; what depends on how the program is started (capabilities that its
 file has, limits that a script raises) is a warning.
 """
