@@ -141,6 +141,10 @@ def readings(
             "Connections that their peers had closed before they were accepted.",
             accept("hung_up"),
         ),
+        "netutil_connections_deferred": (
+            "Connections that were identified in the order of the pods.",
+            lambda: float(counts.deferred),
+        ),
         "netutil_connection_floods": (
             "Floods of connections that came to nothing.",
             accept("floods"),

@@ -21,7 +21,7 @@ from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
-from netutil.agent.identity.pinning import Pin, choose_pin
+from netutil.agent.identity.pinning import Pin, choose_pin, pin_by_peer_pidfd
 from netutil.agent.limits.descriptors import (
     affordable_connections,
     affordable_held_cgroups,
@@ -168,7 +168,7 @@ def make_rooms(settings: Settings) -> Rooms:
     metrics.set_limits(limits_of(settings))
     answering = Answering(recorder, refusals, in_flight, scheduler)
     watches = Watches(callers, gathering, watching, memory.ensure_room, scheduler)
-    known = KnownPeers(SeenPods(tree))
+    known = KnownPeers(pin is pin_by_peer_pidfd, SeenPods(tree))
     kept = Kept(
         by_pod={
             "call_logs": log,
@@ -182,6 +182,7 @@ def make_rooms(settings: Settings) -> Rooms:
             "cgroup_owners": tree.made_by_root,
             "pod_cgroups": held_cgroups,
             "cgroup_keys": known.cgroup_keys,
+            "recent_processes": known.recent,
             "cgroup_paths": Memos((locate,)),
             "first_processes": callers.first_processes,
             "unnamed_containers": pods.first_marks,

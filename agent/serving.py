@@ -74,7 +74,7 @@ async def served(
         served_socket.check_capacity,
         served_socket.known,
     )
-    acceptor = Acceptor(listener, admission.take, served_socket.counts.accept)
+    acceptor = Acceptor(listener, admission, served_socket.counts.accept)
     socket_watch = SocketWatch(acceptor, served_socket.pin, served_socket.health)
     acceptor.open()
     watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")

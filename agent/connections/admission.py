@@ -22,8 +22,12 @@ from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
 from netutil.agent.identity.pinning import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
-from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS, ConnectionLimits
-from netutil.agent.limits.scheduler import Work
+from netutil.agent.limits.limits import (
+    MAX_DEFERRED_CONNECTIONS,
+    MAX_HOST_ROOT_CONNECTIONS,
+    ConnectionLimits,
+)
+from netutil.agent.limits.scheduler import Account, Work
 from netutil.agent.listener.acceptor import AcceptCounts
 
 _LOG = logging.getLogger(__name__)
@@ -43,10 +47,24 @@ Identify = Callable[[socket.socket], Peer | None]
 
 @dataclass(slots=True)
 class AdmissionCounts:
-    """What happened to new connections since the start. `rejected` ones got an error each call."""
+    """What happened to new connections since the start.
+
+    `rejected` ones got an error each call. `deferred` ones were identified in the order of the pods
+    and not in that in which they came.
+    """
 
     accept: AcceptCounts = field(default_factory=AcceptCounts)
     rejected: int = 0
+    deferred: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Deferred:
+    """An accepted connection whose peer is identified with the work of a pod."""
+
+    accepted: socket.socket
+    pid: int
+    account: Account
 
 
 class ConnectionAdmission:
@@ -71,20 +89,88 @@ class ConnectionAdmission:
         self._counts = counts
         self._check_capacity = check_capacity
         self._known = KnownPeers() if known is None else known
+        self._taken: list[_Deferred] = []
+        self._deferred: dict[_Deferred, Work] = {}
+
+    # What the acceptor calls
 
     def take(self, descriptor: int) -> None:
-        """Serve an accepted connection, or close it."""
+        """Identify and serve an accepted connection now, or with the work of its pod."""
         accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
         if is_hung_up(descriptor):
-            self._counts.accept.hung_up += 1
-            self._policy.charge(self._known.cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
-            self._server.close_accepted(accepted)
+            self._hung_up(accepted)
             return
         pid = peer_pid(accepted)
-        connection = None if self._is_over_limit(pid) else self._admit(accepted, pid)
+        if self._is_over_limit(pid):
+            self._close_at_once(accepted)
+            return
+        account = self._account_of(pid)
+        if account is None:
+            self._identify_and_serve(accepted, pid, None)
+        else:
+            self._taken.append(_Deferred(accepted, pid, account))
+
+    def burst_ended(self) -> None:
+        """Begin with a connection that was taken alone; leave many to the order of the pods."""
+        taken, self._taken = self._taken, []
+        if len(taken) == 1 and self._policy.scheduler.may_run(taken[0].account):
+            self._identify_and_serve(taken[0].accepted, taken[0].pid, taken[0].account)
+            return
+        for each in taken:
+            self._defer(each)
+
+    def drained(self) -> None:
+        """Begin with all connections at once, since the server stops next."""
+        taken, self._taken = self._taken, []
+        deferred, self._deferred = self._deferred, {}
+        for each, work in deferred.items():
+            self._policy.scheduler.forget(each.account, work)
+        for each in (*deferred, *taken):
+            self._begin(each)
+
+    # The order of the pods
+
+    def _account_of(self, pid: int) -> Account | None:
+        """Return in whose order a peer is identified; None for one that is identified at once.
+
+        Identification and a first answer take some thirty times as long as accepting, and the new
+        connections of all other pods wait behind this one in the kernel's queue. So a process that
+        has been identified before waits with the work of its pod.
+        """
+        waiting = len(self._deferred) + len(self._taken)
+        left = self._limits.total - len(self._registry)  # what they take are places of these
+        if waiting >= min(MAX_DEFERRED_CONNECTIONS, left):
+            return None
+        key = self._known.recent.get(pid)
+        if key is None:
+            return None
+        account = self._policy.scheduler.account(key)
+        # A pod whose work is paused: its connections are counted as its own while they wait.
+        return None if self._policy.scheduler.is_blocked(account) else account
+
+    def _defer(self, each: _Deferred) -> None:
+        def begin() -> None:
+            del self._deferred[each]
+            self._begin(each)
+
+        self._deferred[each] = begin
+        self._counts.deferred += 1
+        self._policy.scheduler.wait(each.account, begin)
+
+    def _begin(self, each: _Deferred) -> None:
+        if is_hung_up(each.accepted.fileno()):
+            self._hung_up(each.accepted)
+        elif self._is_over_limit(each.pid):
+            self._close_at_once(each.accepted)
+        else:
+            self._identify_and_serve(each.accepted, each.pid, each.account)
+
+    # One connection
+
+    def _identify_and_serve(self, accepted: socket.socket, pid: int, due: Account | None) -> None:
+        connection = self._admit(accepted, pid)
         if connection is None:
-            self._counts.accept.closed_at_once += 1
-            self._server.close_accepted(accepted)
+            self._close_at_once(accepted)
             return
         self._policy.opened(connection)
         has_waited = False
@@ -93,10 +179,19 @@ class ConnectionAdmission:
             if not has_waited or self._is_still_there(accepted, connection):
                 self._serve(accepted, connection)
 
-        work = self._policy.run(connection, serve)
+        work = self._policy.run(connection, serve, due)
         if work is not None:
             has_waited = True
             self._watch(accepted, connection, work)
+
+    def _hung_up(self, accepted: socket.socket) -> None:
+        self._counts.accept.hung_up += 1
+        self._policy.charge(self._known.cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
+        self._server.close_accepted(accepted)
+
+    def _close_at_once(self, accepted: socket.socket) -> None:
+        self._counts.accept.closed_at_once += 1
+        self._server.close_accepted(accepted)
 
     def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
         """Release a connection that waits as soon as its peer has closed it."""

@@ -13,6 +13,7 @@ from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.recent_cache import RecentCache
 
 _MAX_CGROUPS = 4096
+_MAX_PROCESSES = 4096
 _SWEEPS_KEPT = 27
 """After that many sweeps without a connection of a cgroup, and before twice as many, it is
 released: in less than ten minutes (`service.retention`)."""
@@ -46,20 +47,30 @@ class CgroupKeys:
         return None if cgroup_id is None else self._keys.get(cgroup_id) or None
 
 
+def _recent_processes() -> RecentCache[int, str]:
+    return RecentCache(_MAX_PROCESSES, _SWEEPS_KEPT)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownPeers:
     """What is known of the peers of a socket beyond their connections.
 
-    `over_limit` has the PIDs of those who were past a limit within the last second, with their
-    quota keys.
+    `recent` has the quota keys of identified peers by their PIDs. A PID may be another process's by
+    now, so it decides about nothing but the order of work. It stays empty unless `are_pinned`: the
+    kernel pins each peer at its connect(2), so that identification may wait. `over_limit` has the
+    PIDs of those that were past a limit within the last second, with their quota keys.
     """
 
+    are_pinned: bool = False
     pods: SeenPods = field(default_factory=lambda: SeenPods(CgroupTree()))
     cgroup_keys: CgroupKeys = field(default_factory=CgroupKeys)
+    recent: RecentCache[int, str] = field(default_factory=_recent_processes)
     over_limit: dict[int, str] = field(default_factory=dict)
 
     def learn(self, peer: Peer) -> None:
         """Note a peer that was identified."""
+        if self.are_pinned:
+            self.recent[peer.credentials.pid] = peer.pod_key
         self.pods.note(peer)
         if is_in_cgroup_v2(peer):
             self.cgroup_keys.learn(peer.process, peer.pod_key)

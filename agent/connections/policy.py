@@ -95,15 +95,20 @@ class PodPolicy:
         self.registry.add(connection)
         self._accounts[connection] = self.scheduler.account(connection.key)
 
-    def run(self, connection: Connection, serve: Callable[[], None]) -> Work | None:
-        """Serve a new connection, now or in the order of its pod; return the work that waits."""
+    def run(
+        self, connection: Connection, serve: Callable[[], None], due: Account | None
+    ) -> Work | None:
+        """Serve a new connection, now or in the order of its pod; return the work that waits.
+
+        `due` is the account whose work runs now.
+        """
         account = self._accounts[connection]
 
         def begin() -> None:
             serve()
             self.scheduler.charge(account, _CONNECT_SECONDS)
 
-        if self.scheduler.may_run(account):
+        if account is due or self.scheduler.may_run(account):
             begin()
             return None
         self.scheduler.wait(account, begin)

@@ -1,8 +1,8 @@
 """Accepts connections on a listener without starving those that are already open.
 
-Each accept takes time from the open connections, and a flood of connections may never end. So the
-event loop accepts in short bursts, and defers them while it has other work: a call takes some ten
-iterations of the loop, and would wait behind a burst in each of them.
+A new connection waits behind all others in the kernel's queue, whoever made them. So to accept is
+cheap, and what follows is left to the receiver. A flood of connections may never end: the event
+loop accepts in one short burst in each of its iterations.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from netutil.agent.listener.unix_socket import BACKLOG, Listener
 
 _LOG = logging.getLogger(__name__)
 
-BURST_SECONDS = 0.00005
-"""How long the loop accepts without a pause."""
-MAX_DEFER_SECONDS = 0.0005
-"""How long open connections go before new ones: a tenth of the loop's time is for accepting."""
+BURST_SECONDS = 0.0001
+"""How long the loop accepts in one iteration: about 15 connections."""
 FLOOD_CONNECTIONS_PER_SECOND = 2000.0
 """So many connections that are closed at once, by their peer or by the agent, are a flood."""
 CALM_SECONDS = 10.0
@@ -32,7 +30,6 @@ FLOOD_BACKLOG = 64
 to 6 times the quiet time (make hostile)."""
 _PAUSE_SECONDS = 0.5
 _FLOOD_WINDOW_SECONDS = 0.02
-_BUSY_RATIO, _IDLE_GROWTH = 2.0, 1.01
 
 
 @dataclass(slots=True)
@@ -49,34 +46,6 @@ class AcceptCounts:
     closed_at_once: int = 0
     accept_failures: int = 0
     floods: int = 0
-
-
-class AcceptBudget:
-    """Decides whether to accept in this iteration of the loop. Times are of time.monotonic()."""
-
-    def __init__(self) -> None:
-        self._more = False
-        self._last_burst = self._last_iteration = 0.0
-        self._idle_seconds = math.inf
-
-    def may_accept(self, now: float) -> bool:
-        """Return False while the loop has other work and accepted a moment ago.
-
-        A long iteration shows that the loop had other work. How long an iteration without work
-        takes depends on the machine, so it is measured: the shortest one, older ones counting less.
-        """
-        if not self._more:
-            return True
-        seconds, self._last_iteration = now - self._last_iteration, now
-        self._idle_seconds = min(seconds, self._idle_seconds * _IDLE_GROWTH)
-        if seconds < _BUSY_RATIO * self._idle_seconds:
-            return True
-        return now - self._last_burst > MAX_DEFER_SECONDS
-
-    def burst_ended(self, now: float, *, more: bool) -> None:
-        """Record the end of a burst, and whether the queue may hold more connections."""
-        self._last_burst = self._last_iteration = now
-        self._more = more
 
 
 class FloodDetector:
@@ -96,24 +65,30 @@ class FloodDetector:
         return now - self._last_flood < CALM_SECONDS
 
 
-class Acceptor:
-    """Passes the descriptors of new connections on. Used on one event loop only."""
+class Receiver(Protocol):
+    """Takes the connections that are accepted. No method may raise."""
 
-    def __init__(
-        self,
-        listener: Listener,
-        take: Callable[[int], None],
-        counts: AcceptCounts,
-    ) -> None:
-        """`take` owns the descriptor that it is called with, and may not raise.
+    def take(self, descriptor: int) -> None:
+        """Own an accepted connection.
 
         The descriptor is close-on-exec, and blocking: accept4(2) does not inherit O_NONBLOCK from
         the listener.
         """
+
+    def burst_ended(self) -> None:
+        """No more connections follow in this iteration of the loop."""
+
+    def drained(self) -> None:
+        """No more connections follow from this listener, which closes."""
+
+
+class Acceptor:
+    """Passes the descriptors of new connections on. Used on one event loop only."""
+
+    def __init__(self, listener: Listener, receiver: Receiver, counts: AcceptCounts) -> None:
         self._listener = listener
-        self._take = take
+        self._receiver = receiver
         self._counts = counts
-        self._budget = AcceptBudget()
         self._flood = FloodDetector()
         self._backlog = BACKLOG
         self._resume: asyncio.TimerHandle | None = None
@@ -145,20 +120,18 @@ class Acceptor:
         for _ in range(BACKLOG):  # clients may keep filling the queue
             if not self._accept_one():
                 break
+        self._receiver.drained()
         if self._resume is not None:
             self._resume.cancel()
         self._listener.connection.close()
 
     def _accept(self) -> None:
-        now = time.monotonic()
-        if not self._budget.may_accept(now):
-            return
-        end, more = now + BURST_SECONDS, True
-        while more and now < end:
-            more = self._accept_one()
-            now = time.monotonic()
-        self._adjust_backlog(now)
-        self._budget.burst_ended(time.monotonic(), more=more)
+        end = time.monotonic() + BURST_SECONDS
+        while self._accept_one():
+            if time.monotonic() >= end:
+                break
+        self._adjust_backlog(time.monotonic())
+        self._receiver.burst_ended()
 
     def _adjust_backlog(self, now: float) -> None:
         """Queue fewer connections in a flood: a new one waits behind all of them."""
@@ -196,5 +169,5 @@ class Acceptor:
             self._resume = loop.call_later(_PAUSE_SECONDS, self.open)
             return False
         self._counts.accepted += 1
-        self._take(descriptor)
+        self._receiver.take(descriptor)
         return True

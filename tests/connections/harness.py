@@ -219,7 +219,7 @@ async def rig(
     server.add_registered_method_handlers("test.Echo", handlers.handlers())
     admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity, known)
     listener = listen(path, mode=0o666, directory_mode=0o755)
-    acceptor = Acceptor(listener, admission.take, counts.accept)
+    acceptor = Acceptor(listener, admission, counts.accept)
     it = Rig(
         path,
         server,
@@ -268,11 +268,11 @@ async def serving(path: Path) -> AsyncIterator[ConnectionRegistry]:
         yield registry
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool], pause_seconds: float = 0.005) -> None:
     """Wait until a condition holds that sets no event."""
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_seconds)
 
 
 def open_descriptors() -> int:

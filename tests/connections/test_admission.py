@@ -14,7 +14,9 @@ from netutil.agent.connections.admission import OVERFLOW_SLOTS
 from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.errors import AgentError, Denied, OverLimit, Reason, Unidentified
 from netutil.agent.identity.peer import Peer
+from netutil.agent.limits import scheduler
 from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.listener import acceptor
 
 from tests.connections.harness import (
     OTHER_POD,
@@ -317,3 +319,122 @@ async def test_a_connection_waits_for_its_pods_turn_and_others_go_first(
         first = await it.client()
         assert await it.who() == OTHER_POD.replace("-", "")
         assert await told(first) == POD_KEY
+
+
+OTHER_KEY = OTHER_POD.replace("-", "")
+PID, OTHER_PID = 5001, 5002
+
+
+class Busy:
+    """Pods on a kernel that pins peers, whose identification takes more than a round of the loop.
+
+    `pid` is the PID that admission sees of each connection that is accepted next.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.known = KnownPeers(are_pinned=True)
+        self.known.recent[PID], self.known.recent[OTHER_PID] = POD_KEY, OTHER_KEY
+        self.pid = PID
+        self.identified: list[str] = []
+        monkeypatch.setattr(acceptor, "BURST_SECONDS", 5.0)
+        monkeypatch.setattr(admission, "peer_pid", lambda _: self.pid)
+
+    def __call__(self, connection: socket.socket) -> Peer:
+        time.sleep(2 * scheduler.SLICE_SECONDS)
+        peer = peer_of(connection, POD if self.pid == PID else OTHER_POD)
+        self.identified.append(peer.pod_key)
+        return peer
+
+
+async def connected_at_once(it: Rig, number: int) -> None:
+    """Let so many connections come, and return when all have been accepted."""
+    goal = it.counts.accept.accepted + number
+    for _ in range(number):
+        it.connect_raw()
+    await eventually(lambda: it.counts.accept.accepted == goal, 0.0)
+
+
+async def test_many_new_connections_of_a_process_wait_with_the_work_of_its_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 20)
+        assert len(busy.identified) <= 2, "to accept is not to identify"
+        await eventually(lambda: len(it.registry) == 20)
+        assert it.counts.deferred == 20
+
+
+async def test_a_pod_with_one_connection_goes_before_a_pod_with_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 20)
+        busy.pid = OTHER_PID
+        await connected_at_once(it, 1)
+        assert busy.identified.index(OTHER_KEY) <= 5
+        busy.pid = PID
+        await eventually(lambda: len(it.registry) == 21)
+
+
+async def test_the_first_connection_of_a_process_is_identified_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    busy.pid = 5003
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 5)
+        assert len(busy.identified) == 5 and it.counts.deferred == 0
+
+
+async def test_a_peer_that_the_kernel_does_not_pin_is_identified_at_once(tmp_path: Path) -> None:
+    known = KnownPeers()
+    async with rig(tmp_path, known=known) as it:
+        await accepted(it, 5)
+        assert not known.recent and it.counts.deferred == 0
+
+
+@pytest.mark.parametrize("places", [0, 3])
+async def test_connections_past_the_places_for_waiting_are_identified_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    monkeypatch.setattr(admission, "MAX_DEFERRED_CONNECTIONS", places)
+    busy = Busy(monkeypatch)
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 10)
+        assert len(busy.identified) >= 10 - places
+        assert it.counts.deferred <= places
+        await eventually(lambda: len(it.registry) == 10)
+
+
+async def test_connections_that_wait_take_no_more_than_the_free_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    limits = ConnectionLimits(total=4, per_pod=100)
+    async with rig(tmp_path, identify=busy, known=busy.known, limits=limits) as it:
+        await connected_at_once(it, 10)
+        assert it.counts.deferred <= 4
+
+
+async def test_a_peer_that_closes_before_it_is_identified_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 20)
+        it.clients.pop().close()
+        await eventually(lambda: it.counts.accept.hung_up == 1)
+        await eventually(lambda: len(it.registry) == 19)
+        assert len(busy.identified) == 19
+
+
+async def test_connections_that_wait_are_served_when_the_socket_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(monkeypatch)
+    async with rig(tmp_path, identify=busy, known=busy.known) as it:
+        await connected_at_once(it, 10)
+        it.acceptor.close()
+        assert len(it.registry) == 10

@@ -31,7 +31,9 @@ class EchoServer:
     def __init__(self, path: Path) -> None:
         self.path = str(path)
         self.counts = AcceptCounts()
-        self.acceptor = Acceptor(start(path), self._take, self.counts)
+        self.bursts = 0
+        self.is_drained = False
+        self.acceptor = Acceptor(start(path), self, self.counts)
         self.tasks: set[asyncio.Task[None]] = set()
 
     def exhaust_descriptors(self, failures: int) -> ExhaustedSocket:
@@ -53,7 +55,7 @@ class EchoServer:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def _take(self, descriptor: int) -> None:
+    def take(self, descriptor: int) -> None:
         if _is_hung_up(descriptor):
             self.counts.hung_up += 1
             os.close(descriptor)
@@ -68,6 +70,12 @@ class EchoServer:
             self.tasks.discard(task)
 
         task.add_done_callback(ended)
+
+    def burst_ended(self) -> None:
+        self.bursts += 1
+
+    def drained(self) -> None:
+        self.is_drained = True
 
 
 class ExhaustedSocket:
