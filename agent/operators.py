@@ -61,7 +61,12 @@ async def operators_served(rooms: Rooms) -> AsyncIterator[None]:
 
     listener = listen(rooms.settings.admin_socket, mode=0o600, directory_mode=0o700)
     served_socket = ServedSocket(
-        _identify, _CONNECTIONS, AdmissionCounts(), rooms.pin, rooms.socket_health
+        _identify,
+        _CONNECTIONS,
+        AdmissionCounts(),
+        rooms.pin,
+        rooms.socket_health,
+        closer=rooms.pod_socket.closer,
     )
     async with served(listener, served_socket, policy, add, rooms.tracing.stop):
         yield

@@ -12,6 +12,7 @@ from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
@@ -38,6 +39,7 @@ def readings(
     registry: ConnectionRegistry,
     counts: AdmissionCounts,
     policy: PodPolicy,
+    closer: Closer | None,
     in_flight: InFlight,
     watching: Watching,
     networks: NetworkCache,
@@ -68,6 +70,10 @@ def readings(
         "netutil_max_connections": (
             "The limit of open connections.",
             lambda: float(max_connections),
+        ),
+        "netutil_closing_sockets": (
+            "Sockets that wait for the thread that closes what their peers passed.",
+            lambda: 0.0 if closer is None else float(closer.waiting),
         ),
         "netutil_event_loop_lag_seconds": ("Last sign of life.", watchdog.lag_seconds),
         "netutil_memory_bytes": (

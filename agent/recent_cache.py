@@ -80,9 +80,15 @@ class SharedRecentCache(RecentCache[K, V]):
 
     __slots__ = ("_max_of_owner", "_owner_of", "_young_by_owner")
 
-    def __init__(self, max_entries: int, max_of_owner: int, owner_of: Callable[[V], str]) -> None:
+    def __init__(
+        self,
+        max_entries: int,
+        max_of_owner: int,
+        owner_of: Callable[[V], str],
+        calls_per_period: int = 1,
+    ) -> None:
         """`max_of_owner` is the limit of one generation; `owner_of` names the owner of a value."""
-        super().__init__(max_entries)
+        super().__init__(max_entries, calls_per_period)
         self._max_of_owner = max_of_owner
         self._owner_of = owner_of
         self._young_by_owner: Counter[str] = Counter()

@@ -18,6 +18,7 @@ from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
+from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
@@ -32,6 +33,7 @@ from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.listener.ownership import SocketHealth
+from netutil.agent.listener.passed_descriptors import can_refuse_descriptors
 from netutil.agent.ops.audit import Audit, Names
 from netutil.agent.ops.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.ops.metrics import Metrics
@@ -126,6 +128,7 @@ def make_rooms(settings: Settings) -> Rooms:
             settings.max_unread_bytes,
         )
     )
+    closer = None if can_refuse_descriptors() else Closer()
     metrics = Metrics()
     audit = Audit(_names_in(pods), metrics.refused, metrics.not_logged)
     recorder = CallRecorder(log, metrics.observe, tracing)
@@ -155,6 +158,7 @@ def make_rooms(settings: Settings) -> Rooms:
             registry=registry,
             counts=counts,
             policy=policy,
+            closer=closer,
             in_flight=in_flight,
             watching=watching,
             networks=networks,
@@ -233,6 +237,7 @@ def make_rooms(settings: Settings) -> Rooms:
             socket_health,
             memory.refusal,
             known,
+            closer,
         ),
         socket_health=socket_health,
         watchdog=watchdog,

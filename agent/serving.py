@@ -14,11 +14,11 @@ from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.errors import AgentError
 from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.pinning import Pin
 from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
-from netutil.agent.listener.passed_descriptors import can_refuse_descriptors
 from netutil.agent.listener.unix_socket import Listener
 from netutil.agent.standard_services import HEALTH, add_health, add_reflection
 
@@ -31,7 +31,6 @@ def server_config(sizes: ServerSizes) -> ServerConfig:
     return ServerConfig(
         max_request_bytes=sizes.request_bytes,
         max_header_list_bytes=sizes.header_bytes,
-        peers_may_pass_descriptors=not can_refuse_descriptors(),
     )
 
 
@@ -46,6 +45,8 @@ class ServedSocket:
     health: SocketHealth
     check_capacity: Callable[[], AgentError | None] = lambda: None
     known: KnownPeers = field(default_factory=KnownPeers)
+    closer: Closer | None = None
+    """None where the listener refuses descriptors."""
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +61,7 @@ async def served(
 
     `add` registers the services and returns their names.
     """
-    server = Server(server_config(policy.sizes), policy)
+    server = Server(server_config(policy.sizes), policy, served_socket.closer)
     registering = cast("grpc.aio.Server", server)  # what generated code takes it for
     names = add(registering)
     health = await add_health(server, names)

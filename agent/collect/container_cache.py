@@ -11,7 +11,8 @@ Nothing here can block: the files are counters and masks that the kernel shows w
 below a spinlock (`callback_lock` in kernel/cgroup/cpuset.c). cgroup.procs, tasks and
 /proc/<pid>/cgroup take cgroup locks that a workload can keep busy, and are not read.
 
-What is held is bounded by descriptors, the least recently used first out. A container that was not
+What is held is bounded by descriptors and by containers, of each pod and in all, the least recently
+used first out. A container that was not
 asked about for `MAX_IDLE_SECONDS`, or whose cgroup was removed, is let go by a sweep, which
 runs while anything is held.
 """
@@ -45,6 +46,8 @@ MAX_IDENTITIES = 4
 """Identities by which a container is found at once. Its processes have one for each cgroup that
 they are in below the container's own, and a workload may make many."""
 MAX_CONTAINERS = 1024
+MAX_CONTAINERS_OF_POD = 32
+"""A pod whose containers are made again and again, and ask, loses its own ones first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,12 @@ class ContainerPlaces:
 _Key = tuple[str | None, str | None, ContainerPlaces]
 
 
+def _pod_of(key: _Key) -> str:
+    """Return what the limit of a pod counts a container under."""
+    pod_uid, container_id, _ = key
+    return pod_uid or container_id or ""
+
+
 class HeldContainer:
     """One container. `kept` is for what is made of its values.
 
@@ -65,11 +74,22 @@ class HeldContainer:
     them.
     """
 
-    __slots__ = ("_files", "cpu", "identities", "kept", "key", "partition", "usage", "used_at")
+    __slots__ = (
+        "_files",
+        "cpu",
+        "identities",
+        "kept",
+        "key",
+        "partition",
+        "pod",
+        "usage",
+        "used_at",
+    )
 
     def __init__(self, key: _Key, directories: HeldDirectories) -> None:
         places = key[2]
         self.key = key
+        self.pod = _pod_of(key)
         self.used_at = 0.0
         self.identities: OrderedDict[int, CgroupIdentity] = OrderedDict()
         self.kept = Kept()
@@ -126,6 +146,7 @@ class ContainerCache:
         self._clock = clock
         self._directories = HeldDirectories()
         self._by_use: OrderedDict[HeldContainer, None] = OrderedDict()
+        self._by_pod: dict[str, OrderedDict[HeldContainer, None]] = {}
         self._by_key: dict[_Key, HeldContainer] = {}
         self._by_identity: dict[int, HeldContainer] = {}
         self._sweeping: asyncio.TimerHandle | None = None
@@ -188,9 +209,10 @@ class ContainerCache:
         key = cgroups.pod_uid, cgroups.container_id, self._places_of(cgroups)
         found = self._by_key.get(key)
         if found is None:
-            self._make_room()
+            self._make_room(_pod_of(key))
             found = self._by_key[key] = HeldContainer(key, self._directories)
             self._by_use[found] = None
+            self._by_pod.setdefault(found.pod, OrderedDict())[found] = None
             if self._sweeping is None:
                 self._sweep_later()
         if len(found.identities) >= MAX_IDENTITIES:
@@ -202,8 +224,14 @@ class ContainerCache:
     def _use(self, container: HeldContainer) -> None:
         container.used_at = self._clock()
         self._by_use.move_to_end(container)
+        self._by_pod[container.pod].move_to_end(container)
 
-    def _make_room(self) -> None:
+    def _make_room(self, pod: str) -> None:
+        """Let containers go for another one of a pod: its own ones past its limit, then any."""
+        own = self._by_pod.get(pod, ())
+        if len(own) >= MAX_CONTAINERS_OF_POD:
+            self._release(next(iter(own)))
+            self.evictions += 1
         while self._by_use and (
             self._directories.descriptors > self._max_descriptors
             or len(self._by_use) >= MAX_CONTAINERS
@@ -217,6 +245,10 @@ class ContainerCache:
             return
         del self._by_use[container]
         del self._by_key[container.key]
+        of_pod = self._by_pod[container.pod]
+        del of_pod[container]
+        if not of_pod:
+            del self._by_pod[container.pod]
         for number in container.identities:
             del self._by_identity[number]
         container.close()

@@ -48,9 +48,9 @@ class HeldEnvironment:
     """An environment beside the block that it was parsed from.
 
     `device_variables` are the variables that name devices, `size_bytes` is how much memory all of
-    it takes at the most. `answer` is what the service made of the whole environment, None before
-    that. `named` are the devices that it names together with the environment of its container's
-    start. Both are kept and released with the environment.
+    it takes at most, 0 if it is too large to be held. `answer` is what the service made of the
+    whole environment, None before that. `named` are the devices that it names together with the
+    environment of its container's start. Both are kept and released with the environment.
     """
 
     block: bytes
@@ -85,15 +85,14 @@ class HeldEnvironment:
     @property
     def may_be_held(self) -> bool:
         """Return whether it is small enough to be held."""
-        return (
-            len(self.block) <= MAX_BLOCK_BYTES and len(self.environment.variables) <= MAX_VARIABLES
-        )
+        return _may_be_held(self.block, self.environment)
 
 
 def read_held(thread: int, held: HeldEnvironment | None) -> HeldEnvironment:
     """Return the environment of a process as it is now: `held` if its block is the same.
 
-    `thread` and errors are those of `facts.environment.read_block`. Blocks: not for the event loop.
+    `thread` and errors are those of `facts.environment.read_block`, and of `held_environment`.
+    Blocks: not for the event loop.
     """
     block = read_block(thread)
     if held is not None and held.block == block:
@@ -102,11 +101,20 @@ def read_held(thread: int, held: HeldEnvironment | None) -> HeldEnvironment:
 
 
 def held_environment(block: bytes) -> HeldEnvironment:
-    """Return the environment that a block holds. May take long: not for the event loop."""
+    """Return the environment that a block holds. May take long: not for the event loop.
+
+    Raises `Exhausted` as `parse_environment`.
+    """
     environment = parse_environment(block)
     devices = device_variables(environment.variables)
-    size_bytes = _size_bytes(block, environment.variables, _device_characters(devices))
+    size_bytes = 0
+    if _may_be_held(block, environment):
+        size_bytes = _size_bytes(block, environment.variables, _device_characters(devices))
     return HeldEnvironment(block, environment, devices, size_bytes)
+
+
+def _may_be_held(block: bytes, environment: Environment) -> bool:
+    return len(block) <= MAX_BLOCK_BYTES and len(environment.variables) <= MAX_VARIABLES
 
 
 def _device_characters(devices: dict[str, str]) -> int:

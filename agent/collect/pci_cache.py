@@ -27,6 +27,9 @@ from netutil.agent.parsers.pci_address import normalise_pci_address
 
 MAX_AGE_SECONDS = 10.0
 MAX_FUNCTIONS = 1024
+MAX_ABSENT = 256
+"""Addresses that the host has no function of. A pod may name any address, and so any number of
+these; they are held apart from the functions, which are as many as the host has."""
 MAX_LOOKS = 32
 """Functions that are looked at on the event loop for one answer: some microseconds each."""
 
@@ -42,7 +45,8 @@ class _Entry:
 
 
 class PciCache:
-    """Looks functions up. What was read longest ago is released past `MAX_FUNCTIONS`.
+    """Looks functions up. What was read longest ago is released past `MAX_FUNCTIONS`, and of those
+    that the host lacks past `MAX_ABSENT`.
 
     `held` is for the event loop, `look` for other threads, also for several at once. `directory`
     has the functions by address.
@@ -53,10 +57,11 @@ class PciCache:
         self._clock = clock
         self.directory = os.path.join(host_root, "sys/bus/pci/devices")
         self._lock = threading.Lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._present: OrderedDict[str, _Entry] = OrderedDict()
+        self._absent: OrderedDict[str, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._present) + len(self._absent)
 
     def held(self, addresses: Collection[str]) -> dict[str, PciInfo | None] | None:
         """Return functions by address, None for one that the host lacks.
@@ -68,7 +73,7 @@ class PciCache:
         if len(addresses) > MAX_LOOKS:
             return None
         for address in addresses:
-            entry = self._entries.get(address)
+            entry = self._entry(address)
             if entry is None or not self._is_current(address, entry):
                 return None
             found[address] = entry.info
@@ -76,7 +81,7 @@ class PciCache:
 
     def look(self, address: str) -> PciInfo | None:
         """Return a function, None if the host has none of that address. Blocks. Raises OSError."""
-        entry = self._entries.get(address)
+        entry = self._entry(address)
         if entry is not None and self._is_current(address, entry):
             return entry.info
         if normalise_pci_address(address) != address:  # no name of a directory: nothing to look at
@@ -89,21 +94,27 @@ class PciCache:
 
     def _hold(self, address: str, entry: _Entry) -> None:
         with self._lock:
-            self._entries[address] = entry
-            self._entries.move_to_end(address)
-            if len(self._entries) > MAX_FUNCTIONS:
-                self._entries.popitem(last=False)
+            self._present.pop(address, None)
+            self._absent.pop(address, None)
+            if entry.info is None:
+                entries, most = self._absent, MAX_ABSENT
+            else:
+                entries, most = self._present, MAX_FUNCTIONS
+            entries[address] = entry
+            if len(entries) > most:
+                entries.popitem(last=False)
         self.age()
+
+    def _entry(self, address: str) -> _Entry | None:
+        return self._present.get(address) or self._absent.get(address)
 
     def age(self) -> None:
         """Release what is too old to be used."""
         with self._lock:
             too_old = self._clock() - MAX_AGE_SECONDS
-            while self._entries and self._oldest().read_at < too_old:
-                self._entries.popitem(last=False)
-
-    def _oldest(self) -> _Entry:
-        return next(iter(self._entries.values()))
+            for entries in (self._present, self._absent):
+                while entries and next(iter(entries.values())).read_at < too_old:
+                    entries.popitem(last=False)
 
     def _is_current(self, address: str, entry: _Entry) -> bool:
         if self._clock() - entry.read_at > MAX_AGE_SECONDS:

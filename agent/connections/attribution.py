@@ -10,10 +10,14 @@ from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import NO_POD, Peer
 from netutil.agent.identity.process import PinnedProcess
-from netutil.agent.recent_cache import RecentCache
+from netutil.agent.recent_cache import SharedRecentCache
 
 _MAX_CGROUPS = 4096
+_MAX_CGROUPS_OF_POD = 64
+"""In each of the two generations: a pod makes cgroups below its own without end."""
 _MAX_PROCESSES = 4096
+_MAX_PROCESSES_OF_POD = 64
+"""In each of the two generations: a pod starts processes without end."""
 _SWEEPS_KEPT = 27
 """After that many sweeps without a connection of a cgroup, and before twice as many, it is
 released: in less than ten minutes (`service.retention`)."""
@@ -26,7 +30,9 @@ class CgroupKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: RecentCache[int, str] = RecentCache(_MAX_CGROUPS, _SWEEPS_KEPT)
+        self._keys: SharedRecentCache[int, str] = SharedRecentCache(
+            _MAX_CGROUPS, _MAX_CGROUPS_OF_POD, str, _SWEEPS_KEPT
+        )
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -47,8 +53,8 @@ class CgroupKeys:
         return None if cgroup_id is None else self._keys.get(cgroup_id) or None
 
 
-def _recent_processes() -> RecentCache[int, str]:
-    return RecentCache(_MAX_PROCESSES, _SWEEPS_KEPT)
+def _recent_processes() -> SharedRecentCache[int, str]:
+    return SharedRecentCache(_MAX_PROCESSES, _MAX_PROCESSES_OF_POD, str, _SWEEPS_KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ class KnownPeers:
     are_pinned: bool = False
     pods: SeenPods = field(default_factory=lambda: SeenPods(CgroupTree()))
     cgroup_keys: CgroupKeys = field(default_factory=CgroupKeys)
-    recent: RecentCache[int, str] = field(default_factory=_recent_processes)
+    recent: SharedRecentCache[int, str] = field(default_factory=_recent_processes)
     over_limit: dict[int, str] = field(default_factory=dict)
 
     def learn(self, peer: Peer) -> None:

@@ -11,18 +11,15 @@ import errno
 import os
 
 from netutil.agent.errors import Exhausted, Reason, Unavailable
-from netutil.agent.parsers.environment import Environment, parse_environment
 from netutil.agent.parsers.process import Stat, parse_stat
 
 LARGEST_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
+_FIRST_BYTES = 16 * 1024
+"""Enough for most environments. A buffer of 128 KiB has pages of its own, which are mapped and
+unmapped for each read (`__main__._return_freed_memory`): that took longer than the read."""
 _CHUNK_BYTES = 128 * 1024
 _LOOKS = 3
-
-
-def read_environment(thread: int) -> Environment:
-    """Return the environment of a process. `thread` and errors are those of `read_block`."""
-    return parse_environment(read_block(thread))
 
 
 def read_block(thread: int) -> bytes:
@@ -60,13 +57,16 @@ def _read_stat(thread: int) -> Stat:
 def _read_block(directory: int, name: str) -> bytes:
     descriptor = _open(name, os.O_RDONLY, directory)
     try:
-        chunks: list[bytes] = []
-        size = 0
+        first = os.read(descriptor, _FIRST_BYTES)
+        if len(first) < _FIRST_BYTES:
+            # All of it: the kernel ends a read before the end of the block with an error or with
+            # nothing, never with a part (`environ_read` in fs/proc/base.c).
+            return first
+        _ensure_allowed(_said_bytes(directory), name)  # how much would be read for nothing?
+        chunks, size = [first], len(first)
         while chunk := os.read(descriptor, _CHUNK_BYTES):
             chunks.append(chunk)
             size += len(chunk)
-            if size == _CHUNK_BYTES:  # the first of many: how much would be read for nothing?
-                _ensure_allowed(_said_bytes(directory), name)
             _ensure_allowed(size, name)
         return b"".join(chunks)
     finally:

@@ -19,6 +19,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 _PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -53,16 +54,25 @@ class Closer:
 
     def __init__(self) -> None:
         """Only on the main thread (signal(2) of Python)."""
-        self._sockets: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        self._sockets: queue.SimpleQueue[tuple[socket.socket, Callable[[], None]]] = (
+            queue.SimpleQueue()
+        )
+        self._handed_over = self._closed = 0
         self._thread: threading.Thread | None = None
         self._is_closing = threading.Event()
         # A signal that is ignored, as this one is at first, interrupts nothing.
         signal.signal(_INTERRUPT, _do_nothing)
 
-    def release(self, connection: socket.socket) -> None:
+    @property
+    def waiting(self) -> int:
+        """Return how many sockets were handed to the thread and are not closed yet."""
+        return self._handed_over - self._closed
+
+    def release(self, connection: socket.socket, when_closed: Callable[[], None]) -> bool:
         """Let a socket that is closed next be released elsewhere, if its queue has descriptors.
 
-        It is closed here already then. Nothing may use its descriptor after this.
+        Return whether it is: its descriptor is taken away here then, and the thread calls
+        `when_closed` once it has closed it. Nothing may use the descriptor after this.
         What else is in the queue is read and dropped. The peer can add nothing to it meanwhile, and
         still reads what was sent.
         """
@@ -72,14 +82,17 @@ class Closer:
             while size := readable(connection, buffer):
                 connection.recv_into(buffer[:size], size, socket.MSG_DONTWAIT)
         except PassedDescriptorsError:
-            self._hand_over(connection)
+            self._hand_over(connection, when_closed)
+            return True
         except OSError:  # nothing is left, or the connection was reset
-            return
+            return False
+        return False
 
-    def _hand_over(self, connection: socket.socket) -> None:
+    def _hand_over(self, connection: socket.socket, when_closed: Callable[[], None]) -> None:
         # Not a copy: there may be no descriptor for one.
         family, kind = connection.family, connection.type
-        self._sockets.put(socket.socket(family, kind, 0, connection.detach()))
+        self._handed_over += 1
+        self._sockets.put((socket.socket(family, kind, 0, connection.detach()), when_closed))
         if self._thread is None:
             thread = threading.Thread(target=self._work, name="closer", daemon=True)
             thread.start()
@@ -90,10 +103,12 @@ class Closer:
 
     def _work(self) -> None:
         while True:
-            connection = self._sockets.get()
+            connection, when_closed = self._sockets.get()
             self._is_closing.set()
             with contextlib.suppress(OSError):
                 connection.close()
+            self._closed += 1
+            when_closed()
             if self._sockets.empty():
                 self._is_closing.clear()
 

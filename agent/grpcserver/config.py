@@ -27,8 +27,6 @@ class ServerConfig:
     max_buffered_response_bytes: int = 1024
     """Of one stream: what the peer has not taken yet; past it `write` waits. Small messages do not:
     grpcio's health servicer writes under a lock that all watchers of a service share."""
-    peers_may_pass_descriptors: bool = False
-    """The listener does not refuse them: each read looks first (`ancillary`)."""
     preface_timeout: float = 10.0
     """How long a connection may take to its first whole SETTINGS frame."""
     min_ping_interval: float = 1.0

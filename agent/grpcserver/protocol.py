@@ -220,14 +220,15 @@ class Connection:
         for timer in (self._timer, self._age_timer, self._linger):
             if timer is not None:
                 timer.cancel()
-        self.http2.close_streams()
-        self._call_sent()
-        self._transport = None
-        self._server.closed(self)
-        self.http2.detach()
-        # Last: the socket may be closed from here on.
-        if self._server.closer is not None:
-            self._server.closer.release(self._accepted)
+        try:
+            self.http2.close_streams()
+        finally:  # A bug there is raised, and keeps nothing of the connection.
+            self._call_sent()
+            self._transport = None
+            self._server.closed(self)
+            self.http2.detach()
+            # Last: the socket may be closed from here on.
+            self._server.release(self._accepted, self.peer, self.calls)
 
     # Reading
 
@@ -257,8 +258,18 @@ class Connection:
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Send what is there, in one write; close what is to be closed."""
+        """Send what is there, in one write; close what is to be closed.
+
+        An unexpected error is logged and ends the connection. It is not raised: those who flush
+        many connections, and those who answer a call, go on.
+        """
         self._flushing = False
+        try:
+            self._send()
+        except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
+            self._fail(error)
+
+    def _send(self) -> None:
         transport, out = self._transport, self.http2.out
         if transport is None or transport.is_closing():
             out.clear()
@@ -293,7 +304,11 @@ class Connection:
             unsent = self._transport.get_write_buffer_size()
         sent = self.http2.sent_bytes - unsent
         while self._unsent and self._unsent[0][0] <= sent:
-            self._unsent.popleft()[1]()
+            callback = self._unsent.popleft()[1]
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - the callbacks of other calls follow
+                self._fail(error)
 
     def _end_of_age(self) -> None:
         self._age_timer = self.loop.call_later(_CLOSE_SECONDS, self.abort)
@@ -302,6 +317,13 @@ class Connection:
     def _end_linger(self) -> None:
         self.http2.closing = True
         self.flush()
+
+    def _fail(self, error: Exception) -> None:
+        """End this connection alone for an unexpected error, whose traceback is logged."""
+        self.abort()
+        self.loop.call_exception_handler(
+            {"message": "grpcserver: a connection failed", "exception": error}
+        )
 
     def abort(self) -> None:
         """Close at once."""

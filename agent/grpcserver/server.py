@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -68,8 +70,12 @@ class Server:
     """
 
     def __init__(
-        self, config: ServerConfig | None = None, policy: CallPolicy | None = None
+        self,
+        config: ServerConfig | None = None,
+        policy: CallPolicy | None = None,
+        closer: Closer | None = None,
     ) -> None:
+        """`closer` is for listeners that do not refuse descriptors: each read looks for them."""
         self.config = config or ServerConfig()
         self.policy = policy
         self.loop = asyncio.get_running_loop()
@@ -77,7 +83,7 @@ class Server:
         self.first_blocks = FirstBlocks()
         self.connections: set[Connection] = set()
         self.hangups = HangupMonitor(self.loop)
-        self.closer = Closer() if self.config.peers_may_pass_descriptors else None
+        self.closer = closer
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
         self._empty = asyncio.Event()
@@ -134,13 +140,28 @@ class Server:
     def close_accepted(self, accepted: socket.socket) -> None:
         """Close an accepted connection that is not served, and what its peer has passed."""
         if self.closer is not None:
-            self.closer.release(accepted)
+            self.closer.release(accepted, _do_nothing)
         accepted.close()
 
     def _reject(self, accepted: socket.socket, peer: Any) -> None:
-        self.close_accepted(accepted)
-        if self.policy is not None:
-            self.policy.closed(peer, 0)
+        self.release(accepted, peer, 0)
+        accepted.close()
+
+    def release(self, accepted: socket.socket, peer: Any, calls: int) -> None:
+        """Let the policy forget a connection, which is closed next.
+
+        Where its peer has passed descriptors, the policy counts it until these are closed: so the
+        connections of a pod that wait for that are as few as its connections may be.
+        """
+        policy = self.policy
+        closed = _do_nothing if policy is None else partial(policy.closed, peer, calls)
+        if self.closer is None or not self.closer.release(accepted, partial(self._soon, closed)):
+            closed()
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        """Call a function on the loop; also called by other threads."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is counted any more
+            self.loop.call_soon_threadsafe(callback)
 
     def opened(self, connection: Connection) -> None:
         """Note a new connection."""
@@ -162,8 +183,6 @@ class Server:
         self.connections.discard(connection)
         if connection.descriptor >= 0:
             self.hangups.forget(connection.descriptor)
-        if self.policy is not None:
-            self.policy.closed(connection.peer, connection.calls)
         if not self.connections:
             self._empty.set()
 
@@ -188,6 +207,10 @@ class Server:
             await self._empty.wait()
         self._stopped = True
         self.hangups.close()
+
+
+def _do_nothing() -> None:
+    """Nothing counts the connection."""
 
 
 def _method(path: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Method:

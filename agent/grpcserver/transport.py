@@ -33,7 +33,7 @@ class TransportEvents(Protocol):
         """The kernel did not take all that was written."""
 
     def resume_writing(self) -> None:
-        """The kernel has taken all that was written."""
+        """The kernel has taken all that was written. What is raised ends the connection."""
 
     def connection_lost(self) -> None:
         """The connection has ended, and its socket is closed next.
@@ -176,7 +176,14 @@ class SocketTransport:
         if self._is_closing:
             self._lose()
         elif self._events is not None:
-            self._events.resume_writing()
+            self._resume_writing(self._events)
+
+    def _resume_writing(self, events: TransportEvents) -> None:
+        try:
+            events.resume_writing()
+        except Exception:
+            self.abort()
+            raise
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the kernel has not taken yet."""

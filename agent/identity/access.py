@@ -20,8 +20,8 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from functools import cache
 from typing import TypeVar, cast
 
@@ -29,14 +29,15 @@ from netutil.agent.errors import Denied, Reason
 from netutil.agent.identity.process import (
     Credentials,
     PinnedProcess,
+    thread_credentials,
     thread_has_ended,
-    thread_status,
 )
-from netutil.agent.parsers.process import ProcessStatus
+from netutil.agent.parsers.process import ThreadCredentials
 
 T = TypeVar("T")
 
 _CAPABILITY_VERSION_3 = 0x20080522
+_CAP_SYS_PTRACE = 1 << 19
 _ANY_ID = _WORD = 0xFFFFFFFF
 _LIBC = ctypes.PyDLL(None, use_errno=True)
 """Keeps the interpreter's lock: no call here waits, and to get the lock back may take longer."""
@@ -57,15 +58,16 @@ for _set_id in (_LIBC.setfsuid, _LIBC.setfsgid):
     _set_id.restype = ctypes.c_uint32
 _LIBC.capget.argtypes = _LIBC.capset.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
 _Words = tuple[int, int, int, int, int, int]
+_OWN = threading.local()
 
 
-def _ensure_ids(status: ProcessStatus, credentials: Credentials) -> None:
+def _ensure_ids(found: ThreadCredentials, credentials: Credentials) -> None:
     """Raise `Denied` unless a process still bears the ids under which it connected.
 
     A process that has executed a setuid program since, or was given up to another user by one
     (sudo, su), has an environment that is not for those who share its connection.
     """
-    if (status.uids[1], status.gids[1]) != (credentials.uid, credentials.gid):
+    if found.effective_ids != (credentials.uid, credentials.gid):
         raise _other_ids()
 
 
@@ -120,23 +122,28 @@ def read_as_caller(
     Raises `Unidentified` if either is gone, `CredentialsNotRestored` if the calling thread must
     end, and what `read` raises. Blocks: not for the loop.
     """
-    asking = caller.through_running_thread(_status_in_own_user_namespace)
+    asking = caller.through_running_thread(_credentials_in_own_user_namespace)
     _ensure_ids(asking, credentials)
+    ids_are_compared = target.pid != os.getpid() and _kernel_compares_ids(asking, credentials)
+
+    def read_and_check(thread: int) -> T:
+        answer = read(thread)
+        # Nobody who left a user namespace comes back to it, so a process that is in it now was in
+        # it all the time. The kernel gives the name of a namespace to those only who may read.
+        _ensure_own_user_namespace(thread)
+        return answer
 
     def read_thread(thread: int) -> T:
         # Ids are a thread's own: they are those of the thread that is read.
-        asked = thread_status(thread)
-        if asking.uids[:3] != asked.uids[:3] or asking.gids[:3] != asked.gids[:3]:
-            raise _refused("it runs under other user or group ids")
+        if not ids_are_compared:
+            _ensure_same_ids(thread, asking)
         try:
-            with _credentials_of(credentials, asking.effective_capabilities):
-                answer = read(thread)
+            return _read_with(credentials, asking.effective_capabilities, read_and_check, thread)
         except PermissionError:
             if thread_has_ended(thread):  # files of one that has ended are root's
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+            _ensure_same_ids(thread, asking)  # says it better
             raise
-        _ensure_own_user_namespace(thread)
-        return answer
 
     def check_caller(thread: int) -> None:
         _ensure_own_user_namespace(thread)
@@ -148,37 +155,71 @@ def read_as_caller(
         caller.ensure_alive()
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
-    # After the read: nobody who left a user namespace comes back to it, so a process that is in it
-    # now was in it all the time.
-    caller.through_running_thread(check_caller)
+    caller.through_running_thread(check_caller)  # after the read, for the same reason
     caller.ensure_alive()
     target.ensure_alive()
     return answer
 
 
-@contextmanager
-def _credentials_of(credentials: Credentials, capabilities: int) -> Iterator[None]:
-    """Give this thread the file system ids of a caller and those of its effective capabilities.
+def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) -> bool:
+    """Return whether the kernel refuses to read a process that has not all ids of the caller.
 
-    Afterwards the thread has its own again. Raises `CredentialsNotRestored` if it has not, OSError
-    if the agent may not take the caller's on.
+    It compares the file system ids of who reads with the real, effective and saved ones of who is
+    read, and lets nobody else in without CAP_SYS_PTRACE in the user namespace of the latter
+    (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three ids, and
+    not that capability. It compares nothing where a process reads itself, and the owner of a user
+    namespace has all capabilities in that.
     """
-    uid, gid = _file_system_ids()
-    own = low, permitted, inheritable, high, high_permitted, high_inheritable = _capabilities()
+    uid, gid = credentials.uid, credentials.gid
+    has_one_id = asking.ids == (uid, uid, uid, gid, gid, gid)
+    return has_one_id and not asking.effective_capabilities & _CAP_SYS_PTRACE
+
+
+def _ensure_same_ids(thread: int, asking: ThreadCredentials) -> None:
+    """Raise `Denied` unless a thread has the ids of the caller, ProcessLookupError if it ended."""
+    if thread_credentials(thread).ids != asking.ids:
+        raise _refused("it runs under other user or group ids")
+
+
+def _read_with(
+    credentials: Credentials, capabilities: int, read: Callable[[int], T], thread: int
+) -> T:
+    """Return what `read` returns with the file system ids of a caller and its capabilities.
+
+    Those that the agent has too are this thread's effective ones meanwhile. Afterwards the thread
+    has its own again. Raises `CredentialsNotRestored` if it has not, OSError if the agent may not
+    take the caller's on.
+    """
+    uid, gid, own = _own_credentials()
+    low, permitted, inheritable, high, high_permitted, high_inheritable = own
     low = capabilities & _WORD & permitted
     high = capabilities >> 32 & high_permitted
     lowered = low, permitted, inheritable, high, high_permitted, high_inheritable
+    has_other_ids = (credentials.uid, credentials.gid) != (uid, gid)
     try:
-        _set_file_system_ids(credentials.uid, credentials.gid)
+        if has_other_ids:
+            _set_file_system_ids(credentials.uid, credentials.gid)
         _set_capabilities(lowered)
-        yield
+        return read(thread)
     finally:
         try:
             # Ids first: they change capabilities (capabilities(7), "Effect of user ID changes").
-            _set_file_system_ids(uid, gid)
+            if has_other_ids:
+                _set_file_system_ids(uid, gid)
             _set_capabilities(own)
         except OSError as error:
             raise CredentialsNotRestored(str(error)) from error
+
+
+def _own_credentials() -> tuple[int, int, _Words]:
+    """Return the file system ids and the capabilities of this thread.
+
+    They are read once: a thread that does not take them back after a read makes no other one.
+    """
+    own: tuple[int, int, _Words] | None = getattr(_OWN, "credentials", None)
+    if own is None:
+        _OWN.credentials = own = (*_file_system_ids(), _capabilities())
+    return own
 
 
 def _file_system_ids() -> tuple[int, int]:
@@ -207,20 +248,23 @@ def _set_capabilities(wanted: _Words) -> None:
 
 
 @cache
-def _own_user_namespace() -> tuple[int, int]:
-    """Return device and inode; no thread of the agent enters another user namespace."""
-    own = os.stat("/proc/self/ns/user")
-    return own.st_dev, own.st_ino
+def _own_user_namespace() -> str:
+    """Return its name; no thread of the agent enters another user namespace."""
+    return os.readlink("/proc/self/ns/user")
 
 
-def _status_in_own_user_namespace(thread: int) -> ProcessStatus:
+def _credentials_in_own_user_namespace(thread: int) -> ThreadCredentials:
     _ensure_own_user_namespace(thread)
-    return thread_status(thread)
+    return thread_credentials(thread)
 
 
 def _ensure_own_user_namespace(thread: int) -> None:
-    its = os.stat("ns/user", dir_fd=thread)
-    if _own_user_namespace() != (its.st_dev, its.st_ino):
+    """Raise `Denied` unless a thread is in the agent's user namespace.
+
+    Two namespaces have the same name only if they are the same one: it has the type and the inode
+    number (namespaces(7), "The /proc/pid/ns/ directory").
+    """
+    if os.readlink("ns/user", dir_fd=thread) != _own_user_namespace():
         raise _refused("one of the two is in a user namespace of its own")
 
 

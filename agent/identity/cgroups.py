@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -321,8 +322,18 @@ class CgroupTree:
         for one in guarded:
             if not one.is_pods:
                 self._check_by_path(one)
-            elif not self.held.has(one.directory):
+            elif not (self.held.has(one.directory) or self.held.hold_below(one.directory)):
                 self.held.check(one.directory, partial(self._check_by_path, one))
+                self._hold_above(one)
+
+    def _hold_above(self, guarded: _Guarded) -> None:
+        """Hold the directory above a pod's that was just checked, for the pods to come."""
+        above = os.path.dirname(guarded.directory)
+        if above == guarded.top or self.held.has_above(guarded.directory):
+            return
+        check = partial(self._check_by_path, _Guarded(guarded.top, above, is_pods=False))
+        with suppress(Denied, OSError):  # it was root's when the pod's was made
+            self.held.hold_above(guarded.directory, guarded.top, check)
 
     def _check_by_path(self, guarded: _Guarded) -> Directory:
         number = _root_owned(guarded.directory)

@@ -25,14 +25,21 @@ from itertools import islice
 from typing import TypeVar
 
 from netutil.agent.errors import Reason, Unidentified, shortage
-from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
+from netutil.agent.parsers.process import (
+    ProcessStatus,
+    Stat,
+    ThreadCredentials,
+    parse_credentials,
+    parse_stat,
+    parse_status,
+)
 
 T = TypeVar("T")
 MAX_THREADS_TRIED = 64
 """Threads of a process that are looked at to find one that runs. A thread that has ended is listed
 only while it is the first one or a debugger holds it (ptrace(2))."""
 _MAX_TRIES = 4
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 16 * 1024
 # On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
 # kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
 # is cgroup v2, where a thread that has ended keeps the path that it had.
@@ -267,6 +274,14 @@ def thread_status(thread: int) -> ProcessStatus:
     return status
 
 
+def thread_credentials(thread: int) -> ThreadCredentials:
+    """Return the credentials of a thread whose directory in /proc is open. As `thread_status`."""
+    credentials = parse_credentials(_read_status(thread))
+    if credentials.has_ended:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return credentials
+
+
 def thread_has_ended(thread: int) -> bool:
     """Return whether a thread whose directory in /proc is open has ended, or is ending.
 
@@ -307,6 +322,21 @@ def read_file(directory: int, name: str) -> bytes:
         return _read_all(descriptor)
     except OSError as error:
         raise shortage(error, f"/proc/<pid>/{name}") or error from None
+    finally:
+        os.close(descriptor)
+
+
+def _read_status(thread: int) -> bytes:
+    """Return the status file of a thread, in one read unless it is in thousands of groups.
+
+    The kernel makes all of it at once (`proc_single_show` in fs/proc/base.c, `seq_read`).
+    """
+    descriptor = _open(thread, "status")
+    try:
+        text = os.read(descriptor, _READ_BYTES)
+        return text + _read_all(descriptor) if len(text) == _READ_BYTES else text
+    except OSError as error:
+        raise shortage(error, "/proc/<pid>/status") or error from None
     finally:
         os.close(descriptor)
 

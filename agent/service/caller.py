@@ -27,7 +27,7 @@ from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.access import read_as_caller, read_own
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
-from netutil.agent.identity.first_process import find_first, pin_if_started
+from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process
 from netutil.agent.identity.process import Credentials, PinnedProcess, gone
@@ -87,15 +87,15 @@ class Callers:
         self._pods = pods
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
-        # Pid and start time of each container's first process: that stays the same.
-        self._first: RecentCache[str, tuple[int, int]] = RecentCache(
+        # Each container's first process: that stays the same.
+        self._first: RecentCache[str, ProcessStart] = RecentCache(
             _CONTAINERS_REMEMBERED, calls_per_period=3
         )
         self.walks = 0
 
     @property
-    def first_processes(self) -> RecentCache[str, tuple[int, int]]:
-        """Return the PID and the start time of containers' first processes, by container ID."""
+    def first_processes(self) -> RecentCache[str, ProcessStart]:
+        """Return containers' first processes by container ID."""
         return self._first
 
     def identified(self, connection: Connection) -> Caller | None:
@@ -443,12 +443,12 @@ class Callers:
         container_id = cgroups.container_id or ""
         known = self._first.get(container_id)
         own: list[T] = []
-        first: list[tuple[int, int]] = []
+        first: list[ProcessStart] = []
 
         def work() -> S | AgentError | None:
             try:
                 own.append(target.read(read))
-                if known is not None and known[0] == target.process.pid:
+                if known is not None and known.pid == target.process.pid:
                     return None
                 answer, started = self._read_start(target, cgroups, known, read_start)
                 first.append(started)
@@ -498,44 +498,43 @@ class Callers:
         self,
         target: _EnvironTarget,
         cgroups: CgroupIdentity,
-        known: tuple[int, int] | None,
+        known: ProcessStart | None,
         read: Callable[[int], T],
-    ) -> tuple[T | None, tuple[int, int]]:
+    ) -> tuple[T | None, ProcessStart]:
         """Return what `read` makes of a container's first process, and which that is.
 
         None where it is the target's own process. Blocks. Raises as `read_environments`.
         """
-        container_id = cgroups.container_id
-        directory = self._tree.any_container_directory(cgroups)
-        if directory is None or container_id is None:
-            raise _no_container()
-        first, started = self._first_of(directory, container_id, known)
+        first, started = self._first_of(cgroups, known)
         try:
             if first.pid == target.process.pid:
                 return None, started
-            return target.read_another(first, container_id, read), started
+            return target.read_another(first, cgroups.container_id, read), started
         except ProcessLookupError:
             raise gone(first.pid) from None
         finally:
             first.close()
 
     def _first_of(
-        self, directory: str, container_id: str, known: tuple[int, int] | None
-    ) -> tuple[PinnedProcess, tuple[int, int]]:
-        """Return a new pin of a container's first process, and its PID and start time in ticks.
+        self, cgroups: CgroupIdentity, known: ProcessStart | None
+    ) -> tuple[PinnedProcess, ProcessStart]:
+        """Return a new pin of a container's first process, and which process that is.
 
         `known` may be that process. Blocks.
         """
         if known is not None:
-            pin = pin_if_started(*known)
+            pin = pin_same(known)
             if pin is not None:
                 return pin, known
+        directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
+        if directory is None or container_id is None:
+            raise _no_container()
         first = find_first(processes_below(directory))
         try:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
-            started = first.pid, first.stat().start_ticks
+            started = start_of(first)
         except BaseException:
             first.close()
             raise

@@ -35,6 +35,9 @@ Parts = Mapping[str, Message | EncodedMessage | AgentError]
 _LENGTH_DELIMITED = 2
 _WIRE_TYPE_BITS = 3
 _SEVEN_BITS = 0x7F
+_PORTION_CHARACTERS = 128 * 1024
+_CHARACTERS_PER_VARIABLE = 64
+"""A short variable takes as long to encode as so many characters."""
 _POD, _NETWORK, _ENCODED, _RESOURCES, _TOPOLOGY = (
     "pod",
     "network",
@@ -145,8 +148,22 @@ def _once(kept: dict[str, object], make: Callable[[T], Message], found: T) -> En
 
 
 def environment(found: Environment, variables: Mapping[str, str]) -> EncodedMessage:
-    """Return the answer to GetEnv, with the variables that were asked for."""
-    return encode(answers.environment(found, variables))
+    """Return the answer to GetEnv, with the variables that were asked for.
+
+    It is encoded in portions: a call of protobuf holds the interpreter's lock to its end, and so
+    keeps the event loop waiting. A map's entries in the joined bytes are those of one map.
+    """
+    parts: list[bytes] = []
+    portion: dict[str, str] = {}
+    size = 0
+    for name, value in variables.items():
+        portion[name] = value
+        size += len(name) + len(value) + _CHARACTERS_PER_VARIABLE
+        if size > _PORTION_CHARACTERS:
+            parts.append(api.EnvResponse(envs=portion).SerializeToString())
+            portion, size = {}, 0
+    parts.append(answers.environment(found, portion).SerializeToString())
+    return EncodedMessage(b"".join(parts))
 
 
 def pod(match: Match, container_id: str) -> EncodedMessage:

@@ -1,5 +1,6 @@
 """The answer to GetInterfaces as bytes: encoded once, with the counters of each call put in.
 
+While no counter changes, the whole answer is the same.
 Each link is put together from its bytes and those of its counters. A second `link` behind the
 first would mean the same, but not every decoder merges the two (protobuf.js before its pull
 request 2195 takes the last).
@@ -28,11 +29,23 @@ class _EncodedInterface:
 
 
 @dataclass(frozen=True, slots=True)
+class _Counted:
+    """An answer, and the counters in it."""
+
+    counters: Mapping[int, Counters]
+    answer: EncodedMessage
+
+
+@dataclass(slots=True, eq=False)
 class EncodedInterfaces:
-    """An answer without counters. `rest` are its fields besides `interfaces`."""
+    """An answer without counters. `rest` are its fields besides `interfaces`.
+
+    `last` is the answer with counters that was made last.
+    """
 
     interfaces: tuple[_EncodedInterface, ...]
     rest: bytes
+    last: _Counted | None = None
 
     def size_bytes(self) -> int:
         """Return how large the answer is, without counters, tags and lengths."""
@@ -58,7 +71,17 @@ def _encoded(interface: api.Interface) -> _EncodedInterface:
 
 
 def with_counters(answer: EncodedInterfaces, counters: Mapping[int, Counters]) -> EncodedMessage:
-    """Return the answer to GetInterfaces with the counters of each link, by its index."""
+    """Return the answer to GetInterfaces with the counters of each link, by its index.
+
+    `counters` are not to be changed.
+    """
+    last = answer.last
+    if last is None or last.counters != counters:
+        last = answer.last = _Counted(counters, _with_counters(answer, counters))
+    return last.answer
+
+
+def _with_counters(answer: EncodedInterfaces, counters: Mapping[int, Counters]) -> EncodedMessage:
     interfaces = [
         (
             "interfaces",

@@ -218,10 +218,7 @@ class ReadPool:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._end, turn)
         while one is not None:
-            try:
-                result, error = one.read(), None
-            except Exception as raised:  # noqa: BLE001 - handed to whoever waits
-                result, error = None, raised
+            result, error = _attempt(one.read)
             if isinstance(error, CredentialsNotRestored):
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._retire, one.futures, error, turn)
@@ -258,15 +255,17 @@ class ReadPool:
         ended: _Turn | None,
     ) -> None:
         """Give a read's result to its callers; `ended` is the turn if this was its last read."""
-        for future in futures:
-            if future.done():
-                continue
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-        if ended is not None:
-            self._end(ended)
+        try:
+            for future in futures:
+                if future.done():
+                    continue
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(result)
+        finally:
+            if ended is not None:
+                self._end(ended)
 
     def _add_thread(self) -> bool:
         """Start a thread; return False if none is to be had and there is no other."""
@@ -310,3 +309,19 @@ class ReadPool:
     def _forget(self, turn: _Turn) -> None:
         if not turn.waiting and not turn.busy:
             self._turns.pop(turn.pod_key, None)
+
+
+def _attempt(read: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """Return what a read returns, and the error that it raises: one of the two is None.
+
+    A future takes no StopIteration, and what is no Exception would end the thread: each of these is
+    the cause of a RuntimeError.
+    """
+    try:
+        return read(), None
+    except BaseException as raised:  # noqa: BLE001 - the callers of the read get it
+        if isinstance(raised, Exception) and not isinstance(raised, StopIteration):
+            return None, raised
+        error = RuntimeError(f"A read raised {type(raised).__name__}.")
+        error.__cause__ = raised
+        return None, error

@@ -32,6 +32,9 @@ Digests = Mapping[str, Digest]
 """Of each part of a snapshot that is there, or failed."""
 
 _DIGEST_BYTES = 16
+_MAX_PARSED_ENVIRONMENT_BYTES = 128 * 1024
+"""To parse a larger one would hold the interpreter's lock for milliseconds. All of it lasts; a
+process that puts the variables of a larger one in another order is taken to have changed it."""
 _KINDS: dict[str, type[Message]] = {name: type(getattr(api.AllResponse(), name)) for name in PARTS}
 _NESTED_ERRORS = (
     "resources_error",
@@ -82,6 +85,8 @@ def _of_part(
     encoded = _digest(body)
     if before is not None and before.encoded == encoded:
         return before
+    if name == "env" and len(body) > _MAX_PARSED_ENVIRONMENT_BYTES:
+        return Digest(encoded, encoded, is_short=False)
     message = _KINDS[name].FromString(body)
     errors = (getattr(message, field) for field in _ERRORS_OF_SHORTAGE.get(name, ()))
     is_short = any(map(_is_short, errors))

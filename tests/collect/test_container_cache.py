@@ -11,12 +11,14 @@ import sys
 import tracemalloc
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from netutil.agent.collect import container_cache
 from netutil.agent.collect.container_cache import (
+    MAX_CONTAINERS_OF_POD,
     MAX_IDENTITIES,
     MAX_IDLE_SECONDS,
     MAX_SWEPT,
@@ -124,6 +126,21 @@ async def test_processes_of_one_container_share_what_is_held(node: Node) -> None
     held = {node.cache.container(identity("one")) for _ in range(3 * MAX_IDENTITIES)}
     assert len(held) == len(node.cache) == 1
     assert len(held.pop().identities) == MAX_IDENTITIES
+
+
+async def test_a_pod_of_many_containers_loses_its_own_least_recently_used_ones(node: Node) -> None:
+    quiet = replace(node.add("quiet"), pod_uid="another pod")
+    node.ask(quiet)
+    busy = [node.add(f"busy{number}") for number in range(2 * MAX_CONTAINERS_OF_POD)]
+    for one in busy:
+        node.ask(busy[0])
+        node.ask(one)
+    assert len(node.cache) == MAX_CONTAINERS_OF_POD + 1
+    assert node.cache.evictions == len(busy) - MAX_CONTAINERS_OF_POD
+    node.located = 0
+    for one in (quiet, busy[0], busy[-1]):
+        node.ask(one)
+    assert node.located == 0
 
 
 async def test_a_pod_of_many_cgroups_costs_no_other_what_is_held_of_it(node: Node) -> None:
@@ -338,7 +355,8 @@ async def test_real_cgroups_that_come_and_go_are_let_go_by_the_next_sweeps() -> 
         cache = ContainerCache(places_of, 8192)
         for number in range(4 * MAX_SWEPT):
             (top / f"c{number}").mkdir()
-            held = cache.container(identity(f"c{number}"))
+            of_pod = replace(identity(f"c{number}"), pod_uid=f"u{number}")
+            held = cache.container(of_pod)
             cache.read(held, held.usage)
             (top / f"c{number}").rmdir()
         for _ in range(4):

@@ -76,11 +76,11 @@ async def test_what_is_held_is_found_under_its_key_of_its_pod() -> None:
     assert (len(cache), cache.size_bytes) == (1, newer.size_bytes)
 
 
-async def test_an_environment_of_a_hundred_megabytes_is_not_held() -> None:
+async def test_an_environment_of_eight_megabytes_is_not_held() -> None:
     cache = EnvironmentCache()
     cache.put("pod", 1, environment("small"))
     for large in (
-        environment("large", 100 * 1024 * 1024),
+        held_environment(b"".join(b"V%02d=%0100000d\0" % (n, n) for n in range(80))),
         environment("larger than is held", MAX_BLOCK_BYTES),
         held_environment(b"".join(b"V%d=\0" % number for number in range(MAX_VARIABLES + 1))),
     ):

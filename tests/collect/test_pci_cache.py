@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.collect import pci_cache
-from netutil.agent.collect.pci_cache import MAX_AGE_SECONDS, MAX_FUNCTIONS, MAX_LOOKS, PciCache
+from netutil.agent.collect.pci_cache import (
+    MAX_ABSENT,
+    MAX_AGE_SECONDS,
+    MAX_FUNCTIONS,
+    MAX_LOOKS,
+    PciCache,
+)
 from netutil.agent.facts.pci import read_pci
 
 from tests.facts.sriov_node import PF, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, VFS, build_sriov_node
@@ -169,11 +175,42 @@ def test_many_functions_are_left_to_another_thread(devices: Path) -> None:
 def test_no_more_are_held_than_the_limit_and_none_that_is_too_old(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
-    for number in range(MAX_FUNCTIONS + 10):
+    for number in range(MAX_ABSENT + 10):
         cache.look(f"{number:04x}:ff:1f.7")
-    assert len(cache) == MAX_FUNCTIONS
+    assert len(cache) == MAX_ABSENT
     clock.seconds += MAX_AGE_SECONDS + 0.1
     cache.look(VF)
+    assert len(cache) == 1
+
+
+def test_no_more_functions_are_held_than_the_limit(
+    devices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pci_cache, "MAX_FUNCTIONS", 2)
+    cache = cache_of(devices)
+    for address in (PF, VF, SECOND_VF):
+        cache.look(address)
+    assert len(cache) == 2
+    assert cache.held([PF]) is None
+    assert cache.held([VF, SECOND_VF]) is not None
+
+
+def test_addresses_that_a_pod_makes_up_release_no_function_of_the_host(devices: Path) -> None:
+    cache = cache_of(devices)
+    cache.look(VF)
+    for number in range(MAX_FUNCTIONS + 10):
+        cache.look(f"{number:04x}:ff:1f.7")
+    assert cache.held([VF]) is not None
+
+
+def test_a_function_that_comes_and_goes_is_held_once(devices: Path) -> None:
+    cache = cache_of(devices)
+    link, aside = devices / VF, devices / "aside"
+    for _ in range(2):
+        assert cache.look(VF) is not None
+        link.rename(aside)
+        assert cache.look(VF) is None
+        aside.rename(link)
     assert len(cache) == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.connections import attribution
-from netutil.agent.connections.attribution import CgroupKeys, is_in_cgroup_v2
+from netutil.agent.connections.attribution import CgroupKeys, KnownPeers, is_in_cgroup_v2
 from netutil.agent.errors import Unidentified
 from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.peer import Peer
@@ -110,3 +110,23 @@ def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
     for _ in range(54):
         keys.age()
     assert len(keys) == 0
+
+
+def test_a_pod_of_many_cgroups_takes_no_other_pods_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("peer_cgroup_id", "process_cgroup_id"):
+        monkeypatch.setattr(attribution, name, lambda number: number)
+    keys = CgroupKeys()
+    keys.learn(1, "quiet")  # type: ignore[arg-type]
+    for number in range(2, 20_000):
+        keys.learn(number, "busy")  # type: ignore[arg-type]
+    assert keys.find(1) == "quiet"  # type: ignore[arg-type]
+    assert len(keys) <= 129
+
+
+def test_the_processes_of_one_pod_leave_those_of_others_their_places() -> None:
+    known = KnownPeers(are_pinned=True)
+    known.recent[1] = "other"
+    for pid in range(2, 2 + 2 * attribution._MAX_PROCESSES):
+        known.recent[pid] = "pod"
+    assert known.recent.get(1) == "other"
+    assert len(known.recent) <= 1 + 2 * attribution._MAX_PROCESSES_OF_POD

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from netutil.agent import __main__ as agent_main
 from netutil.agent.errors import Exhausted, Reason, Unavailable
-from netutil.agent.facts.environment import LARGEST_BYTES, read_environment
-from netutil.agent.parsers.environment import Environment
+from netutil.agent.facts import environment as facts
+from netutil.agent.facts.environment import LARGEST_BYTES, read_block
+from netutil.agent.parsers.environment import Environment, parse_environment
 
 from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 from tests.lab.launch import Launch
@@ -25,6 +27,10 @@ PATIENCE_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 _WAIT = "print(flush=True)\nsys.stdin.read()\n"
 PYTHON = (sys.executable, "-I", "-S", "-c")
+
+
+def read_environment(thread: int) -> Environment:
+    return parse_environment(read_block(thread))
 
 
 def environment_of(pid: int) -> Environment:
@@ -82,6 +88,43 @@ def test_two_hundred_variables_of_every_kind_come_back() -> None:
         skipped_entries=0,
     )
     assert len(found.variables) == 200
+
+
+FIRST, CHUNK = facts._FIRST_BYTES, facts._CHUNK_BYTES
+
+
+@pytest.mark.parametrize(
+    "size",
+    [FIRST - 1, FIRST, FIRST + 1, 2 * FIRST, FIRST + CHUNK - 1, FIRST + CHUNK, FIRST + CHUNK + 1],
+)
+def test_an_environment_about_as_large_as_a_read_is_read_in_full(size: int) -> None:
+    largest = 100 * 1024  # of one variable, execve(2): 128 KiB
+    given: list[bytes] = []
+    left = size
+    while left:
+        entry = min(left, largest)
+        given.append(f"V{len(given)}=".encode().ljust(entry - 1, b"x"))
+        left -= entry
+    with running(["env", "-i", *given, "cat"]) as pid, pinned(pid) as process:
+        assert facts.read_block(process.directory()) == b"".join(one + b"\0" for one in given)
+
+
+def test_a_usual_environment_is_one_read_into_memory_that_malloc_does_not_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    read = os.read
+
+    def count(descriptor: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(descriptor, size)
+
+    with running(["env", "-i", "A=1", "cat"]) as pid, pinned(pid) as process:
+        monkeypatch.setattr(os, "read", count)
+        assert facts.read_block(process.directory()) == b"A=1\0"
+        monkeypatch.undo()
+    assert len(sizes) == 1
+    assert sizes[0] <= agent_main._LARGE_BYTES / 4
 
 
 def test_a_process_started_without_variables_has_none() -> None:
@@ -178,7 +221,7 @@ def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> No
         process.kill()
         process.wait()
         with pytest.raises(ProcessLookupError):
-            read_environment(directory)
+            read_block(directory)
     finally:
         os.close(directory)
 
@@ -228,7 +271,9 @@ def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
 
 def test_a_block_as_large_as_the_limit_is_read_whole() -> None:
     with with_moved_environment(LARGEST_BYTES) as pid:
-        assert len(environment_of(pid).variables["BIG"]) == LARGEST_BYTES - len("BIG=")
+        found = environment_of(pid)
+    assert len(found.variables["BIG"]) == 4096 - len("BIG=\0")
+    assert found.skipped_entries == LARGEST_BYTES // 4096 - 1
 
 
 def test_a_block_over_the_limit_is_refused() -> None:
@@ -269,8 +314,8 @@ def test_reading_leaves_no_descriptor_open() -> None:
     with running(["env", "-i", "A=1", *PYTHON, END_OF_FIRST_THREAD]) as pid:
         wait_for_state(pid, "Z")
         with pinned(pid) as pin:
-            pin.through_running_thread(read_environment)
+            pin.through_running_thread(read_block)
             before = sorted(os.listdir("/proc/self/fd"))
             for _ in range(10):
-                pin.through_running_thread(read_environment)
+                pin.through_running_thread(read_block)
             assert sorted(os.listdir("/proc/self/fd")) == before

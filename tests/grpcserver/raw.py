@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 from hpack import Decoder
 from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.grpcserver.ancillary import Closer
 
 from tests.support import http2
 from tests.support.http2 import Frame, message
@@ -234,8 +235,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def serving(config: ServerConfig | None = None, policy: Any = None) -> AsyncIterator[Bench]:
-    server = Server(config, policy)
+async def serving(
+    config: ServerConfig | None = None, policy: Any = None, closer: Closer | None = None
+) -> AsyncIterator[Bench]:
+    server = Server(config, policy, closer)
     echo = Echo()
     server.add_registered_method_handlers("test.Echo", echo.handlers())
     bench = Bench(server, echo, [])

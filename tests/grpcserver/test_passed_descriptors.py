@@ -9,17 +9,17 @@ import os
 import resource
 import socket
 import struct
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
 from tests.grpcserver.raw import RawClient, serving
 from tests.support import http2
 
-CONFIG = ServerConfig(peers_may_pass_descriptors=True)
 LINGER_SECONDS = 60
 
 
@@ -59,14 +59,14 @@ async def settled(count: int) -> None:
 
 
 async def test_calls_are_answered_as_where_descriptors_are_refused() -> None:
-    async with serving(CONFIG) as bench:
+    async with serving(closer=Closer()) as bench:
         client = await bench.connect()
         for stream in (1, 3, 5):
             await client.lives(stream)
 
 
 async def test_a_lingering_socket_that_is_passed_early_holds_nobody_up() -> None:
-    async with serving(CONFIG) as bench:
+    async with serving(closer=Closer()) as bench:
         before = descriptors()
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
@@ -83,7 +83,7 @@ async def test_a_lingering_socket_that_is_passed_early_holds_nobody_up() -> None
 
 
 async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone() -> None:
-    async with serving(CONFIG) as bench:
+    async with serving(closer=Closer()) as bench:
         before = descriptors()
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
@@ -106,7 +106,7 @@ async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone
 
 
 async def test_a_lingering_socket_in_a_socket_that_is_passed_keeps_no_later_one_open() -> None:
-    async with serving(CONFIG) as bench:
+    async with serving(closer=Closer()) as bench:
         before = descriptors()
         others = []
         began = time.monotonic()
@@ -137,7 +137,7 @@ def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
     for one in pipe:
         os.close(one)
     began = time.monotonic()
-    Closer().release(theirs)
+    Closer().release(theirs, lambda: None)
     theirs.close()
     assert time.monotonic() - began < LINGER_SECONDS / 2
     ours.close()
@@ -145,6 +145,57 @@ def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
     while descriptors() > before:
         assert time.monotonic() - began < LINGER_SECONDS / 2
         time.sleep(0.01)
+
+
+class Counting:
+    """A policy that lets all be processed, and counts the connections that have ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[Any] = []
+
+    def may_process(self, _: Any) -> bool:
+        return True
+
+    def processed(self, *_: Any) -> None:
+        """Nothing is charged here."""
+
+    def closed(self, peer: Any, calls: int) -> None:
+        self.ended.append(peer)
+
+
+async def test_a_connection_counts_until_what_its_peer_has_passed_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy, closer, may_close = Counting(), Closer(), threading.Event()
+    close = socket.socket.close
+
+    def slow_close(self: socket.socket) -> None:
+        if threading.current_thread().name == "closer":
+            may_close.wait()
+        close(self)
+
+    monkeypatch.setattr(socket.socket, "close", slow_close)
+    async with serving(policy=policy, closer=closer) as bench:
+        try:
+            for peer, data in (("hostile", b"x"), ("other", b"")):
+                ours, theirs = socket.socketpair()
+                theirs.setblocking(False)
+                if data:
+                    passed = array.array("i", [ours.fileno()])
+                    ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+                bench.server.serve(theirs, peer)
+                close(ours)
+            async with asyncio.timeout(20):
+                while policy.ended != ["other"]:  # noqa: ASYNC110 - it is the thing under test
+                    await asyncio.sleep(0.01)
+            assert not bench.server.connections
+            assert closer.waiting == 1
+        finally:
+            may_close.set()
+        async with asyncio.timeout(20):
+            while policy.ended != ["other", "hostile"]:  # noqa: ASYNC110 - as well
+                await asyncio.sleep(0.01)
+        assert closer.waiting == 0
 
 
 _FLOCK = struct.Struct("hhqqi")
@@ -181,14 +232,14 @@ def test_a_peer_adds_nothing_to_a_connection_that_is_released_and_reads_its_answ
     with ours, theirs:
         ours.send(b"asked")
         theirs.send(b"answer")
-        Closer().release(theirs)
+        Closer().release(theirs, lambda: None)
         with pytest.raises(BrokenPipeError):
             ours.send(b"more, for as long as the loop reads")
         assert ours.recv(16) == b"answer"
 
 
 async def test_a_connection_that_brings_descriptors_is_forgotten_where_none_are_left() -> None:
-    async with serving(CONFIG) as bench:
+    async with serving(closer=Closer()) as bench:
         client = await bench.connect()
         await client.lives()
         sock = client.writer.get_extra_info("socket")

@@ -15,9 +15,15 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Denied, Reason, Unidentified
-from netutil.agent.facts.environment import read_environment
-from netutil.agent.identity.access import CredentialsNotRestored, read_as_caller, read_own
+from netutil.agent.facts.environment import read_block
+from netutil.agent.identity.access import (
+    CredentialsNotRestored,
+    _kernel_compares_ids,
+    read_as_caller,
+    read_own,
+)
 from netutil.agent.identity.process import Credentials, PinnedProcess
+from netutil.agent.parsers.process import ThreadCredentials
 
 from tests.identity.processes import become, pinned, process
 
@@ -35,6 +41,11 @@ assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
 libc.prctl(4, 1)
 """
 AS_USER = become(USER, USER)
+DUMPABLE = "ctypes.CDLL(None).prctl(4, 1)"
+AS_ROOT_IN_GROUP = f"""
+import ctypes, os
+os.setgroups([]); os.setresgid({USER}, {USER}, {USER})
+"""
 
 
 def connected(process: PinnedProcess) -> Credentials:
@@ -45,7 +56,7 @@ def connected(process: PinnedProcess) -> Credentials:
 
 def ask(caller: int, target: int) -> None:
     with pinned(caller) as asking, pinned(target) as asked:
-        read_as_caller(asking, connected(asking), asked, read_environment)
+        read_as_caller(asking, connected(asking), asked, read_block)
 
 
 def assert_refused(caller: int, target: int) -> None:
@@ -97,6 +108,50 @@ def test_another_saved_group_id_is_refused() -> None:
         assert not kernel_allows(target.pid, AS_USER)
 
 
+@pytest.mark.parametrize("ids", [(OTHER, USER, USER), (USER, USER, OTHER)], ids=["real", "saved"])
+def test_another_real_or_saved_user_id_is_refused_on_either_side(
+    ids: tuple[int, int, int],
+) -> None:
+    """The kernel compares the ids of the target only; the agent compares those of both."""
+    mixed = AS_ROOT_IN_GROUP + f"os.setresuid{ids}; {DUMPABLE}"
+    with process(AS_USER) as user, process(mixed) as other, process(mixed) as neighbour:
+        assert_refused(user.pid, other.pid)
+        assert_refused(other.pid, user.pid)
+        assert not kernel_allows(neighbour.pid, AS_USER)
+
+
+def test_the_agent_itself_is_not_readable_by_a_user() -> None:
+    """The kernel lets every thread read its own process, whatever its ids are."""
+    with process(AS_USER) as caller:
+        assert_refused(caller.pid, os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("ids", "capabilities", "expected"),
+    [
+        ((USER, USER, USER, OTHER, OTHER, OTHER), 0, True),
+        ((USER, USER, USER, OTHER, OTHER, OTHER), 0xA80425FB, True),
+        ((USER, USER, USER, OTHER, OTHER, OTHER), 0xA80425FB | 1 << 19, False),
+        ((USER, USER, OTHER, OTHER, OTHER, OTHER), 0, False),
+        ((OTHER, USER, USER, OTHER, OTHER, OTHER), 0, False),
+        ((USER, USER, USER, OTHER, OTHER, USER), 0, False),
+        ((USER, USER, USER, USER, OTHER, OTHER), 0, False),
+    ],
+)
+def test_the_kernel_compares_ids_for_a_caller_with_one_user_and_group_and_without_ptrace(
+    ids: tuple[int, int, int, int, int, int], capabilities: int, expected: bool
+) -> None:
+    asking = ThreadCredentials(ids, capabilities, has_ended=False)
+    assert _kernel_compares_ids(asking, Credentials(1, USER, OTHER)) == expected
+
+
+def test_a_caller_in_thousands_of_groups_is_read_like_any_other() -> None:
+    in_groups = f"import os; os.setgroups(range({OTHER}, {OTHER} + 4000))"
+    with process(in_groups) as caller, process() as target:
+        assert len(Path(f"/proc/{caller.pid}/status").read_bytes()) > 16 * 1024
+        ask(caller.pid, target.pid)
+
+
 def test_root_is_not_readable_by_a_user() -> None:
     with process(AS_USER) as caller, process() as target:
         assert_refused(caller.pid, target.pid)
@@ -133,7 +188,7 @@ def test_nobody_can_ask_for_a_process_that_ended() -> None:
         target.kill()
         target.wait()
         with pytest.raises(Unidentified):
-            read_as_caller(asking, connected(asking), asked, read_environment)
+            read_as_caller(asking, connected(asking), asked, read_block)
 
 
 @pytest.fixture
@@ -162,7 +217,7 @@ def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
         while name_of(directory) != "unreadable":
             assert time.monotonic() < deadline
             os.sched_yield()
-        return read_environment(directory)
+        return read_block(directory)
 
     script = f"{AS_USER}\nprint(flush=True)\n{become_it}"
     with (
@@ -190,14 +245,14 @@ def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
         pinned(caller.pid) as asking,
         pinned(target.pid) as asked,
     ):
-        read_own(asking, Credentials(caller.pid, USER, USER), read_environment)
+        read_own(asking, Credentials(caller.pid, USER, USER), read_block)
         for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
             credentials = Credentials(caller.pid, uid, gid)
             with pytest.raises(Denied) as refused:
-                read_own(asking, credentials, read_environment)
+                read_own(asking, credentials, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
             with pytest.raises(Denied) as refused:
-                read_as_caller(asking, credentials, asked, read_environment)
+                read_as_caller(asking, credentials, asked, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 

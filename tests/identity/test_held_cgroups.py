@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Denied
+from netutil.agent.identity import held_cgroups
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.identity.held_cgroups import MAX_SWEPT, HeldCgroup, HeldCgroups
 from netutil.agent.parsers.cgroup import choose_container
@@ -21,6 +22,9 @@ pytestmark = [pytest.mark.root, needs_lab]
 USER = 12345
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 ID = "c" * 64
+OTHER = "77777777-0000-4000-8000-000000000000"
+OF_PARENT = 3
+"""Descriptors of the directory above pods' own, which is right below the top."""
 WALKS = ("lstat", "stat", "open", "listdir", "scandir")
 """What of `os` a check by path would use."""
 
@@ -90,6 +94,95 @@ def test_a_pod_that_was_seen_before_costs_no_walk(node: Node, walks: list[str]) 
     assert node.tree.held.checked_by_path == 1
 
 
+def test_a_new_pod_beside_one_that_was_seen_is_opened_without_a_walk_of_its_path(
+    node: Node, walks: list[str]
+) -> None:
+    node.make_pod()
+    node.identify()
+    node.make_pod(OTHER)
+    walks.clear()
+    node.identify(OTHER)
+    assert set(walks) == {"open"}
+    assert node.tree.held.checked_by_path == 1
+    assert len(node.tree.held) == 2
+    walks.clear()
+    node.identify(OTHER)
+    assert walks == []
+
+
+def test_a_new_pod_that_a_user_owns_is_refused_beside_one_that_was_seen(node: Node) -> None:
+    node.make_pod()
+    node.identify()
+    os.chown(node.make_pod(OTHER), USER, USER)
+    for _ in range(3):
+        with pytest.raises(Denied, match=f"uid {USER}"):
+            node.identify(OTHER)
+    assert len(node.tree.held) == 1
+
+
+def test_a_new_pod_below_what_is_a_users_now_is_refused_until_it_is_roots_again(
+    node: Node,
+) -> None:
+    node.make_pod()
+    node.identify()
+    node.make_pod(OTHER)
+    os.chown(node.pods, USER, USER)
+    with pytest.raises(Denied, match=f"uid {USER}"):
+        node.identify(OTHER)
+    os.chown(node.pods, 0, 0)
+    node.identify(OTHER)
+
+
+def test_a_new_pod_is_refused_once_root_gave_a_directory_far_above_away(node: Node) -> None:
+    node.make_pod()
+    node.identify()
+    node.make_pod(OTHER)
+    os.chown(node.directory, USER, USER)
+    with pytest.raises(Denied, match=f"uid {USER}"):
+        node.identify(OTHER)
+    assert len(node.tree.held) == 1
+    os.chown(node.directory, 0, 0)
+    node.identify(OTHER)
+
+
+def test_a_new_pod_is_looked_for_below_what_has_the_name_now(node: Node) -> None:
+    """Cgroup v1 has rename(2): the directory above a held one may be another's."""
+    node.make_pod()
+    node.identify()
+    if node.controller == UNIFIED:
+        node.tree.held.close()
+        for folder, _, _ in os.walk(node.pods, topdown=False):
+            os.rmdir(folder)
+    else:
+        node.pods.rename(node.directory / "aside")
+        (node.directory / "aside" / f"pod{OTHER}").mkdir()
+    node.pods.mkdir()
+    os.chown(node.pods, USER, USER)
+    node.make_pod(OTHER)
+    with pytest.raises(Denied, match=f"uid {USER}"):
+        node.identify(OTHER)
+
+
+def test_the_directories_above_are_bounded_and_go_once_they_are_removed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_cgroups, "MAX_PARENTS", 2)
+    held, before = HeldCgroups(), descriptors()
+    tops = [node.directory / f"top{number}" for number in range(4)]
+    for top in tops:
+        top.mkdir()
+        found = top.lstat()
+        number = found.st_dev, found.st_ino
+        held.hold_above(f"{top}/pod", str(node.directory), lambda number=number: number)  # type: ignore[misc]
+    assert descriptors() == before + 2 * OF_PARENT
+    assert [held.has_above(f"{top}/pod") for top in tops] == [False, False, True, True]
+    tops[3].rmdir()
+    held.age()
+    assert descriptors() == before + OF_PARENT
+    held.close()
+    assert descriptors() == before
+
+
 def test_an_owner_that_changed_is_seen_at_once(node: Node) -> None:
     pod = node.make_pod()
     for _ in range(20):
@@ -116,10 +209,10 @@ def test_one_that_a_user_made_under_the_name_of_a_held_one_is_refused(node: Node
 
 
 def test_one_that_root_made_again_is_held_again(node: Node) -> None:
-    for number in range(20):
+    for _ in range(20):
         pod = node.make_pod()
         node.identify()
-        assert node.tree.held.checked_by_path == number + 1
+        assert len(node.tree.held) == 1
         pod.rmdir()
         with pytest.raises(Denied, match="cannot be checked"):
             node.identify()
@@ -171,7 +264,9 @@ def test_directories_above_a_container_without_a_pods_uid_are_not_held(node: Nod
     assert len(node.tree.held) == 0
 
 
-def test_what_is_held_is_bounded_the_least_recently_used_first_out(node: Node) -> None:
+def test_what_is_held_is_bounded_the_least_recently_used_first_out(
+    node: Node, walks: list[str]
+) -> None:
     uids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5)]
     for uid in uids:
         node.make_pod(uid)
@@ -184,12 +279,28 @@ def test_what_is_held_is_bounded_the_least_recently_used_first_out(node: Node) -
     few.identify(uids[0])
     few.identify(uids[3])
     assert len(few.tree.held) == 3
-    assert descriptors() == before + 6
+    assert descriptors() == before + 6, "of so few, none is above pods' own"
+    walks.clear()
     few.identify(uids[0])
-    assert few.tree.held.checked_by_path == 4
+    assert walks == []
     few.identify(uids[1])
-    assert few.tree.held.checked_by_path == 5
+    assert walks
+    assert len(few.tree.held) == 3
     few.tree.held.close()
+    assert descriptors() == before
+
+
+def test_directories_above_take_the_room_of_two(node: Node) -> None:
+    held = HeldCgroups(8)
+    few = CgroupTree(node.tree.hierarchies, held=held)
+    before = descriptors()
+    for number in range(12):
+        uid = f"77777777-0000-4000-8000-{number:012}"
+        node.make_pod(uid)
+        few.identify_made_by_root(f"1:{node.controller}:/kubepods/pod{uid}/{ID}\n")
+    assert len(held) == 6
+    assert descriptors() == before + 2 * 6 + OF_PARENT
+    held.close()
     assert descriptors() == before
 
 

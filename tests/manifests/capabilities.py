@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from netutil.agent.errors import AgentError
-from netutil.agent.facts.environment import read_environment
+from netutil.agent.facts.environment import read_block
 from netutil.agent.identity.access import read_as_caller
 from netutil.agent.identity.cgroups import read_cgroup_tree
 from netutil.agent.identity.namespaces import NS_GET_PARENT, shares_pid_namespace
@@ -46,7 +46,7 @@ def main() -> None:
         attempt(f"status of {name}", process.status)
         attempt(f"stat of {name}", process.stat)
         attempt(f"cgroup of {name}", process.cgroup_text)
-        attempt(f"environ of {name}", partial(read_environment, process.directory()))
+        attempt(f"environ of {name}", partial(read_block, process.directory()))
         attempt(f"ns of {name}", partial(shares_pid_namespace, process, process))
     attempt("NS_GET_PARENT", lambda: parent_namespace(pid["nested"]))
     for asking in ("user", "bare", "root"):
@@ -54,7 +54,7 @@ def main() -> None:
         caller = pin_pid(pid[asking])
         status = caller.status()
         credentials = Credentials(caller.pid, status.uids[1], status.gids[1])
-        ask = partial(read_as_caller, caller, credentials, other, read_environment)
+        ask = partial(read_as_caller, caller, credentials, other, read_block)
         attempt(f"ask as {asking}", ask)
     attempt("pin a peer", lambda: pin_a_peer(given["directory"]))
     attempt("take a socket over", lambda: take_over(given["directory"]))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.environment import Environment, parse_environment
+from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.parsers.environment import (
+    MAX_ENTRIES,
+    MAX_ENTRY_BYTES,
+    Environment,
+    parse_environment,
+)
 
 CASES = {
     "two variables": (b"HOME=/root\0TERM=xterm\0", {"HOME": "/root", "TERM": "xterm"}),
@@ -42,6 +48,42 @@ def test_a_block_gives_its_variables_and_nothing_is_lost(case: str) -> None:
 def test_a_value_of_100_kib_is_kept_whole() -> None:
     value = "0123456789abcde=" * 6400
     assert parse_environment(f"BIG={value}\0".encode()).variables == {"BIG": value}
+
+
+class Unsplit(bytes):
+    """A block that is not split at once. What is cut from it is ordinary bytes."""
+
+    def split(self, *_: object) -> list[bytes]:
+        raise AssertionError("a call that takes as long as the block is large")
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000, MAX_ENTRY_BYTES - len("V00000=")])
+def test_a_large_block_is_split_in_slices_and_each_variable_is_found(length: int) -> None:
+    count = min(MAX_ENTRIES, 3 * 1024 * 1024 // length)
+    variables = {f"V{number:05}": "x" * length for number in range(count)}
+    entries = [f"{name}={value}".encode() for name, value in variables.items()]
+    for block in (b"\0".join(entries), b"\0\0".join([b"", *entries, b"", b""])):
+        assert parse_environment(Unsplit(block)) == Environment(variables, 0, 0)
+
+
+def test_a_large_block_of_nothing_has_no_variables() -> None:
+    assert parse_environment(Unsplit(b"\0" * (1024 * 1024))) == Environment({}, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(b"A=" + b"x" * (MAX_ENTRY_BYTES - 1), id="one that is longer by a byte"),
+        pytest.param(b"A=1\0B=" + b"x" * (8 * 1024 * 1024), id="one that is far longer"),
+        pytest.param(b"x" * (MAX_ENTRY_BYTES + 1) + b"\0A=1", id="no variable"),
+        pytest.param(b"A=1\0" * (MAX_ENTRIES + 1), id="too many of one name"),
+        pytest.param(b"a\0" * (MAX_ENTRIES + 1), id="too many without a name"),
+    ],
+)
+def test_an_environment_that_no_program_is_started_with_is_refused(block: bytes) -> None:
+    with pytest.raises(Exhausted) as refusal:
+        parse_environment(block)
+    assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
 
 
 def test_entries_without_an_equals_sign_are_skipped_and_counted() -> None:

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
+from netutil.agent.parsers.process import (
+    ProcessStatus,
+    Stat,
+    ThreadCredentials,
+    parse_credentials,
+    parse_stat,
+    parse_status,
+)
 
 # Linux 6.18; what stands before and after the name, up to field 52.
 PID, REST = (
@@ -121,6 +128,7 @@ EXPECTED_STATUS = ProcessStatus(
     cpus_allowed="0-3,8,10-11",
     has_ended=False,
 )
+EXPECTED_CREDENTIALS = ThreadCredentials((101, 102, 103, 201, 202, 203), 0xA80425FB, False)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,9 @@ EXPECTED_STATUS = ProcessStatus(
     ],
 )
 def test_no_name_adds_a_line_to_status(name: str) -> None:
-    assert parse_status(STATUS.replace("\tnginx\n", f"\t{name}\n")) == EXPECTED_STATUS
+    text = STATUS.replace("\tnginx\n", f"\t{name}\n")
+    assert parse_status(text) == EXPECTED_STATUS
+    assert parse_credentials(text.encode()) == EXPECTED_CREDENTIALS
 
 
 @pytest.mark.parametrize("field", ["State", "NStgid", "Uid", "Gid", "CapEff", "Cpus_allowed_list"])
@@ -167,6 +177,29 @@ def test_a_status_field_that_is_not_of_the_kernel_is_refused(line: str, broken: 
     assert line in STATUS
     with pytest.raises(ValueError, match=r"NStgid|int|values"):
         parse_status(STATUS.replace(line, broken))
+
+
+@pytest.mark.parametrize("field", ["State", "Uid", "Gid", "CapEff"])
+def test_credentials_with_a_field_that_is_missing_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match="CapEff"):
+        parse_credentials(STATUS.replace(f"\n{field}:", "\nOther:").encode())
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        ("Uid:\t101\t102\t103\t104", "Uid:\t101\t102\t103"),
+        ("Uid:\t101\t102\t103\t104", "Uid:\t101\t102\t103\t104\t105"),
+        ("Gid:\t201\t202\t203\t204", "Gid:\troot"),
+        ("Gid:\t201\t202\t203\t204", "Gid:\t-1\t202\t203\t204"),
+        ("CapEff:\t00000000a80425fb", "CapEff:\t"),
+        ("CapEff:\t00000000a80425fb", "CapEff:\ta80425fb"),
+    ],
+)
+def test_credentials_that_are_not_of_the_kernel_are_refused(line: str, broken: str) -> None:
+    assert line in STATUS
+    with pytest.raises(ValueError, match="CapEff"):
+        parse_credentials(STATUS.replace(line, broken).encode())
 
 
 ids = st.tuples(*[st.integers(0, 2**32 - 1)] * 4)
@@ -198,12 +231,25 @@ def test_a_status_comes_back_whatever_its_name(
     )
     expected = ProcessStatus(tuple(pids), uids, gids, capabilities, "0-1", state[0] in "ZX")
     assert parse_status(text) == expected
+    credentials = parse_credentials(text.encode())
+    assert credentials.ids == (*uids[:3], *gids[:3])
+    assert credentials.effective_ids == (uids[1], gids[1])
+    assert credentials.effective_capabilities == capabilities
+    assert credentials.has_ended == expected.has_ended
 
 
 @given(st.one_of(st.text(), st.text().map(lambda text: STATUS.replace("12", text))))
 def test_any_text_for_status_gives_a_value_or_valueerror(text: str) -> None:
     try:
         assert parse_status(text).namespace_pids
+    except ValueError as error:
+        assert str(error)
+
+
+@given(st.one_of(st.binary(), st.binary().map(lambda raw: STATUS.encode().replace(b"12", raw))))
+def test_any_bytes_for_credentials_give_a_value_or_valueerror(raw: bytes) -> None:
+    try:
+        assert len(parse_credentials(raw).ids) == 6
     except ValueError as error:
         assert str(error)
 
@@ -253,3 +299,5 @@ def test_a_real_process_with_a_hostile_name_is_read_as_any_other(name: bytes) ->
     found = parse_status(status.decode("utf-8", errors="replace"))
     assert found.namespace_pids[0] == pid
     assert found.uids == (os.getuid(),) * 4
+    credentials = parse_credentials(status)
+    assert credentials.ids == (os.getuid(),) * 3 + (os.getgid(),) * 3

@@ -16,6 +16,7 @@ from netutil.agent.facts.cpu import CpuBandwidth, CpuFacts, CpuLimit
 from netutil.agent.facts.hugepages import HugepagePool
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.parsers.environment import Environment
 from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod
@@ -262,3 +263,23 @@ def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change
     assert api.ResourceResponse.FromString(first.body).absent_pci == []
     assert api.ResourceResponse.FromString(changed.body).absent_pci == ["0000:3b:00.1"]
     assert encoded.resources(found, GivenFunctions()) is not changed
+
+
+@pytest.mark.parametrize(("count", "characters"), [(0, 0), (3, 10), (20_000, 10), (40, 130_000)])
+def test_an_environment_is_encoded_in_portions_which_are_one_answer(
+    count: int, characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {f"V{number}": "x" * characters for number in range(count)}
+    made: list[int] = []
+    response = api.EnvResponse
+
+    def recording(*, envs: dict[str, str], **others: int) -> api.EnvResponse:
+        made.append(sum(len(name) + len(value) for name, value in envs.items()))
+        return response(envs=envs, **others)
+
+    monkeypatch.setattr(api, "EnvResponse", recording)
+    answer = encoded.environment(Environment(variables, 3, 5), variables)
+    expected = response(envs=variables, replaced_entries=3, skipped_entries=5)
+    assert response.FromString(answer.body) == expected
+    assert max(made) <= 2 * 128 * 1024 + characters
+    assert sum(made) == sum(len(name) + len(value) for name, value in variables.items())

@@ -83,6 +83,22 @@ def test_counters_are_put_into_the_bytes_as_into_the_message(
         assert made.ByteSize() == message.ByteSize()
 
 
+@given(found=FOUND, data=st.data())
+def test_the_answer_is_the_same_bytes_while_no_counter_changes(
+    found: Interfaces, data: st.DataObject
+) -> None:
+    indexes = [one.link.index for one in found.interfaces if one.link is not None]
+    encoded = without_counters(found)
+    counters = {index: data.draw(COUNTERS) for index in indexes}
+    made = with_counters(encoded, counters)
+    assert with_counters(encoded, dict(counters)) is made
+    for index, found_now in counters.items():
+        others = counters | {index: replace(found_now, rx_bytes=found_now.rx_bytes ^ 1)}
+        again = with_counters(encoded, others)
+        assert api.InterfacesResponse.FromString(again.body) == expected(found, others)
+    assert with_counters(encoded, counters).framed == made.framed
+
+
 def test_links_without_traffic_have_counters() -> None:
     interface = Interface("eth0", DeviceType.HOST, link=Link(2, "eth0"))
     found = Interfaces((interface,), None, None, False, None, Allocated(), None)

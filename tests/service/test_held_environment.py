@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.errors import AgentError, Reason
+from netutil.agent.identity.first_process import start_of
 from netutil.agent.identity.peer import Peer
 from netutil.agent.identity.pinning import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
@@ -99,7 +100,7 @@ class OnePod(Callers):
         super().__init__(tree, _NONE, reads)
         if first is not None:
             with pinned(first) as process:
-                self._first[_CGROUPS.container_id] = first, process.stat().start_ticks
+                self._first[_CGROUPS.container_id] = start_of(process)
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, Any]:
         if not pid:

@@ -27,6 +27,29 @@ async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
         await pool.run("pod", lambda: 1 // 0, "a file")
 
 
+@pytest.mark.parametrize(
+    "raised", [StopIteration, GeneratorExit, SystemExit, asyncio.CancelledError]
+)
+async def test_a_read_that_raises_what_a_future_does_not_take_keeps_neither_lane_nor_thread(
+    raised: type[BaseException],
+) -> None:
+    pool = ReadPool(threads=1, timeout_seconds=20)
+
+    def read() -> None:
+        raise raised
+
+    shared = asyncio.create_task(pool.run("pod", read, "a file", "share"))
+    await asyncio.sleep(0)
+    after = asyncio.create_task(pool.run("pod", lambda: 42, "a file"))
+    with pytest.raises(RuntimeError) as failed:
+        await shared
+    assert isinstance(failed.value.__cause__, raised)
+    assert await after == 42
+    assert await pool.run("other", lambda: 43, "a file") == 43
+    await eventually(lambda: len(pool) == 0)
+    assert pool.threads == 1
+
+
 async def test_a_pod_has_one_read_in_flight_and_waits_only_for_itself() -> None:
     pool = ReadPool(timeout_seconds=0.1)
     release = threading.Event()

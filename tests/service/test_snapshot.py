@@ -245,3 +245,14 @@ async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None
             await pace.turn("pod", -float("inf"))
     time.now += 0.05
     assert await pace.turn("pod", -float("inf")) == time.now
+
+
+def test_a_large_environment_is_compared_without_being_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = api.AllResponse(env=api.EnvResponse(envs={"A": "x" * 200_000}))
+    after = api.AllResponse(env=api.EnvResponse(envs={"A": "y" + "x" * 199_999}))
+    monkeypatch.setattr(snapshot, "_KINDS", {})
+    first = digests(before)
+    assert changed(first, digests(before, first)) == ()
+    assert changed(first, digests(after, first)) == ("env",)
