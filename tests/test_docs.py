@@ -17,8 +17,8 @@ from netutil.agent.errors import AgentError, Reason
 from netutil.agent.ops.metrics import Metrics
 from netutil.agent.service.status import code_of
 from netutil.agent.settings import Settings, parse
-from netutil.client.__main__ import main as netutil_main
-from netutil.client.exits import EXPLANATION, Exit
+from netutil.client.cli.exit_codes import EXPLANATION, Exit
+from netutil.client.cli.main import main as netutil_main
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
@@ -95,7 +95,7 @@ def test_the_reasons_of_the_client_are_those_of_its_source() -> None:
         if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)
     }
     written: set[str] = set()
-    for module in ("diagnosis", "held", "questions", "retry", "waiting"):
+    for module in ("rpc/diagnose", "cache/base", "rpc/requests", "rpc/retry", "rpc/wait"):
         for node in ast.walk(ast.parse(text_of(f"client/{module}.py"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 written.update(re.findall(r"\A[A-Z]+(?:_[A-Z]+)+\Z", node.value))
@@ -205,7 +205,7 @@ def test_every_make_target_that_a_page_names_exists(path: Path) -> None:
     code = "\n".join([*fenced.splitlines(), *CODE_SPAN.findall(FENCE.sub("", text))])
     named = set(re.findall(r"(?:^|&& |sudo )make ([a-z][a-z0-9-]*)", code, re.MULTILINE))
     assert named <= targets
-    if path.name == "README.md":
+    if path == ROOT / "README.md":
         assert {"demo", "test"} <= named
 
 

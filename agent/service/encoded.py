@@ -28,7 +28,7 @@ from netutil.agent.service.gathered import Cpus, GivenFunctions, Hugepages
 from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
-PARTS = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+PARTS = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages", "resources")
 """The parts of AllResponse in the order of the API."""
 Parts = Mapping[str, Message | EncodedMessage | AgentError]
 """The parts of AllResponse by name, each an answer or why there is none."""

@@ -51,7 +51,7 @@ class _Walk:
             told = shortage(error, str(error.filename or "/proc/<pid>")) or _not_read(error)
             self.add(name, "stopped", found, told)
             raise told from error
-        self.add(name, "passed", found)
+        self.add(name, "ok", found)
 
     def add(
         self, name: str, outcome: str, found: list[str], error: AgentError | None = None

@@ -194,11 +194,11 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """
         found, allocated = read
         first: _Makers = {
-            "network": partial(self._network, caller, pid),
+            "network_status": partial(self._network, caller, pid),
             "hugepages": partial(self._hugepages, caller, pid),
         }
         if found is not None:
-            first["env"] = partial(self._env, caller, found)
+            first["environment"] = partial(self._env, caller, found)
         then: _Makers = {"interfaces": partial(self._all_interfaces, caller, pid, allocated)}
         last: _Makers = {
             "pod": partial(self._pod, caller, pid, seconds),

@@ -64,7 +64,8 @@ SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
     "agent/service/checks.py",  # the diagnosis compares the clock with the kubelet's
     "agent/service/explain.py",  # the age of the list, for the operator
     "agent/service/tracing.py",  # time of a call, for the operator
-    "client/node_commands.py",  # ages in tables
+    "client/cli/node_commands.py",  # ages in tables
+    "client/cli/node_pods.py",  # ages in tables
     "agent/service/watch.py",  # observed_at
 }
 
