@@ -1,6 +1,6 @@
 """Checks of what EAL and its drivers read at their start, against what this process sees.
 
-The table of docs/dpdk.md has each check with its source. A check raises an error
+The table of docs/facts/dpdk.md has each check with its source. A check raises an error
 for what EAL or a driver refuses to any program. A check yields a warning for what depends on how
 the program is started (capabilities of its file, limits that a script raises).
 """

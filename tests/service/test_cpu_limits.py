@@ -23,7 +23,7 @@ from tests.service.test_unnamed import in_the_pods_own_cgroup
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]
 
-DOCUMENT = Path(__file__).parents[2] / "docs/cpu.md"
+DOCUMENT = Path(__file__).parents[2] / "docs/facts/cpu.md"
 
 
 @dataclass

@@ -134,7 +134,7 @@ def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_fo
 def examples() -> list[Any]:
     return [
         pytest.param(found["arguments"].split(), found["shown"], id=f"{path.name}:{number}")
-        for path in sorted(DOCUMENTS.glob("*.md"))
+        for path in sorted(DOCUMENTS.rglob("*.md"))
         for number, found in enumerate(EXAMPLE.finditer(path.read_text(encoding="utf-8")))
     ]
 

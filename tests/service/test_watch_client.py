@@ -157,7 +157,7 @@ def test_two_containers_of_a_pod_see_their_own_cpus(
 
 
 def examples() -> list[str]:
-    text = (Path(__file__).parents[2] / "docs" / "watch.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "facts" / "watch.md").read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 

@@ -1,9 +1,9 @@
-{{/* The labels that every object bears. */}}
+{{/* The labels of every object. */}}
 {{- define "netutil.labels" -}}
 app.kubernetes.io/name: netutil
 {{- end }}
 
-{{/* What the DaemonSet's pods are selected by. */}}
+{{/* The selector labels of the DaemonSet. */}}
 {{- define "netutil.selector" -}}
 app.kubernetes.io/name: netutil
 app.kubernetes.io/component: agent
@@ -15,7 +15,7 @@ app.kubernetes.io/component: agent
 {{- end }}
 {{- end }}
 
-{{/* Binds the cluster role of that name to the agent's account: (list context name). */}}
+{{/* Binds the cluster role of that name to the agent's service account: (list context name). */}}
 {{- define "netutil.binding" -}}
 {{- $context := index . 0 }}
 {{- $name := index . 1 }}
