@@ -2,7 +2,7 @@
 
 One hierarchy, so that each room can say what went wrong without knowing gRPC:
 the class says what kind of failure it is, the reason says which one, and
-`netutil.agent.service.status` alone turns both into a gRPC status. Errors that
+`netutil.agent.messages.status` alone turns both into a gRPC status. Errors that
 are not of this hierarchy are bugs of the agent and are answered as INTERNAL.
 """
 
@@ -90,10 +90,10 @@ class AgentError(Exception):
     retry_after_seconds: float | None = None
     quota_key: str | None = None
 
-    def __init__(self, reason: Reason, sentence: str, *, read: str = "", advice: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, reason: Reason, message: str, *, read: str = "", advice: str = "") -> None:
+        super().__init__(message)
         self.reason = reason
-        self.sentence = sentence
+        self.message = message
         self.read = read
         self.advice = advice
 
@@ -102,26 +102,26 @@ class AgentError(Exception):
 
         The kept one itself would collect the frames of every call that raises it.
         """
-        return type(self)(self.reason, self.sentence, read=self.read, advice=self.advice)
+        return type(self)(self.reason, self.message, read=self.read, advice=self.advice)
 
 
-class Unidentified(AgentError):
+class Unauthenticated(AgentError):
     """Nobody can be said to be asking: the peer is gone or cannot be pinned."""
 
 
-class Denied(AgentError):
+class PermissionDenied(AgentError):
     """The caller is known, or known not to be a pod, and may not have the answer."""
 
 
-class Invalid(AgentError):
+class InvalidArgument(AgentError):
     """The request is not well-formed, whoever sends it."""
 
 
-class Missing(AgentError):
+class NotFound(AgentError):
     """What was asked for by name does not exist in the caller's view."""
 
 
-class Inconsistent(AgentError):
+class FailedPrecondition(AgentError):
     """Two sources contradict each other, or a source breaks its own specification."""
 
 
@@ -130,28 +130,28 @@ class Unavailable(AgentError):
 
     retry_after_seconds: float = 1.0
 
-    def told_again(self, retry_after_seconds: float) -> Unavailable:
+    def with_retry_after(self, retry_after_seconds: float) -> Unavailable:
         """Return the error anew, without its traceback.
 
         An error that is kept would keep the frames it was raised in, and the body of an
         answer with them; one that many callers raise would collect all their frames.
         """
-        told = Unavailable(self.reason, self.sentence, read=self.read, advice=self.advice)
+        told = Unavailable(self.reason, self.message, read=self.read, advice=self.advice)
         told.retry_after_seconds = retry_after_seconds
         return told
 
 
-class Exhausted(AgentError):
+class ResourceExhausted(AgentError):
     """A limit of the agent is reached: what is asked for is too large or too much."""
 
 
-class OverLimit(Exhausted):
+class QuotaExceeded(ResourceExhausted):
     """The caller's pod is over one of its limits now. It may ask again when it holds less."""
 
     retry_after_seconds: float = 1.0
 
 
-_SHORTAGES = {
+_EXHAUSTED_RESOURCES = {
     errno.EMFILE: (
         "the agent has as many files open as it may",
         "On the node, raise the agent's limit of open files, or lower --max-connections.",
@@ -167,21 +167,21 @@ _SHORTAGES = {
 }
 
 
-def is_shortage(error: OSError) -> bool:
+def is_resource_exhaustion(error: OSError) -> bool:
     """Return whether the agent or its node had too little of something, whatever was read."""
-    return error.errno in _SHORTAGES
+    return error.errno in _EXHAUSTED_RESOURCES
 
 
-def shortage(error: OSError, read: str) -> OverLimit | None:
+def resource_exhausted(error: OSError, read: str) -> QuotaExceeded | None:
     """Return what the caller is told of a read that failed for a shortage, None for other failures.
 
     EMFILE, ENFILE and ENOMEM say nothing of what was read: never that it is missing, or not to be
     had for this caller.
     """
-    if error.errno not in _SHORTAGES:
+    if error.errno not in _EXHAUSTED_RESOURCES:
         return None
-    why, advice = _SHORTAGES[error.errno]
-    return OverLimit(
+    why, advice = _EXHAUSTED_RESOURCES[error.errno]
+    return QuotaExceeded(
         Reason.AGENT_OUT_OF_RESOURCES,
         f"{read} could not be read now: {why}.",
         read=read,
@@ -194,7 +194,7 @@ def unreadable(error: OSError, read: str) -> AgentError:
 
     `read` names what was read. Its own half of an answer is missing then, and no other.
     """
-    return shortage(error, read) or Unavailable(
+    return resource_exhausted(error, read) or Unavailable(
         Reason.FILE_NOT_READABLE,
         f"{read} could not be read: {error.strerror or error}.",
         read=read,

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.config import Config
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
+from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
-from netutil.agent.ops.memory import MemoryLimit
-from netutil.agent.ops.watchdog import Watchdog
-from netutil.agent.podresources.directory import ResourceDirectory
+from netutil.agent.observability.memory import MemoryLimit
+from netutil.agent.observability.watchdog import Watchdog
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.service.caller import Callers
-from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.watching import Watching
-from netutil.agent.settings import Settings
+from netutil.agent.watch.notifier import ChangeNotifier
 
 Named = Mapping[str, tuple[str, Callable[[], float]]]
 """Name of a metric to its help text and what reads it."""
@@ -41,10 +41,10 @@ def readings(
     policy: PodPolicy,
     closer: Closer | None,
     in_flight: InFlight,
-    watching: Watching,
+    notifier: ChangeNotifier,
     networks: NetworkCache,
     reads: ReadPool,
-    callers: Callers,
+    callers: CallerResolver,
     containers: ContainerCache,
     held_cgroups: HeldCgroups,
     pods: PodDirectory,
@@ -66,7 +66,7 @@ def readings(
     loop = asyncio.get_running_loop()
     gauges = {
         "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
-        "netutil_connections": ("Open connections.", lambda: float(len(registry))),
+        "netutil_open_connections": ("Open connections.", lambda: float(len(registry))),
         "netutil_max_connections": (
             "The limit of open connections.",
             lambda: float(max_connections),
@@ -84,12 +84,12 @@ def readings(
             "Its limit.",
             lambda: float(memory.use.limit_bytes or 0),
         ),
-        "netutil_calls_unfinished": (
+        "netutil_calls_in_flight": (
             "Calls under way.",
             lambda: float(in_flight.calls),
         ),
         "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
-        "netutil_unread_bytes": (
+        "netutil_send_buffer_bytes": (
             "Bytes of large answers not taken yet.",
             lambda: float(in_flight.bytes),
         ),
@@ -97,12 +97,12 @@ def readings(
             "Encoded answers that are kept with the last pod list.",
             lambda: float(pods.kept_bytes),
         ),
-        "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_watchers": ("Watch streams.", lambda: float(len(notifier))),
         "netutil_network_namespaces": (
             "Network namespaces of pods that are held.",
             lambda: float(len(networks)),
         ),
-        "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_host_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
         "netutil_held_environments": (
             "Parsed environments that are held.",
             lambda: float(len(environments)),
@@ -156,7 +156,7 @@ def readings(
             accept("floods"),
         ),
         "netutil_accept_failures": ("Accepts that failed.", accept("accept_failures")),
-        "netutil_scheduler_waits": (
+        "netutil_scheduler_throttled": (
             "Portions of work that waited for the work of other pods.",
             lambda: float(policy.scheduler.waits),
         ),
@@ -173,7 +173,7 @@ def readings(
             "Stalls of the event loop.",
             lambda: float(watchdog.stalls),
         ),
-        "netutil_read_timeouts": (
+        "netutil_host_read_timeouts": (
             "Reads given up by their callers.",
             lambda: float(reads.timeouts),
         ),
@@ -185,7 +185,7 @@ def readings(
             "Network namespaces that were let go for want of room.",
             lambda: float(networks.evictions),
         ),
-        "netutil_cgroup_walks": (
+        "netutil_cgroup_scans": (
             "Walks of all cgroups of the node.",
             lambda: float(callers.walks),
         ),
@@ -224,11 +224,11 @@ def readings(
         "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
         "netutil_snapshots_sent": (
             "Snapshots sent to watchers.",
-            lambda: float(watching.snapshots),
+            lambda: float(notifier.snapshots),
         ),
         "netutil_pod_resources_lists": ("PodResources lists asked.", resource_stats("fetches")),
         "netutil_pod_resources_gets": ("PodResources gets asked.", resource_stats("gets")),
-        "netutil_pod_resources_failures": (
+        "netutil_podresources_failures": (
             "PodResources lists that failed.",
             resource_stats("failures"),
         ),
@@ -236,10 +236,10 @@ def readings(
     return gauges, counters
 
 
-def limits_of(settings: Settings) -> dict[str, float]:
+def limits_of(config: Config) -> dict[str, float]:
     """Return the limits, by the names that `netutil_limit` bears them under."""
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
-        name.removeprefix("max_"): float(getattr(settings, name))
-        for name in Settings.__dataclass_fields__
+        name.removeprefix("max_"): float(getattr(config, name))
+        for name in Config.__dataclass_fields__
         if name.startswith("max_") or name == "pod_cost_per_second"
     }

@@ -207,7 +207,7 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
         " spec; other processes may run on these CPUs"
     )
     if cpu.exclusive_cpus is None:
-        why = cpu.resources_error.sentence if cpu.resources_error else "it was not asked for"
+        why = cpu.resources_error.message if cpu.resources_error else "it was not asked for"
         warning = f"whether the CPUs are exclusive is not known: {why}"
     return _core_list(usable, where), usable, (warning, *_too_many(usable))
 

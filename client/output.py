@@ -48,7 +48,7 @@ def complaint(error: NetUtilError, output: str) -> str:
     """What is said of an error."""
     if output == "json":
         return to_json(error_document(error), indent=None).rstrip("\n")
-    lines = [f"netutil: {error.sentence}", *([error.advice] if error.advice else [])]
+    lines = [f"netutil: {error.message}", *([error.advice] if error.advice else [])]
     return "\n".join(harmless(line.replace("\n", " ")) for line in lines)
 
 

@@ -9,4 +9,4 @@ from netutil.client.results import PartError
 def error_of(part: PartError) -> NetUtilError:
     """The error to raise where that part is needed."""
     kind = KINDS.get(part.code, NetUtilError)
-    return kind(part.sentence, part.code, reason=part.reason, read=part.read, advice=part.advice)
+    return kind(part.message, part.code, reason=part.reason, read=part.read, advice=part.advice)

@@ -29,7 +29,7 @@ class PartError:
     part: str
     code: str
     reason: str
-    sentence: str
+    message: str
     read: str
     advice: str
 

@@ -66,7 +66,7 @@ def _all(answer: All) -> tuple[Table, ...]:
 
 
 def _error(error: PartError) -> tuple[str, ...]:
-    return (error.part, error.reason, error.sentence, error.advice or NOTHING)
+    return (error.part, error.reason, error.message, error.advice or NOTHING)
 
 
 def _cpu(cpu: CPU) -> Table:

@@ -13,10 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 from netutil.agent import errors
+from netutil.agent.config import Config, parse
 from netutil.agent.errors import AgentError, Reason
-from netutil.agent.ops.metrics import Metrics
-from netutil.agent.service.status import code_of
-from netutil.agent.settings import Settings, parse
+from netutil.agent.messages.status import code_of
+from netutil.agent.observability.metrics import Metrics
 from netutil.client.__main__ import main as netutil_main
 from netutil.client.exits import EXPLANATION, Exit
 
@@ -76,7 +76,7 @@ def test_an_entry_says_status_cause_and_what_to_do(reason: Reason) -> None:
 
 def test_an_entry_bears_the_status_that_the_agent_answers_with() -> None:
     pairs = raised()
-    assert ("Denied", "NOT_A_POD") in pairs
+    assert ("PermissionDenied", "NOT_A_POD") in pairs
     for kind, reason in pairs:
         error_class = getattr(errors, kind, None)
         if error_class is None:
@@ -140,7 +140,7 @@ def test_the_environment_twins_are_those_that_are_read() -> None:
 
 def test_the_defaults_are_those_of_the_settings() -> None:
     settings = parse([], {})
-    for field in fields(Settings):
+    for field in fields(Config):
         if field.name == "ignored_flags":
             continue  # no flag of its own
         value = getattr(settings, field.name)
@@ -246,7 +246,7 @@ def test_the_flags_of_an_operators_command_are_its_own(
 
 def test_the_steps_of_an_explanation_are_those_of_its_source() -> None:
     named = {row[0] for row in rows(operators_section()) if len(row) == 2 and row[0].islower()}
-    written = set(re.findall(r"step\(\"([a-z ]+)\"\)", text_of("agent/service/explain.py")))
+    written = set(re.findall(r"step\(\"([a-z ]+)\"\)", text_of("agent/admin/explain.py")))
     assert named & written == written
     assert len(written) == 7
 

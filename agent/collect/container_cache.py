@@ -29,7 +29,7 @@ from itertools import islice
 from operator import is_
 from typing import TypeVar
 
-from netutil.agent.errors import AgentError, is_shortage
+from netutil.agent.errors import AgentError, is_resource_exhaustion
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, CpuFacts, read_cpu
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
@@ -178,7 +178,7 @@ class ContainerCache:
             raise
         except OSError as error:
             self._release(container)
-            if not is_shortage(error):
+            if not is_resource_exhaustion(error):
                 raise
             self.close()  # what is short may be what is held here
             return value.by_path()

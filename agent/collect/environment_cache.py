@@ -103,7 +103,7 @@ def read_held(thread: int, held: HeldEnvironment | None) -> HeldEnvironment:
 def held_environment(block: bytes) -> HeldEnvironment:
     """Return the environment that a block holds. May take long: not for the event loop.
 
-    Raises `Exhausted` as `parse_environment`.
+    Raises `ResourceExhausted` as `parse_environment`.
     """
     environment = parse_environment(block)
     devices = device_variables(environment.variables)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from cachetools import LRUCache
-from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified
+from netutil.agent.errors import AgentError, QuotaExceeded, Reason, Unauthenticated
 from netutil.agent.facts.links import network_namespace
 from netutil.agent.facts.network_state import (
     HeldNamespace,
@@ -35,7 +35,7 @@ from netutil.agent.facts.network_state import (
     open_held,
     read_expected,
 )
-from netutil.agent.facts.paced import PacedReader
+from netutil.agent.facts.sysfs import ThrottledReader
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.limits.token_bucket import TokenBuckets
 from netutil.agent.parsers.rtnetlink import Counters
@@ -98,7 +98,7 @@ class _Entry:
     changes: int = 0
     used_at: float = 0.0
     is_dropped: bool = False
-    reader: PacedReader | None = None
+    reader: ThrottledReader | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_reading: asyncio.Task[LiveNetwork | Exception] | None = None
     subscribers: set[OnChange] = field(default_factory=set)
@@ -203,12 +203,12 @@ class NetworkCache:
             return found
         try:
             entry = self._entry(pod_key, process, namespace)
-        except OverLimit:
+        except QuotaExceeded:
             return await self.read_once(pod_key, process, namespace)
         answer = await self._next_reading(entry, pod_key, process)
         if isinstance(answer, LiveNetwork):
             return answer
-        if isinstance(answer, AgentError) and not isinstance(answer, Unidentified):
+        if isinstance(answer, AgentError) and not isinstance(answer, Unauthenticated):
             raise answer.without_frames()
         process.ensure_alive()  # the one that was read through may have been another
         raise NamespaceChangedError
@@ -233,7 +233,7 @@ class NetworkCache:
     ) -> None:
         """Have `on_change` called on each change from now on, and when the namespace is let go.
 
-        Raises as `network`, and `OverLimit` if no more namespaces can be held.
+        Raises as `network`, and `QuotaExceeded` if no more namespaces can be held.
         """
         entry = self._entry(pod_key, process, namespace)
         if entry.held is None:
@@ -244,7 +244,7 @@ class NetworkCache:
                 raise NamespaceChangedError
         entry.subscribers.add(on_change)
         if entry.reader is None:
-            entry.reader = PacedReader(entry.held.fileno(), partial(_take, entry))
+            entry.reader = ThrottledReader(entry.held.fileno(), partial(_take, entry))
 
     def is_subscribed(self, namespace: Namespace, on_change: OnChange) -> bool:
         """Return whether `on_change` will be called."""
@@ -349,7 +349,8 @@ class NetworkCache:
     def _entry(self, pod_key: str, process: PinnedProcess, namespace: Namespace) -> _Entry:
         """Return the entry of a namespace, held by a process that is in it.
 
-        Raises `OverLimit` if no more can be held, `Unidentified` if the process's pin was closed.
+        Raises `QuotaExceeded` if no more can be held, `Unauthenticated` if the process's pin was
+        closed.
         """
         entry = self._entries.get(namespace)
         if entry is None:
@@ -376,7 +377,7 @@ class NetworkCache:
                 self.evictions += 1
                 self._drop(entry)
                 return
-        raise OverLimit(
+        raise QuotaExceeded(
             Reason.AGENT_OUT_OF_RESOURCES,
             f"{len(among)} network namespaces are followed already, and one more cannot be.",
             read=_READ_FROM,
@@ -387,7 +388,7 @@ class NetworkCache:
         entry.used_at = self._clock()
         self._entries.move_to_end(entry.namespace)
         if process.pid not in entry.holders and len(entry.holders) < MAX_HOLDERS:
-            with suppress(OverLimit):  # a shortage of descriptors: another process holds it
+            with suppress(QuotaExceeded):  # a shortage of descriptors: another process holds it
                 self._hold(entry, process)
 
     def _hold(self, entry: _Entry, process: PinnedProcess) -> None:

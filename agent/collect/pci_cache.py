@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from netutil.agent.facts.pci import ABSENT, PciInfo, read_pci
-from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.addresses import normalise_pci_address
 
 MAX_AGE_SECONDS = 10.0
 MAX_FUNCTIONS = 1024

@@ -15,7 +15,7 @@ from netutil.agent.connections.registry import Connection, ConnectionRegistry, c
 from netutil.agent.errors import AgentError
 from netutil.agent.grpcserver import Call, Status
 from netutil.agent.grpcserver import Connection as ServedConnection
-from netutil.agent.identity.peer import Asker
+from netutil.agent.identity.peer import Requester
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import (
     RateLimits,
@@ -36,7 +36,7 @@ _CONNECT_SECONDS = 0.0001
 once its first request has been answered: the first charge of all would make that one wait."""
 NO_METHOD = "unknown"
 
-RecordRejection = Callable[[str, Asker, str, str, AgentError], None]
+RecordRejection = Callable[[str, Requester, str, str, AgentError], None]
 """Notes a rejection: its stage, the requester, the quota key, the method, and the error."""
 RefuseCall = Callable[[Connection, str, Call, AgentError], Status]
 """Notes a refused call and returns how it ends: connection, method, call, error."""
@@ -133,7 +133,7 @@ class PodPolicy:
 
     def charge(self, key: str, cost: float) -> None:
         """Note overhead of a pod that has no connection for it."""
-        self._charge(key, Asker(), cost)
+        self._charge(key, Requester(), cost)
 
     # Calls, of `CallPolicy`
 
@@ -200,7 +200,7 @@ class PodPolicy:
         account = self._accounts.get(peer)  # none after the end, which handlers outlive a little
         return self.scheduler.account(peer.key) if account is None else account
 
-    def _charge(self, key: str, requester: Asker, cost: float) -> None:
+    def _charge(self, key: str, requester: Requester, cost: float) -> None:
         if self._overhead is None:
             return
         debt_seconds = self._overhead.charge(key, cost)

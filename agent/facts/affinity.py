@@ -14,10 +14,10 @@ import os
 import sys
 from functools import lru_cache
 
-from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list
+from netutil.agent.parsers.cpulist import MAX_NUMBER, format_cpu_list
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_Mask = ctypes.c_char * ((LARGEST_NUMBER + 1) // 8)
+_Mask = ctypes.c_char * ((MAX_NUMBER + 1) // 8)
 """For as many CPUs as any kernel can have: a smaller one is EINVAL there."""
 _WORD_BYTES = ctypes.sizeof(ctypes.c_ulong)
 _MAX_MASKS = 256

@@ -24,17 +24,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from netutil.agent.facts.paced import PacedReader
+from netutil.agent.facts.sysfs import ThrottledReader
 
 _LOG = logging.getLogger(__name__)
-Tell = Callable[[], None]
+OnChange = Callable[[], None]
 ReadOpen = Callable[[str, str], bytes | None]
 """Returns a file of a directory by a descriptor that is open for it, None if there is none."""
 
 _IN_MODIFY, _IN_Q_OVERFLOW, _IN_ONLYDIR = 0x2, 0x4000, 0x01000000
 _EVENT = struct.Struct("=iIII")
 _READ_BYTES = 64 * 1024
-_MOST_BLOCKS = 4
+_MAX_BLOCKS = 4
 # Not memory.events and the like, which the kernel itself writes.
 _CONTROLLERS = (b"cpuset.", b"cpu.", b"hugetlb.")
 # What of a cgroup holds for those below it, cgroup v1 and v2. CPU sets do too, but show in
@@ -46,7 +46,7 @@ _LIMIT = re.compile(
 )
 # cgroup v2, cgroup v1, cgroup v1 before Linux 3.17: the first that is there.
 _EFFECTIVE = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
-_LONGEST_CPU_LIST_BYTES = 4096
+_MAX_CPU_LIST_BYTES = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,8 +63,8 @@ class _Directory:
     number: int
     effective: tuple[str, bytes] | None = None
     limits: dict[bytes, bytes] = field(default_factory=dict)
-    told: set[Tell] = field(default_factory=set)
-    told_of_limits: set[Tell] = field(default_factory=set)
+    subscribers: set[OnChange] = field(default_factory=set)
+    limit_subscribers: set[OnChange] = field(default_factory=set)
 
 
 class CgroupChanges:
@@ -78,36 +78,36 @@ class CgroupChanges:
         self._directories: dict[str, _Directory] = {}
         self._by_number: dict[int, _Directory] = {}
         self._inotify = -1
-        self._reader: PacedReader | None = None
+        self._reader: ThrottledReader | None = None
 
     def __len__(self) -> int:
         return len(self._directories)
 
-    def join(self, directories: Iterable[str], tell: Tell) -> None:
+    def subscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
         """Let `tell` be called on each change in these directories from now on."""
         for path in directories:
             found = self._directory(path)
-            if not found.told:
+            if not found.subscribers:
                 found.effective = self._effective(path)
-            found.told.add(tell)
+            found.subscribers.add(on_change)
 
-    def join_above(self, directories: Iterable[str], tell: Tell) -> None:
+    def subscribe_above(self, directories: Iterable[str], on_change: OnChange) -> None:
         """Let `tell` be called whenever a limit in these directories is another than before."""
         for path in directories:
             found = self._directory(path)
-            if not found.told_of_limits:
+            if not found.limit_subscribers:
                 found.limits = _limits(path)
-            found.told_of_limits.add(tell)
+            found.limit_subscribers.add(on_change)
 
-    def leave(self, directories: Iterable[str], tell: Tell) -> None:
-        """Undo `join` and `join_above`. Nothing happens if it was undone before."""
+    def unsubscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
+        """Undo `join` and `subscribe_above`. Nothing happens if it was undone before."""
         for path in directories:
             found = self._directories.get(path)
             if found is None:
                 continue
-            found.told.discard(tell)
-            found.told_of_limits.discard(tell)
-            if not found.told and not found.told_of_limits:
+            found.subscribers.discard(on_change)
+            found.limit_subscribers.discard(on_change)
+            if not found.subscribers and not found.limit_subscribers:
                 del self._directories[path]
                 self._by_number.pop(found.number, None)
                 # Fails for a directory that is gone, whose watch went with it.
@@ -123,13 +123,13 @@ class CgroupChanges:
         for found in tuple(self._directories.values()):
             if found.number < 0:
                 _look_at_limits(found)
-            if found.effective is None or not found.told:
+            if found.effective is None or not found.subscribers:
                 continue
             name, before = found.effective
             now = self._read_file(found.path, name)
             if now != before:
                 found.effective = (name, now)
-                _tell(found.told)
+                _notify(found.subscribers)
 
     def _effective(self, directory: str) -> tuple[str, bytes] | None:
         """Return the file of the effective CPU set and its text, None if there is no such file."""
@@ -169,7 +169,7 @@ class CgroupChanges:
         if self._reader is None:
             self._inotify = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._inotify >= 0:
-                self._reader = PacedReader(self._inotify, self._read)
+                self._reader = ThrottledReader(self._inotify, self._read)
         number: int = _LIBC.inotify_add_watch(
             self._inotify, os.fsencode(path), _IN_MODIFY | _IN_ONLYDIR
         )
@@ -179,7 +179,7 @@ class CgroupChanges:
 
     def _read(self) -> None:
         news: set[int] = set()
-        for _ in range(_MOST_BLOCKS):
+        for _ in range(_MAX_BLOCKS):
             with suppress(BlockingIOError):
                 news |= _numbers(os.read(self._inotify, _READ_BYTES))
                 continue
@@ -189,7 +189,7 @@ class CgroupChanges:
         else:
             written = [self._by_number[number] for number in news if number in self._by_number]
         for found in written:
-            _tell(found.told)
+            _notify(found.subscribers)
             _look_at_limits(found)
 
     def _close(self) -> None:
@@ -222,7 +222,7 @@ def _read(path: str) -> bytes:
     except OSError:
         return b""
     try:
-        return os.read(descriptor, _LONGEST_CPU_LIST_BYTES)
+        return os.read(descriptor, _MAX_CPU_LIST_BYTES)
     except OSError:
         return b""
     finally:
@@ -241,14 +241,14 @@ def _limits(directory: str) -> dict[bytes, bytes]:
 
 def _look_at_limits(directory: _Directory) -> None:
     """Read the limits again and tell of them if one differs."""
-    if not directory.told_of_limits:
+    if not directory.limit_subscribers:
         return
     now = _limits(directory.path)
     if now != directory.limits:
         directory.limits = now
-        _tell(directory.told_of_limits)
+        _notify(directory.limit_subscribers)
 
 
-def _tell(told: Iterable[Tell]) -> None:
-    for tell in tuple(told):
-        tell()
+def _notify(subscribers: Iterable[OnChange]) -> None:
+    for on_change in tuple(subscribers):
+        on_change()

@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there, unusable
 from netutil.agent.facts.cgroup_levels import (
     CgroupLevel,
@@ -19,7 +19,7 @@ from netutil.agent.facts.cgroup_levels import (
     cgroup_levels,
     of_container,
 )
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 _CONTROLLERS = re.compile(r"[a-z_ ]*")
 _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
@@ -97,7 +97,7 @@ class CpuFacts:
 def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
     """Return the CPU facts of a container.
 
-    Raises `Inconsistent` if the cgroup is gone, if it names no CPUs anywhere up to
+    Raises `FailedPrecondition` if the cgroup is gone, if it names no CPUs anywhere up to
     the root, or if a file that is there cannot be read or is not as the kernel
     writes it.
     """
@@ -107,7 +107,7 @@ def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
 
 
 def ensure_there(directories: CpuDirectories, files: Files) -> None:
-    """Raise `Inconsistent` if the container's cgroups are gone: call it after reading.
+    """Raise `FailedPrecondition` if the container's cgroups are gone: call it after reading.
 
     Files of a cgroup that goes meanwhile are missing, and what stands above it would be taken
     for its own.
@@ -115,7 +115,7 @@ def ensure_there(directories: CpuDirectories, files: Files) -> None:
     cpu = directories.cpu.directory if directories.cpu else None
     for directory in dict.fromkeys(filter(None, (directories.cpuset, cpu))):
         if not files.is_there(directory):
-            raise Inconsistent(
+            raise FailedPrecondition(
                 Reason.CPUSET_NOT_FOUND,
                 "The container's cgroup is gone.",
                 read=directory,
@@ -146,7 +146,7 @@ def _nearest(files: Files, directories: CpuDirectories, names: tuple[str, ...]) 
         if directory in (directories.cpuset_top, "/"):
             break
         directory = os.path.dirname(directory)
-    raise Inconsistent(
+    raise FailedPrecondition(
         Reason.CPUSET_NOT_FOUND,
         f"No {names[0]} names any CPU from the container's cgroup up to the root.",
         read=f"{directories.cpuset}/{names[0]}",

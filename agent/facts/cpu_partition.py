@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there
 from netutil.agent.facts.cgroup_levels import CgroupLevel, of_container
 from netutil.agent.facts.cpu import CpuDirectories, ensure_there
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 MEMBER = "member"
 # cpuset_partition_show in the kernel's kernel/cgroup/cpuset.c:
@@ -50,7 +50,7 @@ class CpusetPartition:
 
 
 def read_partition(directories: CpuDirectories, files: Files = BY_PATH) -> CpusetPartition:
-    """Return the partition of a container's CPUs. Raises `Inconsistent` as `read_cpu`."""
+    """Return the partition of a container's CPUs. Raises `FailedPrecondition` as `read_cpu`."""
     read = _read_v1 if directories.cgroup_version == 1 else _read_v2
     found = read(files, directories)
     ensure_there(directories, files)

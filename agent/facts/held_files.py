@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 T = TypeVar("T")
 FileId = tuple[int, int]

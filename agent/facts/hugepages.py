@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from netutil.agent.errors import Inconsistent, is_shortage
+from netutil.agent.errors import FailedPrecondition, is_resource_exhaustion
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory, of_container
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
-from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
+from netutil.agent.facts.sysfs import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
 _RESOURCE = "hugepages-"
@@ -27,7 +27,7 @@ _USAGE = re.compile(
 )
 _FILES = {1: "usage_in_bytes", 2: "current"}
 _LIMITS = {1: "limit_in_bytes", 2: "max"}
-_LARGEST = 2**63 - 1
+_MAX_VALUE = 2**63 - 1
 _MAX_SHOWN = 64
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 
@@ -226,7 +226,7 @@ class HeldPools:
             pools = self._pools.get()
         except OSError as error:
             self._files.close()
-            if is_shortage(error):
+            if is_resource_exhaustion(error):
                 return None
             raise
         if self._directories.descriptors > self.MAX_DESCRIPTORS:
@@ -251,7 +251,7 @@ def asked(
 
     In their order, then by page size; nothing for an amount of 0. Where only
     the limit is set, it is the request as well, as the API server defaults it. `pod` names the
-    pod for errors, `granted` is by a container's name. Raises `Inconsistent` for what is no
+    pod for errors, `granted` is by a container's name. Raises `FailedPrecondition` for what is no
     quantity.
     """
     return tuple(
@@ -292,11 +292,11 @@ def _each_size(
 
 
 def _page_size(resource: str, where: str) -> int:
-    """Return the page size in bytes that a resource's name tells. Raises `Inconsistent`."""
+    """Return the page size in bytes that a resource's name tells. Raises `FailedPrecondition`."""
     try:
         return parse_bytes(resource.removeprefix(_RESOURCE), read=f"{where}: {resource}")
-    except Inconsistent as error:
-        raise Inconsistent(
+    except FailedPrecondition as error:
+        raise FailedPrecondition(
             error.reason,
             f"The resource {resource[:_MAX_SHOWN]!r} names no page size in bytes.",
             read=error.read,
@@ -322,7 +322,7 @@ def _if_any(limit: int, size: int) -> int | None:
 
     Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where nobody set a limit.
     """
-    return limit if limit < _LARGEST // size * size else None
+    return limit if limit < _MAX_VALUE // size * size else None
 
 
 def _pages(files: Files, directory: str, name: str) -> int:

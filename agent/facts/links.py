@@ -1,7 +1,4 @@
-"""The links of a network namespace with their addresses and default routes, as they are now.
-
-Source: rtnetlink(7); attributes as linux/if_link.h, if_addr.h and rtnetlink.h name them.
-"""
+"""The links, addresses and default routes of a network namespace."""
 
 from __future__ import annotations
 
@@ -13,14 +10,16 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from netutil.agent.errors import Exhausted, Reason, Unavailable, shortage
-from netutil.agent.facts.link import Address, DefaultRoute, Link
-from netutil.agent.facts.netlink import Message, dump, open_rtnetlink
+from netutil.agent.errors import Reason, ResourceExhausted, Unavailable, resource_exhausted
+from netutil.agent.facts.rtnetlink import Message, dump, open_rtnetlink
 from netutil.agent.parsers.rtnetlink import (
     MAIN_TABLE,
+    NO_COUNTERS,
     AddressMessage,
+    Counters,
     LinkMessage,
     RouteMessage,
     RuleMessage,
@@ -30,10 +29,58 @@ from netutil.agent.parsers.rtnetlink import (
     parse_rule,
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a link: with prefix length ("10.1.0.5/24"), its scope, and its peer."""
+
+    address: str
+    scope: str
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route. `gateway` is "" where the network is on the link.
+
+    `table` is that of RTA_TABLE: the main one, or one that a rule leads to.
+    """
+
+    gateway: str
+    ip_version: int
+    metric: int = 0
+    source: str = ""
+    table: int = MAIN_TABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link. What is None or "" is not shown for its kind; see message Link of the proto."""
+
+    index: int
+    name: str
+    kind: str = ""
+    mac: str = ""
+    mtu: int = 0
+    operational_state: str = "UNKNOWN"
+    up: bool = False
+    addresses: tuple[Address, ...] = ()
+    default_routes: tuple[DefaultRoute, ...] = ()
+    counters: Counters = NO_COUNTERS
+    vlan_id: int | None = None
+    parent_index: int | None = None
+    parent: str = ""
+    parent_namespace_id: int | None = None
+    master: str = ""
+    parent_device_bus: str = ""
+    parent_device: str = ""
+    num_vfs: int | None = None
+
+
 T = TypeVar("T")
-MOST_LINKS = 256
-MOST_ADDRESSES = 4096
-MOST_DEFAULT_ROUTES = 256
+MAX_LINKS = 256
+MAX_ADDRESSES = 4096
+MAX_DEFAULT_ROUTES = 256
 MAX_RULES = 4096
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETRULE = 18, 22, 26, 34
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWRULE = 16, 20, 24, 32
@@ -57,7 +104,7 @@ def read_links(thread: int) -> tuple[Link, ...]:
     """Return the links of a process's network namespace by index, lo included.
 
     `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open. Raises `Unavailable` if the
-    namespace cannot be entered or does not answer, `Exhausted` for more
+    namespace cannot be entered or does not answer, `ResourceExhausted` for more
     than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the thread has ended.
     """
     namespace = open_namespace(thread)
@@ -76,7 +123,7 @@ def open_namespace(thread: int) -> int:
         if isinstance(error, PermissionError):
             why = f"the agent may not look at it: {error.strerror}"
             raise _unreadable(why) from error
-        raise shortage(error, _READ_FROM) or error from error
+        raise resource_exhausted(error, _READ_FROM) or error from error
 
 
 @contextmanager
@@ -87,7 +134,7 @@ def failures() -> Iterator[None]:
     except TimeoutError as error:
         raise _unreadable("the kernel did not answer in time") from error
     except OSError as error:
-        raise shortage(error, _READ_FROM) or _unreadable(str(error)) from error
+        raise resource_exhausted(error, _READ_FROM) or _unreadable(str(error)) from error
     except ValueError as error:
         raise _unreadable(f"a message of the kernel is not as expected ({error})") from error
 
@@ -151,7 +198,7 @@ def entering() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        found = shortage(error, _READ_FROM)
+        found = resource_exhausted(error, _READ_FROM)
         raise found or _unreadable(f"it cannot be entered: {error.strerror}") from error
 
 
@@ -162,21 +209,21 @@ def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link
     takes the RTNL lock (rtnl_dump_ifinfo in the kernel's net/core/rtnetlink.c), addresses and
     routes do not need it since Linux 6.9. A change that sent a notification before all that it
     does was done (a link that goes down takes its routes along without a word) is so waited for.
-    Raises as `dump`, and `Exhausted` for more links, addresses or routes than are read.
+    Raises as `dump`, and `ResourceExhausted` for more links, addresses or routes than are read.
     """
     extent = _WITH_FUNCTIONS if with_functions else b""
     links = _decoded(
         dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + extent),
         _RTM_NEWLINK,
         parse_link,
-        MOST_LINKS,
+        MAX_LINKS,
         "links",
     )
     addresses = _decoded(
         dump(connection, _RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)),
         _RTM_NEWADDR,
         parse_address,
-        MOST_ADDRESSES,
+        MAX_ADDRESSES,
         "addresses",
     )
     routes = [
@@ -186,7 +233,7 @@ def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link
             filter(is_default_route, _routes(connection, family)),
             _RTM_NEWROUTE,
             parse_route,
-            MOST_DEFAULT_ROUTES,
+            MAX_DEFAULT_ROUTES,
             "default routes",
         )
     ]
@@ -258,7 +305,7 @@ def _decoded(
 ) -> list[T]:
     wanted = [message for message in messages if message.type == kind]
     if len(wanted) > most:
-        raise Exhausted(
+        raise ResourceExhausted(
             Reason.NETWORK_NAMESPACE_TOO_LARGE,
             f"The network namespace has {len(wanted)} {what}; the agent reads {most} at the most.",
             read="rtnetlink in the caller's network namespace",

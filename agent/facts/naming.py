@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netutil.agent.facts.drift import shared_ips
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import Link
 from netutil.agent.parsers.network_status import NetworkStatus
 
 

@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from netutil.agent.facts.link import Link
 from netutil.agent.facts.links import (
+    Link,
     dump_links,
     entering,
     failures,
@@ -37,7 +37,7 @@ from netutil.agent.facts.links import (
     links_in,
     open_namespace,
 )
-from netutil.agent.facts.netlink import (
+from netutil.agent.facts.rtnetlink import (
     event_socket,
     inside,
     is_of_kernel,

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from netutil.agent.parsers.devices import MOST_DEVICES as MAX_DEVICES
-from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.environment import MAX_DEVICES, AllocatedDevice
 from netutil.agent.parsers.network_status import NetworkStatus
 
 _NO_CHARACTER_OF_A_VARIABLE = re.compile(r"[^A-Z0-9]")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
-from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
+from netutil.agent.facts.sysfs import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.cpulist import parse_cpu_list
 
 _CPU = re.compile(r"cpu([0-9]{1,5})")
@@ -49,7 +49,7 @@ def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cp
 
     One that the node does not have is offline. Files: `online`, `isolated` and
     `nohz_full`; of each CPU `topology/core_id`, `physical_package_id` and `core_cpus_list`
-    (before Linux 5.3 `thread_siblings_list`); `node<n>/cpulist`. Raises `Inconsistent`
+    (before Linux 5.3 `thread_siblings_list`); `node<n>/cpulist`. Raises `FailedPrecondition`
     for a list that is not as the kernel writes it, OSError if a file that is there cannot be read.
     """
     system = os.path.join(host_root, "sys/devices/system")

@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 
-from netutil.agent.identity.pinning import SO_PEERPIDFD
+from netutil.agent.identity.pidfd import SO_PEERPIDFD
 from netutil.agent.identity.process import PinnedProcess
 
 _INT = struct.Struct("i")
@@ -39,7 +39,7 @@ def peer_cgroup_id(connection: socket.socket) -> int | None:
 def process_cgroup_id(process: PinnedProcess) -> int | None:
     """Return the ID of a process's cgroup, None where the kernel does not tell it.
 
-    Raises `Unidentified` after `close`.
+    Raises `Unauthenticated` after `close`.
     """
     return _cgroup_id(process.pidfd())
 

@@ -31,9 +31,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-from netutil.agent.errors import is_shortage
+from netutil.agent.errors import is_resource_exhaustion
 
-Directory = tuple[int, int]
+FileId = tuple[int, int]
 """Device and inode. kernfs gives no number twice (64 bits, fs/kernfs/dir.c)."""
 
 MAX_HELD = 2048
@@ -72,7 +72,7 @@ class HeldCgroup:
             raise
         self._above: list[int] = []
         found = os.fstat(self._descriptor)
-        self.number: Directory = found.st_dev, found.st_ino
+        self.number: FileId = found.st_dev, found.st_ino
         self._link = f"/proc/self/fd/{self._descriptor}" if is_v1 else None
         self._place = os.readlink(self._link) if self._link is not None else None
 
@@ -161,7 +161,7 @@ class HeldCgroups:
             self._hold(path, held)
         return True
 
-    def hold_above(self, path: str, top: str, check: Callable[[], Directory]) -> None:
+    def hold_above(self, path: str, top: str, check: Callable[[], FileId]) -> None:
         """Hold the directory above the one at a path, with those above it up to `top`.
 
         `check` is as for `check`. Raises OSError.
@@ -181,7 +181,7 @@ class HeldCgroups:
             if held is not None:
                 held.close()
 
-    def check(self, path: str, check: Callable[[], Directory]) -> None:
+    def check(self, path: str, check: Callable[[], FileId]) -> None:
         """Check a directory by path, and hold it if it is the same before and after.
 
         `check` returns what it found at the path, and raises where root did not make it. Its
@@ -231,7 +231,7 @@ class HeldCgroups:
         try:
             return HeldCgroup(path)
         except OSError as error:
-            if is_shortage(error):
+            if is_resource_exhaustion(error):
                 self.close()  # what is short may be what is held here
             return None
 

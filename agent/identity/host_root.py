@@ -21,7 +21,7 @@ def is_host_root(credentials: Credentials, process: PinnedProcess, tree: CgroupT
 
     It connected as uid 0 and is alive, is in the agent's own user and PID namespaces (hostPID),
     and none of its cgroups bears the name of a pod or a container, wherever it stands. Raises
-    `Unidentified` if the process is gone, `OverLimit` or OSError for a shortage.
+    `Unauthenticated` if the process is gone, `QuotaExceeded` or OSError for a shortage.
     """
     if credentials.uid != 0:
         return False

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from netutil.agent.errors import Denied
+from netutil.agent.errors import PermissionDenied
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.host_root import HOST_ROOT, is_host_root
-from netutil.agent.identity.pinning import Pin, peer_credentials
+from netutil.agent.identity.pidfd import PinPeer, peer_credentials
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 
@@ -32,7 +32,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Requester:
     """Who asks, for the log. What is not known is None; the pod is only that which is proven."""
 
     credentials: Credentials | None = None
@@ -40,27 +40,27 @@ class Asker:
     container_id: str | None = None
 
 
-def asker_of(peer: Peer) -> Asker:
+def requester_of(peer: Peer) -> Requester:
     """Return who a peer is, without holding its process."""
-    return Asker(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
+    return Requester(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
 
 
 def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity:
     """Return what the cgroups of a pinned process say, checked against who made them.
 
-    Raises `Denied` for a process outside of pods, `Inconsistent` if its
-    hierarchies disagree, `Unidentified` if it is gone.
+    Raises `PermissionDenied` for a process outside of pods, `FailedPrecondition` if its
+    hierarchies disagree, `Unauthenticated` if it is gone.
     """
     identity = tree.identify_made_by_root(process.cgroup_text())
     process.ensure_alive()
     return identity
 
 
-def identify_peer(connection: socket.socket, pin: Pin, tree: CgroupTree) -> Peer:
+def identify_peer(connection: socket.socket, pin: PinPeer, tree: CgroupTree) -> Peer:
     """Return who is at the other end. The caller closes `peer.process`.
 
-    Raises as `identify_process`, and `Unidentified` if the peer cannot be seen or held. A `Denied`
-    for a process of the host's root has its quota key.
+    Raises as `identify_process`, and `Unauthenticated` if the peer cannot be seen or held. A
+    `PermissionDenied` for a process of the host's root has its quota key.
     """
     credentials = peer_credentials(connection)
     process = pin(connection, credentials.pid)
@@ -77,7 +77,7 @@ def _identify_peer_process(
 ) -> CgroupIdentity:
     try:
         return identify_process(process, tree)
-    except Denied as error:
+    except PermissionDenied as error:
         if is_host_root(credentials, process, tree):
             error.quota_key = HOST_ROOT
         raise
@@ -94,6 +94,6 @@ def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
     innermost, _ = cgroups.placements[0].containers[-1]
     try:
         tree.ensure_made_by_root(choose_container(cgroups, [innermost]))
-    except Denied:
+    except PermissionDenied:
         return NO_POD
     return innermost

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from netutil.agent.errors import Denied, Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, PermissionDenied, Reason
 from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, pod_places
 
-_LONGEST_NUMBER = 10
+_MAX_DIGITS = 10
 """Digits of a hierarchy's ID, an int of the kernel's."""
 
 
@@ -114,7 +114,7 @@ def is_written_as_static(identity: CgroupIdentity) -> bool:
 def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     """Return the lines of /proc/<pid>/cgroup.
 
-    Raises `Inconsistent` for a line that is not as cgroups(7) says: a kernel
+    Raises `FailedPrecondition` for a line that is not as cgroups(7) says: a kernel
     that writes something else must not be guessed at.
     """
     lines = []
@@ -127,7 +127,7 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
         hierarchy, colon, rest = line.partition(":")
         controllers, second_colon, path = rest.partition(":")
         if not (colon and second_colon and _is_number(hierarchy) and path.startswith("/")):
-            raise Inconsistent(
+            raise FailedPrecondition(
                 Reason.CGROUPS_DISAGREE,
                 f"Line {number} of the caller's cgroup file is not"
                 f" hierarchy:controllers:path but {line!r}.",
@@ -174,9 +174,9 @@ def identify(
     `locate_line` returns None for a line of which the agent does not see the hierarchy, or not
     that place in it. Such a line says nothing. A hierarchy that bears a pod UID wins over those
     that do not. A process in the pod's own cgroup is the pod's, in no container: gVisor's are on
-    cgroup v1 (pkg/shim, `setPodCgroup`). Raises `Inconsistent` if two hierarchies name different
-    pods or containers, `Denied` if none names a container and the process is not in the pod's
-    own cgroup either.
+    cgroup v1 (pkg/shim, `setPodCgroup`). Raises `FailedPrecondition` if two hierarchies name
+    different pods or containers, `PermissionDenied` if none names a container and the process is
+    not in the pod's own cgroup either.
     """
     lines = parse_cgroup_file(text)
     located = [locate_line(line) for line in lines]
@@ -205,7 +205,7 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
 
     For a process of which no hierarchy bears a pod UID: in each hierarchy the
     outermost container segment in `known` decides, and all must agree. Raises
-    `Denied` if none is known, `Inconsistent` if two differ.
+    `PermissionDenied` if none is known, `FailedPrecondition` if two differ.
     """
     names = set(known)
     chosen = []
@@ -223,7 +223,7 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
 def _the_one(what: str, values: Iterable[str | None]) -> str | None:
     different = sorted({value for value in values if value is not None})
     if len(different) > 1:
-        raise Inconsistent(
+        raise FailedPrecondition(
             Reason.CGROUPS_DISAGREE,
             f"The caller's cgroup hierarchies name different {what}: {', '.join(different)}.",
             read="/proc/<pid>/cgroup",
@@ -233,8 +233,8 @@ def _the_one(what: str, values: Iterable[str | None]) -> str | None:
     return different[0] if different else None
 
 
-def _not_a_pod() -> Denied:
-    return Denied(
+def _not_a_pod() -> PermissionDenied:
+    return PermissionDenied(
         Reason.NOT_A_POD,
         "The calling process is not in a pod's container: no cgroup that it stands in"
         " is one that a kubelet and a container runtime make.",
@@ -244,8 +244,8 @@ def _not_a_pod() -> Denied:
     )
 
 
-def _outside_kubelet_tree() -> Denied:
-    return Denied(
+def _outside_kubelet_tree() -> PermissionDenied:
+    return PermissionDenied(
         Reason.OUTSIDE_KUBELET_CGROUPS,
         "The calling process's cgroup bears the name of a pod or a container, but does not stand"
         " where this node's kubelet keeps its pods.",
@@ -255,8 +255,8 @@ def _outside_kubelet_tree() -> Denied:
     )
 
 
-def _not_visible() -> Denied:
-    return Denied(
+def _not_visible() -> PermissionDenied:
+    return PermissionDenied(
         Reason.CGROUP_NOT_OWNED_BY_ROOT,
         "The calling process's cgroup lies outside of what the agent sees of the host's cgroups,"
         " so its owner cannot be checked.",
@@ -266,4 +266,48 @@ def _not_visible() -> Denied:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupMount:
+    """One mounted cgroup hierarchy.
+
+    `options` are the file system's own: for cgroup v1 the controllers and
+    `name=…` are among them. `root` is the cgroup that is mounted, as the
+    reader's cgroup namespace shows it: "/" or, above the namespace's root,
+    "/..", "/../..", ….
+    """
+
+    version: int
+    options: frozenset[str]
+    mount_point: str
+    root: str
+
+
+def parse_cgroup_mounts(text: str) -> tuple[CgroupMount, ...]:
+    """Return the cgroup mounts, in the file's order. Other lines are passed over."""
+    mounts = []
+    for line in text.split("\n"):
+        left, dash, right = line.partition(" - ")
+        mount, file_system = left.split(" "), right.split(" ")
+        if not dash or len(mount) < 6 or len(file_system) < 3:  # noqa: PLR2004 - the columns
+            continue
+        if file_system[0] not in ("cgroup", "cgroup2"):
+            continue
+        mounts.append(
+            CgroupMount(
+                version=2 if file_system[0] == "cgroup2" else 1,
+                options=frozenset(file_system[2].split(",")),
+                mount_point=_unescape(mount[4]),
+                root=_unescape(mount[3]),
+            )
+        )
+    return tuple(mounts)
+
+
+def _unescape(field: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)

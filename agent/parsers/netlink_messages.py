@@ -159,7 +159,7 @@ def value(found: Attributes, name: str) -> Any:
     if attribute is None:
         return None
     size = attribute.length - _ATTRIBUTE.size
-    if size < _least_bytes(attribute.__class__):
+    if size < _min_bytes(attribute.__class__):
         raise ValueError(f"{name} of {size} bytes")
     try:
         attribute.decode()
@@ -203,7 +203,7 @@ def _layout(form: Any) -> tuple[int, frozenset[int]]:
 
 
 @cache
-def _least_bytes(form: Any) -> int:
+def _min_bytes(form: Any) -> int:
     """Return what an attribute has at the least; the library would read on behind its end."""
     return 0 if issubclass(form, nla_base_string) else int(form.get_size())
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import _lru_cache_wrapper, lru_cache
 from typing import Any, TypeVar
 
-from netutil.agent.parsers.hardware_address import format_hardware_address
+from netutil.agent.parsers.addresses import format_hardware_address
 from netutil.agent.parsers.netlink_messages import (
     OPERATIONAL_STATES,
     Address,
@@ -36,7 +36,7 @@ _RULE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE, _U32 = struct.Struct("=HH"), struct.Struct("=I")
 # linux/fib_rules.h
 _FR_ACT_TO_TBL, _FRA_TABLE, _FRA_L3MDEV = 1, 15, 19
-_REMEMBERED, _LARGEST_REMEMBERED_BYTES = 1024, 512
+_REMEMBERED, _MAX_REMEMBERED_BYTES = 1024, 512
 """Messages of each kind; a workload makes routes of any size."""
 
 
@@ -176,7 +176,7 @@ def _remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
     _MEMOS.append(kept)
 
     def parsed(message: bytes) -> T:
-        return kept(message) if len(message) <= _LARGEST_REMEMBERED_BYTES else parse(message)
+        return kept(message) if len(message) <= _MAX_REMEMBERED_BYTES else parse(message)
 
     return parsed
 

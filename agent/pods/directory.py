@@ -11,18 +11,18 @@ import time
 from collections.abc import Awaitable, Callable, Set
 from functools import partial
 
-from netutil.agent.errors import Inconsistent, Unavailable
+from netutil.agent.errors import FailedPrecondition, Unavailable
+from netutil.agent.pods.feed import DirectoryStats, Generation, PodFeed
 from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.grace_cache import RecentlyRemoved, keys_of
 from netutil.agent.pods.index import Match, PodList
-from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
 from netutil.agent.pods.model import ContainerStatus
-from netutil.agent.pods.pulled import PulledLists
-from netutil.agent.pods.pushed import PushedLists
-from netutil.agent.pods.remembered import RememberedPods, keys_of
-from netutil.agent.pods.source import PodSource, PushedSource, stopping, unavailable
+from netutil.agent.pods.polling import PollingFeed
+from netutil.agent.pods.sources.base import PodSource, StreamingSource, shutting_down, unavailable
+from netutil.agent.pods.streaming import StreamingFeed
 from netutil.agent.recent_cache import RecentCache
 
-LONGEST_WAIT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 5.0
 MAX_LATE_SECONDS = 30.0
 """How long a container's name is waited for, over all calls: a kubelet takes a second or two."""
 MAX_UNNAMED = 1024
@@ -37,7 +37,7 @@ class PodDirectory:
 
     def __init__(
         self,
-        source: PodSource | PushedSource,
+        source: PodSource | StreamingSource,
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -50,9 +50,9 @@ class PodDirectory:
         self.flaws = flaws or Flaws()
         self._describe = source.describe
         self.kind = source.kind
-        self._changes = Changes(lambda: self.remembered.follow(self.last))
+        self._changes = Generation(lambda: self.remembered.follow(self.last))
         self._closed = False
-        self.remembered = RememberedPods(clock)
+        self.remembered = RecentlyRemoved(clock)
         # The mark of the first look-up of a container that the list did not name then. A list
         # after it is enough to decide on that container: it ran before. Were each call to wait
         # for a list of its own, one such caller would have the kubelet asked once a second.
@@ -61,10 +61,10 @@ class PodDirectory:
         )
         self._clock = clock
         self.stats = DirectoryStats()
-        self._lists: Lists = (
-            PushedLists(source, self.stats, self._changes, clock, sleep)
-            if isinstance(source, PushedSource)
-            else PulledLists(source, refresh_seconds, self.stats, self._changes, clock, sleep)
+        self._lists: PodFeed = (
+            StreamingFeed(source, self.stats, self._changes, clock, sleep)
+            if isinstance(source, StreamingSource)
+            else PollingFeed(source, refresh_seconds, self.stats, self._changes, clock, sleep)
         )
 
     @property
@@ -111,10 +111,10 @@ class PodDirectory:
         that pushes brings changes as they come. A source that fails is waited for. May be
         cancelled. Raises `Unavailable` (AGENT_RESTARTING) when the directory is closed.
         """
-        with self._lists.watched():
+        with self._lists.keep_fresh():
             while self.generation <= after:
                 if self._closed:
-                    raise stopping(self._describe())
+                    raise shutting_down(self._describe())
                 await self._changes.wait()
         return self.generation
 
@@ -133,7 +133,7 @@ class PodDirectory:
         pod_uid: str | None,
         container_id: str | None,
         *,
-        timeout_seconds: float = LONGEST_WAIT_SECONDS,
+        timeout_seconds: float = MAX_WAIT_SECONDS,
         need_container: bool = False,
         good_enough: Callable[[Match], bool] | None = None,
         has_ended: Callable[[ContainerStatus], bool] = lambda _: False,
@@ -152,23 +152,23 @@ class PodDirectory:
         after its start reports under no name (`Match.decided`, which takes `has_ended`). A match
         that is not `good_enough` counts as not known too. Either is returned if nothing better
         came.
-        Raises `Unavailable` if no list can be had that would decide, `Inconsistent`
+        Raises `Unavailable` if no list can be had that would decide, `FailedPrecondition`
         if the fresh list contradicts itself or the caller.
         """
-        mark = self._lists.mark()
+        mark = self._lists.snapshot_token()
         first, since = self.first_marks.get(container_id or "") or (mark, self._clock())
         need_container = need_container and bool(container_id)
 
         def found() -> Match | None:
             match = self._find(pod_uid, container_id)
-            if match is not None and self._lists.is_after(first):
+            if match is not None and self._lists.is_newer_than(first):
                 return match.decided(has_ended)
             return match
 
         def known() -> Match | None:
             try:
                 return found()
-            except Inconsistent:  # mended perhaps by now: the fresh list decides
+            except FailedPrecondition:  # mended perhaps by now: the fresh list decides
                 return None
 
         is_enough = partial(_is_enough, need_container=need_container, good_enough=good_enough)
@@ -178,14 +178,14 @@ class PodDirectory:
 
         match = known()
         self._note_first(match, container_id, mark)
-        if is_enough(match) and (self._lists.is_fresh() or not await self._lists.newer_soon()):
+        if is_enough(match) and (self._lists.is_fresh() or not await self._lists.wait_briefly()):
             return match
         if not enough():
             if need_container and known() and self._clock() - since > MAX_LATE_SECONDS:
                 # A container may start for ever: a neighbour that crashes in a loop, an image that
                 # is not to be had. The next list says what is new; no call waits for it.
                 if not self._lists.is_fresh():
-                    await self._lists.newer_soon()
+                    await self._lists.wait_briefly()
             else:
                 await self._wait_within(timeout_seconds, mark, known, enough, need_container)
         return found()
@@ -201,7 +201,7 @@ class PodDirectory:
         """Wait for a list that decides. Raises why there is none, unless the last list tells."""
         self.stats.misses += 1
         try:
-            async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
+            async with asyncio.timeout(min(timeout_seconds, MAX_WAIT_SECONDS)):
                 await self._wait(mark, known, enough, need_container)
         except (Unavailable, TimeoutError) as error:
             if known() is None:
@@ -220,7 +220,7 @@ class PodDirectory:
             why = self._lists.not_live
             if why is None:
                 raise self._too_slow() from None
-            raise why.told_again(why.retry_after_seconds) from None
+            raise why.with_retry_after(why.retry_after_seconds) from None
 
     async def _wait(
         self,
@@ -232,14 +232,16 @@ class PodDirectory:
         """Return when a list after the mark has come; for a container, when one has it."""
         self.stats.waiting += 1
         try:
-            await self._lists.listed_after(mark, enough)
+            await self._lists.wait_newer(mark, enough)
             while need_container and known() and not enough():
-                await self._lists.listed_after(self._lists.mark(), enough)
+                await self._lists.wait_newer(self._lists.snapshot_token(), enough)
         finally:
             self.stats.waiting -= 1
 
     def _find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        """Return what the last list says, else what is remembered. May raise `Inconsistent`."""
+        """Return what the last list says, else what is remembered. May raise
+        `FailedPrecondition`.
+        """
         last = self.last
         match = last.find(pod_uid, container_id) if last is not None else None
         if match is not None and (match.container_name or match.bears(pod_uid)):
@@ -255,14 +257,14 @@ class PodDirectory:
         """Return what is listed or remembered now, without waiting; None for a contradiction."""
         try:
             return self._find(pod_uid, container_id)
-        except Inconsistent:
+        except FailedPrecondition:
             return None
 
     def knows(self, pod_uid: str | None, container_id: str | None) -> bool:
         """Return whether a pod is listed or remembered now."""
         try:
             return self._find(pod_uid, container_id) is not None
-        except Inconsistent:
+        except FailedPrecondition:
             return True
 
     def forget(self, pod_keys: Set[str]) -> Set[str]:
@@ -285,7 +287,7 @@ class PodDirectory:
         """
         self.stats.waiting += 1
         try:
-            await self._lists.current()
+            await self._lists.wait_current()
         finally:
             self.stats.waiting -= 1
         assert self.last is not None  # noqa: S101 - it just came

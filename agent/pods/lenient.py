@@ -18,7 +18,7 @@ _MAX_DIGITS = 300
 """Of an integer; Python needs time that grows with their square."""
 
 
-class Unidentified(ValueError):
+class UnnamedEntry(ValueError):
     """The document names no object. The text is "path is …"."""
 
 
@@ -57,12 +57,12 @@ def _integer(digits: str) -> int | float:
 def fit(document: object, kind: type, rules: Rules) -> tuple[Any, list[Odd]]:
     """Return a document that converts to the type `kind`, and what of it was left out.
 
-    Raises `Unidentified`.
+    Raises `UnnamedEntry`.
     """
     fitting = _Fitting(rules)
     fitted = fitting.value(document, inspect.type_info(kind), "")
     if fitted is _UNSET:
-        raise Unidentified(f"it is {what_is(document)}")
+        raise UnnamedEntry(f"it is {what_is(document)}")
     return fitted, fitting.odd
 
 
@@ -96,7 +96,7 @@ class _Fitting:
 
     def _note(self, value: object, path: str) -> _Unset:
         if path in self._rules.identity:
-            raise Unidentified(f"$.{path} is {what_is(value)}")
+            raise UnnamedEntry(f"$.{path} is {what_is(value)}")
         self.odd.append((path, what_is(value)))
         return _UNSET
 
@@ -118,7 +118,7 @@ class _Fitting:
                 elif marked is not None:
                     return {marked: True}
             elif inside in self._rules.identity and field.required:
-                raise Unidentified(f"$.{inside} is missing")
+                raise UnnamedEntry(f"$.{inside} is missing")
             elif field.required:
                 self.odd.append((inside, "missing"))
             if field.required and name not in found:

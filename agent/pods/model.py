@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from netutil.agent.parsers.json_value import what_is
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.lenient import Rules, Unidentified, fit, load_leniently
+from netutil.agent.pods.lenient import Rules, UnnamedEntry, fit, load_leniently
 from netutil.agent.pods.spec import Amounts, Granted, Requirements, Spec, granted_of
 
 CONFIG_HASH = "kubernetes.io/config.hash"
@@ -371,7 +371,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     try:
         fitted, odd = fit(document, Pod, _RULES)
         pod = msgspec.convert(fitted, Pod)
-    except (Unidentified, *_BROKEN) as error:
+    except (UnnamedEntry, *_BROKEN) as error:
         raise PodListMalformed(str(error)) from None
     # No name of a surrogate, which no answer could hold.
     paths = tuple(path.encode(errors="replace").decode() for path, _ in odd)

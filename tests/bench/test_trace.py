@@ -41,6 +41,6 @@ def test_the_way_of_a_call_is_short() -> None:
     assert len(cpus.files) <= GET_CPU_INFO_FILES, cpus.files
     joined = sum(number for file, _, number in everything.functions if file in _OF_GET_ALL)
     assert 0 < joined <= GET_ALL_CALLS, everything.functions
-    assert "agent/facts/kernel_file.py" not in everything.files, "it is what reads files by path"
+    assert "agent/facts/sysfs.py" not in everything.files, "it is what reads files by path"
     waits = [name for file, name, _ in everything.functions if file == "asyncio/tasks.py"]
     assert "gather" not in waits, "parts that are held are not waited for"

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 from netutil.agent.facts.links import network_namespace as namespace_of
 from netutil.agent.facts.links import open_namespace
-from netutil.agent.facts.netlink import inside, is_of_kernel, messages_of
 from netutil.agent.facts.network_state import HeldNamespace, open_held
+from netutil.agent.facts.rtnetlink import inside, is_of_kernel, messages_of
 
 from tests.facts.namespaces import Namespace, network_namespace
 

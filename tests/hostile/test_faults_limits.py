@@ -61,7 +61,7 @@ def own_cgroup(agent: LabAgent) -> Path:
 def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_others(
     lab: Lab,
 ) -> None:
-    agent = lab.agent("--memory-percent=90")
+    agent = lab.agent("--memory-high-watermark-percent=90")
     web = lab.pods[0].containers[0]
     limit = own_cgroup(agent) / "memory.limit_in_bytes"
     assert metric(agent, "netutil_memory_limit_bytes") == 0

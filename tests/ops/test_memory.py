@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.errors import Reason, ResourceExhausted
 from netutil.agent.identity.cgroups import CgroupTree, Hierarchy
-from netutil.agent.ops.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
+from netutil.agent.observability.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
 
 MIB = 1024 * 1024
 
@@ -70,7 +70,7 @@ def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
     clock.now += 0.25
     refusal = limit.refusal()
     assert refusal is not None and refusal.reason is Reason.AGENT_MEMORY_LOW
-    with pytest.raises(Exhausted):
+    with pytest.raises(ResourceExhausted):
         limit.ensure_room()
     v2(tmp_path, 50 * MIB, max=str(100 * MIB))
     clock.now += 0.25

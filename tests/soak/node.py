@@ -175,7 +175,7 @@ class Node:
         memory = dict(
             re.findall(r"^(\w+): +(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)
         )
-        read_threads = int(metric["netutil_read_threads"])
+        read_threads = int(metric["netutil_host_read_threads"])
         return Resources(
             # What is held of containers and of pods is let go some time after their last question.
             descriptors=len(os.listdir(process / "fd"))
@@ -186,10 +186,10 @@ class Node:
             anonymous_mebibytes=round(int(memory["Pss_Anon"]) / 1024, 1),
             pss_mebibytes=round(int(memory["Pss"]) / 1024, 1),
             tasks=int(metric["netutil_tasks"]),
-            connections=int(metric["netutil_connections"]),
-            calls=int(metric["netutil_calls_unfinished"]),
+            connections=int(metric["netutil_open_connections"]),
+            calls=int(metric["netutil_calls_in_flight"]),
             watchers=int(metric["netutil_watchers"]),
-            unread_bytes=int(metric["netutil_unread_bytes"]),
+            unread_bytes=int(metric["netutil_send_buffer_bytes"]),
         )
 
 

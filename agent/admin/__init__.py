@@ -1,0 +1,1 @@
+"""What `v1alpha.Node` answers to the administrator of the node."""

@@ -1,0 +1,1 @@
+"""The gRPC services: one method resolves the caller, collects and converts."""

@@ -1,0 +1,145 @@
+"""The operators' service: the whole node. Served on the operator socket only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar, cast
+
+from google.protobuf.message import Message
+from netutil.agent.admin.describe import NodeDescriber, PodDescriber, by_name
+from netutil.agent.admin.diagnostics import Diagnostics
+from netutil.agent.admin.explain import Explainer
+from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.stats import Activity, TraceStreams
+from netutil.agent.api.call_runner import CallRunner, Context, Send, wait_seconds
+from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.connections.registry import Connection
+from netutil.agent.messages.convert import timestamp
+from netutil.agent.pods.directory import PodDirectory
+from netutil.v1alpha import node_pb2 as api
+from netutil.v1alpha import node_pb2_grpc
+
+T = TypeVar("T", bound=Message)
+
+
+class Node(node_pb2_grpc.NodeServicer):
+    """`v1alpha.Node`."""
+
+    def __init__(
+        self,
+        pods: PodDirectory,
+        callers: CallerResolver,
+        runner: CallRunner,
+        summaries: PodSummaries,
+        pod_describer: PodDescriber,
+        describing_node: NodeDescriber,
+        activity: Activity,
+        traces: TraceStreams,
+        explainer: Explainer,
+        doctor: Diagnostics,
+    ) -> None:
+        self._pods = pods
+        self._callers = callers
+        self._runner = runner
+        self._summaries = summaries
+        self._pod_describer = pod_describer
+        self._describing_node = describing_node
+        self._activity = activity
+        self._traces = traces
+        self._explainer = explainer
+        self._doctor = doctor
+
+    async def ListPods(
+        self, request: api.ListPodsRequest, context: Context
+    ) -> api.ListPodsResponse:
+        """Return every pod that the pod source reports, by namespace and name."""
+        del request
+
+        async def body() -> api.ListPodsResponse:
+            pod_list = await self._pods.refresh()
+            directories = await self._callers.all_cpu_directories()
+            return api.ListPodsResponse(
+                pods=[self._summaries.summarize(pod, directories) for pod in by_name(pod_list)],
+                observed_at=timestamp(pod_list.observed_at),
+            )
+
+        return await self._answer("ListPods", context, body)
+
+    async def DescribePod(
+        self, request: api.DescribePodRequest, context: Context
+    ) -> api.DescribePodResponse:
+        """Return everything that is known about one pod."""
+
+        async def body() -> api.DescribePodResponse:
+            return await self._pod_describer.describe(
+                request.namespace, request.name, wait_seconds(context)
+            )
+
+        return await self._answer("DescribePod", context, body)
+
+    async def DescribePods(  # type: ignore[override]  # it writes to the context, as Trace does
+        self, request: api.DescribePodsRequest, context: Context
+    ) -> None:
+        """Send everything that is known about each pod."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> None:
+            _ensure_operator(connection)
+            await self._pod_describer.describe_all(wait_seconds(context), send)
+
+        await self._runner.stream("DescribePods", context, body)
+
+    async def DescribeNode(
+        self, request: api.DescribeNodeRequest, context: Context
+    ) -> api.DescribeNodeResponse:
+        """Return the node itself."""
+        del request
+        return await self._answer("DescribeNode", context, self._describing_node.describe)
+
+    async def GetActivity(
+        self, request: api.GetActivityRequest, context: Context
+    ) -> api.GetActivityResponse:
+        """Return the counters of every pod."""
+        del request
+        return await self._answer("GetActivity", context, self._activity.read)
+
+    async def Trace(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: api.TraceRequest, context: Context
+    ) -> None:
+        """Send each call as it is answered."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> NoReturn:
+            _ensure_operator(connection)
+            await self._traces.run(send)
+
+        await self._runner.stream("Trace", context, body)
+
+    async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
+        """Identify a process step by step."""
+
+        async def body() -> api.ExplainResponse:
+            return await self._explainer.explain(request.pid, wait_seconds(context))
+
+        return await self._answer("Explain", context, body)
+
+    async def Diagnose(
+        self, request: api.DiagnoseRequest, context: Context
+    ) -> api.DiagnoseResponse:
+        """Look whether the agent has what it needs."""
+        del request
+        return await self._answer("Diagnose", context, self._doctor.diagnose)
+
+    async def _answer(self, method: str, context: Context, body: Callable[[], Awaitable[T]]) -> T:
+        async def admitted(connection: Connection) -> T:
+            _ensure_operator(connection)
+            return await body()
+
+        encoded = await self._runner.answer_in_turn(method, context, admitted)
+        return cast("T", encoded)  # the server takes it for the message
+
+
+def _ensure_operator(connection: Connection) -> None:
+    """Raise the refusal of whoever is not the host's root."""
+    if connection.error is not None:
+        raise connection.error.with_traceback(None)

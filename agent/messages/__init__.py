@@ -1,0 +1,1 @@
+"""Values to protobuf messages, encoded answers, and errors to statuses."""

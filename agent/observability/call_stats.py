@@ -1,0 +1,160 @@
+"""Statistics of calls by pod, and the feed of calls for `netutil node trace`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections import OrderedDict, deque
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import Literal
+
+from netutil.agent.connections.registry import Connection
+
+MAX_PODS = 1024
+
+LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
+
+
+@dataclass(slots=True)
+class PodCalls:
+    """The calls of one pod since the agent's start. `seconds` is the time of all together."""
+
+    calls: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+    latency_counts: list[int] = field(
+        default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1)
+    )
+    last_error: str = ""
+    last_error_time: float = 0.0
+
+
+@dataclass(slots=True)
+class CallStats:
+    """Calls by pod; the pods that asked last are remembered."""
+
+    by_pod: OrderedDict[str, PodCalls] = field(default_factory=OrderedDict)
+    """The pod that asked last is the last."""
+
+    def __len__(self) -> int:
+        return len(self.by_pod)
+
+    def retain(self, pod_keys: Container[str]) -> None:
+        """Forget the calls of other pods than these."""
+        for key in tuple(self.by_pod):
+            if key not in pod_keys:
+                del self.by_pod[key]
+
+    def record(self, pod_key: str, reason: str, seconds: float) -> None:
+        """Count one call; `reason` is "" for an answered one."""
+        entry = self.by_pod.get(pod_key)
+        if entry is None:
+            entry = self.by_pod[pod_key] = PodCalls()
+            if len(self.by_pod) > MAX_PODS:
+                self.by_pod.popitem(last=False)
+        else:
+            self.by_pod.move_to_end(pod_key)
+        entry.calls += 1
+        entry.seconds += seconds
+        entry.latency_counts[bisect_left(LATENCY_BOUNDS_SECONDS, seconds)] += 1
+        if reason:
+            entry.refused += 1
+            entry.last_error = reason
+            entry.last_error_time = time.time()
+
+
+_MAX_WAITING = 1024
+"""Calls that wait for one onlooker: about half a second of a busy agent."""
+
+Event = Literal["answered", "began", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class TracedCall:
+    """One call, without anything that was asked for or answered. `at` is a time (time.time)."""
+
+    at: float
+    method: str
+    event: Event
+    connection: Connection | None
+    code: str
+    reason: str
+    seconds: float
+
+
+@dataclass(eq=False, slots=True)
+class TraceSubscriber:
+    """The calls that one operator has not been told yet; used on the event loop only."""
+
+    _calls: deque[TracedCall] = field(default_factory=deque)
+    _lost: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: bool = False
+
+    async def next(self) -> tuple[list[TracedCall], int] | None:
+        """Return the calls since the last time, and how many were lost; None at the end."""
+        await self._changed.wait()
+        if self._ended and not self._calls and not self._lost:
+            return None
+        calls, lost = list(self._calls), self._lost
+        self._calls.clear()
+        self._lost = 0
+        if not self._ended:
+            self._changed.clear()
+        return calls, lost
+
+    def notify(self, call: TracedCall) -> None:
+        """Hand over a call, in the place of the oldest if too many wait."""
+        if len(self._calls) >= _MAX_WAITING:
+            self._calls.popleft()
+            self._lost += 1
+        self._calls.append(call)
+        self._changed.set()
+
+    def close(self) -> None:
+        """Let `next` return None once all is told."""
+        self._ended = True
+        self._changed.set()
+
+
+class CallFeed:
+    """Who looks on: `subscribers` is empty while nobody does."""
+
+    def __init__(self) -> None:
+        self.subscribers: set[TraceSubscriber] = set()
+        self._stopped = False
+
+    def subscribe(self) -> TraceSubscriber:
+        """Return a new onlooker, who is told of each call from now on until `leave`."""
+        subscriber = TraceSubscriber()
+        if self._stopped:
+            subscriber.close()
+        self.subscribers.add(subscriber)
+        return subscriber
+
+    def unsubscribe(self, subscriber: TraceSubscriber) -> None:
+        """Tell that onlooker nothing more."""
+        self.subscribers.discard(subscriber)
+
+    def notify(
+        self,
+        method: str,
+        event: Event,
+        connection: Connection | None,
+        code: str,
+        reason: str,
+        seconds: float,
+    ) -> None:
+        """Tell all onlookers of a call."""
+        call = TracedCall(time.time(), method, event, connection, code, reason, seconds)
+        for subscriber in self.subscribers:
+            subscriber.notify(call)
+
+    def stop(self) -> None:
+        """End every onlooker's stream: the agent stops."""
+        self._stopped = True
+        for subscriber in self.subscribers:
+            subscriber.close()

@@ -1,0 +1,1 @@
+"""HTTPS to the kubelet and the API server."""

@@ -1,0 +1,1 @@
+"""The sources of the pod list: the kubelet, the API server, a file."""
