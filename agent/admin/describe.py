@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.admin.pod_summary import PodSummaries
-from netutil.agent.api.call_runner import Send
 from netutil.agent.collect.amounts import pod_resources
 from netutil.agent.collect.caller import CallerResolver, connection_of
 from netutil.agent.collect.collector import EnvironmentRead
@@ -30,7 +29,7 @@ from netutil.agent.identity.cgroups import CgroupTree, processes_below
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.convert import LEVELS, timestamp
 from netutil.agent.messages.convert_devices import cpu_of_node, pci_info
-from netutil.agent.messages.encode import everything
+from netutil.agent.messages.encode import Send, everything
 from netutil.agent.messages.status import part_error
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import NoReturn
 
-from netutil.agent.api.call_runner import Send
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.limits.in_flight import InFlight
+from netutil.agent.messages.encode import Send
 from netutil.agent.observability.call_stats import (
     LATENCY_BOUNDS_SECONDS,
     CallFeed,

@@ -11,10 +11,11 @@ from netutil.agent.admin.diagnostics import Diagnostics
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
 from netutil.agent.admin.stats import Activity, TraceStreams
-from netutil.agent.api.call_runner import CallRunner, Context, Send, wait_seconds
+from netutil.agent.api.call_runner import CallRunner, Context, wait_seconds
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.connections.registry import Connection
 from netutil.agent.messages.convert import timestamp
+from netutil.agent.messages.encode import Send
 from netutil.agent.pods.directory import PodDirectory
 from netutil.v1alpha import node_pb2 as api
 from netutil.v1alpha import node_pb2_grpc

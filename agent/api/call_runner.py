@@ -18,7 +18,7 @@ from netutil.agent.grpcserver import Call, EncodedMessage, Status, call_of
 from netutil.agent.identity.peer import Peer, requester_of
 from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlight
 from netutil.agent.limits.scheduler import FairScheduler
-from netutil.agent.messages.encode import encode
+from netutil.agent.messages.encode import Answer, Send, encode
 from netutil.agent.messages.status import code_of, trailing_metadata, truncate_utf8
 from netutil.agent.observability.audit import RecordRejection
 from netutil.agent.observability.call_stats import CallFeed, CallStats, Event
@@ -87,11 +87,6 @@ class Rejections:
         enter_trace(call.header(b"traceparent"))
         self.record(method, connection, error)
         self._recorder.answered(method, connection, code_of(error).name, error.reason, 0.0)
-
-
-Answer = Message | EncodedMessage
-Send = Callable[[Answer], Awaitable[None]]
-"""Sends one message of a stream; returns when gRPC has taken it."""
 
 
 class CallRunner:

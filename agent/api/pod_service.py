@@ -8,14 +8,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from google.protobuf.message import Message
-from netutil.agent.api.call_runner import (
-    Answer,
-    CallRunner,
-    Context,
-    Rejections,
-    Send,
-    wait_seconds,
-)
+from netutil.agent.api.call_runner import CallRunner, Context, Rejections, wait_seconds
 from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector, EnvironmentRead, variables
 from netutil.agent.collect.environment_cache import HeldEnvironment
@@ -31,6 +24,7 @@ from netutil.agent.errors import (
 from netutil.agent.facts.network import ensure_interface_name, network_characters
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.messages import convert_devices, encode
+from netutil.agent.messages.encode import Answer, Send
 from netutil.agent.messages.encode_interfaces import INTERFACES
 from netutil.agent.messages.status import part_error
 from netutil.agent.watch.stream import SnapshotStreams

@@ -9,7 +9,7 @@ that has only it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -28,6 +28,9 @@ from netutil.agent.parsers.environment import Environment
 from netutil.agent.pods.index import Match
 from netutil.v1alpha import netutil_pb2 as api
 
+Answer = Message | EncodedMessage
+Send = Callable[[Answer], Awaitable[None]]
+"""Sends one message of a stream; returns when gRPC has taken the message."""
 PARTS = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
 """The parts of AllResponse in the order of the API."""
 Parts = Mapping[str, Message | EncodedMessage | AgentError]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn, Protocol
 
-from netutil.agent.api.call_runner import Send
 from netutil.agent.collect.caller import MAX_WAIT_SECONDS, Caller, CallerResolver
 from netutil.agent.collect.collector import Collector, EnvironmentRead
 from netutil.agent.collect.environment_cache import HeldEnvironment
@@ -21,7 +20,7 @@ from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.limits.token_bucket import TokenBuckets
 from netutil.agent.messages.convert import timestamp
-from netutil.agent.messages.encode import Parts, everything, join
+from netutil.agent.messages.encode import Parts, Send, everything, join
 from netutil.agent.watch.diff import ENVIRONMENT, Digests, are_short, changed, digests
 from netutil.agent.watch.notifier import ChangeNotifier
 from netutil.v1alpha import netutil_pb2 as api

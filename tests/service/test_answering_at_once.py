@@ -11,12 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
-from netutil.agent.api.call_runner import Answer, CallRecorder, CallRunner, Rejections
+from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import NotFound, Reason
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.limits.in_flight import InFlightLimits
+from netutil.agent.messages.encode import Answer
 from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.agent.observability.log_setup import CALLERS_TRACE, TraceContext
 from netutil.v1alpha import netutil_pb2 as api
