@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 
 import grpc
 from netutil.agent.admin.describe import NodeDescriber, PodDescriber
@@ -176,6 +177,7 @@ def build(config: Config) -> Components:
             pci=collector.pci,
         )
     )
+    metrics.set_version(version("netutil"))
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     watches = SnapshotStreams(callers, collector, notifier, memory.ensure_room, scheduler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.container_cache import ContainerCache
@@ -22,12 +22,10 @@ from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.observability.memory import MemoryLimit
+from netutil.agent.observability.metrics import LabelledReadings, Readings
 from netutil.agent.observability.watchdog import Watchdog
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.watch.notifier import ChangeNotifier
-
-Named = Mapping[str, tuple[str, Callable[[], float]]]
-"""Name of a metric to its help text and what reads it."""
 
 
 def readings(
@@ -51,8 +49,8 @@ def readings(
     resources: ResourceDirectory,
     environments: EnvironmentCache,
     pci: PciCache,
-) -> tuple[Named, Named]:
-    """Return the gauges and the counters. docs/operate.md lists them."""
+) -> tuple[Readings, Readings, LabelledReadings]:
+    """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
 
     def accept(name: str) -> Callable[[], float]:
         return lambda: float(getattr(counts.accept, name))
@@ -134,19 +132,6 @@ def readings(
         ),
     }
     counters = {
-        "netutil_connections_accepted": ("Connections accepted.", accept("accepted")),
-        "netutil_connections_refused": (
-            "Connections whose calls get an error.",
-            lambda: float(counts.rejected),
-        ),
-        "netutil_connections_closed": (
-            "Connections closed at once, past every limit.",
-            accept("closed_at_once"),
-        ),
-        "netutil_connections_hung_up": (
-            "Connections that their peers had closed before they were accepted.",
-            accept("hung_up"),
-        ),
         "netutil_connections_deferred": (
             "Connections that were identified in the order of the pods.",
             lambda: float(counts.deferred),
@@ -226,14 +211,29 @@ def readings(
             "Snapshots sent to watchers.",
             lambda: float(notifier.snapshots),
         ),
-        "netutil_pod_resources_lists": ("PodResources lists asked.", resource_stats("fetches")),
-        "netutil_pod_resources_gets": ("PodResources gets asked.", resource_stats("gets")),
         "netutil_podresources_failures": (
             "PodResources lists that failed.",
             resource_stats("failures"),
         ),
     }
-    return gauges, counters
+    labelled = {
+        "netutil_connections": (
+            "Connections: accepted, rejected with an error, dropped, aborted by the peer.",
+            "result",
+            {
+                "accepted": accept("accepted"),
+                "rejected": lambda: float(counts.rejected),
+                "dropped": accept("closed_at_once"),
+                "aborted": accept("hung_up"),
+            },
+        ),
+        "netutil_podresources_requests": (
+            "Calls to the PodResources socket of the kubelet.",
+            "method",
+            {"List": resource_stats("fetches"), "Get": resource_stats("gets")},
+        ),
+    }
+    return gauges, counters, labelled
 
 
 def limits_of(config: Config) -> dict[str, float]:
@@ -241,5 +241,5 @@ def limits_of(config: Config) -> dict[str, float]:
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
         name.removeprefix("max_"): float(getattr(config, name))
         for name in Config.__dataclass_fields__
-        if name.startswith("max_") or name == "pod_cost_per_second"
+        if name.startswith("max_") or name in ("host_read_threads", "pod_cost_per_second")
     }

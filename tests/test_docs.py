@@ -154,29 +154,31 @@ def test_the_defaults_are_those_of_the_settings() -> None:
         assert flag_rows()["--" + field.name.replace("_", "-")][1] == shown
 
 
-def readings() -> tuple[set[str], set[str]]:
-    """The names of gauges and counters that the daemon hands to its metrics."""
+def readings() -> tuple[set[str], set[str], set[str]]:
+    """The names of the gauges, counters and labelled counters that the agent registers."""
     found: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
         match node:
             case ast.Assign(
-                targets=[ast.Name("gauges" | "counters" as kind)], value=ast.Dict(keys=keys)
+                targets=[ast.Name("gauges" | "counters" | "labelled" as kind)],
+                value=ast.Dict(keys=keys),
             ):
                 found[kind] = {
                     key.value
                     for key in keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 }
-    return found["gauges"], found["counters"]
+    return found["gauges"], found["counters"], found["labelled"]
 
 
 def scraped() -> dict[str, str]:
     """The kind of each metric by its name, as a scrape shows it."""
-    gauges, counters = readings()
+    gauges, counters, labelled = readings()
     metrics = Metrics()
     metrics.add(
         {name: ("text", lambda: 0.0) for name in gauges},
         {name: ("text", lambda: 0.0) for name in counters},
+        {name: ("text", "label", {}) for name in labelled},
     )
     metrics.add_held(dict, float)
     return {

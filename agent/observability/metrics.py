@@ -24,22 +24,30 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5)
 Reading = Callable[[], float]
 
 
-class _Readings(Collector):
-    """Numbers that the rooms keep for themselves, read when they are scraped."""
+Readings = Mapping[str, tuple[str, Reading]]
+"""Name of a metric to its help text and what reads it."""
+LabelledReadings = Mapping[str, tuple[str, str, Mapping[str, Reading]]]
+"""Name of a metric to its help text, its label, and what reads the metric by value of the label."""
 
-    def __init__(
-        self,
-        gauges: Mapping[str, tuple[str, Reading]],
-        counters: Mapping[str, tuple[str, Reading]],
-    ) -> None:
+
+class _Readings(Collector):
+    """Numbers that the components count themselves, read at each scrape."""
+
+    def __init__(self, gauges: Readings, counters: Readings, labelled: LabelledReadings) -> None:
         self._gauges = gauges
         self._counters = counters
+        self._labelled = labelled
 
     def collect(self) -> Iterable[Metric]:
         for name, (text, read) in self._gauges.items():
             yield GaugeMetricFamily(name, text, value=read())
         for name, (text, read) in self._counters.items():
             yield CounterMetricFamily(name, text, value=read())
+        for name, (text, label, reads) in self._labelled.items():
+            counter = CounterMetricFamily(name, text, labels=(label,))
+            for value, read in reads.items():
+                counter.add_metric((value,), read())
+            yield counter
 
 
 @dataclass(slots=True)
@@ -131,16 +139,18 @@ class Metrics:
         self._limits = Gauge(
             "netutil_limit", "Limits as they are set.", ("limit",), registry=self.registry
         )
+        self._build = Gauge(
+            "netutil_build_info",
+            "Always 1, with the version of the agent.",
+            ("version",),
+            registry=self.registry,
+        )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
 
-    def add(
-        self,
-        gauges: Mapping[str, tuple[str, Reading]],
-        counters: Mapping[str, tuple[str, Reading]],
-    ) -> None:
-        """Register metrics that are read when they are collected."""
-        self.registry.register(_Readings(gauges, counters))
+    def add(self, gauges: Readings, counters: Readings, labelled: LabelledReadings) -> None:
+        """Register metrics that are read when they are collected; `labelled` are counters."""
+        self.registry.register(_Readings(gauges, counters, labelled))
 
     def add_held(self, counts: Callable[[], Mapping[str, int]], sweeps: Reading) -> None:
         """Register how many entries are kept, by kind, and the sweeps that release them."""
@@ -153,6 +163,10 @@ class Metrics:
     def count_suppressed(self) -> None:
         """Count one refusal that has no line of its own."""
         self._suppressed.inc()
+
+    def set_version(self, version: str) -> None:
+        """Show the version of the agent."""
+        self._build.labels(version).set(1)
 
     def set_limits(self, limits: Mapping[str, float]) -> None:
         """Show limits, by name."""

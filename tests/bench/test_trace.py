@@ -18,8 +18,11 @@ library GetCPUInfo takes fewer than a hundred, but how many is the load of the m
 
 GET_ALL_CALLS = 90
 """Of what puts the answer to GetAll together. How its environment is read is not among them."""
-_OF_GET_ALL = tuple(
-    f"agent/service/{name}.py" for name in ("netutil", "gather", "encoded", "encoded_interfaces")
+_OF_GET_ALL = (
+    "agent/api/pod_service.py",
+    "agent/collect/collector.py",
+    "agent/messages/encode.py",
+    "agent/messages/encode_interfaces.py",
 )
 
 

@@ -164,8 +164,11 @@ class Node:
         for name, labels, value in self.metrics():
             if name == "netutil_calls_total" and labels["code"] != "OK":
                 found[f"{labels['code']} {labels['reason']}".strip()] += int(value)
-            elif name in ("netutil_connections_closed_total", "netutil_connections_refused_total"):
-                found[name.removeprefix("netutil_").removesuffix("_total")] += int(value)
+            elif name == "netutil_connections_total" and labels["result"] in (
+                "rejected",
+                "dropped",
+            ):
+                found[f"connections {labels['result']}"] += int(value)
         return found
 
     def resources(self) -> Resources:
