@@ -299,12 +299,12 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         return self._read_network(caller, request.pid, request.int)
 
     def _network(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
-        known = None if pid else encode.known_network(caller.require_match)
+        known = None if pid else encode.known_network(caller.require_match())
         return known or self._read_network(caller, pid, "")
 
     async def _read_network(self, caller: Caller, pid: str, interface: str) -> Answer:
         networks = await self._gather.networks(caller, pid, interface)
-        match = caller.require_match
+        match = caller.require_match()
         write = partial(encode.network, networks, match)
         size = network_characters(match.pod.metadata.annotations or {})
         answer = await self._gather.run_offloaded(caller, write, size)
@@ -317,12 +317,12 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     ) -> Answer | Awaitable[Answer]:
         if request.pid:
             return self._read_pod(caller, request.pid, wait_seconds(context))
-        return encode.pod(caller.require_match, caller.cgroups.container_id or "")
+        return encode.pod(caller.require_match(), caller.cgroups.container_id or "")
 
     def _pod(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
         if pid:
             return self._read_pod(caller, pid, seconds)
-        return encode.pod(caller.require_match, caller.cgroups.container_id or "")
+        return encode.pod(caller.require_match(), caller.cgroups.container_id or "")
 
     async def _read_pod(self, caller: Caller, pid: str, seconds: float) -> Answer:
         match, container_id = await self._gather.match(caller, pid, seconds)

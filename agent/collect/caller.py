@@ -59,7 +59,6 @@ class Caller:
     match: Match | None
     unavailable: Unavailable | None
 
-    @property
     def require_match(self) -> Match:
         """Return the pod. Raises the pod source's `Unavailable` if there is none yet."""
         if self.match is None:
@@ -349,7 +348,7 @@ class CallerResolver:
         own = caller.cgroups.container_id
         if caller.cgroups.pod_uid is not None or own is None:
             return frozenset(filter(None, (own,)))
-        match = self._pods.peek(None, own) or caller.require_match
+        match = self._pods.peek(None, own) or caller.require_match()
         ids = (status.id for _, status in match.pod.container_statuses if status.id)
         listed = ((one, self._pods.peek(None, one)) for one in ids)
         uid = match.pod.metadata.uid

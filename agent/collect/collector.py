@@ -179,7 +179,7 @@ class Collector:
     async def match(self, caller: Caller, pid: str, wait_seconds: float) -> tuple[Match, str]:
         """Return the pod list's entry of a process's container, and the container's ID."""
         if not pid:
-            return caller.require_match, caller.cgroups.container_id or ""
+            return caller.require_match(), caller.cgroups.container_id or ""
         process, cgroups = await self._callers.process(caller, pid)
         try:
             match = await self._callers.match(caller.peer.pod_key, process, cgroups, wait_seconds)
@@ -249,7 +249,7 @@ class Collector:
         """
         await self._ensure_in_pod(caller, pid)
         networks = await self._reported(caller)
-        reported = caller.require_match.pod.spec.host_network
+        reported = caller.require_match().pod.spec.host_network
         if not interface or networks.are_named:
             return of_interface(networks, interface, host_network=reported)
         live = await self._links(caller, pid)
@@ -291,7 +291,7 @@ class Collector:
 
     async def _reported(self, caller: Caller) -> Networks:
         """Return the networks of the caller's pod as its annotations report them."""
-        pod = caller.require_match.pod
+        pod = caller.require_match().pod
         known = self._known_networks(pod)
         if known is not None:
             return known

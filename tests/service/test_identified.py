@@ -76,7 +76,7 @@ async def test_a_caller_is_known_at_once_when_a_fresh_list_names_it(known: Known
     waited_for = await known.callers.identify(known.connection, 5, need_container=True)
     at_once = known.callers.identified(known.connection)
     assert at_once == waited_for
-    assert at_once is not None and at_once.require_match.container_name == "app"
+    assert at_once is not None and at_once.require_match().container_name == "app"
 
 
 async def test_a_list_that_is_too_old_is_waited_for(known: Known) -> None:
@@ -121,7 +121,7 @@ async def test_a_pod_that_is_only_remembered_is_left_to_identify(known: Known) -
     known.clock.now += 2  # a list may be asked for again
     await known.pods.refresh()
     assert known.callers.identified(known.connection) is None
-    assert (await known.callers.identify(known.connection, 5)).require_match.is_remembered
+    assert (await known.callers.identify(known.connection, 5)).require_match().is_remembered
 
 
 async def test_who_is_refused_or_unknown_to_the_kernel_is_left_to_identify(known: Known) -> None:
