@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from netutil.agent.backoff import Backoff
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.index import PodList
 
@@ -128,36 +128,23 @@ class Generation:
         await self._event.wait()
 
 
-class LoggedBackoff:
-    """Counts failures in a row, says them in the log, and how long to pause."""
+class LoggedBackoff(Backoff):
+    """Back-off that logs the failures of a pod source and the recovery."""
 
-    def __init__(self, what: str, first_pause_seconds: float, longest_pause_seconds: float) -> None:
-        self._what = what
-        self._first = first_pause_seconds
-        self._longest = longest_pause_seconds
-        self._last_sentence = ""
-        self.consecutive = 0
-
-    def pause(self) -> float:
-        """Count one more and return a pause that grows with them."""
-        longest = min(self._first * 2.0 ** min(self.consecutive, 16), self._longest)
-        self.consecutive += 1
-        # Full jitter would let a node's agent try again at once; half keeps a floor.
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    def __init__(self, source: str, first_seconds: float, max_seconds: float) -> None:
+        super().__init__(first_seconds, max_seconds)
+        self._source = source
+        self._last_message = ""
 
     def log(self, error: Unavailable) -> None:
-        """Log an error; one that lasts, ever more seldom."""
-        news, self._last_sentence = self._last_sentence != error.message, error.message
-        if news or self.consecutive & (self.consecutive - 1) == 0:
+        """Log an error; the same error again only at each doubling of the failures."""
+        is_new, self._last_message = self._last_message != error.message, error.message
+        if is_new or self.consecutive & (self.consecutive - 1) == 0:
             text = "pod list: %s (read %s; failed: %d) %s"
             _LOG.warning(text, error.message, error.read, self.consecutive, error.advice)
 
     def log_recovered(self) -> None:
-        """Log that the source answers again, if it was said that it does not."""
-        if self._last_sentence:
-            _LOG.info("pod list: %s answers again, failed: %d", self._what, self.consecutive)
-            self._last_sentence = ""
-
-    def reset(self) -> None:
-        """Begin to count anew."""
-        self.consecutive = 0
+        """Log that the source answers again, if a failure was logged."""
+        if self._last_message:
+            _LOG.info("pod list: %s answers again, failed: %d", self._source, self.consecutive)
+            self._last_message = ""

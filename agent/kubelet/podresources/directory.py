@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from netutil.agent.backoff import Backoff
 from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
 from netutil.agent.kubelet.podresources import errors
 from netutil.agent.kubelet.podresources.client import PodResourcesClient
@@ -33,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 _CALL_SECONDS = 5.0
 _MISS_SECONDS = 1.0
 _PAUSE_SECONDS = 0.5
-_MAX_PAUSE_SECONDS = 30.0
 _WITHOUT_GET_SECONDS = 300.0
 _GETS_PER_SECOND = 20
 """The kubelet lets all callers of the node ask 100 times a second together."""
@@ -68,7 +68,8 @@ class ResourceDirectory:
         self._without_get_until = _NEVER
         self._gets_since, self._gets_now = _NEVER, 0
         self._error: Unavailable | None = None
-        self._failures_in_a_row = 0
+        # A caller waits: after a failure the next attempt is due within the time of a miss.
+        self._backoff = Backoff(_PAUSE_SECONDS, _MISS_SECONDS, jitter=0)
         self._retry_from = _NEVER
         self.stats = ResourceStats()
 
@@ -208,13 +209,11 @@ class ResourceDirectory:
                 _LOG.exception("pod resources: %s failed", self._path)
                 error = errors.unexpected_error(raised, self._path)
             self.stats.failures += 1
-            pause = min(_PAUSE_SECONDS * 2**self._failures_in_a_row, _MAX_PAUSE_SECONDS)
-            self._failures_in_a_row = min(self._failures_in_a_row + 1, 16)
-            # Somebody waits: a miss is tried again after a second at the latest.
-            self._retry_from = self._clock() + min(pause, _MISS_SECONDS)
+            self._retry_from = self._clock() + self._backoff.pause()
             self._error = error.with_retry_after(_PAUSE_SECONDS)
         else:
-            self._listed, self._error, self._failures_in_a_row = asked, None, 0
+            self._listed, self._error = asked, None
+            self._backoff.reset()
         finally:
             self._listing = None
 
