@@ -69,6 +69,8 @@ from netutil.agent.watch.stream import SnapshotStreams
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
+_ADMIN_CONNECTIONS = ConnectionLimits(64, 64)
+_NODE = node_pb2.DESCRIPTOR.services_by_name["Node"].full_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +277,6 @@ def _names_in(pods: PodDirectory) -> Callable[[str | None, str | None], Names]:
         return metadata.namespace, metadata.name, match.container_name
 
     return names
-
-
-_ADMIN_CONNECTIONS = ConnectionLimits(64, 64)
-_NODE = node_pb2.DESCRIPTOR.services_by_name["Node"].full_name
 
 
 @contextlib.asynccontextmanager

@@ -53,6 +53,7 @@ _ANNOTATIONS = {
     netutil_pb2.NETWORK_SOURCE_NETWORKS_STATUS: "annotation k8s.v1.cni.cncf.io/networks-status",
     netutil_pb2.NETWORK_SOURCE_POD_STATUS: "status.podIPs, since no annotation reports networks",
 }
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +284,6 @@ def _add_networks(
         process = container.sources[0].read.removesuffix("cgroup")
         read = f"{process}ns/net, rtnetlink(7)"
         answer.sources.add(part="interfaces", read=read)
-
-
-T = TypeVar("T")
 
 
 class NodeDescriber:

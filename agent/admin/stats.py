@@ -23,6 +23,9 @@ from netutil.agent.pods.model import Pod
 from netutil.agent.watch.notifier import ChangeNotifier
 from netutil.v1alpha import node_pb2 as api
 
+_TOGETHER_SECONDS = 0.05
+"""Calls of so long a time are sent as one message."""
+
 
 class Activity:
     """Reads the agent's own tables; asks the pod source only if there was no list yet."""
@@ -75,10 +78,6 @@ class Activity:
             latency_counts=calls.latency_counts,
             last_error=calls.last_error,
         )
-
-
-_TOGETHER_SECONDS = 0.05
-"""Calls of so long a time are sent as one message."""
 
 
 class TraceStreams:

@@ -32,6 +32,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 Observe = Callable[[str, str, str, float], None]
 """Called with method, code, reason and seconds of each call."""
+_SHARE_FOR_WAITING = 0.9
 
 
 class CallRecorder:
@@ -247,9 +248,6 @@ class CallRunner:
             grpc.StatusCode.INTERNAL,
             f"The agent failed to answer {method} ({reason}); its log on the node says where.",
         )
-
-
-_SHARE_FOR_WAITING = 0.9
 
 
 def wait_seconds(context: Context) -> float:

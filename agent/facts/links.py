@@ -29,6 +29,28 @@ from netutil.agent.parsers.rtnetlink import (
     parse_rule,
 )
 
+T = TypeVar("T")
+MAX_LINKS = 256
+MAX_ADDRESSES = 4096
+MAX_DEFAULT_ROUTES = 256
+MAX_RULES = 4096
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETRULE = 18, 22, 26, 34
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWRULE = 16, 20, 24, 32
+_RTM_DELROUTE = 25
+_IFINFOMSG = struct.Struct("=BBHiII")
+_IFADDRMSG = struct.Struct("=BBBBi")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+# IFLA_EXT_MASK: without RTEXT_FILTER_VF the kernel does not say how many virtual functions a
+# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
+_WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
+_READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
+_ALL_TABLES, _UNICAST = 0, 1
+_NAMES_PARENT_DEVICES = (5, 14)
+"""Since Linux 5.14 a link has IFLA_PARENT_DEV_NAME and IFLA_PARENT_DEV_BUS_NAME."""
+_RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
+_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -75,29 +97,6 @@ class Link:
     parent_device_bus: str = ""
     parent_device: str = ""
     num_vfs: int | None = None
-
-
-T = TypeVar("T")
-MAX_LINKS = 256
-MAX_ADDRESSES = 4096
-MAX_DEFAULT_ROUTES = 256
-MAX_RULES = 4096
-_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETRULE = 18, 22, 26, 34
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWRULE = 16, 20, 24, 32
-_RTM_DELROUTE = 25
-_IFINFOMSG = struct.Struct("=BBHiII")
-_IFADDRMSG = struct.Struct("=BBBBi")
-_RTMSG = struct.Struct("=BBBBBBBBI")
-# IFLA_EXT_MASK: without RTEXT_FILTER_VF the kernel does not say how many virtual functions a
-# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
-_WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
-_READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
-_ALL_TABLES, _UNICAST = 0, 1
-_NAMES_PARENT_DEVICES = (5, 14)
-"""Since Linux 5.14 a link has IFLA_PARENT_DEV_NAME and IFLA_PARENT_DEV_BUS_NAME."""
-_RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
-_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
-_VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
 def read_links(thread: int) -> tuple[Link, ...]:

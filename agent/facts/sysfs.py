@@ -9,6 +9,7 @@ from typing import Protocol
 
 _READ_BYTES = 4096
 """A page, which is what one attribute of sysfs holds at the most (filesystems/sysfs.rst)."""
+_PAUSE_SECONDS = 0.02
 
 
 class Files(Protocol):
@@ -89,9 +90,6 @@ def names_if_there(directory: str, absent: Collection[int], files: Files = BY_PA
         if error.errno in absent:
             return []
         raise
-
-
-_PAUSE_SECONDS = 0.02
 
 
 class ThrottledReader:

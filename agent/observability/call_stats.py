@@ -16,6 +16,9 @@ MAX_PODS = 1024
 
 LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
+_MAX_WAITING = 1024
+"""Calls that wait for one onlooker: about half a second of a busy agent."""
+Event = Literal["answered", "began", "ended"]
 
 
 @dataclass(slots=True)
@@ -64,12 +67,6 @@ class CallStats:
             entry.refused += 1
             entry.last_error = reason
             entry.last_error_time = time.time()
-
-
-_MAX_WAITING = 1024
-"""Calls that wait for one onlooker: about half a second of a busy agent."""
-
-Event = Literal["answered", "began", "ended"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,18 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_KINDS = 512
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+# version "-" trace-id "-" parent-id "-" trace-flags. A later version may add fields after a
+# dash; the first may not.
+_TRACEPARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}"
+    r"(?P<more>-.*)?",
+    re.ASCII,
+)
+_MAX_LENGTH = 256
+_INVALID_VERSION = "ff"
+_FIRST_VERSION = "00"
+CALLERS_TRACE: ContextVar[TraceContext | None] = ContextVar("callers_trace", default=None)
+"""That of the call under way in this task and those that it starts."""
 
 
 class _Text(logging.Formatter):
@@ -116,28 +128,12 @@ def report_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     )
 
 
-# version "-" trace-id "-" parent-id "-" trace-flags. A later version may add fields after a
-# dash; the first may not.
-_TRACEPARENT = re.compile(
-    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}"
-    r"(?P<more>-.*)?",
-    re.ASCII,
-)
-_MAX_LENGTH = 256
-_INVALID_VERSION = "ff"
-_FIRST_VERSION = "00"
-
-
 @dataclass(frozen=True, slots=True)
 class TraceContext:
     """The caller's trace and the span that the call was made in, in lower-case hexadecimal."""
 
     trace_id: str
     span_id: str
-
-
-CALLERS_TRACE: ContextVar[TraceContext | None] = ContextVar("callers_trace", default=None)
-"""That of the call under way in this task and those that it starts."""
 
 
 def enter_trace(traceparent: bytes | None) -> None:

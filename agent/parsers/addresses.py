@@ -12,6 +12,11 @@ _BYTES = re.compile(r"[0-9a-f]{2}(?:([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2})*)?", re.I
 # INFINIBAND_ALEN of the kernel (linux/if_infiniband.h): a byte of flags, 3 of the queue pair's
 # number, then the GID, of which the last 8 are the port's GUID (RFC 4391, section 9.1.1).
 _INFINIBAND_BYTES, _GUID_BYTES = 20, 8
+_ADDRESS = re.compile(
+    r"(?P<domain>[0-9a-fA-F]{4,8}):(?P<rest>[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])"
+)
+MAX_LINK_NAME_LENGTH = 15
+"""Bytes: IFNAMSIZ less the final NUL, netdevice(7)."""
 
 
 def format_hardware_address(link_type: int, address: bytes) -> str:
@@ -48,11 +53,6 @@ def _bytes(text: str) -> bytes | None:
     return bytes.fromhex(text.replace(":", "").replace("-", ""))
 
 
-_ADDRESS = re.compile(
-    r"(?P<domain>[0-9a-fA-F]{4,8}):(?P<rest>[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])"
-)
-
-
 def normalise_pci_address(text: str) -> str | None:
     """Return the address as sysfs spells it, None for what is no address.
 
@@ -64,10 +64,6 @@ def normalise_pci_address(text: str) -> str | None:
     if match is None:
         return None
     return f"{int(match['domain'], 16):04x}:{match['rest'].lower()}"
-
-
-MAX_LINK_NAME_LENGTH = 15
-"""Bytes: IFNAMSIZ less the final NUL, netdevice(7)."""
 
 
 def is_link_name(name: str) -> bool:

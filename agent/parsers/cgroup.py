@@ -21,6 +21,9 @@ from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, po
 
 _MAX_DIGITS = 10
 """Digits of a hierarchy's ID, an int of the kernel's."""
+_STATIC = re.compile(r"pod[0-9a-f]{32}(?:\.slice)?(?::cri-containerd:[0-9a-f]{64})?")
+_AT_ROOT = pod_places()
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,6 @@ class CgroupIdentity:
         return None
 
 
-_STATIC = re.compile(r"pod[0-9a-f]{32}(?:\.slice)?(?::cri-containerd:[0-9a-f]{64})?")
-
-
 def is_written_as_static(identity: CgroupIdentity) -> bool:
     """Return whether the pod's UID is written without dashes or underscores.
 
@@ -161,9 +161,6 @@ def place(line: CgroupLine, path: str, places: PodPlaces) -> Placement:
 def place_at_root(line: CgroupLine) -> Placement:
     """Return where a line puts the process, as an agent at the hierarchy's root sees it."""
     return place(line, line.path, _AT_ROOT)
-
-
-_AT_ROOT = pod_places()
 
 
 def identify(
@@ -267,9 +264,6 @@ def _not_visible() -> PermissionDenied:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
-
-
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,19 @@ MAX_ENTRIES = 65_536
 """An environment of 2 MiB, which a stack of 8 MiB allows (execve(2)), has fewer if an entry and its
 pointer take 32 bytes on average."""
 _SLICE_BYTES = 64 * 1024
+MAX_DEVICES = 256
+MAX_PLACES = 4 * MAX_DEVICES
+"""Places of one list, those that hold nothing included."""
+MAX_INFO_LENGTH = 256 * 1024
+"""Characters of all …_INFO variables together, in the order of their names."""
+MAX_NAME_LENGTH = 128
+MAX_VARIABLE_LENGTH = 512
+"""Characters of a variable's name, which stands beside each of its devices. A resource's has at
+most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
+MAX_INFO_DEPTH = 16
+"""Each level is three of a protobuf message, which has 100 at the most."""
+PREFIX = "PCIDEVICE_"
+_SUFFIX = "_INFO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +118,6 @@ def _too_large(what: str) -> ResourceExhausted:
         advice="Pass large values in a file. enableServiceLinks: false leaves the variables of"
         " services out.",
     )
-
-
-MAX_DEVICES = 256
-MAX_PLACES = 4 * MAX_DEVICES
-"""Places of one list, those that hold nothing included."""
-MAX_INFO_LENGTH = 256 * 1024
-"""Characters of all …_INFO variables together, in the order of their names."""
-MAX_NAME_LENGTH = 128
-MAX_VARIABLE_LENGTH = 512
-"""Characters of a variable's name, which stands beside each of its devices. A resource's has at
-most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
-MAX_INFO_DEPTH = 16
-"""Each level is three of a protobuf message, which has 100 at the most."""
-PREFIX = "PCIDEVICE_"
-_SUFFIX = "_INFO"
 
 
 class DeviceProblem(StrEnum):

@@ -16,6 +16,20 @@ _MAX_DEPTH = 20
 """Levels of lists and objects. The standards need 5; protobuf readers give up at about 30."""
 _MAX_NUMBER_DIGITS = 300
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_./-]{1,63}")
+_MAX_MTU = 2**32 - 1
+DEVICE_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "pci": ("pci-address", "vhost-net", "rdma-device", "pf-pci-address", "representor-device"),
+    "vdpa": (
+        "parent-device",
+        "driver",
+        "path",
+        "pci-address",
+        "pf-pci-address",
+        "representor-device",
+    ),
+    "vhost-user": ("mode", "path"),
+    "memif": ("role", "path", "mode"),
+}
 
 
 class Malformed(Exception):
@@ -144,9 +158,6 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_NUMBER_DIGITS else float(digits)
 
 
-_MAX_MTU = 2**32 - 1
-
-
 @dataclass(frozen=True, slots=True)
 class DNS:
     """The DNS settings that the network's plugin returned."""
@@ -195,21 +206,6 @@ class NetworkStatus:
     device_info: DeviceInfo | None = None
     extensions: Mapping[str, Any] = field(default_factory=dict)
     device_info_annotation: str = ""
-
-
-DEVICE_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "pci": ("pci-address", "vhost-net", "rdma-device", "pf-pci-address", "representor-device"),
-    "vdpa": (
-        "parent-device",
-        "driver",
-        "path",
-        "pci-address",
-        "pf-pci-address",
-        "representor-device",
-    ),
-    "vhost-user": ("mode", "path"),
-    "memif": ("role", "path", "mode"),
-}
 
 
 def parse_network_status(text: str, *, read: str) -> tuple[NetworkStatus, ...]:

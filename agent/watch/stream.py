@@ -30,6 +30,11 @@ MIN_SECONDS = 0.1
 _POD_SECONDS = 0.05
 _BURST = 64
 """A pod's watchers may make so many at once, and then one in `_POD_SECONDS`."""
+_SNAPSHOT_SECONDS = 0.0005
+"""Loop time that a snapshot takes, which is what GetAll answers: so one of a pod is made in each
+round of the loop while other pods wait."""
+_SHORTAGE_SECONDS = 1.0
+_LONG_AGO = -float("inf")
 
 
 class SnapshotThrottle:
@@ -58,13 +63,6 @@ class SnapshotThrottle:
                 self.tokens.give_back(pod_key)
                 raise
         return start
-
-
-_SNAPSHOT_SECONDS = 0.0005
-"""Loop time that a snapshot takes, which is what GetAll answers: so one of a pod is made in each
-round of the loop while other pods wait."""
-_SHORTAGE_SECONDS = 1.0
-_LONG_AGO = -float("inf")
 
 
 class MakeParts(Protocol):

@@ -37,6 +37,8 @@ _SOCKET_OPTIONS: list[tuple[int, int, int | bytes]] = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
 ]
+_CHUNK_BYTES = 64 * 1024
+_GZIP = 16 + zlib.MAX_WBITS  # zlib.h, inflateInit2: gzip only
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,6 @@ class HttpsClient:
         if isinstance(error, PodListMalformed):
             return errors.malformed(API_SERVER, error, self.url)
         return errors.failed(API_SERVER, error, self.url)
-
-
-_CHUNK_BYTES = 64 * 1024
-_GZIP = 16 + zlib.MAX_WBITS  # zlib.h, inflateInit2: gzip only
 
 
 def read_body(response: BaseHTTPResponse, largest_bytes: int) -> bytearray:

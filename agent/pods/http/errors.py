@@ -13,6 +13,29 @@ from netutil.agent.pods.sources.base import unavailable
 from urllib3.exceptions import NameResolutionError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as UrllibTimeoutError
 
+_APPROVE = (
+    "A kubelet with serverTLSBootstrap has none until its request is approved, which Kubernetes"
+    " does not do by itself: `kubectl get csr` shows what is pending (signer"
+    " kubernetes.io/kubelet-serving), `kubectl certificate approve NAME` approves it. Else look at"
+    " the kubelet's log."
+)
+_NO_CLIENT_CERTIFICATE = (
+    "The agent shows its service account's token and no certificate: look at --apiserver-url and"
+    " at what stands before the API server."
+)
+# Codes of OpenSSL's x509_vfy.h, by what the verifier says.
+_NOT_SIGNED = "is signed by a CA that is not in {ca}"
+_CERTIFICATE_PROBLEMS = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is self-signed and not in {ca}",
+    19: _NOT_SIGNED,
+    20: _NOT_SIGNED,
+    21: _NOT_SIGNED,
+    62: "is for another host name",
+    64: "is for another address",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ServerMessages:
@@ -51,13 +74,6 @@ class ServerMessages:
         return f"Look at {self.url_flag} and at {self.name_inside}; the agent tries again."
 
 
-_APPROVE = (
-    "A kubelet with serverTLSBootstrap has none until its request is approved, which Kubernetes"
-    " does not do by itself: `kubectl get csr` shows what is pending (signer"
-    " kubernetes.io/kubelet-serving), `kubectl certificate approve NAME` approves it. Else look at"
-    " the kubelet's log."
-)
-
 KUBELET = ServerMessages(
     name="The kubelet",
     name_inside="the kubelet",
@@ -80,10 +96,6 @@ KUBELET = ServerMessages(
     internal_error=("it probably has no serving certificate yet", _APPROVE),
 )
 
-_NO_CLIENT_CERTIFICATE = (
-    "The agent shows its service account's token and no certificate: look at --apiserver-url and"
-    " at what stands before the API server."
-)
 
 API_SERVER = ServerMessages(
     name="The API server",
@@ -105,20 +117,6 @@ API_SERVER = ServerMessages(
     bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
     internal_error=("", "Look at its log, and at what stands before it; the agent tries again."),
 )
-
-
-# Codes of OpenSSL's x509_vfy.h, by what the verifier says.
-_NOT_SIGNED = "is signed by a CA that is not in {ca}"
-_CERTIFICATE_PROBLEMS = {
-    9: "is not valid yet",
-    10: "has expired",
-    18: "is self-signed and not in {ca}",
-    19: _NOT_SIGNED,
-    20: _NOT_SIGNED,
-    21: _NOT_SIGNED,
-    62: "is for another host name",
-    64: "is for another address",
-}
 
 
 def request_rejected(server: ServerMessages, status: int, said: str, url: str) -> Unavailable:
