@@ -16,7 +16,7 @@ from netutil.agent.admin.diagnostics import Diagnostics, Installation
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
 from netutil.agent.admin.stats import Activity, TraceStreams
-from netutil.agent.api.admin_service import Node
+from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
 from netutil.agent.api.pod_service import NetUtil
 from netutil.agent.collect.caller import CallerResolver
@@ -316,12 +316,11 @@ async def serve_admin(components: Components) -> AsyncIterator[None]:
 
 def _admin_service(components: Components, runner: CallRunner) -> Node:
     config, summaries = components.config, PodSummaries(components.registry, components.call_stats)
-    return Node(
-        components.pods,
-        components.callers,
-        runner,
-        summaries,
-        PodDescriber(
+    reports = NodeReports(
+        pods=components.pods,
+        callers=components.callers,
+        summaries=summaries,
+        pod_describer=PodDescriber(
             components.tree,
             components.callers,
             components.pods,
@@ -330,8 +329,8 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.netutil.parts,
             config.pod_resources,
         ),
-        NodeDescriber(components.pods, components.reads, config.host_root),
-        Activity(
+        node_describer=NodeDescriber(components.pods, components.reads, config.host_root),
+        activity=Activity(
             components.pods,
             components.registry,
             config.max_connections,
@@ -339,15 +338,15 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.in_flight,
             components.notifier,
         ),
-        TraceStreams(components.call_feed, components.pods),
-        Explainer(
+        traces=TraceStreams(components.call_feed, components.pods),
+        explainer=Explainer(
             components.tree,
             components.callers,
             components.pods,
             components.registry,
             components.limits,
         ),
-        Diagnostics(
+        diagnostics=Diagnostics(
             installation_of(config, components.pin_name),
             components.tree,
             components.callers,
@@ -357,6 +356,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.reads,
         ),
     )
+    return Node(runner, reports)
 
 
 def _identify_admin(connection: socket.socket) -> None:

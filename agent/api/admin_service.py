@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import NoReturn, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -23,44 +24,40 @@ from netutil.v1alpha import node_pb2_grpc
 T = TypeVar("T", bound=Message)
 
 
-class Node(node_pb2_grpc.NodeServicer):
-    """`v1alpha.Node`."""
+@dataclass(frozen=True, slots=True)
+class NodeReports:
+    """What answers the methods of `v1alpha.Node`, one report for each."""
 
-    def __init__(
-        self,
-        pods: PodDirectory,
-        callers: CallerResolver,
-        runner: CallRunner,
-        summaries: PodSummaries,
-        pod_describer: PodDescriber,
-        describing_node: NodeDescriber,
-        activity: Activity,
-        traces: TraceStreams,
-        explainer: Explainer,
-        doctor: Diagnostics,
-    ) -> None:
-        self._pods = pods
-        self._callers = callers
+    pods: PodDirectory
+    callers: CallerResolver
+    summaries: PodSummaries
+    pod_describer: PodDescriber
+    node_describer: NodeDescriber
+    activity: Activity
+    traces: TraceStreams
+    explainer: Explainer
+    diagnostics: Diagnostics
+
+
+class Node(node_pb2_grpc.NodeServicer):
+    """`v1alpha.Node`, for uid 0 of the host only."""
+
+    def __init__(self, runner: CallRunner, reports: NodeReports) -> None:
         self._runner = runner
-        self._summaries = summaries
-        self._pod_describer = pod_describer
-        self._describing_node = describing_node
-        self._activity = activity
-        self._traces = traces
-        self._explainer = explainer
-        self._doctor = doctor
+        self._reports = reports
 
     async def ListPods(
         self, request: api.ListPodsRequest, context: Context
     ) -> api.ListPodsResponse:
         """Return every pod that the pod source reports, by namespace and name."""
         del request
+        reports = self._reports
 
         async def body() -> api.ListPodsResponse:
-            pod_list = await self._pods.refresh()
-            directories = await self._callers.all_cpu_directories()
+            pod_list = await reports.pods.refresh()
+            directories = await reports.callers.all_cpu_directories()
             return api.ListPodsResponse(
-                pods=[self._summaries.summarize(pod, directories) for pod in by_name(pod_list)],
+                pods=[reports.summaries.summarize(pod, directories) for pod in by_name(pod_list)],
                 observed_at=timestamp(pod_list.observed_at),
             )
 
@@ -72,7 +69,7 @@ class Node(node_pb2_grpc.NodeServicer):
         """Return everything that is known about one pod."""
 
         async def body() -> api.DescribePodResponse:
-            return await self._pod_describer.describe(
+            return await self._reports.pod_describer.describe(
                 request.namespace, request.name, wait_seconds(context)
             )
 
@@ -86,7 +83,7 @@ class Node(node_pb2_grpc.NodeServicer):
 
         async def body(connection: Connection, send: Send) -> None:
             _ensure_operator(connection)
-            await self._pod_describer.describe_all(wait_seconds(context), send)
+            await self._reports.pod_describer.describe_all(wait_seconds(context), send)
 
         await self._runner.stream("DescribePods", context, body)
 
@@ -95,14 +92,14 @@ class Node(node_pb2_grpc.NodeServicer):
     ) -> api.DescribeNodeResponse:
         """Return the node itself."""
         del request
-        return await self._answer("DescribeNode", context, self._describing_node.describe)
+        return await self._answer("DescribeNode", context, self._reports.node_describer.describe)
 
     async def GetActivity(
         self, request: api.GetActivityRequest, context: Context
     ) -> api.GetActivityResponse:
         """Return the counters of every pod."""
         del request
-        return await self._answer("GetActivity", context, self._activity.read)
+        return await self._answer("GetActivity", context, self._reports.activity.read)
 
     async def Trace(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: api.TraceRequest, context: Context
@@ -112,7 +109,7 @@ class Node(node_pb2_grpc.NodeServicer):
 
         async def body(connection: Connection, send: Send) -> NoReturn:
             _ensure_operator(connection)
-            await self._traces.run(send)
+            await self._reports.traces.run(send)
 
         await self._runner.stream("Trace", context, body)
 
@@ -120,7 +117,7 @@ class Node(node_pb2_grpc.NodeServicer):
         """Identify a process step by step."""
 
         async def body() -> api.ExplainResponse:
-            return await self._explainer.explain(request.pid, wait_seconds(context))
+            return await self._reports.explainer.explain(request.pid, wait_seconds(context))
 
         return await self._answer("Explain", context, body)
 
@@ -129,7 +126,7 @@ class Node(node_pb2_grpc.NodeServicer):
     ) -> api.DiagnoseResponse:
         """Look whether the agent has what it needs."""
         del request
-        return await self._answer("Diagnose", context, self._doctor.diagnose)
+        return await self._answer("Diagnose", context, self._reports.diagnostics.diagnose)
 
     async def _answer(self, method: str, context: Context, body: Callable[[], Awaitable[T]]) -> T:
         async def admitted(connection: Connection) -> T:
