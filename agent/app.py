@@ -75,7 +75,7 @@ _NODE = node_pb2.DESCRIPTOR.services_by_name["Node"].full_name
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The rooms of one agent. Used on its event loop."""
+    """The components of one agent. Used on its event loop."""
 
     config: Config
     tree: CgroupTree
@@ -105,7 +105,7 @@ class Components:
 
 
 def build(config: Config) -> Components:
-    """Return the rooms. Raises OSError, ValueError for settings that cannot be met here."""
+    """Return the components. Raises OSError, ValueError if this node cannot meet the configuration."""
     namespaces = affordable_namespaces(config.max_network_namespaces)
     limits = ConnectionLimits(
         affordable_connections(config.max_connections, namespaces),
@@ -281,9 +281,9 @@ def _names_in(pods: PodDirectory) -> Callable[[str | None, str | None], Names]:
 
 @contextlib.asynccontextmanager
 async def serve_admin(components: Components) -> AsyncIterator[None]:
-    """Serve `v1alpha.Node` on the operators' socket until the end of the block. Raises OSError."""
+    """Serve `v1alpha.Node` on the admin socket until the end of the block. Raises OSError."""
     log, in_flight, scheduler = CallStats(), InFlight(InFlightLimits()), FairScheduler()
-    call_feed = CallFeed()  # no subscriber ever joins: operators do not see their own calls
+    call_feed = CallFeed()  # nobody subscribes: the calls of the admin socket are not traced
     observe = components.metrics.observe
     recorder = CallRecorder(log, observe, call_feed)
     rejections = Rejections(recorder, components.audit.record_rejection)
@@ -370,7 +370,7 @@ def _identify_admin(connection: socket.socket) -> None:
 
 
 def installation_of(config: Config, pin_name: str) -> Installation:
-    """Return it; `pin_name` says how peers are pinned."""
+    """Return the values of the configuration that the diagnostics check."""
     return Installation(
         host_root=config.host_root,
         socket=config.socket,

@@ -1,4 +1,4 @@
-"""The flags of `netutil-agent`, each with an environment twin; a flag wins."""
+"""The flags of `netutil-agent` and their environment variables. A flag wins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the agent is told at its start. Empty strings mean "none"."""
+    """Values of the flags. Empty strings mean "none"."""
 
     socket: str
     admin_socket: str

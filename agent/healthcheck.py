@@ -1,4 +1,4 @@
-"""`netutil-agent --check`: asks the running agent's health service."""
+"""`netutil-agent --check`: a client of the running agent's health service."""
 
 from __future__ import annotations
 

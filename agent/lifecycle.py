@@ -1,4 +1,4 @@
-"""Runs an agent until it is told to stop, and takes it down: rooms, sockets, metrics, in order."""
+"""Runs an agent until SIGTERM or SIGINT: starts its parts in order, and drains them in order."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class Agent:
             stack.push_async_callback(components.resources.close)
             stack.callback(components.networks.close)
             stack.push_async_callback(components.notifier.close)
-            # Before the sockets: an agent that cannot have its address must not take
-            # them from one that runs. And closed after them: /readyz says no while
-            # calls in flight are finished.
+            # Started before the sockets: an agent whose address is in use must not take the
+            # sockets from a running agent. Closed after the sockets: /readyz fails while calls
+            # in flight finish.
             if config.metrics_address:
-                ops = ProbeServer(
+                probes = ProbeServer(
                     config.metrics_address, components.metrics.registry, self._live, self._ready
                 )
-                ops.start()
-                stack.push_async_callback(asyncio.to_thread, ops.close)
+                probes.start()
+                stack.push_async_callback(asyncio.to_thread, probes.close)
             for path in filter(None, (config.socket, config.admin_socket)):
                 remove_stale_sockets(path)
             if config.admin_socket:
@@ -71,7 +71,7 @@ class Agent:
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", config.socket)
-            _keep_pauses_short()
+            _limit_pauses()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
             first.cancel()
@@ -79,7 +79,7 @@ class Agent:
             await asyncio.gather(first, retention, return_exceptions=True)
 
     async def _first_list(self) -> None:
-        """Read the pod list at the start, so that readiness and the first caller have it."""
+        """Fetch the first pod list, for readiness and for the first caller."""
         while self._components.pods.last is None:
             try:
                 await self._components.pods.refresh()
@@ -88,7 +88,7 @@ class Agent:
                 await asyncio.sleep(1)
 
     def _live(self) -> str:
-        """Return what only a new start of the container would mend."""
+        """Return a problem that only a restart of the container fixes, "" for none."""
         return self._components.watchdog.problem() or self._components.socket_health.problem()
 
     def _ready(self) -> str:
@@ -118,16 +118,15 @@ async def _serve_pods(components: Components) -> AsyncIterator[None]:
         yield
 
 
-def _keep_pauses_short() -> None:
-    """Let nothing in the process hold the event loop up for long: nobody is answered meanwhile.
+def _limit_pauses() -> None:
+    """Bound the pauses of the event loop: garbage collections, and threads with the GIL.
 
-    A garbage collection looks through all objects: those of the start, which live as long as the
-    process, took a tenth of a second, and a pod that leaves garbage by its calls had it done
-    several times a second. They are kept out of it, and the middle generation is
-    looked through before it is large. The oldest is, as often as usual: without those of the
-    start that is short, and what each connection and call leaves would else add up to 30 MiB.
-    A thread that reads keeps the interpreter lock for its interval when the loop asks for it,
-    5 ms if it is not set.
+    A collection of all objects takes a tenth of a second, and the garbage of one pod's calls can
+    cause several collections in a second. So the startup objects, which live as long as the
+    process, are frozen, and generation 1 is collected more often, while it is small. Generation 2
+    is collected as often as usual: without the startup objects that is fast, and the garbage of
+    connections and calls would otherwise grow to 30 MiB. A reading thread keeps the GIL for the
+    switch interval when the loop requests the GIL: 5 ms by default.
     """
     gc.collect()
     gc.freeze()

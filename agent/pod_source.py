@@ -1,4 +1,4 @@
-"""From the settings to the source of the pod list."""
+"""Creates the pod source that --pod-source names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def create_source(config: Config, flaws: Flaws | None = None) -> PodSource | Str
 
 
 def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource:
-    """Decide once, at the start: a source that changes under way would explain nothing."""
+    """Choose once, at the start: the source must not change while the agent runs."""
     try:
         found = stat.S_ISSOCK(os.stat(config.pods_api).st_mode)
         why = "is there" if found else "is no socket"

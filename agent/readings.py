@@ -1,4 +1,4 @@
-"""The numbers that the rooms keep for themselves, by the names of their metrics."""
+"""Metrics that the components count themselves: names, help texts, and what reads each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded cache of what was used lately, for what can be worked out or read again."""
+"""A bounded cache of recently used values that can be computed or read again."""
 
 from __future__ import annotations
 

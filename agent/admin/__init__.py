@@ -1,1 +1,1 @@
-"""What `v1alpha.Node` answers to the administrator of the node."""
+"""Reports for the administrator of the node: `v1alpha.Node` answers with them."""

@@ -1,4 +1,4 @@
-"""Whether the node and its kernel give the agent what it needs: what can be looked at at once.
+"""Checks of the node and its kernel: what the agent needs of them.
 
 Each function looks at one thing and returns what it found and the mend. Blocks: not for the loop.
 """

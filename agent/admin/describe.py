@@ -1,4 +1,4 @@
-"""The answers to DescribePod, DescribePods and DescribeNode."""
+"""Describes pods and the node: DescribePod, DescribePods and DescribeNode."""
 
 from __future__ import annotations
 

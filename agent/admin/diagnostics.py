@@ -1,4 +1,4 @@
-"""Looks whether the agent has on this node what it needs, and says how to mend what it has not."""
+"""Runs all checks of the node, the kernel, the pod source and the agent's own sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one process is identified, step by step, as text for the administrator of the node."""
+"""Explains the identification of one process, step by step."""
 
 from __future__ import annotations
 

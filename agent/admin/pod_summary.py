@@ -1,4 +1,4 @@
-"""A pod of the node in one line, and what it asks of the agent."""
+"""Summarises a pod of the node in one line, with its calls."""
 
 from __future__ import annotations
 

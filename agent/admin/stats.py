@@ -1,4 +1,4 @@
-"""What the pods ask of the agent: totals by pod, and the stream of single calls."""
+"""Statistics of calls by pod, and the stream of single calls."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The gRPC services: one method resolves the caller, collects and converts."""
+"""The gRPC services: a method resolves the caller, collects facts and converts them."""

@@ -1,4 +1,4 @@
-"""The operators' service: the whole node. Served on the operator socket only."""
+"""Servicer of `v1alpha.Node`, for the admin socket only."""
 
 from __future__ import annotations
 

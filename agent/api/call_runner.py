@@ -1,4 +1,4 @@
-"""Runs the body of each method: records the call once, and turns errors into statuses."""
+"""Runs the body of each method, records the call once, and turns errors into statuses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SHARE_FOR_WAITING = 0.9
 
 
 class CallRecorder:
-    """Records each call once: for its pod, for the metrics, and for operators who look on."""
+    """Records each call once: in the statistics of its pod, the metrics, and the trace streams."""
 
     def __init__(self, log: CallStats, observe: Observe, call_feed: CallFeed) -> None:
         self._log = log
@@ -59,28 +59,28 @@ class CallRecorder:
             self._call_feed.notify(method, event, connection, code, reason, seconds)
 
     def began(self, method: str, connection: Connection, seconds: float) -> None:
-        """Show onlookers that a stream has sent its first message."""
+        """Publish to trace streams that a stream has sent its first message."""
         if self._call_feed.subscribers:
             self._call_feed.notify(method, "began", connection, "OK", "", seconds)
 
 
 class Rejections:
-    """Tells callers that they are refused, and the node's operator."""
+    """Records rejected calls, and returns their statuses."""
 
-    def __init__(self, recorder: CallRecorder, refused: RecordRejection) -> None:
+    def __init__(self, recorder: CallRecorder, record_rejection: RecordRejection) -> None:
         self._recorder = recorder
-        self._record_rejection = refused
+        self._record_rejection = record_rejection
 
     def record(self, method: str, connection: Connection, error: AgentError) -> None:
-        """Tell the operator of a refused call."""
+        """Record a rejected call in the audit log."""
         self._record_rejection("call", connection.requester, connection.key, method, error)
 
     def record_part(self, part: str, peer: Peer, error: AgentError) -> None:
-        """Tell the operator of a part that was refused in an answer that was given."""
+        """Record a part of an answer that was rejected, in the audit log."""
         self._record_rejection("part", requester_of(peer), peer.pod_key, part, error)
 
     def reject(self, connection: Connection, method: str, call: Call, error: AgentError) -> Status:
-        """Count a call that is refused before its handler runs; return how the call ends."""
+        """Record a call that is rejected before its handler runs; return its status."""
         contextvars.copy_context().run(self._reject, connection, method, call, error)
         return Status(code_of(error), truncate_utf8(error.message), trailing_metadata(error))
 

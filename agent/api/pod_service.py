@@ -1,4 +1,4 @@
-"""The service on the public socket: each method identifies, gathers and answers."""
+"""Servicer of `v1alpha.NetUtil`: each method identifies the caller, collects and answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pod and its containers ask for, and what the kubelet says that it granted. Pure."""
+"""CPUs, memory and huge pages that a pod requests, and what the kubelet granted. Pure."""
 
 from __future__ import annotations
 

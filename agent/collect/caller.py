@@ -1,4 +1,4 @@
-"""Who a call is from, and what that caller may have: its own container and pod, nobody else's."""
+"""Resolves the caller of a call: its own container and pod, and its processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is true of a caller, gathered from the rooms below: one method for each kind of answer.
+"""Collects the facts of a caller: one method for each kind of answer.
 
 Nothing here knows requests or messages. `pid` is as in a request: "" is the calling process.
 """

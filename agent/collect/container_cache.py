@@ -1,4 +1,4 @@
-"""The containers that are asked about, with their cgroup files held open.
+"""Cache of containers, with their cgroup files held open.
 
 A container is known by its pod's UID, its ID and the directories of its cgroups. Files that were
 opened there are of those cgroups for ever: one that is removed answers ENODEV, whatever is

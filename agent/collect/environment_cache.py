@@ -1,4 +1,4 @@
-"""Parsed environments, held while they are asked for.
+"""Cache of parsed environments.
 
 A held environment is an answer only if the bytes that it was parsed from are what
 /proc/<pid>/environ shows at that moment: the block is read for each answer, and compared. So an

@@ -1,4 +1,4 @@
-"""The live half of a pod's interfaces, as far as the agent may look at it."""
+"""The live links of a process, as far as the agent may read its network namespace."""
 
 from __future__ import annotations
 

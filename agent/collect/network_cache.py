@@ -1,4 +1,4 @@
-"""The network namespaces of callers, held: read once, and again when the kernel tells of a change.
+"""Cache of network namespaces: each is read once, and again when the kernel reports a change.
 
 A namespace is read off the event loop, in the lane of the pod that asks, as its dump waits for a
 lock that others hold. What was found is answered from until there is a notification, the IPv6

@@ -1,4 +1,4 @@
-"""PCI functions of the host, held while they and their drivers stay the same.
+"""Cache of PCI functions of the host, valid while the functions and their drivers stay the same.
 
 A look at a function is two system calls: stat(2) of its directory in /sys/bus/pci/devices, and
 readlink(2) of `driver` in it. A function that is removed and added again has a new node of sysfs

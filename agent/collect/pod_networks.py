@@ -1,4 +1,4 @@
-"""What the pod list lets be told of a pod's networks, and of what a pod asks for."""
+"""Checks what the pod list reports of a pod's networks and resources, and parses the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPUs that a pinned process may use."""
+"""The CPU affinity of a pinned process."""
 
 from __future__ import annotations
 

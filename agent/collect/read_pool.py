@@ -1,4 +1,4 @@
-"""Blocking reads off the event loop, bounded so that a wedged pod costs only itself.
+"""Blocking reads off the event loop, bounded so that a blocked pod delays only itself.
 
 Reading another process's environment takes its memory lock, and a hostile
 workload can hold that. Each pod has at most one read in flight; a read that

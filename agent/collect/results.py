@@ -1,4 +1,4 @@
-"""What was gathered for one kind of answer: values, not yet messages."""
+"""Collected facts of each kind of answer: values, not messages."""
 
 from __future__ import annotations
 

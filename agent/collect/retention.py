@@ -1,4 +1,4 @@
-"""What is kept of pods, containers and processes is released once they have ended: one timer.
+"""Releases what is kept of pods, containers and processes that have ended.
 
 A pod has ended when the kernel has removed its cgroup and no connection of it is open. Then its
 counters and accounts are dropped. What can be worked out again (`RecentCache` and the like) is not

@@ -1,4 +1,4 @@
-"""What a caller is told whom the pod list does not know: by the source that was asked."""
+"""The error for a caller that the pod list does not contain."""
 
 from __future__ import annotations
 

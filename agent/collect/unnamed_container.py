@@ -1,4 +1,4 @@
-"""Why a process's container has no name, for all that is told by that name only. Pure."""
+"""The error for a process whose container has no name in the pod list. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an accepted descriptor to a served connection: identify the peer, or keep the error.
+"""Admits accepted connections: identifies the peer, or keeps the error.
 
 The cheapest question comes first: a flood is rejected at the rate at which it is accepted, and
 every new connection waits behind it in the kernel's one queue.

@@ -1,4 +1,4 @@
-"""Which pod the work for a connection was done for whose peer was never identified."""
+"""Attributes the work for unidentified peers to a pod."""
 
 from __future__ import annotations
 

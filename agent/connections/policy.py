@@ -1,4 +1,4 @@
-"""What decides for the gRPC server about calls and connections: the limits of their pod.
+"""Call and connection policy of the gRPC server: the limits of each pod.
 
 A call is admitted on its headers, before its message: a call that never sends any is in flight
 like another. Health, reflection and methods that do not exist are admitted like all others. What a

@@ -1,4 +1,4 @@
-"""The open connections, each with its peer or the error that its calls get."""
+"""Registry of open connections, each with its peer or the error that its calls get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pods have connected, and which of these have ended: the kernel has removed their cgroup.
+"""Pods that have connected, and which of them have ended: the kernel removed their cgroup.
 
 The pod list would tell it late, or not at all: it is not read while nobody asks, and has pods that
 ran to their end for as long as the API server has them.

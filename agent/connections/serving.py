@@ -1,4 +1,4 @@
-"""One socket and the gRPC server behind it: opened in order, drained in order."""
+"""Serves gRPC on one socket: starts the parts in order, and drains them in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 
 def server_config(sizes: ServerSizes) -> ServerConfig:
-    """Return what a server of the agent is configured with."""
+    """Return the configuration of a gRPC server of the agent."""
     return ServerConfig(
         max_request_bytes=sizes.request_bytes,
         max_header_list_bytes=sizes.header_bytes,
@@ -36,7 +36,7 @@ def server_config(sizes: ServerSizes) -> ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServedSocket:
-    """One socket: how its peers are identified, limited and counted."""
+    """Parts of the server on one socket: identification, limits, counts."""
 
     identify: Identify
     limits: ConnectionLimits

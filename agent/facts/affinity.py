@@ -1,4 +1,4 @@
-"""The CPUs that a thread may run on now.
+"""The CPU affinity of a thread.
 
 Source: sched_getaffinity(2), which takes no lock that a workload can hold (sched_getaffinity in
 the kernel's kernel/sched/syscalls.c: the thread's pi_lock, a spinlock). The kernel's answer is the

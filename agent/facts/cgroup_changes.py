@@ -1,15 +1,15 @@
-"""When somebody writes another CPU set, bandwidth or huge page limit into a container's cgroup.
+"""Notifies of changed CPU sets, bandwidths and huge page limits of cgroups, by inotify.
 
-inotify(7) tells writes to the files of a cgroup's directory, on cgroup v1 and v2. The
-effective CPU set also changes without a write there, with an ancestor's or when a CPU
-goes offline; so it is read anew from time to time, for all watched containers in one go. A file
-that is held open for the container's answers is read through that: a walk of its path may wait
-for those who make and remove cgroups.
+inotify(7) reports writes to the files of a cgroup's directory, on cgroup v1 and v2. The effective
+CPU set also changes without a write there: with an ancestor's set, or when a CPU goes offline. So a
+sweep reads the effective sets of all watched containers again. A file that is held open for the
+container's answers is read by its descriptor: a walk of its path may wait for a process that
+creates or removes cgroups.
 
-Limits of the cgroups above a container's hold for it too. Those directories are watched as
-well, each once for all containers below it; but the kubelet and systemd write there again and
-again what is there already, and one write would wake all of the node's watchers. So a write there
-is told only if a limit's file then holds something else than before.
+Limits of the cgroups above a container apply to the container too. Those directories are watched as
+well, each once for all containers below. The kubelet and systemd often write the present value
+there again, and one such write would wake all streams of the node. So a write there notifies only
+if the file of a limit then has another content.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory and who is told of it.
+    """A watched directory and its subscribers.
 
-    `told` are told of each write, and of another effective set; `told_of_limits` of other limits.
-    `effective` (the name of the file and its text) and `limits` are what was read last, as far as
-    somebody is told of it.
+    `subscribers` are notified of each write and of a changed effective set, `limit_subscribers` of
+    changed limits. `effective` (the name of the file and its text) and `limits` are the last
+    reading, if there are subscribers for it.
     """
 
     path: str
@@ -84,7 +84,7 @@ class CgroupChanges:
         return len(self._directories)
 
     def subscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
-        """Let `tell` be called on each change in these directories from now on."""
+        """Call `on_change` for each change in these directories from now on."""
         for path in directories:
             found = self._directory(path)
             if not found.subscribers:
@@ -92,7 +92,7 @@ class CgroupChanges:
             found.subscribers.add(on_change)
 
     def subscribe_above(self, directories: Iterable[str], on_change: OnChange) -> None:
-        """Let `tell` be called whenever a limit in these directories is another than before."""
+        """Call `on_change` for each changed limit in these directories from now on."""
         for path in directories:
             found = self._directory(path)
             if not found.limit_subscribers:
@@ -100,7 +100,7 @@ class CgroupChanges:
             found.limit_subscribers.add(on_change)
 
     def unsubscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
-        """Undo `join` and `subscribe_above`. Nothing happens if it was undone before."""
+        """Undo `subscribe` and `subscribe_above`. May be called again."""
         for path in directories:
             found = self._directories.get(path)
             if found is None:
@@ -116,13 +116,13 @@ class CgroupChanges:
             self._close()
 
     def sweep(self) -> None:
-        """Read the effective CPU sets anew and tell of those that differ.
+        """Read the effective CPU sets again, and notify of those that differ.
 
-        The limits of the cgroups above too, where inotify cannot tell of them.
+        The limits of the cgroups above too, where inotify has no watch.
         """
         for found in tuple(self._directories.values()):
             if found.number < 0:
-                _look_at_limits(found)
+                _check_limits(found)
             if found.effective is None or not found.subscribers:
                 continue
             name, before = found.effective
@@ -190,7 +190,7 @@ class CgroupChanges:
             written = [self._by_number[number] for number in news if number in self._by_number]
         for found in written:
             _notify(found.subscribers)
-            _look_at_limits(found)
+            _check_limits(found)
 
     def _close(self) -> None:
         if self._reader is not None:
@@ -239,8 +239,8 @@ def _limits(directory: str) -> dict[bytes, bytes]:
     return {name: _read(below + os.fsdecode(name)) for name in names if _LIMIT.fullmatch(name)}
 
 
-def _look_at_limits(directory: _Directory) -> None:
-    """Read the limits again and tell of them if one differs."""
+def _check_limits(directory: _Directory) -> None:
+    """Read the limits again, and notify if one differs."""
     if not directory.limit_subscribers:
         return
     now = _limits(directory.path)

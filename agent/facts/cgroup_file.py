@@ -1,4 +1,4 @@
-"""A file of a cgroup, in the form in which the kernel writes it."""
+"""Reads one file of a cgroup, in the form in which the kernel writes it."""
 
 from __future__ import annotations
 

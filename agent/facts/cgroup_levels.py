@@ -1,4 +1,4 @@
-"""The cgroups above a container's, and what Kubernetes calls each of them.
+"""The cgroup levels above a container, with their Kubernetes names.
 
 A limit of a cgroup holds for everything below it (cgroup-v2.rst, "Top-down Constraint";
 scheduler/sched-bwc.rst, "Hierarchical considerations"), so a container without a limit of its

@@ -1,4 +1,4 @@
-"""The CPUs of a container, from its cgroup and those above it.
+"""The CPUs of a container, from its cgroup and the cgroups above.
 
 Sources: the kernel's cgroup-v1/cpusets.rst, scheduler/sched-bwc.rst (cgroup v1)
 and cgroup-v2.rst, sections "CPU" and "Cpuset".

@@ -1,4 +1,4 @@
-"""What the kernel itself says of who else may run on a container's CPUs: cpuset partitions.
+"""Cpuset partitions: whether the kernel keeps other processes off a container's CPUs.
 
 Sources: cgroup-v2.rst, section "Cpuset" (cpuset.cpus.partition, cpuset.cpus.exclusive,
 cpuset.cpus.exclusive.effective); cgroup-v1/cpusets.rst, section 1.4 (cpuset.cpu_exclusive).

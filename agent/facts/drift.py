@@ -1,4 +1,4 @@
-"""Where what was reported of an interface and what the kernel shows disagree. Pure."""
+"""Compares a reported interface with the live link. Pure."""
 
 from __future__ import annotations
 

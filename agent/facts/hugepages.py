@@ -1,4 +1,4 @@
-"""Huge pages: the node's pools, what a container's cgroup grants and uses, and what its spec asks.
+"""Huge pages: pools of the node, limits and usage of a container's cgroup, requests of its spec.
 
 Sources: the kernel's admin-guide/mm/hugetlbpage.rst (pools), cgroup-v1/hugetlb.rst and
 cgroup-v2.rst, section "HugeTLB"; Kubernetes, "Manage HugePages" (hugepages-<size>).

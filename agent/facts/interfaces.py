@@ -1,4 +1,4 @@
-"""The interfaces of a pod: as its plugins report them, as the kernel shows them, with devices.
+"""The interfaces of a pod: reported networks, live links and devices, merged.
 
 Pure: the reported networks, the live links, the devices that the environment
 names and a function that looks up PCI devices go in, one entry per interface comes out.

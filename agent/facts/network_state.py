@@ -1,4 +1,4 @@
-"""A network namespace that is held: what is in it, and whether that has changed since.
+"""A held network namespace: its links, and whether they have changed.
 
 Held are a socket that hears of changes, one for dumps, and two files of /proc/net. All of them
 belong to the namespace for as long as they are open, and keep it in being.

@@ -1,4 +1,4 @@
-"""Which of the devices that are left may belong to which of the networks that have none. Pure.
+"""Pairs the remaining devices with the remaining networks of a pod. Pure.
 
 No source says it: the resource name stands in the network-attachment-definition, which the agent
 does not read, and the kubelet lists devices in another order than the environment does. So the

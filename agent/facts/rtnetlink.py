@@ -1,4 +1,4 @@
-"""An rtnetlink socket of another network namespace, and dumps over it.
+"""Rtnetlink sockets in other network namespaces, and dumps over them.
 
 A socket belongs to the network namespace in which it was made, for as long as it
 is open (network_namespaces(7)). So a thread that exists for nothing else enters

@@ -1,4 +1,4 @@
-"""Each CPU of the node: core, socket, NUMA node, siblings, and what it is kept for.
+"""CPU topology of the node: core, socket, NUMA node, siblings, and isolated CPUs.
 
 Sources: /sys/devices/system/cpu (the kernel's ABI/stable/sysfs-devices-system-cpu
 and ABI/testing/sysfs-devices-system-cpu) and /sys/devices/system/node.

@@ -1,4 +1,4 @@
-"""The cgroup of a connection's peer by its ID, also of a process that has exited.
+"""The cgroup ID of a connection's peer, also of a process that has exited.
 
 Linux 6.13 and later tell the ID of the cgroup v2 cgroup that the process of a pidfd is in
 (PIDFD_GET_INFO, include/uapi/linux/pidfd.h), 6.16 and later also of one that has exited and was

@@ -1,4 +1,4 @@
-"""The host's cgroup tree: from a path in /proc/<pid>/cgroup to a directory, and who made it.
+"""The host's cgroup tree: directories of the paths in /proc/<pid>/cgroup, and their owners.
 
 A name proves nothing: whoever has a delegated cgroup (systemd's `user@.service`,
 a rootless container engine) may make `pod<uid>/<container ID>` below it, and both

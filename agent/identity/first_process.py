@@ -1,4 +1,4 @@
-"""The process that a container was started with: the first one of its cgroup.
+"""The first process of a container.
 
 It has the number 1 only where the container has a PID namespace of its own, and there a process
 that unshares one is number 1 in it too; so the start times decide (proc_pid_stat(5), starttime).

@@ -1,4 +1,4 @@
-"""Cgroup directories that were found made by root, held open so that this is seen again cheaply.
+"""Cgroup directories whose owner is root, held open so that the check is cheap the next time.
 
 A walk of a path in cgroupfs takes `kernfs_rwsem` for each component (kernfs_dop_revalidate,
 fs/kernfs/dir.c), which each mkdir and rmdir of a cgroup takes for writing, once for each of

@@ -1,4 +1,4 @@
-"""Which callers outside of pods are proven to be the host's root.
+"""Callers outside of pods that are proven to be root of the host.
 
 `netutil-agent --check` outside of the agent's pod is one, and so is an operator's tool. No pod can
 be taken for one: what is not proven stays among the unidentified peers.

@@ -1,4 +1,4 @@
-"""From a pid as the caller sees it to the process that it names.
+"""Resolves a PID of the caller's PID namespace to a process.
 
 A request carries the number that a process has in the caller's own PID
 namespace. NStgid of /proc/<pid>/status (pid_namespaces(7)) lists a process's

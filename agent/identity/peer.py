@@ -1,4 +1,4 @@
-"""From an accepted connection to the `Peer` that stands for its caller."""
+"""Identifies an accepted connection: the `Peer`, and its quota key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an accepted connection, or a pid, to a `PinnedProcess`.
+"""Pins the process of a connection or of a PID by a pidfd.
 
 Linux 6.5 and later hand out a pidfd of the peer as it was at connect(2)
 (SO_PEERPIDFD): no pid is looked up, so none can have been reused. Older kernels

@@ -1,4 +1,4 @@
-"""A process that cannot be mistaken for another: a pidfd and /proc/<pid> held open together.
+"""A pinned process: a pidfd and its /proc/<pid> directory, held open together.
 
 A pid alone may be given to a new process between two reads. A directory
 descriptor of /proc/<pid> goes dead with its process (reads fail with ESRCH), and

@@ -1,4 +1,4 @@
-"""One process reads another's environment through the agent, if the kernel would let it.
+"""Reads another process's environment if the kernel would let the caller read it (ptrace access).
 
 The rule (ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS)
 takes ids, dumpability, capabilities and security modules into account. It is

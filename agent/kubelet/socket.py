@@ -1,4 +1,4 @@
-"""Why a Unix socket of the kubelet's cannot be used: what the kernel and the kubelet say of it."""
+"""Explains why a Unix socket of the kubelet cannot be used."""
 
 from __future__ import annotations
 

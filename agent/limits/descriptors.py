@@ -1,4 +1,4 @@
-"""How many connections the file descriptors of this process are enough for."""
+"""Numbers of connections, namespaces and files that RLIMIT_NOFILE allows."""
 
 from __future__ import annotations
 

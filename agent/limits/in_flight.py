@@ -1,4 +1,4 @@
-"""What is in flight for each pod: calls, streams, and answers that the pod has not read yet.
+"""Calls, streams and unread response bytes in flight, for each pod.
 
 A caller may call and never read. The server keeps each such call, and its answer, for as long as
 the connection is open: without a limit, one pod could fill the agent's memory.

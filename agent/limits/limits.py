@@ -1,4 +1,4 @@
-"""The limits of connections and of what they cost, and the error past each."""
+"""Limits of connections and of their cost, and the errors beyond them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order in which one event loop works for pods that compete.
+"""Fair scheduling of one event loop among pods that compete.
 
 Each pod has an account of the loop time that it has used, in which older time counts less. Work of
 a pod runs at once while the pod has used little of the current round of the loop and no pod that

@@ -1,4 +1,4 @@
-"""Removes what agents that were killed left: sockets, directories moved aside, private directories.
+"""Removes what killed agents left: sockets, directories moved aside, private directories.
 
 The kernel tells a live agent from a dead one: a live agent listens on its sockets, and one of the
 previous version holds a lock (flock(2)) on its private directory.

@@ -1,1 +1,1 @@
-"""Values to protobuf messages, encoded answers, and errors to statuses."""
+"""Protobuf messages of values, encoded answers, and statuses of errors."""

@@ -1,4 +1,4 @@
-"""From facts to the messages of the API. Pure."""
+"""Converts facts to messages of the API. Pure."""
 
 from __future__ import annotations
 

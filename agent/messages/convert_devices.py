@@ -1,4 +1,4 @@
-"""From interfaces, devices, huge pages and CPUs to the messages of the API. Pure."""
+"""Converts interfaces, devices, huge pages and CPUs to messages of the API. Pure."""
 
 from __future__ import annotations
 

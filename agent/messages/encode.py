@@ -1,4 +1,4 @@
-"""Answers as bytes: kept with what they were made of, and put together without encoding again.
+"""Encoded answers: cached with their values, and joined without encoding them again.
 
 A field of a message type is a tag, a length and the bytes of that message, and a message is its
 fields one after the other, in any order (protobuf.dev, "Encoding"). So an answer that consists of

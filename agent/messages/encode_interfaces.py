@@ -1,4 +1,4 @@
-"""The answer to GetInterfaces as bytes: encoded once, with the counters of each call put in.
+"""Encoded answer to GetInterfaces: encoded once, then completed with the counters of each call.
 
 While no counter changes, the whole answer is the same.
 Each link is put together from its bytes and those of its counters. A second `link` behind the

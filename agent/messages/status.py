@@ -1,4 +1,4 @@
-"""The one place where an error becomes a gRPC status."""
+"""Converts errors to gRPC statuses. No other module does."""
 
 from __future__ import annotations
 

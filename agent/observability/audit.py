@@ -1,8 +1,8 @@
-"""Who was refused what, and why: a line of the log and a counter for each refusal.
+"""Audit log of rejections: a log line and a counter for each.
 
-A line bears names, numbers and the sentence of the refusal, nothing that was read of a process or
-a pod. Lines are limited for each pod and reason by itself, so nobody can push another's out of the
-log, nor hide one thing behind another; those left out are counted, and the count is a line.
+A line has names, numbers and the error's message, and no value that was read of a process or pod.
+The rate of lines is limited for each pod and reason, so no pod can suppress the lines of another
+pod, nor hide one reason behind another. Suppressed lines are counted, and the count is logged.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ Names = tuple[str, str, str]
 NameOf = Callable[[str | None, str | None], Names]
 """Returns the names to a pod UID and a container ID, as the last pod list has them."""
 Count = Callable[[str, str], None]
-"""Counts a refusal: where it was made, and its reason."""
+"""Counts a rejection by stage and reason."""
 CountSuppressed = Callable[[], None]
-"""Counts a refusal that has no line of its own."""
+"""Counts a rejection without a log line."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """The refusals of one pod for one reason within a second."""
+    """The rejections of one pod for one reason within a second."""
 
     last: dict[str, object] = field(default_factory=dict)
     lines: int = 0
-    unsaid: int = 0
+    suppressed: int = 0
 
 
 class RecordRejection(Protocol):
-    """Hears of a refusal: where, of whom, what that pod is counted under, of what, and why."""
+    """Callback for a rejection: stage, requester, quota key, method, error."""
 
     def __call__(  # noqa: D102
         self, stage: str, requester: Requester, pod_key: str, method: str, error: AgentError
@@ -51,22 +51,22 @@ class RecordRejection(Protocol):
 
 
 class Audit:
-    """Used on one event loop."""
+    """Writes the audit log. Used on one event loop."""
 
-    def __init__(self, name_of: NameOf, count: Count, count_unsaid: CountSuppressed) -> None:
+    def __init__(self, name_of: NameOf, count: Count, count_suppressed: CountSuppressed) -> None:
         self._name_of = name_of
         self._count = count
-        self._count_unsaid = count_unsaid
+        self._count_suppressed = count_suppressed
         self._windows: dict[tuple[str, str], _Window] = {}
 
     def __len__(self) -> int:
-        """Return how many kinds of refusals there were within the last second."""
+        """Return the number of pairs of pod and reason within the last second."""
         return len(self._windows)
 
     def record_rejection(
         self, stage: str, requester: Requester, pod_key: str, method: str, error: AgentError
     ) -> None:
-        """Take note of a refusal. `stage` is "connection", "call" or "part" (of an answer)."""
+        """Log and count a rejection. `stage` is "connection", "call" or "part" (of an answer)."""
         self._count(stage, error.reason)
         kind = (pod_key, str(error.reason))
         if kind not in self._windows and len(self._windows) >= _MAX_KINDS:
@@ -76,8 +76,8 @@ class Audit:
             window = self._windows[kind] = _Window()
             asyncio.get_running_loop().call_later(_SECONDS, self._end, kind)
         if window.lines >= _LINES:
-            window.unsaid += 1
-            self._count_unsaid()
+            window.suppressed += 1
+            self._count_suppressed()
             return
         window.lines += 1
         window.last = self._entry(stage, requester, method, error)
@@ -85,19 +85,19 @@ class Audit:
         _LOG.log(level, "%s", _line(window.last), extra={"audit": window.last})
 
     def close(self) -> None:
-        """Say what is not said yet."""
+        """Log the counts of suppressed lines."""
         for kind in tuple(self._windows):
             self._end(kind)
 
     def _end(self, kind: tuple[str, str]) -> None:
         window = self._windows.pop(kind, None)
-        if window is None or not window.unsaid:
+        if window is None or not window.suppressed:
             return
-        entry = window.last | {"event": "refusals", "count": window.unsaid}
+        entry = window.last | {"event": "refusals", "count": window.suppressed}
         _LOG.warning(
             "%s: refused %d times more for %s within a second",
             _subject(entry),
-            window.unsaid,
+            window.suppressed,
             entry["reason"],
             extra={"audit": entry},
         )

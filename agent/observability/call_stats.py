@@ -17,7 +17,7 @@ MAX_PODS = 1024
 LATENCY_BOUNDS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 """Upper bounds of the buckets in which the calls of a pod are counted; one more has none."""
 _MAX_WAITING = 1024
-"""Calls that wait for one onlooker: about half a second of a busy agent."""
+"""Calls queued for one subscriber: about half a second of a busy agent."""
 Event = Literal["answered", "began", "ended"]
 
 
@@ -84,7 +84,7 @@ class TracedCall:
 
 @dataclass(eq=False, slots=True)
 class TraceSubscriber:
-    """The calls that one operator has not been told yet; used on the event loop only."""
+    """The calls queued for one trace stream. Used on the event loop only."""
 
     _calls: deque[TracedCall] = field(default_factory=deque)
     _lost: int = 0
@@ -104,7 +104,7 @@ class TraceSubscriber:
         return calls, lost
 
     def notify(self, call: TracedCall) -> None:
-        """Hand over a call, in the place of the oldest if too many wait."""
+        """Queue a call; drop the oldest one if the queue is full."""
         if len(self._calls) >= _MAX_WAITING:
             self._calls.popleft()
             self._lost += 1
@@ -112,20 +112,20 @@ class TraceSubscriber:
         self._changed.set()
 
     def close(self) -> None:
-        """Let `next` return None once all is told."""
+        """Let `next` return None once the queue is empty."""
         self._ended = True
         self._changed.set()
 
 
 class CallFeed:
-    """Who looks on: `subscribers` is empty while nobody does."""
+    """Publishes each call to the trace streams. `subscribers` is empty while there are none."""
 
     def __init__(self) -> None:
         self.subscribers: set[TraceSubscriber] = set()
         self._stopped = False
 
     def subscribe(self) -> TraceSubscriber:
-        """Return a new onlooker, who is told of each call from now on until `leave`."""
+        """Return a new subscriber, which gets each call until `unsubscribe`."""
         subscriber = TraceSubscriber()
         if self._stopped:
             subscriber.close()
@@ -133,7 +133,7 @@ class CallFeed:
         return subscriber
 
     def unsubscribe(self, subscriber: TraceSubscriber) -> None:
-        """Tell that onlooker nothing more."""
+        """Publish no more calls to a subscriber."""
         self.subscribers.discard(subscriber)
 
     def notify(
@@ -145,13 +145,13 @@ class CallFeed:
         reason: str,
         seconds: float,
     ) -> None:
-        """Tell all onlookers of a call."""
+        """Publish a call to all subscribers."""
         call = TracedCall(time.time(), method, event, connection, code, reason, seconds)
         for subscriber in self.subscribers:
             subscriber.notify(call)
 
     def stop(self) -> None:
-        """End every onlooker's stream: the agent stops."""
+        """End all trace streams: the agent stops."""
         self._stopped = True
         for subscriber in self.subscribers:
             subscriber.close()

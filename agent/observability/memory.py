@@ -1,4 +1,4 @@
-"""How near the agent's own cgroup is to its memory limit, and what is refused there.
+"""Memory usage of the agent's own cgroup, and the error beyond its high watermark.
 
 The kernel kills the agent at the limit, and every pod of the node loses its connection. So
 before that, whoever comes is turned away, and those who are there are answered. Memory that the

@@ -118,7 +118,7 @@ class _Held(Collector):
 
 
 class Metrics:
-    """One registry, and what is observed of each call."""
+    """The registry of the agent's metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -127,13 +127,13 @@ class Metrics:
         self.observe = calls.observe
         self._rejections = Counter(
             "netutil_rejections",
-            "Refusals by where they are made and why.",
+            "Rejections by stage and reason.",
             ("stage", "reason"),
             registry=self.registry,
         )
         self._suppressed = Counter(
             "netutil_audit_suppressed",
-            "Refusals without a line of their own in the log.",
+            "Rejections without a line of their own in the log.",
             registry=self.registry,
         )
         self._limits = Gauge(
@@ -157,11 +157,11 @@ class Metrics:
         self.registry.register(_Held(counts, sweeps))
 
     def count_rejection(self, stage: str, reason: str) -> None:
-        """Count one refusal."""
+        """Count one rejection."""
         self._rejections.labels(stage, reason).inc()
 
     def count_suppressed(self) -> None:
-        """Count one refusal that has no line of its own."""
+        """Count one rejection without a log line."""
         self._suppressed.inc()
 
     def set_version(self, version: str) -> None:

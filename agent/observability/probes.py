@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz over HTTP, on bounded threads.
+"""Serves /metrics, /healthz and /readyz over HTTP, on bounded threads.
 
 The kubelet's gRPC probes cannot reach a Unix socket, so probes are HTTP.
 """

@@ -1,4 +1,4 @@
-"""Notices that the event loop does not turn, says where it stands, and fails liveness meanwhile.
+"""Detects stalls of the event loop, logs the stack trace, and fails liveness meanwhile.
 
 A thread of its own asks the loop for a sign of life and waits for it. It runs while the loop is
 in a system call or in Python code; C code that never gives up the interpreter's lock stops it too.

@@ -1,4 +1,4 @@
-"""From the text of /proc/<pid>/cgroup to the pod and the container of the process.
+"""Parses /proc/<pid>/cgroup to the pod and the container of the process, and mountinfo.
 
 Source: cgroups(7), "/proc/[pid]/cgroup": one line per hierarchy,
 `hierarchy-ID:controller-list:cgroup-path`. What a path names is decided in

@@ -1,4 +1,4 @@
-"""Parsers of a process's environment, and of the devices that variables of it name. Pure."""
+"""Parses a process's environment, and the devices in its variables. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value of a JSON or YAML document is, in words of JSON. Pure."""
+"""Describes the type of a JSON or YAML value. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of pyroute2 about links, addresses and routes, with the attributes that the agent tells.
+"""Layouts of pyroute2 for messages about links, addresses and routes.
 
 `nla_map` of a message class names the attributes that it decodes (pyroute2.netlink), each when it
 is asked for. Of the forty of a link a dozen are, so the others are left out before.

@@ -1,4 +1,4 @@
-"""Parser of the annotation `k8s.v1.cni.cncf.io/network-status`. Pure."""
+"""Parses the annotation `k8s.v1.cni.cncf.io/network-status`. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cgroups that a node's kubelet and its container runtime make, by name and by place. Pure.
+"""Recognises the cgroups of a kubelet and its container runtime, by name and by location. Pure.
 
 The runtimes' names are quoted above each rule, as found on real nodes. A name proves nothing:
 root in a container of another engine may make directories of any name below its own cgroup. So

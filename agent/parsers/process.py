@@ -1,4 +1,4 @@
-"""What /proc/<pid>/stat and status say. Source: proc_pid_stat(5), proc_pid_status(5)."""
+"""Parses /proc/<pid>/stat and status. Source: proc_pid_stat(5), proc_pid_status(5)."""
 
 from __future__ import annotations
 

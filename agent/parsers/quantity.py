@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them: "2Gi", "1.5G", "1e9" bytes, "500m" of a CPU.
+"""Parses quantities of Kubernetes: "2Gi", "1.5G", "1e9" bytes, "500m" of a CPU.
 
 Source: the Kubernetes API reference, resource.Quantity (k8s.io/apimachinery,
 pkg/api/resource/quantity.go), whose grammar is quoted in the pattern below.

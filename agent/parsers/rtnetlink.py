@@ -1,4 +1,4 @@
-"""Messages of rtnetlink(7) about links, addresses and routes, as far as the agent tells of them.
+"""Parses messages of rtnetlink(7) about links, addresses, routes and rules.
 
 Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`). It
 takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes that are told,

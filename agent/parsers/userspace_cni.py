@@ -1,4 +1,4 @@
-"""The annotations of the Userspace CNI plugin, which writes no device-info.
+"""Parses annotations of the Userspace CNI plugin, which writes no device-info.
 
 Source: its pkg/types (ConfigurationData) and pkg/annotations. What it hands to the container:
 

@@ -1,4 +1,4 @@
-"""What the kubelet says about the pods of this node.
+"""The pods of this node, as the kubelet reports them.
 
 Sources fetch a list and block while they do (`pulled`), or follow a stream (`pushed`);
 `directory` answers from the last list, and never lets one caller's wait become another's.

@@ -1,4 +1,4 @@
-"""Whether a stream of pods brought all that a list has.
+"""Compares a stream of pods with a list, and reports what the stream lacked.
 
 A stream that says nothing looks like a node on which nothing changes. It is not the same after
 etcd was restored from a backup: resource versions go back, the API server accepts the watch from

@@ -1,4 +1,4 @@
-"""Which pod a container is of, from the last pod list or from one that is waited for.
+"""Finds the pod of a container in the last pod list, or waits for a newer list.
 
 A source is pulled (`pulled`) or pushes (`pushed`); what is promised here holds for both.
 One list serves all who wait, and nobody's cancellation ends another's wait.

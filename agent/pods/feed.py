@@ -1,4 +1,4 @@
-"""What a directory asks of the lists that a source gives it, pulled or pushed."""
+"""The feed of pod lists that a directory uses, polled or streamed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEVER = -float("inf")
 
 @dataclass(slots=True)
 class DirectoryStats:
-    """What was done since the start; `waiting` callers wait for a fresh list now.
+    """Counts since the start; `waiting` is the number of callers that wait for a fresh list.
 
     Of a source that pushes, `fetches` are its streams, `restarts` those after the first,
     `changes` the lists that it pushed; `streaming` is 1 while its stream is healthy;
@@ -49,7 +49,7 @@ class DirectoryStats:
 
 
 class PodFeed(Protocol):
-    """The last list and those to come. Used on one event loop.
+    """The last pod list, and waiting for newer ones. Used on one event loop.
 
     `last_error` says why the last attempt failed, None after a success.
     """
@@ -58,68 +58,68 @@ class PodFeed(Protocol):
 
     @property
     def last(self) -> PodList | None:
-        """Return the last list that came."""
+        """Return the last list, None before the first."""
 
     @property
     def is_live(self) -> bool:
-        """Return whether the last list tells what is not on the node, without a newer one."""
+        """Return whether a pod that the last list lacks is not on the node."""
 
     @property
     def not_live(self) -> Unavailable | None:
-        """Return why it does not tell that, None if no more is known than that it does not yet."""
+        """Return why the last list is not live, None if the reason is not known."""
 
     @property
     def unconfirmed(self) -> Unavailable | None:
-        """Return why a pushed list has not been known to be complete for too long."""
+        """Return why a streamed list has been unconfirmed for too long, None if it has not."""
 
     def is_fresh(self) -> bool:
-        """Return whether the last list is young enough for those whom it knows."""
+        """Return whether the last list is young enough for the pods that it contains."""
 
     def snapshot_token(self) -> int:
-        """Return what `wait_newer` takes to tell older lists from newer ones."""
+        """Return the token of the current state, for `is_newer_than` and `wait_newer`."""
 
     def is_newer_than(self, mark: int) -> bool:
-        """Return whether the last list was asked for after that mark, or is kept up to date."""
+        """Return whether the last list was requested after the token, or is kept up to date."""
 
     async def wait_briefly(self) -> bool:
         """Return whether a newer list came within a short wait."""
 
     async def wait_newer(self, mark: int, enough: Callable[[], bool]) -> None:
-        """Return when what is known is enough, or cannot be known better.
+        """Return when the last list is enough, or newer than the token.
 
-        Raises `Unavailable` when no newer list is to be had now. Takes as long as it takes.
+        Raises `Unavailable` if no newer list can be fetched now. Waits without a bound.
         """
 
     async def wait_current(self) -> None:
-        """Return when the last list is as of now. Raises `Unavailable`."""
+        """Return when the last list is current. Raises `Unavailable`."""
 
     def keep_fresh(self) -> AbstractContextManager[None]:
-        """Within the block, lists keep coming without anybody asking."""
+        """Within the block, keep the list fresh without requests."""
 
     async def close(self) -> None:
-        """Wake all who wait, and let the source go. Takes half a second at the most."""
+        """Wake all waiters, and close the source. Takes at most half a second."""
 
 
 class Generation:
-    """A number that grows with each list whose content may differ, and a way to wait.
+    """A number that grows with each list whose content may differ, and waiting for it.
 
-    `wait` returns at the next `wake`, which `advance` is too; the waiter looks what is new.
+    `wait` returns at the next `advance` or `notify_all`; the waiter checks what has changed.
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        """`note` is called with each new list, before anybody is woken."""
+        """`on_change` is called for each new list, before the waiters are woken."""
         self.generation = 0
         self._on_change = on_change
         self._event = asyncio.Event()
 
     def advance(self) -> None:
-        """Count a new list and wake all who wait."""
+        """Count a new list and wake all waiters."""
         self.generation += 1
         self._on_change()
         self.notify_all()
 
     def notify_all(self) -> None:
-        """Wake all who wait, without a new list."""
+        """Wake all waiters, without a new list."""
         waited, self._event = self._event, asyncio.Event()
         waited.set()
 

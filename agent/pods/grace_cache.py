@@ -1,4 +1,4 @@
-"""Pods that a newer list lacks, kept for those whose processes still run.
+"""Pods that a newer list lacks, kept for processes that still run.
 
 A kubelet that starts anew answers before it has read its static pods and before the API
 server has told it the rest: lists of one moment lack pods that run. Who stands in a cgroup

@@ -1,4 +1,4 @@
-"""A pod list that can be asked for a container. Pure."""
+"""A pod list with lookups by container ID and by pod UID. Pure."""
 
 from __future__ import annotations
 

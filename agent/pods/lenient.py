@@ -1,4 +1,4 @@
-"""A value of a type of `model` from a document that does not fit the type everywhere. Pure.
+"""Decodes a document that does not fit its type everywhere. Pure.
 
 A pod is decoded strictly first, which is fast. Only a pod that fails comes here: what fits is
 taken, what does not is left unset, and its path is told. Nothing is converted or guessed.

@@ -1,4 +1,4 @@
-"""Lists that are fetched when somebody needs one.
+"""Pod lists that are fetched on demand.
 
 How often the source is asked:
 

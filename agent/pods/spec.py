@@ -1,4 +1,4 @@
-"""The part of a pod's spec that the agent uses (core/v1, PodSpec), and what was granted of it."""
+"""The part of a pod's spec that the agent uses (core/v1, PodSpec), and what the kubelet granted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pods of the node as a stream of changes leaves them."""
+"""The pods of the node, updated by a stream of changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists that a source pushes over a stream.
+"""Pod lists that a source pushes over a stream.
 
 The last list is fresh while the stream is healthy, and goes on answering, with its
 time, after the stream broke. A stream is healthy from its first list until it fails; one

@@ -1,4 +1,4 @@
-"""Threads of the pod sources, and the way of their results to the event loop."""
+"""Threads of the pod sources, and the transfer of their results to the event loop."""
 
 from __future__ import annotations
 

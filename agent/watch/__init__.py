@@ -1,1 +1,1 @@
-"""Streams of snapshots, and the notifications of changes behind them."""
+"""Streams of snapshots, and the notifications of changes."""

@@ -1,4 +1,4 @@
-"""Whether two snapshots differ in more than what changes all the time. Pure."""
+"""Compares two snapshots, without values that change all the time. Pure."""
 
 from __future__ import annotations
 

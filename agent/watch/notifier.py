@@ -1,9 +1,8 @@
-"""Who watches, and what tells them that something may have changed.
+"""Notifies watch streams of changed facts.
 
-There is one source of change per fact, whoever watches: the directory of pods and
-that of resources each have one task that waits for news; the network namespaces and the
-cgroups tell by themselves. A watcher is a subject that can be told; nobody polls
-for one watcher. The tasks run while there are watchers.
+Each fact has one source of change, shared by all streams: one task waits for changes of the pod
+list, one polls the kubelet's allocations, and network namespaces and cgroups notify by themselves.
+No source is polled for a single stream. The tasks run while there are streams.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _AGAIN_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """What one stream is about: its caller as of the last snapshot, and whether there is news."""
+    """One stream: its caller as of the last snapshot, and whether a fact has changed since."""
 
     caller: Caller | None = None
     resources: object = None
@@ -41,28 +40,28 @@ class Subscription:
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def notify(self) -> None:
-        """Let the stream look again."""
+        """Let the stream make a snapshot."""
         self._changed.set()
 
     def fail(self, why: BaseException) -> None:
-        """Let the stream end with an error."""
+        """End the stream with an error."""
         self.ended = self.ended or why
         self._changed.set()
 
     async def wait(self) -> None:
-        """Return when there is news. Raises the error that the stream is to end with."""
+        """Return when a fact has changed. Raises the error that ends the stream."""
         await self._changed.wait()
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Take what is told up to now as seen. Raises as `news`."""
+        """Take all changes up to now as seen. Raises as `wait`."""
         if self.ended is not None:
             raise self.ended
         self._changed.clear()
 
 
 class ChangeNotifier:
-    """The watchers of the node. Used on one event loop."""
+    """Notifies the streams of the node. Used on one event loop."""
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class ChangeNotifier:
 
     @asynccontextmanager
     async def subscription(self) -> AsyncIterator[Subscription]:
-        """Enter a watcher, which `follow` then attaches to the sources of change."""
+        """Add a stream, which `follow` then attaches to the sources of change."""
         if self._stopped:
             raise _restarting()
         subscription = Subscription()
@@ -107,7 +106,7 @@ class ChangeNotifier:
                 await self._end_notifying()
 
     async def follow(self, subscription: Subscription, caller: Caller) -> None:
-        """Take a caller's state as that of the next snapshot: what differs from now on is told."""
+        """Take a caller's state as that of the next snapshot; notify of differences from now on."""
         subscription.caller = caller
         subscription.resources = self._peek(caller)
         if not subscription.cgroups.own:
@@ -117,13 +116,13 @@ class ChangeNotifier:
         await self._follow_namespace(subscription, caller)
 
     def stop(self) -> None:
-        """End all streams, and those that come: the agent is stopping."""
+        """End all streams, also streams that begin later: the agent is stopping."""
         self._stopped = True
         for subscription in self._subscriptions:
             subscription.fail(_restarting())
 
     async def close(self) -> None:
-        """Wait until nothing is told any more."""
+        """End all streams and the tasks."""
         self.stop()
         await self._end_notifying()
 
@@ -136,27 +135,27 @@ class ChangeNotifier:
     async def _notify(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._tell_of_pods())
-                group.create_task(self._tell_of_resources())
+                group.create_task(self._notify_of_pods())
+                group.create_task(self._notify_of_resources())
                 group.create_task(self._sweep())
-        except Exception as error:  # noqa: BLE001 - a bug, told to every watcher
-            # Watchers that nobody tells anything would trust an old snapshot for ever.
+        except Exception as error:  # noqa: BLE001 - a bug, which ends every stream
+            # Streams without notifications would show an old snapshot for ever.
             _LOG.exception("watch: nobody can be told of changes any more")
             for subscription in tuple(self._subscriptions):
                 subscription.fail(RuntimeError(f"the sources of change failed: {error}"))
 
-    async def _tell_of_pods(self) -> None:
+    async def _notify_of_pods(self) -> None:
         generation = 0
         while not self._stopped:
             try:
                 generation = await self._pods.changed(generation)
             except Unavailable:
-                return  # the agent stops, and every stream is told so
+                return  # the agent stops, which ends every stream
             for subscription in tuple(self._subscriptions):
                 if subscription.caller is not None and self._differs(subscription.caller):
                     subscription.notify()
 
-    async def _tell_of_resources(self) -> None:
+    async def _notify_of_resources(self) -> None:
         while True:
             await self._resources.refresh()
             for subscription in tuple(self._subscriptions):
@@ -174,7 +173,7 @@ class ChangeNotifier:
                     self._containers.renew(subscription.caller.cgroups)
             self._cgroups.sweep()
             for subscription in tuple(self._subscriptions):
-                # A pod that the list lacks is remembered for some time; nothing else tells its end.
+                # A pod that the list lacks is kept for some time: only the sweep sees its end.
                 if subscription.caller is not None and self._is_forgotten(subscription.caller):
                     subscription.notify()
 
@@ -204,9 +203,9 @@ class ChangeNotifier:
         return self._resources.peek(metadata.namespace, metadata.name, caller.match.container_name)
 
     async def _follow_namespace(self, subscription: Subscription, caller: Caller) -> None:
-        """Hear of the network namespace that the caller's process is in, unless it is the node's.
+        """Subscribe to the network namespace of the caller's process, unless it is the node's.
 
-        One that cannot be entered is an error of the snapshot's interfaces as well.
+        A namespace that cannot be entered is an error of the snapshot's interfaces as well.
         """
         if _on_host_network(caller):
             self._leave_namespace(subscription)
@@ -238,7 +237,7 @@ def _on_host_network(caller: Caller) -> bool:
 
 
 def _described(match: Match | None) -> object:
-    """Return all of a match but when it was read."""
+    """Return a match without the time at which it was read."""
     return match and (match.pod, match.container_name)
 
 

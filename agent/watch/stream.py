@@ -38,9 +38,9 @@ _LONG_AGO = -float("inf")
 
 
 class SnapshotThrottle:
-    """Turns by pod. A pod that changes without end costs a bounded share of the agent.
+    """Limits the snapshots of a pod: a pod that changes all the time costs a bounded share.
 
-    A pod of 64 watchers hears of one change at once, on all of them.
+    One change reaches all of a pod's streams at once, if they are at most 64.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class MakeParts(Protocol):
 
 @dataclass(slots=True)
 class _Known:
-    """What a stream keeps: never a snapshot itself."""
+    """The state of a stream between snapshots: digests, and no snapshot."""
 
     version: int = 0
     turn: float = _LONG_AGO
@@ -91,7 +91,7 @@ class _Known:
 
 
 class SnapshotStreams:
-    """Runs the streams."""
+    """Runs the Watch streams."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class SnapshotStreams:
         ensure_room: Callable[[], None],
         scheduler: FairScheduler,
     ) -> None:
-        """`ensure_room` raises what a new stream is told when there is no room for one."""
+        """`ensure_room` raises the error of a new stream for which there is no memory."""
         self._scheduler = scheduler
         self._ensure_room = ensure_room
         self._callers = callers

@@ -1,4 +1,4 @@
-"""Asks the kubelet over its PodResources socket. Used on one event loop; keeps no answer.
+"""Calls the kubelet's PodResources socket. Used on one event loop; caches nothing.
 
 The socket is a file in a directory of the host's. A kubelet that starts anew makes a new
 file, and a connection to the old one may outlive it: so the file is looked at before each

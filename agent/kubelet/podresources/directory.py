@@ -1,4 +1,4 @@
-"""What the kubelet allocated, kept for a while and shared by all who ask.
+"""Cache of the kubelet's allocations, shared by all callers.
 
 One List serves everybody who waits; an answer is used for `refresh_seconds`. A
 container that the last answer lacks, or that was started after it, is asked for

@@ -1,4 +1,4 @@
-"""From what went wrong with the PodResources socket to one sentence and what to do. Pure."""
+"""Errors of the PodResources socket, each with one message and an advice. Pure."""
 
 from __future__ import annotations
 

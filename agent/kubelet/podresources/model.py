@@ -1,4 +1,4 @@
-"""What PodResources v1 tells of a container, decoded. Pure.
+"""Decoded answers of PodResources v1. Pure.
 
 The kubelet keeps devices in maps without an order and tells them in another one each
 time, so everything is sorted here: what has not changed reads the same.

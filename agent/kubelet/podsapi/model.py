@@ -1,4 +1,4 @@
-"""From a marshalled core/v1 Pod to the value that the agent works with. Pure.
+"""Converts a marshalled core/v1 Pod to the agent's `Pod`. Pure.
 
 What comes out equals what `agent.pods.model` reads from the same pod in JSON.
 """

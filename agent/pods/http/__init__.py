@@ -1,1 +1,1 @@
-"""HTTPS to the kubelet and the API server."""
+"""HTTPS client of the kubelet and the API server."""

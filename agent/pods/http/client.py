@@ -54,7 +54,7 @@ class ApiServerAddress:
 class HttpsClient:
     """One connection for each request, so that token, CA and address are always those of now.
 
-    Used by one thread; `cut` may be called from any. Follows no redirect, uses no
+    Used by one thread; `abort` may be called from any. Follows no redirect, uses no
     proxy of the environment and never retries by itself.
     """
 
@@ -209,11 +209,11 @@ def _inflated(gunzip: zlib._Decompress, chunk: bytes, most_bytes: int) -> bytes:
 
 
 class SocketDeadline:
-    """Cuts the watched socket after a time, or at once when `cut` is called.
+    """Shuts the watched socket down after a time, or at once when `abort` is called.
 
-    A socket's own timeout starts anew with each byte, so a server that sends one
-    byte now and then would hold the reader for ever. After a cut the blocked call
-    fails or finds the end of the stream; `passed` says that this is why.
+    A socket's own timeout starts again with each byte, so a server that sends one byte now and
+    then would block the reader for ever. After the shutdown the blocked call fails or finds the
+    end of the stream; `passed` says that the deadline is the cause.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -237,13 +237,13 @@ class SocketDeadline:
         self._socket = None
 
     def watch(self, connected: socket.socket) -> None:
-        """Cut this socket when the time comes, now if it has passed."""
+        """Watch this socket: shut it down at the deadline, now if the deadline has passed."""
         self._socket = connected
         if self.passed:
             self.abort()
 
     def abort(self) -> None:
-        """End the exchange. May be called from any thread; does not block."""
+        """End the exchange. May be called from any thread. Does not block."""
         self.passed = True
         watched = self._socket
         if watched is not None:

@@ -1,4 +1,4 @@
-"""Errors of the kubelet's API and the API server, and what each advises."""
+"""Errors of the kubelet's API and of the API server, each with an advice."""
 
 from __future__ import annotations
 

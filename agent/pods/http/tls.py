@@ -1,4 +1,4 @@
-"""What a server must prove, and what the agent shows it. All of it is files that rotate."""
+"""TLS files and tokens of a pod source, read again when they are rotated."""
 
 from __future__ import annotations
 

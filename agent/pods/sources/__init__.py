@@ -1,1 +1,1 @@
-"""The sources of the pod list: the kubelet, the API server, a file."""
+"""Sources of the pod list: the kubelet, the API server, a file."""

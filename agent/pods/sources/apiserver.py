@@ -1,4 +1,4 @@
-"""The pods of this node from the API server: a list, and a watch from there on.
+"""Pod source: the API server, by a list and a watch.
 
 Kubernetes API Concepts, "Efficient detection of changes". What the reflector of client-go
 does, done with the HTTP library that the agent has anyway: `import kubernetes` costs 19 MiB

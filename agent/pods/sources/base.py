@@ -1,4 +1,4 @@
-"""What a source of the pod list promises."""
+"""Protocols of a pod source, and errors that all sources share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pod list in a file, as the kubelet's /pods prints it, in JSON or YAML."""
+"""Pod source: a file with a PodList, as the kubelet's /pods prints it, in JSON or YAML."""
 
 from __future__ import annotations
 

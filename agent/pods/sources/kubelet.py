@@ -1,4 +1,4 @@
-"""The pod list from the kubelet's own API, GET /pods.
+"""Pod source: the kubelet's own API, GET /pods.
 
 Documented in the Kubernetes documentation under "Kubelet authentication/authorization".
 The agent is authorised for nodes/pods (KEP-2862) or, on older kubelets, nodes/proxy.

@@ -1,4 +1,4 @@
-"""Lists in pages and streams of events, as the API server writes them. Pure.
+"""Decodes pages of lists and watch events of the API server. Pure.
 
 Kubernetes API Concepts, "Efficient detection of changes", "Watch bookmarks" and
 "Retrieving large results sets in chunks".
