@@ -105,7 +105,7 @@ class Components:
 
 
 def build(config: Config) -> Components:
-    """Return the components. Raises OSError, ValueError if this node cannot meet the configuration."""
+    """Return the components. Raises OSError, ValueError if the node cannot meet `config`."""
     namespaces = affordable_namespaces(config.max_network_namespaces)
     limits = ConnectionLimits(
         affordable_connections(config.max_connections, namespaces),

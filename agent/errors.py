@@ -1,6 +1,6 @@
 """Errors that a caller can get, each with a reason.
 
-One hierarchy, so that each room can say what went wrong without knowing gRPC:
+One hierarchy, so that each package can name a failure without gRPC:
 the class says what kind of failure it is, the reason says which one, and
 `netutil.agent.messages.status` alone turns both into a gRPC status. Errors that
 are not of this hierarchy are bugs of the agent and are answered as INTERNAL.

@@ -237,7 +237,7 @@ def readings(
 
 
 def limits_of(config: Config) -> dict[str, float]:
-    """Return the limits, by the names that `netutil_limit` bears them under."""
+    """Return the limits, by the value of the label of `netutil_limit`."""
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
         name.removeprefix("max_"): float(getattr(config, name))
         for name in Config.__dataclass_fields__

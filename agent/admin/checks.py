@@ -1,6 +1,6 @@
 """Checks of the node and its kernel: what the agent needs of them.
 
-Each function looks at one thing and returns what it found and the mend. Blocks: not for the loop.
+Each function checks one thing, and returns what it found and the remedy. Blocks: not for the loop.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class PodDescriber:
         return _Look(pod_list, await self._callers.all_cpu_directories(), until, each_cpu)
 
     async def _describe(self, pod: Pod, look: _Look) -> node_pb2.DescribePodResponse:
-        """Return a pod of the list; what cannot be had of it is among its errors."""
+        """Return a pod of the list; parts that cannot be read are among its errors."""
         summary = self._summaries.summarize(pod, look.directories)
         answer = node_pb2.DescribePodResponse(
             pod=summary,

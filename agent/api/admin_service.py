@@ -138,6 +138,6 @@ class Node(node_pb2_grpc.NodeServicer):
 
 
 def _ensure_operator(connection: Connection) -> None:
-    """Raise the refusal of whoever is not the host's root."""
+    """Raise the error of a caller that is not the host's root."""
     if connection.error is not None:
         raise connection.error.with_traceback(None)

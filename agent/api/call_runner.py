@@ -251,7 +251,7 @@ class CallRunner:
 
 
 def wait_seconds(context: Context) -> float:
-    """Return how long a call may wait for the pod list, five seconds at the most.
+    """Return how long a call may wait for the pod list: at most five seconds.
 
     A tenth of its deadline is left for the answer, which would else come too late.
     """

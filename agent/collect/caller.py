@@ -52,7 +52,7 @@ _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The identified caller of one call. `match` is None while no pod list can be had."""
+    """The identified caller of one call. `match` is None while there is no pod list."""
 
     peer: Peer
     cgroups: CgroupIdentity
@@ -100,7 +100,7 @@ class CallerResolver:
     def identified(self, connection: Connection) -> Caller | None:
         """Return what `identify` does where nothing has to be waited for, else None.
 
-        That is the rule: the process runs, its cgroup bears a pod UID, and a fresh list names its
+        That is the rule: the process runs, its cgroup has a pod UID, and a fresh list names its
         container.
         """
         peer = connection.peer
@@ -118,8 +118,8 @@ class CallerResolver:
         """Return the caller of a connection, once the pod list knows it.
 
         Raises the connection's refusal, `PermissionDenied` for a container or pod that a
-        fresh list does not know. If no list can be had, a caller whose cgroup
-        bears a pod UID is proven by that alone and returned without a pod.
+        fresh list does not know. If there is no list, a caller whose cgroup
+        has a pod UID is proven by that alone and returned without a pod.
         """
         if connection.error is not None:
             raise connection.error.with_traceback(None)  # or each call would add its frames
@@ -131,8 +131,8 @@ class CallerResolver:
             cgroups = await self.choose(cgroups, wait_seconds)
             self._tree.ensure_made_by_root(cgroups)
         if not peer.process.alive() and not self._tree.has_container(cgroups):
-            # Whoever still holds the connection is elsewhere, and a pod that is made anew
-            # may bear the same UID (a static one does): it is not the one that connected.
+            # A process that still holds the connection is elsewhere, and a pod that is created
+            # again may have the same UID (a static one does): it is not the one that connected.
             raise process_exited(peer.process.pid)
         started_at = await self._started_at(peer.pod_key, peer.process, cgroups)
         try:
@@ -175,7 +175,7 @@ class CallerResolver:
     ) -> datetime | None:
         """Return when a process was started, for `_has_ended`; the earliest time if it is gone.
 
-        None if that is not to be had, or not needed: the list names its container. The file `stat`
+        None if that cannot be read, or is not needed: the list names its container. The file `stat`
         is not for the event loop, see `collect.environment_cache`.
         """
         listed = self._pods.peek(cgroups.pod_uid, cgroups.container_id)
@@ -208,7 +208,7 @@ class CallerResolver:
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.
 
-        For a process of which no cgroup bears a pod UID; who made the cgroups is still to be
+        For a process of which no cgroup has a pod UID; who made the cgroups is still to be
         looked at. Raises `PermissionDenied` if the list knows none, else as `identify`.
         """
         # One time for all: a workload may nest as many directories with such names as it likes.
@@ -343,7 +343,7 @@ class CallerResolver:
     def _containers_of_pod(self, caller: Caller) -> frozenset[str]:
         """Return the IDs of the caller's container and of all that the list has in its pod alone.
 
-        The others matter only where the cgroups bear no pod UID.
+        The others matter only where the cgroups have no pod UID.
         """
         own = caller.cgroups.container_id
         if caller.cgroups.pod_uid is not None or own is None:

@@ -85,7 +85,7 @@ _START_AND_OWNERSHIP = "start and ownership"
 _MAX_KEPT_BYTES = 8 * 1024
 """Of an answer about interfaces: it is copied for each call."""
 _MAX_KEPT_CHARACTERS = 4096
-"""Of the variables that name devices: those are kept with an answer, 96 KiB of them at the most."""
+"""Of the variables that name devices: those are kept with an answer, at most 96 KiB."""
 _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 _MAX_SETS = 256
@@ -408,7 +408,7 @@ class Collector:
             return GivenFunctions(error=error.with_traceback(None))
 
     async def hugepages(self, caller: Caller, pid: str) -> Hugepages:
-        """Return the huge pages; the kernel's half also while no pod list can be had."""
+        """Return the huge pages; the kernel's half also while there is no pod list."""
         if not pid or _is_itself(caller, pid):
             found = self.own_hugepages(caller)
             return found or await self._read_hugepages(caller, caller.cgroups)

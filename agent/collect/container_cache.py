@@ -132,7 +132,7 @@ class ContainerCache:
     """The held containers. Used on one event loop.
 
     `places_of` returns where the files of a process's container are. `evictions` counts the
-    containers let go for want of room, `ended` those whose cgroups were removed.
+    containers evicted from a full cache, `ended` those whose cgroups were removed.
     """
 
     def __init__(

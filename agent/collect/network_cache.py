@@ -138,7 +138,7 @@ class _Entry:
 class NetworkCache:
     """The held namespaces, the least recently used first. Used on one event loop.
 
-    `reads` counts the readings, `evictions` the namespaces that were let go for want of room.
+    `reads` counts the readings, `evictions` the namespaces that were evicted from a full cache.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class NetworkCache:
     async def _read(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> LiveNetwork | Exception:
-        """Return the namespace, or why it cannot be had, which all who wait are to know."""
+        """Return the namespace, or the error for all waiters."""
         try:
             async with entry.lock:
                 try:
@@ -314,7 +314,7 @@ class NetworkCache:
         entry.state, entry.inet6 = (live.state if is_kept else None), found.inet6
         if entry.is_dropped or not is_kept:
             return live
-        # Whoever has asked meanwhile, or follows the namespace, may have taken the notification.
+        # Another call, or a stream, may have taken the notification meanwhile.
         if not entry.has_news() and entry.changes == changes and is_certain and found.is_inline:
             entry.valid_until = begun + MAX_AGE_SECONDS
         return LiveNetwork(live.state, live.counters, entry.answers)
@@ -466,7 +466,7 @@ class _Closer:
         self._is_started = False
 
     def close(self, held: HeldNamespace) -> None:
-        """Close a namespace soon; at once if no thread is to be had."""
+        """Close a namespace soon; at once if there is no thread."""
         if not self._is_started:
             try:
                 threading.Thread(target=self._work, name="namespace-closer", daemon=True).start()

@@ -121,7 +121,7 @@ class PciCache:
             return False
         try:
             return self._sign(address) == entry.sign
-        except OSError:  # whoever reads it finds out what is wrong
+        except OSError:  # the next reader gets the error
             return False
 
     def _sign(self, address: str) -> _Sign:

@@ -271,7 +271,7 @@ class ReadPool:
                 self._end(ended)
 
     def _add_thread(self) -> bool:
-        """Start a thread; return False if none is to be had and there is no other."""
+        """Start a thread; return False if that fails and there is no other thread."""
         try:
             threading.Thread(target=self._work, name="read", daemon=True).start()
         except RuntimeError as error:  # all that Python says where clone(2) fails

@@ -24,7 +24,7 @@ def match_if_there(
 ) -> re.Match[str] | None:
     """Return the match of a file's whole text; None if the cgroup or the file is not there.
 
-    Raises `FailedPrecondition` for another text, or none to be had; OSError for a shortage.
+    Raises `FailedPrecondition` for another text or an unreadable file; OSError for a shortage.
     """
     path = f"{directory}/{name}"
     try:

@@ -49,7 +49,7 @@ class ControllerDirectory:
     """A container's cgroup directory in the hierarchy of one controller.
 
     `top` is the mount point: no file above it is read. `pod` is the directory of the pod,
-    None where it has none of its own: no segment of the path bears a pod UID, or the one that does
+    None where it has none of its own: no segment of the path has a pod UID, or the one that does
     is the container's. `directory` is `pod` for a process that is in no container.
     """
 

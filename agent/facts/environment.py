@@ -38,7 +38,7 @@ def read_block(thread: int) -> bytes:
             block = b""
         if block:
             return block
-        # Recent kernels return nothing when the process's memory is not to be had.
+        # Recent kernels return nothing when the process's memory cannot be read.
         # Believe it only if the kernel says that the block itself is empty.
         stat = _read_stat(thread)
         if stat.environment_start and stat.environment_start == stat.environment_end:

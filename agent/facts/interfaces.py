@@ -181,7 +181,7 @@ class _Devices:
         if address and address not in self._known:
             try:
                 self._known[address] = self._look(address)
-            except OSError:  # whoever looks keeps the error: it is told beside the interfaces
+            except OSError:  # the reader keeps the error, which is reported beside the interfaces
                 self._known[address] = None
                 self._unreadable.add(address)
         return self._known.get(address)

@@ -116,7 +116,7 @@ class _Matching:
 
 
 def _is_named_as(variable: str, network: str) -> bool:
-    """Tell whether a variable's resource bears the name of a network without its namespace."""
+    """Tell whether a variable's resource has the name of a network without its namespace."""
     word = _NO_CHARACTER_OF_A_VARIABLE.sub("_", network.rpartition("/")[2].upper())
     return bool(word) and variable.endswith(f"_{word}")
 

@@ -6,7 +6,7 @@ the namespace (setns(2)), opens the socket and ends; no other thread of the agen
 ever leaves its own namespace, and nothing can fail on the way back. How much a namespace
 holds, and how long that takes, a workload decides: both are bounded.
 
-Whoever has CAP_NET_ADMIN in a namespace, and so whoever may make one, can send messages of any
+A process with CAP_NET_ADMIN in a namespace, and so any that may make one, can send messages of any
 form to every rtnetlink socket in it, whose port /proc/net/netlink shows. So each socket is
 connected to the kernel, which then refuses what others send to its port (netlink_getsockbyportid
 in net/netlink/af_netlink.c), but not what they send to a multicast group; and what is received is

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 _READ_BYTES = 4096
-"""A page, which is what one attribute of sysfs holds at the most (filesystems/sysfs.rst)."""
+"""A page, the largest size of a sysfs attribute (filesystems/sysfs.rst)."""
 _PAUSE_SECONDS = 0.02
 
 

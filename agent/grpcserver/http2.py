@@ -66,7 +66,7 @@ class Events(Protocol):
 
 
 class Stream:
-    """One open stream. `call` belongs to whoever handles its events."""
+    """One open stream. `call` belongs to the handler of its events."""
 
     __slots__ = (
         "call",

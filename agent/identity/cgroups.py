@@ -1,6 +1,6 @@
 """The host's cgroup tree: directories of the paths in /proc/<pid>/cgroup, and their owners.
 
-A name proves nothing: whoever has a delegated cgroup (systemd's `user@.service`,
+A name proves nothing: a user with a delegated cgroup (systemd's `user@.service`,
 a rootless container engine) may make `pod<uid>/<container ID>` below it, and both
 are world-readable. But a directory of a cgroup file system belongs to who made
 it, so the pod's directory and all above it must be root's.
@@ -97,7 +97,7 @@ class Hierarchy:
     def container_at(self, directory: str) -> str | None:
         """Return the ID of the container of which a directory is the own cgroup, None if of none.
 
-        Only of a container whose path bears a pod UID.
+        Only of a container whose path has a pod UID.
         """
         below = directory.removeprefix(self.directory)
         path = f"{'' if self.root == '/' else self.root}{below}"
@@ -300,7 +300,7 @@ class CgroupTree:
         it.
 
         Every mounted hierarchy that contributed to the identity is checked.
-        Where no segment bears a pod UID, the directories above the container's
+        Where no segment has a pod UID, the directories above the container's
         are: the container's own may belong to a user-namespaced pod's root.
         """
         self._ensure_root_made(self._guarded(identity))
@@ -412,7 +412,7 @@ def processes_below(directory: str) -> Iterator[int]:
 
 
 def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
-    """Return the directory of every container in a hierarchy whose path bears a pod UID.
+    """Return the directory of every container in a hierarchy whose path has a pod UID.
 
     For the operators' view: names are taken as they stand. Blocks: not for the loop. Raises
     OSError for a shortage.
@@ -448,7 +448,7 @@ def _find_containers(hierarchy: Hierarchy, top: str, found: dict[str, str]) -> N
 
 
 def _find_joined(hierarchy: Hierarchy, parent: str, found: dict[str, str]) -> None:
-    """Find containers whose segment bears the pod's slice too."""
+    """Find containers whose segment has the pod's slice too."""
     try:
         names = os.listdir(parent)
     except OSError as error:
@@ -552,7 +552,7 @@ def _hierarchy(
 def _own(name: str) -> str:
     """Return a file of the agent's own process. Paths in it need not be UTF-8, nor lines end at CR.
 
-    Whoever may mount anything on the host, a user's FUSE for one, chooses such paths.
+    A user who may mount anything on the host, FUSE for one, chooses such paths.
     """
     return Path("/proc/self", name).read_bytes().decode("utf-8", errors="surrogateescape")
 

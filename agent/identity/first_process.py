@@ -107,7 +107,7 @@ def find_first(pids: Iterable[int]) -> PinnedProcess:
 
 
 def _pin_if_started(pid: int, start_ticks: int) -> PinnedProcess | None:
-    """Return a new pin of the process that bears a number, None if it started at another time."""
+    """Return a new pin of the process that has a number, None if it started at another time."""
     try:
         process = pin_pid(pid)
     except Unauthenticated:

@@ -20,7 +20,7 @@ NO_POD = ""
 class Peer:
     """The caller of one connection: the process that called connect(2), and its container.
 
-    The container stays what it was at connect(2), whoever uses the connection
+    The container stays that of connect(2), whichever process uses the connection
     later: a forked child of the process is in the same container. `pod_key` is what its
     pod is counted under: its UID, or its container if root made the place of that one.
     """
@@ -84,7 +84,7 @@ def _identify_peer_process(
 
 
 def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
-    """Return what is counted for a caller: nothing that it could choose anew for each connection.
+    """Return what is counted for a caller: nothing that it could choose again for each connection.
 
     A user of the host makes as many directories with a container's name as they like, below a
     cgroup that was delegated to them.

@@ -78,7 +78,7 @@ def pin_by_peer_pidfd(connection: socket.socket, pid: int) -> PinnedProcess:
     """Return the peer, pinned by the pidfd that the kernel kept since connect(2).
 
     Raises `Unauthenticated` if the peer is gone: EINVAL and ESRCH say so. They must
-    never lead to the fallback, which would find whoever bears the pid now.
+    never lead to the fallback, which would find the process that has the pid now.
     """
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, _INT.size)
@@ -90,7 +90,7 @@ def pin_by_peer_pidfd(connection: socket.socket, pid: int) -> PinnedProcess:
 
 
 def pin_by_start_time(connection: socket.socket, pid: int) -> PinnedProcess:
-    """Return the process that bears the peer's pid, if it is old enough to be the peer.
+    """Return the process that has the peer's pid, if it is old enough to be the peer.
 
     Raises `Unauthenticated` if it is gone, or started after the connection was
     seen: then it is another process under a reused number.
@@ -111,7 +111,7 @@ def pin_by_start_time(connection: socket.socket, pid: int) -> PinnedProcess:
 
 
 def pin_pid(pid: int) -> PinnedProcess:
-    """Return the process that bears `pid` now. Raises `Unauthenticated` if there is none."""
+    """Return the process that has `pid` now. Raises `Unauthenticated` if there is none."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

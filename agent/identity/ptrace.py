@@ -62,7 +62,7 @@ _OWN = threading.local()
 
 
 def _ensure_ids(found: ThreadCredentials, credentials: Credentials) -> None:
-    """Raise `PermissionDenied` unless a process still bears the ids under which it connected.
+    """Raise `PermissionDenied` unless a process still has the ids under which it connected.
 
     A process that has executed a setuid program since, or was given up to another user by one
     (sudo, su), has an environment that is not for those who share its connection.
@@ -74,7 +74,7 @@ def _ensure_ids(found: ThreadCredentials, credentials: Credentials) -> None:
 def read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
     """Return what `read` returns, run on the directory of a running thread of the caller itself.
 
-    The thread that is read bears the ids under which the caller connected, before and after.
+    The thread that is read has the ids under which the caller connected, before and after.
     `read` raises ProcessLookupError for a thread that has ended. Raises `PermissionDenied` for
     other ids, `Unauthenticated` if the process is gone, and what `read` raises.
     """
@@ -91,7 +91,7 @@ def read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[i
 
 
 def _ensure_thread_has_ids(thread: int, credentials: Credentials) -> None:
-    """Raise `PermissionDenied` unless a thread bears the ids; ProcessLookupError, perhaps, if it
+    """Raise `PermissionDenied` unless a thread has the ids; ProcessLookupError, perhaps, if it
     has ended.
 
     A directory of a process or thread in /proc belongs to its effective ids, whether or not it is
@@ -118,7 +118,7 @@ def read_as_caller(
     with the capabilities that the caller has now: so there is no time between the kernel's consent
     and the read in which the target could become another program. The directory is that of a thread
     that runs. Raises `PermissionDenied` if the kernel
-    refuses, and unless both bear the same real, effective and saved ids and are in the agent's
+    refuses, and unless both have the same real, effective and saved ids and are in the agent's
     own user namespace: of another one the agent, as its owner, could read more than the caller.
     Raises `Unauthenticated` if either is gone, `CredentialsNotRestored` if the calling thread must
     end, and what `read` raises. Blocks: not for the loop.

@@ -70,7 +70,7 @@ _kept_trailers = lru_cache(maxsize=_STATUSES_KEPT)(_trailers)
 
 
 def part_error(part: str, error: errors.AgentError) -> api.PartError:
-    """Return an error as an entry beside the parts of an answer that could be had."""
+    """Return an error as an entry beside the other parts of an answer."""
     return api.PartError(
         part=part,
         code=code_of(error).name,

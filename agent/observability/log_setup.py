@@ -137,7 +137,7 @@ class TraceContext:
 
 
 def enter_trace(traceparent: bytes | None) -> None:
-    """Let what is logged in this context bear the trace that the caller says it belongs to."""
+    """Let what is logged in this context have the trace that the caller says it belongs to."""
     if traceparent is not None:
         CALLERS_TRACE.set(parse_traceparent(traceparent.decode("ascii", errors="replace")))
 

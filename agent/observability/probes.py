@@ -51,7 +51,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         try:
             return super().get_request()
         except OSError:
-            # Out of descriptors: whoever waits still does, and `serve_forever` would spin.
+            # Out of descriptors: the connection stays queued, and `serve_forever` would spin.
             time.sleep(_PAUSE_SECONDS)
             raise
 

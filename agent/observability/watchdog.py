@@ -81,7 +81,7 @@ class Watchdog:
         return True
 
     def _wait_out_a_stall(self) -> None:
-        # Before it is logged: what the loop waits for may be whoever reads the log.
+        # Before the log line: the loop may wait for the reader of the log.
         self.stalls += 1
         self._stalled = True
         _LOG.error(

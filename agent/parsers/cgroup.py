@@ -44,7 +44,7 @@ class CgroupLine:
 class Placement:
     """Where a process stands in one hierarchy, read from the outside in.
 
-    `pod_uid` and `container_id` are None where no segment bears one; `pod_path` and
+    `pod_uid` and `container_id` are None where no segment has one; `pod_path` and
     `container_path` are the path down to the segment that does, absolute in the hierarchy.
     `containers` is the (id, path) pair of the first container that the node is not in, on a path
     without a pod UID.
@@ -65,7 +65,7 @@ class CgroupIdentity:
     """What all hierarchies together say about a process.
 
     `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
-    hierarchy bears one; then each of `placements` offers its container
+    hierarchy has one; then each of `placements` offers its container
     segments, and the pod list decides which of them is a pod's. `container_id` is
     None, beside a pod UID, for a process in the pod's own cgroup.
     """
@@ -92,7 +92,7 @@ class CgroupIdentity:
         """Return the path of the pod's cgroup in the hierarchy of `controller`.
 
         As `container_path`; None also where the pod has no cgroup of its own: no segment of the
-        path bears a pod UID, or the one that does is the container's.
+        path has a pod UID, or the one that does is the container's.
         """
         for placement in self.placements:
             if controller in (placement.line.controllers or ("",)):
@@ -169,7 +169,7 @@ def identify(
     """Return the pod and the container that the text of /proc/<pid>/cgroup names.
 
     `locate_line` returns None for a line of which the agent does not see the hierarchy, or not
-    that place in it. Such a line says nothing. A hierarchy that bears a pod UID wins over those
+    that place in it. Such a line says nothing. A hierarchy that has a pod UID wins over those
     that do not. A process in the pod's own cgroup is the pod's, in no container: gVisor's are on
     cgroup v1 (pkg/shim, `setPodCgroup`). Raises `FailedPrecondition` if two hierarchies name
     different pods or containers, `PermissionDenied` if none names a container and the process is
@@ -200,7 +200,7 @@ def identify(
 def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupIdentity:
     """Return `identity` with the container that the pod list knows.
 
-    For a process of which no hierarchy bears a pod UID: in each hierarchy the
+    For a process of which no hierarchy has a pod UID: in each hierarchy the
     outermost container segment in `known` decides, and all must agree. Raises
     `PermissionDenied` if none is known, `FailedPrecondition` if two differ.
     """

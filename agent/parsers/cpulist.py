@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from netutil.agent.errors import FailedPrecondition, Reason
 
 MAX_NUMBER = 8191
-"""The largest CPU number of any kernel (CONFIG_NR_CPUS is 8192 at the most)."""
+"""The largest CPU number of any kernel (CONFIG_NR_CPUS is at most 8192)."""
 _MAX_DIGITS = 6
 _REGION = re.compile(
     rf"(?P<first>[0-9]{{1,{_MAX_DIGITS}}})"

@@ -30,7 +30,7 @@ MAX_VARIABLE_LENGTH = 512
 """Characters of a variable's name, which stands beside each of its devices. A resource's has at
 most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
 MAX_INFO_DEPTH = 16
-"""Each level is three of a protobuf message, which has 100 at the most."""
+"""Each level is three of a protobuf message, which has at most 100."""
 PREFIX = "PCIDEVICE_"
 _SUFFIX = "_INFO"
 

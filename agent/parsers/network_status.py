@@ -104,7 +104,7 @@ def _ensure_text(where: str, text: str) -> None:
 
 
 def _step(key: int | str) -> str:
-    """Return a key as part of a path; what is in it was chosen by a stranger."""
+    """Return a key as part of a path; the key is not trusted."""
     if isinstance(key, int):
         return f"[{key}]"
     return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{json.dumps(key)[:60]}]"

@@ -1,6 +1,6 @@
 """The devices of a container from two environments, and from variables of other plugins. Pure.
 
-A process's own environment may have lost the variables: a login shell (`su -`) starts anew. The
+A process's own environment may have lost the variables: a login shell (`su -`) starts again. The
 environment that the container was started with has them, as the device plugins gave them to the
 runtime.
 

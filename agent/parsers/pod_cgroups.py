@@ -91,7 +91,7 @@ class PodPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What a path names. `containers` is an (id, path) pair where no segment bears a pod UID.
+    """What a path names. `containers` is an (id, path) pair where no segment has a pod UID.
 
     `pod_uid` is normalised to 32 hexadecimal digits.
     """

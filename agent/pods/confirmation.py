@@ -116,7 +116,7 @@ class Confirmation:
     def ask(self) -> None:
         """Compare at once, for a caller that the stream has not brought.
 
-        Not before there is a stream, and not more often than the source can bear.
+        Not before there is a stream, and not more often than the source allows.
         """
         if self._due_at == _NEVER or self._asked or not self._may_ask():
             return
@@ -144,7 +144,7 @@ class Confirmation:
             self._comparing, self._other_stream = True, False
             try:
                 await self._compare()
-                # Whoever asked is owed a comparison of the stream that is followed now.
+                # Callers wait for a comparison of the stream that is followed now.
                 self._asked |= asked and self._other_stream and self._due_at != _NEVER
             finally:
                 self._comparing = False

@@ -84,7 +84,7 @@ class PodDirectory:
 
     @property
     def last_error(self) -> Unavailable | None:
-        """Return why no newer list could be had, None after a success."""
+        """Return why the last fetch failed, None after a success."""
         return self._lists.last_error
 
     @property
@@ -143,7 +143,7 @@ class PodDirectory:
         A caller that the last list knows is answered from it, after a short
         wait for a newer one where it is too old. Any other waits for a list that
         was asked for after it came, or for the pushed list that knows it,
-        `timeout_seconds` and 5 s at the most.
+        at most `timeout_seconds`, and at most 5 s.
         A pod that a newer list lacks is known for some minutes from the last one that had it.
         With `need_container` a pod without the container in its status counts as not known,
         and newer lists are waited for until one has it or the time is over: a kubelet reports
@@ -152,7 +152,7 @@ class PodDirectory:
         after its start reports under no name (`Match.decided`, which takes `has_ended`). A match
         that is not `good_enough` counts as not known too. Either is returned if nothing better
         came.
-        Raises `Unavailable` if no list can be had that would decide, `FailedPrecondition`
+        Raises `Unavailable` if there is no list that would decide, `FailedPrecondition`
         if the fresh list contradicts itself or the caller.
         """
         mark = self._lists.snapshot_token()
@@ -183,7 +183,7 @@ class PodDirectory:
         if not enough():
             if need_container and known() and self._clock() - since > MAX_LATE_SECONDS:
                 # A container may start for ever: a neighbour that crashes in a loop, an image that
-                # is not to be had. The next list says what is new; no call waits for it.
+                # cannot be fetched. The next list says what is new; no call waits for it.
                 if not self._lists.is_fresh():
                     await self._lists.wait_briefly()
             else:
@@ -246,7 +246,7 @@ class PodDirectory:
         match = last.find(pod_uid, container_id) if last is not None else None
         if match is not None and (match.container_name or match.bears(pod_uid)):
             return match
-        # An annotation, which whoever makes a pod may write, does not outweigh
+        # An annotation, which the creator of a pod may write, does not outweigh
         # the UID of a pod that was there before.
         remembered = self.remembered.find(pod_uid, container_id)
         if remembered is not None and (remembered.container_name or remembered.bears(pod_uid)):
@@ -296,7 +296,7 @@ class PodDirectory:
     async def close(self) -> None:
         """Tell all who wait that the agent stops, and let the source go.
 
-        Takes a second at the most, even if the source hangs and cannot be
+        Takes at most a second, even if the source hangs and cannot be
         interrupted. What the last list knows is still answered.
         """
         self._closed = True

@@ -202,7 +202,7 @@ def _by_uid(chosen: Iterable[tuple[Pod, list[Pod]]]) -> dict[str, tuple[Pod, ...
 def _strength(pod: Pod) -> int:
     """Return what a pod's claim to its `cgroup_uid` is worth.
 
-    An annotation is written by whoever makes the pod: a tenant could name
+    An annotation is written by the creator of the pod: a tenant could name
     another pod's UID in it. So a pod's own UID outweighs every annotation.
     """
     if normalise_uid(pod.metadata.uid) == normalise_uid(pod.cgroup_uid):
@@ -232,7 +232,7 @@ def _disagree(pod_uid: str, pod: Pod) -> FailedPrecondition:
 
 def _in_two_pods(what: str, pods: Iterable[Pod]) -> FailedPrecondition:
     full_names = [pod.full_name for pod in pods]
-    if len(set(full_names)) < len(full_names):  # a pod and the one that was made anew
+    if len(set(full_names)) < len(full_names):  # a pod and the one that was created again
         full_names = [f"{pod.full_name} (UID {pod.metadata.uid})" for pod in pods]
     names = ", ".join(sorted(full_names))
     return FailedPrecondition(

@@ -182,7 +182,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def cgroup_uid(self) -> str:
-        """Return the UID that the pod's cgroups bear: a static pod's is its config hash.
+        """Return the UID that the pod's cgroups have: a static pod's is its config hash.
 
         Anybody who may create a pod may write that annotation, so it counts for
         nothing where the kubelet says that the pod came from the API server.
@@ -231,7 +231,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def granted(self, container_name: str) -> Granted | None:
         """Return what the kubelet granted a container, None if the status does not say."""
         if not container_name:
-            return None  # what bears no name is nobody's
+            return None  # what has no name is nobody's
         return next(
             (one.granted for _, one in self.container_statuses if one.name == container_name), None
         )
@@ -430,7 +430,7 @@ def _pods(
 
 
 def _named(decode: Callable[[], _Named]) -> str:
-    """Return " ('namespace/name')" of what is left out, "" if it bears no name."""
+    """Return " ('namespace/name')" of what is left out, "" if it has no name."""
     try:
         found = decode().metadata
     except (*_BROKEN, UnicodeEncodeError):

@@ -45,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 _STEADY_SECONDS = 1.0
 """A stream that lasted so long and ended as streams do is no sign of trouble."""
 _PROVEN_SECONDS = 10.0
-"""After a stream that lasted so long, pauses begin anew from the shortest."""
+"""After a stream that lasted so long, pauses start again from the shortest."""
 _BETWEEN_STREAMS_SECONDS = 0.5
 _ENDS_AT_ONCE = 3
 """So many streams in a row that end at once are a failure: pauses grow, and changes are missed."""

@@ -1,6 +1,6 @@
 """Calls the kubelet's PodResources socket. Used on one event loop; caches nothing.
 
-The socket is a file in a directory of the host's. A kubelet that starts anew makes a new
+The socket is a file in a directory of the host's. A kubelet that starts again makes a new
 file, and a connection to the old one may outlive it: so the file is looked at before each
 call, and a channel made for another one is not used any more.
 """
@@ -33,7 +33,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", errors.MAX_ANSWER_BYTES),
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_retries", 0),  # the directory has its own pauses
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel connects anew
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel connects again
 )
 _INLINE_DECODE_BYTES = 64 * 1024
 """The largest answer that is decoded on the event loop: about a millisecond."""
@@ -49,7 +49,7 @@ class PodResourcesClient:
         self._channel_to: Signature | None = None
 
     def signature(self) -> Signature | None:
-        """Return what changes when a kubelet makes its socket anew, None without a socket."""
+        """Return what changes when a kubelet makes its socket again, None without a socket."""
         try:
             status = os.stat(self.socket_path)
         except OSError:

@@ -2,8 +2,8 @@
 
 One List serves everybody who waits; an answer is used for `refresh_seconds`. A
 container that the last answer lacks, or that was started after it, is asked for
-anew: with Get where this kubelet serves it, else with another List, no more often
-than once in a second. So a pod that was made anew under its old name is not given the old
+again: with Get where this kubelet serves it, else with another List, no more often
+than once in a second. So a pod that was created again under its old name is not given the old
 one's devices: the API names pods by namespace and name only.
 """
 
@@ -137,7 +137,7 @@ class ResourceDirectory:
         return self._clock() - entry.asked.monotonic_seconds <= self._refresh_seconds
 
     async def refresh(self) -> None:
-        """Read the list anew if it is older than `refresh_seconds`, for all who peek.
+        """Read the list again if it is older than `refresh_seconds`, for all who peek.
 
         A failure raises nothing: `peek` tells it.
         """
@@ -147,7 +147,7 @@ class ResourceDirectory:
 
     @property
     def last_error(self) -> Unavailable | None:
-        """Return why the last list could not be had, None after a success."""
+        """Return why the last list failed, None after a success."""
         return self._error
 
     def peek(self, namespace: str, pod_name: str, container_name: str) -> object:

@@ -41,7 +41,7 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", errors.MAX_EVENT_BYTES),
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_retries", 0),  # who follows has pauses of its own
-    ("grpc.use_local_subchannel_pool", 1),  # a new channel connects anew
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel connects again
 )
 _LIST_OPTIONS = (
     *(option for option in _OPTIONS if option[0] != "grpc.max_receive_message_length"),
@@ -187,7 +187,7 @@ class PodsApiSource:
         raise errors.ended_early(self._path)
 
     async def _go_on(self, stream: Stream, take: Take) -> None:
-        """Hand over each change, until the stream ends or is to be begun anew."""
+        """Hand over each change, until the stream ends or is to be started again."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._timing.stream_seconds
         over = asyncio.ensure_future(self._over.wait())

@@ -66,7 +66,7 @@ class HttpsClient:
             raise ValueError("the API server's URL must be https://HOST:PORT")
         self._host, self._port = parts.hostname, parts.port
         self._path = f"{parts.path.rstrip('/')}{_API}"
-        # Put together anew, so that no password and no query of the URL is ever shown.
+        # Put together again, so that no password and no query of the URL is ever shown.
         self.url = f"https://{parts.netloc.rpartition('@')[2]}{self._path}pods"
         self._tls = TlsFiles(Verify.FULL, address.ca_file, flags=API_SERVER.flags)
         self._lock = threading.Lock()  # of the two below, held for no wait

@@ -72,7 +72,7 @@ class TlsFiles:
 def read_token(path: str, *, required: bool, flag: str = "--kubelet-token") -> str:
     """Return the bearer token in a file, "" if there is no file and none is required.
 
-    Raises `Unavailable`, which never bears the token, if there is no token in it.
+    Raises `Unavailable`, which never has the token, if there is no token in it.
 
     Read for each request: a projected token is rotated about once an hour.
     """

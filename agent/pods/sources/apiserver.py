@@ -313,7 +313,7 @@ class ApiServerSource:
         elif event.pod is not None:
             self._store.put(event.pod)
         with self._lock:
-            # An event without a version of its own is told again, should the watch begin anew.
+            # An event without a version of its own is told again, should the watch start again.
             self._version = event.version or self._version
             if event.type is EventType.DELETED:
                 self._versions.pop(event.uid, None)

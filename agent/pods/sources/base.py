@@ -109,7 +109,7 @@ class StreamingSource(Protocol):
 
     @property
     def first_pause_seconds(self) -> float:
-        """Return how long to wait at the most after a first failure; it doubles with each."""
+        """Return the longest pause after a first failure; it doubles with each failure."""
 
     @property
     def longest_pause_seconds(self) -> float:
@@ -122,7 +122,7 @@ class StreamingSource(Protocol):
     async def compare(self) -> Comparison:
         """Ask for a list, and compare it with what the stream has brought by then.
 
-        While a stream is followed. Raises `Unavailable` if no list can be had.
+        While a stream is followed. Raises `Unavailable` if the list cannot be fetched.
         """
 
     def start_over(self) -> None:
@@ -132,7 +132,7 @@ class StreamingSource(Protocol):
         """Hand over all pods, and again at each change, until the stream ends.
 
         The first call of `take` says that the stream is there. Returns when the stream
-        ends as streams do, raises `Unavailable` when it cannot be had or breaks. Both
+        ends as streams do, raises `Unavailable` when it cannot be opened or breaks. Both
         are followed by another call. When cancelled, it does not wait for the other side.
         """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from yaml import CSafeLoader, Event
 
 _SETTLED_SECONDS = 2.0
-"""Age from which a second write cannot bear the same time: coarser than any file system's clock."""
+"""Age from which a second write cannot have the same time: coarser than any file system's clock."""
 _MAX_NESTING = 100
 _TEXT_IN_KUBERNETES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 """Kinds of YAML 1.1 that Kubernetes reads as text: 2018-03-01T10:00:02Z, and =."""

@@ -55,7 +55,7 @@ class KubeletSettings:
 
 
 class KubeletSource:
-    """Keeps one connection; makes it anew when it was lost or a file of TLS has changed.
+    """Keeps one connection; makes it again when it was lost or a file of TLS has changed.
 
     Follows no redirect, uses no proxy of the environment and never retries by
     itself. Over plain http no token is sent.
@@ -76,7 +76,7 @@ class KubeletSource:
         self._host, self._port = parts.hostname, parts.port
         self._secure = parts.scheme == "https"
         self._path = f"{parts.path.rstrip('/')}/pods"
-        # Put together anew, so that no password and no query of the URL is ever shown.
+        # Put together again, so that no password and no query of the URL is ever shown.
         self._url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._path}"
         self._tls = TlsFiles(
             settings.verify, settings.ca_file, settings.client_cert, settings.client_key
@@ -155,7 +155,7 @@ class KubeletSource:
         return headers
 
     def _connected(self) -> HTTPConnection:
-        """Return the connection, made anew if need be."""
+        """Return the connection, created again if need be."""
         if self._secure and (signatures := self._tls.signatures()) != self._signatures:
             self._drop()
             # The signatures are older than what is read: a change in between is seen next time.

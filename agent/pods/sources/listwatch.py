@@ -21,7 +21,7 @@ _MAX_VERSION_DIGITS = 128
 
 
 class Expired(Exception):
-    """The API server does not know what happened since that resource version: list anew."""
+    """The API server does not know what happened since that resource version: list again."""
 
 
 class WatchFailed(Exception):
@@ -68,7 +68,7 @@ class Page:
 class Event:
     """A change. `pod` is None for a bookmark, and for a pod that cannot be identified.
 
-    `version` and `uid` are "" where the object bears none that can be used.
+    `version` and `uid` are "" where the object has none that can be used.
     """
 
     type: EventType
