@@ -57,7 +57,7 @@ def main() -> int:
             name,
             config_module.variable_of(name),
         )
-    from netutil.agent.lifecycle import Agent  # noqa: PLC0415 - a wrong flag is told at once
+    from netutil.agent.lifecycle import Agent  # noqa: PLC0415 - a wrong flag is reported at once
 
     async def run() -> None:
         await Agent(config).run()

@@ -211,7 +211,7 @@ def _is_synchronised() -> bool | None:
 
 
 def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check:
-    """Return whether a socket of the agent stands where clients look, with its rights."""
+    """Return whether a socket of the agent is at its path, with its rights."""
     remedy = "The agent binds it anew within two seconds; if not, its log says why."
     try:
         status, directory = os.lstat(path), os.stat(os.path.dirname(path))
@@ -237,7 +237,7 @@ def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check
 def socket_directory(name: str, path: str) -> Check:
     """Return what the directory of a socket holds besides it, and whether names can be made there.
 
-    A directory that stood at the socket's path lies there under a temporary name if it could not
+    A directory from the socket's path is there under a temporary name if it could not
     be removed. Everything else that the agent did not put there is a pod's or an administrator's.
     """
     directory, own = os.path.split(path)

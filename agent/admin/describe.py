@@ -164,7 +164,7 @@ class PodDescriber:
     async def _facts_of(
         self, answer: node_pb2.DescribedContainer, directories: CpuDirectories, look: _Look
     ) -> netutil_pb2.AllResponse | None:
-        """Return what one of the processes would be told, and note the container's part of it."""
+        """Return what one of the processes would get, and note the container's part of it."""
         refused: AgentError | None = None
         for pid in islice(await self._processes(answer, directories.cpuset), _TRIED):
             try:
@@ -226,7 +226,7 @@ class PodDescriber:
 
 
 def by_name(pod_list: PodList) -> list[Pod]:
-    """Return the pods in the order in which operators are told of them."""
+    """Return the pods in the order of the answers."""
     return sorted(pod_list.pods, key=lambda pod: (pod.metadata.namespace, pod.metadata.name))
 
 
@@ -251,7 +251,7 @@ def _add_level(
 ) -> None:
     """Note where the limit that a container meets was read, if it is not the container's own.
 
-    Operators alone are told of it: the path of a node's cgroup is no fact of the pod. Of the
+    For the administrator only: the path of a node's cgroup is no fact of the pod. Of the
     cgroups above kubepods it is one of those that are named.
     """
     own = (netutil_pb2.CGROUP_LEVEL_UNSPECIFIED, netutil_pb2.CGROUP_LEVEL_CONTAINER)

@@ -23,7 +23,7 @@ from netutil.v1alpha import node_pb2 as api
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What the agent was told at its start, as far as it is looked at here."""
+    """Values of the configuration that the checks need."""
 
     host_root: str
     socket: str

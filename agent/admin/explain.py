@@ -86,7 +86,7 @@ def describe_missing(pid: int) -> tuple[list[str], str | None]:
 
 
 def describe_process(process: PinnedProcess) -> list[str]:
-    """Return which process it is. Raises `Unauthenticated` if it is gone."""
+    """Return which process it is. Raises `Unauthenticated` if it has exited."""
     status = process.status()
     known = process.through_running_thread(_description)
     kind = "a kernel thread" if known.is_kernel_thread else "a process"
@@ -103,7 +103,7 @@ def describe_process(process: PinnedProcess) -> list[str]:
 
 
 def describe_cgroup_file(text: str) -> list[str]:
-    """Return the paths of a cgroup file, and on which lines each stands.
+    """Return the paths of a cgroup file, and the lines of each.
 
     Raises as `parse_cgroup_file`.
     """
@@ -224,7 +224,7 @@ class _Walk:
         self.steps.append(step)
 
     def _of_this_process(self, told: str) -> str:
-        """Return what any process would be told, with the number of this one."""
+        """Return the error that any process would get, with the number of this one."""
         return to_valid_utf8(told.replace("/<pid>/", f"/{self.pid}/"))
 
 

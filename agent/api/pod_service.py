@@ -69,7 +69,8 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
 
     def GetCPUInfo(self, request: api.CPURequest, context: Context) -> Any:
         """Return the CPUs of the process's container."""
-        # Exclusive CPUs are told by the container's name, which a new one has only after a while.
+        # Exclusive CPUs are found by the container's name, which a new container has only after a
+        # while.
         return self._answer("GetCPUInfo", request, context, self._cpu_of_call, request.topology)
 
     def GetEnv(self, request: api.EnvRequest, context: Context) -> Any:
@@ -177,7 +178,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         """Return each part, or its error. Raises what is no refusal and no failure to read.
 
         `environment` is what was read of it before. What is held is answered at once; only the
-        rest is waited for. Without `each_cpu` the exclusive CPUs are told, but not the topology
+        rest is waited for. Without `each_cpu` the exclusive CPUs are returned, but not the topology
         of each.
         """
         read = environment or await self._gather.environment_and_devices(caller, pid)

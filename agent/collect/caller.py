@@ -173,7 +173,7 @@ class CallerResolver:
     async def _started_at(
         self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity
     ) -> datetime | None:
-        """Return when a process was started, for `_has_ended`; the earliest time if it is gone.
+        """Return when a process was started, for `_has_ended`; the earliest time if it has exited.
 
         None if that cannot be read, or is not needed: the list names its container. The file `stat`
         is not for the event loop, see `collect.environment_cache`.
@@ -233,7 +233,7 @@ class CallerResolver:
         return choose_container(cgroups, known)
 
     def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
-        """Return where the container's CPU files stand, None where it has no cpuset hierarchy."""
+        """Return where the container's CPU files are, None where it has no cpuset hierarchy."""
         cpuset = self._directory(cgroups, "cpuset")
         if cpuset is None:
             return None
@@ -246,15 +246,15 @@ class CallerResolver:
         )
 
     def container_places(self, cgroups: CgroupIdentity) -> ContainerPlaces:
-        """Return where the files of a process's container stand."""
+        """Return where the files of a process's container are."""
         return ContainerPlaces(self.cpu_directories(cgroups), self.hugetlb_directory(cgroups))
 
     def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
-        """Return where the container's hugetlb files stand, None where it has no such hierarchy."""
+        """Return where the container's hugetlb files are, None where it has no such hierarchy."""
         return self._directory(cgroups, "hugetlb")
 
     def _directory(self, cgroups: CgroupIdentity, controller: str) -> ControllerDirectory | None:
-        """Return where a controller's files of the container stand.
+        """Return where a controller's files of the container are.
 
         On cgroup v2 only if the node has no v1 hierarchy of that controller: it is in one
         hierarchy at a time (cgroups(7)). None where the container has no cgroup in it.
@@ -278,7 +278,7 @@ class CallerResolver:
         return WatchedDirectories(tuple(own), tuple(above))
 
     async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
-        """Return where the CPU files of every container on the node stand, by container ID."""
+        """Return where the CPU files of every container on the node are, by container ID."""
         controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
         if controller is None:
             return {}
@@ -291,7 +291,7 @@ class CallerResolver:
         }
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
-        """Return a new pin of the process that a request's `pid` names, and where it stands.
+        """Return a new pin of the process that a request's `pid` names, and its container.
 
         Raises `InvalidArgument` for what is no pid, `NotFound` for none in the caller's
         view, `PermissionDenied` for one outside of the caller's pod. The caller of this closes it.
@@ -563,8 +563,9 @@ class _EnvironTarget:
         return f"/proc/{self.process.pid}/environ"
 
     def read(self, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of the process. Blocks. Raises `PermissionDenied`,
-        `Unauthenticated`.
+        """Return what `read` makes of the process. Blocks.
+
+        Raises `PermissionDenied`, `Unauthenticated`.
         """
         try:
             if self.own is self.process:
@@ -607,9 +608,7 @@ def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int]
 
 
 def parse_pid(pid: str) -> int:
-    """Return a request's pid. Raises `InvalidArgument` for anything but a positive decimal
-    number.
-    """
+    """Return a request's pid. Raises `InvalidArgument` unless it is a positive number."""
     if not (pid.isascii() and pid.isdigit() and len(pid) <= len(str(_MAX_PID))):
         raise _malformed(pid)
     number = int(pid)

@@ -245,7 +245,7 @@ class Collector:
 
         Raises `NotFound` if none of that interface is reported, and instead of it the error of an
         annotation that may name one and is not understood. The live links are looked at only if
-        a name is asked for that they may have to tell.
+        a name is requested that they may have to resolve.
         """
         await self._ensure_in_pod(caller, pid)
         networks = await self._reported(caller)

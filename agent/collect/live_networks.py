@@ -79,7 +79,7 @@ class LiveNetworks:
         `holder` is a process of the same pod, which may be the same one: if it is in the same
         namespace, that is held for it. Links that the agent may not or will not read, or that
         change all the time, are an error; the rest stays known. Raises `Unauthenticated` if the
-        process is gone.
+        process has exited.
         """
         try:
             network = await self._network(pod_key, process, holder)

@@ -52,7 +52,7 @@ MAX_ITEMS = 128
 MAX_ANSWERS = 4
 """Answers that are kept with a namespace: of that many containers, or interfaces asked for."""
 MAX_AGE_SECONDS = 10.0
-"""For what the kernel tells nobody (`facts.network_state`)."""
+"""For changes that the kernel does not notify of (`facts.network_state`)."""
 _IDLE_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
 _MAX_SWEPT = 128
@@ -128,7 +128,7 @@ class _Entry:
             return error.with_traceback(None)
 
     def has_news(self) -> bool:
-        """Take what the kernel has to tell; return whether there was a change."""
+        """Take the kernel's notifications; return whether there was a change."""
         news = self.held is not None and self.held.has_news()
         if news:
             self.notify()
@@ -495,7 +495,7 @@ def _is_in(process: PinnedProcess, namespace: Namespace) -> bool:
     """Return whether a process is in a namespace, as far as that can be seen."""
     try:
         return process.through_running_thread(network_namespace) == namespace
-    except (AgentError, OSError):  # it is ending, which its pidfd tells
+    except (AgentError, OSError):  # the process is exiting, which its pidfd shows
         return True
 
 

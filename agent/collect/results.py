@@ -126,7 +126,7 @@ class Interfaces:
 class InterfacesAnswer(Generic[T, R]):
     """How interfaces become an answer: made without counters, which are put in for each call.
 
-    Counters are by index of the link. `size_bytes` tells how large what was made is.
+    Counters are by index of the link. `size_bytes` returns the size of the result.
     """
 
     make: Callable[[Interfaces], T]

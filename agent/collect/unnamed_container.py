@@ -13,7 +13,7 @@ _SANDBOX = "A sandbox runtime (gVisor) runs the containers of a pod in processes
 
 
 def unnamed(match: Match, pid: str) -> AgentError:
-    """Return what is told of a match without a container's name.
+    """Return the error for a match without a container's name.
 
     `pid` is as in a request: "" is the calling process, else sentence and advice are about that
     process, by the number that the request gave it. `FailedPrecondition` where asking again does

@@ -1,6 +1,6 @@
 """Pods that have connected, and which of them have ended: the kernel removed their cgroup.
 
-The pod list would tell it late, or not at all: it is not read while nobody asks, and has pods that
+The pod list would show it late, or not at all: it is not read without callers, and has pods that
 ran to their end for as long as the API server has them.
 """
 
@@ -52,7 +52,7 @@ class SeenPods:
 
 
 def ended_of(directories: Mapping[str, str]) -> frozenset[str]:
-    """Return the keys of those pods whose cgroup directory has gone. Blocks: not for the loop."""
+    """Return the keys of pods whose cgroup directory was removed. Blocks: not for the loop."""
     return frozenset(key for key, directory in directories.items() if _is_gone(directory))
 
 

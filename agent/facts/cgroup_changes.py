@@ -110,7 +110,7 @@ class CgroupChanges:
             if not found.subscribers and not found.limit_subscribers:
                 del self._directories[path]
                 self._by_number.pop(found.number, None)
-                # Fails for a directory that is gone, whose watch went with it.
+                # Fails for a removed directory: its watch was removed with it.
                 _LIBC.inotify_rm_watch(self._inotify, found.number)
         if not self._directories:
             self._close()
@@ -143,7 +143,7 @@ class CgroupChanges:
         return None
 
     def _read_file(self, directory: str, name: str) -> bytes:
-        """Return the text of a file; "" once the cgroup is gone."""
+        """Return the text of a file; "" once the cgroup is removed."""
         text = self._open_text(directory, name)
         return _read(f"{directory}/{name}") if text is None else text
 
@@ -216,7 +216,7 @@ def _numbers(block: bytes) -> set[int]:
 
 
 def _read(path: str) -> bytes:
-    """Return the text; "" once the cgroup is gone."""
+    """Return the text; "" once the cgroup is removed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -230,7 +230,7 @@ def _read(path: str) -> bytes:
 
 
 def _limits(directory: str) -> dict[bytes, bytes]:
-    """Return the text of each limit's file, by name; {} once the cgroup is gone."""
+    """Return the text of each limit's file, by name; {} once the cgroup is removed."""
     try:
         names = os.listdir(os.fsencode(directory))
     except OSError:

@@ -2,7 +2,7 @@
 
 A limit of a cgroup holds for everything below it (cgroup-v2.rst, "Top-down Constraint";
 scheduler/sched-bwc.rst, "Hierarchical considerations"), so a container without a limit of its
-own may still be limited by its pod, by a QoS class, by `kubepods`, or by what stands above.
+own may still be limited by its pod, by a QoS class, by `kubepods`, or by a cgroup above.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Fact = TypeVar("Fact")
 # cgroupfs driver:  /kubepods/burstable/pod<uid>
 # systemd driver:   /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice
 # below a root:     /kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/…
-# Pods of the class Guaranteed stand in kubepods itself.
+# Pods of the class Guaranteed are directly below kubepods.
 _QOS_CLASS = re.compile(r"(?:burstable|besteffort|[^/]*-(?:burstable|besteffort)\.slice)")
 _KUBEPODS = re.compile(r"(?:kubepods|(?:[^/]*-)?kubepods\.slice)")
 
 
 class CgroupLevel(StrEnum):
-    """Where a cgroup stands, from the container outwards.
+    """The level of a cgroup, from the container outwards.
 
     `POD`, `QOS_CLASS` and `KUBEPODS` are the cgroups that the kubelet makes ("Reserve Compute
     Resources for System Daemons" calls the last one the node allocatable's). `ABOVE` is

@@ -64,7 +64,7 @@ class CpuBandwidth:
     """CPU bandwidth and weight; what is None is not limited or not of this cgroup version.
 
     `limit` is the smallest of the container's cgroup and all above it; `level` says where it
-    stands, the level nearest to the container if several have the same. `own_limit` is that of
+    is, the level nearest to the container if several have the same. `own_limit` is that of
     the container's own cgroup, and `own_period_microseconds` is its period, limit or not; both are
     None for a process in the pod's own cgroup, which is in no container. With
     `is_known` False the agent sees no cpu cgroup of the container, and cannot know of a limit.
@@ -97,7 +97,7 @@ class CpuFacts:
 def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
     """Return the CPU facts of a container.
 
-    Raises `FailedPrecondition` if the cgroup is gone, if it names no CPUs anywhere up to
+    Raises `FailedPrecondition` if the cgroup is removed, if it names no CPUs anywhere up to
     the root, or if a file that is there cannot be read or is not as the kernel
     writes it.
     """
@@ -107,9 +107,9 @@ def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
 
 
 def ensure_there(directories: CpuDirectories, files: Files) -> None:
-    """Raise `FailedPrecondition` if the container's cgroups are gone: call it after reading.
+    """Raise `FailedPrecondition` if the container's cgroups are removed: call it after reading.
 
-    Files of a cgroup that goes meanwhile are missing, and what stands above it would be taken
+    Files of a cgroup that goes meanwhile are missing, and the cgroup above would be taken
     for its own.
     """
     cpu = directories.cpu.directory if directories.cpu else None

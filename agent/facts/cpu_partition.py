@@ -33,7 +33,7 @@ class CpusetPartition:
     `state` is as the kernel writes it, of the nearest cgroup from the container's upwards that
     is a partition root: "root", "isolated", "root invalid" or "isolated invalid"; "member" if
     there is none up to the root; "" on cgroup v1 and where no such file is. `invalid_reason` are
-    the kernel's words for it. `level` says where that cgroup stands, None if there is none.
+    the kernel's words for it. `level` is that of the cgroup, None if there is none.
     `exclusive_cpus` are the CPUs that only cgroups below that one may use: a kernel list, None
     where the partition is not valid or the kernel (before Linux 6.7) has no such file.
     `requested_cpus` are the container's own cpuset.cpus.exclusive: a request, with no effect

@@ -82,7 +82,7 @@ def pf_drift(reported: str, pci: PciInfo | None) -> Iterator[Drift]:
 
 
 def shared_ips(network: NetworkStatus, link: Link) -> bool:
-    """Tell whether a link has one of the reported addresses."""
+    """Return whether a link has one of the reported addresses."""
     return not _ips_of(link).isdisjoint(ip for one in network.ips if (ip := _ip(one)) is not None)
 
 

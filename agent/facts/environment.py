@@ -34,7 +34,7 @@ def read_block(thread: int) -> bytes:
         try:
             block = _read_block(thread, "environ")
         except ProcessLookupError:
-            # Recent kernels say so of a thread without memory of its own too; stat tells.
+            # Recent kernels say so of a thread without memory of its own too; stat shows which.
             block = b""
         if block:
             return block
@@ -89,7 +89,7 @@ def _ensure_allowed(size_bytes: int, name: str) -> None:
 
 
 def _open(name: str, flags: int, directory: int) -> int:
-    """Open below a directory of /proc, which is empty (ENOENT) once its process is gone."""
+    """Open below a directory of /proc, which is empty (ENOENT) once its process has exited."""
     try:
         return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError as error:

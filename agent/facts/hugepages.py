@@ -47,7 +47,7 @@ class HugepagePool:
     """The node's pages of one size.
 
     `reserved_bytes` are promised to mappings but not yet faulted in,
-    `surplus_bytes` stand above the configured size for as long as they are used.
+    `surplus_bytes` are beyond the configured size for as long as they are used.
     """
 
     page_size_bytes: int
@@ -63,7 +63,7 @@ class HugepageUsage:
     """What a container has and uses of one page size. None is no limit.
 
     `limit_bytes` is the smallest limit of the container's cgroup and all above it, `limit_level`
-    says where it stands: the level nearest to the container if several have the same.
+    says where it is: the level nearest to the container if several have the same.
     `container_limit_bytes` is that of the container's own cgroup; `usage_bytes` and `failures`
     (how often its own limit was met) are the container's too. For a process in the pod's own
     cgroup, which is in no container, `container_limit_bytes` is None, and the others are the pod's.
@@ -159,7 +159,7 @@ def read_usage(
 ) -> tuple[HugepageUsage, ...]:
     """Return one entry for each page size, the smallest first.
 
-    () if there is no such hierarchy, its controller is off, or the cgroup is gone. Files:
+    () if there is no such hierarchy, its controller is off, or the cgroup is removed. Files:
     hugetlb.<size>.{limit_in_bytes,usage_in_bytes,failcnt} on cgroup v1,
     hugetlb.<size>.{max,current,events} on v2, and the limits of each cgroup above: counters
     without a lock (mm/hugetlb_cgroup.c).
@@ -292,7 +292,7 @@ def _each_size(
 
 
 def _page_size(resource: str, where: str) -> int:
-    """Return the page size in bytes that a resource's name tells. Raises `FailedPrecondition`."""
+    """Return the page size in bytes of a resource's name. Raises `FailedPrecondition`."""
     try:
         return parse_bytes(resource.removeprefix(_RESOURCE), read=f"{where}: {resource}")
     except FailedPrecondition as error:

@@ -36,7 +36,7 @@ PCI_BUS = "pci"
 
 
 class DeviceType(Enum):
-    """What stands behind an interface; the rule is `_device_type`."""
+    """What an interface is made of; the rule is `_device_type`."""
 
     HOST = "host"
     SR_IOV = "sr-iov"
@@ -190,7 +190,7 @@ class _Devices:
         return address in self._unreadable
 
     def may_lack_link(self, address: str) -> bool:
-        """Tell whether a device may be that of a reported interface without a live link.
+        """Return whether a device may be that of a reported interface without a live link.
 
         A network controller, that is; not one of a kernel's driver where links do not name
         their devices: one of the live links may well be its.
@@ -303,12 +303,12 @@ def _type_without_physical_function(pci: PciInfo) -> tuple[DeviceType, TypeSourc
 
 
 def _has_link(pci: PciInfo | None) -> bool:
-    """Tell whether a driver of the kernel is bound, which makes a link."""
+    """Return whether a driver of the kernel is bound, which makes a link."""
     return pci is not None and bool(pci.driver) and not _is_driven_in_user_space(pci)
 
 
 def _is_in_user_space(info: DeviceInfo | None, pci: PciInfo | None) -> bool:
-    """Tell whether a device is used past the kernel, so that it has no link."""
+    """Return whether a device is used past the kernel, so that it has no link."""
     if info is not None and info.type in ("vhost-user", "memif"):
         return True
     if info is not None and info.type == "vdpa":

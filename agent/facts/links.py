@@ -139,7 +139,7 @@ def failures() -> Iterator[None]:
 
 
 def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
-    """Tell whether a link without a parent device has none, rather than one that is not named.
+    """Return whether a link without a parent device has none, rather than one that is not named.
 
     `release` is that of the running kernel (uname(2)); one that names the parent of another link
     does so whatever its release is.
@@ -150,7 +150,7 @@ def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
 
 
 def network_namespace(thread: int) -> tuple[int, int]:
-    """Return what tells the network namespace of a process from others (namespaces(7)).
+    """Return the identity of a process's network namespace (namespaces(7)).
 
     Raises `Unavailable` if the agent may not look at it.
     """
@@ -175,7 +175,7 @@ def links_in(namespace: int) -> tuple[Link, ...]:
 
     Without the number of virtual functions where that spoils the message.
 
-    The kernel tells it with a list of them all, and hundreds make that longer than an attribute
+    The kernel reports it with a list of them all, and hundreds make that longer than an attribute
     can be, and the message longer than what is received.
     """
     try:
@@ -292,7 +292,10 @@ def _rules(connection: socket.socket) -> Iterable[RuleMessage]:
 
 
 def is_default_route(message: Message) -> bool:
-    """Tell a default route before it is decoded: a router's table may hold a million others."""
+    """Return whether a message is a default route, without decoding it.
+
+    A router's table may hold a million others.
+    """
     if message.type not in (_RTM_NEWROUTE, _RTM_DELROUTE) or len(message.body) < _RTMSG.size:
         return False
     family, destination_length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(message.body)

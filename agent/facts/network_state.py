@@ -4,17 +4,17 @@ Held are a socket that hears of changes, one for dumps, and two files of /proc/n
 belong to the namespace for as long as they are open, and keep it in being.
 
 The kernel queues a notification before the system call that made the change returns, so whoever
-has emptied the queue and found nothing knows what is there now. Not all is told:
+has emptied the queue and found nothing knows what is there now. Not all is notified:
 
-- An IPv6 address is there before it is told of: one of the kernel's own (link-local, SLAAC) and one
-  with IFA_F_NODAD are notified by a work queue, after duplicate address detection (inet6_addr_add
-  and addrconf_dad_start in net/ipv6/addrconf.c). /proc/net/if_inet6 lists them at once.
-- Counters are never told. /proc/net/dev has them without the RTNL lock, which a workload can keep
-  others waiting for, and which every request of rtnetlink for counters takes.
-- Routes that go because their link, their source address or their next hop goes are not told for
-  IPv4 (fib_flush in net/ipv4/fib_frontend.c); the link, address or next hop (RTNLGRP_NEXTHOP) is.
-- Three things are told to nobody: the other end of a veth that moves between two other namespaces
-  (`parent_index`, `parent_namespace_id`), virtual functions that are added to a physical
+- An IPv6 address is there before its notification: one of the kernel's own (link-local, SLAAC) and
+one   with IFA_F_NODAD are notified by a work queue, after duplicate address detection
+(inet6_addr_add   and addrconf_dad_start in net/ipv6/addrconf.c). /proc/net/if_inet6 lists them at
+once. - Counters are never notified. /proc/net/dev has them without the RTNL lock, which a workload
+can keep   others waiting for, and which every request of rtnetlink for counters takes.
+- Routes that go because their link, their source address or their next hop goes are not notified
+for   IPv4 (fib_flush in net/ipv4/fib_frontend.c); the link, address or next hop (RTNLGRP_NEXTHOP)
+is. - Three changes have no notification: the other end of a veth that moves between two other
+namespaces   (`parent_index`, `parent_namespace_id`), virtual functions that are added to a physical
   one (`num_vfs`), and a hardware address that a driver changes without a notifier.
 """
 
@@ -105,7 +105,7 @@ class NetworkReading:
 
     @property
     def is_inline(self) -> bool:
-        """Return whether it can be told without another reading that it is unchanged.
+        """Return whether the state is known to be unchanged without another reading.
 
         The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does. It
         has them by name, and names that are not UTF-8 may be the same once they are decoded.

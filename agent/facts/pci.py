@@ -132,5 +132,5 @@ def _text(directory: str, name: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    """Return a number; None for none, and for -1, which stands for "not known"."""
+    """Return a number; None for none, and for -1, which means "not known"."""
     return int(text) if _NUMBER.fullmatch(text) else None

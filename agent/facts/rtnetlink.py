@@ -151,7 +151,7 @@ def dump(connection: socket.socket, kind: int, request: bytes) -> tuple[Message,
 
 
 def is_of_kernel(sender: tuple[int, int]) -> bool:
-    """Return whether a datagram is the kernel's, by the address that recvmsg(2) tells."""
+    """Return whether a datagram is the kernel's, by the address that recvmsg(2) returns."""
     return sender[0] == _KERNEL[0]
 
 

@@ -126,7 +126,7 @@ def _all_cpus(directory: str) -> list[int]:
 
 
 def _nodes(directory: str) -> dict[int, int]:
-    """Return the NUMA node of each CPU that is online: only those stand in the nodes' lists."""
+    """Return the NUMA node of each CPU that is online: only those are in the nodes' lists."""
     nodes: dict[int, int] = {}
     for name in _names(directory):
         if match := _NODE.fullmatch(name):

@@ -50,7 +50,7 @@ class HangupMonitor:
         self._epoll.unregister(descriptor)
 
     def may_release(self) -> bool:
-        """Return whether a connection whose peer is found to be gone may be released at once.
+        """Return whether a connection whose peer has hung up may be released at once.
 
         If not, it is watched: `on_hangup` follows in an iteration of the loop that has time.
         """

@@ -182,7 +182,7 @@ class Connection:
             self._server.policy.processed(self, seconds, 0)
 
     def eof_received(self) -> None:
-        """The peer sends no more: answer what is open, then close. If it is gone, close now."""
+        """The peer sends no more: answer what is open, then close. If it has hung up, close now."""
         if is_hung_up(self.descriptor):
             if self._server.hangups.may_release():
                 self.abort()

@@ -62,7 +62,7 @@ class Hierarchy:
 
     `root` is the cgroup that is mounted. `namespace` is the path, below the
     mount, of the cgroup namespace that paths in /proc/<pid>/cgroup are
-    relative to: "" where the agent shares the host's. `places` are where pods' cgroups stand.
+    relative to: "" where the agent shares the host's. `places` are the locations of pods' cgroups.
     """
 
     version: int
@@ -188,7 +188,7 @@ class CgroupTree:
     def shows_no_pod(self, text: str) -> bool:
         """Return whether the text of /proc/<pid>/cgroup names no pod and no container at all.
 
-        Names count wherever they stand, but for those of containers that the node itself is in.
+        Names count at any depth, but for those of containers that the node itself is in.
         False where the agent sees the place of no line, and for a text that is not as cgroups(7)
         says.
         """
@@ -246,7 +246,7 @@ class CgroupTree:
     def pod_directories(
         self, identity: CgroupIdentity, container_ids: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """Return the directories at or below which the processes of the caller's pod stand.
+        """Return the directories at or below which the processes of the caller's pod are.
 
         That is the pod's own directory if it has one. If it has none, they are those of its
         containers beside the caller's: with the pod's UID in their names (containerd's cgroupfs
@@ -277,7 +277,7 @@ class CgroupTree:
         """Return whether another container of the process's pod has processes.
 
         A runtime names all containers of a pod alike. One that has ended may keep an empty cgroup
-        until it is removed (CRI-O). True where it cannot be told.
+        until it is removed (CRI-O). True where it cannot be known.
         """
         if identity.container_id is None or not container_id.isalnum():
             return True
@@ -361,7 +361,7 @@ def read_cgroup_tree(
 ) -> CgroupTree:
     """Return the host's cgroup mounts at or below `host_root`, from the agent's own mountinfo.
 
-    Never from a workload's: it can shape that. Where the agent stands in a
+    Never from a workload's: it can shape that. Where the agent is in a
     private cgroup namespace, it finds its own place in the host's mount first. `cgroup_root` is
     the kubelet's, "" for one of those that the agent's own place shows. `held` is where pods'
     directories are held, None for one of its own.
@@ -414,7 +414,7 @@ def processes_below(directory: str) -> Iterator[int]:
 def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
     """Return the directory of every container in a hierarchy whose path has a pod UID.
 
-    For the operators' view: names are taken as they stand. Blocks: not for the loop. Raises
+    For the operators' view: names are taken as they are. Blocks: not for the loop. Raises
     OSError for a shortage.
     """
     found: dict[str, str] = {}
@@ -489,7 +489,7 @@ def _guarded_path(placement: Placement) -> str | None:
 
 
 def _root_owned(directory: str) -> FileId:
-    """Return what tells a directory of root's from others.
+    """Return the identity of a directory owned by root.
 
     Raises `PermissionDenied` for one of somebody else's, OSError for a shortage.
     """
@@ -558,7 +558,7 @@ def _own(name: str) -> str:
 
 
 def _own_place(mount_point: str) -> str | None:
-    """Return where the agent's own process stands below the mount.
+    """Return where the agent's own process is below the mount.
 
     /proc/self/cgroup cannot say it in a private cgroup namespace, so the
     directory whose cgroup.procs lists this process is looked for, once. None if there is none.

@@ -123,7 +123,7 @@ def _pin_if_started(pid: int, start_ticks: int) -> PinnedProcess | None:
 
 
 def _start(pid: int) -> tuple[int, int] | None:
-    """Return the start time in clock ticks and the parent; None for a process that is gone."""
+    """Return the start time in clock ticks and the parent; None for a process that has exited."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -77,7 +77,7 @@ class HeldCgroup:
         self._place = os.readlink(self._link) if self._link is not None else None
 
     def is_in_place(self) -> bool:
-        """Return whether the cgroup was neither removed nor renamed. False if nothing tells."""
+        """Return whether the cgroup was neither removed nor renamed. False if that is not known."""
         try:
             os.pread(self._file, 1, 0)
             return self._link is None or os.readlink(self._link) == self._place

@@ -31,7 +31,7 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
     """Return a new pin of the process that `number` names in the caller's PID namespace.
 
     `pod_processes` are the host pids of the caller's pod. Raises `NotFound` if
-    none of them has the number there, `Unauthenticated` if the caller is gone,
+    none of them has the number there, `Unauthenticated` if the caller has exited,
     `ResourceExhausted` for a pod of too many processes, PermissionError if it may be one
     that the agent may not look at. A caller in the host's PID
     namespace may name any process; whether that one is in its pod is for the

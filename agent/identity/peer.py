@@ -13,7 +13,7 @@ from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 
 NO_POD = ""
-"""What callers that cannot be told to be one pod's are counted under, all together."""
+"""The quota key of all callers that are not known to be of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
     """Return what the cgroups of a pinned process say, checked against who made them.
 
     Raises `PermissionDenied` for a process outside of pods, `FailedPrecondition` if its
-    hierarchies disagree, `Unauthenticated` if it is gone.
+    hierarchies disagree, `Unauthenticated` if it has exited.
     """
     identity = tree.identify_made_by_root(process.cgroup_text())
     process.ensure_alive()

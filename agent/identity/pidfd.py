@@ -49,7 +49,7 @@ def peer_credentials(connection: socket.socket) -> Credentials:
 def peer_pid(connection: socket.socket) -> int:
     """Return the number of the process that connected; 0 or less if it has none here.
 
-    It identifies nobody: the process may be gone, and the number another's.
+    It identifies nobody: the process may have exited, and the PID may be reused.
     """
     return _peer_credentials(connection)[0]
 
@@ -77,7 +77,7 @@ def choose_pin() -> tuple[PinPeer, str]:
 def pin_by_peer_pidfd(connection: socket.socket, pid: int) -> PinnedProcess:
     """Return the peer, pinned by the pidfd that the kernel kept since connect(2).
 
-    Raises `Unauthenticated` if the peer is gone: EINVAL and ESRCH say so. They must
+    Raises `Unauthenticated` if the peer has exited: EINVAL and ESRCH say so. They must
     never lead to the fallback, which would find the process that has the pid now.
     """
     try:
@@ -92,7 +92,7 @@ def pin_by_peer_pidfd(connection: socket.socket, pid: int) -> PinnedProcess:
 def pin_by_start_time(connection: socket.socket, pid: int) -> PinnedProcess:
     """Return the process that has the peer's pid, if it is old enough to be the peer.
 
-    Raises `Unauthenticated` if it is gone, or started after the connection was
+    Raises `Unauthenticated` if it has exited, or started after the connection was
     seen: then it is another process under a reused number.
     """
     del connection

@@ -2,7 +2,7 @@
 
 A pid alone may be given to a new process between two reads. A directory
 descriptor of /proc/<pid> goes dead with its process (reads fail with ESRCH), and
-a pidfd tells whether the process still runs (pidfd_open(2)): whoever reads
+a pidfd shows whether the process still runs (pidfd_open(2)): whoever reads
 through the descriptor and then finds the pidfd alive has read that process.
 
 /proc/<pid> shows the first thread. That thread may end before the others do (pthread_exit(3) in
@@ -40,7 +40,7 @@ MAX_THREADS_TRIED = 64
 only while it is the first one or a debugger holds it (ptrace(2))."""
 _MAX_TRIES = 4
 _READ_BYTES = 16 * 1024
-# On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
+# On cgroup v1 a thread that has ended is in the root cgroup (proc_cgroup_show in the kernel's
 # kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
 # is cgroup v2, where a thread that has ended keeps the path that it had.
 _PATH_OF_RUNNING_THREAD = re.compile(r"^[1-9][0-9]*:[^:\n]*:/.", re.MULTILINE)
@@ -80,7 +80,7 @@ class PinnedProcess:
         return not poll.poll(0)
 
     def ensure_alive(self) -> None:
-        """Raise `Unauthenticated` if the process is gone: what was read before must not be used."""
+        """Raise `Unauthenticated` if the process has exited: then discard what was read before."""
         if not self.alive():
             raise process_exited(self.pid)
 
@@ -90,7 +90,7 @@ class PinnedProcess:
         `read` gets the descriptor of /proc/<pid>, which shows the first thread, or if that
         thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. It raises
         ProcessLookupError or FileNotFoundError for a thread that has ended, and may be called
-        again. Raises `Unauthenticated` if the process is gone or none of its first
+        again. Raises `Unauthenticated` if the process has exited or none of its first
         `MAX_THREADS_TRIED` threads is found to run, `QuotaExceeded` for a shortage, and what `read`
         raises of a thread that runs. Any such thread will do, also where threads differ: a thread
         comes to another cgroup or namespace by the rights that it takes to bring the first one
@@ -128,7 +128,7 @@ class PinnedProcess:
         """Return the content of /proc/<pid>/<name>: of the first thread, even if it has ended.
 
         For small files that no workload can make slow. Raises `Unauthenticated` if the process
-        is gone, `QuotaExceeded` for a shortage, OSError for every other failure.
+        has exited, `QuotaExceeded` for a shortage, OSError for every other failure.
         """
         try:
             return read_file(self.directory(), name)

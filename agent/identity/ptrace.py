@@ -76,7 +76,7 @@ def read_own(process: PinnedProcess, credentials: Credentials, read: Callable[[i
 
     The thread that is read has the ids under which the caller connected, before and after.
     `read` raises ProcessLookupError for a thread that has ended. Raises `PermissionDenied` for
-    other ids, `Unauthenticated` if the process is gone, and what `read` raises.
+    other ids, `Unauthenticated` if the process has exited, and what `read` raises.
     """
 
     def read_thread(thread: int) -> T:
@@ -120,8 +120,8 @@ def read_as_caller(
     that runs. Raises `PermissionDenied` if the kernel
     refuses, and unless both have the same real, effective and saved ids and are in the agent's
     own user namespace: of another one the agent, as its owner, could read more than the caller.
-    Raises `Unauthenticated` if either is gone, `CredentialsNotRestored` if the calling thread must
-    end, and what `read` raises. Blocks: not for the loop.
+    Raises `Unauthenticated` if either has exited, `CredentialsNotRestored` if the calling thread
+    must end, and what `read` raises. Blocks: not for the loop.
     """
     asking = caller.through_running_thread(_credentials_in_own_user_namespace)
     _ensure_ids(asking, credentials)
@@ -177,8 +177,9 @@ def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) ->
 
 
 def _ensure_same_ids(thread: int, asking: ThreadCredentials) -> None:
-    """Raise `PermissionDenied` unless a thread has the ids of the caller, ProcessLookupError if it
-    ended.
+    """Raise `PermissionDenied` unless a thread has the ids of the caller.
+
+    Raises ProcessLookupError if the thread has ended.
     """
     if thread_credentials(thread).ids != asking.ids:
         raise _refused("it runs under other user or group ids")

@@ -28,7 +28,7 @@ _STEP_SECONDS = 0.005
 """How often that is worked out."""
 _MAX_CHARGE_SECONDS = 0.002
 """Work that seems to take longer was interrupted: the kernel ran something else, or the agent's
-cgroup reached its CPU limit. The thread's CPU time would tell, but takes eight times as long to
+cgroup reached its CPU limit. The thread's CPU time would show it, but takes eight times as long to
 read."""
 _MAX_ACCOUNTS = 4096
 

@@ -129,7 +129,7 @@ def pod(match: Match, container_id: str) -> api.PodResponse:
 def timestamp(when: datetime) -> timestamp_pb2.Timestamp:
     """Return a protobuf timestamp, which is not to be changed.
 
-    Many answers bear the time of the one pod list.
+    Many answers have the time of the one pod list.
     """
     stamp = timestamp_pb2.Timestamp()
     stamp.FromDatetime(when)

@@ -137,7 +137,7 @@ class MemoryLimit:
         return self._use
 
     def refusal(self) -> QuotaExceeded | None:
-        """Return what newcomers are told while too much is used, else None."""
+        """Return the error of new connections beyond the high watermark, else None."""
         use = self.use
         full = (
             use.limit_bytes is not None and use.used_bytes * 100 > use.limit_bytes * self._percent

@@ -55,7 +55,7 @@ class Watchdog:
         return max(self._lag_seconds, waiting)
 
     def problem(self) -> str:
-        """Return "", or one sentence while the loop stands still."""
+        """Return "", or one sentence while the loop is blocked."""
         if not self._stalled:
             return ""
         return f"the event loop has not turned for {time.monotonic() - self._asked_at:.0f} s"

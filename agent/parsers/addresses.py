@@ -29,7 +29,7 @@ def format_hardware_address(link_type: int, address: bytes) -> str:
 
 
 def is_same_address(one: str, other: str) -> bool:
-    """Tell whether two texts name the same hardware.
+    """Return whether two texts name the same hardware.
 
     Of an InfiniBand address (20 bytes) the GUID counts, its last 8 bytes, which plugins also report
     alone: flags and the number of the queue pair change each time that the link is made, and the
@@ -67,7 +67,7 @@ def normalise_pci_address(text: str) -> str | None:
 
 
 def is_link_name(name: str) -> bool:
-    """Tell whether a link may have the name; whether one has it only the kernel can say."""
+    """Return whether a link may have the name; whether one has it only the kernel can say."""
     if not name or name in (".", "..") or len(name.encode()) > MAX_LINK_NAME_LENGTH:
         return False
     return not any(character in "/:" or character.isspace() for character in name)

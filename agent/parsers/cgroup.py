@@ -42,7 +42,7 @@ class CgroupLine:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a process stands in one hierarchy, read from the outside in.
+    """The place of a process in one hierarchy, read from the outside in.
 
     `pod_uid` and `container_id` are None where no segment has one; `pod_path` and
     `container_path` are the path down to the segment that does, absolute in the hierarchy.
@@ -77,8 +77,8 @@ class CgroupIdentity:
     def container_path(self, controller: str) -> str | None:
         """Return the path of the container's cgroup in the hierarchy of `controller`.
 
-        "" stands for cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
-        container. None where the process has no such hierarchy, or stands outside of its
+        "" is cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
+        container. None where the process has no such hierarchy, or is outside of its
         container there.
         """
         for placement in self.placements:
@@ -182,7 +182,7 @@ def identify(
     if with_pod:
         pod_uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
         container_id = _the_one("container IDs", (p.container_id for p in with_pod))
-        # What stands deeper, under no container's name, is the runtime's (crio-conmon-…).
+        # Deeper segments, under no container's name, are the runtime's (crio-conmon-…).
         if container_id is None and any(p.path != p.pod_path for p in with_pod):
             raise _not_a_pod()
         return CgroupIdentity(pod_uid, container_id, with_pod)

@@ -27,7 +27,7 @@ MAX_INFO_LENGTH = 256 * 1024
 """Characters of all …_INFO variables together, in the order of their names."""
 MAX_NAME_LENGTH = 128
 MAX_VARIABLE_LENGTH = 512
-"""Characters of a variable's name, which stands beside each of its devices. A resource's has at
+"""Characters of a variable's name, which is returned with each of its devices. A resource's has at
 most 317: a DNS subdomain, a slash and 63 characters (Kubernetes, "Extended resources")."""
 MAX_INFO_DEPTH = 16
 """Each level is three of a protobuf message, which has at most 100."""
@@ -37,7 +37,7 @@ _SUFFIX = "_INFO"
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Variables by name, and what could not be carried as it stands.
+    """Variables by name, and what could not be carried unchanged.
 
     `replaced_entries` counts entries that hold bytes which are not UTF-8 (they
     appear as U+FFFD), `skipped_entries` those without "=".
@@ -121,7 +121,7 @@ def _too_large(what: str) -> ResourceExhausted:
 
 
 class DeviceProblem(StrEnum):
-    """Why the info of a device cannot be told, or why a device is no PCI device or no link."""
+    """Why the info of a device is not reported, or why a device is no PCI device or no link."""
 
     NOT_AN_ADDRESS = "is no PCI address"
     NOT_A_LINK_NAME = "is no name of a link"
@@ -238,7 +238,7 @@ def _infos(text: str | None, longest: int) -> tuple[Mapping[str, Any], DevicePro
 
 
 def _is_portable(value: object, deepest: int) -> bool:
-    """Tell whether a google.protobuf.Struct can hold the value, and every client read it."""
+    """Return whether a google.protobuf.Struct can hold the value, and every client read it."""
     if deepest < 0:
         return False
     if isinstance(value, dict):
@@ -264,7 +264,7 @@ def _is_double(value: float) -> bool:
 
 
 def too_many_devices(variable: str) -> ResourceExhausted:
-    """Return the error for an environment of more devices than are told."""
+    """Return the error for an environment of more devices than are reported."""
     read = variable[:MAX_NAME_LENGTH]
     return ResourceExhausted(
         Reason.TOO_MANY_DEVICES,

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 # The package's own __init__ imports all of it, sockets, databases and unittest too: 9 MiB and
-# 0.2 s, of which these messages are 0.8 MiB and 0.02 s. So it stands there without being run.
+# 0.2 s, of which these messages are 0.8 MiB and 0.02 s. So it is there without being run.
 if "pyroute2" not in sys.modules:
     _package = importlib.util.find_spec("pyroute2")
     if _package is None:
@@ -171,8 +171,8 @@ def value(found: Attributes, name: str) -> Any:
 def reduced(form: Any, message: bytes) -> bytes:
     """Return a message, given with its header of netlink, as far as its form names attributes.
 
-    What the header says of the dump is left out: two that tell the same are the same bytes.
-    Raises ValueError.
+    What the header says of the dump is left out: two messages of the same content are the same
+    bytes. Raises ValueError.
 
     The library makes an object of every attribute, which takes it twice the time, and cuts one
     that does not fit, so that what follows is taken for attributes: a list of hundreds of virtual

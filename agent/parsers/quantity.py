@@ -31,9 +31,9 @@ _BINARY_EXPONENTS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 def parse_bytes(quantity: object, *, read: str) -> int:
     """Return a quantity in whole bytes; a part of a byte counts as one, as with Quantity.Value().
 
-    A number stands for itself and null for 0, as in Go's decoding. Raises `FailedPrecondition`
+    A number is itself and null is 0, as in Go's decoding. Raises `FailedPrecondition`
     for what is no quantity, is negative, or is larger than `MAX_BYTES`. `read`
-    names where it stands, for that error.
+    names its source, for that error.
     """
     if quantity is None:
         return 0
@@ -53,7 +53,7 @@ def parse_cores(quantity: object, *, read: str) -> float:
 
 
 def is_same(one: object, other: object) -> bool:
-    """Tell whether two quantities are the same amount: "1" and "1000m"."""
+    """Return whether two quantities are the same amount: "1" and "1000m"."""
     if one == other:
         return True
     exact = _parsed(one)
@@ -66,7 +66,7 @@ def as_text(quantity: object) -> str:
 
 
 def is_whole(quantity: object) -> bool:
-    """Tell whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
+    """Return whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
     exact = _parsed(quantity)
     return exact is not None and exact >= 1 and exact.denominator == 1
 

@@ -1,7 +1,7 @@
 """Parses messages of rtnetlink(7) about links, addresses, routes and rules.
 
 Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`). It
-takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes that are told,
+takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes of the message,
 which hardly ever change but for a link's counters.
 """
 

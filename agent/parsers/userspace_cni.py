@@ -8,7 +8,7 @@ Source: its pkg/types (ConfigurationData) and pkg/annotations. What it hands to 
       "ipResult": {"interfaces": [{"name": "net1", "sandbox": "/proc/24281/ns/net"}], "dns": {}}}]
     userspace/mapped-dir: /var/lib/cni/usrspcni/
 
-The socket stands in that directory inside the container.
+The socket is in that directory inside the container.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class PodDirectory:
         enough: Callable[[], bool],
         need_container: bool,
     ) -> None:
-        """Wait for a list that decides. Raises why there is none, unless the last list tells."""
+        """Wait for a list that decides. Raises why there is none, unless the last list decides."""
         self.stats.misses += 1
         try:
             async with asyncio.timeout(min(timeout_seconds, MAX_WAIT_SECONDS)):
@@ -213,7 +213,7 @@ class PodDirectory:
             self.first_marks.setdefault(container_id, (mark, self._clock()))
 
     def _refuse(self, error: Unavailable | TimeoutError) -> None:
-        """Raise why nobody can say whose the container is; nothing if the last list tells."""
+        """Raise why the container's pod is not known; nothing if the last list decides."""
         if isinstance(error, Unavailable):
             raise error
         if not self._lists.is_live:
@@ -239,8 +239,9 @@ class PodDirectory:
             self.stats.waiting -= 1
 
     def _find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        """Return what the last list says, else what is remembered. May raise
-        `FailedPrecondition`.
+        """Return what the last list says, else what the grace cache has.
+
+        Raises `FailedPrecondition` if two pods claim the container.
         """
         last = self.last
         match = last.find(pod_uid, container_id) if last is not None else None
@@ -294,7 +295,7 @@ class PodDirectory:
         return self.last
 
     async def close(self) -> None:
-        """Tell all who wait that the agent stops, and let the source go.
+        """End all waits, because the agent stops, and close the source.
 
         Takes at most a second, even if the source hangs and cannot be
         interrupted. What the last list knows is still answered.

@@ -1,7 +1,7 @@
 """Pods that a newer list lacks, kept for processes that still run.
 
 A kubelet that starts again answers before it has read its static pods and before the API
-server has told it the rest: lists of one moment lack pods that run. Who stands in a cgroup
+server has sent it the rest: such lists lack pods that run. A process in a cgroup
 of such a pod is proven by the kernel and known from the list before, so it keeps its
 answer. Nobody else can be taken for it: pod UIDs and container IDs are used once, and what
 the last list says goes before what is remembered.

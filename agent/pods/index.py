@@ -72,7 +72,7 @@ class Match:
         """Return the match with the container's name if the pod has but one container.
 
         The kubelet does not report a container while its postStart hook runs, and late
-        otherwise. The name stands only while the list has no ID for that container: beside
+        otherwise. The name is used only while the list has no ID for that container: beside
         one that is reported, the container that was asked for is another.
         """
         if self.container_name or self.is_remembered or not self.container_id:
@@ -167,7 +167,7 @@ class PodList:
 
 
 def index(pods: Iterable[Pod], observed_at: datetime) -> PodList:
-    """Return the list with its indexes; each pod stands in it once.
+    """Return the list with its indexes; each pod is in it once.
 
     A static pod may come twice, as the kubelet's own entry and as its mirror on
     the API server: with the same name and the same UID in its cgroup. The entry

@@ -1,7 +1,7 @@
 """Decodes a document that does not fit its type everywhere. Pure.
 
 A pod is decoded strictly first, which is fast. Only a pod that fails comes here: what fits is
-taken, what does not is left unset, and its path is told. Nothing is converted or guessed.
+taken, what does not is left unset, and its path is returned. Nothing is converted or guessed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class UnnamedEntry(ValueError):
 
 
 class _Unset:
-    """Stands for a value that does not fit."""
+    """A value that does not fit."""
 
 
 _UNSET = _Unset()
 Odd = tuple[str, str]
-"""The path of what does not fit, and what stands there: "null", "a number", …"""
+"""The path of what does not fit, and what is there: "null", "a number", …"""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class _Fitting:
         for field in info.fields:
             name = field.encode_name
             if name.startswith("-"):
-                continue  # derived: no document tells it
+                continue  # derived: no document has it
             inside = f"{path}.{name}" if path else name
             if name in value:
                 one = self.value(value[name], field.type, inside)

@@ -1,7 +1,7 @@
 """The part of a Kubernetes pod that the agent uses, decoded from a PodList.
 
 Names and meanings are those of core/v1 (Kubernetes API reference, Pod v1). Only
-the fields that stand here are built; msgspec skips all others without
+the fields that are named here are built; msgspec skips all others without
 allocating them, so a list of 250 pods costs milliseconds. A list, map or object that is null
 is one that is not set: Go prints a nil one so. Of a pod that does not fit these types, what
 fits is taken (`lenient`); the rest is unknown, and `Pod.not_understood` says so.
@@ -139,7 +139,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Pod. `kind` is "" or "Pod": in a PodList it is not repeated.
 
-    `not_understood` are the paths of the fields that are unknown, since what stood there
+    `not_understood` are the paths of the fields that are unknown, since their value
     is not as core/v1 says ("status.podIP"); of very many the first, those of labels last.
     `has_more_not_understood`: some are left out that are no labels'.
     """
@@ -356,7 +356,7 @@ def convert_pod(document: object, flaws: Flaws) -> Pod:
 
 
 def _is_unicode(pod: Pod) -> bool:
-    """Tell whether no text of a pod has half a surrogate pair, which no answer could hold."""
+    """Return whether no text of a pod has half a surrogate pair, which no answer could hold."""
     try:
         msgspec.json.encode(pod)
     except UnicodeEncodeError:
@@ -382,7 +382,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     msgspec.structs.force_setattr(pod, "not_understood", paths[:MAX_PATHS])
     msgspec.structs.force_setattr(pod, "has_more_not_understood", len(asked) > MAX_PATHS)
     if any(_hides_containers(path, found) for path, found in odd):
-        # An unknown container may be the one that asks: the pod's only one cannot be told.
+        # An unknown container may be the caller's: which one is not known.
         msgspec.structs.force_setattr(pod.spec, "planned", ())
     if odd:
         flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
@@ -390,7 +390,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
 
 
 def _hides_containers(path: str, found: str) -> bool:
-    """Tell whether a field that is unknown leaves open which containers there are."""
+    """Return whether a field that is unknown leaves open which containers there are."""
     if path in ("spec", "status"):
         return True
     inside = path.startswith((*_CONTAINERS, *_STATUSES))

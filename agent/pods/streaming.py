@@ -4,7 +4,7 @@ The last list is fresh while the stream is healthy, and goes on answering, with 
 time, after the stream broke. A stream is healthy from its first list until it fails; one
 that ends as streams do is begun again within half a second and is healthy meanwhile.
 After a failure it is begun again with a growing pause. Who waits for what only the stream
-can bring is told the failure at once in such a pause, with the time that is left.
+can bring gets the failure at once in such a pause, with the remaining delay.
 
 A stream that goes on from an earlier one is compared with a list before its silence counts, and
 every stream is compared now and then, and when a caller is unknown (`confirmation`). A stream
@@ -117,7 +117,7 @@ class StreamingFeed:
 
     @property
     def not_live(self) -> Unavailable | None:
-        """Return why the last list does not tell what is not on the node, None if it is early."""
+        """Return why the last list is not live, None before the first failure."""
         return self.last_error or self._confirmation.error
 
     @property

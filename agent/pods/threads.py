@@ -52,7 +52,7 @@ class WorkerThread:
         return future
 
     async def stop(self, patience_seconds: float) -> None:
-        """Let the thread end after what it was given; wait for that no longer than told."""
+        """Let the thread end after its jobs; wait at most `patience_seconds`."""
         if self._thread is None:
             return
         last = self.run(lambda: None)

@@ -152,7 +152,7 @@ class SnapshotStreams:
             caller, partial(digests, parts, known.digests), _size(read)
         )
         if are_short(made.values()):
-            # Nothing tells when there is enough again.
+            # No notification comes when there is enough again.
             asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, look_again)
         seen = {**_environment(known.digests), **made}
         differing = changed(known.digests, seen)
@@ -199,7 +199,7 @@ class SnapshotStreams:
 
 
 def _is_settled(allocated: Allocated) -> bool:
-    """Return whether reading again would tell no more: a refusal stays one."""
+    """Return whether another reading would add nothing: a rejection stays a rejection."""
     if allocated.error is not None:
         return False
     return allocated.start_error is None or isinstance(allocated.start_error, PermissionDenied)

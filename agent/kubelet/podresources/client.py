@@ -88,7 +88,7 @@ class PodResourcesClient:
 
     async def _call(self, method: str, request: bytes) -> bytes:
         channel = await self._connected()
-        # Without serializers: bytes go and come, and what breaks in them is told here.
+        # Without serializers: this module decodes the bytes, and reports what is malformed.
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_SERVICE + method)
         try:
             body: bytes = await ask(request, timeout=self._timeout_seconds)
@@ -126,7 +126,7 @@ class PodResourcesClient:
     async def _why(
         self, error: grpc.aio.AioRpcError, method: str, channel: grpc.aio.Channel
     ) -> Exception:
-        """Return what a failed call is told as. Lets go of a connection that broke."""
+        """Return the error of a failed call. Closes a broken connection."""
         if error.code() is grpc.StatusCode.UNAVAILABLE:
             if channel is self._channel:
                 self._channel = None

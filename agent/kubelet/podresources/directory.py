@@ -139,7 +139,7 @@ class ResourceDirectory:
     async def refresh(self) -> None:
         """Read the list again if it is older than `refresh_seconds`, for all who peek.
 
-        A failure raises nothing: `peek` tells it.
+        A failure raises nothing: `peek` returns it.
         """
         now = self._clock()
         if now - self._listed.monotonic_seconds >= self._refresh_seconds and now > self._retry_from:
@@ -166,7 +166,7 @@ class ResourceDirectory:
         return found.devices, found.cpu_ids, found.memory, found.dynamic_resources
 
     async def close(self) -> None:
-        """Let go of the kubelet; who still waits is told so by the end of its call."""
+        """Close the connection; waiting calls end with an error."""
         if self._listing is not None:
             self._listing.cancel()
             await asyncio.gather(self._listing, return_exceptions=True)
@@ -197,7 +197,7 @@ class ResourceDirectory:
         return self._listing
 
     async def _list(self) -> None:
-        """Read the whole list. A failure is kept for a short pause only, and told by `_fresh`."""
+        """Read the whole list. A failure is kept for a short pause only, and raised by `_fresh`."""
         asked = Asked(self._clock(), datetime.now(UTC))
         self.stats.fetches += 1
         try:

@@ -1,6 +1,6 @@
 """Decoded answers of PodResources v1. Pure.
 
-The kubelet keeps devices in maps without an order and tells them in another one each
+The kubelet keeps devices in maps without an order and returns them in another one each
 time, so everything is sorted here: what has not changed reads the same.
 """
 

@@ -63,7 +63,7 @@ def call_failed(error: grpc.aio.AioRpcError, path: str) -> Unavailable:
 
 
 def too_slow(seconds: float, path: str) -> Unavailable:
-    """Return the error of a kubelet that does not tell its pods."""
+    """Return the error of a kubelet that sends no pods."""
     return unavailable(
         f"The kubelet did not tell all its pods within {seconds:g} s.",
         path,
@@ -81,7 +81,7 @@ def stuck(seconds: float, path: str) -> Unavailable:
 
 
 def ended_early(path: str) -> Unavailable:
-    """Return the error of a stream that ended before all pods were told."""
+    """Return the error of a stream that ended before all pods were sent."""
     return unavailable(
         "The kubelet ended the stream before it had told its pods.", path, LOOK_AT_KUBELET
     )

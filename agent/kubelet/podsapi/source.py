@@ -153,7 +153,7 @@ class PodsApiSource:
         self._over.clear()
         # A channel for each stream: one to an older kubelet's socket could outlive it.
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
-            # Without serializers: bytes go and come, and what breaks in them is told here.
+            # Without serializers: this module decodes the bytes, and reports what is malformed.
             watch: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(
                 _SERVICE + "WatchPods"
             )

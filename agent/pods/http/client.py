@@ -28,7 +28,7 @@ _JSON = "application/json"
 _METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, {_JSON}"
 """Kubernetes API Concepts, "Alternate representations of resources": of pods their metadata."""
 _SAID_BYTES = 4096
-# tcp(7): a peer that is gone without a word is found within half a minute.
+# tcp(7): a peer that vanished is found within half a minute.
 _SOCKET_OPTIONS: list[tuple[int, int, int | bytes]] = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -39,7 +39,10 @@ _CERTIFICATE_PROBLEMS = {
 
 @dataclass(frozen=True, slots=True)
 class ServerMessages:
-    """A server. `name` begins a sentence, `name_inside` stands in one; `flags` begin its flags."""
+    """Words about a server: `name` begins a sentence, `name_inside` is inside a sentence.
+
+    `flags` is the beginning of its flags.
+    """
 
     name: str
     name_inside: str

@@ -24,7 +24,7 @@ class Verify(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files of a TLS connection. `ca_file` None stands for the system's own CAs.
+    """The files of a TLS connection. `ca_file` None means the system's own CAs.
 
     `flags` begin the flags that name them, for what is said of files that cannot be used.
     """

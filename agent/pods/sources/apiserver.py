@@ -125,7 +125,7 @@ class ApiServerSource:
         """Compare with the API server's cache: of each pod its metadata. Raises `Unavailable`.
 
         The list may come from another API server than the watch, whose cache is a little behind or
-        ahead; only a version that etcd itself denies has gone back.
+        ahead; only a version that etcd itself denies is older.
         """
         return await self._comparer.run(self._compare)
 
@@ -313,7 +313,7 @@ class ApiServerSource:
         elif event.pod is not None:
             self._store.put(event.pod)
         with self._lock:
-            # An event without a version of its own is told again, should the watch start again.
+            # An event without a version of its own is sent again if the watch starts again.
             self._version = event.version or self._version
             if event.type is EventType.DELETED:
                 self._versions.pop(event.uid, None)

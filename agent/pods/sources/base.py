@@ -113,7 +113,7 @@ class StreamingSource(Protocol):
 
     @property
     def longest_pause_seconds(self) -> float:
-        """Return how long to wait at the most before a stream that failed is begun again."""
+        """Return the longest pause before a failed stream is started again."""
 
     @property
     def confirm_timing(self) -> ConfirmTiming:
@@ -170,7 +170,7 @@ def unexpected_error(error: Exception, read: str) -> Unavailable:
 
 
 def shutting_down(read: str) -> Unavailable:
-    """Return what those are told who wait for a list when the agent stops."""
+    """Return the error of calls that wait for a list when the agent stops."""
     return Unavailable(
         Reason.AGENT_RESTARTING,
         "The agent is stopping and reads no pod list any more.",

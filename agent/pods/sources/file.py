@@ -99,7 +99,7 @@ def _parsed_yaml(body: bytes) -> object:
     except PodListMalformed:
         raise
     except Exception as error:  # noqa: BLE001 - PyYAML's constructors fail in many ways
-        # Not in its own words, which quote what stands there: an alias that is none, a number.
+        # Not in its own words, which quote the file: an alias that is none, a number.
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         kind = type(error).__name__
@@ -127,7 +127,7 @@ def _ensure_simple(events: Iterator[Event]) -> None:
 
     CSafeLoader builds recursively in C, without a limit: deep nesting ends the process. libyaml
     looks at all levels that are open at each token: 100 kB of brackets took 3 to 34 s. A few
-    hundred bytes of aliases of aliases stand for more than any memory holds.
+    hundred bytes of aliases of aliases expand to more than any memory holds.
     """
     from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent  # noqa: PLC0415
 

@@ -29,7 +29,7 @@ class WatchFailed(Exception):
 
 
 class EventType(StrEnum):
-    """What a watch tells; ERROR is raised."""
+    """Events of a watch; ERROR is raised."""
 
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
