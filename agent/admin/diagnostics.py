@@ -72,7 +72,7 @@ class Diagnostics:
         return api.DiagnoseResponse(checks=[_message(one) for one in found])
 
     async def _of_node(self) -> list[Check]:
-        told = self._installation
+        installation = self._installation
         directories = {
             container_id: one.cpuset
             for container_id, one in (await self._callers.all_cpu_directories()).items()
@@ -81,18 +81,20 @@ class Diagnostics:
         def look() -> list[Check]:
             members = [pid for directory in directories.values() for pid in _members(directory)]
             sockets = [
-                checks.socket_file("pods' socket", told.socket, 0o666, others_enter=True),
-                checks.socket_file("operator socket", told.admin_socket, 0o600, others_enter=False),
-                checks.socket_directory("socket directory", told.socket),
+                checks.socket_file("pods' socket", installation.socket, 0o666, others_enter=True),
+                checks.socket_file(
+                    "operator socket", installation.admin_socket, 0o600, others_enter=False
+                ),
+                checks.socket_directory("socket directory", installation.socket),
             ]
             return [
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
-                checks.host_files(told.host_root),
+                checks.host_files(installation.host_root),
                 checks.capabilities(),
-                checks.kernel(told.pin_name),
+                checks.kernel(installation.pin_name),
                 *sockets,
-                checks.descriptors(told.descriptors_needed),
+                checks.descriptors(installation.descriptors_needed),
                 checks.file_watches(),
             ]
 
@@ -105,8 +107,8 @@ class Diagnostics:
             pod_list = await self._pods.refresh()
         except AgentError as error:
             kept = self._pods.last
-            told = f"; the last list is of {kept.observed_at:%H:%M:%S} UTC" if kept else ""
-            return Check(name, "failed", f"{error.message}{told}", error.advice)
+            last = f"; the last list is of {kept.observed_at:%H:%M:%S} UTC" if kept else ""
+            return Check(name, "failed", f"{error.message}{last}", error.advice)
         found = f"{checks.counted(len(pod_list.pods), 'pod')} from {source}"
         if self._pods.stats.streaming:
             found += f", confirmed {self._pods.stats.unconfirmed_seconds:.0f} s ago"

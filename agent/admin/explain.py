@@ -204,11 +204,11 @@ class _Walk:
             self.add(name, "stopped", found, error)
             raise
         except OSError as error:
-            told = resource_exhausted(error, str(error.filename or "/proc/<pid>")) or _not_read(
+            failure = resource_exhausted(error, str(error.filename or "/proc/<pid>")) or _not_read(
                 error
             )
-            self.add(name, "stopped", found, told)
-            raise told from error
+            self.add(name, "stopped", found, failure)
+            raise failure from error
         self.add(name, "passed", found)
 
     def add(
@@ -223,9 +223,9 @@ class _Walk:
             step.read, step.advice = map(self._of_this_process, (error.read, error.advice))
         self.steps.append(step)
 
-    def _of_this_process(self, told: str) -> str:
+    def _of_this_process(self, message: str) -> str:
         """Return the error that any process would get, with the number of this one."""
-        return to_valid_utf8(told.replace("/<pid>/", f"/{self.pid}/"))
+        return to_valid_utf8(message.replace("/<pid>/", f"/{self.pid}/"))
 
 
 class Explainer:
@@ -303,8 +303,7 @@ class Explainer:
                 walk.match = await self._callers.match(
                     cgroups.pod_uid or "", process, cgroups, _left(until)
                 )
-                told = describe_match(walk.match, self._pods.describe(), datetime.now(UTC))
-                found.extend(told)
+                found.extend(describe_match(walk.match, self._pods.describe(), datetime.now(UTC)))
             if not walk.match.container_name:
                 walk.steps.pop()
                 found.append("All is answered but what is told by a container's name:")

@@ -95,8 +95,8 @@ class TraceStreams:
         subscriber = self._call_feed.subscribe()
         try:
             await send(api.TraceResponse())
-            while (news := await subscriber.next()) is not None:
-                calls, lost = news
+            while (queued := await subscriber.next()) is not None:
+                calls, lost = queued
                 message = api.TraceResponse(calls=map(self._traced, calls), lost=lost)
                 await send(message)
                 await asyncio.sleep(_TOGETHER_SECONDS)

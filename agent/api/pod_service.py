@@ -44,7 +44,7 @@ R = TypeVar(
 Collect = Callable[[Caller, R, Context], Answer | Awaitable[Answer]]
 """Makes the answer to a request for a caller, at once or as a coroutine."""
 _Makers = dict[str, Callable[[], Answer | Awaitable[Answer]]]
-_REFUSALS = (PermissionDenied, InvalidArgument, QuotaExceeded)
+_REJECTIONS = (PermissionDenied, InvalidArgument, QuotaExceeded)
 """Errors of a part of an answer that somebody may be probing for."""
 _ALL_SECONDS = 0.0005
 """Loop time that GetAll takes."""
@@ -186,7 +186,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         for group in self._stages(caller, pid, seconds, read, each_cpu=each_cpu):
             for name, part in (await _made(group)).items():
                 parts[name] = _part(name, part)
-        self._note_refusals(caller, parts)
+        self._record_rejections(caller, parts)
         return parts
 
     def _stages(
@@ -213,12 +213,12 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
         }
         return (first | then | last,) if isinstance(found, AgentError) else (first, then, last)
 
-    def _note_refusals(self, caller: Caller, parts: encode.Parts) -> None:
+    def _record_rejections(self, caller: Caller, parts: encode.Parts) -> None:
         """Record the parts that are refused, each reason once."""
         refused: dict[str, tuple[str, AgentError]] = {}
         for name in encode.PARTS:
             part = parts.get(name)
-            if isinstance(part, _REFUSALS):
+            if isinstance(part, _REJECTIONS):
                 refused.setdefault(part.reason, (name, part))
         for name, error in refused.values():
             self._rejections.record_part(name, caller.peer, error)

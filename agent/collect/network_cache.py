@@ -127,12 +127,12 @@ class _Entry:
         except AgentError as error:
             return error.with_traceback(None)
 
-    def has_news(self) -> bool:
+    def has_changed(self) -> bool:
         """Take the kernel's notifications; return whether there was a change."""
-        news = self.held is not None and self.held.has_news()
-        if news:
+        changed = self.held is not None and self.held.has_changed()
+        if changed:
             self.notify()
-        return news
+        return changed
 
 
 class NetworkCache:
@@ -178,7 +178,7 @@ class NetworkCache:
             return None
         # Notifications come last: what was read before is then of a time when nothing had changed.
         by_name, inet6 = entry.held.counters(), entry.held.inet6()
-        if entry.has_news():
+        if entry.has_changed():
             return None
         state = entry.state
         if state is None or by_name is None or inet6 != entry.inet6:
@@ -298,7 +298,7 @@ class NetworkCache:
     async def _read_now(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> LiveNetwork | Exception:
-        entry.has_news()
+        entry.has_changed()
         # With a queue that could not be emptied the kernel may drop what comes during the reading.
         is_certain = entry.held is None or entry.held.is_drained
         begun, changes = self._clock(), entry.changes
@@ -315,7 +315,7 @@ class NetworkCache:
         if entry.is_dropped or not is_kept:
             return live
         # Another call, or a stream, may have taken the notification meanwhile.
-        if not entry.has_news() and entry.changes == changes and is_certain and found.is_inline:
+        if not entry.has_changed() and entry.changes == changes and is_certain and found.is_inline:
             entry.valid_until = begun + MAX_AGE_SECONDS
         return LiveNetwork(live.state, live.counters, entry.answers)
 
@@ -488,7 +488,7 @@ class _Closer:
 
 
 def _take(entry: _Entry) -> None:
-    entry.has_news()
+    entry.has_changed()
 
 
 def _is_in(process: PinnedProcess, namespace: Namespace) -> bool:

@@ -97,7 +97,7 @@ class ReadPool:
         self._jobs: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, _PodLane]] = (
             queue.SimpleQueue()
         )
-        self._turns: dict[str, _PodLane] = {}
+        self._lanes: dict[str, _PodLane] = {}
         self._pending: dict[asyncio.Future[Any], float] = {}
         """The reads that are awaited, and until when (by the loop's clock)."""
         self._timer: asyncio.TimerHandle | None = None
@@ -107,7 +107,7 @@ class ReadPool:
 
     def __len__(self) -> int:
         """Return for how many pods reads are under way or waiting."""
-        return len(self._turns)
+        return len(self._lanes)
 
     async def run(
         self, pod_key: str, read: Callable[[], T], what: str, share: Hashable | None = None
@@ -118,16 +118,16 @@ class ReadPool:
         `QuotaExceeded` if too many reads of this pod wait or the node has too little of something
         for this one.
         """
-        turn = self._turns.get(pod_key)
-        if turn is None:
-            turn = self._turns[pod_key] = _PodLane(pod_key)
-        self._ensure_room(turn, what)
+        lane = self._lanes.get(pod_key)
+        if lane is None:
+            lane = self._lanes[pod_key] = _PodLane(pod_key)
+        self._ensure_room(lane, what)
         loop = asyncio.get_running_loop()
         one = _Read(read, share, [loop.create_future()])
-        turn.add(one)
-        if not turn.busy:
-            self._begin(loop, turn)
-        return await self._outcome(turn, one, one.futures[0], what)  # type: ignore[no-any-return]
+        lane.add(one)
+        if not lane.busy:
+            self._begin(loop, lane)
+        return await self._outcome(lane, one, one.futures[0], what)  # type: ignore[no-any-return]
 
     def join(self, pod_key: str, share: Hashable, what: str) -> Awaitable[Any] | None:
         """Return the outcome of the next read of what `share` says, None if none is waiting.
@@ -136,36 +136,36 @@ class ReadPool:
         once for all who wait for it. Awaiting it, which has to be at once, raises as `run`.
         Raises `QuotaExceeded` itself.
         """
-        turn = self._turns.get(pod_key)
-        if turn is None:
+        lane = self._lanes.get(pod_key)
+        if lane is None:
             return None
-        self._ensure_room(turn, what)
+        self._ensure_room(lane, what)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        one = turn.join(share, future)
-        return self._outcome(turn, one, future, what) if one is not None else None
+        one = lane.join(share, future)
+        return self._outcome(lane, one, future, what) if one is not None else None
 
-    def _ensure_room(self, turn: _PodLane, what: str) -> None:
-        if turn.waiting >= self._waiting_per_pod:
+    def _ensure_room(self, lane: _PodLane, what: str) -> None:
+        if lane.waiting >= self._waiting_per_pod:
             raise QuotaExceeded(
                 Reason.TOO_MANY_READS_OF_POD,
-                f"{turn.waiting} reads for the caller's pod are waiting already.",
+                f"{lane.waiting} reads for the caller's pod are waiting already.",
                 read=what,
                 advice="Ask less often; an environment does not change after the start.",
             )
 
     async def _outcome(
-        self, turn: _PodLane, one: _Read, future: asyncio.Future[Any], what: str
+        self, lane: _PodLane, one: _Read, future: asyncio.Future[Any], what: str
     ) -> Any:
         """Return what a read returned, to one of those who wait for it."""
         loop = asyncio.get_running_loop()
-        turn.waiting += 1
+        lane.waiting += 1
         self._pending[future] = loop.time() + self._timeout_seconds
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_seconds, self._end_late)
         try:
             return await future
         except _TimedOut:
-            turn.give_up(one)
+            lane.give_up(one)
             self.timeouts += 1
             raise Unavailable(
                 Reason.READ_TIMED_OUT,
@@ -175,14 +175,14 @@ class ReadPool:
                 " does.",
             ) from None
         except asyncio.CancelledError:
-            turn.give_up(one)
+            lane.give_up(one)
             raise
         except OSError as error:
             raise resource_exhausted(error, what) or error from None
         finally:
             del self._pending[future]
-            turn.waiting -= 1
-            self._forget(turn)
+            lane.waiting -= 1
+            self._forget(lane)
 
     def _end_late(self) -> None:
         """End the reads whose time is over. All have the same, so those that began first are first.
@@ -199,41 +199,41 @@ class ReadPool:
             if not future.done():
                 future.set_exception(_TimedOut())
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, turn: _PodLane) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> None:
         """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
-        turn.busy = True
+        lane.busy = True
         self._running += 1
-        self._jobs.put((loop, turn))
+        self._jobs.put((loop, lane))
         if self._needs_thread and not self._add_thread():
-            self._give_back(turn)
+            self._give_back(lane)
 
     @property
     def _needs_thread(self) -> bool:
         return self.threads < min(self._running, self._most)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop, turn: _PodLane) -> bool:
+    def _serve(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> bool:
         """Make the reads of a pod on this thread; return whether it may make others.
 
         A closed loop is one for which nobody waits.
         """
-        one = turn.next()
+        one = lane.next()
         if one is None:  # its caller gave up before a thread was free
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end, turn)
+                loop.call_soon_threadsafe(self._end, lane)
         while one is not None:
             result, error = _attempt(one.read)
             if isinstance(error, CredentialsNotRestored):
                 with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._retire, one.futures, error, turn)
+                    loop.call_soon_threadsafe(self._retire, one.futures, error, lane)
                 return False
-            following = turn.next()
-            ended = turn if following is None else None
+            following = lane.next()
+            ended = lane if following is None else None
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, one.futures, result, error, ended)
             one, result, error = following, None, None
         return True
 
-    def _retire(self, futures: list[asyncio.Future[Any]], error: Exception, turn: _PodLane) -> None:
+    def _retire(self, futures: list[asyncio.Future[Any]], error: Exception, lane: _PodLane) -> None:
         """Forget a thread that ends because its credentials are not the agent's.
 
         What waits for the pod's turn is for another thread.
@@ -246,7 +246,7 @@ class ReadPool:
             read="capset(2)",
             advice="Ask again in a moment. Raise the memory limit of the agent's cgroup.",
         )
-        self._finish(futures, None, refusal, turn)
+        self._finish(futures, None, refusal, lane)
         if self._needs_thread:  # other pods may wait for one
             self._add_thread()
 
@@ -280,10 +280,10 @@ class ReadPool:
         self.threads += 1
         return True
 
-    def _give_back(self, turn: _PodLane) -> None:
+    def _give_back(self, lane: _PodLane) -> None:
         """Refuse the reads of a turn that no thread will take: without one it is the only job."""
         self._jobs.get_nowait()
-        while (one := turn.next()) is not None:
+        while (one := lane.next()) is not None:
             for future in one.futures:
                 if future.done():
                     continue
@@ -295,23 +295,23 @@ class ReadPool:
                         advice="Ask again in a moment. Raise the pids limit of the agent's cgroup.",
                     )
                 )
-        self._end(turn)
+        self._end(lane)
 
-    def _end(self, turn: _PodLane) -> None:
+    def _end(self, lane: _PodLane) -> None:
         self._running -= 1
-        turn.busy = False
-        if turn.is_awaited:  # a read came after the thread had looked for one
-            self._begin(asyncio.get_running_loop(), turn)
+        lane.busy = False
+        if lane.is_awaited:  # a read came after the thread had looked for one
+            self._begin(asyncio.get_running_loop(), lane)
         else:
-            self._forget(turn)
+            self._forget(lane)
 
     def _work(self) -> None:
         while self._serve(*self._jobs.get()):
             pass
 
-    def _forget(self, turn: _PodLane) -> None:
-        if not turn.waiting and not turn.busy:
-            self._turns.pop(turn.pod_key, None)
+    def _forget(self, lane: _PodLane) -> None:
+        if not lane.waiting and not lane.busy:
+            self._lanes.pop(lane.pod_key, None)
 
 
 def _attempt(read: Callable[[], Any]) -> tuple[Any, Exception | None]:

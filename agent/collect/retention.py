@@ -133,9 +133,11 @@ class Retention:
         if not closed:
             return frozenset()
         try:
-            gone = await self._reads.run(_READS_KEY, partial(ended_of, closed), "the pods' cgroups")
+            ended = await self._reads.run(
+                _READS_KEY, partial(ended_of, closed), "the pods' cgroups"
+            )
         except AgentError as error:
             _LOG.warning("retention: nobody can tell which pods have ended: %s", error)
             return frozenset()
         # A pod of the same key may have connected meanwhile: a static pod that was started again.
-        return gone - set(self._connections.keys())
+        return ended - set(self._connections.keys())

@@ -53,10 +53,10 @@ class SeenPods:
 
 def ended_of(directories: Mapping[str, str]) -> frozenset[str]:
     """Return the keys of pods whose cgroup directory was removed. Blocks: not for the loop."""
-    return frozenset(key for key, directory in directories.items() if _is_gone(directory))
+    return frozenset(key for key, directory in directories.items() if _is_removed(directory))
 
 
-def _is_gone(directory: str) -> bool:
+def _is_removed(directory: str) -> bool:
     try:
         os.stat(directory, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):

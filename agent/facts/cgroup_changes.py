@@ -178,16 +178,16 @@ class CgroupChanges:
         return number
 
     def _read(self) -> None:
-        news: set[int] = set()
+        numbers: set[int] = set()
         for _ in range(_MAX_BLOCKS):
             with suppress(BlockingIOError):
-                news |= _numbers(os.read(self._inotify, _READ_BYTES))
+                numbers |= _numbers(os.read(self._inotify, _READ_BYTES))
                 continue
             break
-        if -1 in news:
+        if -1 in numbers:
             written = list(self._directories.values())
         else:
-            written = [self._by_number[number] for number in news if number in self._by_number]
+            written = [self._by_number[number] for number in numbers if number in self._by_number]
         for found in written:
             _notify(found.subscribers)
             _check_limits(found)

@@ -57,7 +57,7 @@ class TypeSource(Enum):
 
 
 _UNKNOWN = (DeviceType.UNKNOWN, TypeSource.NONE)
-_TOLD_BY_DEVICE_INFO = {
+_TYPES_OF_DEVICE_INFO = {
     one.value: one for one in (DeviceType.VDPA, DeviceType.VHOST_USER, DeviceType.MEMIF)
 }
 
@@ -152,7 +152,7 @@ def merge(
         reported_address = normalise_pci_address(entry.reported_address)
         entry.address = reported_address or _own_address(entry.link)
         info = entry.device_info
-        if reported_address or (info is not None and info.type in _TOLD_BY_DEVICE_INFO):
+        if reported_address or (info is not None and info.type in _TYPES_OF_DEVICE_INFO):
             entry.source = DeviceSource.DEVICE_INFO
         elif entry.link is not None and entry.link.parent_device:
             entry.source = DeviceSource.LINK
@@ -271,8 +271,8 @@ def _device_type(
 ) -> tuple[DeviceType, TypeSource]:
     """Return the type and from where it is known: the rule of enum DeviceType of the proto."""
     info = entry.device_info
-    if info is not None and info.type in _TOLD_BY_DEVICE_INFO:
-        return _TOLD_BY_DEVICE_INFO[info.type], TypeSource.DEVICE_INFO
+    if info is not None and info.type in _TYPES_OF_DEVICE_INFO:
+        return _TYPES_OF_DEVICE_INFO[info.type], TypeSource.DEVICE_INFO
     if pci is not None and pci.pf_address:
         return DeviceType.SR_IOV, TypeSource.SYSFS
     if _device_field(info, "pf-pci-address"):

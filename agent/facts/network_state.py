@@ -134,7 +134,7 @@ class _Descriptors:
 class HeldNamespace:
     """One network namespace, held until `close`.
 
-    `has_news`, `inet6` and `counters` are for the event loop and do not block; `read` is for
+    `has_changed`, `inet6` and `counters` are for the event loop and do not block; `read` is for
     another thread, one at a time. One that nobody has let go is let go when it is forgotten.
     """
 
@@ -146,7 +146,7 @@ class HeldNamespace:
         self._inet6 = opened.inet6
         self._counted: tuple[bytes, Mapping[str, Counters]] | None = None
         self.is_drained = False
-        """Whether the last `has_news` has emptied the queue."""
+        """Whether the last `has_changed` has emptied the queue."""
         self._reading = threading.Lock()
         self._closing = False
         self._is_closed = False
@@ -155,23 +155,23 @@ class HeldNamespace:
         """Return the descriptor that is readable when there is something to take."""
         return self._events.fileno()
 
-    def has_news(self) -> bool:
+    def has_changed(self) -> bool:
         """Take the notifications that are there; return whether one is of what is answered.
 
         True also after ENOBUFS, which says that some were dropped, and if there are more than are
         taken at once. Until the queue has been empty the kernel drops others without a word.
         """
-        news, self.is_drained = False, False
+        changed, self.is_drained = False, False
         for _ in range(_MAX_BLOCKS):
             try:
                 block, sender = self._events.recvfrom(_RECEIVE_BYTES)
             except BlockingIOError:
                 self.is_drained = True
-                return news
+                return changed
             except OSError:  # ENOBUFS
-                news = True
+                changed = True
                 continue
-            news = news or (
+            changed = changed or (
                 is_of_kernel(sender)
                 and any(one.type in _CHANGES or is_default_route(one) for one in messages_of(block))
             )

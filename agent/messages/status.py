@@ -34,8 +34,8 @@ def code_of(error: errors.AgentError) -> grpc.StatusCode:
 
 def truncate_utf8(text: str) -> str:
     """Return the beginning of a text, as what a status can carry: UTF-8, and not too long."""
-    sendable = text.encode("utf-8", errors="backslashreplace")
-    return sendable[:_MAX_TEXT_BYTES].decode("utf-8", errors="ignore")
+    encoded = text.encode("utf-8", errors="backslashreplace")
+    return encoded[:_MAX_TEXT_BYTES].decode("utf-8", errors="ignore")
 
 
 def trailing_metadata(error: errors.AgentError) -> tuple[tuple[str, bytes], ...]:

@@ -129,7 +129,7 @@ class DeviceProblem(StrEnum):
     INFO_NOT_JSON = "has an info that is not JSON"
     INFO_NOT_AN_OBJECT = "has an info that is no JSON object"
     INFO_NOT_PORTABLE = "has an info that nests too deep or holds what protobuf cannot"
-    INFO_TOLD_BEFORE = "is named before, where its info stands"
+    INFO_REPORTED_BEFORE = "is named before, where its info stands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def parse_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]
         information = variable + _SUFFIX
         text = environment.get(information) if information not in listed else None
         infos, problem = _infos(text, left)
-        told: set[str] = set()
+        reported: set[str] = set()
         if problem is not DeviceProblem.INFO_TOO_LONG:
             left -= len(text or "")
         if environment[variable].count(",") >= MAX_PLACES:
@@ -179,7 +179,7 @@ def parse_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]
             name = item.strip()[:MAX_NAME_LENGTH]
             if not name:
                 continue
-            found.append(_device(variable, position, name, infos, problem, told))
+            found.append(_device(variable, position, name, infos, problem, reported))
             if len(found) > MAX_DEVICES:
                 raise too_many_devices(variable)
     return tuple(found)
@@ -204,13 +204,13 @@ def _device(
     name: str,
     infos: Mapping[str, Any],
     problem: DeviceProblem | None,
-    told: set[str],
+    reported: set[str],
 ) -> AllocatedDevice:
     address = normalise_pci_address(name) or ""
     info = infos.get(address or name)
-    if info is not None and (address or name) in told:
-        info, problem = None, DeviceProblem.INFO_TOLD_BEFORE
-    told.add(address or name)
+    if info is not None and (address or name) in reported:
+        info, problem = None, DeviceProblem.INFO_REPORTED_BEFORE
+    reported.add(address or name)
     if info is not None and not isinstance(info, dict):
         info, problem = None, DeviceProblem.INFO_NOT_AN_OBJECT
     if info is not None and not _is_portable(info, MAX_INFO_DEPTH):

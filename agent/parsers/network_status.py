@@ -63,7 +63,7 @@ def parse_annotation(
     """
     try:
         document = json.loads(text, parse_int=_integer)
-        _ensure_sendable("", document, 1)
+        _ensure_representable("", document, 1)
         return convert(document)
     except json.JSONDecodeError as error:
         problem = f"it is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -80,7 +80,7 @@ def parse_annotation(
     )
 
 
-def _ensure_sendable(where: str, value: object, level: int) -> None:
+def _ensure_representable(where: str, value: object, level: int) -> None:
     """Raise `Malformed` for what Python's JSON lets pass and an answer cannot carry."""
     here = where or "the annotation"
     if isinstance(value, str):
@@ -95,7 +95,7 @@ def _ensure_sendable(where: str, value: object, level: int) -> None:
         for key, item in entries:
             if isinstance(key, str):
                 _ensure_text(f"a key of {here}", key)
-            _ensure_sendable(where + _step(key), item, level + 1)
+            _ensure_representable(where + _step(key), item, level + 1)
 
 
 def _ensure_text(where: str, text: str) -> None:

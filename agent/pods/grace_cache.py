@@ -61,10 +61,10 @@ class RecentlyRemoved:
         self._forget()
         if before is not None:
             there = {pod.metadata.uid for pod in last.pods}
-            gone = [pod for pod in before.pods if pod.metadata.uid not in there]
-            if gone:
+            removed = [pod for pod in before.pods if pod.metadata.uid not in there]
+            if removed:
                 until = self._clock() + REMEMBERED_SECONDS
-                kept, size_bytes = _bounded(gone)
+                kept, size_bytes = _bounded(removed)
                 pods = index(kept, before.observed_at)
                 self._lost.append(_Lost(pods, until, size_bytes))
         while len(self) > MAX_REMEMBERED or self.size_bytes > MAX_REMEMBERED_BYTES:

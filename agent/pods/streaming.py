@@ -152,11 +152,11 @@ class StreamingFeed:
         while not enough():
             if self._closed:
                 raise shutting_down(self._source.describe())
-            if (error := self._no_news()) is not None:
+            if (error := self._reason_not_to_wait()) is not None:
                 raise error
             await self._changes.wait()
 
-    def _no_news(self) -> Unavailable | None:
+    def _reason_not_to_wait(self) -> Unavailable | None:
         """Return why nobody should wait for the stream now."""
         if self._pausing and self.last_error is not None:
             remaining = max(MIN_RETRY_SECONDS, self._next_at - self._clock())

@@ -143,7 +143,7 @@ class SnapshotStreams:
         known: _Known,
         make_parts: MakeParts,
         environment: bool,
-        look_again: Callable[[], None],
+        notify: Callable[[], None],
     ) -> EncodedMessage | None:
         """Return the next message, None if nothing differs from what is known."""
         read = await self._environment(caller, known, asked=environment or not known.environment)
@@ -153,14 +153,14 @@ class SnapshotStreams:
         )
         if are_short(made.values()):
             # No notification comes when there is enough again.
-            asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, look_again)
+            asyncio.get_running_loop().call_later(_SHORTAGE_SECONDS, notify)
         seen = {**_environment(known.digests), **made}
         differing = changed(known.digests, seen)
         known.digests = seen
         if not differing:
             return None
-        is_told = ENVIRONMENT in parts and not isinstance(parts[ENVIRONMENT], AgentError)
-        known.environment = known.environment or is_told
+        is_included = ENVIRONMENT in parts and not isinstance(parts[ENVIRONMENT], AgentError)
+        known.environment = known.environment or is_included
         known.version += 1
         rest = api.WatchResponse(
             version=known.version,

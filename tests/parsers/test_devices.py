@@ -223,7 +223,7 @@ def test_a_list_of_nothing_but_commas_is_not_walked() -> None:
 def test_an_info_is_told_once_however_often_its_device_is_named() -> None:
     info = json.dumps({VF: GENERIC, OTHER: {}})
     found = parse_devices({VARIABLE: f"{VF},{VF.upper()},{OTHER},{VF}", f"{VARIABLE}_INFO": info})
-    again = (None, DeviceProblem.INFO_TOLD_BEFORE)
+    again = (None, DeviceProblem.INFO_REPORTED_BEFORE)
     told = [(one.info, one.problem) for one in found]
     assert told == [(GENERIC, None), again, ({}, None), again]
 
