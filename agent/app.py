@@ -246,7 +246,7 @@ def build(config: Config) -> Components:
             counts,
             pin,
             socket_health,
-            memory.refusal,
+            memory.check_capacity,
             known,
             closer,
         ),

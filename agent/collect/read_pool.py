@@ -1,11 +1,10 @@
 """Blocking reads off the event loop, bounded so that a blocked pod delays only itself.
 
-Reading another process's environment takes its memory lock, and a hostile
-workload can hold that. Each pod has at most one read in flight; a read that
-takes too long is given up by its caller but keeps its pod's turn until the
-kernel lets go of the thread. A thread that has a pod's turn does all that waits for
-it: waking a thread and then the loop costs more than most reads. Callers who want the same share
-the next read of it.
+Reading another process's environment takes its memory lock, and a hostile workload can hold the
+lock. Each pod has one lane with at most one read in flight. A caller gives up a read that takes too
+long, but the read occupies the lane until the kernel releases the thread. A thread that serves a
+lane does all waiting reads of the lane: waking a thread and then the loop costs more than most
+reads. Callers that want the same fact share its next read.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class _TimedOut(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A read that waits for its pod's turn, and where its result goes.
+    """A read that waits in a lane, and the futures of its result.
 
     `share` says what is read, for other callers who want the same; None if it is for one.
     """
@@ -44,7 +43,9 @@ class _Read:
 
 
 class _PodLane:
-    """A pod's reads. `busy` while a thread has the turn; used on the loop but for `next`."""
+    """The reads of a pod. `busy` while a thread serves the lane; used on the loop but for
+    `next`.
+    """
 
     __slots__ = ("_lock", "_reads", "busy", "pod_key", "waiting")
 
@@ -69,7 +70,7 @@ class _PodLane:
         return None
 
     def next(self) -> _Read | None:
-        """Take the read that has waited longest; also called by the thread that has the turn."""
+        """Take the read that has waited longest; also called by the thread that serves the lane."""
         with self._lock:
             return self._reads.popleft() if self._reads else None
 
@@ -79,7 +80,7 @@ class _PodLane:
             return bool(self._reads)
 
     def give_up(self, one: _Read) -> None:
-        """Forget a read that has not begun, if nobody else waits for it."""
+        """Forget a read that has not begun, if no other caller waits for it."""
         with self._lock, contextlib.suppress(ValueError):
             if all(future.done() for future in one.futures):
                 self._reads.remove(one)
@@ -200,7 +201,7 @@ class ReadPool:
                 future.set_exception(_TimedOut())
 
     def _begin(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> None:
-        """Give a pod's turn to a thread, which keeps it until no read of the pod waits."""
+        """Give a lane to a thread, which serves the lane until no read waits."""
         lane.busy = True
         self._running += 1
         self._jobs.put((loop, lane))
@@ -236,17 +237,17 @@ class ReadPool:
     def _retire(self, futures: list[asyncio.Future[Any]], error: Exception, lane: _PodLane) -> None:
         """Forget a thread that ends because its credentials are not the agent's.
 
-        What waits for the pod's turn is for another thread.
+        Another thread serves what waits in the lane.
         """
         _LOG.error("a thread for reads ends, its credentials cannot be restored: %s", error)
         self.threads -= 1
-        refusal = QuotaExceeded(
+        exhausted = QuotaExceeded(
             Reason.AGENT_OUT_OF_RESOURCES,
             "The kernel had no memory for the credentials of the read.",
             read="capset(2)",
             advice="Ask again in a moment. Raise the memory limit of the agent's cgroup.",
         )
-        self._finish(futures, None, refusal, lane)
+        self._finish(futures, None, exhausted, lane)
         if self._needs_thread:  # other pods may wait for one
             self._add_thread()
 
@@ -257,7 +258,7 @@ class ReadPool:
         error: BaseException | None,
         ended: _PodLane | None,
     ) -> None:
-        """Give a read's result to its callers; `ended` is the turn if this was its last read."""
+        """Give a read's result to its callers; `ended` is the lane if this was its last read."""
         try:
             for future in futures:
                 if future.done():
@@ -281,7 +282,7 @@ class ReadPool:
         return True
 
     def _give_back(self, lane: _PodLane) -> None:
-        """Refuse the reads of a turn that no thread will take: without one it is the only job."""
+        """Fail the reads of a lane that no thread will serve: then the lane is the only job."""
         self._jobs.get_nowait()
         while (one := lane.next()) is not None:
             for future in one.futures:

@@ -1,11 +1,11 @@
 """Memory usage of the agent's own cgroup, and the error beyond its high watermark.
 
-The kernel kills the agent at the limit, and every pod of the node loses its connection. So
-before that, whoever comes is turned away, and those who are there are answered. Memory that the
-kernel would take back first (inactive page cache) does not count, as with the kubelet's "working
-set". Sources: cgroup-v1/memory.rst (usage_in_bytes; memory.stat: hierarchical_memory_limit,
-total_inactive_file), cgroup-v2.rst (memory.current, memory.max, memory.high; memory.stat:
-inactive_file).
+The kernel kills the agent at the limit, and every pod of the node loses its connection. So beyond
+the high watermark the agent rejects new connections and streams, and answers open connections.
+Memory that the kernel would reclaim first (inactive page cache) does not count, as with the
+kubelet's "working set". Sources: cgroup-v1/memory.rst (usage_in_bytes; memory.stat:
+hierarchical_memory_limit, total_inactive_file), cgroup-v2.rst (memory.current, memory.max,
+memory.high; memory.stat: inactive_file).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def memory_cgroup(tree: CgroupTree, text: str) -> MemoryCgroup | None:
 
 
 class MemoryLimit:
-    """Says whether newcomers are to be turned away. Reads at most four times a second."""
+    """Rejects new connections beyond the high watermark. Reads at most four times a second."""
 
     def __init__(
         self,
@@ -113,17 +113,17 @@ class MemoryLimit:
         percent: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`percent` is how much of the limit may be used before newcomers are turned away."""
+        """`percent` is the high watermark, as a share of the limit."""
         self._cgroup = cgroup
         self._percent = percent
         self._clock = clock
         self._read_at = -float("inf")
         self._use = MemoryUse()
-        self._failed = self._turning_away = False
+        self._failed = self._rejecting = False
 
     @property
     def use(self) -> MemoryUse:
-        """Return the use as it was a moment ago; zeroes where no cgroup is seen."""
+        """Return the last reading, at most a quarter of a second old; zeroes without a cgroup."""
         now = self._clock()
         if self._cgroup is not None and now - self._read_at >= _READ_AGAIN_SECONDS:
             self._read_at = now
@@ -136,14 +136,14 @@ class MemoryLimit:
                 self._use, self._failed = MemoryUse(), True
         return self._use
 
-    def refusal(self) -> QuotaExceeded | None:
+    def check_capacity(self) -> QuotaExceeded | None:
         """Return the error of new connections beyond the high watermark, else None."""
         use = self.use
         full = (
             use.limit_bytes is not None and use.used_bytes * 100 > use.limit_bytes * self._percent
         )
-        if full is not self._turning_away:
-            self._turning_away = full
+        if full is not self._rejecting:
+            self._rejecting = full
             _LOG.warning(
                 "agent: uses %d of %s bytes of memory; newcomers are %s",
                 use.used_bytes,
@@ -161,10 +161,10 @@ class MemoryLimit:
         )
 
     def ensure_room(self) -> None:
-        """Raise that refusal, if there is one."""
-        refusal = self.refusal()
-        if refusal is not None:
-            raise refusal
+        """Raise the error of `check_capacity`, if there is one."""
+        error = self.check_capacity()
+        if error is not None:
+            raise error
 
 
 def _number(directory: str, name: str) -> int:
