@@ -53,6 +53,8 @@ from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.listener.passed_descriptors import can_refuse_descriptors
 from netutil.agent.listener.unix_socket import listen
+from netutil.agent.messages.all_facts import AllFacts
+from netutil.agent.messages.answers import Answers
 from netutil.agent.observability.audit import Audit, Names
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.observability.memory import MemoryLimit, own_memory_cgroup
@@ -100,6 +102,7 @@ class Components:
     notifier: ChangeNotifier
     metrics: Metrics
     audit: Audit
+    all_facts: AllFacts
     netutil: NetUtil
     retention: Retention
 
@@ -182,6 +185,8 @@ def build(config: Config) -> Components:
     metrics.set_version(version("netutil"))
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
+    answers = Answers(collector)
+    all_facts = AllFacts(collector, answers, rejections.record_part)
     watches = SnapshotStreams(callers, collector, notifier, memory.ensure_room, scheduler)
     known = KnownPeers(pin is pin_by_peer_pidfd, SeenPods(tree))
     kept = Kept(
@@ -259,7 +264,8 @@ def build(config: Config) -> Components:
         notifier=notifier,
         metrics=metrics,
         audit=audit,
-        netutil=NetUtil(callers, collector, runner, watches, rejections),
+        all_facts=all_facts,
+        netutil=NetUtil(callers, collector, answers, all_facts, runner, watches),
         retention=retention,
     )
 
@@ -326,7 +332,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.pods,
             components.reads,
             summaries,
-            components.netutil.parts,
+            components.all_facts.parts,
             config.pod_resources,
         ),
         node_describer=NodeDescriber(components.pods, components.reads, config.host_root),

@@ -105,7 +105,7 @@ class SnapshotStreams:
         self._scheduler = scheduler
         self._ensure_room = ensure_room
         self._callers = callers
-        self._gather = collector
+        self._collector = collector
         self._notifier = notifier
         self.pace = SnapshotThrottle()
 
@@ -148,7 +148,7 @@ class SnapshotStreams:
         """Return the next message, None if nothing differs from what is known."""
         read = await self._environment(caller, known, asked=environment or not known.environment)
         parts = await make_parts(caller, "", MAX_WAIT_SECONDS, environment=read)
-        made = await self._gather.run_offloaded(
+        made = await self._collector.run_offloaded(
             caller, partial(digests, parts, known.digests), _size(read)
         )
         if are_short(made.values()):
@@ -175,7 +175,7 @@ class SnapshotStreams:
         allocated = known.allocated
         if allocated is not None and _is_settled(allocated) and not asked:
             return None, allocated
-        found, named = await self._gather.environment_and_devices(caller, "")
+        found, named = await self._collector.environment_and_devices(caller, "")
         if allocated is None or not _is_settled(allocated):
             known.allocated = allocated = named
         return found if asked else None, allocated

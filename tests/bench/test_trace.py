@@ -21,6 +21,8 @@ GET_ALL_CALLS = 90
 _OF_GET_ALL = (
     "agent/api/pod_service.py",
     "agent/collect/collector.py",
+    "agent/messages/all_facts.py",
+    "agent/messages/answers.py",
     "agent/messages/encode.py",
     "agent/messages/encode_interfaces.py",
 )

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from netutil.agent.api.pod_service import NetUtil
 from netutil.agent.collect.caller import Caller
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import MAX_BLOCK_BYTES, held_environment
 from netutil.agent.collect.results import Allocated
+from netutil.agent.messages.answers import Answers
 from netutil.agent.watch.stream import _size
 
 
@@ -44,9 +44,8 @@ async def test_the_answer_of_a_large_environment_is_encoded_off_the_loop(
     block: bytes, key: str, size: int | None
 ) -> None:
     sizes = Sizes()
-    service = NetUtil.__new__(NetUtil)
-    service._gather = cast(Collector, sizes)
-    await service._variables(cast(Caller, None), held_environment(block), key)
+    answers = Answers(cast(Collector, sizes))
+    await answers.variables(cast(Caller, None), held_environment(block), key)
     assert sizes.noted == [size]
 
 
