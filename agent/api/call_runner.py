@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
-from netutil.agent.collect.caller import MAX_WAIT_SECONDS
 from netutil.agent.connections.registry import Connection, connection_of
 from netutil.agent.errors import AgentError, resource_exhausted
 from netutil.agent.grpcserver import Call, EncodedMessage, Status, call_of
@@ -23,6 +22,7 @@ from netutil.agent.messages.status import code_of, trailing_metadata, truncate_u
 from netutil.agent.observability.audit import RecordRejection
 from netutil.agent.observability.call_stats import CallFeed, CallStats, Event
 from netutil.agent.observability.log_setup import enter_trace
+from netutil.agent.pods.directory import MAX_LIST_WAIT_SECONDS
 
 _LOG = logging.getLogger(__name__)
 
@@ -257,5 +257,5 @@ def wait_seconds(context: Context) -> float:
     """
     remaining = context.time_remaining()
     if remaining is None:
-        return MAX_WAIT_SECONDS
-    return min(MAX_WAIT_SECONDS, remaining * _SHARE_FOR_WAITING)
+        return MAX_LIST_WAIT_SECONDS
+    return min(MAX_LIST_WAIT_SECONDS, remaining * _SHARE_FOR_WAITING)

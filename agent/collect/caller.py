@@ -42,7 +42,6 @@ from netutil.agent.recent_cache import RecentCache
 
 T = TypeVar("T")
 S = TypeVar("S")
-MAX_WAIT_SECONDS = 5.0
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
 _CONTAINERS_REMEMBERED = 1024

@@ -22,7 +22,8 @@ from netutil.agent.pods.sources.base import PodSource, StreamingSource, shutting
 from netutil.agent.pods.streaming import StreamingFeed
 from netutil.agent.recent_cache import RecentCache
 
-MAX_WAIT_SECONDS = 5.0
+MAX_LIST_WAIT_SECONDS = 5.0
+"""How long one call waits for a pod list."""
 MAX_LATE_SECONDS = 30.0
 """How long a container's name is waited for, over all calls: a kubelet takes a second or two."""
 MAX_UNNAMED = 1024
@@ -133,7 +134,7 @@ class PodDirectory:
         pod_uid: str | None,
         container_id: str | None,
         *,
-        timeout_seconds: float = MAX_WAIT_SECONDS,
+        timeout_seconds: float = MAX_LIST_WAIT_SECONDS,
         need_container: bool = False,
         good_enough: Callable[[Match], bool] | None = None,
         has_ended: Callable[[ContainerStatus], bool] = lambda _: False,
@@ -201,7 +202,7 @@ class PodDirectory:
         """Wait for a list that decides. Raises why there is none, unless the last list decides."""
         self.stats.misses += 1
         try:
-            async with asyncio.timeout(min(timeout_seconds, MAX_WAIT_SECONDS)):
+            async with asyncio.timeout(min(timeout_seconds, MAX_LIST_WAIT_SECONDS)):
                 await self._wait(mark, known, enough, need_container)
         except (Unavailable, TimeoutError) as error:
             if known() is None:

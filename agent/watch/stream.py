@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn, Protocol
 
-from netutil.agent.collect.caller import MAX_WAIT_SECONDS, Caller, CallerResolver
+from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector, EnvironmentRead
 from netutil.agent.collect.environment_cache import HeldEnvironment
 from netutil.agent.collect.results import Allocated
@@ -21,6 +21,7 @@ from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.limits.token_bucket import TokenBuckets
 from netutil.agent.messages.convert import timestamp
 from netutil.agent.messages.encode import Parts, Send, everything, join
+from netutil.agent.pods.directory import MAX_LIST_WAIT_SECONDS
 from netutil.agent.watch.diff import ENVIRONMENT, Digests, are_short, changed, digests
 from netutil.agent.watch.notifier import ChangeNotifier
 from netutil.v1alpha import netutil_pb2 as api
@@ -147,7 +148,7 @@ class SnapshotStreams:
     ) -> EncodedMessage | None:
         """Return the next message, None if nothing differs from what is known."""
         read = await self._environment(caller, known, asked=environment or not known.environment)
-        parts = await make_parts(caller, "", MAX_WAIT_SECONDS, environment=read)
+        parts = await make_parts(caller, "", MAX_LIST_WAIT_SECONDS, environment=read)
         made = await self._collector.run_offloaded(
             caller, partial(digests, parts, known.digests), _size(read)
         )
@@ -183,7 +184,7 @@ class SnapshotStreams:
     async def _identified(self, connection: Connection, *, first: bool) -> Caller:
         try:
             caller = await self._callers.identify(
-                connection, MAX_WAIT_SECONDS, need_container=first
+                connection, MAX_LIST_WAIT_SECONDS, need_container=first
             )
             # What the first snapshot named is not unnamed while the kubelet does not report it.
             return replace(caller, match=caller.match and caller.match.if_only_container())
