@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
+from netutil.agent.connections.policy import RecordRejection
 from netutil.agent.connections.registry import Connection, connection_of
 from netutil.agent.errors import AgentError, resource_exhausted
 from netutil.agent.grpcserver import Call, EncodedMessage, Status, call_of
@@ -19,7 +20,6 @@ from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlight
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.messages.encode import Answer, Send, encode
 from netutil.agent.messages.status import code_of, trailing_metadata, truncate_utf8
-from netutil.agent.observability.audit import RecordRejection
 from netutil.agent.observability.call_stats import CallFeed, CallStats, Event
 from netutil.agent.observability.log_setup import enter_trace
 from netutil.agent.pods.directory import MAX_LIST_WAIT_SECONDS

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from netutil.agent.errors import AgentError, QuotaExceeded
 from netutil.agent.identity.peer import Requester
@@ -40,14 +39,6 @@ class _Window:
     last: dict[str, object] = field(default_factory=dict)
     lines: int = 0
     suppressed: int = 0
-
-
-class RecordRejection(Protocol):
-    """Callback for a rejection: stage, requester, quota key, method, error."""
-
-    def __call__(  # noqa: D102
-        self, stage: str, requester: Requester, pod_key: str, method: str, error: AgentError
-    ) -> None: ...
 
 
 class Audit:
