@@ -58,7 +58,7 @@ class Diagnostics:
         self._reads = reads
 
     async def diagnose(self) -> api.DiagnoseResponse:
-        """Return every check, those that need nobody else first. Nothing fails as a whole."""
+        """Return every check, local checks first. One failed check does not fail the others."""
         found = await self._of_node()
         pods = await self._pod_list()
         last = self._pods.last

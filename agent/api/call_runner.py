@@ -168,7 +168,7 @@ class CallRunner:
         """Run `body`, which sends messages; if it raises, abort the call as `answer` does.
 
         A message that its reader does not take keeps `body` waiting, and counts as an answer
-        that nobody has read. The time that is observed is that to the first message.
+        in the send buffer. The observed time is the time to the first message.
         """
         began = perf_counter()
         first_seconds: float | None = None

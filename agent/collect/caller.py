@@ -207,7 +207,7 @@ class CallerResolver:
     async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
         """Return the identity with the container that the pod list knows.
 
-        For a process of which no cgroup has a pod UID; who made the cgroups is still to be
+        For a process of which no cgroup has a pod UID; the owner of the cgroups is still to be
         looked at. Raises `PermissionDenied` if the list knows none, else as `identify`.
         """
         # One time for all: a workload may nest as many directories with such names as it likes.
@@ -413,7 +413,7 @@ class CallerResolver:
         return answer
 
     async def _read_own_environ(self, caller: Caller, read: Callable[[int], T]) -> T:
-        """Return what `read` makes of the calling process, with one read for all who wait for it.
+        """Return what `read` makes of the calling process, with one read for all waiting calls.
 
         The read is made with the pin of one connection; a process of the same number that is alive
         afterwards, as the pin of another connection shows it, is still the same.

@@ -631,7 +631,7 @@ def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None)
 
 
 def _environment_key(caller: Caller, pid: str) -> tuple[int, str]:
-    """Return what an environment is held under: who asks, and for which process if for another.
+    """Return the key of a held environment: the caller, and the process if it is another one.
 
     What is held is compared with the process before it is used, so the key need not be its only
     one for ever.

@@ -169,7 +169,7 @@ class ContainerCache:
 
     def read(self, container: HeldContainer, value: HeldValue[T]) -> T:
         """Return a value of the container as of now. Raises what it is made with raises."""
-        if container not in self._by_use:  # let go since: nobody would close what it opened
+        if container not in self._by_use:  # released since: its files would stay open
             return value.by_path()
         try:
             return value.get()

@@ -9,7 +9,7 @@ The block is read, and not a sign that it is the same memory, because every sign
 Reads of /proc/<pid>/stat, pagemap and environ take a reference to the memory (`get_task_mm` and
 `mmget_not_zero`). The last holder that drops it frees the memory of a process that has executed
 another program meanwhile, and waits for its asynchronous I/O (`__mmput` in kernel/fork.c,
-`exit_aio` in fs/aio.c); who opens one of them waits for an exec (`exec_update_lock` in fs/exec.c).
+`exit_aio` in fs/aio.c); opening one of them waits for an exec (`exec_update_lock` in fs/exec.c).
 A workload can make both last as long as it likes, so none of them is read on the event loop; and
 on another thread, reading a block of some kilobytes takes hardly longer than reading a sign.
 """

@@ -2,12 +2,12 @@
 
 A namespace is read off the event loop, in the lane of the pod that asks, as its dump waits for a
 lock that others hold. What was found is answered from until there is a notification, the IPv6
-addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as stale: the next who
-asks waits for a reading that begins after the question, which all who wait share.
+addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as stale: the next
+call waits for a reading that begins after the call, which all waiting calls share.
 
 A held socket keeps a network namespace in being. So an entry is held by processes that have asked
 and are in it. It is let go when the last of them ends, or has entered another namespace, and
-when nobody has asked for `_IDLE_SECONDS`.
+after `_IDLE_SECONDS` without a call.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Entry:
     answers: LRUCache[str, object] = field(default_factory=partial(LRUCache, MAX_ANSWERS))
 
     def notify(self) -> None:
-        """Mark what is known as stale, and notify those who follow the namespace."""
+        """Mark the state as stale, and notify the subscribers of the namespace."""
         self.valid_until = 0.0
         self.changes += 1
         for on_change in tuple(self.subscribers):
@@ -273,7 +273,7 @@ class NetworkCache:
     def _next_reading(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> Awaitable[LiveNetwork | Exception]:
-        """Return the reading that begins next, which all share who come before it does."""
+        """Return the next reading, which is shared by all calls before its start."""
         if entry.next_reading is None:
             reading = self._read(entry, pod_key, process.duplicate())
             entry.next_reading = asyncio.get_running_loop().create_task(reading)
@@ -288,7 +288,7 @@ class NetworkCache:
                 try:
                     await self._wait(pod_key)
                 finally:
-                    entry.next_reading = None  # who comes from here on gets a later one
+                    entry.next_reading = None  # later calls get a later reading
                 return await self._read_now(entry, pod_key, process)
         except (AgentError, NamespaceChangedError, OSError) as error:
             return error.with_traceback(None)
@@ -432,7 +432,7 @@ class NetworkCache:
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Let go what nobody has asked for in a while, and what its holders have left."""
+        """Release namespaces without recent calls, and namespaces that their holders have left."""
         if not self._unswept:
             self._unswept = list(self._entries.values())
         for entry in self._unswept[-_MAX_SWEPT:]:

@@ -34,7 +34,7 @@ class _TimedOut(Exception):
 class _Read:
     """A read that waits in a lane, and the futures of its result.
 
-    `share` says what is read, for other callers who want the same; None if it is for one.
+    `share` says what is read, for other callers of the same read; None if it is not shared.
     """
 
     read: Callable[[], Any]
@@ -43,9 +43,7 @@ class _Read:
 
 
 class _PodLane:
-    """The reads of a pod. `busy` while a thread serves the lane; used on the loop but for
-    `next`.
-    """
+    """The reads of a pod, served by one thread at a time. Used on the loop, except `next`."""
 
     __slots__ = ("_lock", "_reads", "busy", "pod_key", "waiting")
 
@@ -134,7 +132,7 @@ class ReadPool:
         """Return the outcome of the next read of what `share` says, None if none is waiting.
 
         It is a read that has not begun, so it is no older than one of the caller's own, and is made
-        once for all who wait for it. Awaiting it, which has to be at once, raises as `run`.
+        once for all waiting callers. Awaiting it, which has to be at once, raises as `run`.
         Raises `QuotaExceeded` itself.
         """
         lane = self._lanes.get(pod_key)
@@ -157,7 +155,7 @@ class ReadPool:
     async def _outcome(
         self, lane: _PodLane, one: _Read, future: asyncio.Future[Any], what: str
     ) -> Any:
-        """Return what a read returned, to one of those who wait for it."""
+        """Return the result of a read to one of its callers."""
         loop = asyncio.get_running_loop()
         lane.waiting += 1
         self._pending[future] = loop.time() + self._timeout_seconds
@@ -215,7 +213,7 @@ class ReadPool:
     def _serve(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> bool:
         """Make the reads of a pod on this thread; return whether it may make others.
 
-        A closed loop is one for which nobody waits.
+        If the loop is closed, no caller waits.
         """
         one = lane.next()
         if one is None:  # its caller gave up before a thread was free

@@ -38,7 +38,7 @@ class CgroupKeys:
         return len(self._keys)
 
     def age(self) -> None:
-        """Release the cgroups of which nobody has connected for long."""
+        """Release the cgroups without a recent connection."""
         self._keys.age()
 
     def learn(self, process: PinnedProcess, key: str) -> None:

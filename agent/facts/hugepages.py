@@ -320,7 +320,7 @@ def _failures(files: Files, hugetlb: ControllerDirectory, prefix: str) -> int:
 def _if_any(limit: int, size: int) -> int | None:
     """Return a limit, None for "no limit": the largest number of pages, whole huge ones or not.
 
-    Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where nobody set a limit.
+    Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where no limit is set.
     """
     return limit if limit < _MAX_VALUE // size * size else None
 

@@ -66,7 +66,7 @@ _TYPES_OF_DEVICE_INFO = {
 class Interface:
     """One interface of a pod, or a device of its container without one (`name` is "").
 
-    `network` is None if nobody reported it, `link` if there is none, `pci` if it has
+    `network` is None if it is not reported, `link` if there is none, `pci` if it has
     no PCI device, the host does not have it or it cannot be read, `allocated` if the environment
     does not name it. `device_reason` says why a device was inferred or guessed, or why none was.
     """
@@ -128,7 +128,7 @@ def merge(
     host_network: bool = False,
     parents_are_named: bool = True,
 ) -> tuple[Interface, ...]:
-    """Return the networks as reported, then links that nobody reports by index, then devices.
+    """Return the networks as reported, then links that are not reported by index, then devices.
 
     A reported network without an interface name (the pod's own IPs) is the first link
     that has one of its addresses. `lo` is listed only if it is reported. With `host_network`

@@ -41,7 +41,8 @@ _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 # IFLA_EXT_MASK: without RTEXT_FILTER_VF the kernel does not say how many virtual functions a
-# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
+# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each, which are not used
+# here.
 _WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
 _READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
 _ALL_TABLES, _UNICAST = 0, 1

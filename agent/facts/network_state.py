@@ -135,7 +135,8 @@ class HeldNamespace:
     """One network namespace, held until `close`.
 
     `has_changed`, `inet6` and `counters` are for the event loop and do not block; `read` is for
-    another thread, one at a time. One that nobody has let go is let go when it is forgotten.
+    another thread, one at a time. A namespace that was not closed is closed when it is
+    garbage-collected.
     """
 
     def __init__(self, namespace: Namespace, opened: _Descriptors) -> None:

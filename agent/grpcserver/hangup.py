@@ -76,7 +76,7 @@ class HangupMonitor:
 
 
 def is_hung_up(descriptor: int) -> bool:
-    """Return whether the peer has closed the connection, so that nobody would read an answer."""
+    """Return whether the peer has closed the connection, so that it would read no answer."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return bool(poll.poll(0))

@@ -196,7 +196,7 @@ class BlockDecoder:
         return found
 
     def trailers(self, block: bytes) -> bool:
-        """Decode trailers, whose content nobody reads. Return whether they are well-formed."""
+        """Decode trailers, whose content is not used. Return whether they are well-formed."""
         fields, _ = self._decode(block)
         return not any(_field_error(name, value) or name[:1] == b":" for name, value in fields)
 

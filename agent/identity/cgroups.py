@@ -2,7 +2,7 @@
 
 A name proves nothing: a user with a delegated cgroup (systemd's `user@.service`,
 a rootless container engine) may make `pod<uid>/<container ID>` below it, and both
-are world-readable. But a directory of a cgroup file system belongs to who made
+are world-readable. But a directory of a cgroup file system belongs to the user who made
 it, so the pod's directory and all above it must be root's.
 """
 
@@ -491,7 +491,7 @@ def _guarded_path(placement: Placement) -> str | None:
 def _root_owned(directory: str) -> FileId:
     """Return the identity of a directory owned by root.
 
-    Raises `PermissionDenied` for one of somebody else's, OSError for a shortage.
+    Raises `PermissionDenied` for a directory of another owner, OSError for a shortage.
     """
     try:
         found = os.lstat(directory)

@@ -33,7 +33,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks, for the log. What is not known is None; the pod is only that which is proven."""
+    """The requester of a call, for the log. Unknown fields are None; the pod is a proven one."""
 
     credentials: Credentials | None = None
     pod_uid: str | None = None
@@ -41,12 +41,12 @@ class Requester:
 
 
 def requester_of(peer: Peer) -> Requester:
-    """Return who a peer is, without holding its process."""
+    """Return the requester of a peer, without holding its process."""
     return Requester(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
 
 
 def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity:
-    """Return what the cgroups of a pinned process say, checked against who made them.
+    """Return what the cgroups of a pinned process say, checked against the owners of the cgroups.
 
     Raises `PermissionDenied` for a process outside of pods, `FailedPrecondition` if its
     hierarchies disagree, `Unauthenticated` if it has exited.
@@ -57,7 +57,7 @@ def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity
 
 
 def identify_peer(connection: socket.socket, pin: PinPeer, tree: CgroupTree) -> Peer:
-    """Return who is at the other end. The caller closes `peer.process`.
+    """Return the peer of a connection. The caller closes `peer.process`.
 
     Raises as `identify_process`, and `Unauthenticated` if the peer cannot be seen or held. A
     `PermissionDenied` for a process of the host's root has its quota key.

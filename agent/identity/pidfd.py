@@ -29,8 +29,8 @@ PinPeer = Callable[[socket.socket, int], PinnedProcess]
 
 
 def peer_credentials(connection: socket.socket) -> Credentials:
-    """Return who connected (SO_PEERCRED). Raises `Unauthenticated` for a peer in no visible
-    namespace.
+    """Return the credentials of the peer (SO_PEERCRED). Raises `Unauthenticated` for a peer in no
+    visible namespace.
 
     The kernel says pid 0 of a peer that has no number in the agent's PID namespace.
     """
@@ -49,7 +49,7 @@ def peer_credentials(connection: socket.socket) -> Credentials:
 def peer_pid(connection: socket.socket) -> int:
     """Return the number of the process that connected; 0 or less if it has none here.
 
-    It identifies nobody: the process may have exited, and the PID may be reused.
+    It identifies no process: the process may have exited, and the PID may be reused.
     """
     return _peer_credentials(connection)[0]
 

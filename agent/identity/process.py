@@ -51,7 +51,7 @@ class PinnedProcess:
 
     Not safe for use from several threads; a reader on another thread takes a
     descriptor of its own with `duplicate`. A pin that was handed to a read whose
-    caller gave up has nobody to close it: it is closed when it is forgotten.
+    caller gave up is not closed explicitly: it is closed when it is garbage-collected.
     """
 
     __slots__ = ("_directory", "_pidfd", "own_number", "pid")
@@ -286,8 +286,9 @@ def thread_has_ended(thread: int) -> bool:
     """Return whether a thread whose directory in /proc is open has ended, or is ending.
 
     It has its namespaces until then (exit_task_namespaces in the kernel's kernel/exit.c). The file
-    `stat` says it too, but takes a reference to the memory of the process: who drops the last one
-    of a program that another one has replaced frees all of it, so `stat` is not for the event loop.
+    `stat` says it too, but takes a reference to the memory of the process: the last user that drops
+    it of a program that another one has replaced frees all of it, so `stat` is not for the event
+    loop.
     """
     try:
         os.readlink("ns/net", dir_fd=thread)

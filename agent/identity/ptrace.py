@@ -46,7 +46,7 @@ _LIBC = ctypes.PyDLL(None, use_errno=True)
 class CredentialsNotRestored(Exception):
     """A thread could not take its own credentials back, and has to end. Not expected.
 
-    The kernel had no memory for them. No `AgentError`: nobody may answer it and go on.
+    The kernel had no memory for them. No `AgentError`: the thread must not go on after it.
     """
 
 
@@ -65,7 +65,7 @@ def _ensure_ids(found: ThreadCredentials, credentials: Credentials) -> None:
     """Raise `PermissionDenied` unless a process still has the ids under which it connected.
 
     A process that has executed a setuid program since, or was given up to another user by one
-    (sudo, su), has an environment that is not for those who share its connection.
+    (sudo, su), has an environment that is not for other users of its connection.
     """
     if found.effective_ids != (credentials.uid, credentials.gid):
         raise _other_ids()
@@ -129,8 +129,9 @@ def read_as_caller(
 
     def read_and_check(thread: int) -> T:
         answer = read(thread)
-        # Nobody who left a user namespace comes back to it, so a process that is in it now was in
-        # it all the time. The kernel gives the name of a namespace to those only who may read.
+        # No process that left a user namespace comes back to it, so a process that is in it now was
+        # in it all the time. The kernel shows the name of a namespace only to a process that may
+        # read it.
         _ensure_own_user_namespace(thread)
         return answer
 
@@ -165,8 +166,8 @@ def read_as_caller(
 def _kernel_compares_ids(asking: ThreadCredentials, credentials: Credentials) -> bool:
     """Return whether the kernel refuses to read a process that has not all ids of the caller.
 
-    It compares the file system ids of who reads with the real, effective and saved ones of who is
-    read, and lets nobody else in without CAP_SYS_PTRACE in the user namespace of the latter
+    It compares the file system ids of the reader with the real, effective and saved ids of the
+    process that is read, and otherwise requires CAP_SYS_PTRACE in the user namespace of the latter
     (`__ptrace_may_access` in kernel/ptrace.c): so it does if the caller has the same three ids, and
     not that capability. It compares nothing where a process reads itself, and the owner of a user
     namespace has all capabilities in that.

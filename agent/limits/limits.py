@@ -10,7 +10,7 @@ MAX_DEFERRED_CONNECTIONS = 256
 """Accepted connections, of all pods, whose identification waits with the work of their pod. What is
 accepted beyond is identified at once, in the order in which it was accepted."""
 MAX_HOST_ROOT_CONNECTIONS = 16
-"""Connections of all processes of the host's root outside of pods. Nobody else can take these, so
+"""Connections of all processes of the host's root outside of pods. No pod can take these, so
 that a health check and an operator's tool connect while unidentified peers hold all of theirs."""
 
 

@@ -199,7 +199,7 @@ class FairScheduler:
             self._wake_blocked()
 
     def _serve(self, order: list[Account], began: float) -> list[Account]:
-        """Run one piece of work of each account while there is time; return who still waits."""
+        """Run work of each account while there is time; return the accounts that still wait."""
         for account in order:
             work = account.queue.popleft()
             if not account.queue:

@@ -119,7 +119,7 @@ def stack_of(error: BaseException | None) -> str:
 
 
 def report_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody caught on the event loop; to be its exception handler."""
+    """Log uncaught exceptions of the event loop: its exception handler."""
     error = context.get("exception")
     _LOG.error(
         "event loop: %s",

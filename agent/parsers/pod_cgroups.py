@@ -8,7 +8,7 @@ whatever that container's cgroup is called. No list of foreign engines is needed
 
 The places follow from the agent's own cgroup: the kubelet's cgroup root is one of the directories
 above it, since the agent is a pod, or runs beside the kubelet on the node. Such a directory
-belongs to those who control the agent, and never to a workload.
+belongs to the owners of the agent, and never to a workload.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def _route(message: bytes) -> RouteMessage:
 
 
 MEMOS = tuple(_MEMOS)
-"""The functions whose results are kept, for those who release what is not used any more."""
+"""The functions whose results are kept, for the sweep of unused entries."""
 
 
 def _kind(link_info: Any) -> tuple[str, int | None]:

@@ -1,7 +1,7 @@
 """Finds the pod of a container in the last pod list, or waits for a newer list.
 
 A source is pulled (`pulled`) or pushes (`pushed`); what is promised here holds for both.
-One list serves all who wait, and nobody's cancellation ends another's wait.
+One list serves all waiting calls, and the cancellation of one call ends no other wait.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PodDirectory:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         flaws: Flaws | None = None,
     ) -> None:
-        """`refresh_seconds` is the longest age of a pulled list while somebody is interested.
+        """`refresh_seconds` is the longest age of a pulled list while there are callers.
 
         `flaws` is where the source counts what it does not understand.
         """
@@ -107,8 +107,8 @@ class PodDirectory:
     async def changed(self, after: int) -> int:
         """Return the generation once it is greater than `after`; at once if it is already.
 
-        `last` is then a list of that generation or a later one. While somebody waits here, a
-        source that is pulled is asked every `refresh_seconds`, once for all who wait; one
+        `last` is then a list of that generation or a later one. While a caller waits here, a
+        source that is pulled is asked every `refresh_seconds`, once for all waiting calls; one
         that pushes brings changes as they come. A source that fails is waited for. May be
         cancelled. Raises `Unavailable` (AGENT_RESTARTING) when the directory is closed.
         """

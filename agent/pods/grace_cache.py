@@ -3,7 +3,7 @@
 A kubelet that starts again answers before it has read its static pods and before the API
 server has sent it the rest: such lists lack pods that run. A process in a cgroup
 of such a pod is proven by the kernel and known from the list before, so it keeps its
-answer. Nobody else can be taken for it: pod UIDs and container IDs are used once, and what
+answer. No other pod can be taken for it: pod UIDs and container IDs are used once, and what
 the last list says goes before what is remembered.
 """
 

@@ -184,7 +184,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def cgroup_uid(self) -> str:
         """Return the UID that the pod's cgroups have: a static pod's is its config hash.
 
-        Anybody who may create a pod may write that annotation, so it counts for
+        Any user who may create a pod may write that annotation, so it counts for
         nothing where the kubelet says that the pod came from the API server.
         """
         annotations = self.metadata.annotations or {}
@@ -204,7 +204,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         takes resources of a whole pod (1.32), lists nothing but exclusive CPUs. Its answer
         outweighs the spec, which says what is wanted: a container that asks for 1500m now
         keeps the CPU that it has until the kubelet grants the change, which its static policy does
-        not. Kubelets before 1.22 list the shared CPUs for those who have none of their own
+        not. Kubelets before 1.22 list the shared CPUs for containers without exclusive CPUs
         (kubernetes/kubernetes#100211, #97415); there a spec cannot be changed, and decides: the
         static policy serves a whole number of CPUs in pods of the class Guaranteed (Kubernetes
         documentation, "Control CPU Management Policies on the Node").
@@ -231,7 +231,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def granted(self, container_name: str) -> Granted | None:
         """Return what the kubelet granted a container, None if the status does not say."""
         if not container_name:
-            return None  # what has no name is nobody's
+            return None  # an entry without a name belongs to no pod
         return next(
             (one.granted for _, one in self.container_statuses if one.name == container_name), None
         )

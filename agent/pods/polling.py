@@ -8,7 +8,7 @@ How often the source is asked:
   after a first failure in half of one. They would be turned away, so they do not
   wait for the longer pause; until that time has passed since a failure, they get
   that failure at once, with the time that is left.
-- while somebody waits for changes: once in `refresh_seconds`, one fetch for all.
+- while callers wait for changes: once in `refresh_seconds`, one fetch for all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CLOSE_SECONDS = 0.5
 
 
 class PollingFeed:
-    """Fetches lists on one thread. One fetch serves all who wait; no cancellation ends it."""
+    """Fetches lists on one thread. One fetch serves all waiting calls; no cancellation ends it."""
 
     is_live = False
     not_live: Unavailable | None = None
@@ -128,7 +128,7 @@ class PollingFeed:
                 self._timer = None
 
     async def close(self) -> None:
-        """Wake all who wait. The source may hang and not be interruptible."""
+        """Wake all waiters. The source may hang and not be interruptible."""
         self._closed = True
         if self._fetching is not None and not self._fetching.done():
             self._fetching.set_result(shutting_down(self._source.describe()))
@@ -139,7 +139,7 @@ class PollingFeed:
         await self._worker.stop(_CLOSE_SECONDS)
 
     def _plan(self) -> None:
-        """Set the time of the next fetch for those who watch."""
+        """Set the time of the next fetch for `keep_fresh`."""
         if self._watchers and not (self._timer or self._fetching or self._closed):
             due = max(self._started_at + self._refresh_seconds, self._refresh_from)
             wait = max(0.0, due - self._clock())
@@ -148,7 +148,7 @@ class PollingFeed:
     def _fetch_for_watchers(self) -> None:
         self._timer = None
         young = self._clock() < max(self._started_at + self._refresh_seconds, self._refresh_from)
-        if young or self._fetching or self._closed:  # somebody else had one fetched meanwhile
+        if young or self._fetching or self._closed:  # another call fetched one meanwhile
             self._plan()
         else:
             self._fetch()

@@ -3,7 +3,7 @@
 The last list is fresh while the stream is healthy, and goes on answering, with its
 time, after the stream broke. A stream is healthy from its first list until it fails; one
 that ends as streams do is begun again within half a second and is healthy meanwhile.
-After a failure it is begun again with a growing pause. Who waits for what only the stream
+After a failure it is started again with a growing pause. A call that waits for what only the stream
 can bring gets the failure at once in such a pause, with the remaining delay.
 
 A stream that goes on from an earlier one is compared with a list before its silence counts, and
@@ -56,7 +56,7 @@ _CLOSE_SECONDS = 0.5
 
 
 class StreamingFeed:
-    """Follows a source in one task, from the first time that somebody asks."""
+    """Follows a source in one task, from the first call on."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class StreamingFeed:
             await self._changes.wait()
 
     def _reason_not_to_wait(self) -> Unavailable | None:
-        """Return why nobody should wait for the stream now."""
+        """Return why a call must not wait for the stream now, None if it may."""
         if self._pausing and self.last_error is not None:
             remaining = max(MIN_RETRY_SECONDS, self._next_at - self._clock())
             return self.last_error.with_retry_after(remaining)
@@ -178,7 +178,7 @@ class StreamingFeed:
         yield
 
     async def close(self) -> None:
-        """Wake all who wait, and end the stream."""
+        """Wake all waiters, and end the stream."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

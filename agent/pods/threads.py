@@ -32,7 +32,7 @@ class WorkerThread:
     def run(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Return a future of the running loop for what the call returns or raises.
 
-        The call runs in any case: who cancels the future only ceases to hear of it.
+        The call runs in any case: cancelling the future only discards the result.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -42,7 +42,7 @@ class WorkerThread:
                 settle = partial(future.set_result, call())
             except BaseException as error:  # noqa: BLE001 - the future raises it
                 settle = partial(future.set_exception, error)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no caller waits any more
                 loop.call_soon_threadsafe(lambda: future.done() or settle())
 
         if self._thread is None:
@@ -79,7 +79,7 @@ class LatestToLoop:
             on_its_way = self._newest is not None
             self._newest = pods, observed_at, resumed
         if not on_its_way:
-            with suppress(RuntimeError):  # the loop is closed: nobody takes it any more
+            with suppress(RuntimeError):  # the loop is closed: the list is dropped
                 self._loop.call_soon_threadsafe(self._hand_over)
 
     def close(self) -> None:

@@ -60,7 +60,7 @@ class SnapshotThrottle:
         if start > now:
             try:
                 await self._sleep(start - now)
-            except asyncio.CancelledError:  # nothing is made: those who stay do not pay for it
+            except asyncio.CancelledError:  # nothing is made: the other streams do not pay for it
                 self.tokens.give_back(pod_key)
                 raise
         return start

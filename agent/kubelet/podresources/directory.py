@@ -1,6 +1,6 @@
 """Cache of the kubelet's allocations, shared by all callers.
 
-One List serves everybody who waits; an answer is used for `refresh_seconds`. A
+One List serves all waiting calls; an answer is used for `refresh_seconds`. A
 container that the last answer lacks, or that was started after it, is asked for
 again: with Get where this kubelet serves it, else with another List, no more often
 than once in a second. So a pod that was created again under its old name is not given the old
@@ -77,7 +77,7 @@ class ResourceDirectory:
         return len(self._entries)
 
     def age(self) -> None:
-        """Release what the kubelet said so long ago that it answers nobody any more."""
+        """Release entries that are too old to answer a call."""
         oldest = self._clock() - 2 * self._refresh_seconds  # a newer one may be under way
         self._entries = {
             key: entry
@@ -137,7 +137,7 @@ class ResourceDirectory:
         return self._clock() - entry.asked.monotonic_seconds <= self._refresh_seconds
 
     async def refresh(self) -> None:
-        """Read the list again if it is older than `refresh_seconds`, for all who peek.
+        """Read the list again if it is older than `refresh_seconds`, for all callers of `peek`.
 
         A failure raises nothing: `peek` returns it.
         """
@@ -153,7 +153,7 @@ class ResourceDirectory:
     def peek(self, namespace: str, pod_name: str, container_name: str) -> object:
         """Return what differs as soon as `get_container` would answer something else.
 
-        It is of the last answer of the kubelet; nobody is asked.
+        It is of the kubelet's last answer; the kubelet is not asked.
         """
         if self._error is not None:
             return self._error.reason

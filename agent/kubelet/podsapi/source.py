@@ -40,7 +40,7 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment has no business here
     ("grpc.max_receive_message_length", errors.MAX_EVENT_BYTES),
     ("grpc.default_authority", "localhost"),
-    ("grpc.enable_retries", 0),  # who follows has pauses of its own
+    ("grpc.enable_retries", 0),  # the feed has its own back-off
     ("grpc.use_local_subchannel_pool", 1),  # a new channel connects again
 )
 _LIST_OPTIONS = (

@@ -337,6 +337,6 @@ class ApiServerSource:
 
 
 def _forget(stream: asyncio.Future[None]) -> None:
-    """Take note of a failure that nobody waits for: that of a stream that was cut."""
+    """Retrieve the exception of an aborted stream, for which no caller waits."""
     if not stream.cancelled():
         stream.exception()

@@ -13,7 +13,7 @@ from netutil.agent.pods.model import Pod
 MAX_BYTES = 64 * 1024 * 1024
 """The largest pod list that is read: 250 pods are about 5 MiB."""
 MAX_PODS = 5000
-"""The most pods that a pushed list holds: kubelets take 110 where nobody says otherwise."""
+"""The most pods that a pushed list holds: kubelets take 110 by default."""
 
 
 @dataclass(frozen=True, slots=True)
