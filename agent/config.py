@@ -69,8 +69,9 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
         prog="netutil-agent",
-        description="Tells every pod on this node the facts about itself, over one Unix socket.",
-        epilog="Each flag has an environment twin (--pod-source: NETUTIL_POD_SOURCE); a flag wins.",
+        description="Answers each pod of this node about itself, over one Unix socket.",
+        epilog="Each flag has an environment variable, NETUTIL_POD_SOURCE for --pod-source; a flag"
+        " wins.",
         allow_abbrev=False,
     )
     node_ip = environment.get("NODE_IP") or "127.0.0.1"
@@ -121,11 +122,11 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         PATH,
         "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
     )
-    flag("pod-refresh", "10", SECONDS, "longest age of a pulled pod list while somebody asks")
+    flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
     flag(
         "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
     )
-    flag("host-root", "/", DIR, "where the host's /sys stands")
+    flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
     flag(
         "cgroup-root",
         "",
@@ -135,34 +136,47 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
-    flag("max-calls-per-pod", "256", COUNT, "calls of one pod under way")
+    flag("max-calls-per-pod", "256", COUNT, "calls in flight of one pod")
     flag(
         "pod-cost-per-second",
         "10000",
         COUNT,
-        "what one pod may cost beside its calls, in HTTP/2 frames that bring nothing",
+        "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
     )
     flag("max-streams-per-pod", "128", COUNT, "streams among them")
     flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
     flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
-    flag("max-send-buffer-bytes", "67108864", COUNT, "answers not taken yet, of all pods")
-    flag("max-send-buffer-bytes-per-pod", "8388608", COUNT, "answers not taken yet, of one pod")
+    flag("max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods")
+    flag(
+        "max-send-buffer-bytes-per-pod",
+        "8388608",
+        COUNT,
+        "unread bytes of large responses, of one pod",
+    )
     flag("max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry")
-    flag("host-read-threads", "256", COUNT, "threads for reads that a pod can hold up, one each")
+    flag(
+        "host-read-threads",
+        "256",
+        COUNT,
+        "threads for reads that a workload can delay, one for each pod",
+    )
     flag("max-network-namespaces", "1024", COUNT, "network namespaces that are held at once")
     flag(
         "memory-high-watermark-percent",
         "90",
         PERCENT,
-        "share of its memory past which newcomers are refused",
+        "share of the memory limit beyond which new connections and streams are rejected",
     )
     flag(
-        "event-loop-stall-seconds", "5", SECONDS, "longest turn of the event loop that is no stall"
+        "event-loop-stall-seconds",
+        "5",
+        SECONDS,
+        "duration of an event loop iteration that counts as a stall",
     )
     flag("log-level", "info", LEVEL, "debug, info, warning or error")
     flag("log-format", "text", FORMAT, "text or json")
     parser.add_argument(
-        "--check", action="store_true", help="ask the running agent whether it is well; exit 0 or 1"
+        "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
     for name in _REMOVED_FLAGS:
         parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)

@@ -73,22 +73,25 @@ def readings(
             "Sockets that wait for the thread that closes what their peers passed.",
             lambda: 0.0 if closer is None else float(closer.waiting),
         ),
-        "netutil_event_loop_lag_seconds": ("Last sign of life.", watchdog.lag_seconds),
+        "netutil_event_loop_lag_seconds": (
+            "Time since the last iteration of the event loop.",
+            watchdog.lag_seconds,
+        ),
         "netutil_memory_bytes": (
             "Memory of the agent's cgroup.",
             lambda: float(memory.use.used_bytes),
         ),
         "netutil_memory_limit_bytes": (
-            "Its limit.",
+            "Memory limit of the agent's cgroup.",
             lambda: float(memory.use.limit_bytes or 0),
         ),
         "netutil_calls_in_flight": (
-            "Calls under way.",
+            "Calls in flight.",
             lambda: float(in_flight.calls),
         ),
         "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
         "netutil_send_buffer_bytes": (
-            "Bytes of large answers not taken yet.",
+            "Unread bytes of large responses.",
             lambda: float(in_flight.bytes),
         ),
         "netutil_kept_answer_bytes": (
@@ -100,13 +103,13 @@ def readings(
             "Network namespaces of pods that are held.",
             lambda: float(len(networks)),
         ),
-        "netutil_host_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_host_read_threads": ("Threads for blocking reads.", lambda: float(reads.threads)),
         "netutil_held_environments": (
             "Parsed environments that are held.",
             lambda: float(len(environments)),
         ),
         "netutil_held_environment_bytes": (
-            "Memory of them.",
+            "Memory of held environments.",
             lambda: float(environments.size_bytes),
         ),
         "netutil_held_pci_functions": (
@@ -118,7 +121,7 @@ def readings(
             lambda: float(len(containers)),
         ),
         "netutil_held_files": (
-            "Descriptors held open for them.",
+            "Descriptors of held containers.",
             lambda: float(containers.descriptors),
         ),
         "netutil_held_cgroups": (
@@ -146,12 +149,15 @@ def readings(
             lambda: float(policy.scheduler.waits),
         ),
         "netutil_pod_pauses": (
-            "Times that nothing was read of a pod for a while, for its overhead.",
+            "Pauses of reading from a pod, for its overhead.",
             lambda: float(policy.pauses),
         ),
-        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(socket_health.rebinds)),
+        "netutil_socket_rebinds": (
+            "Sockets that were rebound.",
+            lambda: float(socket_health.rebinds),
+        ),
         "netutil_socket_directories": (
-            "Directories that stood at a socket's path and were moved aside.",
+            "Directories at a socket's path that were moved aside.",
             lambda: float(socket_health.directories),
         ),
         "netutil_event_loop_stalls": (
@@ -159,7 +165,7 @@ def readings(
             lambda: float(watchdog.stalls),
         ),
         "netutil_host_read_timeouts": (
-            "Reads given up by their callers.",
+            "Reads that timed out.",
             lambda: float(reads.timeouts),
         ),
         "netutil_network_reads": (
@@ -167,11 +173,11 @@ def readings(
             lambda: float(networks.reads),
         ),
         "netutil_network_evictions": (
-            "Network namespaces that were let go for want of room.",
+            "Network namespaces that were evicted from a full cache.",
             lambda: float(networks.evictions),
         ),
         "netutil_cgroup_scans": (
-            "Walks of all cgroups of the node.",
+            "Scans of all cgroups of the node.",
             lambda: float(callers.walks),
         ),
         "netutil_cgroup_path_checks": (
@@ -179,16 +185,16 @@ def readings(
             lambda: float(held_cgroups.checked_by_path),
         ),
         "netutil_held_containers_evicted": (
-            "Containers whose cgroup files were let go for want of room.",
+            "Containers whose cgroup files were evicted from a full cache.",
             lambda: float(containers.evictions),
         ),
         "netutil_held_containers_ended": (
-            "Containers whose cgroup files were let go because they were removed.",
+            "Containers whose cgroup files were closed because the cgroup was removed.",
             lambda: float(containers.ended),
         ),
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
-        "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
-        "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
+        "netutil_pod_list_failures": ("Failed fetches of the pod list.", stats("failures")),
+        "netutil_pod_list_misses": ("Callers that the pod list did not contain.", stats("misses")),
         "netutil_pod_fields_not_understood": (
             "Fields of pods that were read as unknown, at each reading.",
             lambda: float(pods.flaws.fields),
@@ -197,7 +203,7 @@ def readings(
             "Entries of pod lists without a name, a namespace or a UID, at each reading.",
             lambda: float(pods.flaws.entries),
         ),
-        "netutil_pod_stream_restarts": ("Streams of pods begun anew.", stats("restarts")),
+        "netutil_pod_stream_restarts": ("Restarts of the stream of pods.", stats("restarts")),
         "netutil_pod_stream_comparisons": (
             "Comparisons of the stream of pods with a list.",
             stats("comparisons"),

@@ -145,17 +145,17 @@ class MemoryLimit:
         if full is not self._rejecting:
             self._rejecting = full
             _LOG.warning(
-                "agent: uses %d of %s bytes of memory; newcomers are %s",
+                "agent: uses %d of %s bytes of memory; new connections are %s",
                 use.used_bytes,
                 use.limit_bytes,
-                "refused" if full else "let in again",
+                "rejected" if full else "accepted again",
             )
         if not full:
             return None
         return QuotaExceeded(
             Reason.AGENT_MEMORY_LOW,
             f"The agent uses more than {self._percent} % of the memory that it may have; it"
-            " answers those who are connected and takes nobody new.",
+            " answers open connections and accepts no new ones.",
             read="the agent's own cgroup",
             advice="Try again later; raise the memory limit of the agent's container.",
         )

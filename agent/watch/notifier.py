@@ -140,7 +140,7 @@ class ChangeNotifier:
                 group.create_task(self._sweep())
         except Exception as error:  # noqa: BLE001 - a bug, which ends every stream
             # Streams without notifications would show an old snapshot for ever.
-            _LOG.exception("watch: nobody can be told of changes any more")
+            _LOG.exception("watch: the change notifier failed; all streams end")
             for subscription in tuple(self._subscriptions):
                 subscription.fail(RuntimeError(f"the sources of change failed: {error}"))
 

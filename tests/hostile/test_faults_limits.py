@@ -78,8 +78,8 @@ def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_oth
         assert old.ask("watch")["reason"] == "AGENT_MEMORY_LOW"
         limit.write_text("-1")
         eventually(lambda: new.ask("pod", fresh=True).get("said") == "web")
-    assert "newcomers are refused" in agent.stderr_text()
-    assert "newcomers are let in again" in agent.stderr_text()
+    assert "new connections are rejected" in agent.stderr_text()
+    assert "new connections are accepted again" in agent.stderr_text()
     assert probe(agent, "/healthz") == (200, "ok")
 
 
