@@ -9,6 +9,7 @@ TREE := build/tree
 PROTO := proto/netutil/v1alpha
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
+BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
 # The folders of tests that start an agent in the lab.
@@ -18,7 +19,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +118,13 @@ proto: venv  ## generate the Python code of proto/ anew
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
 	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API)
+
+proto-compat: venv  ## fail if proto/netutil/v1alpha breaks clients of the sidecar or of the last release
+	for baseline in $(BASELINES)/*/; do $(BIN)/buf breaking --against "$$baseline" || exit 1; done
+
+proto-release:  ## make the API of now the one that proto-compat compares with: a step of a release
+	rm -rf $(BASELINES)/release && mkdir -p $(BASELINES)/release/netutil/v1alpha
+	cp $(PROTO)/*.proto $(BASELINES)/release/netutil/v1alpha/
 
 constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
 	$(PYTHON) -m venv build/constraints

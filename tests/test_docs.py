@@ -21,7 +21,7 @@ from netutil.client.__main__ import main as netutil_main
 from netutil.client.exits import EXPLANATION, Exit
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -207,7 +207,7 @@ def test_every_make_target_that_a_page_names_exists(path: Path) -> None:
     code = "\n".join([*fenced.splitlines(), *CODE_SPAN.findall(FENCE.sub("", text))])
     named = set(re.findall(r"(?:^|&& |sudo )make ([a-z][a-z0-9-]*)", code, re.MULTILINE))
     assert named <= targets
-    if path.name == "README.md":
+    if path == ROOT / "README.md":
         assert {"demo", "test"} <= named
 
 

@@ -157,7 +157,7 @@ def kernel(pin_name: str) -> Check:
     if pin_name == "SO_PEERPIDFD":
         return Check("kernel", "ok", f"Linux {release}: SO_PEERPIDFD and pidfd_open")
     found = f"Linux {release}: no SO_PEERPIDFD, callers are pinned by {pin_name}"
-    remedy = "Linux 6.5 or later closes the small window that docs/security.md describes."
+    remedy = "Linux 6.5 or later closes the small window that docs/threat-model.md describes."
     return Check("kernel", "warning", found, remedy)
 
 
@@ -273,7 +273,7 @@ def socket_directory(name: str, path: str) -> Check:
     return Check(name, "ok", f"{directory} holds nothing but the socket")
 
 
-_POLICY = "manifests/admission keeps pods from making names there (docs/security.md)."
+_POLICY = "manifests/admission keeps pods from making names there (docs/threat-model.md)."
 
 
 def _is_socket(directory: str, name: str) -> bool:

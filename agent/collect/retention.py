@@ -3,7 +3,7 @@
 A pod has ended when the kernel has removed its cgroup and no connection of it is open. Then its
 counters and accounts are dropped. What can be worked out again (`RecentCache` and the like) is not
 tied to a pod: it is dropped when nothing has used it for one to two periods.
-docs/design.md, "What is held for a container that has ended", lists all of it.
+docs/architecture.md, "Retention after the end of a container", lists all of it.
 """
 
 from __future__ import annotations

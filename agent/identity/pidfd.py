@@ -4,7 +4,7 @@ Linux 6.5 and later hand out a pidfd of the peer as it was at connect(2)
 (SO_PEERPIDFD): no pid is looked up, so none can have been reused. Older kernels
 give only the number. There the process behind the number is opened, and its
 start time must not lie after the moment at which the connection was seen
-(docs/security.md says what that leaves open).
+(docs/threat-model.md says what that leaves open).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _MAX_TEXT_BYTES = 768
 
 
 def code_of(error: errors.AgentError) -> grpc.StatusCode:
-    """Return the status code of an error, by its class (docs/design.md, "Errors")."""
+    """Return the status code of an error, by its class (docs/architecture.md, "Errors")."""
     return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 

@@ -1,1 +1,1 @@
-"""Attacks: each is really tried, and docs/security.md names the test that tries it."""
+"""Attacks: each is really tried, and docs/threat-model.md names the test that tries it."""

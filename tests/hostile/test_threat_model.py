@@ -1,4 +1,4 @@
-"""Every line of the threat model in docs/security.md names the tests that try it."""
+"""Every attack in docs/threat-model.md names the tests that try it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = 4
-NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
+ATTACK = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
+ROW = re.compile(r"^\| ([A-Z]\d+) \| `(tests/[\w/]+\.py)::(test_\w+)` \|$")
 
 
-def lines_of_the_model() -> list[str]:
-    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    section = text.partition("\n## Who may attack")[2].partition("\n## ")[0]
-    table = section.partition("| attacker |")[2].partition("\n\n")[0]
-    return table.splitlines()[2:]
+def section(heading: str) -> str:
+    text = (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Attack, file and function of each line of the table of tests."""
+    lines = section("Tests of the attacks").strip().splitlines()[2:]
+    matches = [ROW.match(line) for line in lines]
+    assert None not in matches
+    return [(match[1], match[2], match[3]) for match in matches if match is not None]
 
 
 @cache
@@ -28,23 +34,21 @@ def functions_of(path: str) -> frozenset[str]:
     return frozenset(function.name for function in functions)
 
 
-def test_the_model_is_found() -> None:
-    assert len(lines_of_the_model()) > 20
+def test_every_attack_has_an_identifier_and_a_test() -> None:
+    attacks = ATTACK.findall(section("Attacks and defences"))
+    items = re.findall(r"^- ", section("Attacks and defences"), re.MULTILINE)
+    assert len(attacks) == len(items) == len(set(attacks))
+    assert len(attacks) > 20
+    assert set(attacks) == {attack for attack, _, _ in rows()}
 
 
-@pytest.mark.parametrize("line", lines_of_the_model())
-def test_a_line_names_tests_that_there_are(line: str) -> None:
-    cells = line.strip("|").split(" | ")
-    assert len(cells) == COLUMNS
-    named = NAMED.findall(cells[-1])
-    assert named
-    assert NAMED.sub("", cells[-1]).replace(",", "").strip() == ""
-    for path, name in named:
-        assert name in functions_of(path), f"{path}::{name}"
+@pytest.mark.parametrize(("attack", "path", "name"), rows())
+def test_the_test_of_an_attack_exists(attack: str, path: str, name: str) -> None:
+    assert name in functions_of(path), f"{attack}: {path}::{name}"
 
 
 def test_every_attack_on_identity_is_in_the_model() -> None:
-    named = {name for line in lines_of_the_model() for _, name in NAMED.findall(line)}
+    named = {name for _, _, name in rows()}
     for path in sorted((ROOT / "tests/hostile").glob("test_identity_*.py")):
         tried = functions_of(str(path.relative_to(ROOT)))
         missing = {name for name in tried if name.startswith("test_")} - named
@@ -55,4 +59,4 @@ VARIANTS = (
     "test_every_method_refuses_what_is_no_pid",
     "test_leading_zeros_name_the_same_process",
 )
-"""Of attacks that another test stands for."""
+"""Attacks that another test covers."""
