@@ -98,7 +98,7 @@ def _kernel() -> Check:
             descriptor = left.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         except OSError:
             found = f"Linux {release}: no SO_PEERPIDFD"
-            remedy = "Linux 6.5 or later closes the small window that docs/threat-model.md describes."
+            remedy = "Linux 6.5 or later closes the window that docs/threat-model.md describes."
             return Check("kernel", "warning", found, remedy)
     os.close(descriptor)
     return Check("kernel", "ok", f"Linux {release}: SO_PEERPIDFD and pidfd_open", "")
