@@ -95,11 +95,12 @@ $(H2LOAD):
 	apt-get update --quiet
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends nghttp2-client
 
-lint: venv $(TREE)  ## ruff, mypy --strict, the import contract
+lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
-	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench client/examples/python/pinned.py
+	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench scripts client/examples/python/pinned.py
+	$(BIN)/python -m scripts.unasync --check
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
 $(TREE): Makefile

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-from netutil.client.retry import Reconnects
+from netutil.client.rpc.retry import Reconnects
 
 SOCKET = "/etc/netutil/net.sock"
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8

@@ -20,7 +20,38 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from netutil.client.devices import (
+from netutil.client.cache.base import Reading
+from netutil.client.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NetUtilError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+)
+from netutil.client.models.core import (
+    CPU,
+    DNS,
+    CgroupLevel,
+    CpusetPartition,
+    DeviceInfo,
+    Environment,
+    MemifDevice,
+    Network,
+    NetworkSource,
+    NetworkStatus,
+    NodeCPU,
+    PartError,
+    PCIDevice,
+    Pod,
+    VDPADevice,
+    VhostUserDevice,
+)
+from netutil.client.models.devices import (
     Address,
     AfXdpDevices,
     All,
@@ -46,47 +77,14 @@ from netutil.client.devices import (
     PCIInfo,
     Resources,
 )
-from netutil.client.errors import (
-    DeadlineExceeded,
-    Denied,
-    Inconsistent,
-    InvalidRequest,
-    LimitReached,
-    NetUtilError,
-    NotFound,
-    NotIdentified,
-    Unavailable,
-    Unreachable,
-)
-from netutil.client.held import Current
-from netutil.client.observations import Observation
-from netutil.client.results import (
-    CPU,
-    DNS,
-    CgroupLevel,
-    CpusetPartition,
-    DeviceInfo,
-    Environment,
-    MemifDevice,
-    Network,
-    NetworkSource,
-    NetworkStatus,
-    NodeContainer,
-    NodeCPU,
-    NodePod,
-    NodePods,
-    PartError,
-    PCIDevice,
-    Pod,
-    VDPADevice,
-    VhostUserDevice,
-)
+from netutil.client.models.node import NodeContainer, NodePod, NodePods
+from netutil.client.models.observation import Observation
 
 if TYPE_CHECKING:
-    from netutil.client.async_cached import AsyncCached
-    from netutil.client.asynchronous import AsyncClient, AsyncNodeClient
-    from netutil.client.cached import Cached
-    from netutil.client.sync import Client, NodeClient
+    from netutil.client.cache.aio import AsyncCached
+    from netutil.client.cache.sync import Cached
+    from netutil.client.rpc.aio import AsyncClient, AsyncNodeClient
+    from netutil.client.rpc.sync import Client, NodeClient
 
 __all__ = [
     "CPU",
@@ -104,10 +102,8 @@ __all__ = [
     "Client",
     "ContainerHugepages",
     "CpusetPartition",
-    "Current",
     "DeadlineExceeded",
     "DefaultRoute",
-    "Denied",
     "Device",
     "DeviceInfo",
     "DeviceSource",
@@ -116,14 +112,13 @@ __all__ = [
     "Drift",
     "DynamicResource",
     "Environment",
+    "FailedPrecondition",
     "HugepagePool",
     "HugepageUsage",
     "Hugepages",
-    "Inconsistent",
     "Interface",
     "Interfaces",
-    "InvalidRequest",
-    "LimitReached",
+    "InvalidArgument",
     "Link",
     "LinkCounters",
     "MemifDevice",
@@ -138,14 +133,17 @@ __all__ = [
     "NodePod",
     "NodePods",
     "NotFound",
-    "NotIdentified",
     "NumaHugepages",
     "Observation",
     "PCIDevice",
     "PCIInfo",
     "PartError",
+    "PermissionDenied",
     "Pod",
+    "Reading",
+    "ResourceExhausted",
     "Resources",
+    "Unauthenticated",
     "Unavailable",
     "Unreachable",
     "VDPADevice",
@@ -153,12 +151,12 @@ __all__ = [
 ]
 
 _CLIENTS = {
-    "Client": "netutil.client.sync",
-    "NodeClient": "netutil.client.sync",
-    "Cached": "netutil.client.cached",
-    "AsyncCached": "netutil.client.async_cached",
-    "AsyncClient": "netutil.client.asynchronous",
-    "AsyncNodeClient": "netutil.client.asynchronous",
+    "Client": "netutil.client.rpc.sync",
+    "NodeClient": "netutil.client.rpc.sync",
+    "Cached": "netutil.client.cache.sync",
+    "AsyncCached": "netutil.client.cache.aio",
+    "AsyncClient": "netutil.client.rpc.aio",
+    "AsyncNodeClient": "netutil.client.rpc.aio",
 }
 
 

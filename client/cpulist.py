@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-_LARGEST = 8191
-"""The largest CPU number of any kernel (CONFIG_NR_CPUS is 8192 at the most)."""
+_MAX = 8191
+"""The largest CPU number of any kernel (CONFIG_NR_CPUS is at most 8192)."""
 
 
-def numbers_of(text: str) -> frozenset[int]:
+def parse_cpulist(text: str) -> frozenset[int]:
     """The numbers of a list. Raises ValueError for what is none, or beyond every kernel's CPUs."""
     numbers: set[int] = set()
     for region in text.split(",") if text else ():
@@ -20,7 +20,7 @@ def numbers_of(text: str) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def list_of(numbers: Iterable[int]) -> str:
+def format_cpulist(numbers: Iterable[int]) -> str:
     """The shortest list of the numbers; "" for none."""
     ranges: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
@@ -32,9 +32,9 @@ def list_of(numbers: Iterable[int]) -> str:
 
 
 def _number(digits: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(_LARGEST))):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= len(str(_MAX))):
         raise ValueError(digits[:80])
     number = int(digits)
-    if number > _LARGEST:
+    if number > _MAX:
         raise ValueError(digits)
     return number

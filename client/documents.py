@@ -1,6 +1,6 @@
 """Exact text for programs: JSON and YAML of the answers, in pure printable ASCII.
 
-The names are the field names of `netutil.client.results`; times are RFC 3339.
+The names are the field names of `netutil.client.models`; times are RFC 3339.
 Every control character is escaped as the format prescribes, so a document that
 is shown on a terminal cannot steer it, and reads back as what it was.
 """
@@ -15,8 +15,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from netutil.client.cells import rfc3339
 from netutil.client.errors import NetUtilError
+
+
+def rfc3339(time: datetime) -> str:
+    """A time in UTC as text ("2026-01-31T12:00:00Z")."""
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def document(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 One hierarchy with a class per thing that a caller can *do* about a failure: try
 again later (`Unavailable`), ask for something else (`NotFound`,
-`InvalidRequest`), mend a manifest (`Denied`, `NotIdentified`, `Unreachable`).
+`InvalidArgument`), fix a manifest (`PermissionDenied`, `Unauthenticated`, `Unreachable`).
 The reason says which failure it is; docs/troubleshooting.md has an entry for
 each. Wrong use of the client itself (a timeout of zero, a call on a closed
 client, a client used after a fork) is a ValueError or a RuntimeError.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 
 class NetUtilError(Exception):
-    """The agent did not answer the question. `str()` of it is the sentence.
+    """The agent did not answer the call. `str()` is the sentence with the reason in brackets.
 
     `code` is the name of the gRPC status ("PERMISSION_DENIED"). `reason` is the
     agent's or this client's stable name of the failure ("VARIABLE_NOT_SET"), ""
-    if the failure bears none. `sentence` is one plain sentence, `read` names what
+    if the failure has none. `sentence` is one plain sentence, `read` names what
     was being read, `advice` says what to do; both are "" where there is nothing
     to say. `retry_after_seconds` is the pause that the agent asks for, or None.
 
@@ -43,18 +43,18 @@ class NetUtilError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.message} [{self.reason or self.code}]"
 
 
-class NotIdentified(NetUtilError):
-    """The agent cannot tell who is calling (UNAUTHENTICATED).
+class Unauthenticated(NetUtilError):
+    """The agent cannot identify the caller (UNAUTHENTICATED).
 
     Not expected: the agent's own deployment lacks something (hostPID), or the
-    process that opened the connection is gone. See `advice`.
+    process that opened the connection has exited. See `advice`.
     """
 
 
-class Denied(NetUtilError):
+class PermissionDenied(NetUtilError):
     """The caller may not have the answer (PERMISSION_DENIED).
 
     The caller is no pod, asks about a process outside its pod or about an
@@ -63,7 +63,7 @@ class Denied(NetUtilError):
     """
 
 
-class InvalidRequest(NetUtilError):
+class InvalidArgument(NetUtilError):
     """The request is not well-formed (INVALID_ARGUMENT): correct the arguments."""
 
 
@@ -71,10 +71,10 @@ class NotFound(NetUtilError):
     """No such process, variable or interface in the caller's view (NOT_FOUND). Expected."""
 
 
-class Inconsistent(NetUtilError):
+class FailedPrecondition(NetUtilError):
     """What the agent read contradicts itself or breaks its specification (FAILED_PRECONDITION).
 
-    `read` says where; whoever wrote it (a CNI plugin, a container runtime) has to mend it.
+    `read` names the source; its writer (a CNI plugin, a container runtime) has to fix it.
     """
 
 
@@ -88,11 +88,11 @@ class Unavailable(NetUtilError):
 class Unreachable(Unavailable):
     """The socket cannot be reached and waiting does not help, so there was no second try.
 
-    The directory is not mounted, or what stands at the path is no socket.
+    The directory is not mounted, or the file at the path is no socket.
     """
 
 
-class LimitReached(NetUtilError):
+class ResourceExhausted(NetUtilError):
     """A limit of the agent is reached (RESOURCE_EXHAUSTED): hold fewer connections, ask less.
 
     Where `retry_after_seconds` is set, the client has already tried again until its deadline.
@@ -104,12 +104,12 @@ class DeadlineExceeded(NetUtilError):
 
 
 KINDS: dict[str, type[NetUtilError]] = {
-    "UNAUTHENTICATED": NotIdentified,
-    "PERMISSION_DENIED": Denied,
-    "INVALID_ARGUMENT": InvalidRequest,
+    "UNAUTHENTICATED": Unauthenticated,
+    "PERMISSION_DENIED": PermissionDenied,
+    "INVALID_ARGUMENT": InvalidArgument,
     "NOT_FOUND": NotFound,
-    "FAILED_PRECONDITION": Inconsistent,
+    "FAILED_PRECONDITION": FailedPrecondition,
     "UNAVAILABLE": Unavailable,
-    "RESOURCE_EXHAUSTED": LimitReached,
+    "RESOURCE_EXHAUSTED": ResourceExhausted,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
 }

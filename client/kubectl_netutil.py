@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""kubectl netutil: the operator's tool of a pod's or a node's agent, from anywhere.
+"""kubectl netutil: the operator's tool of a pod's or a node's agent, or of all, from anywhere.
 
 A plugin of kubectl: an executable named `kubectl-netutil` in the PATH. It finds the agent's pod
 on the right node and runs `netutil node …` in it by `kubectl exec`. This file needs nothing
@@ -14,11 +14,28 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NoReturn
 
 _LABELS = "app.kubernetes.io/name=netutil,app.kubernetes.io/component=agent"
 _CONTAINER = "agent"
 _AGENT_NAMESPACE = "netutil"
+_COUNTS = ("connections", "calls", "refused", "failed", "not_found")
+_COLUMNS = {
+    "node": "node",
+    "agent": "agent",
+    "pods": "pods",
+    "connections": "conns",
+    "calls": "calls",
+    "refused": "refused",
+    "failed": "failed",
+    "not_found": "not found",
+}
+"""Titles of the table of nodes, by the names of the fields with `-o json`."""
+_AT_ONCE = 8
+"""Nodes that are called together: each is a `kubectl exec`."""
+_NODE_SECONDS = 30
 _FAILED = 1
 _NO_KUBECTL = 127
 _NAME = "kubectl-netutil"
@@ -33,13 +50,15 @@ examples:
   kubectl netutil node worker-3 trace --timeout 60s
   kubectl netutil node worker-3 explain 4711      a pid as the node sees it
   kubectl netutil node worker-3 doctor
+  kubectl netutil nodes                           a line for each node with an agent
+  kubectl netutil nodes -o json
 
-What stands after the pod or the node is for `netutil node`; its --help says what there is:
+Words after the pod or the node are for `netutil node`; its --help lists them:
   kubectl netutil node worker-3 --help
 
 You need the rights to get pods and to create pods/exec in the agent's namespace, and for
 "pod" to get that pod. The exit code is that of `netutil`; 1 also if the agent's pod is not
-found, 127 without kubectl."""
+found, or if "nodes" got no answer from an agent, 127 without kubectl."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     kubectl = [os.environ.get("KUBECTL", "kubectl"), *_passed_on(options)]
     try:
+        if options.command == "nodes":
+            return _print_nodes(kubectl, options)
         if options.command == "pod":
             node, words = _of_pod(kubectl, options)
         else:
@@ -95,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     node = commands.add_parser("node", help="about one node", add_help=False)
     node.add_argument("node", metavar="NODE")
     node.set_defaults(command="node")
+    nodes = commands.add_parser("nodes", help="about all nodes: a line for each agent")
+    nodes.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    nodes.add_argument("--no-headers", action="store_true", help="print the nodes alone")
+    nodes.set_defaults(command="nodes")
     for command in (pod, node):
         command.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
     return parser
@@ -123,25 +148,109 @@ def _of_pod(kubectl: list[str], options: argparse.Namespace) -> tuple[str, list[
 
 def _agent(kubectl: list[str], namespace: str, node: str) -> str:
     """The agent's pod on a node; of two, during an update, the ready one. LookupError if none."""
-    selector = f"spec.nodeName={node}"
-    found = _get(
-        *(kubectl, "pods", "--namespace", namespace),
-        *("--selector", _LABELS, "--field-selector", selector),
-    )
-    running = [
-        one
-        for one in found["items"]
-        if one.get("status", {}).get("phase") == "Running"
-        and "deletionTimestamp" not in one["metadata"]
-    ]
+    running = _agents(kubectl, namespace, "--field-selector", f"spec.nodeName={node}")
     if not running:
         raise LookupError(
             f"no agent runs on node {node} (namespace {namespace}, labels {_LABELS}):"
             " see --agent-namespace, and kubectl get pods -o wide"
         )
-    chosen = max(running, key=lambda one: (_is_ready(one), one["metadata"]["creationTimestamp"]))
+    return _newest(running)
+
+
+def _agents(kubectl: list[str], namespace: str, *more: str) -> list[dict[str, Any]]:
+    """The running pods of agents."""
+    found = _get(kubectl, "pods", "--namespace", namespace, "--selector", _LABELS, *more)
+    return [
+        one
+        for one in found["items"]
+        if one.get("status", {}).get("phase") == "Running"
+        and "deletionTimestamp" not in one["metadata"]
+    ]
+
+
+def _newest(agents: list[dict[str, Any]]) -> str:
+    """The name of the ready agent, of several the newest."""
+    chosen = max(agents, key=lambda one: (_is_ready(one), one["metadata"]["creationTimestamp"]))
     name: str = chosen["metadata"]["name"]
     return name
+
+
+def _print_nodes(kubectl: list[str], options: argparse.Namespace) -> int:
+    """Call the agent of each node, some at a time, and print a line for each node.
+
+    LookupError if there is no agent.
+    """
+    by_node: dict[str, list[dict[str, Any]]] = {}
+    for one in _agents(kubectl, options.agent_namespace):
+        by_node.setdefault(one["spec"]["nodeName"], []).append(one)
+    if not by_node:
+        raise LookupError(
+            f"no agent runs (namespace {options.agent_namespace}, labels {_LABELS}):"
+            " see --agent-namespace"
+        )
+    agents = {node: _newest(pods) for node, pods in sorted(by_node.items())}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        call = partial(_summarize_node, kubectl, options.agent_namespace)
+        found = list(pool.map(call, agents, agents.values()))
+    if options.output == "json":
+        text = json.dumps({"nodes": found}, indent=2) + "\n"
+    else:
+        rows = [[_cell(one[key]) for key in _COLUMNS] for one in found]
+        header = [] if options.no_headers else [[name.upper() for name in _COLUMNS.values()]]
+        text = _table(header + rows)
+    written = _write(text)
+    failed = [one for one in found if one["error"]]
+    for one in failed:
+        _say(f"node {one['node']}: {_cell(one['error'])}")
+    return _FAILED if failed or not written else 0
+
+
+def _summarize_node(kubectl: list[str], namespace: str, node: str, agent: str) -> dict[str, Any]:
+    """The sums over the pods of a node; None where the agent does not answer, with the error."""
+    command = [*kubectl, "exec", "--namespace", namespace, agent, "--container", _CONTAINER, "--"]
+    command += ["netutil", "node", "pods", "-o", "json"]
+    found: dict[str, Any] = {**dict.fromkeys(_COLUMNS), "node": node, "agent": agent, "error": ""}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_NODE_SECONDS
+        )
+        pods = json.loads(done.stdout)["pods"]
+        sums = {key: sum(pod[key] for pod in pods) for key in _COUNTS}
+    except subprocess.CalledProcessError as error:
+        return found | {"error": str(error.stderr).strip() or f"ended with {error.returncode}"}
+    except subprocess.TimeoutExpired:
+        return found | {"error": f"no answer in {_NODE_SECONDS} s"}
+    except (ValueError, KeyError, TypeError):
+        return found | {"error": "its netutil is another version: the answer is not understood"}
+    return found | sums | {"pods": len(pods)}
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _write(text: str) -> bool:
+    """Write to the standard output; False if it is full, or its reader has ended."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter's own flush at exit would fail as well, with a traceback.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        _say(f"cannot write the output: {error.strerror}")
+        return False
+    return True
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

@@ -32,7 +32,7 @@ def filesystem_type(path: str, mountinfo: str) -> str:
     return found
 
 
-def filesystem_of(path: str) -> str:
+def read_filesystem_type(path: str) -> str:
     """Return the type of the file system that a path is on, "" if that cannot be read."""
     try:
         # Escapes are octal bytes; latin-1 keeps any byte as it is.

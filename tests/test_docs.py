@@ -17,8 +17,8 @@ from netutil.agent.config import Config, parse
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.messages.status import code_of
 from netutil.agent.observability.metrics import Metrics
-from netutil.client.__main__ import main as netutil_main
-from netutil.client.exits import EXPLANATION, Exit
+from netutil.client.cli.exit_codes import EXPLANATION, Exit
+from netutil.client.cli.main import main as netutil_main
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
@@ -95,7 +95,7 @@ def test_the_reasons_of_the_client_are_those_of_its_source() -> None:
         if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", name)
     }
     written: set[str] = set()
-    for module in ("diagnosis", "held", "questions", "retry", "waiting"):
+    for module in ("rpc/diagnose", "cache/base", "rpc/requests", "rpc/retry", "rpc/wait"):
         for node in ast.walk(ast.parse(text_of(f"client/{module}.py"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 written.update(re.findall(r"\A[A-Z]+(?:_[A-Z]+)+\Z", node.value))

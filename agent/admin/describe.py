@@ -47,7 +47,7 @@ _NO_WAIT_SECONDS = 0.0
 """For a list that knows a process: the one just read named its container."""
 _NO_ENVIRONMENT: EnvironmentRead = (None, Allocated())
 _OF_CONTAINER = ("cpu", "hugepages", "resources")
-_OF_POD = ("network", "interfaces")
+_OF_POD = ("network_status", "interfaces")
 _ANNOTATIONS = {
     netutil_pb2.NETWORK_SOURCE_NETWORK_STATUS: "annotation k8s.v1.cni.cncf.io/network-status",
     netutil_pb2.NETWORK_SOURCE_NETWORKS_STATUS: "annotation k8s.v1.cni.cncf.io/networks-status",
@@ -277,9 +277,9 @@ def _add_networks(
         if facts.HasField(part):  # type: ignore[arg-type]
             getattr(answer, part).CopyFrom(getattr(facts, part))
     answer.errors.extend(one for one in facts.errors if one.part in _OF_POD)
-    source = _ANNOTATIONS.get(facts.network.source)
+    source = _ANNOTATIONS.get(facts.network_status.source)
     if source is not None:
-        answer.sources.add(part="network", read=source)
+        answer.sources.add(part="network_status", read=source)
     if facts.HasField("interfaces"):
         process = container.sources[0].read.removesuffix("cgroup")
         read = f"{process}ns/net, rtnetlink(7)"

@@ -209,7 +209,7 @@ class _Walk:
             )
             self.add(name, "stopped", found, failure)
             raise failure from error
-        self.add(name, "passed", found)
+        self.add(name, "ok", found)
 
     def add(
         self, name: str, outcome: str, found: list[str], error: AgentError | None = None

@@ -41,6 +41,9 @@ class PodSummaries:
             connections=self._connections.count(key),
             calls=calls.calls,
             refused=calls.refused,
+            not_found=calls.not_found,
+            failed=calls.failed,
+            labels=pod.metadata.labels or {},
             last_error=calls.last_error,
         )
         if calls.last_error:

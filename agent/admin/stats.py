@@ -74,6 +74,8 @@ class Activity:
             open_calls=self._in_flight.count_calls(key),
             calls=calls.calls,
             refused=calls.refused,
+            not_found=calls.not_found,
+            failed=calls.failed,
             seconds=calls.seconds,
             latency_counts=calls.latency_counts,
             last_error=calls.last_error,

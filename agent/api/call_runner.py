@@ -53,7 +53,7 @@ class CallRecorder:
         event: Event = "answered",
     ) -> None:
         """Record a call that has ended; `reason` is "" for one that was answered."""
-        self._log.record(connection.key, reason, seconds)
+        self._log.record(connection.key, code, reason, seconds)
         self._observe(method, code, reason, seconds)
         if self._call_feed.subscribers:
             self._call_feed.notify(method, event, connection, code, reason, seconds)

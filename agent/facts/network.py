@@ -142,7 +142,7 @@ def _not_reported(interface: str, known: Sequence[str], read: str) -> NotFound:
         f"No network of interface {interface!r} is reported; reported are: {_names(known)}.",
         read=read,
         advice="A live link that no CNI plugin reports is an answer of GetInterfaces only. Ask for"
-        " all networks with an empty name.",
+        " all networks by leaving the name out.",
     )
 
 
@@ -152,7 +152,7 @@ def interface_not_found(interface: str, known: Sequence[str], read: str) -> NotF
         Reason.INTERFACE_NOT_FOUND,
         f"The pod has no interface {interface!r}; it has: {_names(known)}.",
         read=read,
-        advice="Ask for all with an empty name.",
+        advice="Leave the name out to ask for all.",
     )
 
 
@@ -163,7 +163,7 @@ def link_not_listed(interface: str, known: Sequence[str], read: str) -> NotFound
         f"The pod uses the node's own network, whose links are not listed, and no network of"
         f" interface {interface!r} is reported; reported are: {_names(known)}.",
         read=read,
-        advice="Ask for all with an empty name. `ip link` in the pod shows the node's links.",
+        advice="Leave the name out to ask for all. `ip link` in the pod shows the node's links.",
     )
 
 

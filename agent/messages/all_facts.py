@@ -70,11 +70,11 @@ class AllFacts:
         """
         answers, (found, allocated) = self._answers, read
         first: _Makers = {
-            "network": partial(answers.network, caller, pid),
+            "network_status": partial(answers.network, caller, pid),
             "hugepages": partial(answers.hugepages, caller, pid),
         }
         if found is not None:
-            first["env"] = partial(answers.env, caller, found)
+            first["environment"] = partial(answers.env, caller, found)
         then: _Makers = {"interfaces": partial(answers.interfaces, caller, pid, allocated)}
         last: _Makers = {
             "pod": partial(answers.pod, caller, pid, seconds),

@@ -59,7 +59,7 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
             error = part_error("device_info", found.networks.device_info_error)
             response.device_info_error.CopyFrom(error)
     if found.network_error is not None:
-        response.network_error.CopyFrom(part_error("network", found.network_error))
+        response.network_error.CopyFrom(part_error("network_status", found.network_error))
     if found.allocated.error is not None:
         response.allocated_error.CopyFrom(part_error("allocated", found.allocated.error))
     if found.allocated.af_xdp is not None:

@@ -31,7 +31,7 @@ from netutil.v1alpha import netutil_pb2 as api
 Answer = Message | EncodedMessage
 Send = Callable[[Answer], Awaitable[None]]
 """Sends one message of a stream; returns when gRPC has taken the message."""
-PARTS = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+PARTS = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages", "resources")
 """The parts of AllResponse in the order of the API."""
 Parts = Mapping[str, Message | EncodedMessage | AgentError]
 """The parts of AllResponse by name, each an answer or why there is none."""

@@ -20,13 +20,22 @@ _MAX_WAITING = 1024
 """Calls queued for one subscriber: about half a second of a busy agent."""
 Event = Literal["answered", "began", "ended"]
 
+_DENIALS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED"})
+"""Statuses of refused calls."""
+
 
 @dataclass(slots=True)
 class PodCalls:
-    """The calls of one pod since the agent's start. `seconds` is the time of all together."""
+    """The calls of one pod since the agent's start.
+
+    `refused`, `not_found` and `failed` are among `calls`. `seconds` is the time of all together.
+    `last_error` is the reason of the last refused or failed call.
+    """
 
     calls: int = 0
     refused: int = 0
+    not_found: int = 0
+    failed: int = 0
     seconds: float = 0.0
     latency_counts: list[int] = field(
         default_factory=lambda: [0] * (len(LATENCY_BOUNDS_SECONDS) + 1)
@@ -51,8 +60,8 @@ class CallStats:
             if key not in pod_keys:
                 del self.by_pod[key]
 
-    def record(self, pod_key: str, reason: str, seconds: float) -> None:
-        """Count one call; `reason` is "" for an answered one."""
+    def record(self, pod_key: str, code: str, reason: str, seconds: float) -> None:
+        """Count one call; `reason` is "" for an answered call, `code` names the gRPC status."""
         entry = self.by_pod.get(pod_key)
         if entry is None:
             entry = self.by_pod[pod_key] = PodCalls()
@@ -63,10 +72,17 @@ class CallStats:
         entry.calls += 1
         entry.seconds += seconds
         entry.latency_counts[bisect_left(LATENCY_BOUNDS_SECONDS, seconds)] += 1
-        if reason:
+        if not reason:
+            return
+        if code == "NOT_FOUND":
+            entry.not_found += 1
+            return
+        if code in _DENIALS:
             entry.refused += 1
-            entry.last_error = reason
-            entry.last_error_time = time.time()
+        else:
+            entry.failed += 1
+        entry.last_error = reason
+        entry.last_error_time = time.time()
 
 
 @dataclass(frozen=True, slots=True)

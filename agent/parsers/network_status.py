@@ -76,7 +76,7 @@ def parse_annotation(
         f"{subject} cannot be used: {problem}.",
         read=read,
         advice="The annotation is written by the CNI meta-plugin (Multus, OVN-Kubernetes) or a"
-        " plugin; mend it there.",
+        " plugin; fix it there.",
     )
 
 

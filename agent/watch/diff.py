@@ -13,7 +13,7 @@ from netutil.agent.messages.encode import PARTS, Parts
 from netutil.agent.messages.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
-ENVIRONMENT = "env"
+ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _of_part(
     encoded = _digest(body)
     if before is not None and before.encoded == encoded:
         return before
-    if name == "env" and len(body) > _MAX_PARSED_ENVIRONMENT_BYTES:
+    if name == ENVIRONMENT and len(body) > _MAX_PARSED_ENVIRONMENT_BYTES:
         return Digest(encoded, encoded, is_short=False)
     message = _KINDS[name].FromString(body)
     errors = (getattr(message, field) for field in _ERRORS_OF_SHORTAGE.get(name, ()))

@@ -147,7 +147,10 @@ def node_pods() -> node_pb2.ListPodsResponse:
         connections=3,
         calls=42,
         refused=5,
-        last_error="PID_NOT_FOUND",
+        failed=2,
+        not_found=7,
+        labels={"app": "web", "tier": "front"},
+        last_error="PID_OUTSIDE_POD",
         last_error_at=observed_at(),
     )
     broken = node_pb2.NodePod(

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from netutil.client.devices import PCIInfo
-from netutil.client.node_picture import (
+from netutil.client.models.core import NodeCPU
+from netutil.client.models.devices import PCIInfo
+from netutil.client.models.node import NetworkDevice
+from netutil.client.nodemap.model import (
     AllottedDevice,
     NodePicture,
     PicturedContainer,
     PicturedInterface,
     PicturedPod,
 )
-from netutil.client.node_results import NetworkDevice
-from netutil.client.results import NodeCPU
 
 CORES = 64
 PODS = 110

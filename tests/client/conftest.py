@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from netutil.client.__main__ import main
+from netutil.client.cli.main import main
 
 from tests.client.command import Ended, Netutil
-from tests.client.double import Double, serving
+from tests.client.fake_agent import FakeAgent, serving
 
 
 @pytest.fixture
@@ -25,18 +25,18 @@ def socket_path(directory: str) -> str:
 
 
 @pytest.fixture
-def agent(socket_path: str) -> Iterator[Double]:
-    """A listening double."""
-    double = Double(socket_path)
-    with serving(double):
-        yield double
+def agent(socket_path: str) -> Iterator[FakeAgent]:
+    """A listening fake agent."""
+    fake = FakeAgent(socket_path)
+    with serving(fake):
+        yield fake
 
 
 @pytest.fixture
 def netutil(
-    agent: Double, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    agent: FakeAgent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Netutil:
-    """Runs the command against the double."""
+    """Runs the command against the fake agent."""
     monkeypatch.setenv("NETUTIL_SOCKET", agent.path)
     monkeypatch.setenv("NETUTIL_ADMIN_SOCKET", agent.path)
 

@@ -182,8 +182,8 @@ def everything() -> api.AllResponse:
     return api.AllResponse(
         pod=answers.pod(),
         cpu=answers.cpu(),
-        env=answers.environment(),
-        network=answers.network_status(),
+        environment=answers.environment(),
+        network_status=answers.network_status(),
         interfaces=interfaces(),
         hugepages=hugepages(),
         resources=resources(),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from google.protobuf.message import Message
 from netutil.client import All, NetUtilError
-from netutil.client.conversion import result
-from netutil.client.dpdk import CommandLine, command_line
-from netutil.client.dpdk_view import OwnView
+from netutil.client.dpdk.eal import CommandLine, command_line
+from netutil.client.dpdk.view import OwnView
+from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers

@@ -43,7 +43,7 @@ def described_pod() -> node_pb2.DescribePodResponse:
             node_pb2.DescribedContainer(container=side, errors=[missing]),
             node_pb2.DescribedContainer(container=setup),
         ],
-        network=answers.network_status(),
+        network_status=answers.network_status(),
         interfaces=device_answers.interfaces(),
         sources=[node_pb2.FactSource(part="pod", read="https://127.0.0.1:10250/pods")],
         errors=[missing],
@@ -83,7 +83,8 @@ def pod_activity(
         refused=refused,
         seconds=seconds,
         latency_counts=counts,
-        last_error="PID_NOT_FOUND" if refused else "",
+        last_error="PID_OUTSIDE_POD" if refused else "",
+        not_found=refused - 3 if refused > 3 else 0,
     )
 
 
@@ -142,7 +143,7 @@ def explanation() -> node_pb2.ExplainResponse:
     return node_pb2.ExplainResponse(
         pid=7,
         steps=[
-            node_pb2.ExplainStep(name="pid", outcome="passed", found=["it runs"]),
+            node_pb2.ExplainStep(name="pid", outcome="ok", found=["it runs"]),
             node_pb2.ExplainStep(
                 name="cgroup",
                 outcome="stopped",

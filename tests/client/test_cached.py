@@ -20,17 +20,17 @@ from netutil.client import (
     AsyncClient,
     Cached,
     Client,
-    Inconsistent,
+    FailedPrecondition,
     NotFound,
     Observation,
     Unavailable,
     Unreachable,
 )
-from netutil.client.held import Held
+from netutil.client.cache.base import CacheBase
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.device_answers import everything
-from tests.client.double import Double, Refusal, serving
+from tests.client.fake_agent import FakeAgent, Refusal, serving
 
 SYNC, ASYNC = "sync", "async"
 KINDS = pytest.mark.parametrize("kind", [SYNC, ASYNC])
@@ -40,7 +40,7 @@ RESTARTING = Refusal(grpc.StatusCode.UNAVAILABLE, reason="AGENT_RESTARTING")
 @asynccontextmanager
 async def cached(
     kind: str, path: str, on_change: Callable[[Observation], object] | None = None
-) -> AsyncIterator[Held]:
+) -> AsyncIterator[CacheBase]:
     """An open cache of that kind."""
     if kind == ASYNC:
         async with AsyncCached(path, 5.0, on_change) as facts:
@@ -63,12 +63,12 @@ async def eventually(what: Callable[[], bool]) -> None:
 def news(cpuset: str, version: int = 2) -> api.WatchResponse:
     facts = everything()
     facts.cpu.cpuset = cpuset
-    facts.ClearField("env")
+    facts.ClearField("environment")
     return api.WatchResponse(snapshot=facts, version=version, changed=["cpu"])
 
 
 @KINDS
-async def test_it_answers_what_a_client_answers(kind: str, agent: Double) -> None:
+async def test_it_answers_what_a_client_answers(kind: str, agent: FakeAgent) -> None:
     async with AsyncClient(agent.path) as client, cached(kind, agent.path) as facts:
         assert facts.cpu() == await client.cpu(topology=True)
         assert facts.environment() == await client.environment()
@@ -84,8 +84,8 @@ async def test_it_answers_what_a_client_answers(kind: str, agent: Double) -> Non
 
 
 @KINDS
-async def test_a_change_is_held_and_told_and_the_environment_is_kept(
-    kind: str, agent: Double
+async def test_a_change_replaces_the_facts_and_keeps_the_environment(
+    kind: str, agent: FakeAgent
 ) -> None:
     told: list[Observation] = []
     async with cached(kind, agent.path, told.append) as facts:
@@ -99,7 +99,7 @@ async def test_a_change_is_held_and_told_and_the_environment_is_kept(
 
 @KINDS
 async def test_a_callback_that_fails_ends_nothing(
-    kind: str, agent: Double, caplog: pytest.LogCaptureFixture
+    kind: str, agent: FakeAgent, caplog: pytest.LogCaptureFixture
 ) -> None:
     def failing(_: Observation) -> None:
         raise ZeroDivisionError
@@ -114,7 +114,7 @@ async def test_a_callback_that_fails_ends_nothing(
 @KINDS
 async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_path: str) -> None:
     told: list[Observation] = []
-    first, second = Double(socket_path), Double(socket_path)
+    first, second = FakeAgent(socket_path), FakeAgent(socket_path)
     second.everything.cpu.cpuset = "5"
     second.everything.pod.observed_at.seconds += 60  # no change
     with serving(first):
@@ -136,16 +136,18 @@ async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_pa
 
 
 @KINDS
-async def test_a_part_that_failed_is_raised_as_its_own_call_would(kind: str, agent: Double) -> None:
-    agent.everything.ClearField("network")
+async def test_a_part_that_failed_is_raised_as_its_own_call_would(
+    kind: str, agent: FakeAgent
+) -> None:
+    agent.everything.ClearField("network_status")
     agent.everything.errors.add(
-        part="network",
+        part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
         message="No.",
     )
     async with cached(kind, agent.path) as facts:
-        with pytest.raises(Inconsistent, match=r"No\.") as raised:
+        with pytest.raises(FailedPrecondition, match=r"No\.") as raised:
             facts.network_status()
         assert raised.value.reason == "NETWORK_STATUS_MALFORMED"
         assert facts.cpu().cpuset == "0-3,8"
@@ -177,7 +179,7 @@ async def test_before_the_first_snapshot_it_says_so(kind: str, directory: str) -
 
 @KINDS
 async def test_no_answer_is_given_in_a_forked_process(
-    kind: str, agent: Double, monkeypatch: pytest.MonkeyPatch
+    kind: str, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with cached(kind, agent.path) as facts:
         with monkeypatch.context() as forked:
@@ -208,7 +210,7 @@ sys.exit(code)
 """
 
 
-def test_a_pre_forking_server_gets_an_error_and_the_parent_goes_on(agent: Double) -> None:
+def test_a_pre_forking_server_gets_an_error_and_the_parent_goes_on(agent: FakeAgent) -> None:
     done = run(
         [sys.executable, "-c", FORKING, agent.path], capture_output=True, timeout=60, check=False
     )
@@ -216,7 +218,7 @@ def test_a_pre_forking_server_gets_an_error_and_the_parent_goes_on(agent: Double
 
 
 @KINDS
-async def test_reading_again_costs_a_look_up(kind: str, agent: Double) -> None:
+async def test_reading_again_costs_a_look_up(kind: str, agent: FakeAgent) -> None:
     async with cached(kind, agent.path) as facts, AsyncClient(agent.path) as client:
         await client.cpu()
         begun = time.perf_counter()
@@ -229,7 +231,7 @@ async def test_reading_again_costs_a_look_up(kind: str, agent: Double) -> None:
         assert read < asked / 100
 
 
-def test_a_cache_that_is_closed_leaves_no_thread(agent: Double) -> None:
+def test_a_cache_that_is_closed_leaves_no_thread(agent: FakeAgent) -> None:
     with Cached(agent.path) as facts:
         assert facts.fresh
         assert "netutil-watch" in {thread.name for thread in threading.enumerate()}
@@ -242,7 +244,7 @@ def test_a_cache_that_is_closed_leaves_no_thread(agent: Double) -> None:
         facts.open()
 
 
-def test_a_stream_ends_with_what_the_agent_says(agent: Double) -> None:
+def test_a_stream_ends_with_what_the_agent_says(agent: FakeAgent) -> None:
     gone = Refusal(grpc.StatusCode.NOT_FOUND, reason="POD_GONE")
     agent.news.put(gone)
     with Client(agent.path) as client, client.watch() as stream:
@@ -252,7 +254,7 @@ def test_a_stream_ends_with_what_the_agent_says(agent: Double) -> None:
         assert raised.value.reason == "POD_GONE"
 
 
-def test_a_stream_that_is_closed_ends_its_iteration(agent: Double) -> None:
+def test_a_stream_that_is_closed_ends_its_iteration(agent: FakeAgent) -> None:
     with Client(agent.path) as client, client.watch() as stream:
         next(stream)
         stream.close()

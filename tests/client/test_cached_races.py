@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from netutil.client import AsyncCached, Cached, Client
-from netutil.client.held import Held, closed
-from netutil.client.observations import Observation
+from netutil.client.cache.base import CacheBase, closed
+from netutil.client.models.observation import Observation
 
-from tests.client.double import Double
+from tests.client.fake_agent import FakeAgent
 
 
 @pytest.fixture
-def observation(agent: Double) -> Observation:
+def observation(agent: FakeAgent) -> Observation:
     with Client(agent.path) as client, client.watch() as stream:
         return next(stream)
 
@@ -34,23 +34,23 @@ class Interrupted:
         return found
 
 
-def test_a_part_that_comes_while_it_is_looked_up_is_returned(observation: Observation) -> None:
-    held = Held(None)
+def test_a_part_that_arrives_during_the_look_up_is_returned(observation: Observation) -> None:
+    held = CacheBase(None)
     held._parts = Interrupted({}, lambda: held._receive(observation))  # type: ignore[assignment]
     assert held.cpu() is observation.snapshot.cpu
 
 
-def test_stale_facts_are_not_called_fresh_by_a_snapshot_that_comes_meanwhile(
+def test_stale_facts_are_not_fresh_after_a_late_snapshot(
     observation: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = Held(None)
+    held = CacheBase(None)
     held._receive(observation)
     held._lose(closed())
     newer = replace(observation, version=2)
-    read = Held.__getattribute__
+    read = CacheBase.__getattribute__
     comes = [True]
 
-    def reading(self: Held, name: str) -> Any:
+    def reading(self: CacheBase, name: str) -> Any:
         found = read(self, name)
         # Whatever the reader has in hand first, the newer snapshot comes right after it.
         if name in ("_state", "_observation") and comes:
@@ -58,13 +58,13 @@ def test_stale_facts_are_not_called_fresh_by_a_snapshot_that_comes_meanwhile(
             held._receive(newer)
         return found
 
-    monkeypatch.setattr(Held, "__getattribute__", reading)
+    monkeypatch.setattr(CacheBase, "__getattribute__", reading)
     assert not held.current().fresh
     assert held.current().fresh
 
 
-def test_a_first_snapshot_that_comes_as_the_time_is_over_opens_the_cache(
-    agent: Double, monkeypatch: pytest.MonkeyPatch
+def test_a_first_snapshot_at_the_deadline_opens_the_cache(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = Cached(agent.path)
     wait = facts._first.wait
@@ -81,7 +81,7 @@ def test_a_first_snapshot_that_comes_as_the_time_is_over_opens_the_cache(
 
 
 async def test_the_same_of_the_cache_for_asyncio(
-    agent: Double, monkeypatch: pytest.MonkeyPatch
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = AsyncCached(agent.path)
     wait = facts._first.wait

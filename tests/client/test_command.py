@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +12,27 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.double import Double, Refusal
+from tests.client.fake_agent import FakeAgent, Refusal
 
 
-def test_alone_it_prints_cpus_environment_and_networks(netutil: Netutil) -> None:
+def titles_of(out: str) -> list[str]:
+    return [section.splitlines()[0] for section in out.split("\n\n")]
+
+
+def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil()
     assert (ended.code, ended.err) == (0, "")
-    titles = [section.splitlines()[0] for section in ended.out.split("\n\n")]
-    assert titles == ["CPU", "ENVIRONMENT", "NETWORK STATUS"]
+    assert titles_of(ended.out) == ["CPU", "NETWORK STATUS"]
+    assert "EnvRequest" not in {type(one).__name__ for one in agent.asked}
+
+
+def test_env_option_prints_the_environment_too(netutil: Netutil) -> None:
+    ended = netutil("--env")
+    assert titles_of(ended.out) == ["CPU", "ENVIRONMENT", "NETWORK STATUS"]
     rows = rows_of(ended.out)
     assert ["cpuset", "0-3,8"] in rows
     assert ["quota", "1.5 CPUs (150000 us in 100000 us), limit of the pod cgroup"] in rows
@@ -68,7 +78,7 @@ def test_whoami_names_pod_container_and_labels(netutil: Netutil) -> None:
 )
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
 def test_no_control_character_of_an_answer_is_printed(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...], output: str
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...], output: str
 ) -> None:
     agent.pod.annotations["hostile"] = agent.pod.name = HOSTILE
     agent.network_status.status[0].name = HOSTILE
@@ -105,10 +115,33 @@ def test_a_key_prints_its_value_alone_and_exactly(netutil: Netutil) -> None:
     assert netutil("env", "HOSTILE").out == HOSTILE + "\n"
 
 
+@pytest.mark.parametrize("command", ["network", "interfaces"])
+def test_an_empty_interface_name_asks_for_all(netutil: Netutil, command: str) -> None:
+    ended = netutil(command, "")
+    assert (ended.code, ended.out) == (0, netutil(command).out)
+
+
+def test_export_prints_commands_for_eval(netutil: Netutil, agent: FakeAgent) -> None:
+    agent.environment.envs.clear()
+    agent.environment.envs.update({"A": "it's $HOME\n", "B": "", "not-a-name": "x"})
+    ended = netutil("env", "-o", "export")
+    assert ended.err == "netutil: warning: variables with names that a shell does not take: 1\n"
+    script = f'unset A B; {ended.out}printf \'%s|\' "$A" "$B"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "it's $HOME\n||"
+    assert netutil("env", "B", "-o", "export").out == "export B=''\n"
+
+
+def test_all_prints_the_environment_with_env_only(netutil: Netutil) -> None:
+    out = netutil("all").out
+    assert "PATH" not in out and "shown with --env" in out
+    assert ["PATH", "/usr/bin:/bin"] in rows_of(netutil("all", "--env").out)
+
+
 def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
     ended = netutil("env", "NOTHING")
     assert (ended.code, ended.out) == (Exit.NOT_FOUND, "")
-    assert ended.err == "netutil: variable NOTHING is not set\n"
+    assert ended.err == "netutil: variable NOTHING is not set [VARIABLE_NOT_SET]\n"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +154,7 @@ def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
     ],
 )
 def test_options_stand_before_or_after_the_command(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     assert json.loads(netutil(*arguments).out)["cpuset"] == "0-3,8"
     assert agent.asked[0].pid == "7"
@@ -137,13 +170,42 @@ def test_options_stand_anywhere_around_node_pods(
     assert json.loads(netutil(*arguments).out)["pods"]
 
 
-def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, directory: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ((), {"--socket", "--pid", "--env"}),
+        (("cpu",), {"--socket", "--pid", "--topology"}),
+        (("env",), {"--socket", "--pid"}),
+        (("network",), {"--socket", "--pid", "--wait"}),
+        (("watch",), {"--socket", "--env"}),
+        (("all",), {"--socket", "--pid", "--env"}),
+        (("dpdk",), {"--socket", "--pid", "--explain", "--numa-mem"}),
+        (("node",), {"--admin-socket"}),
+        (("node", "pod"), {"--admin-socket"}),
+        (("node", "map"), {"--admin-socket"}),
+        (("node", "top"), {"--admin-socket", "--sort", "--once", "--interval"}),
+        (("node", "doctor"), {"--admin-socket", "--socket"}),
+    ],
+)
+def test_help_lists_only_the_options_of_the_command(
+    netutil: Netutil, command: tuple[str, ...], own: set[str]
+) -> None:
+    common = {"--help", "--output", "--timeout", "--version"}
+    usage, _, options = netutil(*command, "--help").out.partition("options:")
+    assert set(re.findall(r"^  (?:-\w.*, )?(--[a-z-]+)", options, re.M)) == common | own
+    assert usage.startswith(" ".join(("usage: netutil", *command)))
+
+
+def test_sockets_are_named_by_options_too(
+    netutil: Netutil, agent: FakeAgent, directory: str
+) -> None:
     assert netutil("--socket", agent.path, "cpu").code == 0
     assert netutil("node", "pods", "--admin-socket", agent.path).code == 0
     missing = netutil("cpu", "--socket", f"{directory}/none/net.sock")
     assert missing.code == Exit.UNAVAILABLE
     assert missing.err.splitlines()[0] == (
         f"netutil: directory {directory}/none of the socket does not exist"
+        " [SOCKET_DIRECTORY_MISSING]"
     )
     assert missing.err.splitlines()[1].startswith("mount the hostPath directory")
 
@@ -165,9 +227,17 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
         ("--socket", "/tmp/x", "node", "pods"),
         ("--admin-socket", "/tmp/x", "cpu"),
         ("env", ""),
+        ("env", "--env"),
+        ("--env", "cpu"),
+        ("watch", "--pid", "1"),
+        ("cpu", "-o", "export"),
+        ("node", "pods", "-n", "a", "-A"),
+        ("node", "pods", "-l", "a=b=c"),
+        ("node", "pods", "-o", "jsonpath={.pods"),
+        ("node", "pods", "-o", "jsonpath"),
+        ("node", "trace", "--pod", "web-0"),
+        ("node", "pod", "a/b", "-o", "jsonpath={.pod}"),
         ("env", "\udcff"),
-        ("network", ""),
-        ("interfaces", ""),
         ("-o", "args", "cpu"),
         ("cpu", "-o", "shell"),
         ("-o", "table", "dpdk"),
@@ -188,7 +258,7 @@ def test_sockets_are_named_by_options_too(netutil: Netutil, agent: Double, direc
     ],
 )
 def test_a_wrong_command_line_ends_as_usage(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     ended = netutil(*arguments)
     assert (ended.code, ended.out) == (Exit.USAGE, "")
@@ -210,16 +280,16 @@ def test_a_wrong_command_line_ends_as_usage(
         (grpc.StatusCode.INTERNAL, Exit.FAILED),
     ],
 )
-def test_the_exit_code_tells_the_kind_of_error(
-    netutil: Netutil, agent: Double, code: grpc.StatusCode, expected: Exit
+def test_the_exit_code_follows_the_kind_of_error(
+    netutil: Netutil, agent: FakeAgent, code: grpc.StatusCode, expected: Exit
 ) -> None:
     agent.refusals = deque([Refusal(code, "It failed.", "R", "", "Mend it.", "netutil", 60)])
     ended = netutil("cpu")
     assert ended.code == expected
-    assert ended.err == "netutil: It failed.\nMend it.\n"
+    assert ended.err == "netutil: It failed. [R]\nMend it.\n"
 
 
-def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: Double) -> None:
+def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: FakeAgent) -> None:
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, HOSTILE, "PID_NOT_FOUND", "/proc/7", "Ask.")
     agent.refusals = deque([refusal])
     ended = netutil("cpu", "-o", "json")
@@ -236,7 +306,7 @@ def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: Double) 
     }
 
 
-def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: Double) -> None:
+def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: FakeAgent) -> None:
     agent.refusals = deque([Refusal(grpc.StatusCode.INTERNAL, HOSTILE, "R", "", HOSTILE)])
     err = netutil("cpu").err
     assert err.count("\n") == 2
@@ -244,7 +314,7 @@ def test_no_control_character_of_an_error_is_printed(netutil: Netutil, agent: Do
 
 
 def test_alone_it_prints_what_was_answered_beside_what_failed(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     broken = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "the annotation is broken", "R")
     agent.refused_methods["NetworkStatusRequest"] = broken

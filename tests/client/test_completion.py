@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.fake_agent import FakeAgent
+
 BIN = Path(sys.executable).parent
 PACKAGES = ("zsh", "fish")
 """Debian's, for the shells that are tried; `make examples` installs them."""
@@ -24,12 +26,13 @@ def code(shell: str, directory: Path) -> Path:
     return path
 
 
-def told(shell: str, script: str, directory: Path) -> list[str]:
+def told(shell: str, script: str, directory: Path, **more: str) -> list[str]:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"needs {shell}; make examples installs it")
     options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(directory), "TERM": "dumb"}
+    environment |= more
     done = subprocess.run(
         [program, *options, "-c", script],
         env=environment,
@@ -41,7 +44,7 @@ def told(shell: str, script: str, directory: Path) -> list[str]:
     return done.stdout.split()
 
 
-def in_bash(line: str, directory: Path) -> list[str]:
+def in_bash(line: str, directory: Path, **more: str) -> list[str]:
     words = " ".join(f"'{word}'" for word in line.split(" "))
     script = f"""
         source {code("bash", directory)}
@@ -50,7 +53,7 @@ def in_bash(line: str, directory: Path) -> list[str]:
         _python_argcomplete netutil
         echo "${{COMPREPLY[@]}}"
     """
-    return told("bash", script, directory)
+    return told("bash", script, directory, **more)
 
 
 @pytest.mark.parametrize(
@@ -78,3 +81,21 @@ def test_zsh_knows_who_completes(tmp_path: Path) -> None:
     script = f"autoload -U compinit; compinit -D; source {code('zsh', tmp_path)}"
     completer = told("zsh", f"{script}; print $_comps[netutil]", tmp_path)
     assert completer == ["_python_argcomplete"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("netutil node pod d", {"default/web-0"}),
+        ("netutil node trace --pod kube", {"kube-system/dns"}),
+    ],
+)
+def test_bash_completes_the_names_of_pods(
+    line: str, offered: set[str], tmp_path: Path, agent: FakeAgent
+) -> None:
+    assert set(in_bash(line, tmp_path, NETUTIL_ADMIN_SOCKET=agent.path)) == offered
+
+
+def test_bash_offers_no_pods_where_no_agent_answers(tmp_path: Path, directory: str) -> None:
+    missing = f"{directory}/none.sock"
+    assert in_bash("netutil node pod d", tmp_path, NETUTIL_ADMIN_SOCKET=missing) == []

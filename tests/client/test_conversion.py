@@ -22,12 +22,9 @@ from netutil.client import (
     PCIDevice,
     Pod,
     Resources,
-    devices,
-    node_results,
-    observations,
-    results,
 )
-from netutil.client.conversion import plain, result
+from netutil.client.models import core, devices, node, observation
+from netutil.client.rpc.convert import plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, device_answers
@@ -85,7 +82,7 @@ def test_every_cpu_fact_arrives() -> None:
     assert cpu.cpus[4] == NodeCPU(8, None, None, None, (), *(False,) * 4)
 
 
-def test_what_the_agent_left_out_is_none() -> None:
+def test_a_field_that_the_agent_left_out_is_none() -> None:
     cpu = result(CPU, netutil_pb2.CPUResponse())
     assert (cpu.affinity, cpu.quota_cores, cpu.shares, cpu.weight) == (None, None, None, None)
     assert result(Pod, netutil_pb2.PodResponse()).observed_at is None
@@ -94,7 +91,7 @@ def test_what_the_agent_left_out_is_none() -> None:
     assert (network.mtu, network.dns, network.device_info) == (None, None, None)
 
 
-def test_a_list_that_was_not_asked_for_is_none_and_an_empty_one_is_a_fact() -> None:
+def test_a_list_that_was_not_requested_is_none_and_not_empty() -> None:
     asked = netutil_pb2.CPUResponse(cpuset="0-3", exclusive_cpus="")
     cpu = result(CPU, asked)
     assert (cpu.exclusive_cpus, cpu.exclusive_cpu_ids) == ("", ())
@@ -184,9 +181,9 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
-    modules = (results, devices, observations, node_results)
+    modules = (core, devices, observation, node)
     (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
-    fields = {field.name for field in dataclasses.fields(kind)}
+    fields = {one.metadata.get(core.MESSAGE_FIELD, one.name) for one in dataclasses.fields(kind)}
     assert fields == set(message.fields_by_name)
 
 

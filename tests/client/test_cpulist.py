@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 from netutil.client import NetUtilError
-from netutil.client.cpulist import numbers_of
+from netutil.client.cpulist import parse_cpulist
 
 from tests.client.dpdk_facts import facts, refusal_of
 
 
 @pytest.mark.parametrize("text", ["0-99999999999", "8192", "3-1", "1_0", "-1", "1-", "x", "\uff11"])
-def test_what_no_kernel_prints_is_refused_at_once(text: str) -> None:
+def test_a_list_that_no_kernel_prints_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"^"):
-        numbers_of(text)
+        parse_cpulist(text)
 
 
-def test_a_command_line_of_such_a_list_is_refused_as_the_agents_failure() -> None:
+def test_a_line_from_a_malformed_cpu_list_is_the_agents_failure() -> None:
     answer = facts()
     answer.cpu.effective_cpus = "0-99999999999"
     refusal: NetUtilError = refusal_of(answer)

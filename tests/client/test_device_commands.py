@@ -11,16 +11,16 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from netutil.client import commands
-from netutil.client.dpdk_view import read_own_view
-from netutil.client.exits import Exit
+from netutil.client.cli import commands
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.dpdk.view import read_own_view
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers
 from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.double import Double, Refusal
 from tests.client.dpdk_facts import facts
+from tests.client.fake_agent import FakeAgent, Refusal
 from tests.client.test_dpdk_checks import file, view_of
 
 COMMANDS = [("interfaces",), ("devices",), ("hugepages",), ("cpu", "--topology"), ("all",)]
@@ -28,7 +28,7 @@ LINE = f"-l 2-3 -a 0000:3b:02.1 --socket-mem=1024 --file-prefix={POD_UID}-app\n"
 
 
 @pytest.fixture(autouse=True)
-def _pinned(agent: Double, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _pinned(agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A container in which EAL finds all that it needs, and of which nothing is to be warned."""
     agent.everything.CopyFrom(facts())
     for name in ("dev/vfio/vfio", "dev/vfio/41", "dev/vfio/42", "run/$(reboot)"):
@@ -38,7 +38,7 @@ def _pinned(agent: Double, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(commands, "read_own_view", lambda: view_of(tmp_path))
 
 
-def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: Netutil) -> None:
+def test_interfaces_are_shown_with_their_devices_and_drift(netutil: Netutil) -> None:
     rows = rows_of(netutil("interfaces").out)
     assert rows[0] == ["INTERFACES"]
     assert rows[2] == [
@@ -57,7 +57,7 @@ def test_interfaces_are_shown_as_they_are_with_their_devices_and_drift(netutil: 
 
 
 def test_an_af_xdp_device_of_the_containers_start_is_marked(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     shells = device_answers.af_xdp_device(f"ens1f0{HOSTILE}", from_start=True)
     agent.interfaces.af_xdp.devices.append(shells)
@@ -71,9 +71,7 @@ def test_an_af_xdp_device_of_the_containers_start_is_marked(
     ]
 
 
-def test_an_older_agent_tells_no_af_xdp_devices_and_an_empty_list_is_an_answer(
-    netutil: Netutil, agent: Double
-) -> None:
+def test_an_older_agent_reports_no_af_xdp_devices(netutil: Netutil, agent: FakeAgent) -> None:
     del agent.interfaces.af_xdp.devices[:]
     assert json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"] == {"devices": []}
     agent.interfaces.ClearField("af_xdp")
@@ -81,9 +79,7 @@ def test_an_older_agent_tells_no_af_xdp_devices_and_an_empty_list_is_an_answer(
     assert "AF_XDP" not in netutil("interfaces").out
 
 
-def test_a_link_of_two_networks_stands_once_among_the_links(
-    netutil: Netutil, agent: Double
-) -> None:
+def test_a_link_of_two_networks_is_listed_once(netutil: Netutil, agent: FakeAgent) -> None:
     again = agent.interfaces.interfaces.add()
     again.CopyFrom(agent.interfaces.interfaces[0])
     rows = rows_of(netutil("interfaces").out)
@@ -93,7 +89,7 @@ def test_a_link_of_two_networks_stands_once_among_the_links(
 
 
 def test_without_exclusive_cpus_no_word_of_the_kubelet_is_quoted(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.resources.ClearField("exclusive_cpus")
     agent.resources.ClearField("exclusive_cpu_ids")
@@ -101,21 +97,19 @@ def test_without_exclusive_cpus_no_word_of_the_kubelet_is_quoted(
     assert "no exclusive CPUs from the kubelet" in out and "kubelet:" not in out
 
 
-def test_one_interface_can_be_asked_for(netutil: Netutil, agent: Double) -> None:
+def test_one_interface_can_be_asked_for(netutil: Netutil, agent: FakeAgent) -> None:
     netutil("interfaces", "net1", "--pid", "7")
     assert (agent.asked[0].int, agent.asked[0].pid) == ("net1", "7")
 
 
-def test_what_is_not_known_of_interfaces_is_said_below_them(
-    netutil: Netutil, agent: Double
-) -> None:
+def test_unknown_parts_of_interfaces_are_notes(netutil: Netutil, agent: FakeAgent) -> None:
     agent.interfaces.network_error.CopyFrom(device_answers.part_error())
     out = netutil("interfaces").out
     assert "reported networks not known: The kubelet's PodResources socket" in out
 
 
 def test_each_piece_that_is_not_known_is_said_below_what_is(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     for name in ("network", "allocated", "start", "link", "device_info", "pci"):
         getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
@@ -128,9 +122,7 @@ def test_each_piece_that_is_not_known_is_said_below_what_is(
     assert whole["interfaces"][0]["link"]["index"] == 2
 
 
-def test_devices_that_the_node_lacks_are_said_below_those_that_were_given(
-    netutil: Netutil, agent: Double
-) -> None:
+def test_devices_that_the_node_lacks_are_a_note(netutil: Netutil, agent: FakeAgent) -> None:
     resources = agent.resources
     resources.absent_pci[:] = ["0000:ff:00.0"]
     resources.pci.add(address="0000:3d:01.0")
@@ -141,7 +133,7 @@ def test_devices_that_the_node_lacks_are_said_below_those_that_were_given(
     assert "PCI devices of the node not known: The kubelet's" in netutil("devices").out
 
 
-def test_a_network_status_says_what_is_not_known_of_it(netutil: Netutil, agent: Double) -> None:
+def test_a_network_status_says_what_is_not_known_of_it(netutil: Netutil, agent: FakeAgent) -> None:
     agent.network_status.device_info_error.CopyFrom(device_answers.part_error("device_info"))
     assert "devices of the Userspace CNI plugin not known" in netutil("network").out
 
@@ -156,7 +148,7 @@ def test_a_network_status_says_what_is_not_known_of_it(netutil: Netutil, agent: 
     ],
 )
 def test_a_device_that_is_no_fact_is_marked(
-    netutil: Netutil, agent: Double, source: Any, name: str, marked: str
+    netutil: Netutil, agent: FakeAgent, source: Any, name: str, marked: str
 ) -> None:
     interface = agent.interfaces.interfaces[1]
     interface.device_source, interface.device_reason = source, "said so"
@@ -168,7 +160,7 @@ def test_a_device_that_is_no_fact_is_marked(
     assert "said so" in netutil("dpdk", "--explain").out
 
 
-def test_a_type_that_is_inferred_from_ids_is_marked(netutil: Netutil, agent: Double) -> None:
+def test_a_type_that_is_inferred_from_ids_is_marked(netutil: Netutil, agent: FakeAgent) -> None:
     interface = agent.interfaces.interfaces[1]
     interface.device_type_source = api.DEVICE_TYPE_SOURCE_DEVICE_ID
     assert "(net1: sr-iov is inferred from the device's ids or driver)" in netutil("interfaces").out
@@ -176,7 +168,9 @@ def test_a_type_that_is_inferred_from_ids_is_marked(netutil: Netutil, agent: Dou
     assert "sr-iov (inferred from its ids or its driver)" in netutil("dpdk", "--explain").out
 
 
-def test_a_default_route_of_another_table_is_shown_with_it(netutil: Netutil, agent: Double) -> None:
+def test_a_default_route_of_another_table_is_shown_with_it(
+    netutil: Netutil, agent: FakeAgent
+) -> None:
     routes = agent.interfaces.interfaces[0].link.default_routes
     routes[0].table = 254
     routes.add(gateway="10.1.0.1", ip_version=4, table=100)
@@ -203,7 +197,7 @@ def test_huge_pages_are_shown_in_the_largest_whole_unit(netutil: Netutil) -> Non
     assert ["1 GiB", "4 GiB", "3 GiB", "0 B", "0 B", "0: 1 GiB, 1: 2 GiB"] in rows
 
 
-def test_the_topology_is_a_row_for_each_cpu(netutil: Netutil, agent: Double) -> None:
+def test_the_topology_is_a_row_for_each_cpu(netutil: Netutil, agent: FakeAgent) -> None:
     rows = rows_of(netutil("cpu", "--topology").out)
     assert ["exclusive_cpus", "kubelet: 2-3"] in rows
     assert ["cpuset_partition", "kernel: isolated, the container cgroup's, CPUs 2-3"] in rows
@@ -214,10 +208,10 @@ def test_the_topology_is_a_row_for_each_cpu(netutil: Netutil, agent: Double) -> 
     assert "exclusive CPUs not known: The kubelet" in netutil("cpu", "--topology").out
 
 
-def test_all_shows_every_part_and_what_was_not_answered(netutil: Netutil, agent: Double) -> None:
+def test_all_shows_every_part_and_what_was_not_answered(netutil: Netutil, agent: FakeAgent) -> None:
     agent.everything.ClearField("resources")
     agent.everything.errors.append(device_answers.part_error("resources"))
-    ended = netutil("all")
+    ended = netutil("all", "--env")
     titles = [section.splitlines()[0] for section in ended.out.split("\n\n")]
     assert titles == [
         *("POD", "CPU", "TOPOLOGY", "ENVIRONMENT", "NETWORK STATUS", "INTERFACES", "LINKS"),
@@ -228,12 +222,12 @@ def test_all_shows_every_part_and_what_was_not_answered(netutil: Netutil, agent:
 
 
 @pytest.mark.parametrize(("output", "load"), [("json", json.loads), ("yaml", yaml.safe_load)])
-def test_documents_bear_the_names_of_the_api(
-    netutil: Netutil, agent: Double, output: str, load: Callable[[str], Any]
+def test_documents_have_the_names_of_the_api(
+    netutil: Netutil, agent: FakeAgent, output: str, load: Callable[[str], Any]
 ) -> None:
     agent.everything.CopyFrom(device_answers.everything())
     whole = load(netutil("all", "-o", output).out)
-    assert whole["resources"]["devices"][0]["resourceName"] == "intel.com/sriov"
+    assert whole["resources"]["devices"][0]["resource_name"] == "intel.com/sriov"
     assert whole["interfaces"] == load(netutil("interfaces", "-o", output).out)
     assert whole["hugepages"] == load(netutil("hugepages", "-o", output).out)
     assert whole["resources"] == load(netutil("devices", "-o", output).out)
@@ -243,7 +237,7 @@ def test_documents_bear_the_names_of_the_api(
 @pytest.mark.parametrize("arguments", COMMANDS)
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
 def test_no_control_character_of_an_answer_is_printed(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...], output: str
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...], output: str
 ) -> None:
     interface = device_answers.sriov()
     interface.name = interface.network.name = interface.link.kind = HOSTILE
@@ -265,7 +259,9 @@ def test_dpdk_prints_a_line_that_a_shell_can_take(netutil: Netutil) -> None:
     assert netutil("-o", "shell", "dpdk").out == netutil("dpdk", "-o", "shell").out
 
 
-def test_dpdk_in_json_has_arguments_sources_and_warnings(netutil: Netutil, agent: Double) -> None:
+def test_dpdk_in_json_has_arguments_sources_and_warnings(
+    netutil: Netutil, agent: FakeAgent
+) -> None:
     agent.everything.interfaces.interfaces.append(device_answers.sriov(2, driver="iavf"))
     ended = netutil("dpdk", "-o", "json")
     whole = json.loads(ended.out)
@@ -284,16 +280,14 @@ def test_dpdk_explains_each_argument_on_a_line_of_its_own(netutil: Netutil) -> N
     assert "interface net1" in lines[1]
 
 
-def test_dpdk_warns_on_the_standard_error(netutil: Netutil, agent: Double) -> None:
+def test_dpdk_warns_on_the_standard_error(netutil: Netutil, agent: FakeAgent) -> None:
     agent.everything.interfaces.interfaces.append(device_answers.sriov(2, numa_node=1))
     ended = netutil("dpdk")
     assert ended.code == Exit.OK and "0000:3b:02.2" in ended.out
     assert ended.err.startswith("netutil: warning: interface net2")
 
 
-def test_dpdk_compares_the_line_with_what_it_sees_of_its_own_container_only(
-    netutil: Netutil, tmp_path: Path
-) -> None:
+def test_dpdk_checks_the_line_in_its_own_container_only(netutil: Netutil, tmp_path: Path) -> None:
     (tmp_path / "dev/vfio/41").unlink()
     ended = netutil("dpdk")
     assert (ended.code, ended.out) == (Exit.FAILED, "")
@@ -309,7 +303,7 @@ def test_dpdk_without_proc_says_so(netutil: Netutil, monkeypatch: pytest.MonkeyP
     assert "cannot be read: No such file or directory" in ended.err
 
 
-def test_dpdk_prints_no_half_line(netutil: Netutil, agent: Double) -> None:
+def test_dpdk_prints_no_half_line(netutil: Netutil, agent: FakeAgent) -> None:
     agent.everything.interfaces.interfaces.append(device_answers.sriov(2, driver=""))
     ended = netutil("dpdk")
     assert (ended.code, ended.out) == (Exit.FAILED, "")
@@ -320,8 +314,8 @@ def test_dpdk_prints_no_half_line(netutil: Netutil, agent: Double) -> None:
     assert json.loads(ended.err)["error"]["reason"] == "NO_DPDK_DEVICE"
 
 
-def test_dpdk_gives_an_argument_that_needs_quotes_to_those_who_can_read_them(
-    netutil: Netutil, agent: Double
+def test_dpdk_prints_an_argument_with_quotes_for_shells_only(
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     device = agent.everything.interfaces.interfaces[1]
     device.device_type = api.DEVICE_TYPE_VHOST_USER
@@ -335,7 +329,7 @@ def test_dpdk_gives_an_argument_that_needs_quotes_to_those_who_can_read_them(
 
 
 def test_dpdk_waits_for_the_kubelet_to_report_a_new_container(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.everything.pod.container_name = ""
     ended = netutil("dpdk", "--timeout", "0.6")
@@ -345,7 +339,7 @@ def test_dpdk_waits_for_the_kubelet_to_report_a_new_container(
     assert len(agent.asked) > 1
 
 
-def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: Double) -> None:
+def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: FakeAgent) -> None:
     error = device_answers.part_error("link")
     error.reason = "NETWORK_NAMESPACE_CHANGING"
     agent.everything.interfaces.link_error.CopyFrom(error)
@@ -354,7 +348,11 @@ def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: Double
     assert len(agent.asked) > 1
 
 
-def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: Double) -> None:
+def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: FakeAgent) -> None:
     agent.refused_methods["AllRequest"] = Refusal(grpc.StatusCode.PERMISSION_DENIED, "No pod.")
     ended = netutil("dpdk")
-    assert (ended.code, ended.out, ended.err) == (Exit.NOT_PERMITTED, "", "netutil: No pod.\n")
+    assert (ended.code, ended.out, ended.err) == (
+        Exit.NOT_PERMITTED,
+        "",
+        "netutil: No pod. [PERMISSION_DENIED]\n",
+    )

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from netutil.client import Denied, NetUtilError, Unavailable, Unreachable
-from netutil.client.connection import OPERATOR, PUBLIC, Place
-from netutil.client.diagnosis import why_unreachable
+from netutil.client import NetUtilError, PermissionDenied, Unavailable, Unreachable
+from netutil.client.rpc.diagnose import why_unreachable
+from netutil.client.rpc.endpoint import OPERATOR, PUBLIC, Endpoint
 
 
-def diagnosis(path: str, place: Place = PUBLIC) -> NetUtilError:
+def diagnosis(path: str, place: Endpoint = PUBLIC) -> NetUtilError:
     error = why_unreachable(path, place)
     assert error is not None
     return error
@@ -45,14 +45,26 @@ def test_a_path_through_a_file_will_not_come(directory: str) -> None:
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
-def test_what_is_no_socket_is_named(socket_path: str, make: object) -> None:
+@pytest.mark.parametrize(("place", "option"), [(PUBLIC, "--socket"), (OPERATOR, "--admin-socket")])
+def test_a_file_or_directory_gets_advice_to_name_the_socket(
+    socket_path: str, make: object, place: Endpoint, option: str
+) -> None:
     make(Path(socket_path))  # type: ignore[operator]
-    error = diagnosis(socket_path)
+    error = diagnosis(socket_path, place)
     assert type(error) is Unreachable and error.reason == "NOT_A_SOCKET"
+    assert f"{option}, {place.variable}, by default {place.default_path}" in error.advice
 
 
-def test_a_path_that_no_socket_can_have_is_named(directory: str) -> None:
-    assert diagnosis(f"{directory}/{'x' * 108}").reason == "PATH_TOO_LONG"
+def test_a_directory_with_the_socket_gets_advice_to_name_it(directory: str) -> None:
+    left_behind(f"{directory}/net.sock")
+    error = diagnosis(directory)
+    assert str(error) == f"{directory} is a directory, not a socket [NOT_A_SOCKET]"
+    assert error.advice == f"name the socket in it: {directory}/net.sock"
+
+
+def test_a_path_that_is_too_long_gets_advice_for_a_shorter_path(directory: str) -> None:
+    error = diagnosis(f"{directory}/{'x' * 108}")
+    assert error.reason == "PATH_TOO_LONG" and "at a shorter path" in error.advice
 
 
 def test_a_loop_of_links_is_carried_as_the_kernel_says_it(socket_path: str) -> None:
@@ -66,7 +78,10 @@ def test_a_socket_without_a_listener_may_come_back(socket_path: str) -> None:
         left_behind.bind(socket_path)
     error = diagnosis(socket_path)
     assert type(error) is Unavailable and error.reason == "NOBODY_LISTENS"
-    assert str(error) == f"socket {socket_path} exists, but nothing accepts connections on it"
+    assert (
+        str(error)
+        == f"socket {socket_path} exists, but nothing accepts connections on it [NOBODY_LISTENS]"
+    )
     for possible in ("is restarting", "not the socket file", "Kata or gVisor"):
         assert possible in error.advice
 
@@ -77,7 +92,7 @@ def left_behind(path: str) -> str:
     return path
 
 
-def test_an_operator_is_told_nothing_of_pods_mounts(socket_path: str) -> None:
+def test_an_operator_gets_no_advice_about_mounts_of_pods(socket_path: str) -> None:
     error = diagnosis(left_behind(socket_path), OPERATOR)
     assert error.reason == "NOBODY_LISTENS"
     assert error.advice == OPERATOR.if_refused
@@ -88,7 +103,7 @@ def test_an_operator_is_told_nothing_of_pods_mounts(socket_path: str) -> None:
 def test_a_socket_that_another_kernel_shares_is_probably_that_kernels(
     socket_path: str, monkeypatch: pytest.MonkeyPatch, kind: str, whose: str
 ) -> None:
-    monkeypatch.setattr("netutil.client.diagnosis.filesystem_of", lambda path: kind)
+    monkeypatch.setattr("netutil.client.rpc.diagnose.read_filesystem_type", lambda path: kind)
     error = diagnosis(left_behind(socket_path))
     assert type(error) is Unavailable and error.reason == "SOCKET_OF_ANOTHER_KERNEL"
     assert f"on a {kind} mount, so this kernel is probably" in str(error)
@@ -106,8 +121,8 @@ def test_an_agent_with_a_full_queue_is_busy(socket_path: str) -> None:
 
 _PROBE = """
 import os, sys
-from netutil.client.connection import PUBLIC
-from netutil.client.diagnosis import why_unreachable
+from netutil.client.rpc.endpoint import PUBLIC
+from netutil.client.rpc.diagnose import why_unreachable
 if os.getuid() == 0:
     os.setuid(65534)
 print(type(error := why_unreachable(sys.argv[1], PUBLIC)).__name__, error.reason)
@@ -125,4 +140,4 @@ def test_a_socket_that_may_not_be_opened_is_denied(
         probe = [sys.executable, "-c", _PROBE, socket_path]
         done = subprocess.run(probe, capture_output=True, text=True, check=True)
         Path(directory).chmod(0o755)
-    assert done.stdout.split() == [Denied.__name__, "SOCKET_NOT_PERMITTED"]
+    assert done.stdout.split() == [PermissionDenied.__name__, "SOCKET_NOT_PERMITTED"]

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.client import Environment, NetworkStatus
-from netutil.client.conversion import result
 from netutil.client.documents import document, to_json, to_yaml
+from netutil.client.rpc.convert import result
 
 from tests.client import answers
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from netutil.client import Inconsistent, NotFound, Unavailable, errors
-from netutil.client.cpulist import list_of, numbers_of
+from netutil.client import FailedPrecondition, NotFound, Unavailable, errors
+from netutil.client.cpulist import format_cpulist, parse_cpulist
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
@@ -88,7 +88,7 @@ def test_a_partition_that_does_not_keep_others_off_leaves_the_warning(
     assert line_of(response).warnings[0].startswith("no exclusive CPUs: PodResources")
 
 
-def test_exclusive_cpus_that_are_not_known_are_a_warning_with_the_reason() -> None:
+def test_unknown_exclusive_cpus_are_a_warning_with_the_reason() -> None:
     response = facts()
     response.cpu.ClearField("exclusive_cpus")
     response.cpu.resources_error.CopyFrom(answers.part_error("exclusive_cpus"))
@@ -101,7 +101,7 @@ def test_exclusive_cpus_outside_the_affinity_make_no_line() -> None:
     response = facts()
     response.cpu.affinity = "0-1"
     error = refusal_of(response)
-    assert isinstance(error, Inconsistent)
+    assert isinstance(error, FailedPrecondition)
     assert error.reason == "NO_USABLE_CPUS" and "2-3" in error.message and "0-1" in error.message
 
 
@@ -131,7 +131,7 @@ def test_a_device_that_the_node_does_not_have_makes_no_line() -> None:
     gone = answers.sriov(2)
     gone.ClearField("pci")
     error = refusal_of(with_interfaces(answers.sriov(1), gone))
-    assert isinstance(error, Inconsistent) and "0000:3b:02.2" in error.message
+    assert isinstance(error, FailedPrecondition) and "0000:3b:02.2" in error.message
 
 
 def test_a_device_without_an_interface_is_allowed_too() -> None:
@@ -143,7 +143,7 @@ def test_a_device_without_an_interface_is_allowed_too() -> None:
     assert "device of PCIDEVICE_INTEL_COM_SRIOV" in line.arguments[1].source
 
 
-def test_a_subfunction_is_named_on_the_auxiliary_bus_and_the_pci_bus_is_off() -> None:
+def test_a_subfunction_is_on_the_auxiliary_bus_with_no_pci() -> None:
     allocated = api.AllocatedDevice(variable="PCIDEVICE_NVIDIA_COM_SF", name="mlx5_core.sf.4")
     device = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, allocated=allocated)
     words = line_of(with_interfaces(device)).words
@@ -207,7 +207,7 @@ def test_memif_has_a_socket_in_the_file_system_and_a_role_of_today(role: str, dp
         reported("net1", api.DEVICE_TYPE_VDPA, vdpa=api.VDPADevice(path="/dev/v")),
     ],
 )
-def test_what_dpdk_could_not_be_told_rightly_makes_no_line(interface: api.Interface) -> None:
+def test_an_argument_that_dpdk_would_misread_makes_no_line(interface: api.Interface) -> None:
     error = refusal_of(with_interfaces(answers.sriov(1), interface))
     assert error.reason == "DEVICE_UNUSABLE" and "net1" in error.message
 
@@ -239,7 +239,7 @@ def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
     assert "NUMA node 1" in line_of(response).warnings[0]
 
 
-def test_without_the_memory_manager_the_limits_lie_on_the_nodes_of_the_cpus() -> None:
+def test_limits_without_the_memory_manager_are_on_the_cpus_nodes() -> None:
     response = facts()
     del response.resources.memory[:]
     for cpu in response.cpu.cpus:
@@ -330,7 +330,7 @@ def test_a_container_that_is_not_reported_yet_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("reason", ["CONTAINER_NOT_LISTED", "NOT_IN_A_CONTAINER"])
-def test_a_process_in_none_of_the_pods_containers_is_told_why_there_is_no_line(
+def test_a_process_in_no_container_gets_the_reason_for_no_line(
     reason: str,
 ) -> None:
     response = facts()
@@ -339,12 +339,12 @@ def test_a_process_in_none_of_the_pods_containers_is_told_why_there_is_no_line(
     error = api.PartError(part="resources", code="FAILED_PRECONDITION", reason=reason)
     response.errors.append(error)
     refused = refusal_of(response)
-    assert (type(refused), refused.reason) == (errors.Inconsistent, reason)
+    assert (type(refused), refused.reason) == (errors.FailedPrecondition, reason)
 
 
 @given(st.frozensets(st.integers(0, 300)))
 def test_a_list_of_cpus_reads_back(numbers: frozenset[int]) -> None:
-    assert numbers_of(list_of(numbers)) == numbers
+    assert parse_cpulist(format_cpulist(numbers)) == numbers
 
 
 TEXT = st.text(max_size=40)
@@ -365,7 +365,7 @@ def test_no_report_can_add_an_argument(
     ):
         try:
             words = line_of(with_interfaces(answers.sriov(1), interface)).words
-        except Inconsistent:
+        except FailedPrecondition:
             continue
         assert len(words) <= len(line_of(with_interfaces(answers.sriov(1), vhost_user())).words)
         assert all(word.isprintable() and " " not in word for word in words)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.client.dpdk_view import HugetlbMount, OwnView
+from netutil.client.dpdk.view import HugetlbMount, OwnView
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
@@ -174,7 +174,7 @@ def test_a_function_of_nvidia_needs_its_rdma_device_in_the_container(container: 
     assert "lacks CAP_NET_RAW for DPDK on mlx5_core" in warning
 
 
-def test_where_the_container_hides_the_function_its_rdma_device_is_not_known(
+def test_a_hidden_function_has_no_known_rdma_device(
     container: Path,
 ) -> None:
     (warning,) = line_of(with_mlx5(), view=view_of(container)).warnings
@@ -236,7 +236,7 @@ def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
     mounts = (HugetlbMount("/dev/hugepages", GIBIBYTE, 512 * MEBIBYTE),)
     line = line_of(facts(), view=view_of(container, mounts=mounts))
     assert "--in-memory" in line.words
-    assert "/dev/hugepages holds 512 MiB" in line.warnings[0]
+    assert "/dev/hugepages holds at most 512 MiB" in line.warnings[0]
 
 
 def test_the_first_mount_of_a_page_size_is_the_one_that_eal_takes(container: Path) -> None:
@@ -315,7 +315,7 @@ def test_the_endpoint_of_the_af_xdp_plugin_is_the_one_that_is_there(
     container: Path, there: str, option: str
 ) -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     file(container / there)
     line = line_of(response, view=view_of(container))
     assert f"--vdev=net_af_xdp0,iface=ens1f0,{option}" in line.words and line.warnings == ()
@@ -323,7 +323,7 @@ def test_the_endpoint_of_the_af_xdp_plugin_is_the_one_that_is_there(
 
 def test_without_an_endpoint_dpdk_loads_the_program_itself(container: Path) -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     line = line_of(response, view=view_of(container, capabilities=0))
     assert "--vdev=net_af_xdp0,iface=ens1f0" in line.words
     assert any("CAP_BPF and CAP_NET_ADMIN, which this process lacks" in w for w in line.warnings)
@@ -332,7 +332,7 @@ def test_without_an_endpoint_dpdk_loads_the_program_itself(container: Path) -> N
 
 def test_queues_and_mtu_that_af_xdp_does_not_take_are_warnings(container: Path) -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.interfaces.interfaces[-1].link.mtu = 9000
     file(container / "tmp/afxdp_dp/ens1f0/afxdp.sock")
     for queue in ("rx-0", "rx-1", "tx-0"):

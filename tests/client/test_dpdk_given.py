@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client import Inconsistent, NetUtilError
+from netutil.client import FailedPrecondition, NetUtilError
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers
@@ -72,7 +72,7 @@ def test_without_a_token_there_is_no_argument() -> None:
 
 def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
     error = refusal_of(with_interfaces(with_token(1, UUID), with_token(2, OTHER_UUID)))
-    assert isinstance(error, Inconsistent) and error.reason == "VFIO_TOKEN_UNUSABLE"
+    assert isinstance(error, FailedPrecondition) and error.reason == "VFIO_TOKEN_UNUSABLE"
     assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.message
     assert "one physical function" in (error.advice or "")
     assert UUID not in str(vars(error)) and OTHER_UUID not in str(vars(error))
@@ -125,7 +125,7 @@ def test_no_info_adds_anything_but_a_uuid(info: Mapping[str, Any]) -> None:
         assert error.reason == "VFIO_TOKEN_UNUSABLE"
 
 
-def test_a_crypto_function_that_podresources_alone_name_is_on_the_line() -> None:
+def test_a_crypto_function_of_podresources_is_on_the_line() -> None:
     line = line_of(with_crypto())
     assert devices_of(line) == ["0000:3b:02.1", QAT]
     (argument,) = (one for one in line.arguments if QAT in one.words)
@@ -133,7 +133,7 @@ def test_a_crypto_function_that_podresources_alone_name_is_on_the_line() -> None
     assert line.warnings == ()
 
 
-def test_a_function_that_a_variable_of_the_qat_plugin_names_is_on_the_line() -> None:
+def test_a_function_named_by_a_qat_variable_is_on_the_line() -> None:
     allocated = api.AllocatedDevice(variable="QAT0", pci_address=QAT, name=QAT)
     crypto_device = api.Interface(
         device_type=api.DEVICE_TYPE_SR_IOV, allocated=allocated, pci=crypto()
@@ -224,7 +224,7 @@ def of_a_login_shell() -> api.AllResponse:
     return response
 
 
-def test_a_login_shell_has_the_devices_of_podresources_and_is_warned_of_a_token() -> None:
+def test_a_login_shell_gets_devices_of_podresources_and_a_warning() -> None:
     line = line_of(of_a_login_shell())
     assert devices_of(line) == ["0000:3b:02.1"]
     (warning,) = line.warnings
@@ -247,12 +247,12 @@ def test_a_login_shell_of_which_devices_are_not_known_makes_no_line(
     response = of_a_login_shell()
     change(response)
     error = refusal_of(response)
-    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
     assert "this process's environment names none" in error.message
     assert "It is not for the caller." in error.message
 
 
-def test_without_podresources_a_device_that_no_variable_names_is_said_to_be_left_out() -> None:
+def test_a_device_without_podresources_is_left_out_with_a_warning() -> None:
     response = facts()
     without_podresources(response)
     assert "that no variable and no network names is left out" in line_of(response).warnings[0]
@@ -271,7 +271,7 @@ def af_xdp(*names: str) -> api.AllResponse:
 
 def test_a_link_of_the_af_xdp_plugin_is_a_virtual_device() -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
     line = line_of(response)
     socket = "/tmp/afxdp_dp/ens1f0/afxdp.sock"
@@ -293,7 +293,7 @@ def of_a_login_shell_that_lost_one_variable() -> api.AllResponse:
     return response
 
 
-def test_an_af_xdp_device_that_only_the_start_names_is_on_the_line_with_its_source() -> None:
+def test_an_af_xdp_device_of_the_start_is_on_the_line() -> None:
     response = of_a_login_shell_that_lost_one_variable()
     started = answers.af_xdp_device("ens1f0", from_start=True)
     response.interfaces.af_xdp.devices.append(started)
@@ -304,7 +304,7 @@ def test_an_af_xdp_device_that_only_the_start_names_is_on_the_line_with_its_sour
     assert any("AFXDP_DEVICES names links of one pool" in one for one in line.warnings)
 
 
-def test_where_no_environment_names_an_af_xdp_device_the_line_is_whole_without() -> None:
+def test_a_line_without_af_xdp_variables_is_whole() -> None:
     line = line_of(of_a_login_shell_that_lost_one_variable())
     assert not any("af_xdp" in word for word in line.words)
     assert not any("AFXDP" in warning for warning in line.warnings)
@@ -329,14 +329,14 @@ UNKNOWN_STARTS = pytest.mark.parametrize(
 
 
 @UNKNOWN_STARTS
-def test_where_the_af_xdp_devices_of_the_start_are_not_known_there_is_no_line(
+def test_unknown_af_xdp_devices_of_the_start_make_no_line(
     change: Callable[[api.AllResponse], None], why: str, advice: str
 ) -> None:
     response = facts()  # its own environment names another device, and may have lost this variable
     without_podresources(response)
     change(response)
     error = refusal_of(response)
-    assert isinstance(error, Inconsistent) and error.reason == "DEVICES_NOT_KNOWN"
+    assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
     assert "which AF_XDP devices the container was given is not known" in error.message
     assert why in error.message and "PodResources socket cannot be reached" in error.message
     assert advice in (error.advice or "") and "set AFXDP_DEVICES" in (error.advice or "")
@@ -344,14 +344,14 @@ def test_where_the_af_xdp_devices_of_the_start_are_not_known_there_is_no_line(
 
 @UNKNOWN_STARTS
 @pytest.mark.parametrize("value", ["", "eth0"])
-def test_an_environment_that_says_which_af_xdp_devices_there_are_has_a_line(
+def test_an_environment_with_af_xdp_devices_has_a_line(
     change: Callable[[api.AllResponse], None], why: str, advice: str, value: str
 ) -> None:
     del why, advice
     response = facts()
     without_podresources(response)
     change(response)
-    response.env.envs["AFXDP_DEVICES"] = value
+    response.environment.envs["AFXDP_DEVICES"] = value
     assert ("af_xdp" in str(line_of(response).words)) is bool(value)
 
 
@@ -367,7 +367,7 @@ def test_podresources_say_which_af_xdp_devices_a_login_shell_has(
     assert argument.source.endswith("(PodResources, afxdp/pool)")
 
 
-def test_an_af_xdp_device_of_podresources_does_not_say_that_no_variable_is_lost() -> None:
+def test_an_af_xdp_device_of_podresources_proves_no_variable() -> None:
     response = af_xdp("ens1f0")
     response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
     with_an_id_without_an_address(response)
@@ -375,9 +375,9 @@ def test_an_af_xdp_device_of_podresources_does_not_say_that_no_variable_is_lost(
     assert refusal_of(response).reason == "DEVICES_NOT_KNOWN"
 
 
-def test_a_link_of_the_af_xdp_plugin_bears_every_source_that_names_it() -> None:
+def test_an_af_xdp_link_has_every_source_that_names_it() -> None:
     response = af_xdp("ens1f0", "ens1f1")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f0", resourceName="afxdp/pool")
     response.interfaces.af_xdp.devices.extend(
         [answers.af_xdp_device("ens1f0"), answers.af_xdp_device("ens1f1", from_start=True)]
@@ -396,9 +396,9 @@ def test_a_function_that_only_the_start_names_says_so() -> None:
     assert "PCIDEVICE_INTEL_COM_SRIOV of the container's start" in argument.source
 
 
-def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresources() -> None:
+def test_each_af_xdp_link_is_given_once() -> None:
     response = af_xdp("ens1f0", "ens1f1")
-    response.env.envs["AFXDP_DEVICES"] = "ens1f0"
+    response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     response.resources.devices.add(ID="ens1f1", resourceName="afxdp/pool")
     words = [word for word in line_of(response).words if "af_xdp" in word]
     assert [word.split(",")[:2] for word in words] == [
@@ -413,7 +413,7 @@ def test_each_link_of_the_af_xdp_plugin_is_given_once_from_variable_and_podresou
 )
 def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -> None:
     response = af_xdp("ens1f0")
-    response.env.envs["AFXDP_DEVICES"] = name
+    response.environment.envs["AFXDP_DEVICES"] = name
     error = refusal_of(response)
     assert error.reason == "DEVICE_UNUSABLE" and why in error.message
 
@@ -427,14 +427,14 @@ def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
     return with_interfaces(*interfaces, other)
 
 
-def test_a_variable_of_the_qat_plugin_that_is_no_address_is_left_out_with_a_warning() -> None:
+def test_a_qat_variable_without_an_address_is_a_warning() -> None:
     line = line_of(with_malformed_qat(answers.sriov(1)))
     (warning,) = line.warnings
     assert warning == "device of QAT0 is left out: '0000:b0:00.0x' is no PCI address"
     assert "0000:3b:02.1" in line.words
 
 
-def test_a_variable_that_names_no_device_is_none_that_makes_a_line_whole() -> None:
+def test_a_variable_without_a_device_makes_no_line() -> None:
     alone = refusal_of(with_malformed_qat())
     assert alone.reason == "NO_DPDK_DEVICE" and "device of QAT0 is left out" in alone.message
     unread = with_malformed_qat()

@@ -75,14 +75,14 @@ def of_a_device_plugin() -> api.AllResponse:
     return response
 
 
-def test_a_device_that_another_container_was_given_is_left_out_with_a_warning() -> None:
+def test_a_device_of_another_container_is_left_out_with_a_warning() -> None:
     line = line_of(of_a_device_plugin())
     assert [word for word in line.words if word.startswith("0000:")] == ["0000:3b:02.1"]
     (warning,) = line.warnings
     assert "net2 is left out" in warning and "0000:3b:02.2" in warning
 
 
-def test_a_container_that_was_given_none_of_the_pods_devices_has_no_line() -> None:
+def test_a_container_without_any_of_the_pods_devices_has_no_line() -> None:
     response = of_a_device_plugin()
     response.interfaces.interfaces[0].ClearField("allocated")
     del response.resources.devices[:]
@@ -148,7 +148,7 @@ def with_a_device_that_only_its_link_names(response: api.AllResponse) -> None:
         with_a_device_that_only_its_link_names,
     ],
 )
-def test_a_device_is_left_out_only_where_it_is_sure_that_it_was_not_given(
+def test_a_device_is_left_out_only_if_it_was_certainly_not_given(
     change: Callable[[api.AllResponse], None],
 ) -> None:
     response = of_a_device_plugin()
@@ -242,7 +242,7 @@ def test_without_pages_of_the_container_or_the_pod_there_is_no_line() -> None:
     assert "neither it nor the pod as a whole asks for any" in error.message
 
 
-def test_pages_of_the_pod_are_the_containers_where_it_has_none_of_its_own() -> None:
+def test_pages_of_the_pod_are_for_a_container_without_own_pages() -> None:
     response = without_own_pages()
     response.hugepages.usage[1].limit_bytes = 4 * GIBIBYTE
     response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=4 * GIBIBYTE)
@@ -252,7 +252,7 @@ def test_pages_of_the_pod_are_the_containers_where_it_has_none_of_its_own() -> N
     assert "huge pages of the pod, which its containers share" in memory.source
 
 
-def test_what_the_other_containers_may_use_of_the_pods_pages_is_left_to_them() -> None:
+def test_pages_of_other_containers_are_left_to_them() -> None:
     response = without_own_pages()
     response.hugepages.usage[1].limit_bytes = 4 * GIBIBYTE
     response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=4 * GIBIBYTE)
@@ -273,7 +273,7 @@ def test_a_container_with_pages_of_its_own_keeps_to_them() -> None:
     assert option(line_of(response), "--socket-mem") == "1024"
 
 
-def test_a_kubelet_that_gives_containers_none_of_the_pods_pages_is_told() -> None:
+def test_a_kubelet_without_pod_level_huge_pages_is_a_warning() -> None:
     """Before Kubernetes 1.34 a container without a limit of its own has a limit of 0."""
     response = without_own_pages()
     response.hugepages.usage[1].limit_bytes = 0
@@ -282,7 +282,7 @@ def test_a_kubelet_that_gives_containers_none_of_the_pods_pages_is_told() -> Non
     assert "its hugetlb cgroup allows none of the pod's" in refusal_of(response).message
 
 
-def test_pages_of_the_pod_that_a_container_may_not_use_leave_it_its_own() -> None:
+def test_pages_of_the_pod_beyond_reach_leave_the_containers_own() -> None:
     response = facts()
     del response.resources.memory[:]
     assert response.hugepages.usage[0].limit_bytes == 0
@@ -296,7 +296,7 @@ def test_pages_of_the_pod_that_a_container_may_not_use_leave_it_its_own() -> Non
     assert "container app and of the pod, which its containers share" in memory.source
 
 
-def test_what_was_granted_counts_and_not_what_is_wanted() -> None:
+def test_granted_amounts_count_and_not_the_requests() -> None:
     response = facts()
     del response.resources.memory[:]
     del response.hugepages.usage[:]

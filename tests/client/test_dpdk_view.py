@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client.dpdk_view import Access, HugetlbMount, parse_hugetlb_mounts, read_own_view
+from netutil.client.dpdk.view import Access, HugetlbMount, parse_hugetlb_mounts, read_own_view
 
 from tests.lab.observing import needs_lab
 
@@ -54,7 +54,7 @@ def test_no_text_of_mounts_raises(text: str) -> None:
         max_size=5,
     )
 )
-def test_what_the_kernel_writes_reads_back(mounts: list[tuple[int, int | None]]) -> None:
+def test_a_list_of_the_kernel_reads_back(mounts: list[tuple[int, int | None]]) -> None:
     lines = [
         f"n /h{number} hugetlbfs rw,pagesize={size}K{f',size={limit}' if limit else ''} 0 0"
         for number, (size, limit) in enumerate(mounts)
@@ -92,7 +92,7 @@ def test_files_are_usable_missing_or_refused(tmp_path: Path) -> None:
 
 SHOW = """
 import dataclasses, json
-from netutil.client.dpdk_view import read_own_view
+from netutil.client.dpdk.view import read_own_view
 view = read_own_view()
 shown = dataclasses.asdict(view)
 shown["runtime"] = view.may_create("/var/run/dpdk/x")

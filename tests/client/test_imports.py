@@ -24,7 +24,7 @@ def test_the_client_loads_neither_kubernetes_nor_the_agent(name: str) -> None:
 
 
 _COMMAND = """
-from netutil.client.__main__ import main
+from netutil.client.cli.main import main
 try: main([{argument!r}])
 except SystemExit: pass
 """

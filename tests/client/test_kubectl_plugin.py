@@ -23,6 +23,12 @@ words = sys.argv[1:]
 with open({calls!r}, "a") as calls:
     calls.write(json.dumps(words) + "\\n")
 if "exec" in words:
+    answer = {directory!r} + "/" + words[words.index("--namespace") + 2] + ".answer"
+    if os.path.exists(answer):
+        sys.stdout.write(open(answer).read())
+        sys.exit(0)
+    if words[-2:] == ["-o", "json"] and "pods" in words:
+        sys.exit("netutil: no agent [SOCKET_MISSING]")
     print("executed")
     sys.exit(7)
 kind = words[words.index("get") + 1]
@@ -150,7 +156,7 @@ def test_of_two_agents_during_an_update_the_ready_one_is_asked(kubectl: Kubectl)
     assert kubectl.calls()[-1][3] == "netutil-agent-x"
 
 
-def test_a_node_without_an_agent_is_told(kubectl: Kubectl) -> None:
+def test_a_node_without_an_agent_is_an_error(kubectl: Kubectl) -> None:
     kubectl.agents()
     done = kubectl.run("node", "worker-3", "pods")
     assert done.returncode == 1
@@ -158,7 +164,7 @@ def test_a_node_without_an_agent_is_told(kubectl: Kubectl) -> None:
     assert len(kubectl.calls()) == 1
 
 
-def test_a_pod_that_waits_for_a_node_is_told(kubectl: Kubectl) -> None:
+def test_a_pod_without_a_node_is_an_error(kubectl: Kubectl) -> None:
     kubectl.answers("pod", {"metadata": {"namespace": "shop", "name": "web"}, "spec": {}})
     done = kubectl.run("pod", "shop/web")
     assert (done.returncode, done.stderr) == (
@@ -167,7 +173,7 @@ def test_a_pod_that_waits_for_a_node_is_told(kubectl: Kubectl) -> None:
     )
 
 
-def test_what_kubectl_says_is_handed_on(kubectl: Kubectl) -> None:
+def test_an_error_of_kubectl_is_printed(kubectl: Kubectl) -> None:
     (kubectl.directory / "pod.json").unlink()
     done = kubectl.run("pod", "shop/none")
     assert done.returncode == 1
@@ -213,6 +219,66 @@ def test_it_is_installed_under_the_name_that_kubectl_looks_for() -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("pod",), ("node",), ("nothing",)])
-def test_a_wrong_command_line_asks_nobody(kubectl: Kubectl, words: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_makes_no_call(kubectl: Kubectl, words: tuple[str, ...]) -> None:
     assert kubectl.run(*words).returncode == 2
     assert not (kubectl.directory / "calls").exists()
+
+
+def on_node(name: str, node: str, **status: Any) -> dict[str, Any]:
+    return {**agent(name, **status), "spec": {"nodeName": node}}
+
+
+def pod(**counts: int) -> dict[str, int]:
+    return {"connections": 1, "calls": 2, "refused": 0, "failed": 0, "not_found": 0, **counts}
+
+
+def test_nodes_prints_a_line_for_each_agent(kubectl: Kubectl) -> None:
+    old = on_node("agent-a-old", "worker-1", conditions=[])
+    kubectl.agents(on_node("agent-b", "worker-2"), old, on_node("agent-a", "worker-1"))
+    first = {"pods": [pod(refused=3), pod(not_found=4)]}
+    (kubectl.directory / "agent-a.answer").write_text(json.dumps(first))
+    (kubectl.directory / "agent-b.answer").write_text(json.dumps({"pods": []}))
+    done = kubectl.run("nodes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        [*("NODE", "AGENT", "PODS", "CONNS", "CALLS", "REFUSED", "FAILED", "NOT", "FOUND")],
+        [*("worker-1", "agent-a", "2", "2", "4", "3", "0", "4")],
+        [*("worker-2", "agent-b", "0", "0", "0", "0", "0", "0")],
+    ]
+    assert kubectl.run("nodes", "--no-headers").stdout.splitlines()[0].startswith("worker-1")
+    found = json.loads(kubectl.run("nodes", "-o", "json").stdout)["nodes"]
+    assert [(one["node"], one["pods"], one["not_found"]) for one in found] == [
+        *(("worker-1", 2, 4), ("worker-2", 0, 0)),
+    ]
+
+
+@pytest.mark.parametrize("answer", ["no json", "[]", json.dumps({"pods": [{"calls": "x"}]}), None])
+def test_a_node_that_does_not_answer_is_named_beside_the_others(
+    kubectl: Kubectl, answer: str | None
+) -> None:
+    kubectl.agents(on_node("agent-a", "worker-1"), on_node("agent-b", "worker-2"))
+    (kubectl.directory / "agent-a.answer").write_text(json.dumps({"pods": [pod()]}))
+    if answer is not None:
+        (kubectl.directory / "agent-b.answer").write_text(answer)
+    done = kubectl.run("nodes", "--no-headers")
+    assert done.returncode == 1
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][:3] == ["worker-1", "agent-a", "1"]
+    assert lines[1] == ["worker-2", "agent-b", *["-"] * 6]
+    assert done.stderr.startswith("kubectl-netutil: node worker-2: ")
+
+
+def test_nodes_on_a_full_disk_ends_without_a_traceback(kubectl: Kubectl) -> None:
+    kubectl.agents(on_node("agent-a", "worker-1"))
+    (kubectl.directory / "agent-a.answer").write_text(json.dumps({"pods": [pod()]}))
+    with open("/dev/full", "w") as full:
+        done = kubectl.run("nodes", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert done.stderr == "kubectl-netutil: cannot write the output: No space left on device\n"
+
+
+def test_nodes_without_an_agent_is_a_failure(kubectl: Kubectl) -> None:
+    kubectl.agents()
+    done = kubectl.run("nodes")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no agent runs" in done.stderr

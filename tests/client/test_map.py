@@ -13,26 +13,26 @@ from html.parser import HTMLParser
 
 import pytest
 import resvg_py
-from netutil.client.conversion import result
-from netutil.client.map_dot import dot
-from netutil.client.map_html import html
-from netutil.client.map_layout import lay_out
-from netutil.client.map_relations import relate
-from netutil.client.map_scene import shown
-from netutil.client.map_svg import svg
-from netutil.client.node_picture import (
+from netutil.client.models.node import DescribedPod
+from netutil.client.nodemap.dot import dot
+from netutil.client.nodemap.html import html
+from netutil.client.nodemap.layout import lay_out
+from netutil.client.nodemap.model import (
     AllottedDevice,
     NodePicture,
     PicturedContainer,
     PicturedInterface,
     PicturedPod,
-    pictured,
+    picture_pod,
 )
-from netutil.client.node_results import DescribedPod
+from netutil.client.nodemap.relations import relate
+from netutil.client.nodemap.scene import shown
+from netutil.client.nodemap.svg import svg
+from netutil.client.rpc.convert import result
 
 from tests.client import big_node, node_answers
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
-from tests.client.drawn import Drawn, drawn_share, faults, read
+from tests.client.svg_reader import Drawn, drawn_share, faults, read
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")
 HOSTILE = '"><script>alert(1)</script>&amp;\']]><!--\\"; pod1 -- pod2; \u202e\x00\n{|}\\N\ufdfd'
@@ -85,7 +85,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_everything_is_on_the_page_and_no_text_leaves_its_box_or_meets_another(name: str) -> None:
+def test_everything_is_on_the_page_and_no_texts_overlap(name: str) -> None:
     assert list(faults(read(svg(lay_out(PICTURES[name]))))) == []
 
 
@@ -96,7 +96,7 @@ def test_every_pod_and_every_cpu_is_drawn_once(picture: NodePicture, drawn: Draw
     assert sorted(cpus) == [cpu.id for cpu in picture.cpus]
 
 
-def test_a_cpu_shows_whose_it_is(drawn: Drawn) -> None:
+def test_a_cpu_shows_its_user(drawn: Drawn) -> None:
     shown = {thing.lines[0].what: thing for thing in drawn.of("cpu")}
     assert shown["5"].lines[1].what == f"#{SPLIT}" and "own" in shown["5"].kinds
     assert shown["0"].lines[1].what == "A" and "shared" in shown["0"].kinds
@@ -155,17 +155,17 @@ def test_a_core_that_a_pool_shares_with_an_owner_is_split() -> None:
     assert (core.cpus, core.owners) == ((5, 69), ("#2", "pool A"))
 
 
-def test_a_cpu_set_that_is_wider_than_what_the_kubelet_gave_is_no_container_s_own() -> None:
+def test_a_cpu_set_wider_than_the_exclusive_cpus_is_not_exclusive() -> None:
     """An NRI plugin, say, has moved the container: the kubelet gave it 2-3, it runs on 0-3."""
     described = node_answers.described_pod()
     container = described.containers[0]
     assert container.cpu.exclusive_cpus == "2-3"
     container.container.effective_cpus = "2-3"
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is True
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is True
     container.container.effective_cpus = "0-3"
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is False
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is False
     container.cpu.ClearField("exclusive_cpus")
-    assert pictured(result(DescribedPod, described)).containers[0].exclusive is None
+    assert picture_pod(result(DescribedPod, described)).containers[0].exclusive is None
 
 
 def test_a_pool_of_one_container_is_not_said_to_be_shared() -> None:
@@ -180,7 +180,7 @@ def test_a_pool_of_one_container_is_not_said_to_be_shared() -> None:
     assert "shared" not in words.lower() and "nobody" not in words
 
 
-def test_an_interface_far_from_all_cpus_of_its_pod_crosses_without_a_plugins_word() -> None:
+def test_an_interface_far_from_the_pods_cpus_crosses() -> None:
     picture = big_picture(2)
     interface = PicturedInterface("net1", "sr-iov", PFS[1], "", 1)
     pods = (picture.pods[0], replace(picture.pods[1], interfaces=(interface,)))
@@ -315,20 +315,96 @@ def test_graphviz_shows_the_same_text_as_the_svg() -> None:
     assert shown(HOSTILE) in texts and f"#1 {shown(picture.pods[0].namespace)}/" in texts
 
 
-def test_what_of_a_pod_is_not_understood_is_a_problem_of_its_card() -> None:
+def test_a_field_that_is_not_understood_is_a_problem_of_the_card() -> None:
     described = node_answers.described_pod()
     del described.containers[:]
     described.not_understood[:] = ["status", *(f"spec.f{number}" for number in range(9))]
-    problems = pictured(result(DescribedPod, described)).problems
+    problems = picture_pod(result(DescribedPod, described)).problems
     assert problems[0] == "status: not understood"
     assert "6 more fields: not understood" in problems
 
 
-def test_what_a_pod_asks_for_and_is_not_known_is_a_problem_of_its_card() -> None:
+def test_an_unknown_request_of_a_pod_is_a_problem_of_its_card() -> None:
     described = node_answers.described_pod()
     for part in (described.containers[0].cpu, described.containers[0].hugepages):
         part.spec_error.reason = "QUANTITY_MALFORMED"
     described.containers[0].cpu.spec_error.part = "amounts"
     described.containers[0].hugepages.spec_error.part = "containers"
-    problems = pictured(result(DescribedPod, described)).problems
+    problems = picture_pod(result(DescribedPod, described)).problems
     assert {"amounts: QUANTITY_MALFORMED", "containers: QUANTITY_MALFORMED"} <= set(problems)
+
+
+def contested() -> NodePicture:
+    """CPU 3 is given to pod 1 alone, and is of a pool; CPU 4 is given to two pods alone."""
+    own = PicturedContainer("own", "running", (3, 4), True, ())
+    rival = PicturedContainer("rival", "running", (4,), True, ())
+    shared = PicturedContainer("app", "running", (2, 3), False, ())
+    pods = tuple(
+        PicturedPod("default", one.name, False, (one,), ()) for one in (own, rival, shared)
+    )
+    return replace(big_picture(0), pods=pods)
+
+
+def test_an_exclusive_cpu_that_others_may_use_is_a_conflict() -> None:
+    found = {one.cpus: one.users for one in relate(contested()).conflicts}
+    assert found == {(3,): ("#1", "pool A"), (4,): ("#1", "#2")}
+
+
+def test_two_containers_of_one_pod_on_one_cpu_are_a_conflict() -> None:
+    one, two = (PicturedContainer(name, "running", (5,), True, ()) for name in ("a", "b"))
+    pod = PicturedPod("default", "web", False, (one, two), ())
+    (conflict,) = relate(replace(big_picture(0), pods=(pod,))).conflicts
+    assert (conflict.cpus, conflict.users) == ((5,), ("#1",))
+
+
+def test_a_node_without_conflicts_has_no_section_of_them(picture: NodePicture) -> None:
+    assert relate(picture).conflicts == ()
+    assert "and others may use" not in svg(lay_out(picture)).replace("others may use it too", "")
+
+
+def test_a_conflict_is_marked_in_each_drawing() -> None:
+    picture = contested()
+    text = svg(lay_out(picture))
+    assert "CPUs that the kubelet gave one container alone, and others may use (2)" in text
+    assert "! CPUs 3: #1, pool A" in text and "! CPUs 4: #1, #2" in text
+    assert text.count(">#1!<") == 2
+    assert list(faults(read(text))) == []
+    assert dot(picture).count("conflict: others may use it") == 3
+
+
+def test_a_pod_with_a_broken_network_is_marked_in_each_drawing() -> None:
+    container = PicturedContainer("app", "running", (0,), False, ())
+    broken = ("network_status: NETWORK_STATUS_MALFORMED", "net1: down")
+    pod = PicturedPod("default", "web", False, (container,), (), (), broken)
+    picture = replace(big_picture(0), pods=(pod,))
+    text = svg(lay_out(picture))
+    assert "Pods with a broken network (1)" in text
+    assert text.count("! net1: down") >= 2  # its own card and that of the section
+    assert list(faults(read(text))) == []
+    assert "network broken: net1: down" in dot(picture)
+
+
+def test_faults_are_source_errors_down_links_and_drift() -> None:
+    described = node_answers.described_pod()
+    del described.interfaces.interfaces[1:]
+    (interface,) = described.interfaces.interfaces
+    interface.name, interface.link.up = "net1", False
+    del interface.drift[:]
+    interface.drift.add(field="mtu", reported="9000", found="1500")
+    interface.drift.add(field="link", reported="net1")
+    described.errors.add(
+        part="network_status", code="FAILED_PRECONDITION", reason="NETWORK_STATUS_MALFORMED"
+    )
+    found = picture_pod(result(DescribedPod, described))
+    assert found.faults == (
+        "network_status: NETWORK_STATUS_MALFORMED",
+        "net1: down",
+        "net1: mtu reported 9000, found 1500",
+        "net1: reported, but the pod has no such link",
+    )
+    assert "network_status: NETWORK_STATUS_MALFORMED" not in found.problems
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_map_fits_1280_pixels(name: str) -> None:
+    assert lay_out(PICTURES[name]).width == 1280

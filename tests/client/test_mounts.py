@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client.mounts import filesystem_of, filesystem_type
+from netutil.client.mounts import filesystem_type, read_filesystem_type
 
 # As a container in a Kata VM and one in gVisor have it, cut to what counts.
 KATA = """\
@@ -56,11 +56,11 @@ def test_it_is_what_findmnt_says(path: str) -> None:
         text=True,
         check=True,
     )
-    assert filesystem_of(path) == told.stdout.split()[-1]
+    assert read_filesystem_type(path) == told.stdout.split()[-1]
 
 
 def test_a_path_that_is_not_there_is_on_the_mount_above(tmp_path: Path) -> None:
-    assert filesystem_of(f"{tmp_path}/none/net.sock") == filesystem_of(str(tmp_path))
+    assert read_filesystem_type(f"{tmp_path}/none/net.sock") == read_filesystem_type(str(tmp_path))
 
 
 @given(st.text(), st.text())

@@ -13,31 +13,33 @@ import grpc
 import pytest
 import yaml
 from netutil.agent.identity.host_root import HOST_ROOT
-from netutil.client.conversion import result
-from netutil.client.exits import Exit
-from netutil.client.node_results import Activity, Explanation
-from netutil.client.node_text import explanation
-from netutil.client.node_top import rates, table
-from netutil.client.node_views import ago, pods
-from netutil.client.results import NodePods
-from netutil.client.tables import Style, render
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.cli.render.node import ago, pods
+from netutil.client.cli.render.node_text import explanation
+from netutil.client.cli.render.tables import Style, render
+from netutil.client.cli.render.top import rates, table
+from netutil.client.models.node import Activity, Explanation, NodePods
+from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, node_answers
 from tests.client.answers import POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.double import Double, Refusal
+from tests.client.fake_agent import FakeAgent, Refusal
 
 NOW = answers.OBSERVED_AT + timedelta(minutes=7)
 
 
-def test_pods_shows_who_asks_the_agent(netutil: Netutil) -> None:
+def test_pods_shows_the_calls_of_each_pod(netutil: Netutil) -> None:
     title, headers, web, broken, note = rows_of(netutil("node", "pods").out)
     assert title == ["PODS"]
-    assert headers == ["POD", "READY", "CPUS", "CONNS", "CALLS", "REFUSED", "LAST REFUSAL"]
-    assert web[:-1] == ["default/web-0", "2/2", "0-4", "3", "42", "5"]
-    assert web[-1].startswith("PID_NOT_FOUND ")
-    assert broken == ["kube-system/dns", "1/1", "0-3", "0", "0", "0", "-"]
+    assert headers == [
+        *("POD", "READY", "CPUS", "CONNS", "CALLS"),
+        *("REFUSED", "FAILED", "NOT FOUND", "LAST ERROR"),
+    ]
+    assert web[:-1] == ["default/web-0", "2/2", "0-4", "3", "42", "5", "2", "7"]
+    assert web[-1].startswith("PID_OUTSIDE_POD ")
+    assert broken == ["kube-system/dns", "1/1", "0-3", "0", "0", "0", "0", "0", "-"]
     assert note == [
         "(2 pods, observed at 2026-01-31T12:00:00.250000Z, networks of 1 unreadable, see -o wide)"
     ]
@@ -48,14 +50,14 @@ def test_wide_pods_show_all_that_the_list_has(netutil: Netutil) -> None:
     assert headers[:7] == ["POD", "UID", "CONTAINERS", "QOS", "PHASE", "CPUS", "NETWORKS"]
     assert web == [
         *("default/web-0", POD_UID, "app side setup(init terminated)", "Guaranteed", "Running"),
-        *("app:0-3 side:4", "eth0 net1", "3", "42", "5"),
-        "PID_NOT_FOUND 2026-01-31T12:00:00.250000Z",
+        *("app:0-3 side:4", "eth0 net1", "3", "42", "5", "2", "7"),
+        "PID_OUTSIDE_POD 2026-01-31T12:00:00.250000Z",
     ]
     assert broken[6] == "unreadable: no JSON at 7"
 
 
 def test_networks_that_are_known_stand_beside_why_others_are_not(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.node_pods.pods[1].networks.append("net1")
     out = netutil("node", "pods", "-o", "wide").out
@@ -73,10 +75,12 @@ def test_networks_that_are_known_stand_beside_why_others_are_not(
         ("calls", "kube-system/dns"),
         ("connections", "default/web-0"),
         ("refused", "default/web-0"),
-        ("last-refusal", "default/web-0"),
+        ("failed", "default/web-0"),
+        ("not-found", "default/web-0"),
+        ("last-error", "default/web-0"),
     ],
 )
-def test_pods_are_sorted(netutil: Netutil, agent: Double, order: str, first: str) -> None:
+def test_pods_are_sorted(netutil: Netutil, agent: FakeAgent, order: str, first: str) -> None:
     agent.node_pods.pods[1].calls = 43
     assert rows_of(netutil("node", "pods", "--sort", order).out)[2][0] == first
     answer = json.loads(netutil("node", "pods", "--sort", order, "-o", "json").out)
@@ -97,7 +101,8 @@ def test_a_hundred_and_ten_pods_fit_a_terminal_of_80_columns() -> None:
         assert len(lines) == 110 + 3
         assert max(map(len, lines[:-1])) <= width
         assert "default/prom" in lines[2] and "..." in lines[2]
-        assert ("REFUSED" in lines[1].replace("LAST REFUSAL", "")) == (width == 120)
+        for header in ("REFUSED", "FAILED", "NOT FOUND"):
+            assert (header in lines[1]) == (width == 120)
 
 
 @pytest.mark.parametrize(
@@ -109,13 +114,73 @@ def test_an_age_has_one_unit(seconds: int, text: str) -> None:
     assert ago(then - timedelta(seconds=5), then) == "0s"
 
 
-def test_pod_shows_everything_and_from_where(netutil: Netutil, agent: Double) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ((), ["default/web-0", "kube-system/dns"]),
+        (("-A",), ["default/web-0", "kube-system/dns"]),
+        (("-n", "default"), ["default/web-0"]),
+        (("-n", "none"), []),
+        (("-l", "app=web"), ["default/web-0"]),
+        (("-l", "app in (web),tier!=front"), []),
+        (("-l", "!app"), ["kube-system/dns"]),
+        (("--sort", "calls", "-n", "kube-system"), ["kube-system/dns"]),
+    ],
+)
+def test_pods_are_filtered(netutil: Netutil, arguments: tuple[str, ...], names: list[str]) -> None:
+    assert netutil("node", "pods", "-o", "name", *arguments).out.splitlines() == names
+    rows = rows_of(netutil("node", "pods", "--no-headers", *arguments).out)
+    assert [row[0] for row in rows] == names
+    pods = json.loads(netutil("node", "pods", "-o", "json", *arguments).out)["pods"]
+    assert [f"{pod['namespace']}/{pod['name']}" for pod in pods] == names
+
+
+def test_pods_fill_a_template(netutil: Netutil) -> None:
+    template = "jsonpath={range .pods[*]}{.name}={.labels.app}{'\\n'}{end}"
+    assert netutil("node", "pods", "-o", template).out == "web-0=web\\ndns=\\n"
+    ended = netutil("node", "pods", "-o", "jsonpath={.pods")
+    assert "[TEMPLATE_MALFORMED]" in ended.err
+
+
+def test_watched_pods_are_printed_when_they_change(netutil: Netutil, agent: FakeAgent) -> None:
+    agent.first_node_pods = deque([answers.node_pods(), answers.node_pods()])
+    agent.node_pods.pods[1].calls += 1
+    arguments = ("--watch", "--interval", "10ms", "--timeout", "1s", "-o", "name")
+    ended = netutil("node", "pods", *arguments)
+    assert ended.code == 0
+    assert ended.out.splitlines() == ["default/web-0", "kube-system/dns", "kube-system/dns"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "methods"),
+    [
+        ((), ["GetEnv", "Watch"]),
+        (("--pod", "default/web-0"), ["GetEnv"]),
+        (("-n", "default"), ["GetEnv"]),
+        (("-n", "other"), []),
+        (("--method", "Watch"), ["Watch"]),
+        (("--code", "NOT_FOUND"), ["GetEnv"]),
+        (("--errors",), ["GetEnv"]),
+        (("--errors", "--method", "Watch"), []),
+    ],
+)
+def test_trace_is_filtered(
+    netutil: Netutil, arguments: tuple[str, ...], methods: list[str]
+) -> None:
+    ended = netutil("node", "trace", "--timeout", "500ms", "--no-headers", *arguments)
+    lines = [line.split() for line in ended.out.splitlines() if not line.startswith("(")]
+    assert [line[6] for line in lines] == methods
+
+
+def test_pod_shows_everything_and_from_where(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil("node", "pod", "default/web-0")
     rows = rows_of(ended.out)
     assert (agent.asked[0].namespace, agent.asked[0].name) == ("default", "web-0")
     for row in (
         ["pod", "default/web-0"],
-        ["calls", "42, 5 of them refused"],
+        ["calls", "42"],
+        ["refused", "5"],
+        ["not_found", "7"],
         ["annotation", "example.com/note (value not shown)"],
         ["pod from", "https://127.0.0.1:10250/pods"],
         ["CONTAINER app"],
@@ -149,14 +214,18 @@ def test_top_shows_rates_between_two_readings(netutil: Netutil) -> None:
         "11.0 calls/s in 10.0 s, 1 watchers, 2 of 4096 connections, up 1m50s"
     )
     assert headers == [
-        *("POD", "CONNS", "OPEN", "CALLS/S", "REFUSED/S", "MEAN ms", "P99 ms", "LAST REFUSAL"),
+        *("POD", "CONNS", "OPEN", "CALLS/S", "REFUSED/S", "FAILED/S", "NOT FOUND/S"),
+        *("MEAN ms", "P99 ms", "LAST ERROR"),
     ]
-    assert web == ["default/web-0", "2", "1", "10.0", "0.5", "2.00", "5", "PID_NOT_FOUND"]
+    assert web == [
+        *("default/web-0", "2", "1", "10.0", "0.5", "0.0", "0.5"),
+        *("2.00", "5", "PID_OUTSIDE_POD"),
+    ]
     assert gone[0] == "(not listed: gone-uid)" and gone[-2] == ">5000"
     assert note == ["(without a connection or a call: 1)"]
 
 
-def test_top_goes_on_and_sorts(netutil: Netutil, agent: Double) -> None:
+def test_top_goes_on_and_sorts(netutil: Netutil, agent: FakeAgent) -> None:
     out = netutil(*("node", "top", "-o", "json", "--interval", "10ms", "--timeout", "1s")).out
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) >= 2
@@ -166,7 +235,7 @@ def test_top_goes_on_and_sorts(netutil: Netutil, agent: Double) -> None:
     assert rows_of(out)[2][0] == "(not listed: gone-uid)"
 
 
-def test_top_counts_anew_after_a_restart_of_the_agent() -> None:
+def test_top_counts_from_zero_after_a_restart_of_the_agent() -> None:
     later, sooner = node_answers.activities()
     before, now = result(Activity, later), result(Activity, sooner)
     found = rates(now, before, "calls")  # the clock of the agent went back
@@ -193,7 +262,7 @@ def test_top_fits_its_terminal() -> None:
     shown = table(found, 1, 100)
     assert len(shown.rows) == 1
     assert shown.notes == ("not shown: 1, without a connection or a call: 1",)
-    assert {"OPEN", "LAST REFUSAL"} <= set(shown.headers)
+    assert {"OPEN", "LAST ERROR"} <= set(shown.headers)
 
 
 def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
@@ -211,9 +280,9 @@ def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
 def test_wide_is_whole_in_a_narrow_terminal(
     netutil: Netutil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netutil.client.node_commands.style", lambda: Style(width=60))
+    monkeypatch.setattr("netutil.client.cli.node_pods.style", lambda: Style(width=60))
     web = netutil("node", "pods", "-o", "wide").out.splitlines()[2]
-    assert web.endswith("PID_NOT_FOUND 2026-01-31T12:00:00.250000Z")
+    assert web.endswith("PID_OUTSIDE_POD 2026-01-31T12:00:00.250000Z")
 
 
 def test_trace_prints_a_line_for_each_call_and_what_it_missed(netutil: Netutil) -> None:
@@ -221,9 +290,13 @@ def test_trace_prints_a_line_for_each_call_and_what_it_missed(netutil: Netutil) 
     assert ended.code == 0
     assert ended.err == "netutil: tracing the calls of this node\n"
     assert ended.out.splitlines() == [
-        "12:00:00.250 default/web-0 app pid 4711 uid 1000 GetEnv NOT_FOUND VARIABLE_NOT_SET 1.2 ms",
+        "TIME               MS  POD                               CONTAINER         PID      UID"
+        "     METHOD            STATUS",
+        "12:00:00.250      1.2  default/web-0                     app               4711     1000"
+        "    GetEnv            NOT_FOUND VARIABLE_NOT_SET",
         "(12 calls not shown: this reader was too slow)",
-        "12:00:00.250 - - pid ? Watch streams 10.0 ms",
+        "12:00:00.250     10.0  -                                 -                 -        -"
+        "       Watch             streams",
     ]
     lines = [
         json.loads(line)
@@ -232,7 +305,7 @@ def test_trace_prints_a_line_for_each_call_and_what_it_missed(netutil: Netutil) 
     assert (lines[0]["pid"], lines[1], lines[2]["event"]) == (4711, {"lost": 12}, "began")
 
 
-def test_explain_ends_with_1_for_who_is_refused(netutil: Netutil, agent: Double) -> None:
+def test_explain_ends_with_1_for_a_refused_process(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil("node", "explain", "7")
     assert ended.code == Exit.FAILED
     assert agent.asked[0].pid == "7"
@@ -258,7 +331,7 @@ def test_an_explanation_is_wrapped_beside_its_step() -> None:
     [("warning", 0, "0 failed, 1 warning"), ("failed", 1, "1 failed, 0 warnings")],
 )
 def test_doctor_ends_with_1_only_if_something_failed(
-    netutil: Netutil, agent: Double, outcome: str, code: int, said: str
+    netutil: Netutil, agent: FakeAgent, outcome: str, code: int, said: str
 ) -> None:
     agent.diagnosis.checks[1].outcome = outcome
     ended = netutil("node", "doctor", "--socket", agent.path)
@@ -284,13 +357,17 @@ def test_doctor_without_an_agent_is_no_error_but_a_finding(
     "arguments",
     [("pods",), ("pod", "a/b"), ("top", "--once"), ("trace",), ("explain", "7")],
 )
-def test_who_is_not_root_is_told_so(
-    netutil: Netutil, agent: Double, arguments: tuple[str, ...]
+def test_a_caller_without_root_gets_the_error(
+    netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "uid 0 only", "NOT_AN_OPERATOR")
     agent.refusals = deque([refusal])
     ended = netutil("node", *arguments)
-    assert (ended.code, ended.out, ended.err) == (Exit.NOT_PERMITTED, "", "netutil: uid 0 only\n")
+    assert (ended.code, ended.out, ended.err) == (
+        Exit.NOT_PERMITTED,
+        "",
+        "netutil: uid 0 only [NOT_AN_OPERATOR]\n",
+    )
 
 
 @pytest.mark.parametrize("command", ["pods", "pod", "top", "trace", "explain", "doctor"])
@@ -301,7 +378,7 @@ def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
     assert command in netutil("node", "--help").out
 
 
-def test_pod_tells_why_what_it_asks_for_is_not_known(netutil: Netutil, agent: Double) -> None:
+def test_pod_lists_why_its_requests_are_not_known(netutil: Netutil, agent: FakeAgent) -> None:
     described = agent.described_pod
     error = netutil_pb2.PartError(
         part="amounts", reason="QUANTITY_MALFORMED", message="'many' is no amount of CPUs."
@@ -328,7 +405,7 @@ def test_pod_tells_why_what_it_asks_for_is_not_known(netutil: Netutil, agent: Do
     ids=["none", "nameless", "unknown", "waiting"],
 )
 def test_containers_that_are_not_known_are_not_counted(
-    netutil: Netutil, agent: Double, containers: list[node_pb2.NodeContainer], ready: str
+    netutil: Netutil, agent: FakeAgent, containers: list[node_pb2.NodeContainer], ready: str
 ) -> None:
     pod = node_pb2.NodePod(namespace="shop", name="odd", containers=containers)
     agent.node_pods = node_pb2.ListPodsResponse(pods=[pod])

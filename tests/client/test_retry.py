@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import grpc
 import pytest
-from netutil.client import DeadlineExceeded, Denied, LimitReached, Unavailable
-from netutil.client.connection import PUBLIC, Settings
-from netutil.client.retry import Attempts, Reconnects
+from netutil.client import DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable
+from netutil.client.rpc.endpoint import PUBLIC, Settings
+from netutil.client.rpc.retry import Attempts, Reconnects
 
-from tests.client.double import Refusal
+from tests.client.fake_agent import Refusal
 from tests.client.test_translation import Failure
 
 
@@ -47,7 +47,7 @@ def attempts(clock: Clock, path: str = "/tmp/none", *, jitter: float = 1.0) -> A
     return Attempts(Settings(PUBLIC, path, 5.0), clock, lambda: jitter)
 
 
-def test_pauses_double_up_to_half_a_second_and_end_before_the_deadline() -> None:
+def test_pauses_double_to_half_a_second_before_the_deadline() -> None:
     clock = Clock()
     schedule = attempts(clock)
     pauses: list[float] = []
@@ -90,7 +90,7 @@ def test_a_limit_is_asked_again_when_the_agent_says_that_it_may_be() -> None:
     tries = attempts(clock, jitter=0.0)
     assert tries.pause_seconds_after(limited) == 0.25
     clock.seconds += 4.9
-    with pytest.raises(LimitReached) as raised:
+    with pytest.raises(ResourceExhausted) as raised:
         tries.pause_seconds_after(limited)
     assert raised.value.retry_after_seconds == 0.25
 
@@ -104,7 +104,7 @@ def test_nothing_but_unavailable_is_asked_again(code: grpc.StatusCode) -> None:
         attempts(Clock()).pause_seconds_after(refused("SOME_REASON", code=code))
 
 
-def test_a_deadline_after_a_refusal_tells_of_the_refusal(listening: str) -> None:
+def test_a_deadline_after_an_error_raises_that_error(listening: str) -> None:
     schedule = attempts(Clock(), listening)
     schedule.pause_seconds_after(refused())
     with pytest.raises(Unavailable, match="POD_LIST_UNAVAILABLE"):
@@ -116,7 +116,7 @@ def test_a_deadline_alone_says_how_long_was_waited(listening: str) -> None:
         attempts(Clock(), listening).pause_seconds_after(Failure(grpc.StatusCode.DEADLINE_EXCEEDED))
 
 
-def test_a_deadline_at_a_missing_socket_tells_of_the_socket(socket_path: str) -> None:
+def test_a_deadline_at_a_missing_socket_names_the_socket(socket_path: str) -> None:
     clock = Clock()
     schedule = attempts(clock, socket_path)
     clock.seconds += 5
@@ -127,13 +127,13 @@ def test_a_deadline_at_a_missing_socket_tells_of_the_socket(socket_path: str) ->
 def test_a_socket_that_may_not_be_opened_is_not_waited_for(
     socket_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied = Denied("permission denied", "PERMISSION_DENIED")
-    monkeypatch.setattr("netutil.client.retry.why_unreachable", lambda *_: denied)
-    with pytest.raises(Denied):
+    denied = PermissionDenied("permission denied", "PERMISSION_DENIED")
+    monkeypatch.setattr("netutil.client.rpc.retry.why_unreachable", lambda *_: denied)
+    with pytest.raises(PermissionDenied):
         attempts(Clock(), socket_path).pause_seconds_after(Failure(grpc.StatusCode.UNAVAILABLE))
 
 
-def test_reconnects_double_up_to_three_seconds_and_begin_anew_after_a_success() -> None:
+def test_reconnects_double_to_three_seconds_and_reset() -> None:
     reconnects = Reconnects(jitter=lambda: 1.0)
     pauses = [reconnects.pause_seconds() for _ in range(6)]
     assert pauses == pytest.approx([0.5, 1.0, 2.0, 3.0, 3.0, 3.0])
@@ -141,7 +141,7 @@ def test_reconnects_double_up_to_three_seconds_and_begin_anew_after_a_success() 
     assert reconnects.pause_seconds() == pytest.approx(0.5)
 
 
-def test_watchers_that_lost_their_agent_at_one_moment_do_not_come_back_at_one() -> None:
+def test_watchers_of_one_agent_reconnect_at_different_moments() -> None:
     pauses = sorted(Reconnects().pause_seconds() for _ in range(250))
     assert 0.01 <= pauses[0] < 0.05
     assert pauses[-1] <= 0.5

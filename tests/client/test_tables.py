@@ -4,7 +4,8 @@ import unicodedata
 
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.client.tables import Style, Table, columns, cut, escaped, harmless, render
+from netutil.client.cli.render.tables import Style, Table, render
+from netutil.client.text import columns, cut, escaped, harmless
 
 TEXT = st.text(st.characters(), max_size=30)
 PRINTABLE = TEXT.map(escaped)

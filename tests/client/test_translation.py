@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.client import NetUtilError, NotFound, Unavailable
-from netutil.client.translation import Details, error_of, parse_details
+from netutil.client.rpc.status import Details, error_from_status, parse_details
 
-from tests.client.double import Refusal
+from tests.client.fake_agent import Refusal
 
 
 @dataclass
@@ -30,26 +30,22 @@ class Failure:
 
 
 def test_a_failure_without_details_keeps_code_and_sentence() -> None:
-    error = error_of(Failure(grpc.StatusCode.NOT_FOUND))
+    error = error_from_status(Failure(grpc.StatusCode.NOT_FOUND))
     assert isinstance(error, NotFound)
-    assert (str(error), error.reason, error.advice) == ("a sentence", "", "")
+    assert (str(error), error.reason, error.advice) == ("a sentence [NOT_FOUND]", "", "")
 
 
 def test_a_failure_without_a_sentence_names_the_code() -> None:
-    error = error_of(Failure(grpc.StatusCode.DATA_LOSS, sentence=""))
+    error = error_from_status(Failure(grpc.StatusCode.DATA_LOSS, sentence=""))
     assert type(error) is NetUtilError
-    assert str(error) == "the agent answered DATA_LOSS"
+    assert str(error) == "the agent answered DATA_LOSS [DATA_LOSS]"
 
 
 def test_a_call_that_a_stopping_server_cancelled_is_asked_again() -> None:
     """As UNAVAILABLE is: found by a rolling update under a real kubelet."""
-    error = error_of(Failure(grpc.StatusCode.CANCELLED))
+    error = error_from_status(Failure(grpc.StatusCode.CANCELLED))
     assert isinstance(error, Unavailable)
     assert error.code == "CANCELLED"
-
-
-def test_an_older_agent_is_advised_to_be_updated() -> None:
-    assert "update the agent" in error_of(Failure(grpc.StatusCode.UNIMPLEMENTED)).advice
 
 
 def test_error_info_of_another_domain_is_passed_over() -> None:
@@ -67,7 +63,7 @@ def test_a_pause_is_read_also_beside_foreign_details() -> None:
 def test_details_are_found_among_other_metadata() -> None:
     refusal = Refusal(grpc.StatusCode.UNAVAILABLE, reason="R", read="/proc", advice="Wait.")
     metadata = (("x", "y"), ("grpc-status-details-bin", refusal.serialized()))
-    error = error_of(Failure(grpc.StatusCode.UNAVAILABLE, metadata=metadata))
+    error = error_from_status(Failure(grpc.StatusCode.UNAVAILABLE, metadata=metadata))
     assert isinstance(error, Unavailable)
     assert (error.reason, error.read, error.advice) == ("R", "/proc", "Wait.")
 

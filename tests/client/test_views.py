@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from netutil.client import CPU, DeviceInfo, Environment, NetworkStatus
-from netutil.client.conversion import result
-from netutil.client.results import (
+from netutil.client.cli.render.pod import tables_for
+from netutil.client.models.core import (
     CgroupLevel,
     CpusetPartition,
     MemifDevice,
@@ -13,7 +13,7 @@ from netutil.client.results import (
     VDPADevice,
     VhostUserDevice,
 )
-from netutil.client.views import tables_of
+from netutil.client.rpc.convert import result
 
 from tests.client import answers
 
@@ -21,7 +21,7 @@ UNLIMITED = CPU("0-3", "0-3", None, None, None, 100000, 1024, None, 1)
 
 
 def cells(cpu: CPU) -> dict[str, str]:
-    return {row[0]: row[1] for row in tables_of(cpu)[0].rows}
+    return {row[0]: row[1] for row in tables_for(cpu)[0].rows}
 
 
 def test_a_container_without_a_quota_has_no_limit() -> None:
@@ -39,9 +39,7 @@ def test_a_container_without_a_quota_has_no_limit() -> None:
         (CgroupLevel.ABOVE, "above kubepods"),
     ],
 )
-def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
-    level: CgroupLevel, name: str
-) -> None:
+def test_a_limit_of_another_cgroup_names_its_level(level: CgroupLevel, name: str) -> None:
     limited = replace(UNLIMITED, quota_cores=0.5, quota_microseconds=50000, quota_level=level)
     rows = cells(replace(limited, container_period_microseconds=100000))
     assert rows["quota"] == f"0.5 CPUs (50000 us in 100000 us), limit of the {name} cgroup"
@@ -49,7 +47,7 @@ def test_a_limit_of_another_cgroup_says_whose_beside_the_containers_own(
     assert "container_quota" not in cells(limited)
 
 
-def test_a_limit_of_the_containers_own_stands_alone() -> None:
+def test_a_limit_of_the_container_itself_names_no_level() -> None:
     rows = cells(replace(UNLIMITED, quota_cores=1.0, quota_level=CgroupLevel.CONTAINER))
     assert rows["quota"].startswith("1 CPU") and "container_quota" not in rows
 
@@ -143,20 +141,20 @@ def test_a_quota_without_its_parts_is_shown_alone() -> None:
 def test_each_kind_of_device_is_named_by_where_it_is(device: DeviceInfo, cell: str) -> None:
     status = result(NetworkStatus, answers.network_status())
     networks = replace(status, status=(replace(status.status[0], device_info=device),))
-    assert tables_of(networks)[0].rows[0][-1] == cell
+    assert tables_for(networks)[0].rows[0][-1] == cell
 
 
 def test_a_pod_on_the_nodes_network_is_said_to_be() -> None:
     networks = NetworkStatus((), NetworkSource.POD_STATUS, None, host_network=True)
-    assert tables_of(networks)[0].notes == (
+    assert tables_for(networks)[0].notes == (
         *("source: pod-status", "the pod uses the node's own network"),
     )
 
 
 def test_nothing_inexact_needs_no_note() -> None:
-    assert tables_of(Environment({"A": "b"}, 0, 0))[0].notes == ()
+    assert tables_for(Environment({"A": "b"}, 0, 0))[0].notes == ()
 
 
 def test_only_answers_have_a_table() -> None:
     with pytest.raises(TypeError):
-        tables_of("text")
+        tables_for("text")

@@ -13,19 +13,19 @@ import pytest
 from netutil.client import (
     AsyncClient,
     Client,
-    Denied,
-    Inconsistent,
+    FailedPrecondition,
     Interface,
-    InvalidRequest,
+    InvalidArgument,
     NotFound,
+    PermissionDenied,
     Unavailable,
 )
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.command import Netutil
 from tests.client.device_answers import everything
-from tests.client.double import Double, Refusal, serving
+from tests.client.fake_agent import FakeAgent, Refusal, serving
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 RESTARTING = Refusal(grpc.StatusCode.UNAVAILABLE, reason="AGENT_RESTARTING")
@@ -56,13 +56,13 @@ def later(what: Any, seconds: float = 0.2) -> None:
 
 
 @KINDS
-async def test_an_interface_that_is_there_is_returned_at_once(kind: str, agent: Double) -> None:
+async def test_an_interface_that_is_there_is_returned_at_once(kind: str, agent: FakeAgent) -> None:
     name = agent.interfaces.interfaces[0].name
     assert (await wait(kind, agent.path, name)).name == name
 
 
 @KINDS
-async def test_an_interface_that_comes_ends_the_wait(kind: str, agent: Double) -> None:
+async def test_an_interface_that_comes_ends_the_wait(kind: str, agent: FakeAgent) -> None:
     later(lambda: agent.news.put(appeared("net9")))
     found = await wait(kind, agent.path, "net9")
     assert found.network is not None and found.network.name == "shop/late"
@@ -70,7 +70,7 @@ async def test_an_interface_that_comes_ends_the_wait(kind: str, agent: Double) -
 
 @KINDS
 async def test_an_agent_that_restarts_does_not_end_the_wait(kind: str, socket_path: str) -> None:
-    first, second = Double(socket_path), Double(socket_path)
+    first, second = FakeAgent(socket_path), FakeAgent(socket_path)
     second.everything.CopyFrom(appeared("net9").snapshot)
     with serving(first):
         waiting = asyncio.create_task(wait(kind, socket_path, "net9"))
@@ -83,7 +83,7 @@ async def test_an_agent_that_restarts_does_not_end_the_wait(kind: str, socket_pa
 
 
 @KINDS
-async def test_in_vain_it_says_what_the_pod_has(kind: str, agent: Double) -> None:
+async def test_a_vain_wait_lists_the_interfaces_of_the_pod(kind: str, agent: FakeAgent) -> None:
     with pytest.raises(NotFound) as raised:
         await wait(kind, agent.path, "net9", 0.5)
     assert raised.value.reason == "INTERFACE_NOT_FOUND"
@@ -91,8 +91,8 @@ async def test_in_vain_it_says_what_the_pod_has(kind: str, agent: Double) -> Non
 
 
 @KINDS
-async def test_in_vain_it_says_that_the_node_s_links_are_not_listed(
-    kind: str, agent: Double
+async def test_a_vain_wait_says_that_the_node_s_links_are_not_listed(
+    kind: str, agent: FakeAgent
 ) -> None:
     agent.everything.interfaces.host_network = True
     for _ in range(2):
@@ -103,7 +103,7 @@ async def test_in_vain_it_says_that_the_node_s_links_are_not_listed(
 
 
 @KINDS
-async def test_in_vain_it_says_what_is_wrong_with_the_annotation(kind: str, agent: Double) -> None:
+async def test_a_vain_wait_raises_the_error_of_the_annotation(kind: str, agent: FakeAgent) -> None:
     agent.everything.ClearField("interfaces")
     agent.everything.errors.add(
         part="interfaces",
@@ -111,7 +111,7 @@ async def test_in_vain_it_says_what_is_wrong_with_the_annotation(kind: str, agen
         reason="NETWORK_STATUS_MALFORMED",
         message="It breaks.",
     )
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 
@@ -125,22 +125,24 @@ async def test_without_an_agent_it_waits_and_says_so_in_the_end(kind: str, direc
 
 
 @KINDS
-async def test_a_refusal_ends_it_at_once(kind: str, agent: Double) -> None:
+async def test_a_refusal_ends_it_at_once(kind: str, agent: FakeAgent) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, reason="NOT_A_POD")
     agent.refusals.append(refusal)
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         await wait(kind, agent.path, "net9", 60)
 
 
 @KINDS
-async def test_an_empty_name_and_a_timeout_of_nothing_are_refused(kind: str, agent: Double) -> None:
-    with pytest.raises(InvalidRequest):
+async def test_an_empty_name_and_a_timeout_of_nothing_are_refused(
+    kind: str, agent: FakeAgent
+) -> None:
+    with pytest.raises(InvalidArgument):
         await wait(kind, agent.path, "")
     with pytest.raises(ValueError, match="positive"):
         await wait(kind, agent.path, "net1", 0)
 
 
-def test_the_command_waits_and_prints_that_network(netutil: Netutil, agent: Double) -> None:
+def test_the_command_waits_and_prints_that_network(netutil: Netutil, agent: FakeAgent) -> None:
     name = agent.network_status.status[1].interface
     done = netutil("network", "--wait", f"INTERFACE={name}", "--timeout", "20s", "-o", "json")
     assert (done.code, done.err) == (Exit.OK, "")
@@ -149,7 +151,7 @@ def test_the_command_waits_and_prints_that_network(netutil: Netutil, agent: Doub
     assert done.code == Exit.OK
 
 
-def test_a_live_interface_that_nobody_reports_is_no_error(netutil: Netutil, agent: Double) -> None:
+def test_a_live_interface_without_a_report_is_no_error(netutil: Netutil, agent: FakeAgent) -> None:
     for one in (agent.everything.interfaces, agent.interfaces):
         one.interfaces.add(name="net9", link=api.Link(index=9))
     done = netutil("network", "--wait", "INTERFACE=net9", "-o", "json")
@@ -157,7 +159,7 @@ def test_a_live_interface_that_nobody_reports_is_no_error(netutil: Netutil, agen
 
 
 def test_a_network_without_a_reported_name_is_that_of_its_link(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     network = api.NetworkStatus(name="cbr0", ips=["10.244.0.5"])
     for one in (agent.everything.interfaces, agent.interfaces):
@@ -166,7 +168,9 @@ def test_a_network_without_a_reported_name_is_that_of_its_link(
     assert [one["name"] for one in json.loads(done.out)["status"]] == ["cbr0"]
 
 
-def test_a_broken_annotation_is_not_told_as_no_network(netutil: Netutil, agent: Double) -> None:
+def test_a_broken_annotation_is_an_error_not_an_empty_list(
+    netutil: Netutil, agent: FakeAgent
+) -> None:
     for one in (agent.everything.interfaces, agent.interfaces):
         one.interfaces.add(name="net9", link=api.Link(index=9))
         one.network_error.CopyFrom(malformed())
@@ -177,7 +181,7 @@ def test_a_broken_annotation_is_not_told_as_no_network(netutil: Netutil, agent: 
 
 def malformed() -> api.PartError:
     return api.PartError(
-        part="network",
+        part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
         message="It breaks.",
@@ -185,24 +189,26 @@ def malformed() -> api.PartError:
 
 
 @KINDS
-async def test_in_vain_it_says_what_hides_an_interface(kind: str, agent: Double) -> None:
+async def test_a_vain_wait_raises_the_error_that_hides_the_interface(
+    kind: str, agent: FakeAgent
+) -> None:
     agent.everything.interfaces.network_error.CopyFrom(malformed())
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 
 @KINDS
-async def test_in_vain_a_broken_annotation_of_the_userspace_plugin_is_told(
-    kind: str, agent: Double
+async def test_a_vain_wait_raises_the_error_of_the_userspace_plugin(
+    kind: str, agent: FakeAgent
 ) -> None:
     agent.everything.interfaces.device_info_error.CopyFrom(malformed())
-    with pytest.raises(Inconsistent, match="It breaks"):
+    with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 
 
 @pytest.mark.parametrize("command", ["network", "interfaces"])
 def test_a_wait_for_what_such_an_annotation_may_name_fails(
-    command: str, netutil: Netutil, agent: Double
+    command: str, netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.everything.interfaces.device_info_error.CopyFrom(malformed())
     done = netutil(command, "--wait", "INTERFACE=net9", "--timeout", "300ms")
@@ -210,8 +216,8 @@ def test_a_wait_for_what_such_an_annotation_may_name_fails(
     assert "It breaks." in done.err
 
 
-def test_a_live_link_of_which_such_an_annotation_may_tell_has_no_known_network(
-    netutil: Netutil, agent: Double
+def test_a_live_link_beside_a_broken_annotation_has_no_network(
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     for one in (agent.everything.interfaces, agent.interfaces):
         one.interfaces.add(name="net9", link=api.Link(index=9))
@@ -239,11 +245,13 @@ def test_a_wait_in_vain_has_the_exit_code_of_not_found(netutil: Netutil) -> None
         ["watch", "--pid", "1"],
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(netutil: Netutil, arguments: list[str]) -> None:
+def test_a_senseless_command_line_is_a_usage_error(netutil: Netutil, arguments: list[str]) -> None:
     assert netutil(*arguments).code == Exit.USAGE
 
 
-def test_watch_prints_a_line_for_each_value_that_changes(netutil: Netutil, agent: Double) -> None:
+def test_watch_prints_a_line_for_each_value_that_changes(
+    netutil: Netutil, agent: FakeAgent
+) -> None:
     facts = everything()
     facts.cpu.cpuset = "7"
     facts.interfaces.interfaces[0].link.addresses.add(address="192.0.2.9/24", scope="global")
@@ -256,18 +264,32 @@ def test_watch_prints_a_line_for_each_value_that_changes(netutil: Netutil, agent
     assert any("eth0" in line and line.endswith("- -> 192.0.2.9/24") for line in more)
 
 
+@pytest.mark.parametrize(("more", "is_shown"), [((), False), (("--env",), True)])
+def test_watch_prints_variables_with_env_only(
+    netutil: Netutil, agent: FakeAgent, more: tuple[str, ...], is_shown: bool
+) -> None:
+    facts = everything()
+    facts.environment.envs["LATE"] = "value-7"
+    facts.cpu.cpuset = "7"
+    agent.news.put(api.WatchResponse(snapshot=facts, version=2, changed=["cpu", "environment"]))
+    out = netutil("watch", "--timeout", "2s", *more).out
+    assert "cpu.cpuset: 0-3,8 -> 7" in out
+    assert ("environment.envs.LATE: - -> value-7" in out) is is_shown
+    assert ("value-7" in out) is is_shown
+
+
 def test_watch_prints_a_json_object_on_a_line_for_each_snapshot(
-    netutil: Netutil, agent: Double
+    netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.news.put(appeared("net9"))
     done = netutil("watch", "--timeout", "2s", "-o", "json")
     first, second = map(json.loads, done.out.splitlines())
     assert (first["version"], first["changed"]) == (1, [])
     assert (second["version"], second["changed"]) == (2, ["interfaces"])
-    assert second["snapshot"]["env"] == first["snapshot"]["env"]
+    assert second["snapshot"]["environment"] == first["snapshot"]["environment"]
 
 
-def test_watch_goes_on_with_the_agent_that_follows(netutil: Netutil, agent: Double) -> None:
+def test_watch_goes_on_with_the_agent_that_follows(netutil: Netutil, agent: FakeAgent) -> None:
     def follow() -> None:
         while not agent.asked:
             time.sleep(0.01)
@@ -285,7 +307,7 @@ def test_watch_goes_on_with_the_agent_that_follows(netutil: Netutil, agent: Doub
     assert "cpu.cpuset: 0-3,8 -> 5" in done.out
 
 
-def test_watch_ends_when_the_pod_goes_or_is_refused(netutil: Netutil, agent: Double) -> None:
+def test_watch_ends_when_the_pod_goes_or_is_refused(netutil: Netutil, agent: FakeAgent) -> None:
     agent.news.put(Refusal(grpc.StatusCode.NOT_FOUND, reason="POD_GONE"))
     assert netutil("watch").code == Exit.NOT_FOUND
     agent.refusals.append(Refusal(grpc.StatusCode.PERMISSION_DENIED, reason="NOT_A_POD"))

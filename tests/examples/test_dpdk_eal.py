@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from netutil.client.dpdk import CommandLine
+from netutil.client.dpdk.eal import CommandLine
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client import device_answers as answers

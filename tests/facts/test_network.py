@@ -303,7 +303,7 @@ def test_of_a_pod_in_the_node_s_network_it_is_said_that_links_are_not_listed() -
 def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
     with pytest.raises(NotFound) as refusal:
         of_interface(read({}, *ips), "eth0")
-    assert "empty name" in refusal.value.advice
+    assert "leaving the name out" in refusal.value.advice
 
 
 UNNAMED = '[{"name": "cbr0", "ips": ["10.244.1.7"]}, {"name": "one", "interface": "net1"}]'

@@ -23,7 +23,7 @@ from netutil.agent.parsers.pod_cgroups import (
     pod_places,
 )
 from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
-from netutil.client.cpulist import numbers_of
+from netutil.client.cpulist import parse_cpulist
 
 from tests.fuzz.target import Target
 from tests.parsers import test_cgroup, test_mountinfo, test_process
@@ -180,7 +180,7 @@ def _cpus_hold(data: bytes, found: tuple[int, ...]) -> None:
     assert not found or 0 <= found[0] <= found[-1] <= MAX_NUMBER
     shortest = format_cpu_list(found)
     assert parse_cpu_list(shortest, read="") == found
-    assert numbers_of(shortest) == frozenset(found)
+    assert parse_cpulist(shortest) == frozenset(found)
 
 
 def _mounts(data: bytes) -> tuple[cgroup.CgroupMount, ...]:

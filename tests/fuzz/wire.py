@@ -13,17 +13,17 @@ from netutil.agent.errors import AgentError, InvalidArgument, NotFound, Permissi
 from netutil.agent.facts.network import Networks, Source, ensure_interface_name, of_interface
 from netutil.agent.messages.status import trailing_metadata
 from netutil.agent.parsers.environment import parse_environment
-from netutil.client.conversion import result
-from netutil.client.cpulist import list_of, numbers_of
-from netutil.client.devices import All
+from netutil.client.cli.render.node import pods, pods_wide
+from netutil.client.cli.render.pod import tables_for
+from netutil.client.cli.render.tables import Style, Table, render
+from netutil.client.cpulist import format_cpulist, parse_cpulist
 from netutil.client.documents import to_json, to_yaml
-from netutil.client.dpdk import command_line
+from netutil.client.dpdk.eal import command_line
 from netutil.client.errors import NetUtilError
-from netutil.client.node_views import pods, pods_wide
-from netutil.client.results import NodePods
-from netutil.client.tables import Style, Table, render
-from netutil.client.translation import Details, parse_details
-from netutil.client.views import tables_of
+from netutil.client.models.devices import All
+from netutil.client.models.node import NodePods
+from netutil.client.rpc.convert import result
+from netutil.client.rpc.status import Details, parse_details
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import node_pb2
 
@@ -100,7 +100,7 @@ def _answer(data: bytes) -> Any:
 
 def _answer_holds(data: bytes, found: Any) -> None:
     del data
-    tables = tables_of(found) if isinstance(found, All) else _node_tables(found)
+    tables = tables_for(found) if isinstance(found, All) else _node_tables(found)
     shown = render(tables, Style(width=None, bold=False))
     assert shown.replace("\n", "").isprintable()
     to_json(found).encode("ascii")
@@ -120,12 +120,12 @@ def _node_tables(found: NodePods) -> tuple[Table, ...]:
 
 
 def _client_cpus(data: bytes) -> frozenset[int]:
-    return numbers_of(data.decode(errors="replace"))
+    return parse_cpulist(data.decode(errors="replace"))
 
 
 def _client_cpus_hold(data: bytes, found: frozenset[int]) -> None:
     del data
-    assert numbers_of(list_of(found)) == found
+    assert parse_cpulist(format_cpulist(found)) == found
 
 
 def targets() -> tuple[Target, ...]:

@@ -113,7 +113,7 @@ def test_who_is_in_is_answered_or_told_and_nothing_stays_open(lab: Lab, agent: L
     parts = none_left["GetAll"].answer
     assert parts["pod"]["name"] == "web"
     short = {error["part"] for error in parts["errors"] if error["reason"] == SHORT[1]}
-    assert "env" in short and not {"cpu", "hugepages", "pod"} & short
+    assert "environment" in short and not {"cpu", "hugepages", "pod"} & short
     assert told(agent) >= len(short)
     log = agent.stderr_text()
     assert re.search(r"GetEnv refused: AGENT_OUT_OF_RESOURCES: \S.* could not be read now", log)

@@ -17,7 +17,8 @@ from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.facts.links import host_network_namespace, network_namespace
 from netutil.agent.identity.cgroups import processes_below, read_cgroup_tree
 from netutil.agent.identity.peer import identify_process
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 
 from tests.hostile.asking import (
     ASKER,
@@ -107,7 +108,7 @@ def test_an_explanation_of_a_host_process_in_a_pods_namespaces_refuses_it_too(on
         assert os.readlink(f"/proc/{entered.pid}/ns/net") == os.readlink(
             f"/proc/{on.hostile.pid}/ns/net"
         )
-        answer = client.ask(node_questions.explanation(entered.pid))
+        answer = client.call(requests.explanation(entered.pid))
     assert (answer.answered, answer.steps[-1].reason) == (False, "NOT_A_POD")
 
 

@@ -183,5 +183,5 @@ def test_another_user_of_another_container_keeps_its_environment_to_itself(on: S
     assert {one.code for one in (cpu, network, hugepages)} == {"OK"}
     assert interfaces.answer["allocated_error"]["reason"] == NOT_READABLE[1]
     assert pod_answer.answer["container_name"] == "other"
-    assert "env" in {error["part"] for error in everything.answer["errors"]}
+    assert "environment" in {error["part"] for error in everything.answer["errors"]}
     assert_nothing_leaked(got)

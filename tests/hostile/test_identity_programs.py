@@ -61,7 +61,7 @@ def test_a_connector_that_became_another_users_program_has_no_environment_for_it
     env, interfaces, everything = got.calls
     assert env.refusal == NOT_READABLE
     assert interfaces.answer["allocated_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
-    (error,) = [e for e in everything.answer["errors"] if e["part"] == "env"]
+    (error,) = [e for e in everything.answer["errors"] if e["part"] == "environment"]
     assert error["reason"] == "ENVIRONMENT_NOT_READABLE"
     assert_nothing_leaked(got)
 

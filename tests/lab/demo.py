@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from netutil.client.exits import Exit
+from netutil.client.cli.exit_codes import Exit
 
 from tests.lab import Lab, LabContainer, LabPod, LaunchFailed, why_no_lab
 from tests.lab.agent import AgentFailed

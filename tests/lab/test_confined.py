@@ -54,7 +54,7 @@ def test_a_confined_agent_has_the_privileges_of_the_hardened_variant(lab: Lab) -
     done = container.run([sys.executable, "-m", "netutil.client", "all", "-o", "json"])
     answer = json.loads(done.stdout)
     assert answer["pod"]["name"] == "web"
-    assert answer["env"] is not None and answer["cpu"] is not None
+    assert answer["environment"] is not None and answer["cpu"] is not None
     assert answer["interfaces"]["link_error"]["reason"] == "NETWORK_NAMESPACE_NOT_READABLE"
     assert agent.stop() == 0
 

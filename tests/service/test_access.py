@@ -79,7 +79,7 @@ def test_devices_that_such_an_environment_names_are_not_told_by_another_question
     for answer in (interfaces, everything["interfaces"]):
         assert answer["allocated_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
         assert "SECRET" not in json.dumps(answer) and "3b:02.1" not in json.dumps(answer)
-    assert everything["env"] is None
+    assert everything["environment"] is None
     assert "SECRET" not in json.dumps(everything)
 
 

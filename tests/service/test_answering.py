@@ -83,7 +83,7 @@ async def test_an_error_is_its_status_and_is_counted_for_the_pod(tmp_path: Path)
 
     async with answering(tmp_path, body) as (it, log):
         assert await status_of(await it.client()) == ("5", "No such variable.")
-        assert calls_of(log).refused == 1
+        assert (calls_of(log).not_found, calls_of(log).refused) == (1, 0)
 
 
 async def test_a_large_answer_counts_as_unread_until_its_reader_has_taken_it(

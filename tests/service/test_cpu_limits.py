@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
@@ -154,7 +155,7 @@ def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
 
 def test_the_operator_is_told_which_cgroup_it_is(limited: Node) -> None:
     with NodeClient(limited.lab.admin_socket, timeout_seconds=20) as client:
-        answer = client.ask(node_questions.described_pod("default", "web"))
+        answer = client.call(requests.described_pod("default", "web"))
     container = answer.containers[0]
     assert container.cpu is not None and container.cpu.quota_level == "pod"
     sources = {one.part: one.read for one in container.sources}

@@ -177,7 +177,7 @@ def test_a_broken_network_status_hides_neither_links_nor_devices(lab: Lab) -> No
     assert device["allocated"]["pci_address"] == "ffff:1f:1f.7"
     together = call(container, "GetAll", "AllRequest")
     assert together["interfaces"]["network_error"]["reason"] == "NETWORK_STATUS_MALFORMED"
-    assert [one["part"] for one in together["errors"]] == ["network", "resources"]
+    assert [one["part"] for one in together["errors"]] == ["network_status", "resources"]
 
 
 def test_an_interface_that_a_broken_network_status_may_hide_is_not_denied(lab: Lab) -> None:
@@ -289,10 +289,10 @@ def test_all_at_once_with_what_fails_beside_the_rest(lab: Lab) -> None:
     answer = call(container, "GetAll", "AllRequest")
     assert answer["pod"]["name"] == "web"
     assert answer["cpu"]["cpuset"] == "0"
-    assert answer["env"] is not None
+    assert answer["environment"] is not None
     failed = {one["part"]: one["reason"] for one in answer["errors"]}
-    assert failed["network"] == "NETWORK_STATUS_MALFORMED"
+    assert failed["network_status"] == "NETWORK_STATUS_MALFORMED"
     assert "interfaces" not in failed
     assert answer["interfaces"]["network_error"]["reason"] == "NETWORK_STATUS_MALFORMED"
     assert failed["resources"] == "POD_RESOURCES_UNAVAILABLE"
-    assert not {"network", "resources"} & set(answer)
+    assert not {"network_status", "resources"} & set(answer)

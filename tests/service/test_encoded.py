@@ -29,7 +29,7 @@ from netutil.v1alpha import netutil_pb2 as api
 from tests.client.device_answers import everything
 from tests.pods.test_index import APP, NOW, UID, pod
 
-NAMES = ("pod", "cpu", "env", "network", "interfaces", "hugepages", "resources")
+NAMES = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages", "resources")
 TEXTS = st.text(max_size=300)
 ERRORS = st.builds(api.PartError, part=TEXTS, code=TEXTS, reason=TEXTS, advice=TEXTS)
 PARTS = {
@@ -46,8 +46,8 @@ PARTS = {
         quota_cores=st.none() | st.floats(allow_nan=False),
         cpuset_ids=st.lists(st.integers(0, 2**31 - 1)),
     ),
-    "env": st.builds(api.EnvResponse, envs=st.dictionaries(TEXTS, TEXTS, max_size=1)),
-    "network": st.builds(
+    "environment": st.builds(api.EnvResponse, envs=st.dictionaries(TEXTS, TEXTS, max_size=1)),
+    "network_status": st.builds(
         api.NetworkStatusResponse,
         status=st.lists(st.builds(api.NetworkStatus, name=TEXTS, ips=st.lists(TEXTS))),
         device_info_error=st.none() | ERRORS,
@@ -93,8 +93,10 @@ def test_fields_that_are_no_messages_are_put_behind_the_joined_ones(
 
 
 def test_an_empty_part_is_there() -> None:
-    joined = api.AllResponse.FromString(encode.join(api.AllResponse, [("pod", b""), ("env", b"")]))
-    assert joined.HasField("pod") and joined.HasField("env") and not joined.HasField("cpu")
+    joined = api.AllResponse.FromString(
+        encode.join(api.AllResponse, [("pod", b""), ("environment", b"")])
+    )
+    assert joined.HasField("pod") and joined.HasField("environment") and not joined.HasField("cpu")
     assert encode.join(api.AllResponse, []) == b""
 
 

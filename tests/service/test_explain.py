@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from netutil.client import InvalidRequest, NodeClient, node_questions
-from netutil.client.node_results import Explanation
-from netutil.client.node_text import explanation
-from netutil.client.tables import Style
+from netutil.client import InvalidArgument, NodeClient
+from netutil.client.cli.render.node_text import explanation
+from netutil.client.cli.render.tables import Style
+from netutil.client.models.node import Explanation
+from netutil.client.rpc import requests
 
 from tests.identity.processes import become, process
 from tests.lab import Lab, LabContainer, LabPod
@@ -52,7 +53,7 @@ class Node:
 
     def explain(self, pid: int) -> Explanation:
         """The explanation; that it fits a screen and holds no secret is seen each time."""
-        answer = self.client.ask(node_questions.explanation(pid))
+        answer = self.client.call(requests.explanation(pid))
         text = explanation(answer, Style(width=SCREEN_COLUMNS))
         assert len(text.splitlines()) <= SCREEN_LINES, text
         assert all(len(line) <= SCREEN_COLUMNS for line in text.splitlines()), text
@@ -80,7 +81,7 @@ def assert_stops(answer: Explanation, step: str, reason: str, *said: str) -> Non
     last = answer.steps[-1]
     assert not answer.answered
     assert (last.name, last.outcome, last.reason) == (step, "stopped", reason)
-    assert {one.outcome for one in answer.steps[:-1]} <= {"passed"}
+    assert {one.outcome for one in answer.steps[:-1]} <= {"ok"}
     told = "\n".join((*last.found, last.advice))
     for text in said:
         assert text in told
@@ -100,7 +101,7 @@ def test_a_process_of_a_container_is_answered(node: Node) -> None:
     answer = node.explain(node.app.pid)
     assert (answer.answered, answer.pod, answer.container) == (True, "shop/web", "app")
     assert [one.name for one in answer.steps] == ALL_STEPS
-    assert {one.outcome for one in answer.steps} == {"passed"}
+    assert {one.outcome for one in answer.steps} == {"ok"}
     assert f"pod segment: pod{node.web.uid}" in found(answer, "cgroup")
     assert f"container segment: {node.app.id}" in found(answer, "cgroup")
     assert below_kubepods(node.app) in found(answer, "cgroup")
@@ -212,7 +213,7 @@ def test_a_container_that_is_not_reported_yet_is_called_that(node: Node) -> None
         young.containers.remove(again)
         node.lab.write_pod_list()
         with NodeClient(node.lab.admin_socket, timeout_seconds=2) as hasty:
-            answer = hasty.ask(node_questions.explanation(again.pid))
+            answer = hasty.call(requests.explanation(again.pid))
     finally:
         young.delete()
         node.lab.write_pod_list()
@@ -310,7 +311,7 @@ def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
         app = lab.pod("web").container("app")
         lab.agent(pod_source=f"file:{lab.directory}/none.json")
         with NodeClient(lab.admin_socket, timeout_seconds=2) as client:
-            answer = client.ask(node_questions.explanation(app.pid))
+            answer = client.call(requests.explanation(app.pid))
     assert answer.answered
     (step,) = (one for one in answer.steps if one.name == "pod list")
     assert (step.outcome, step.reason) == ("degraded", "POD_LIST_UNAVAILABLE")
@@ -318,6 +319,6 @@ def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
 
 
 def test_a_number_that_no_process_can_have_is_malformed(node: Node) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        node.client.ask(node_questions.explanation(2**23))
+    with pytest.raises(InvalidArgument) as refused:
+        node.client.call(requests.explanation(2**23))
     assert refused.value.reason == "PID_MALFORMED"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 
 from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, task
 from tests.identity.processes import READY, become, wait_for_state
@@ -146,7 +147,7 @@ def test_it_watches(node: Node) -> None:
         line = process.stdout.readline()
         process.kill()
     first = json.loads(line)["snapshot"]
-    assert first["env"]["envs"]["WHO"] == "app"
+    assert first["environment"]["envs"]["WHO"] == "app"
     assert first["pod"]["container_name"] == "app"
     assert first["cpu"]["affinity"] == "0"
 
@@ -156,8 +157,8 @@ def test_an_explanation_says_so_and_agrees_with_the_calls(node: Node) -> None:
         without_first_thread(node) as ended,
         NodeClient(node.lab.admin_socket, timeout_seconds=20) as client,
     ):
-        answer = client.ask(node_questions.explanation(ended.host_pid))
-        calls = client.ask(node_questions.described_pod("default", "web"))
+        answer = client.call(requests.explanation(ended.host_pid))
+        calls = client.call(requests.described_pod("default", "web"))
     assert (answer.answered, answer.pod, answer.container) == (True, "default/web", "app")
     (process,) = (step for step in answer.steps if step.name == "process")
     assert "its first thread has ended; thread " in process.found[1]

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from netutil.client import AsyncNodeClient, node_questions
-from netutil.client.questions import Question
+from netutil.client import AsyncNodeClient
+from netutil.client.rpc import requests
+from netutil.client.rpc.requests import Request
 
-from tests.client.drawn import Drawn, faults, read
+from tests.client.svg_reader import Drawn, faults, read
 from tests.lab.confined import CONFINED
 from tests.lab.observing import needs_lab
 from tests.pods.kubelet_server import pods
@@ -112,7 +113,7 @@ def test_the_page_holds_the_same_picture_for_the_same_price(node: FullNode) -> N
 
 async def test_pods_are_sent_one_by_one_in_their_order(node: FullNode) -> None:
     """So that no message grows with the node: gRPC in other languages takes 4 MiB at the most."""
-    question: Question[Any] = replace(node_questions.described_pods(), read=lambda message: message)
+    question: Request[Any] = replace(requests.described_pods(), decode=lambda message: message)
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,
         aclosing(client.stream(question, _PATIENCE_SECONDS)) as stream,
@@ -126,7 +127,7 @@ async def test_the_topology_is_not_sent_again_with_each_pod(node: FullNode) -> N
     """A node may have hundreds of CPUs, and most pods run on nearly all of them."""
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,
-        aclosing(client.stream(node_questions.described_pods(), _PATIENCE_SECONDS)) as stream,
+        aclosing(client.stream(requests.described_pods(), _PATIENCE_SECONDS)) as stream,
     ):
         sent = {one.pod.name: one async for one in stream}
     cpus = [container.cpu for one in sent.values() for container in one.containers]

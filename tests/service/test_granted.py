@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
-from netutil.client import NodeClient, node_questions
-from netutil.client.node_results import DescribedPod
+from netutil.client import NodeClient
+from netutil.client.models.node import DescribedPod
+from netutil.client.rpc import requests
 
 from tests.lab import Lab, LabContainer
 from tests.lab.observing import needs_lab
@@ -37,11 +38,11 @@ class Node:
 
     def describe(self, name: str = "web") -> DescribedPod:
         with NodeClient(self.lab.admin_socket, timeout_seconds=20) as client:
-            return client.ask(node_questions.described_pod("shop", name))
+            return client.call(requests.described_pod("shop", name))
 
     def check(self) -> Any:
         with NodeClient(self.lab.admin_socket, timeout_seconds=20) as client:
-            found = client.ask(node_questions.diagnosis())
+            found = client.call(requests.diagnosis())
         (check,) = (one for one in found.checks if one.name == "pod fields")
         return check
 
@@ -187,7 +188,7 @@ def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) 
     refused = node.app.run([sys.executable, "-m", "netutil.client", "network"])
     assert refused.returncode == 1
     assert b"something else than text as annotation" in refused.stderr
-    (error,) = (one for one in node.describe().errors if one.part == "network")
+    (error,) = (one for one in node.describe().errors if one.part == "network_status")
     assert error.reason == "NETWORK_STATUS_MALFORMED"
     assert "something else than text as annotation k8s.v1.cni.cncf.io/network-status" in (
         error.message

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.client.drawn import Drawn, faults, read
+from tests.client.svg_reader import Drawn, faults, read
 from tests.facts.sriov_node import OFFLINE_CPU, PF, PLAIN, VFIO_VF, VFS, build_sriov_node
 from tests.lab.confined import CONFINED
 from tests.lab.lab import Lab
@@ -98,7 +99,7 @@ def drawn(text: str) -> Drawn:
 
 def test_the_node_is_described(lab: Lab) -> None:
     with NodeClient(lab.admin_socket, timeout_seconds=20) as client:
-        node = client.ask(node_questions.described_node())
+        node = client.call(requests.described_node())
     assert [cpu.id for cpu in node.cpus] == list(range(8))
     assert [cpu.id for cpu in node.cpus if not cpu.online] == [OFFLINE_CPU]
     assert {cpu.exclusive for cpu in node.cpus} == {None}
@@ -142,9 +143,9 @@ def test_a_broken_network_status_hides_no_link_and_is_said() -> None:
         lab.pod("web", annotations=broken).container("app", cpus="0")
         lab.agent("--pod-resources=/nonexistent/kubelet.sock")
         text = read(map_of(lab, "svg")).pod("default/web").title
-        assert "not known: network: NETWORK_STATUS_MALFORMED" in text
+        assert "! network_status: NETWORK_STATUS_MALFORMED" in text
         assert ("not known: link: NETWORK_NAMESPACE_NOT_READABLE" if CONFINED else "eth0") in text
-        assert "not known: network: NETWORK_STATUS_MALFORMED" in map_of(lab, "dot")
+        assert "network broken: network_status: NETWORK_STATUS_MALFORMED" in map_of(lab, "dot")
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
-from netutil.client import NodeClient, NotFound, Unavailable, node_questions, questions
-from netutil.client.asynchronous import AsyncNodeClient
-from netutil.client.node_outside import with_outside
-from netutil.client.node_results import DescribedPod, Diagnosis, Traced, TracedCall
-from netutil.client.questions import Question
+from netutil.client import NodeClient, NotFound, Unavailable
+from netutil.client.cli.offline_checks import with_outside
+from netutil.client.models.node import DescribedPod, Diagnosis, Traced, TracedCall
+from netutil.client.rpc import requests
+from netutil.client.rpc.aio import AsyncNodeClient
+from netutil.client.rpc.requests import Request
 
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.agent import LabAgent
@@ -77,15 +78,15 @@ def ask(container: LabContainer, *words: str) -> subprocess.CompletedProcess[byt
 
 
 def test_a_pod_is_described_with_the_sources_of_its_facts(node: Node, client: NodeClient) -> None:
-    answer = client.ask(node_questions.described_pod("shop", "web"))
+    answer = client.call(requests.described_pod("shop", "web"))
     assert (answer.pod.uid, answer.labels) == (node.web.uid, {"tier": "front"})
     assert answer.annotations == tuple(sorted((NETWORK_STATUS, MANIFEST)))
     assert {one.part: one.read for one in answer.sources} == {
         "pod": str(node.lab.directory / "pods.json"),
-        "network": f"annotation {NETWORK_STATUS}",
+        "network_status": f"annotation {NETWORK_STATUS}",
         "interfaces": f"/proc/{node.app.pid}/ns/net, rtnetlink(7)",
     }
-    assert answer.network is not None and answer.network.status[0].interface == "eth0"
+    assert answer.network_status is not None and answer.network_status.status[0].interface == "eth0"
     assert answer.interfaces is not None
     assert answer.interfaces.af_xdp is None  # no environment is read for an operator
     (eth0,) = answer.interfaces.interfaces
@@ -107,7 +108,7 @@ def test_a_pod_is_described_with_the_sources_of_its_facts(node: Node, client: No
 
 def test_a_pod_of_another_node_is_not_found(client: NodeClient) -> None:
     with pytest.raises(NotFound) as missing:
-        client.ask(node_questions.described_pod("shop", "elsewhere"))
+        client.call(requests.described_pod("shop", "elsewhere"))
     assert missing.value.reason == "POD_NOT_FOUND"
     assert "'shop/elsewhere'" in missing.value.message
 
@@ -116,11 +117,11 @@ def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeCl
     key = node.web.uid.replace("-", "")
 
     def of_web() -> tuple[int, int, int, float]:
-        found = client.ask(node_questions.activity())
+        found = client.call(requests.activity())
         (web,) = (one for one in found.pods if one.uid == key)
         assert (web.namespace, web.name) == ("shop", "web")
         assert len(web.latency_counts) == len(found.latency_bounds_seconds) + 1
-        return web.calls, web.refused, sum(web.latency_counts), web.seconds
+        return web.calls, web.not_found, sum(web.latency_counts), web.seconds
 
     before = of_web()
     assert ask(node.app, "cpu").returncode == 0
@@ -134,7 +135,7 @@ def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeCl
 async def tracing(lab: Lab) -> AsyncIterator[AsyncIterator[Traced]]:
     """A trace that misses nothing from here on."""
     async with AsyncNodeClient(lab.admin_socket) as client:
-        stream = client.stream(node_questions.TRACE, PATIENCE_SECONDS)
+        stream = client.stream(requests.TRACE, PATIENCE_SECONDS)
         async with aclosing(stream) as told:
             assert await anext(told) == Traced(calls=(), lost=0)
             yield told
@@ -197,7 +198,7 @@ async def test_a_trace_tells_the_begin_and_the_end_of_a_stream(node: Node) -> No
 def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
     node: Node, client: NodeClient
 ) -> None:
-    found = client.ask(node_questions.diagnosis())
+    found = client.call(requests.diagnosis())
     checks = {one.name: one for one in found.checks}
     for name in ("hostPID", "cgroups", "host /sys", "pod list", "operator socket"):
         assert checks[name].outcome == "ok", checks[name]
@@ -211,11 +212,11 @@ def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
 
 def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
     pods = node.lab.directory / "pods.json"
-    client.ask(node_questions.diagnosis())  # from here on there is a last list
+    client.call(requests.diagnosis())  # from here on there is a last list
     whole = pods.read_text()
     pods.unlink()
     try:
-        found = client.ask(node_questions.diagnosis())
+        found = client.call(requests.diagnosis())
     finally:
         pods.write_text(whole)
         wait_for_a_list(client)
@@ -229,7 +230,7 @@ def wait_for_a_list(client: NodeClient) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            client.ask(questions.node_pods())
+            client.call(requests.node_pods())
         except Unavailable:
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -245,21 +246,22 @@ def test_nobody_but_root_is_answered(node: Node) -> None:
     directory, socket = node.lab.admin_socket.parent, node.lab.admin_socket
     script = (
         "import asyncio, os, sys\n"
-        "from netutil.client import AsyncNodeClient, NodeClient, node_questions, questions\n"
+        "from netutil.client import AsyncNodeClient, NodeClient\n"
+        "from netutil.client.rpc import requests\n"
         "os.setgid(12345); os.setuid(12345)\n"
-        "asked = [questions.node_pods(), node_questions.described_pod('shop', 'web'),\n"
-        "         node_questions.described_node(),\n"
-        "         node_questions.activity(), node_questions.explanation(1),\n"
-        "         node_questions.diagnosis()]\n"
+        "asked = [requests.node_pods(), requests.described_pod('shop', 'web'),\n"
+        "         requests.described_node(),\n"
+        "         requests.activity(), requests.explanation(1),\n"
+        "         requests.diagnosis()]\n"
         "for one in asked:\n"
         "    with NodeClient(sys.argv[1], timeout_seconds=30) as client:\n"
-        "        try: client.ask(one)\n"
+        "        try: client.call(one)\n"
         "        except Exception as error: print(error.reason)\n"
         "        else: print('answered')\n"
         "async def stream(question):\n"
         "    async with AsyncNodeClient(sys.argv[1]) as client:\n"
         "        await anext(client.stream(question))\n"
-        "for one in (node_questions.TRACE, node_questions.described_pods()):\n"
+        "for one in (requests.TRACE, requests.described_pods()):\n"
         "    try: asyncio.run(stream(one))\n"
         "    except Exception as error: print(error.reason)\n"
         "    else: print('answered')\n"
@@ -295,14 +297,14 @@ async def test_described_together_pods_are_told_as_one_by_one(
     node: Node, client: NodeClient
 ) -> None:
     async with AsyncNodeClient(node.lab.admin_socket) as together:
-        stream = together.stream(node_questions.described_pods(), PATIENCE_SECONDS)
+        stream = together.stream(requests.described_pods(), PATIENCE_SECONDS)
         found = [one async for one in stream]
     assert [(one.pod.namespace, one.pod.name) for one in found] == [
         ("default", "quiet"),
         ("shop", "web"),
     ]
     for one in found:
-        alone = client.ask(node_questions.described_pod(one.pod.namespace, one.pod.name))
+        alone = client.call(requests.described_pod(one.pod.namespace, one.pod.name))
         assert timeless(one) == timeless(alone)
     assert TREASURE not in repr(found) and "1000000" not in repr(found)
 
@@ -310,11 +312,13 @@ async def test_described_together_pods_are_told_as_one_by_one(
 def timeless(pod: DescribedPod) -> object:
     """All but the topology, and what differs between two readings: times, links' counters."""
     names = [one.name for one in pod.interfaces.interfaces] if pod.interfaces else []
-    network = pod.network and replace(pod.network, observed_at=None)
+    network = pod.network_status and replace(pod.network_status, observed_at=None)
     containers = tuple(
         replace(one, cpu=one.cpu and replace(one.cpu, cpus=())) for one in pod.containers
     )
-    same = replace(pod, observed_at=None, network=network, interfaces=None, containers=containers)
+    same = replace(
+        pod, observed_at=None, network_status=network, interfaces=None, containers=containers
+    )
     return same, names
 
 
@@ -333,7 +337,7 @@ async def test_an_agent_that_stops_ends_its_traces_itself() -> None:
 def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
     missing = f"{node.lab.directory}/none.sock"
     with NodeClient(missing, timeout_seconds=0.5) as nobody, pytest.raises(Unavailable) as down:
-        nobody.ask(node_questions.diagnosis())
+        nobody.call(requests.diagnosis())
     found = with_outside(down.value, missing)
     checks = {one.name: one for one in found.checks}
     assert checks["agent"].outcome == checks["connect"].outcome == "failed"
@@ -344,15 +348,15 @@ def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
 
 
 def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> None:
-    asked: tuple[Question[Any], ...] = (
-        questions.node_pods(),
-        node_questions.described_pod("shop", "web"),
-        node_questions.described_node(),
-        node_questions.activity(),
-        node_questions.explanation(node.app.pid),
-        node_questions.diagnosis(),
+    asked: tuple[Request[Any], ...] = (
+        requests.node_pods(),
+        requests.described_pod("shop", "web"),
+        requests.described_node(),
+        requests.activity(),
+        requests.explanation(node.app.pid),
+        requests.diagnosis(),
     )
     for question in asked:
-        told = repr(client.ask(question))
+        told = repr(client.call(question))
         assert TREASURE not in told
         assert "1000000" not in told  # an argument of its command line

@@ -46,7 +46,7 @@ class Node:
 
     def asks(self) -> Connection:
         self.seen.note(self.peer)
-        self.log.record(KEY, "", 0.001)
+        self.log.record(KEY, "OK", "", 0.001)
         connection = Connection(KEY, self.peer)
         self.registry.add(connection)
         return connection
@@ -84,9 +84,9 @@ async def test_a_pod_that_has_no_connection_but_runs_is_kept(node: Node) -> None
 
 
 async def test_what_is_kept_of_a_pod_that_nobody_has_seen_is_dropped(node: Node) -> None:
-    node.log.record("f" * 32, "", 0.001)
-    node.log.record(NO_POD, "", 0.001)
-    node.log.record(HOST_ROOT, "", 0.001)
+    node.log.record("f" * 32, "OK", "", 0.001)
+    node.log.record(NO_POD, "OK", "", 0.001)
+    node.log.record(HOST_ROOT, "OK", "", 0.001)
     await node.retention.sweep()
     assert list(node.log.by_pod) == [NO_POD, HOST_ROOT]
 

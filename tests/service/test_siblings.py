@@ -80,7 +80,7 @@ def test_a_process_of_a_sibling_is_its_containers(node: Node) -> None:
     assert netutil(node.one, "env", *of(node.two))["envs"]["WHO"] == "two"
     everything = netutil(node.one, "all", *of(node.two))
     assert everything["pod"]["container_name"] == "two"
-    assert everything["env"]["envs"]["WHO"] == "two"
+    assert everything["environment"]["envs"]["WHO"] == "two"
 
 
 def test_the_kernel_decides_who_reads_a_siblings_environment(node: Node) -> None:

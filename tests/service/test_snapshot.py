@@ -14,8 +14,9 @@ from netutil.agent.messages.encode import PARTS
 from netutil.agent.watch import diff
 from netutil.agent.watch.diff import Digests, are_short, changed
 from netutil.agent.watch.stream import MIN_SECONDS, SnapshotThrottle
-from netutil.client import All, observations
-from netutil.client.conversion import result
+from netutil.client import All
+from netutil.client.models import observation
+from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.answers import observed_at
@@ -44,7 +45,7 @@ def set_counters(facts: api.AllResponse) -> None:
 
 
 def set_times(facts: api.AllResponse) -> None:
-    for part in (facts.pod, facts.network, facts.interfaces, facts.resources):
+    for part in (facts.pod, facts.network_status, facts.interfaces, facts.resources):
         moment = observed_at()
         moment.seconds += 10
         part.observed_at.CopyFrom(moment)
@@ -71,10 +72,10 @@ def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_
         error.CopyFrom(part_error(name))
         error.message = f"It took {seconds} s."
     assert changed(digests(before), digests(now)) == ()
-    assert observations.changed_parts(result(All, before), result(All, now)) == ()
+    assert observation.changed_parts(result(All, before), result(All, now)) == ()
     getattr(now.interfaces, name).reason = "READ_TIMED_OUT"
     assert changed(digests(before), digests(now)) == ("interfaces",)
-    assert observations.changed_parts(result(All, before), result(All, now)) == ("interfaces",)
+    assert observation.changed_parts(result(All, before), result(All, now)) == ("interfaces",)
 
 
 @pytest.mark.parametrize("change", [set_counters, set_times, set_usage])
@@ -83,7 +84,7 @@ def test_what_changes_all_the_time_is_no_change(change: Change) -> None:
     change(now)
     assert before != now
     assert changed(digests(before), digests(now)) == ()
-    assert observations.changed_parts(result(All, before), result(All, now)) == ()
+    assert observation.changed_parts(result(All, before), result(All, now)) == ()
 
 
 def add_address(facts: api.AllResponse) -> None:
@@ -121,7 +122,7 @@ def test_a_change_names_its_part(change: Change, part: str) -> None:
     before, now = everything(), everything()
     change(now)
     assert changed(digests(before), digests(now)) == (part,)
-    assert observations.changed_parts(result(All, before), result(All, now)) == (part,)
+    assert observation.changed_parts(result(All, before), result(All, now)) == (part,)
 
 
 def failed(reason: str, sentence: str) -> api.AllResponse:
@@ -141,7 +142,7 @@ def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sen
         (other, whole, ("resources",)),
     ):
         assert changed(digests(before), digests(now)) == parts
-        assert observations.changed_parts(result(All, before), result(All, now)) == parts
+        assert observation.changed_parts(result(All, before), result(All, now)) == parts
 
 
 def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
@@ -187,7 +188,7 @@ def test_what_the_agent_lacked_for_a_part_is_seen_each_time(part: str, field: st
 def test_every_part_of_the_api_is_watched() -> None:
     names = [*api.AllResponse.DESCRIPTOR.fields_by_name]
     assert [*PARTS] == [name for name in names if name != "errors"]
-    assert observations.PARTS == PARTS
+    assert observation.PARTS == PARTS
 
 
 class Time:
@@ -250,9 +251,9 @@ async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None
 def test_a_large_environment_is_compared_without_being_parsed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = api.AllResponse(env=api.EnvResponse(envs={"A": "x" * 200_000}))
-    after = api.AllResponse(env=api.EnvResponse(envs={"A": "y" + "x" * 199_999}))
+    before = api.AllResponse(environment=api.EnvResponse(envs={"A": "x" * 200_000}))
+    after = api.AllResponse(environment=api.EnvResponse(envs={"A": "y" + "x" * 199_999}))
     monkeypatch.setattr(diff, "_KINDS", {})
     first = digests(before)
     assert changed(first, digests(before, first)) == ()
-    assert changed(first, digests(after, first)) == ("env",)
+    assert changed(first, digests(after, first)) == ("environment",)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from netutil.client import All, Inconsistent
-from netutil.client.conversion import result
-from netutil.client.dpdk import command_line
+from netutil.client import All, FailedPrecondition
+from netutil.client.dpdk.eal import command_line
+from netutil.client.rpc.convert import result
 from netutil.podresources.v1 import podresources_pb2 as v1
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -68,7 +68,7 @@ def test_a_login_shell_is_told_the_devices_of_the_containers_start(node: DpdkNod
     assert answer["start_error"] is None
     everything = netutil(node.app, "all", env=SU)
     assert allocated(everything["interfaces"]) == [(VARIABLE, VFIO_VF, True)]
-    assert VARIABLE not in everything["env"]["envs"]
+    assert VARIABLE not in everything["environment"]["envs"]
 
 
 def test_its_line_is_the_one_of_the_container(node: DpdkNode) -> None:
@@ -211,7 +211,7 @@ def test_the_line_of_a_login_shell_that_lost_af_xdp_devices_alone_has_them(lab: 
 def test_one_to_whom_the_start_is_not_told_has_no_line(lab: Lab) -> None:
     answer = ask(upf(lab), "-c", AS_ANOTHER, env=SU)
     facts = result(All, json_format.ParseDict(answer, api.AllResponse()))
-    with pytest.raises(Inconsistent) as caught:
+    with pytest.raises(FailedPrecondition) as caught:
         command_line(facts)
     assert caught.value.reason == "DEVICES_NOT_KNOWN"
 

@@ -33,5 +33,5 @@ def test_a_cut_text_is_the_beginning_of_what_was_said(text: str) -> None:
 @given(ANY_TEXT)
 def test_an_error_of_a_part_can_be_sent_whatever_it_says(text: str) -> None:
     error = PermissionDenied(Reason.ENVIRONMENT_NOT_READABLE, text, read=text, advice=text)
-    sent = api.PartError.FromString(part_error("env", error).SerializeToString())
+    sent = api.PartError.FromString(part_error("environment", error).SerializeToString())
     assert sent.message == truncate_utf8(text)

@@ -62,6 +62,26 @@ async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None
         await asyncio.wait_for(onlooker.next(), 0.01)
 
 
+@pytest.mark.parametrize(
+    ("code", "counts", "last"),
+    [
+        ("PERMISSION_DENIED", (1, 0, 0), "A_REASON"),
+        ("UNAUTHENTICATED", (1, 0, 0), "A_REASON"),
+        ("RESOURCE_EXHAUSTED", (1, 0, 0), "A_REASON"),
+        ("NOT_FOUND", (0, 1, 0), ""),
+        ("UNAVAILABLE", (0, 0, 1), "A_REASON"),
+    ],
+)
+def test_a_log_counts_refused_not_found_and_failed_calls_apart(
+    code: str, counts: tuple[int, int, int], last: str
+) -> None:
+    log = CallStats()
+    log.record("pod", code, "A_REASON", 0.001)
+    found = log.by_pod["pod"]
+    assert (found.refused, found.not_found, found.failed) == counts
+    assert (found.calls, found.last_error) == (1, last)
+
+
 async def test_the_end_comes_after_what_was_told_before_it() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
@@ -73,21 +93,21 @@ async def test_the_end_comes_after_what_was_told_before_it() -> None:
     assert await tracing.subscribe().next() is None
 
 
-def test_a_log_keeps_counts_by_latency_and_the_last_refusal() -> None:
+def test_a_log_keeps_counts_by_latency_and_the_last_error() -> None:
     log = CallStats()
-    log.record("pod", "", LATENCY_BOUNDS_SECONDS[0])
-    log.record("pod", "PID_NOT_FOUND", LATENCY_BOUNDS_SECONDS[0] + 1e-9)
-    log.record("pod", "", 1e6)
+    log.record("pod", "OK", "", LATENCY_BOUNDS_SECONDS[0])
+    log.record("pod", "PERMISSION_DENIED", "NOT_A_POD", LATENCY_BOUNDS_SECONDS[0] + 1e-9)
+    log.record("pod", "OK", "", 1e6)
     found = log.by_pod["pod"]
-    assert (found.calls, found.refused, found.last_error) == (3, 1, "PID_NOT_FOUND")
+    assert (found.calls, found.refused, found.last_error) == (3, 1, "NOT_A_POD")
     assert found.latency_counts[:2] == [1, 1] and found.latency_counts[-1] == 1
     assert sum(found.latency_counts) == 3
 
 
 def test_a_log_forgets_the_pods_that_have_ended() -> None:
     log = CallStats()
-    log.record("runs", "", 0.001)
-    log.record("ended", "", 0.001)
+    log.record("runs", "OK", "", 0.001)
+    log.record("ended", "OK", "", 0.001)
     log.retain({"runs"})
     assert (list(log.by_pod), len(log)) == (["runs"], 1)
 
@@ -95,9 +115,9 @@ def test_a_log_forgets_the_pods_that_have_ended() -> None:
 def test_a_log_forgets_the_pod_that_has_asked_least_recently() -> None:
     log = CallStats()
     for number in range(MAX_PODS):
-        log.record(str(number), "", 0.0)
-    log.record("0", "", 0.0)
-    log.record("new", "", 0.0)
+        log.record(str(number), "OK", "", 0.0)
+    log.record("0", "OK", "", 0.0)
+    log.record("new", "OK", "", 0.0)
     assert len(log.by_pod) == MAX_PODS
     assert "1" not in log.by_pod
     assert log.by_pod["0"].calls == 2 and "new" in log.by_pod

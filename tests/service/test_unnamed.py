@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from netutil.client import NodeClient, node_questions
+from netutil.client import NodeClient
+from netutil.client.rpc import requests
 
 from tests.hostile.asking import Asker, Call, Outcome, asked
 from tests.lab import Lab, LabContainer, LabPod
@@ -279,7 +280,7 @@ def test_an_operator_is_told_the_same_of_such_a_process(node: Node) -> None:
     stranger = stranger_in(node.two)
     node.lab.write_pod_list()
     with at_once(), NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
-        answer = client.ask(node_questions.explanation(stranger.pid))
+        answer = client.call(requests.explanation(stranger.pid))
     assert (answer.answered, answer.pod, answer.container) == (True, "default/two", "")
     (step,) = (one for one in answer.steps if one.name == "pod list")
     assert (step.outcome, step.reason) == ("degraded", "CONTAINER_NOT_LISTED")

@@ -14,8 +14,9 @@ from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.errors import AgentError, NotFound, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.links import Link
-from netutil.client import NodeClient, node_questions
-from netutil.client.exits import Exit
+from netutil.client import NodeClient
+from netutil.client.cli.exit_codes import Exit
+from netutil.client.rpc import requests
 
 from tests.facts.sriov_node import PF, VFIO_VF, build_sriov_node
 from tests.lab.confined import CONFINED
@@ -108,7 +109,7 @@ def test_a_part_that_cannot_be_read_takes_no_other_away(node: DpdkNode) -> None:
 @pytest.mark.xdist_group("unreadable")
 def test_an_operator_is_told_of_the_node_beside_the_device(node: DpdkNode) -> None:
     with NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
-        described = client.ask(node_questions.described_node())
+        described = client.call(requests.described_node())
     assert [(one.part, one.reason) for one in described.errors] == [
         ("network_devices", "FILE_NOT_READABLE")
     ]

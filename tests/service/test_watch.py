@@ -62,7 +62,7 @@ def test_the_first_snapshot_is_whole_and_says_what_get_all_says(watched: Watched
     assert "changed" not in first
     assert first["observed_at"]
     everything = ask(watched.app, "-c", SCRIPT, "GetAll", "AllRequest", "{}")
-    for part in ("pod", "cpu", "env", "network"):
+    for part in ("pod", "cpu", "environment", "network_status"):
         assert without_times(first["snapshot"][part]) == without_times(everything[part])
     assert [one["part"] for one in first["snapshot"]["errors"]] == ["resources"]
 
@@ -161,8 +161,8 @@ def test_versions_count_and_the_environment_comes_once(watched: Watched, watcher
         annotate(watched.lab, watched.pod, "example.com/version", version)
         news = watcher.next()
         assert news["version"] == version
-        assert "env" not in news["snapshot"]
-        assert "env" not in news["changed"]
+        assert "environment" not in news["snapshot"]
+        assert "environment" not in news["changed"]
 
 
 def test_the_environment_comes_each_time_if_it_is_asked_for(watched: Watched) -> None:
@@ -170,7 +170,7 @@ def test_the_environment_comes_each_time_if_it_is_asked_for(watched: Watched) ->
         watcher.next()
         annotate(watched.lab, watched.pod, "example.com/environment", "asked")
         news = watcher.next()
-    assert news["snapshot"]["env"]["envs"]["WHO"] == "web"
+    assert news["snapshot"]["environment"]["envs"]["WHO"] == "web"
     assert news["changed"] == ["pod"]
 
 

@@ -70,7 +70,10 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
         assert environment is not None
         given.append(environment)
         pod = api.PodResponse(name=str(len(given)))
-        return {"pod": pod, **({"env": api.EnvResponse()} if environment[0] is not None else {})}
+        return {
+            "pod": pod,
+            **({"environment": api.EnvResponse()} if environment[0] is not None else {}),
+        }
 
     async def send(_: object) -> None:
         if len(given) == snapshots:

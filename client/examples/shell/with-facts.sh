@@ -9,5 +9,5 @@ facts=$($netutil all -o json)  # one question; the exit code says why there is n
 export FACTS_POD FACTS_CPUS FACTS_INTERFACES
 FACTS_POD=$(printf '%s' "$facts" | jq -er '.pod | "\(.namespace)/\(.name)"')
 FACTS_CPUS=$(printf '%s' "$facts" | jq -er '.cpu.effective_cpus')
-FACTS_INTERFACES=$(printf '%s' "$facts" | jq -er '[.network.status[].interface] | join(",")')
+FACTS_INTERFACES=$(printf '%s' "$facts" | jq -er '[.network_status.status[].interface] | join(",")')
 exec "$@"

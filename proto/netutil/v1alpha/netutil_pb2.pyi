@@ -2467,8 +2467,8 @@ class AllResponse(_message.Message):
 
     POD_FIELD_NUMBER: _builtins.int
     CPU_FIELD_NUMBER: _builtins.int
-    ENV_FIELD_NUMBER: _builtins.int
-    NETWORK_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     INTERFACES_FIELD_NUMBER: _builtins.int
     HUGEPAGES_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
@@ -2480,9 +2480,9 @@ class AllResponse(_message.Message):
         """With its topology."""
 
     @_builtins.property
-    def env(self) -> Global___EnvResponse: ...
+    def environment(self) -> Global___EnvResponse: ...
     @_builtins.property
-    def network(self) -> Global___NetworkStatusResponse: ...
+    def network_status(self) -> Global___NetworkStatusResponse: ...
     @_builtins.property
     def interfaces(self) -> Global___InterfacesResponse: ...
     @_builtins.property
@@ -2498,16 +2498,16 @@ class AllResponse(_message.Message):
         *,
         pod: Global___PodResponse | None = ...,
         cpu: Global___CPUResponse | None = ...,
-        env: Global___EnvResponse | None = ...,
-        network: Global___NetworkStatusResponse | None = ...,
+        environment: Global___EnvResponse | None = ...,
+        network_status: Global___NetworkStatusResponse | None = ...,
         interfaces: Global___InterfacesResponse | None = ...,
         hugepages: Global___HugepagesResponse | None = ...,
         resources: Global___ResourceResponse | None = ...,
         errors: _abc.Iterable[Global___PartError] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "env", b"env", "hugepages", b"hugepages", "interfaces", b"interfaces", "network", b"network", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "environment", b"environment", "hugepages", b"hugepages", "interfaces", b"interfaces", "network_status", b"network_status", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "env", b"env", "errors", b"errors", "hugepages", b"hugepages", "interfaces", b"interfaces", "network", b"network", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "environment", b"environment", "errors", b"errors", "hugepages", b"hugepages", "interfaces", b"interfaces", "network_status", b"network_status", "pod", b"pod", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

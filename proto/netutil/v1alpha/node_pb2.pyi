@@ -69,6 +69,26 @@ Global___ListPodsResponse: _TypeAlias = ListPodsResponse  # noqa: Y015
 class NodePod(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAMESPACE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
@@ -82,6 +102,9 @@ class NodePod(_message.Message):
     LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
     NETWORKS_ERROR_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    NOT_FOUND_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     name: _builtins.str
     uid: _builtins.str
@@ -90,16 +113,20 @@ class NodePod(_message.Message):
     connections: _builtins.int
     """Connections that the pod's processes hold to the agent now."""
     calls: _builtins.int
-    """Calls answered or refused since the agent started."""
+    """All calls since the agent started."""
     last_error: _builtins.str
-    """Reason of the last refused call, empty if there was none."""
+    """Reason of the last refused or failed call, empty if there was none."""
     networks_error: _builtins.str
     """Why the pod's networks could not be read, empty if they could. Beside
     `networks`: why there may be more, as userspace/configuration-data breaks its
     specification.
     """
     refused: _builtins.int
-    """Calls refused since the agent started; they are among `calls`."""
+    """Refused calls, among `calls`: PERMISSION_DENIED, UNAUTHENTICATED and RESOURCE_EXHAUSTED."""
+    not_found: _builtins.int
+    """Calls for a variable, interface or process that does not exist (NOT_FOUND), among `calls`."""
+    failed: _builtins.int
+    """Calls that ended with any other error, among `calls`."""
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeContainer]: ...
     @_builtins.property
@@ -110,6 +137,8 @@ class NodePod(_message.Message):
 
     @_builtins.property
     def last_error_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
@@ -126,10 +155,13 @@ class NodePod(_message.Message):
         last_error_at: _timestamp_pb2.Timestamp | None = ...,
         networks_error: _builtins.str = ...,
         refused: _builtins.int = ...,
+        not_found: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_error_at", b"last_error_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "containers", b"containers", "last_error", b"last_error", "last_error_at", b"last_error_at", "name", b"name", "namespace", b"namespace", "networks", b"networks", "networks_error", b"networks_error", "phase", b"phase", "qos_class", b"qos_class", "refused", b"refused", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "containers", b"containers", "failed", b"failed", "labels", b"labels", "last_error", b"last_error", "last_error_at", b"last_error_at", "name", b"name", "namespace", b"namespace", "networks", b"networks", "networks_error", b"networks_error", "not_found", b"not_found", "phase", b"phase", "qos_class", b"qos_class", "refused", b"refused", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,7 +275,7 @@ class DescribePodResponse(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     OBSERVED_AT_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
-    NETWORK_FIELD_NUMBER: _builtins.int
+    NETWORK_STATUS_FIELD_NUMBER: _builtins.int
     INTERFACES_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
@@ -271,7 +303,7 @@ class DescribePodResponse(_message.Message):
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___DescribedContainer]: ...
     @_builtins.property
-    def network(self) -> _netutil_pb2.NetworkStatusResponse:
+    def network_status(self) -> _netutil_pb2.NetworkStatusResponse:
         """Of the first container that runs: all of a pod share their networks."""
 
     @_builtins.property
@@ -307,16 +339,16 @@ class DescribePodResponse(_message.Message):
         annotations: _abc.Iterable[_builtins.str] | None = ...,
         observed_at: _timestamp_pb2.Timestamp | None = ...,
         containers: _abc.Iterable[Global___DescribedContainer] | None = ...,
-        network: _netutil_pb2.NetworkStatusResponse | None = ...,
+        network_status: _netutil_pb2.NetworkStatusResponse | None = ...,
         interfaces: _netutil_pb2.InterfacesResponse | None = ...,
         sources: _abc.Iterable[Global___FactSource] | None = ...,
         errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
         resources: _abc.Iterable[Global___ResourceAmount] | None = ...,
         not_understood: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network", b"network", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces", "network_status", b"network_status", "observed_at", b"observed_at", "pod", b"pod"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network", b"network", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "pod", b"pod", "resources", b"resources", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "cgroup_uid", b"cgroup_uid", "containers", b"containers", "errors", b"errors", "host_network", b"host_network", "interfaces", b"interfaces", "ips", b"ips", "labels", b"labels", "network_status", b"network_status", "node_name", b"node_name", "not_understood", b"not_understood", "observed_at", b"observed_at", "pod", b"pod", "resources", b"resources", "service_account", b"service_account", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,6 +625,8 @@ class PodActivity(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     LATENCY_COUNTS_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    NOT_FOUND_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Empty for callers that could not be identified, and for a pod that the last
     pod list does not have.
@@ -610,6 +644,9 @@ class PodActivity(_message.Message):
     seconds: _builtins.float
     """Time to answer, of all calls together."""
     last_error: _builtins.str
+    not_found: _builtins.int
+    """As in NodePod."""
+    failed: _builtins.int
     @_builtins.property
     def latency_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -625,10 +662,12 @@ class PodActivity(_message.Message):
         seconds: _builtins.float = ...,
         latency_counts: _abc.Iterable[_builtins.int] | None = ...,
         last_error: _builtins.str = ...,
+        not_found: _builtins.int = ...,
+        failed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "last_error", b"last_error", "latency_counts", b"latency_counts", "name", b"name", "namespace", b"namespace", "open_calls", b"open_calls", "refused", b"refused", "seconds", b"seconds", "uid", b"uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "connections", b"connections", "failed", b"failed", "last_error", b"last_error", "latency_counts", b"latency_counts", "name", b"name", "namespace", b"namespace", "not_found", b"not_found", "open_calls", b"open_calls", "refused", b"refused", "seconds", b"seconds", "uid", b"uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -807,7 +846,7 @@ class ExplainStep(_message.Message):
     name: _builtins.str
     """"pid", "process", "cgroup", "ownership", "container", "pod list" or "answer"."""
     outcome: _builtins.str
-    """"passed", "degraded" (a part of the facts is not answered) or "stopped"."""
+    """"ok", "degraded" (a part of the facts is not answered) or "stopped"."""
     code: _builtins.str
     """Why it stopped, as the process itself is told; empty if it passed."""
     reason: _builtins.str

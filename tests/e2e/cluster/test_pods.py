@@ -182,7 +182,7 @@ def test_everything_at_once_has_no_part_missing(cluster: Cluster) -> None:
     answer = cluster.ask("deployment/web", "all")
     assert answer["errors"] == []
     assert_is(answer["pod"], web, "app")
-    assert answer["env"]["envs"]["HOSTNAME"] == web["metadata"]["name"]
+    assert answer["environment"]["envs"]["HOSTNAME"] == web["metadata"]["name"]
 
 
 def test_without_multus_the_network_is_the_pods_own(cluster: Cluster) -> None:

@@ -149,7 +149,7 @@ def test_the_first_answer_is_about_the_container_that_asked(
         assert errors["resources"] == "CONTAINER_NOT_REPORTED"
         return
     assert found["pod"]["container_name"] == name
-    assert found["env"]["envs"]["WHO"] == name
+    assert found["environment"]["envs"]["WHO"] == name
     statuses = [
         *listed["status"]["containerStatuses"],
         *listed["status"].get("initContainerStatuses", []),
@@ -205,7 +205,7 @@ def test_devices_are_those_of_the_kubelets_socket(app: Container, told: dict[str
 
 
 def test_the_environment_is_what_runc_was_told(app: Container, told: dict[str, Any]) -> None:
-    assert told["env"]["envs"].items() >= app.environment().items()
+    assert told["environment"]["envs"].items() >= app.environment().items()
 
 
 def test_interfaces_are_those_of_the_network_namespace(

@@ -1,0 +1,1 @@
+"""The newest snapshot of a Watch stream, read without a call."""

@@ -1,0 +1,203 @@
+"""The command `netutil`: parses the arguments, then loads the modules of the command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from netutil.client.cli.args import OUTPUTS, TIMEOUT, WATCHES, Outputs, Parser, awaited
+from netutil.client.cli.args import shared_options as shared
+from netutil.client.cli.completion import COMPLETION, SHELLS, answer_shell, shell_code
+from netutil.client.cli.exit_codes import EXPLANATION, Exit
+from netutil.client.cli.node_args import NODE_DEFAULTS, NODE_OUTPUTS, add_node, outputs_for
+from netutil.client.cli.output import write
+
+_DESCRIPTION = """\
+Ask the netutil agent of this node about the calling process and its pod. Without
+a command: CPUs and networks; with --env the environment too."""
+_EPILOG = (
+    """\
+-o json and -o yaml print the field names of the API (netutil.proto) in snake case, an object
+per answer; without a command an object of "cpu", "environment" and "network_status".
+Options stand before or after the command.
+
+environment:
+  NETUTIL_SOCKET        the agent's socket (default /etc/netutil/net.sock)
+  NETUTIL_ADMIN_SOCKET  its operator socket (default /run/netutil-admin/admin.sock)
+  NO_COLOR              no bold text on a terminal
+
+"""
+    + EXPLANATION
+)
+_DEFAULTS: dict[str, Any] = {
+    "command": "overview",
+    "output": None,
+    "timeout_seconds": None,
+    "socket": None,
+    "admin_socket": None,
+    "pid": None,
+    "key": None,
+    "interface": None,
+    "wait": None,
+    "env": False,
+    "topology": False,
+    "explain": False,
+    "numa_mem": False,
+}
+_ENV_OUTPUTS = Outputs((*OUTPUTS, "export"))
+_WATCH_OUTPUTS = Outputs(("lines", "json"))
+_DPDK_OUTPUTS = Outputs(("args", "shell", "json"))
+_ALL_OUTPUTS = Outputs(
+    dict.fromkeys((*OUTPUTS, *NODE_OUTPUTS, *_ENV_OUTPUTS, *_WATCH_OUTPUTS, *_DPDK_OUTPUTS))
+)
+_SHOWS_ENVIRONMENT = ("overview", "all", "watch")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = Parser(
+        prog="netutil",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        parents=[
+            shared(
+                *("socket", "pid"), hidden=("admin-socket",), outputs=_ALL_OUTPUTS, commands=True
+            )
+        ],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_env(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(
+        name: str, text: str, parent: argparse.ArgumentParser | None = None
+    ) -> argparse.ArgumentParser:
+        parents = [parent or shared("socket", "pid")]
+        command: argparse.ArgumentParser = commands.add_parser(
+            name, help=text, description=text, parents=parents, allow_abbrev=False
+        )
+        command.set_defaults(command=name)
+        return command
+
+    cpu = add("cpu", "the CPUs of the container")
+    cpu.add_argument(
+        "--topology", action="store_true", help="each CPU: core, socket, NUMA node, exclusive"
+    )
+    env = add(
+        "env",
+        "the environment, or the value of one variable",
+        shared("socket", "pid", outputs=_ENV_OUTPUTS),
+    )
+    env.add_argument("key", nargs="?", metavar="KEY", help="print this variable's value alone")
+    network = add("network", "the pod's networks, or one of them", _waiting())
+    network.add_argument("interface", nargs="?", metavar="INTERFACE", help="this interface alone")
+    watch = add(
+        "watch",
+        "a line for each change of the facts about this pod",
+        shared("socket", outputs=_WATCH_OUTPUTS, timeout=WATCHES),
+    )
+    _add_env(watch)
+    add("whoami", "the pod and container of the calling process")
+    interfaces = add(
+        "interfaces", "the pod's interfaces as they are now, with their devices", _waiting()
+    )
+    interfaces.add_argument(
+        "interface", nargs="?", metavar="INTERFACE", help="this interface alone"
+    )
+    for waiting in (network, interfaces):
+        waiting.add_argument(
+            "--wait",
+            type=awaited,
+            metavar="INTERFACE=NAME",
+            help="wait until that interface is reported or live, 60 s or --timeout",
+        )
+    add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
+    add("hugepages", "huge pages of the pod, the container and the node")
+    _add_env(
+        add("all", "everything in one answer; a part that is missing is listed with its reason")
+    )
+    dpdk = add(
+        "dpdk",
+        "EAL arguments of a DPDK program for this container",
+        shared("socket", "pid", outputs=_DPDK_OUTPUTS),
+    )
+    dpdk.add_argument(
+        "--explain", action="store_true", help="a line for each argument, with its source"
+    )
+    dpdk.add_argument(
+        "--numa-mem", action="store_true", help="--numa-mem for --socket-mem (DPDK 25.07)"
+    )
+    completion = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete this command",
+        description=COMPLETION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    add_node(commands)
+    return parser
+
+
+def _waiting() -> argparse.ArgumentParser:
+    return shared("socket", "pid", timeout=TIMEOUT.format("5; with --wait 60"))
+
+
+def _add_env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--env",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show the environment too, which may hold secrets; -o json and yaml always have it",
+    )
+
+
+def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """End with an error for options that do not go together; choose how to print."""
+    if chosen.command.startswith("node "):
+        if chosen.pid is not None:
+            parser.error(f"--pid is not for {chosen.command}")
+        if chosen.socket is not None and chosen.command != "node doctor":
+            parser.error(f"--socket is not for {chosen.command}")
+    elif chosen.admin_socket is not None:
+        parser.error("--admin-socket is for node commands only")
+    if chosen.env and chosen.command not in _SHOWS_ENVIRONMENT:
+        parser.error(f"--env is not for {chosen.command}")
+    if chosen.pid is not None and (chosen.wait is not None or chosen.command == "watch"):
+        parser.error("--pid is not for watch, nor for --wait: they are about the calling process")
+    if chosen.wait is not None and chosen.interface not in (None, chosen.wait):
+        parser.error(f"--wait INTERFACE={chosen.wait} and {chosen.interface} are two interfaces")
+    outputs = {"dpdk": _DPDK_OUTPUTS, "watch": _WATCH_OUTPUTS, "env": _ENV_OUTPUTS}.get(
+        chosen.command, outputs_for(chosen.command)
+    )
+    chosen.output = chosen.output or outputs[0]
+    if chosen.output not in outputs:
+        parser.error(f"{chosen.command} has no -o {chosen.output}: {', '.join(outputs)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code that `netutil --help` explains."""
+    parser = _parser()
+    answer_shell(parser)
+    chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS, **NODE_DEFAULTS))
+    if "shell" in chosen:
+        return write(shell_code(chosen.shell))
+    _check(parser, chosen)
+    if sys.stdout is None or sys.stderr is None:
+        return Exit.FAILED
+    # gRPC's own log would mix with the lines of this command.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        if chosen.command.startswith("node "):
+            from netutil.client.cli.node_commands import run_node  # noqa: PLC0415  loads gRPC
+            from netutil.client.cli.node_options import read_options  # noqa: PLC0415
+
+            return run_node(read_options(chosen))
+        from netutil.client.cli import commands  # noqa: PLC0415  loads gRPC
+
+        return commands.run(commands.read_options(chosen))
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED

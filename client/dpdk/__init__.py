@@ -1,0 +1,1 @@
+"""EAL arguments of a DPDK program from the facts of a container."""

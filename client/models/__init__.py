@@ -1,0 +1,1 @@
+"""The answers as plain values: frozen dataclasses without protobuf."""

@@ -1,0 +1,1 @@
+"""The drawing of `netutil node map`: svg, html and dot."""
