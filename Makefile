@@ -140,7 +140,7 @@ packages-check: wheel  ## install the wheel, and the tree, each into a clean env
 	for what in dist/netutil-*.whl .; do \
 	  rm -rf build/packages && $(PYTHON) -m venv build/packages && \
 	  build/packages/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$what && \
-	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.daemon, netutil.client, \
+	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.lifecycle, netutil.client, \
 	importlib.resources as r; p = r.files('netutil.v1alpha'); \
 	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
 	p = r.files('netutil.podresources.v1'); \

@@ -1,8 +1,8 @@
-"""The per-node agent: tells every pod on its node the facts about itself.
+"""The per-node agent: answers each pod's gRPC calls about the pod itself.
 
-The rooms, from the top: `service` (gRPC methods), `connections`, `grpcserver`, `ops`
-(the operators' HTTP endpoints and metrics); `identity` (who is calling),
-`facts` (what is true of a process or a pod), `pods` (what the kubelet says);
-`parsers` (text to values); `errors`. Imports point downwards only, and
-`make lint` checks that they do.
+A call passes `listener`, `connections` and `grpcserver` (the socket, the identified connection,
+HTTP/2 and gRPC), `api` (the method), `collect` (the caller and the caches) and `facts` (the
+readers). `admin` and `watch` build on `collect`. `identity` says which process and container calls,
+`pods` and `kubelet` what the kubelet reports, `limits` what a pod may use. Imports point downwards
+only: `make lint` checks the layers of setup.cfg.
 """

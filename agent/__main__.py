@@ -8,8 +8,8 @@ import logging
 import os
 import sys
 
-from netutil.agent import settings as settings_module
-from netutil.agent.ops.logs import set_up
+from netutil.agent import config as config_module
+from netutil.agent.observability.log_setup import set_up
 
 _LOG = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
@@ -42,25 +42,25 @@ def _silence_grpc() -> None:
 
 def main() -> int:
     """Run the agent; exit 0 after a clean stop, 1 if it cannot start, 2 for a wrong flag."""
-    settings = settings_module.parse(sys.argv[1:], os.environ)
-    if settings.check:
-        from netutil.agent.service.check import check  # noqa: PLC0415 - a short-lived process
+    config = config_module.parse(sys.argv[1:], os.environ)
+    if config.check:
+        from netutil.agent.healthcheck import check  # noqa: PLC0415 - a short-lived process
 
-        return check(settings.socket)
+        return check(config.socket)
     _return_freed_memory()
     _silence_grpc()
-    set_up(settings.log_level, settings.log_format)
-    for name in settings.ignored_flags:
+    set_up(config.log_level, config.log_format)
+    for name in config.ignored_flags:
         _LOG.warning(
             "agent: --%s (%s) has no effect any more, and will be an unknown flag in the next minor"
             " release: remove it; --pod-cost-per-second limits what a pod may cost",
             name,
-            settings_module.variable_of(name),
+            config_module.variable_of(name),
         )
-    from netutil.agent.daemon import Agent  # noqa: PLC0415 - a wrong flag is told at once
+    from netutil.agent.lifecycle import Agent  # noqa: PLC0415 - a wrong flag is reported at once
 
     async def run() -> None:
-        await Agent(settings).run()
+        await Agent(config).run()
 
     try:
         asyncio.run(run())

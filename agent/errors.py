@@ -1,8 +1,8 @@
-"""Every refusal and failure that a caller can be told about.
+"""Errors that a caller can get, each with a reason.
 
-One hierarchy, so that each room can say what went wrong without knowing gRPC:
+One hierarchy, so that each package can name a failure without gRPC:
 the class says what kind of failure it is, the reason says which one, and
-`netutil.agent.service.status` alone turns both into a gRPC status. Errors that
+`netutil.agent.messages.status` alone turns both into a gRPC status. Errors that
 are not of this hierarchy are bugs of the agent and are answered as INTERNAL.
 """
 
@@ -79,79 +79,79 @@ class Reason(StrEnum):
 
 
 class AgentError(Exception):
-    """A failure that is told to the caller: what was asked, what was read, what to do.
+    """A failure that the caller gets as a status.
 
-    `sentence` is one plain sentence; `read` names what was being read ("" if
-    nothing was); `advice` says what the reader can do ("" if nothing).
-    `retry_after_seconds` is when asking again may help, None if it does not. `quota_key` is what
-    a connection is counted under whose calls get this error, None if that is not known.
+    `message` is one plain sentence. `read` names what was being read, "" for nothing. `advice`
+    says what the caller or the administrator can do, "" for nothing. `retry_after_seconds` is the
+    delay after which a retry may succeed, None if a retry does not help. `quota_key` is the quota
+    key of a connection whose calls get this error, None if it is not known.
     """
 
     retry_after_seconds: float | None = None
     quota_key: str | None = None
 
-    def __init__(self, reason: Reason, sentence: str, *, read: str = "", advice: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, reason: Reason, message: str, *, read: str = "", advice: str = "") -> None:
+        super().__init__(message)
         self.reason = reason
-        self.sentence = sentence
+        self.message = message
         self.read = read
         self.advice = advice
 
     def without_frames(self) -> Self:
-        """Return an equal error without a traceback, to raise one that is kept.
+        """Return an equal error without a traceback, for raising an error that is kept.
 
-        The kept one itself would collect the frames of every call that raises it.
+        A kept error would collect the frames of every call that raises it.
         """
-        return type(self)(self.reason, self.sentence, read=self.read, advice=self.advice)
+        return type(self)(self.reason, self.message, read=self.read, advice=self.advice)
 
 
-class Unidentified(AgentError):
-    """Nobody can be said to be asking: the peer is gone or cannot be pinned."""
+class Unauthenticated(AgentError):
+    """The peer cannot be identified: its process has exited or cannot be pinned."""
 
 
-class Denied(AgentError):
-    """The caller is known, or known not to be a pod, and may not have the answer."""
+class PermissionDenied(AgentError):
+    """The caller is identified, or is no pod process, and may not get the answer."""
 
 
-class Invalid(AgentError):
-    """The request is not well-formed, whoever sends it."""
+class InvalidArgument(AgentError):
+    """The request is not well-formed."""
 
 
-class Missing(AgentError):
-    """What was asked for by name does not exist in the caller's view."""
+class NotFound(AgentError):
+    """The requested name does not exist in the caller's view."""
 
 
-class Inconsistent(AgentError):
-    """Two sources contradict each other, or a source breaks its own specification."""
+class FailedPrecondition(AgentError):
+    """Two sources contradict each other, or a source violates its specification."""
 
 
 class Unavailable(AgentError):
-    """A source cannot be read now. Expected in operation; the caller may try again."""
+    """A source cannot be read now. Expected in operation; the caller may retry."""
 
     retry_after_seconds: float = 1.0
 
-    def told_again(self, retry_after_seconds: float) -> Unavailable:
-        """Return the error anew, without its traceback.
+    def with_retry_after(self, retry_after_seconds: float) -> Unavailable:
+        """Return an equal error with another delay and without the traceback.
 
-        An error that is kept would keep the frames it was raised in, and the body of an
-        answer with them; one that many callers raise would collect all their frames.
+        A kept error would keep the frames in which it was raised, with the body of a response;
+        an error that many callers raise would collect the frames of all of them.
         """
-        told = Unavailable(self.reason, self.sentence, read=self.read, advice=self.advice)
-        told.retry_after_seconds = retry_after_seconds
-        return told
+        error = Unavailable(self.reason, self.message, read=self.read, advice=self.advice)
+        error.retry_after_seconds = retry_after_seconds
+        return error
 
 
-class Exhausted(AgentError):
-    """A limit of the agent is reached: what is asked for is too large or too much."""
+class ResourceExhausted(AgentError):
+    """A limit of the agent is reached: the requested amount is too large."""
 
 
-class OverLimit(Exhausted):
-    """The caller's pod is over one of its limits now. It may ask again when it holds less."""
+class QuotaExceeded(ResourceExhausted):
+    """The caller's pod is over one of its limits now. The pod may retry when it uses less."""
 
     retry_after_seconds: float = 1.0
 
 
-_SHORTAGES = {
+_EXHAUSTED_RESOURCES = {
     errno.EMFILE: (
         "the agent has as many files open as it may",
         "On the node, raise the agent's limit of open files, or lower --max-connections.",
@@ -167,21 +167,20 @@ _SHORTAGES = {
 }
 
 
-def is_shortage(error: OSError) -> bool:
-    """Return whether the agent or its node had too little of something, whatever was read."""
-    return error.errno in _SHORTAGES
+def is_resource_exhaustion(error: OSError) -> bool:
+    """Return whether the agent or the node ran out of descriptors or memory."""
+    return error.errno in _EXHAUSTED_RESOURCES
 
 
-def shortage(error: OSError, read: str) -> OverLimit | None:
-    """Return what the caller is told of a read that failed for a shortage, None for other failures.
+def resource_exhausted(error: OSError, read: str) -> QuotaExceeded | None:
+    """Return the error of a read that ran out of descriptors or memory, None for other failures.
 
-    EMFILE, ENFILE and ENOMEM say nothing of what was read: never that it is missing, or not to be
-    had for this caller.
+    EMFILE, ENFILE and ENOMEM do not mean that the file is missing or forbidden.
     """
-    if error.errno not in _SHORTAGES:
+    if error.errno not in _EXHAUSTED_RESOURCES:
         return None
-    why, advice = _SHORTAGES[error.errno]
-    return OverLimit(
+    why, advice = _EXHAUSTED_RESOURCES[error.errno]
+    return QuotaExceeded(
         Reason.AGENT_OUT_OF_RESOURCES,
         f"{read} could not be read now: {why}.",
         read=read,
@@ -190,11 +189,11 @@ def shortage(error: OSError, read: str) -> OverLimit | None:
 
 
 def unreadable(error: OSError, read: str) -> AgentError:
-    """Return what the caller is told of a file of the node that is there and cannot be read.
+    """Return the error for a file of the node that exists and cannot be read.
 
-    `read` names what was read. Its own half of an answer is missing then, and no other.
+    `read` names the file. Only the part of the answer that needs the file is missing.
     """
-    return shortage(error, read) or Unavailable(
+    return resource_exhausted(error, read) or Unavailable(
         Reason.FILE_NOT_READABLE,
         f"{read} could not be read: {error.strerror or error}.",
         read=read,

@@ -1,33 +1,31 @@
-"""The numbers that the rooms keep for themselves, by the names of their metrics."""
+"""Metrics that the components count themselves: names, help texts, and what reads each."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
+from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.config import Config
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
+from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import MAX_HOST_ROOT_CONNECTIONS
 from netutil.agent.listener.ownership import SocketHealth
-from netutil.agent.ops.memory import MemoryLimit
-from netutil.agent.ops.watchdog import Watchdog
-from netutil.agent.podresources.directory import ResourceDirectory
+from netutil.agent.observability.memory import MemoryLimit
+from netutil.agent.observability.metrics import LabelledReadings, Readings
+from netutil.agent.observability.watchdog import Watchdog
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.service.caller import Callers
-from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.watching import Watching
-from netutil.agent.settings import Settings
-
-Named = Mapping[str, tuple[str, Callable[[], float]]]
-"""Name of a metric to its help text and what reads it."""
+from netutil.agent.watch.notifier import ChangeNotifier
 
 
 def readings(
@@ -41,18 +39,18 @@ def readings(
     policy: PodPolicy,
     closer: Closer | None,
     in_flight: InFlight,
-    watching: Watching,
+    notifier: ChangeNotifier,
     networks: NetworkCache,
     reads: ReadPool,
-    callers: Callers,
+    callers: CallerResolver,
     containers: ContainerCache,
     held_cgroups: HeldCgroups,
     pods: PodDirectory,
     resources: ResourceDirectory,
     environments: EnvironmentCache,
     pci: PciCache,
-) -> tuple[Named, Named]:
-    """Return the gauges and the counters. docs/operate.md lists them."""
+) -> tuple[Readings, Readings, LabelledReadings]:
+    """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
 
     def accept(name: str) -> Callable[[], float]:
         return lambda: float(getattr(counts.accept, name))
@@ -66,7 +64,7 @@ def readings(
     loop = asyncio.get_running_loop()
     gauges = {
         "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
-        "netutil_connections": ("Open connections.", lambda: float(len(registry))),
+        "netutil_open_connections": ("Open connections.", lambda: float(len(registry))),
         "netutil_max_connections": (
             "The limit of open connections.",
             lambda: float(max_connections),
@@ -75,40 +73,43 @@ def readings(
             "Sockets that wait for the thread that closes what their peers passed.",
             lambda: 0.0 if closer is None else float(closer.waiting),
         ),
-        "netutil_event_loop_lag_seconds": ("Last sign of life.", watchdog.lag_seconds),
+        "netutil_event_loop_lag_seconds": (
+            "Time since the last iteration of the event loop.",
+            watchdog.lag_seconds,
+        ),
         "netutil_memory_bytes": (
             "Memory of the agent's cgroup.",
             lambda: float(memory.use.used_bytes),
         ),
         "netutil_memory_limit_bytes": (
-            "Its limit.",
+            "Memory limit of the agent's cgroup.",
             lambda: float(memory.use.limit_bytes or 0),
         ),
-        "netutil_calls_unfinished": (
-            "Calls under way.",
+        "netutil_calls_in_flight": (
+            "Calls in flight.",
             lambda: float(in_flight.calls),
         ),
         "netutil_streams": ("Streams among them.", lambda: float(in_flight.streams)),
-        "netutil_unread_bytes": (
-            "Bytes of large answers not taken yet.",
+        "netutil_send_buffer_bytes": (
+            "Unread bytes of large responses.",
             lambda: float(in_flight.bytes),
         ),
         "netutil_kept_answer_bytes": (
             "Encoded answers that are kept with the last pod list.",
             lambda: float(pods.kept_bytes),
         ),
-        "netutil_watchers": ("Watch streams.", lambda: float(len(watching))),
+        "netutil_watchers": ("Watch streams.", lambda: float(len(notifier))),
         "netutil_network_namespaces": (
             "Network namespaces of pods that are held.",
             lambda: float(len(networks)),
         ),
-        "netutil_read_threads": ("Threads for reads.", lambda: float(reads.threads)),
+        "netutil_host_read_threads": ("Threads for blocking reads.", lambda: float(reads.threads)),
         "netutil_held_environments": (
             "Parsed environments that are held.",
             lambda: float(len(environments)),
         ),
         "netutil_held_environment_bytes": (
-            "Memory of them.",
+            "Memory of held environments.",
             lambda: float(environments.size_bytes),
         ),
         "netutil_held_pci_functions": (
@@ -120,7 +121,7 @@ def readings(
             lambda: float(len(containers)),
         ),
         "netutil_held_files": (
-            "Descriptors held open for them.",
+            "Descriptors of held containers.",
             lambda: float(containers.descriptors),
         ),
         "netutil_held_cgroups": (
@@ -134,19 +135,6 @@ def readings(
         ),
     }
     counters = {
-        "netutil_connections_accepted": ("Connections accepted.", accept("accepted")),
-        "netutil_connections_refused": (
-            "Connections whose calls get an error.",
-            lambda: float(counts.rejected),
-        ),
-        "netutil_connections_closed": (
-            "Connections closed at once, past every limit.",
-            accept("closed_at_once"),
-        ),
-        "netutil_connections_hung_up": (
-            "Connections that their peers had closed before they were accepted.",
-            accept("hung_up"),
-        ),
         "netutil_connections_deferred": (
             "Connections that were identified in the order of the pods.",
             lambda: float(counts.deferred),
@@ -156,25 +144,28 @@ def readings(
             accept("floods"),
         ),
         "netutil_accept_failures": ("Accepts that failed.", accept("accept_failures")),
-        "netutil_scheduler_waits": (
+        "netutil_scheduler_throttled": (
             "Portions of work that waited for the work of other pods.",
             lambda: float(policy.scheduler.waits),
         ),
         "netutil_pod_pauses": (
-            "Times that nothing was read of a pod for a while, for its overhead.",
+            "Pauses of reading from a pod, for its overhead.",
             lambda: float(policy.pauses),
         ),
-        "netutil_socket_rebinds": ("Sockets bound anew.", lambda: float(socket_health.rebinds)),
+        "netutil_socket_rebinds": (
+            "Sockets that were rebound.",
+            lambda: float(socket_health.rebinds),
+        ),
         "netutil_socket_directories": (
-            "Directories that stood at a socket's path and were moved aside.",
+            "Directories at a socket's path that were moved aside.",
             lambda: float(socket_health.directories),
         ),
         "netutil_event_loop_stalls": (
             "Stalls of the event loop.",
             lambda: float(watchdog.stalls),
         ),
-        "netutil_read_timeouts": (
-            "Reads given up by their callers.",
+        "netutil_host_read_timeouts": (
+            "Reads that timed out.",
             lambda: float(reads.timeouts),
         ),
         "netutil_network_reads": (
@@ -182,11 +173,11 @@ def readings(
             lambda: float(networks.reads),
         ),
         "netutil_network_evictions": (
-            "Network namespaces that were let go for want of room.",
+            "Network namespaces that were evicted from a full cache.",
             lambda: float(networks.evictions),
         ),
-        "netutil_cgroup_walks": (
-            "Walks of all cgroups of the node.",
+        "netutil_cgroup_scans": (
+            "Scans of all cgroups of the node.",
             lambda: float(callers.walks),
         ),
         "netutil_cgroup_path_checks": (
@@ -194,16 +185,16 @@ def readings(
             lambda: float(held_cgroups.checked_by_path),
         ),
         "netutil_held_containers_evicted": (
-            "Containers whose cgroup files were let go for want of room.",
+            "Containers whose cgroup files were evicted from a full cache.",
             lambda: float(containers.evictions),
         ),
         "netutil_held_containers_ended": (
-            "Containers whose cgroup files were let go because they were removed.",
+            "Containers whose cgroup files were closed because the cgroup was removed.",
             lambda: float(containers.ended),
         ),
         "netutil_pod_list_fetches": ("Fetches of the pod list.", stats("fetches")),
-        "netutil_pod_list_failures": ("Failed fetches of it.", stats("failures")),
-        "netutil_pod_list_misses": ("Callers that the list did not know.", stats("misses")),
+        "netutil_pod_list_failures": ("Failed fetches of the pod list.", stats("failures")),
+        "netutil_pod_list_misses": ("Callers that the pod list did not contain.", stats("misses")),
         "netutil_pod_fields_not_understood": (
             "Fields of pods that were read as unknown, at each reading.",
             lambda: float(pods.flaws.fields),
@@ -212,7 +203,7 @@ def readings(
             "Entries of pod lists without a name, a namespace or a UID, at each reading.",
             lambda: float(pods.flaws.entries),
         ),
-        "netutil_pod_stream_restarts": ("Streams of pods begun anew.", stats("restarts")),
+        "netutil_pod_stream_restarts": ("Restarts of the stream of pods.", stats("restarts")),
         "netutil_pod_stream_comparisons": (
             "Comparisons of the stream of pods with a list.",
             stats("comparisons"),
@@ -224,22 +215,37 @@ def readings(
         "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
         "netutil_snapshots_sent": (
             "Snapshots sent to watchers.",
-            lambda: float(watching.snapshots),
+            lambda: float(notifier.snapshots),
         ),
-        "netutil_pod_resources_lists": ("PodResources lists asked.", resource_stats("fetches")),
-        "netutil_pod_resources_gets": ("PodResources gets asked.", resource_stats("gets")),
-        "netutil_pod_resources_failures": (
+        "netutil_podresources_failures": (
             "PodResources lists that failed.",
             resource_stats("failures"),
         ),
     }
-    return gauges, counters
+    labelled = {
+        "netutil_connections": (
+            "Connections: accepted, rejected with an error, dropped, aborted by the peer.",
+            "result",
+            {
+                "accepted": accept("accepted"),
+                "rejected": lambda: float(counts.rejected),
+                "dropped": accept("closed_at_once"),
+                "aborted": accept("hung_up"),
+            },
+        ),
+        "netutil_podresources_requests": (
+            "Calls to the PodResources socket of the kubelet.",
+            "method",
+            {"List": resource_stats("fetches"), "Get": resource_stats("gets")},
+        ),
+    }
+    return gauges, counters, labelled
 
 
-def limits_of(settings: Settings) -> dict[str, float]:
-    """Return the limits, by the names that `netutil_limit` bears them under."""
+def limits_of(config: Config) -> dict[str, float]:
+    """Return the limits, by the value of the label of `netutil_limit`."""
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
-        name.removeprefix("max_"): float(getattr(settings, name))
-        for name in Settings.__dataclass_fields__
-        if name.startswith("max_") or name == "pod_cost_per_second"
+        name.removeprefix("max_"): float(getattr(config, name))
+        for name in Config.__dataclass_fields__
+        if name.startswith("max_") or name in ("host_read_threads", "pod_cost_per_second")
     }

@@ -1,4 +1,4 @@
-"""A bounded cache of what was used lately, for what can be worked out or read again."""
+"""A bounded cache of recently used values that can be computed or read again."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RecentCache(Generic[K, V]):
 class SharedRecentCache(RecentCache[K, V]):
     """A `RecentCache` of many owners, each of which has a limit of entries in each generation.
 
-    So an owner has twice the limit at the most, and the entries of one owner do not make a full
+    So an owner has at most twice the limit, and the entries of one owner do not make a full
     cache release those of others. What is past the limit is not kept in this period. Threads that
     keep something at the same moment may pass the limit by an entry each.
     """

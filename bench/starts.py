@@ -19,7 +19,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     """Yield the rows."""
     times = 3 if quick else 9
     for key, what, ours, theirs in (
-        ("agent", "the agent", "import netutil.agent.daemon", "import grpc.aio, grpc_status"),
+        ("agent", "the agent", "import netutil.agent.lifecycle", "import grpc.aio, grpc_status"),
         ("client", "the client", "import netutil.client", "import dataclasses, enum"),
     ):
         taken: tuple[list[float], list[float]] = ([], [])

@@ -30,6 +30,10 @@ _WARM_UP = 10
 _WAIT_SECONDS = 30.0
 _SETTLE_SECONDS = 0.05
 _AGENT = "agent/"
+_OF_THE_SERVICE = tuple(
+    f"{_AGENT}{package}/"
+    for package in ("api", "collect", "identity", "messages", "observability", "pods", "watch")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Way:
         return {
             (file, name): number
             for file, name, number in self.functions
-            if file.startswith((f"{_AGENT}service/", f"{_AGENT}identity/", f"{_AGENT}pods/"))
+            if file.startswith(_OF_THE_SERVICE)
         }
 
 

@@ -16,7 +16,7 @@ SOCKET = "/etc/netutil/net.sock"
 DATA, HEADERS, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
 ACK = END_STREAM = 1
 END_HEADERS = 4
-INITIAL_WINDOW_SIZE, LARGEST_WINDOW = 4, 2**31 - 1
+INITIAL_WINDOW_SIZE, MAX_WINDOW = 4, 2**31 - 1
 FRAME_HEADER, MESSAGE_HEADER = 9, 5
 
 
@@ -57,8 +57,8 @@ def watch(reconnects: Reconnects) -> None:
         connection.connect(SOCKET)
         connection.sendall(
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, LARGEST_WINDOW))
-            + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", LARGEST_WINDOW - 65535))
+            + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, MAX_WINDOW))
+            + frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", MAX_WINDOW - 65535))
             + frame(HEADERS, END_HEADERS, 1, QUESTION)
             + frame(DATA, END_STREAM, 1, bytes(MESSAGE_HEADER))
         )

@@ -47,7 +47,7 @@ def error_document(error: NetUtilError) -> dict[str, Any]:
         "error": {
             "code": error.code,
             "reason": error.reason,
-            "sentence": error.sentence,
+            "message": error.message,
             "read": error.read,
             "advice": error.advice,
         }

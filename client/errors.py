@@ -26,7 +26,7 @@ class NetUtilError(Exception):
 
     def __init__(
         self,
-        sentence: str,
+        message: str,
         code: str,
         *,
         reason: str = "",
@@ -34,8 +34,8 @@ class NetUtilError(Exception):
         advice: str = "",
         retry_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(sentence, code)
-        self.sentence = sentence
+        super().__init__(message, code)
+        self.message = message
         self.code = code
         self.reason = reason
         self.read = read
@@ -43,7 +43,7 @@ class NetUtilError(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
-        return f"{self.sentence} [{self.reason or self.code}]"
+        return f"{self.message} [{self.reason or self.code}]"
 
 
 class Unauthenticated(NetUtilError):

@@ -13,10 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 from netutil.agent import errors
+from netutil.agent.config import Config, parse
 from netutil.agent.errors import AgentError, Reason
-from netutil.agent.ops.metrics import Metrics
-from netutil.agent.service.status import code_of
-from netutil.agent.settings import Settings, parse
+from netutil.agent.messages.status import code_of
+from netutil.agent.observability.metrics import Metrics
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
 from netutil.client.cli.main import main as netutil_main
 
@@ -76,7 +76,7 @@ def test_an_entry_says_status_cause_and_what_to_do(reason: Reason) -> None:
 
 def test_an_entry_bears_the_status_that_the_agent_answers_with() -> None:
     pairs = raised()
-    assert ("Denied", "NOT_A_POD") in pairs
+    assert ("PermissionDenied", "NOT_A_POD") in pairs
     for kind, reason in pairs:
         error_class = getattr(errors, kind, None)
         if error_class is None:
@@ -140,7 +140,7 @@ def test_the_environment_twins_are_those_that_are_read() -> None:
 
 def test_the_defaults_are_those_of_the_settings() -> None:
     settings = parse([], {})
-    for field in fields(Settings):
+    for field in fields(Config):
         if field.name == "ignored_flags":
             continue  # no flag of its own
         value = getattr(settings, field.name)
@@ -154,29 +154,31 @@ def test_the_defaults_are_those_of_the_settings() -> None:
         assert flag_rows()["--" + field.name.replace("_", "-")][1] == shown
 
 
-def readings() -> tuple[set[str], set[str]]:
-    """The names of gauges and counters that the daemon hands to its metrics."""
+def readings() -> tuple[set[str], set[str], set[str]]:
+    """The names of the gauges, counters and labelled counters that the agent registers."""
     found: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
         match node:
             case ast.Assign(
-                targets=[ast.Name("gauges" | "counters" as kind)], value=ast.Dict(keys=keys)
+                targets=[ast.Name("gauges" | "counters" | "labelled" as kind)],
+                value=ast.Dict(keys=keys),
             ):
                 found[kind] = {
                     key.value
                     for key in keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)
                 }
-    return found["gauges"], found["counters"]
+    return found["gauges"], found["counters"], found["labelled"]
 
 
 def scraped() -> dict[str, str]:
     """The kind of each metric by its name, as a scrape shows it."""
-    gauges, counters = readings()
+    gauges, counters, labelled = readings()
     metrics = Metrics()
     metrics.add(
         {name: ("text", lambda: 0.0) for name in gauges},
         {name: ("text", lambda: 0.0) for name in counters},
+        {name: ("text", "label", {}) for name in labelled},
     )
     metrics.add_held(dict, float)
     return {
@@ -246,7 +248,7 @@ def test_the_flags_of_an_operators_command_are_its_own(
 
 def test_the_steps_of_an_explanation_are_those_of_its_source() -> None:
     named = {row[0] for row in rows(operators_section()) if len(row) == 2 and row[0].islower()}
-    written = set(re.findall(r"step\(\"([a-z ]+)\"\)", text_of("agent/service/explain.py")))
+    written = set(re.findall(r"step\(\"([a-z ]+)\"\)", text_of("agent/admin/explain.py")))
     assert named & written == written
     assert len(written) == 7
 

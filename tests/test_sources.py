@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
-from netutil.agent.pods.apiserver import ApiServerSource
-from netutil.agent.pods.file import FileSource
-from netutil.agent.pods.kubelet import KubeletSource
-from netutil.agent.podsapi.source import PodsApiSource
-from netutil.agent.settings import parse
-from netutil.agent.sources import open_source
+from netutil.agent.config import parse
+from netutil.agent.kubelet.podsapi.source import PodsApiSource
+from netutil.agent.pod_source import create_source
+from netutil.agent.pods.sources.apiserver import ApiServerSource
+from netutil.agent.pods.sources.file import FileSource
+from netutil.agent.pods.sources.kubelet import KubeletSource
 
 IN_CLUSTER = {
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
@@ -22,18 +22,18 @@ IN_CLUSTER = {
 
 
 def test_the_kubelet_is_the_default() -> None:
-    assert isinstance(open_source(parse([], IN_CLUSTER)), KubeletSource)
+    assert isinstance(create_source(parse([], IN_CLUSTER)), KubeletSource)
 
 
 def test_a_file_is_named_by_its_path() -> None:
-    source = open_source(parse(["--pod-source", "file:/pods.json"], {}))
+    source = create_source(parse(["--pod-source", "file:/pods.json"], {}))
     assert isinstance(source, FileSource)
     assert source.describe() == "/pods.json"
 
 
 class TestApiServer:
     def test_everything_comes_from_where_the_agent_runs(self) -> None:
-        source = open_source(parse(["--pod-source", "apiserver"], IN_CLUSTER))
+        source = create_source(parse(["--pod-source", "apiserver"], IN_CLUSTER))
         assert isinstance(source, ApiServerSource)
         assert source.describe() == "https://10.96.0.1:443/api/v1/pods"
         assert source._selector() == "spec.nodeName=node-1.example.com"
@@ -87,7 +87,9 @@ class TestApiServer:
 
 class TestPodsApi:
     def test_it_is_asked_for_by_name_also_where_its_socket_is_not_there_yet(self) -> None:
-        source = open_source(parse(["--pod-source", "pods-api", "--pods-api", "/no/such.sock"], {}))
+        source = create_source(
+            parse(["--pod-source", "pods-api", "--pods-api", "/no/such.sock"], {})
+        )
         assert isinstance(source, PodsApiSource)
         assert source.describe() == "/no/such.sock"
 
@@ -98,7 +100,7 @@ class TestPodsApi:
         path = tmp_path / "pods-api.sock"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
-        source = open_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
+        source = create_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
         assert isinstance(source, PodsApiSource)
         assert caplog.messages == [f"agent: --pod-source auto: pods-api, since {path} is there"]
 
@@ -110,7 +112,7 @@ class TestPodsApi:
         path = tmp_path / "pods-api.sock"
         if stands == "a file":
             path.touch()
-        source = open_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
+        source = create_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
         assert isinstance(source, KubeletSource)
         missing = "is not to be had: No such file or directory"
         why = "is no socket" if stands == "a file" else missing

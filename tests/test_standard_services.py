@@ -15,8 +15,7 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from netutil.agent import standard_services
-from netutil.agent.grpcserver import Server
+from netutil.agent.grpcserver import Server, standard_services
 from netutil.agent.grpcserver import frames as f
 from netutil.v1alpha import netutil_pb2
 

@@ -1,1 +1,1 @@
-"""Facts held between calls: read once, checked at each answer, handed out as values."""
+"""Collects the facts of one caller, and caches them between calls."""

@@ -1,4 +1,4 @@
-"""The containers that are asked about, with their cgroup files held open.
+"""Cache of containers, with their cgroup files held open.
 
 A container is known by its pod's UID, its ID and the directories of its cgroups. Files that were
 opened there are of those cgroups for ever: one that is removed answers ENODEV, whatever is
@@ -29,7 +29,7 @@ from itertools import islice
 from operator import is_
 from typing import TypeVar
 
-from netutil.agent.errors import AgentError, is_shortage
+from netutil.agent.errors import AgentError, is_resource_exhaustion
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, CpuFacts, read_cpu
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
@@ -132,7 +132,7 @@ class ContainerCache:
     """The held containers. Used on one event loop.
 
     `places_of` returns where the files of a process's container are. `evictions` counts the
-    containers let go for want of room, `ended` those whose cgroups were removed.
+    containers evicted from a full cache, `ended` those whose cgroups were removed.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ContainerCache:
 
     def read(self, container: HeldContainer, value: HeldValue[T]) -> T:
         """Return a value of the container as of now. Raises what it is made with raises."""
-        if container not in self._by_use:  # let go since: nobody would close what it opened
+        if container not in self._by_use:  # released since: its files would stay open
             return value.by_path()
         try:
             return value.get()
@@ -178,7 +178,7 @@ class ContainerCache:
             raise
         except OSError as error:
             self._release(container)
-            if not is_shortage(error):
+            if not is_resource_exhaustion(error):
                 raise
             self.close()  # what is short may be what is held here
             return value.by_path()

@@ -1,4 +1,4 @@
-"""Parsed environments, held while they are asked for.
+"""Cache of parsed environments.
 
 A held environment is an answer only if the bytes that it was parsed from are what
 /proc/<pid>/environ shows at that moment: the block is read for each answer, and compared. So an
@@ -7,9 +7,9 @@ answer is older than a read. What is saved is decoding, and encoding the answer.
 
 The block is read, and not a sign that it is the same memory, because every sign costs as much.
 Reads of /proc/<pid>/stat, pagemap and environ take a reference to the memory (`get_task_mm` and
-`mmget_not_zero`). Whoever drops the last one frees the memory of a process that has executed
+`mmget_not_zero`). The last holder that drops it frees the memory of a process that has executed
 another program meanwhile, and waits for its asynchronous I/O (`__mmput` in kernel/fork.c,
-`exit_aio` in fs/aio.c); who opens one of them waits for an exec (`exec_update_lock` in fs/exec.c).
+`exit_aio` in fs/aio.c); opening one of them waits for an exec (`exec_update_lock` in fs/exec.c).
 A workload can make both last as long as it likes, so none of them is read on the event loop; and
 on another thread, reading a block of some kilobytes takes hardly longer than reading a sign.
 """
@@ -35,7 +35,7 @@ MAX_VARIABLES = 1024
 MAX_BYTES_PER_POD = 1024 * 1024
 MAX_BYTES = 8 * 1024 * 1024
 IDLE_SECONDS = 60.0
-"""An environment that is not asked for is released after this time, and half of it at the most."""
+"""An environment that is not asked for is released after this time, or half of it more."""
 _SWEEP_SECONDS = IDLE_SECONDS / 2
 _ENTRY_BYTES = 1024
 _ANSWER_BYTES_PER_VARIABLE = 160
@@ -79,7 +79,7 @@ class HeldEnvironment:
 
     @property
     def device_bytes(self) -> int:
-        """Return how much memory the devices take that its variables name, at the most."""
+        """Return the largest memory of the devices that its variables name."""
         return _DEVICE_BYTES_PER_CHARACTER * self.device_characters
 
     @property
@@ -103,7 +103,7 @@ def read_held(thread: int, held: HeldEnvironment | None) -> HeldEnvironment:
 def held_environment(block: bytes) -> HeldEnvironment:
     """Return the environment that a block holds. May take long: not for the event loop.
 
-    Raises `Exhausted` as `parse_environment`.
+    Raises `ResourceExhausted` as `parse_environment`.
     """
     environment = parse_environment(block)
     devices = device_variables(environment.variables)

@@ -1,13 +1,13 @@
-"""The network namespaces of callers, held: read once, and again when the kernel tells of a change.
+"""Cache of network namespaces: each is read once, and again when the kernel reports a change.
 
 A namespace is read off the event loop, in the lane of the pod that asks, as its dump waits for a
 lock that others hold. What was found is answered from until there is a notification, the IPv6
-addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as stale: the next who
-asks waits for a reading that begins after the question, which all who wait share.
+addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as stale: the next
+call waits for a reading that begins after the call, which all waiting calls share.
 
 A held socket keeps a network namespace in being. So an entry is held by processes that have asked
 and are in it. It is let go when the last of them ends, or has entered another namespace, and
-when nobody has asked for `_IDLE_SECONDS`.
+after `_IDLE_SECONDS` without a call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from cachetools import LRUCache
-from netutil.agent.errors import AgentError, OverLimit, Reason, Unidentified
+from netutil.agent.errors import AgentError, QuotaExceeded, Reason, Unauthenticated
 from netutil.agent.facts.links import network_namespace
 from netutil.agent.facts.network_state import (
     HeldNamespace,
@@ -35,7 +35,7 @@ from netutil.agent.facts.network_state import (
     open_held,
     read_expected,
 )
-from netutil.agent.facts.paced import PacedReader
+from netutil.agent.facts.sysfs import ThrottledReader
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.limits.token_bucket import TokenBuckets
 from netutil.agent.parsers.rtnetlink import Counters
@@ -52,7 +52,7 @@ MAX_ITEMS = 128
 MAX_ANSWERS = 4
 """Answers that are kept with a namespace: of that many containers, or interfaces asked for."""
 MAX_AGE_SECONDS = 10.0
-"""For what the kernel tells nobody (`facts.network_state`)."""
+"""For changes that the kernel does not notify of (`facts.network_state`)."""
 _IDLE_SECONDS = 60.0
 _SWEEP_SECONDS = 2.0
 _MAX_SWEPT = 128
@@ -98,7 +98,7 @@ class _Entry:
     changes: int = 0
     used_at: float = 0.0
     is_dropped: bool = False
-    reader: PacedReader | None = None
+    reader: ThrottledReader | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_reading: asyncio.Task[LiveNetwork | Exception] | None = None
     subscribers: set[OnChange] = field(default_factory=set)
@@ -106,7 +106,7 @@ class _Entry:
     answers: LRUCache[str, object] = field(default_factory=partial(LRUCache, MAX_ANSWERS))
 
     def notify(self) -> None:
-        """Mark what is known as stale, and notify those who follow the namespace."""
+        """Mark the state as stale, and notify the subscribers of the namespace."""
         self.valid_until = 0.0
         self.changes += 1
         for on_change in tuple(self.subscribers):
@@ -127,18 +127,18 @@ class _Entry:
         except AgentError as error:
             return error.with_traceback(None)
 
-    def has_news(self) -> bool:
-        """Take what the kernel has to tell; return whether there was a change."""
-        news = self.held is not None and self.held.has_news()
-        if news:
+    def has_changed(self) -> bool:
+        """Take the kernel's notifications; return whether there was a change."""
+        changed = self.held is not None and self.held.has_changed()
+        if changed:
             self.notify()
-        return news
+        return changed
 
 
 class NetworkCache:
     """The held namespaces, the least recently used first. Used on one event loop.
 
-    `reads` counts the readings, `evictions` the namespaces that were let go for want of room.
+    `reads` counts the readings, `evictions` the namespaces that were evicted from a full cache.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class NetworkCache:
             return None
         # Notifications come last: what was read before is then of a time when nothing had changed.
         by_name, inet6 = entry.held.counters(), entry.held.inet6()
-        if entry.has_news():
+        if entry.has_changed():
             return None
         state = entry.state
         if state is None or by_name is None or inet6 != entry.inet6:
@@ -203,12 +203,12 @@ class NetworkCache:
             return found
         try:
             entry = self._entry(pod_key, process, namespace)
-        except OverLimit:
+        except QuotaExceeded:
             return await self.read_once(pod_key, process, namespace)
         answer = await self._next_reading(entry, pod_key, process)
         if isinstance(answer, LiveNetwork):
             return answer
-        if isinstance(answer, AgentError) and not isinstance(answer, Unidentified):
+        if isinstance(answer, AgentError) and not isinstance(answer, Unauthenticated):
             raise answer.without_frames()
         process.ensure_alive()  # the one that was read through may have been another
         raise NamespaceChangedError
@@ -233,7 +233,7 @@ class NetworkCache:
     ) -> None:
         """Have `on_change` called on each change from now on, and when the namespace is let go.
 
-        Raises as `network`, and `OverLimit` if no more namespaces can be held.
+        Raises as `network`, and `QuotaExceeded` if no more namespaces can be held.
         """
         entry = self._entry(pod_key, process, namespace)
         if entry.held is None:
@@ -244,7 +244,7 @@ class NetworkCache:
                 raise NamespaceChangedError
         entry.subscribers.add(on_change)
         if entry.reader is None:
-            entry.reader = PacedReader(entry.held.fileno(), partial(_take, entry))
+            entry.reader = ThrottledReader(entry.held.fileno(), partial(_take, entry))
 
     def is_subscribed(self, namespace: Namespace, on_change: OnChange) -> bool:
         """Return whether `on_change` will be called."""
@@ -273,7 +273,7 @@ class NetworkCache:
     def _next_reading(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> Awaitable[LiveNetwork | Exception]:
-        """Return the reading that begins next, which all share who come before it does."""
+        """Return the next reading, which is shared by all calls before its start."""
         if entry.next_reading is None:
             reading = self._read(entry, pod_key, process.duplicate())
             entry.next_reading = asyncio.get_running_loop().create_task(reading)
@@ -282,13 +282,13 @@ class NetworkCache:
     async def _read(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> LiveNetwork | Exception:
-        """Return the namespace, or why it cannot be had, which all who wait are to know."""
+        """Return the namespace, or the error for all waiters."""
         try:
             async with entry.lock:
                 try:
                     await self._wait(pod_key)
                 finally:
-                    entry.next_reading = None  # who comes from here on gets a later one
+                    entry.next_reading = None  # later calls get a later reading
                 return await self._read_now(entry, pod_key, process)
         except (AgentError, NamespaceChangedError, OSError) as error:
             return error.with_traceback(None)
@@ -298,7 +298,7 @@ class NetworkCache:
     async def _read_now(
         self, entry: _Entry, pod_key: str, process: PinnedProcess
     ) -> LiveNetwork | Exception:
-        entry.has_news()
+        entry.has_changed()
         # With a queue that could not be emptied the kernel may drop what comes during the reading.
         is_certain = entry.held is None or entry.held.is_drained
         begun, changes = self._clock(), entry.changes
@@ -314,8 +314,8 @@ class NetworkCache:
         entry.state, entry.inet6 = (live.state if is_kept else None), found.inet6
         if entry.is_dropped or not is_kept:
             return live
-        # Whoever has asked meanwhile, or follows the namespace, may have taken the notification.
-        if not entry.has_news() and entry.changes == changes and is_certain and found.is_inline:
+        # Another call, or a stream, may have taken the notification meanwhile.
+        if not entry.has_changed() and entry.changes == changes and is_certain and found.is_inline:
             entry.valid_until = begun + MAX_AGE_SECONDS
         return LiveNetwork(live.state, live.counters, entry.answers)
 
@@ -349,7 +349,8 @@ class NetworkCache:
     def _entry(self, pod_key: str, process: PinnedProcess, namespace: Namespace) -> _Entry:
         """Return the entry of a namespace, held by a process that is in it.
 
-        Raises `OverLimit` if no more can be held, `Unidentified` if the process's pin was closed.
+        Raises `QuotaExceeded` if no more can be held, `Unauthenticated` if the process's pin was
+        closed.
         """
         entry = self._entries.get(namespace)
         if entry is None:
@@ -376,7 +377,7 @@ class NetworkCache:
                 self.evictions += 1
                 self._drop(entry)
                 return
-        raise OverLimit(
+        raise QuotaExceeded(
             Reason.AGENT_OUT_OF_RESOURCES,
             f"{len(among)} network namespaces are followed already, and one more cannot be.",
             read=_READ_FROM,
@@ -387,7 +388,7 @@ class NetworkCache:
         entry.used_at = self._clock()
         self._entries.move_to_end(entry.namespace)
         if process.pid not in entry.holders and len(entry.holders) < MAX_HOLDERS:
-            with suppress(OverLimit):  # a shortage of descriptors: another process holds it
+            with suppress(QuotaExceeded):  # a shortage of descriptors: another process holds it
                 self._hold(entry, process)
 
     def _hold(self, entry: _Entry, process: PinnedProcess) -> None:
@@ -431,7 +432,7 @@ class NetworkCache:
         self._sweeping = loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
-        """Let go what nobody has asked for in a while, and what its holders have left."""
+        """Release namespaces without recent calls, and namespaces that their holders have left."""
         if not self._unswept:
             self._unswept = list(self._entries.values())
         for entry in self._unswept[-_MAX_SWEPT:]:
@@ -465,7 +466,7 @@ class _Closer:
         self._is_started = False
 
     def close(self, held: HeldNamespace) -> None:
-        """Close a namespace soon; at once if no thread is to be had."""
+        """Close a namespace soon; at once if there is no thread."""
         if not self._is_started:
             try:
                 threading.Thread(target=self._work, name="namespace-closer", daemon=True).start()
@@ -487,14 +488,14 @@ class _Closer:
 
 
 def _take(entry: _Entry) -> None:
-    entry.has_news()
+    entry.has_changed()
 
 
 def _is_in(process: PinnedProcess, namespace: Namespace) -> bool:
     """Return whether a process is in a namespace, as far as that can be seen."""
     try:
         return process.through_running_thread(network_namespace) == namespace
-    except (AgentError, OSError):  # it is ending, which its pidfd tells
+    except (AgentError, OSError):  # the process is exiting, which its pidfd shows
         return True
 
 

@@ -1,4 +1,4 @@
-"""PCI functions of the host, held while they and their drivers stay the same.
+"""Cache of PCI functions of the host, valid while the functions and their drivers stay the same.
 
 A look at a function is two system calls: stat(2) of its directory in /sys/bus/pci/devices, and
 readlink(2) of `driver` in it. A function that is removed and added again has a new node of sysfs
@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from netutil.agent.facts.pci import ABSENT, PciInfo, read_pci
-from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.addresses import normalise_pci_address
 
 MAX_AGE_SECONDS = 10.0
 MAX_FUNCTIONS = 1024
@@ -121,7 +121,7 @@ class PciCache:
             return False
         try:
             return self._sign(address) == entry.sign
-        except OSError:  # whoever reads it finds out what is wrong
+        except OSError:  # the next reader gets the error
             return False
 
     def _sign(self, address: str) -> _Sign:

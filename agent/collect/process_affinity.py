@@ -1,11 +1,11 @@
-"""The CPUs that a pinned process may use."""
+"""The CPU affinity of a pinned process."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-from netutil.agent.errors import Unidentified
+from netutil.agent.errors import Unauthenticated
 from netutil.agent.facts.affinity import read_affinity
 from netutil.agent.identity.process import PinnedProcess
 
@@ -14,7 +14,7 @@ def process_affinity(process: PinnedProcess) -> str | None:
     """Return the CPUs that a process may use as a kernel list, None if it has ended.
 
     Those of its first thread, or of another one that runs if the first has ended. Nothing of it
-    blocks. Raises `OverLimit` for a shortage.
+    blocks. Raises `QuotaExceeded` for a shortage.
     """
     try:
         try:
@@ -23,7 +23,7 @@ def process_affinity(process: PinnedProcess) -> str | None:
             return process.through_running_thread(_thread_affinity)
     except PermissionError:
         return _allowed(process)
-    except Unidentified:
+    except Unauthenticated:
         return None
 
 
@@ -46,6 +46,6 @@ def _allowed(process: PinnedProcess) -> str | None:
     try:
         allowed = process.status().cpus_allowed
         process.ensure_alive()
-    except Unidentified:
+    except Unauthenticated:
         return None
     return allowed

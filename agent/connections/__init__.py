@@ -1,1 +1,1 @@
-"""Connections of callers: each is identified, or keeps the error that its calls get."""
+"""Accepted connections: identified, or kept with the error that their calls get."""

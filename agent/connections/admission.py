@@ -1,4 +1,4 @@
-"""From an accepted descriptor to a served connection: identify the peer, or keep the error.
+"""Admits accepted connections: identifies the peer, or keeps the error.
 
 The cheapest question comes first: a flood is rejected at the rate at which it is accepted, and
 every new connection waits behind it in the kernel's one queue.
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
-from netutil.agent.errors import AgentError, Unidentified, shortage
+from netutil.agent.errors import AgentError, Unauthenticated, resource_exhausted
 from netutil.agent.grpcserver import Server, is_hung_up
 from netutil.agent.identity.host_root import HOST_ROOT
-from netutil.agent.identity.peer import NO_POD, Asker, Peer, asker_of
-from netutil.agent.identity.pinning import peer_credentials, peer_pid
+from netutil.agent.identity.peer import NO_POD, Peer, Requester, requester_of
+from netutil.agent.identity.pidfd import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.limits.limits import (
     MAX_DEFERRED_CONNECTIONS,
@@ -248,7 +248,7 @@ class ConnectionAdmission:
             key = self._key_of_unidentified(accepted, error)
             connection = self._unidentified(accepted, key, error)
         except OSError as error:
-            exhausted = shortage(error, "/proc/<pid> of the caller")
+            exhausted = resource_exhausted(error, "/proc/<pid> of the caller")
             if exhausted is None:
                 _LOG.error("connections: a peer could not be identified: %s", error)
                 return None
@@ -263,7 +263,7 @@ class ConnectionAdmission:
     def _connection(self, peer: Peer | None) -> Connection | None:
         if peer is None:
             return Connection(NO_POD)
-        key, requester = peer.pod_key, asker_of(peer)
+        key, requester = peer.pod_key, requester_of(peer)
         held = self._registry.count(key)
         error = self._limits.exceeded(held, len(self._registry))
         if error is None:
@@ -288,7 +288,7 @@ class ConnectionAdmission:
         """Admit a peer so that its calls get the error, None past the limit of its key."""
         # The error lives as long as the connection; with its frames it would be garbage in a ring.
         error.__traceback__ = error.__context__ = None
-        requester = Asker(_credentials(accepted))
+        requester = Requester(_credentials(accepted))
         self._reject(requester, key, error)
         if self._registry.count(key) >= self._max_connections(key):
             return None
@@ -300,7 +300,7 @@ class ConnectionAdmission:
             return MAX_HOST_ROOT_CONNECTIONS
         return self._limits.per_pod + (0 if key == NO_POD else OVERFLOW_SLOTS)
 
-    def _reject(self, requester: Asker, key: str, error: AgentError) -> None:
+    def _reject(self, requester: Requester, key: str, error: AgentError) -> None:
         self._counts.rejected += 1
         self._policy.record_rejection("connection", requester, key, "", error)
 
@@ -330,5 +330,5 @@ class ConnectionAdmission:
 def _credentials(accepted: socket.socket) -> Credentials | None:
     try:
         return peer_credentials(accepted)
-    except (Unidentified, OSError):  # no PID that the agent could see: the reason of its error
+    except (Unauthenticated, OSError):  # no PID that the agent could see: the reason of its error
         return None

@@ -1,4 +1,4 @@
-"""Which pod the work for a connection was done for whose peer was never identified."""
+"""Attributes the work for unidentified peers to a pod."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CgroupKeys:
         return len(self._keys)
 
     def age(self) -> None:
-        """Release the cgroups of which nobody has connected for long."""
+        """Release the cgroups without a recent connection."""
         self._keys.age()
 
     def learn(self, process: PinnedProcess, key: str) -> None:

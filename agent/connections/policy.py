@@ -1,4 +1,4 @@
-"""What decides for the gRPC server about calls and connections: the limits of their pod.
+"""Call and connection policy of the gRPC server: the limits of each pod.
 
 A call is admitted on its headers, before its message: a call that never sends any is in flight
 like another. Health, reflection and methods that do not exist are admitted like all others. What a
@@ -15,7 +15,7 @@ from netutil.agent.connections.registry import Connection, ConnectionRegistry, c
 from netutil.agent.errors import AgentError
 from netutil.agent.grpcserver import Call, Status
 from netutil.agent.grpcserver import Connection as ServedConnection
-from netutil.agent.identity.peer import Asker
+from netutil.agent.identity.peer import Requester
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.limits.limits import (
     RateLimits,
@@ -29,16 +29,16 @@ from netutil.agent.limits.token_bucket import TokenBuckets
 
 CONNECTION_COST = 24
 """What a connection costs that brought no call, in units of one frame."""
-_REFUSAL_COST = 20
+_REJECTION_COST = 20
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 10.0
 _CONNECT_SECONDS = 0.0001
 """Loop time that it takes to make a connection and to end it, beside what is read of it. Charged
 once its first request has been answered: the first charge of all would make that one wait."""
 NO_METHOD = "unknown"
 
-RecordRejection = Callable[[str, Asker, str, str, AgentError], None]
+RecordRejection = Callable[[str, Requester, str, str, AgentError], None]
 """Notes a rejection: its stage, the requester, the quota key, the method, and the error."""
-RefuseCall = Callable[[Connection, str, Call, AgentError], Status]
+RejectCall = Callable[[Connection, str, Call, AgentError], Status]
 """Notes a refused call and returns how it ends: connection, method, call, error."""
 
 
@@ -61,7 +61,7 @@ class PodPolicy:
         registry: ConnectionRegistry,
         scheduler: FairScheduler,
         in_flight: InFlight,
-        refuse_call: RefuseCall,
+        reject_call: RejectCall,
         record_rejection: RecordRejection,
         sizes: ServerSizes,
         rates: RateLimits | None = None,
@@ -72,7 +72,7 @@ class PodPolicy:
         """How often nothing was read of a pod for a time, for its overhead."""
         self.record_rejection = record_rejection
         self._in_flight = in_flight
-        self._refuse_call = refuse_call
+        self._reject_call = reject_call
         self.sizes = sizes
         self._accounts: dict[Connection, Account] = {}
         self._calls = self._overhead = None
@@ -133,7 +133,7 @@ class PodPolicy:
 
     def charge(self, key: str, cost: float) -> None:
         """Note overhead of a pod that has no connection for it."""
-        self._charge(key, Asker(), cost)
+        self._charge(key, Requester(), cost)
 
     # Calls, of `CallPolicy`
 
@@ -148,14 +148,14 @@ class PodPolicy:
                     raise too_many_calls(wait_seconds)
             self._in_flight.begin(key, stream=call.head.is_stream)
         except AgentError as error:
-            self._charge(key, connection.requester, _REFUSAL_COST)
-            return self._refuse_call(connection, self._name(call), call, error)
+            self._charge(key, connection.requester, _REJECTION_COST)
+            return self._reject_call(connection, self._name(call), call, error)
         return None
 
     def rejected(self, call: Call, status: Status) -> Status:
         """Note a call past a limit of the server, and return the status that says which."""
         connection = connection_of(call)
-        self._charge(connection.key, connection.requester, _REFUSAL_COST)
+        self._charge(connection.key, connection.requester, _REJECTION_COST)
         if not status.limit:
             return status
         error = (
@@ -163,7 +163,7 @@ class PodPolicy:
             if status.limit == "metadata"
             else message_too_large(self.sizes.request_bytes)
         )
-        return self._refuse_call(connection, self._name(call), call, error)
+        return self._reject_call(connection, self._name(call), call, error)
 
     def finished(self, call: Call) -> None:
         """Count a call as in flight no more."""
@@ -200,7 +200,7 @@ class PodPolicy:
         account = self._accounts.get(peer)  # none after the end, which handlers outlive a little
         return self.scheduler.account(peer.key) if account is None else account
 
-    def _charge(self, key: str, requester: Asker, cost: float) -> None:
+    def _charge(self, key: str, requester: Requester, cost: float) -> None:
         if self._overhead is None:
             return
         debt_seconds = self._overhead.charge(key, cost)

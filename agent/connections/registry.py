@@ -1,4 +1,4 @@
-"""The open connections, each with its peer or the error that its calls get."""
+"""Registry of open connections, each with its peer or the error that its calls get."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import AgentError
 from netutil.agent.grpcserver import Call
-from netutil.agent.identity.peer import Asker, Peer
+from netutil.agent.identity.peer import Peer, Requester
 
-_UNKNOWN = Asker()
+_UNKNOWN = Requester()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,7 @@ class Connection:
     key: str
     peer: Peer | None = None
     error: AgentError | None = None
-    requester: Asker = _UNKNOWN
+    requester: Requester = _UNKNOWN
 
 
 def connection_of(call: Call) -> Connection:

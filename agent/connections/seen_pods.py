@@ -1,6 +1,6 @@
-"""Which pods have connected, and which of these have ended: the kernel has removed their cgroup.
+"""Pods that have connected, and which of them have ended: the kernel removed their cgroup.
 
-The pod list would tell it late, or not at all: it is not read while nobody asks, and has pods that
+The pod list would show it late, or not at all: it is not read without callers, and has pods that
 ran to their end for as long as the API server has them.
 """
 
@@ -52,11 +52,11 @@ class SeenPods:
 
 
 def ended_of(directories: Mapping[str, str]) -> frozenset[str]:
-    """Return the keys of those pods whose cgroup directory has gone. Blocks: not for the loop."""
-    return frozenset(key for key, directory in directories.items() if _is_gone(directory))
+    """Return the keys of pods whose cgroup directory was removed. Blocks: not for the loop."""
+    return frozenset(key for key, directory in directories.items() if _is_removed(directory))
 
 
-def _is_gone(directory: str) -> bool:
+def _is_removed(directory: str) -> bool:
     try:
         os.stat(directory, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The CPUs that a thread may run on now.
+"""The CPU affinity of a thread.
 
 Source: sched_getaffinity(2), which takes no lock that a workload can hold (sched_getaffinity in
 the kernel's kernel/sched/syscalls.c: the thread's pi_lock, a spinlock). The kernel's answer is the
@@ -14,10 +14,10 @@ import os
 import sys
 from functools import lru_cache
 
-from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list
+from netutil.agent.parsers.cpulist import MAX_NUMBER, format_cpu_list
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_Mask = ctypes.c_char * ((LARGEST_NUMBER + 1) // 8)
+_Mask = ctypes.c_char * ((MAX_NUMBER + 1) // 8)
 """For as many CPUs as any kernel can have: a smaller one is EINVAL there."""
 _WORD_BYTES = ctypes.sizeof(ctypes.c_ulong)
 _MAX_MASKS = 256

@@ -1,15 +1,15 @@
-"""When somebody writes another CPU set, bandwidth or huge page limit into a container's cgroup.
+"""Notifies of changed CPU sets, bandwidths and huge page limits of cgroups, by inotify.
 
-inotify(7) tells writes to the files of a cgroup's directory, on cgroup v1 and v2. The
-effective CPU set also changes without a write there, with an ancestor's or when a CPU
-goes offline; so it is read anew from time to time, for all watched containers in one go. A file
-that is held open for the container's answers is read through that: a walk of its path may wait
-for those who make and remove cgroups.
+inotify(7) reports writes to the files of a cgroup's directory, on cgroup v1 and v2. The effective
+CPU set also changes without a write there: with an ancestor's set, or when a CPU goes offline. So a
+sweep reads the effective sets of all watched containers again. A file that is held open for the
+container's answers is read by its descriptor: a walk of its path may wait for a process that
+creates or removes cgroups.
 
-Limits of the cgroups above a container's hold for it too. Those directories are watched as
-well, each once for all containers below it; but the kubelet and systemd write there again and
-again what is there already, and one write would wake all of the node's watchers. So a write there
-is told only if a limit's file then holds something else than before.
+Limits of the cgroups above a container apply to the container too. Those directories are watched as
+well, each once for all containers below. The kubelet and systemd often write the present value
+there again, and one such write would wake all streams of the node. So a write there notifies only
+if the file of a limit then has another content.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from netutil.agent.facts.paced import PacedReader
+from netutil.agent.facts.sysfs import ThrottledReader
 
 _LOG = logging.getLogger(__name__)
-Tell = Callable[[], None]
+OnChange = Callable[[], None]
 ReadOpen = Callable[[str, str], bytes | None]
 """Returns a file of a directory by a descriptor that is open for it, None if there is none."""
 
 _IN_MODIFY, _IN_Q_OVERFLOW, _IN_ONLYDIR = 0x2, 0x4000, 0x01000000
 _EVENT = struct.Struct("=iIII")
 _READ_BYTES = 64 * 1024
-_MOST_BLOCKS = 4
+_MAX_BLOCKS = 4
 # Not memory.events and the like, which the kernel itself writes.
 _CONTROLLERS = (b"cpuset.", b"cpu.", b"hugetlb.")
 # What of a cgroup holds for those below it, cgroup v1 and v2. CPU sets do too, but show in
@@ -46,25 +46,25 @@ _LIMIT = re.compile(
 )
 # cgroup v2, cgroup v1, cgroup v1 before Linux 3.17: the first that is there.
 _EFFECTIVE = ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus")
-_LONGEST_CPU_LIST_BYTES = 4096
+_MAX_CPU_LIST_BYTES = 4096
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True)
 class _Directory:
-    """A directory and who is told of it.
+    """A watched directory and its subscribers.
 
-    `told` are told of each write, and of another effective set; `told_of_limits` of other limits.
-    `effective` (the name of the file and its text) and `limits` are what was read last, as far as
-    somebody is told of it.
+    `subscribers` are notified of each write and of a changed effective set, `limit_subscribers` of
+    changed limits. `effective` (the name of the file and its text) and `limits` are the last
+    reading, if there are subscribers for it.
     """
 
     path: str
     number: int
     effective: tuple[str, bytes] | None = None
     limits: dict[bytes, bytes] = field(default_factory=dict)
-    told: set[Tell] = field(default_factory=set)
-    told_of_limits: set[Tell] = field(default_factory=set)
+    subscribers: set[OnChange] = field(default_factory=set)
+    limit_subscribers: set[OnChange] = field(default_factory=set)
 
 
 class CgroupChanges:
@@ -78,58 +78,58 @@ class CgroupChanges:
         self._directories: dict[str, _Directory] = {}
         self._by_number: dict[int, _Directory] = {}
         self._inotify = -1
-        self._reader: PacedReader | None = None
+        self._reader: ThrottledReader | None = None
 
     def __len__(self) -> int:
         return len(self._directories)
 
-    def join(self, directories: Iterable[str], tell: Tell) -> None:
-        """Let `tell` be called on each change in these directories from now on."""
+    def subscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
+        """Call `on_change` for each change in these directories from now on."""
         for path in directories:
             found = self._directory(path)
-            if not found.told:
+            if not found.subscribers:
                 found.effective = self._effective(path)
-            found.told.add(tell)
+            found.subscribers.add(on_change)
 
-    def join_above(self, directories: Iterable[str], tell: Tell) -> None:
-        """Let `tell` be called whenever a limit in these directories is another than before."""
+    def subscribe_above(self, directories: Iterable[str], on_change: OnChange) -> None:
+        """Call `on_change` for each changed limit in these directories from now on."""
         for path in directories:
             found = self._directory(path)
-            if not found.told_of_limits:
+            if not found.limit_subscribers:
                 found.limits = _limits(path)
-            found.told_of_limits.add(tell)
+            found.limit_subscribers.add(on_change)
 
-    def leave(self, directories: Iterable[str], tell: Tell) -> None:
-        """Undo `join` and `join_above`. Nothing happens if it was undone before."""
+    def unsubscribe(self, directories: Iterable[str], on_change: OnChange) -> None:
+        """Undo `subscribe` and `subscribe_above`. May be called again."""
         for path in directories:
             found = self._directories.get(path)
             if found is None:
                 continue
-            found.told.discard(tell)
-            found.told_of_limits.discard(tell)
-            if not found.told and not found.told_of_limits:
+            found.subscribers.discard(on_change)
+            found.limit_subscribers.discard(on_change)
+            if not found.subscribers and not found.limit_subscribers:
                 del self._directories[path]
                 self._by_number.pop(found.number, None)
-                # Fails for a directory that is gone, whose watch went with it.
+                # Fails for a removed directory: its watch was removed with it.
                 _LIBC.inotify_rm_watch(self._inotify, found.number)
         if not self._directories:
             self._close()
 
     def sweep(self) -> None:
-        """Read the effective CPU sets anew and tell of those that differ.
+        """Read the effective CPU sets again, and notify of those that differ.
 
-        The limits of the cgroups above too, where inotify cannot tell of them.
+        The limits of the cgroups above too, where inotify has no watch.
         """
         for found in tuple(self._directories.values()):
             if found.number < 0:
-                _look_at_limits(found)
-            if found.effective is None or not found.told:
+                _check_limits(found)
+            if found.effective is None or not found.subscribers:
                 continue
             name, before = found.effective
             now = self._read_file(found.path, name)
             if now != before:
                 found.effective = (name, now)
-                _tell(found.told)
+                _notify(found.subscribers)
 
     def _effective(self, directory: str) -> tuple[str, bytes] | None:
         """Return the file of the effective CPU set and its text, None if there is no such file."""
@@ -143,7 +143,7 @@ class CgroupChanges:
         return None
 
     def _read_file(self, directory: str, name: str) -> bytes:
-        """Return the text of a file; "" once the cgroup is gone."""
+        """Return the text of a file; "" once the cgroup is removed."""
         text = self._open_text(directory, name)
         return _read(f"{directory}/{name}") if text is None else text
 
@@ -169,7 +169,7 @@ class CgroupChanges:
         if self._reader is None:
             self._inotify = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._inotify >= 0:
-                self._reader = PacedReader(self._inotify, self._read)
+                self._reader = ThrottledReader(self._inotify, self._read)
         number: int = _LIBC.inotify_add_watch(
             self._inotify, os.fsencode(path), _IN_MODIFY | _IN_ONLYDIR
         )
@@ -178,19 +178,19 @@ class CgroupChanges:
         return number
 
     def _read(self) -> None:
-        news: set[int] = set()
-        for _ in range(_MOST_BLOCKS):
+        numbers: set[int] = set()
+        for _ in range(_MAX_BLOCKS):
             with suppress(BlockingIOError):
-                news |= _numbers(os.read(self._inotify, _READ_BYTES))
+                numbers |= _numbers(os.read(self._inotify, _READ_BYTES))
                 continue
             break
-        if -1 in news:
+        if -1 in numbers:
             written = list(self._directories.values())
         else:
-            written = [self._by_number[number] for number in news if number in self._by_number]
+            written = [self._by_number[number] for number in numbers if number in self._by_number]
         for found in written:
-            _tell(found.told)
-            _look_at_limits(found)
+            _notify(found.subscribers)
+            _check_limits(found)
 
     def _close(self) -> None:
         if self._reader is not None:
@@ -216,13 +216,13 @@ def _numbers(block: bytes) -> set[int]:
 
 
 def _read(path: str) -> bytes:
-    """Return the text; "" once the cgroup is gone."""
+    """Return the text; "" once the cgroup is removed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(descriptor, _LONGEST_CPU_LIST_BYTES)
+        return os.read(descriptor, _MAX_CPU_LIST_BYTES)
     except OSError:
         return b""
     finally:
@@ -230,7 +230,7 @@ def _read(path: str) -> bytes:
 
 
 def _limits(directory: str) -> dict[bytes, bytes]:
-    """Return the text of each limit's file, by name; {} once the cgroup is gone."""
+    """Return the text of each limit's file, by name; {} once the cgroup is removed."""
     try:
         names = os.listdir(os.fsencode(directory))
     except OSError:
@@ -239,16 +239,16 @@ def _limits(directory: str) -> dict[bytes, bytes]:
     return {name: _read(below + os.fsdecode(name)) for name in names if _LIMIT.fullmatch(name)}
 
 
-def _look_at_limits(directory: _Directory) -> None:
-    """Read the limits again and tell of them if one differs."""
-    if not directory.told_of_limits:
+def _check_limits(directory: _Directory) -> None:
+    """Read the limits again, and notify if one differs."""
+    if not directory.limit_subscribers:
         return
     now = _limits(directory.path)
     if now != directory.limits:
         directory.limits = now
-        _tell(directory.told_of_limits)
+        _notify(directory.limit_subscribers)
 
 
-def _tell(told: Iterable[Tell]) -> None:
-    for tell in tuple(told):
-        tell()
+def _notify(subscribers: Iterable[OnChange]) -> None:
+    for on_change in tuple(subscribers):
+        on_change()

@@ -1,12 +1,12 @@
-"""A file of a cgroup, in the form in which the kernel writes it."""
+"""Reads one file of a cgroup, in the form in which the kernel writes it."""
 
 from __future__ import annotations
 
 import errno
 import re
 
-from netutil.agent.errors import Inconsistent, Reason, is_shortage
-from netutil.agent.facts.kernel_file import Files
+from netutil.agent.errors import FailedPrecondition, Reason, is_resource_exhaustion
+from netutil.agent.facts.sysfs import Files
 
 # bitmap_print_to_pagebuf in the kernel's lib/bitmap-str.c: "0-3,8", or nothing.
 CPU_LIST = re.compile(r"(?:[0-9]{1,6}(?:-[0-9]{1,6})?(?:,[0-9]{1,6}(?:-[0-9]{1,6})?)*)?")
@@ -24,7 +24,7 @@ def match_if_there(
 ) -> re.Match[str] | None:
     """Return the match of a file's whole text; None if the cgroup or the file is not there.
 
-    Raises `Inconsistent` for another text, or none to be had; OSError for a shortage.
+    Raises `FailedPrecondition` for another text or an unreadable file; OSError for a shortage.
     """
     path = f"{directory}/{name}"
     try:
@@ -35,7 +35,7 @@ def match_if_there(
     except OSError as error:
         if error.errno == errno.ENODEV:  # the cgroup went after the file was opened
             return None
-        if is_shortage(error):
+        if is_resource_exhaustion(error):
             raise
         raise unusable(path, f"cannot be read: {error.strerror}") from error
     match = form.fullmatch(text)
@@ -44,9 +44,9 @@ def match_if_there(
     return match
 
 
-def unusable(path: str, why: str) -> Inconsistent:
+def unusable(path: str, why: str) -> FailedPrecondition:
     """Return the error for a file of a cgroup that cannot be used."""
-    return Inconsistent(
+    return FailedPrecondition(
         Reason.CGROUP_FILE_UNUSABLE,
         f"The file {path} {why}.",
         read=path,

@@ -1,8 +1,8 @@
-"""The cgroups above a container's, and what Kubernetes calls each of them.
+"""The cgroup levels above a container, with their Kubernetes names.
 
 A limit of a cgroup holds for everything below it (cgroup-v2.rst, "Top-down Constraint";
 scheduler/sched-bwc.rst, "Hierarchical considerations"), so a container without a limit of its
-own may still be limited by its pod, by a QoS class, by `kubepods`, or by what stands above.
+own may still be limited by its pod, by a QoS class, by `kubepods`, or by a cgroup above.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Fact = TypeVar("Fact")
 # cgroupfs driver:  /kubepods/burstable/pod<uid>
 # systemd driver:   /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice
 # below a root:     /kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/…
-# Pods of the class Guaranteed stand in kubepods itself.
+# Pods of the class Guaranteed are directly below kubepods.
 _QOS_CLASS = re.compile(r"(?:burstable|besteffort|[^/]*-(?:burstable|besteffort)\.slice)")
 _KUBEPODS = re.compile(r"(?:kubepods|(?:[^/]*-)?kubepods\.slice)")
 
 
 class CgroupLevel(StrEnum):
-    """Where a cgroup stands, from the container outwards.
+    """The level of a cgroup, from the container outwards.
 
     `POD`, `QOS_CLASS` and `KUBEPODS` are the cgroups that the kubelet makes ("Reserve Compute
     Resources for System Daemons" calls the last one the node allocatable's). `ABOVE` is
@@ -49,7 +49,7 @@ class ControllerDirectory:
     """A container's cgroup directory in the hierarchy of one controller.
 
     `top` is the mount point: no file above it is read. `pod` is the directory of the pod,
-    None where it has none of its own: no segment of the path bears a pod UID, or the one that does
+    None where it has none of its own: no segment of the path has a pod UID, or the one that does
     is the container's. `directory` is `pod` for a process that is in no container.
     """
 

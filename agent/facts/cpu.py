@@ -1,4 +1,4 @@
-"""The CPUs of a container, from its cgroup and those above it.
+"""The CPUs of a container, from its cgroup and the cgroups above.
 
 Sources: the kernel's cgroup-v1/cpusets.rst, scheduler/sched-bwc.rst (cgroup v1)
 and cgroup-v2.rst, sections "CPU" and "Cpuset".
@@ -10,7 +10,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there, unusable
 from netutil.agent.facts.cgroup_levels import (
     CgroupLevel,
@@ -19,7 +19,7 @@ from netutil.agent.facts.cgroup_levels import (
     cgroup_levels,
     of_container,
 )
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 _CONTROLLERS = re.compile(r"[a-z_ ]*")
 _CPU_MAX = re.compile(r"(?P<quota>max|[0-9]{1,19}) (?P<period>[0-9]{1,19})")
@@ -64,7 +64,7 @@ class CpuBandwidth:
     """CPU bandwidth and weight; what is None is not limited or not of this cgroup version.
 
     `limit` is the smallest of the container's cgroup and all above it; `level` says where it
-    stands, the level nearest to the container if several have the same. `own_limit` is that of
+    is, the level nearest to the container if several have the same. `own_limit` is that of
     the container's own cgroup, and `own_period_microseconds` is its period, limit or not; both are
     None for a process in the pod's own cgroup, which is in no container. With
     `is_known` False the agent sees no cpu cgroup of the container, and cannot know of a limit.
@@ -97,7 +97,7 @@ class CpuFacts:
 def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
     """Return the CPU facts of a container.
 
-    Raises `Inconsistent` if the cgroup is gone, if it names no CPUs anywhere up to
+    Raises `FailedPrecondition` if the cgroup is removed, if it names no CPUs anywhere up to
     the root, or if a file that is there cannot be read or is not as the kernel
     writes it.
     """
@@ -107,15 +107,15 @@ def read_cpu(directories: CpuDirectories, files: Files = BY_PATH) -> CpuFacts:
 
 
 def ensure_there(directories: CpuDirectories, files: Files) -> None:
-    """Raise `Inconsistent` if the container's cgroups are gone: call it after reading.
+    """Raise `FailedPrecondition` if the container's cgroups are removed: call it after reading.
 
-    Files of a cgroup that goes meanwhile are missing, and what stands above it would be taken
+    Files of a cgroup that goes meanwhile are missing, and the cgroup above would be taken
     for its own.
     """
     cpu = directories.cpu.directory if directories.cpu else None
     for directory in dict.fromkeys(filter(None, (directories.cpuset, cpu))):
         if not files.is_there(directory):
-            raise Inconsistent(
+            raise FailedPrecondition(
                 Reason.CPUSET_NOT_FOUND,
                 "The container's cgroup is gone.",
                 read=directory,
@@ -146,7 +146,7 @@ def _nearest(files: Files, directories: CpuDirectories, names: tuple[str, ...]) 
         if directory in (directories.cpuset_top, "/"):
             break
         directory = os.path.dirname(directory)
-    raise Inconsistent(
+    raise FailedPrecondition(
         Reason.CPUSET_NOT_FOUND,
         f"No {names[0]} names any CPU from the container's cgroup up to the root.",
         read=f"{directories.cpuset}/{names[0]}",

@@ -1,11 +1,11 @@
-"""What the kernel itself says of who else may run on a container's CPUs: cpuset partitions.
+"""Cpuset partitions: whether the kernel keeps other processes off a container's CPUs.
 
 Sources: cgroup-v2.rst, section "Cpuset" (cpuset.cpus.partition, cpuset.cpus.exclusive,
 cpuset.cpus.exclusive.effective); cgroup-v1/cpusets.rst, section 1.4 (cpuset.cpu_exclusive).
 
-The kernel enforces a partition, whoever asked for it. It is no statement of the kubelet's, and
-the kubelet's CPU manager makes none: it gives CPUs to a container and takes them out of the sets
-of the other containers that it knows.
+The kernel enforces a partition, independent of who requested it. It is no statement of the
+kubelet's, and the kubelet's CPU manager makes none: it gives CPUs to a container and takes them out
+of the sets of the other containers that it knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from netutil.agent.facts.cgroup_file import CPU_LIST, match_if_there, number_if_there
 from netutil.agent.facts.cgroup_levels import CgroupLevel, of_container
 from netutil.agent.facts.cpu import CpuDirectories, ensure_there
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 MEMBER = "member"
 # cpuset_partition_show in the kernel's kernel/cgroup/cpuset.c:
@@ -33,7 +33,7 @@ class CpusetPartition:
     `state` is as the kernel writes it, of the nearest cgroup from the container's upwards that
     is a partition root: "root", "isolated", "root invalid" or "isolated invalid"; "member" if
     there is none up to the root; "" on cgroup v1 and where no such file is. `invalid_reason` are
-    the kernel's words for it. `level` says where that cgroup stands, None if there is none.
+    the kernel's words for it. `level` is that of the cgroup, None if there is none.
     `exclusive_cpus` are the CPUs that only cgroups below that one may use: a kernel list, None
     where the partition is not valid or the kernel (before Linux 6.7) has no such file.
     `requested_cpus` are the container's own cpuset.cpus.exclusive: a request, with no effect
@@ -50,7 +50,7 @@ class CpusetPartition:
 
 
 def read_partition(directories: CpuDirectories, files: Files = BY_PATH) -> CpusetPartition:
-    """Return the partition of a container's CPUs. Raises `Inconsistent` as `read_cpu`."""
+    """Return the partition of a container's CPUs. Raises `FailedPrecondition` as `read_cpu`."""
     read = _read_v1 if directories.cgroup_version == 1 else _read_v2
     found = read(files, directories)
     ensure_there(directories, files)

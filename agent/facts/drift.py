@@ -1,4 +1,4 @@
-"""Where what was reported of an interface and what the kernel shows disagree. Pure."""
+"""Compares a reported interface with the live link. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import Link
 from netutil.agent.facts.pci import PciInfo
-from netutil.agent.parsers.hardware_address import is_same_address
+from netutil.agent.parsers.addresses import is_same_address, normalise_pci_address
 from netutil.agent.parsers.network_status import NetworkStatus
-from netutil.agent.parsers.pci_address import normalise_pci_address
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -83,7 +82,7 @@ def pf_drift(reported: str, pci: PciInfo | None) -> Iterator[Drift]:
 
 
 def shared_ips(network: NetworkStatus, link: Link) -> bool:
-    """Tell whether a link has one of the reported addresses."""
+    """Return whether a link has one of the reported addresses."""
     return not _ips_of(link).isdisjoint(ip for one in network.ips if (ip := _ip(one)) is not None)
 
 

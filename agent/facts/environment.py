@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import os
 
-from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.parsers.process import Stat, parse_stat
 
-LARGEST_BYTES = 8 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 """More than the kernel's own limit for arguments and environment (6 MiB, execve(2))."""
 _FIRST_BYTES = 16 * 1024
 """Enough for most environments. A buffer of 128 KiB has pages of its own, which are mapped and
@@ -28,17 +28,17 @@ def read_block(thread: int) -> bytes:
     `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open: the memory is the same for all threads
     of a process, but the kernel shows none of a thread that has ended.
     Raises ProcessLookupError if the thread has ended, `Unavailable` if its memory cannot
-    be read now, `Exhausted` if the block is larger than `LARGEST_BYTES`.
+    be read now, `ResourceExhausted` if the block is larger than `MAX_BYTES`.
     """
     for _ in range(_LOOKS):
         try:
             block = _read_block(thread, "environ")
         except ProcessLookupError:
-            # Recent kernels say so of a thread without memory of its own too; stat tells.
+            # Recent kernels say so of a thread without memory of its own too; stat shows which.
             block = b""
         if block:
             return block
-        # Recent kernels return nothing when the process's memory is not to be had.
+        # Recent kernels return nothing when the process's memory cannot be read.
         # Believe it only if the kernel says that the block itself is empty.
         stat = _read_stat(thread)
         if stat.environment_start and stat.environment_start == stat.environment_end:
@@ -80,16 +80,16 @@ def _said_bytes(thread: int) -> int:
 
 
 def _ensure_allowed(size_bytes: int, name: str) -> None:
-    if size_bytes > LARGEST_BYTES:
-        raise Exhausted(
+    if size_bytes > MAX_BYTES:
+        raise ResourceExhausted(
             Reason.ENVIRONMENT_TOO_LARGE,
-            f"The process's environment is larger than {LARGEST_BYTES} bytes.",
+            f"The process's environment is larger than {MAX_BYTES} bytes.",
             read=f"/proc/<pid>/{name}",
         )
 
 
 def _open(name: str, flags: int, directory: int) -> int:
-    """Open below a directory of /proc, which is empty (ENOENT) once its process is gone."""
+    """Open below a directory of /proc, which is empty (ENOENT) once its process has exited."""
     try:
         return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files of cgroupfs and sysfs that are opened once and read again at each answer.
+"""Files of cgroupfs and sysfs that are opened once and read again for each answer.
 
 Both file systems are kernfs, which produces the content of a file on each read at offset 0
 (kernfs_seq_start and seq_read_iter in the kernel's fs/kernfs/file.c and fs/seq_file.c), so
@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 
 T = TypeVar("T")
 FileId = tuple[int, int]

@@ -1,4 +1,4 @@
-"""Huge pages: the node's pools, what a container's cgroup grants and uses, and what its spec asks.
+"""Huge pages: pools of the node, limits and usage of a container's cgroup, requests of its spec.
 
 Sources: the kernel's admin-guide/mm/hugetlbpage.rst (pools), cgroup-v1/hugetlb.rst and
 cgroup-v2.rst, section "HugeTLB"; Kubernetes, "Manage HugePages" (hugepages-<size>).
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from netutil.agent.errors import Inconsistent, is_shortage
+from netutil.agent.errors import FailedPrecondition, is_resource_exhaustion
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory, of_container
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
-from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
+from netutil.agent.facts.sysfs import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.quantity import parse_bytes
 
 _RESOURCE = "hugepages-"
@@ -27,7 +27,7 @@ _USAGE = re.compile(
 )
 _FILES = {1: "usage_in_bytes", 2: "current"}
 _LIMITS = {1: "limit_in_bytes", 2: "max"}
-_LARGEST = 2**63 - 1
+_MAX_VALUE = 2**63 - 1
 _MAX_SHOWN = 64
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV)
 
@@ -47,7 +47,7 @@ class HugepagePool:
     """The node's pages of one size.
 
     `reserved_bytes` are promised to mappings but not yet faulted in,
-    `surplus_bytes` stand above the configured size for as long as they are used.
+    `surplus_bytes` are beyond the configured size for as long as they are used.
     """
 
     page_size_bytes: int
@@ -63,7 +63,7 @@ class HugepageUsage:
     """What a container has and uses of one page size. None is no limit.
 
     `limit_bytes` is the smallest limit of the container's cgroup and all above it, `limit_level`
-    says where it stands: the level nearest to the container if several have the same.
+    says where it is: the level nearest to the container if several have the same.
     `container_limit_bytes` is that of the container's own cgroup; `usage_bytes` and `failures`
     (how often its own limit was met) are the container's too. For a process in the pod's own
     cgroup, which is in no container, `container_limit_bytes` is None, and the others are the pod's.
@@ -159,7 +159,7 @@ def read_usage(
 ) -> tuple[HugepageUsage, ...]:
     """Return one entry for each page size, the smallest first.
 
-    () if there is no such hierarchy, its controller is off, or the cgroup is gone. Files:
+    () if there is no such hierarchy, its controller is off, or the cgroup is removed. Files:
     hugetlb.<size>.{limit_in_bytes,usage_in_bytes,failcnt} on cgroup v1,
     hugetlb.<size>.{max,current,events} on v2, and the limits of each cgroup above: counters
     without a lock (mm/hugetlb_cgroup.c).
@@ -226,7 +226,7 @@ class HeldPools:
             pools = self._pools.get()
         except OSError as error:
             self._files.close()
-            if is_shortage(error):
+            if is_resource_exhaustion(error):
                 return None
             raise
         if self._directories.descriptors > self.MAX_DESCRIPTORS:
@@ -251,7 +251,7 @@ def asked(
 
     In their order, then by page size; nothing for an amount of 0. Where only
     the limit is set, it is the request as well, as the API server defaults it. `pod` names the
-    pod for errors, `granted` is by a container's name. Raises `Inconsistent` for what is no
+    pod for errors, `granted` is by a container's name. Raises `FailedPrecondition` for what is no
     quantity.
     """
     return tuple(
@@ -292,11 +292,11 @@ def _each_size(
 
 
 def _page_size(resource: str, where: str) -> int:
-    """Return the page size in bytes that a resource's name tells. Raises `Inconsistent`."""
+    """Return the page size in bytes of a resource's name. Raises `FailedPrecondition`."""
     try:
         return parse_bytes(resource.removeprefix(_RESOURCE), read=f"{where}: {resource}")
-    except Inconsistent as error:
-        raise Inconsistent(
+    except FailedPrecondition as error:
+        raise FailedPrecondition(
             error.reason,
             f"The resource {resource[:_MAX_SHOWN]!r} names no page size in bytes.",
             read=error.read,
@@ -320,9 +320,9 @@ def _failures(files: Files, hugetlb: ControllerDirectory, prefix: str) -> int:
 def _if_any(limit: int, size: int) -> int | None:
     """Return a limit, None for "no limit": the largest number of pages, whole huge ones or not.
 
-    Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where nobody set a limit.
+    Linux 6.18 shows 9223372036854771712 in hugetlb.<size>.max too where no limit is set.
     """
-    return limit if limit < _LARGEST // size * size else None
+    return limit if limit < _MAX_VALUE // size * size else None
 
 
 def _pages(files: Files, directory: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The interfaces of a pod: as its plugins report them, as the kernel shows them, with devices.
+"""The interfaces of a pod: reported networks, live links and devices, merged.
 
 Pure: the reported networks, the live links, the devices that the environment
 names and a function that looks up PCI devices go in, one entry per interface comes out.
@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from netutil.agent.facts.drift import Drift, link_drift, pci_drift, pf_drift
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import Link
 from netutil.agent.facts.naming import interface_name, link_of
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pairing import DeviceSource, pair
 from netutil.agent.facts.pci import PciInfo
-from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.addresses import normalise_pci_address
+from netutil.agent.parsers.environment import AllocatedDevice
 from netutil.agent.parsers.network_status import DeviceInfo, NetworkStatus
-from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.agent.parsers.pci_ids import is_virtual_function
 
 LOOPBACK = "lo"
@@ -36,7 +36,7 @@ PCI_BUS = "pci"
 
 
 class DeviceType(Enum):
-    """What stands behind an interface; the rule is `_device_type`."""
+    """What an interface is made of; the rule is `_device_type`."""
 
     HOST = "host"
     SR_IOV = "sr-iov"
@@ -57,7 +57,7 @@ class TypeSource(Enum):
 
 
 _UNKNOWN = (DeviceType.UNKNOWN, TypeSource.NONE)
-_TOLD_BY_DEVICE_INFO = {
+_TYPES_OF_DEVICE_INFO = {
     one.value: one for one in (DeviceType.VDPA, DeviceType.VHOST_USER, DeviceType.MEMIF)
 }
 
@@ -66,7 +66,7 @@ _TOLD_BY_DEVICE_INFO = {
 class Interface:
     """One interface of a pod, or a device of its container without one (`name` is "").
 
-    `network` is None if nobody reported it, `link` if there is none, `pci` if it has
+    `network` is None if it is not reported, `link` if there is none, `pci` if it has
     no PCI device, the host does not have it or it cannot be read, `allocated` if the environment
     does not name it. `device_reason` says why a device was inferred or guessed, or why none was.
     """
@@ -128,7 +128,7 @@ def merge(
     host_network: bool = False,
     parents_are_named: bool = True,
 ) -> tuple[Interface, ...]:
-    """Return the networks as reported, then links that nobody reports by index, then devices.
+    """Return the networks as reported, then links that are not reported by index, then devices.
 
     A reported network without an interface name (the pod's own IPs) is the first link
     that has one of its addresses. `lo` is listed only if it is reported. With `host_network`
@@ -152,7 +152,7 @@ def merge(
         reported_address = normalise_pci_address(entry.reported_address)
         entry.address = reported_address or _own_address(entry.link)
         info = entry.device_info
-        if reported_address or (info is not None and info.type in _TOLD_BY_DEVICE_INFO):
+        if reported_address or (info is not None and info.type in _TYPES_OF_DEVICE_INFO):
             entry.source = DeviceSource.DEVICE_INFO
         elif entry.link is not None and entry.link.parent_device:
             entry.source = DeviceSource.LINK
@@ -181,7 +181,7 @@ class _Devices:
         if address and address not in self._known:
             try:
                 self._known[address] = self._look(address)
-            except OSError:  # whoever looks keeps the error: it is told beside the interfaces
+            except OSError:  # the reader keeps the error, which is reported beside the interfaces
                 self._known[address] = None
                 self._unreadable.add(address)
         return self._known.get(address)
@@ -190,7 +190,7 @@ class _Devices:
         return address in self._unreadable
 
     def may_lack_link(self, address: str) -> bool:
-        """Tell whether a device may be that of a reported interface without a live link.
+        """Return whether a device may be that of a reported interface without a live link.
 
         A network controller, that is; not one of a kernel's driver where links do not name
         their devices: one of the live links may well be its.
@@ -271,8 +271,8 @@ def _device_type(
 ) -> tuple[DeviceType, TypeSource]:
     """Return the type and from where it is known: the rule of enum DeviceType of the proto."""
     info = entry.device_info
-    if info is not None and info.type in _TOLD_BY_DEVICE_INFO:
-        return _TOLD_BY_DEVICE_INFO[info.type], TypeSource.DEVICE_INFO
+    if info is not None and info.type in _TYPES_OF_DEVICE_INFO:
+        return _TYPES_OF_DEVICE_INFO[info.type], TypeSource.DEVICE_INFO
     if pci is not None and pci.pf_address:
         return DeviceType.SR_IOV, TypeSource.SYSFS
     if _device_field(info, "pf-pci-address"):
@@ -303,12 +303,12 @@ def _type_without_physical_function(pci: PciInfo) -> tuple[DeviceType, TypeSourc
 
 
 def _has_link(pci: PciInfo | None) -> bool:
-    """Tell whether a driver of the kernel is bound, which makes a link."""
+    """Return whether a driver of the kernel is bound, which makes a link."""
     return pci is not None and bool(pci.driver) and not _is_driven_in_user_space(pci)
 
 
 def _is_in_user_space(info: DeviceInfo | None, pci: PciInfo | None) -> bool:
-    """Tell whether a device is used past the kernel, so that it has no link."""
+    """Return whether a device is used past the kernel, so that it has no link."""
     if info is not None and info.type in ("vhost-user", "memif"):
         return True
     if info is not None and info.type == "vdpa":

@@ -1,7 +1,4 @@
-"""The links of a network namespace with their addresses and default routes, as they are now.
-
-Source: rtnetlink(7); attributes as linux/if_link.h, if_addr.h and rtnetlink.h name them.
-"""
+"""The links, addresses and default routes of a network namespace."""
 
 from __future__ import annotations
 
@@ -13,14 +10,16 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
-from netutil.agent.errors import Exhausted, Reason, Unavailable, shortage
-from netutil.agent.facts.link import Address, DefaultRoute, Link
-from netutil.agent.facts.netlink import Message, dump, open_rtnetlink
+from netutil.agent.errors import Reason, ResourceExhausted, Unavailable, resource_exhausted
+from netutil.agent.facts.rtnetlink import Message, dump, open_rtnetlink
 from netutil.agent.parsers.rtnetlink import (
     MAIN_TABLE,
+    NO_COUNTERS,
     AddressMessage,
+    Counters,
     LinkMessage,
     RouteMessage,
     RuleMessage,
@@ -31,9 +30,9 @@ from netutil.agent.parsers.rtnetlink import (
 )
 
 T = TypeVar("T")
-MOST_LINKS = 256
-MOST_ADDRESSES = 4096
-MOST_DEFAULT_ROUTES = 256
+MAX_LINKS = 256
+MAX_ADDRESSES = 4096
+MAX_DEFAULT_ROUTES = 256
 MAX_RULES = 4096
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETRULE = 18, 22, 26, 34
 _RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWRULE = 16, 20, 24, 32
@@ -42,7 +41,8 @@ _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBi")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 # IFLA_EXT_MASK: without RTEXT_FILTER_VF the kernel does not say how many virtual functions a
-# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each that nobody reads here.
+# device has; with RTEXT_FILTER_SKIP_STATS it leaves out statistics of each, which are not used
+# here.
 _WITH_FUNCTIONS = struct.pack("=HHI", 8, 29, 1 | 8)
 _READ_FROM = "/proc/<pid>/ns/net and rtnetlink"
 _ALL_TABLES, _UNICAST = 0, 1
@@ -53,11 +53,58 @@ _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _VERSIONS = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a link: with prefix length ("10.1.0.5/24"), its scope, and its peer."""
+
+    address: str
+    scope: str
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """A default route. `gateway` is "" where the network is on the link.
+
+    `table` is that of RTA_TABLE: the main one, or one that a rule leads to.
+    """
+
+    gateway: str
+    ip_version: int
+    metric: int = 0
+    source: str = ""
+    table: int = MAIN_TABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link. What is None or "" is not shown for its kind; see message Link of the proto."""
+
+    index: int
+    name: str
+    kind: str = ""
+    mac: str = ""
+    mtu: int = 0
+    operational_state: str = "UNKNOWN"
+    up: bool = False
+    addresses: tuple[Address, ...] = ()
+    default_routes: tuple[DefaultRoute, ...] = ()
+    counters: Counters = NO_COUNTERS
+    vlan_id: int | None = None
+    parent_index: int | None = None
+    parent: str = ""
+    parent_namespace_id: int | None = None
+    master: str = ""
+    parent_device_bus: str = ""
+    parent_device: str = ""
+    num_vfs: int | None = None
+
+
 def read_links(thread: int) -> tuple[Link, ...]:
     """Return the links of a process's network namespace by index, lo included.
 
     `thread` is /proc/<pid> or /proc/<pid>/task/<tid>, open. Raises `Unavailable` if the
-    namespace cannot be entered or does not answer, `Exhausted` for more
+    namespace cannot be entered or does not answer, `ResourceExhausted` for more
     than the agent reads and for a shortage, OSError with ESRCH or ENOENT if the thread has ended.
     """
     namespace = open_namespace(thread)
@@ -76,7 +123,7 @@ def open_namespace(thread: int) -> int:
         if isinstance(error, PermissionError):
             why = f"the agent may not look at it: {error.strerror}"
             raise _unreadable(why) from error
-        raise shortage(error, _READ_FROM) or error from error
+        raise resource_exhausted(error, _READ_FROM) or error from error
 
 
 @contextmanager
@@ -87,13 +134,13 @@ def failures() -> Iterator[None]:
     except TimeoutError as error:
         raise _unreadable("the kernel did not answer in time") from error
     except OSError as error:
-        raise shortage(error, _READ_FROM) or _unreadable(str(error)) from error
+        raise resource_exhausted(error, _READ_FROM) or _unreadable(str(error)) from error
     except ValueError as error:
         raise _unreadable(f"a message of the kernel is not as expected ({error})") from error
 
 
 def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
-    """Tell whether a link without a parent device has none, rather than one that is not named.
+    """Return whether a link without a parent device has none, rather than one that is not named.
 
     `release` is that of the running kernel (uname(2)); one that names the parent of another link
     does so whatever its release is.
@@ -104,7 +151,7 @@ def names_parent_devices(release: str, links: Iterable[Link]) -> bool:
 
 
 def network_namespace(thread: int) -> tuple[int, int]:
-    """Return what tells the network namespace of a process from others (namespaces(7)).
+    """Return the identity of a process's network namespace (namespaces(7)).
 
     Raises `Unavailable` if the agent may not look at it.
     """
@@ -129,7 +176,7 @@ def links_in(namespace: int) -> tuple[Link, ...]:
 
     Without the number of virtual functions where that spoils the message.
 
-    The kernel tells it with a list of them all, and hundreds make that longer than an attribute
+    The kernel reports it with a list of them all, and hundreds make that longer than an attribute
     can be, and the message longer than what is received.
     """
     try:
@@ -151,7 +198,7 @@ def entering() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        found = shortage(error, _READ_FROM)
+        found = resource_exhausted(error, _READ_FROM)
         raise found or _unreadable(f"it cannot be entered: {error.strerror}") from error
 
 
@@ -162,21 +209,21 @@ def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link
     takes the RTNL lock (rtnl_dump_ifinfo in the kernel's net/core/rtnetlink.c), addresses and
     routes do not need it since Linux 6.9. A change that sent a notification before all that it
     does was done (a link that goes down takes its routes along without a word) is so waited for.
-    Raises as `dump`, and `Exhausted` for more links, addresses or routes than are read.
+    Raises as `dump`, and `ResourceExhausted` for more links, addresses or routes than are read.
     """
     extent = _WITH_FUNCTIONS if with_functions else b""
     links = _decoded(
         dump(connection, _RTM_GETLINK, _IFINFOMSG.pack(0, 0, 0, 0, 0, 0) + extent),
         _RTM_NEWLINK,
         parse_link,
-        MOST_LINKS,
+        MAX_LINKS,
         "links",
     )
     addresses = _decoded(
         dump(connection, _RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)),
         _RTM_NEWADDR,
         parse_address,
-        MOST_ADDRESSES,
+        MAX_ADDRESSES,
         "addresses",
     )
     routes = [
@@ -186,7 +233,7 @@ def dump_links(connection: socket.socket, *, with_functions: bool) -> tuple[Link
             filter(is_default_route, _routes(connection, family)),
             _RTM_NEWROUTE,
             parse_route,
-            MOST_DEFAULT_ROUTES,
+            MAX_DEFAULT_ROUTES,
             "default routes",
         )
     ]
@@ -246,7 +293,10 @@ def _rules(connection: socket.socket) -> Iterable[RuleMessage]:
 
 
 def is_default_route(message: Message) -> bool:
-    """Tell a default route before it is decoded: a router's table may hold a million others."""
+    """Return whether a message is a default route, without decoding it.
+
+    A router's table may hold a million others.
+    """
     if message.type not in (_RTM_NEWROUTE, _RTM_DELROUTE) or len(message.body) < _RTMSG.size:
         return False
     family, destination_length, _, _, _, _, _, kind, _ = _RTMSG.unpack_from(message.body)
@@ -258,7 +308,7 @@ def _decoded(
 ) -> list[T]:
     wanted = [message for message in messages if message.type == kind]
     if len(wanted) > most:
-        raise Exhausted(
+        raise ResourceExhausted(
             Reason.NETWORK_NAMESPACE_TOO_LARGE,
             f"The network namespace has {len(wanted)} {what}; the agent reads {most} at the most.",
             read="rtnetlink in the caller's network namespace",

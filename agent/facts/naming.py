@@ -1,4 +1,4 @@
-"""The name of a reported network's interface: the one rule for every call. Pure.
+"""The interface name of a reported network: one rule for every call. Pure.
 
 A network has the name that is reported. One that is reported without (the pod's own IPs, and some
 plugins) has the name of the first live link that has one of its addresses.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netutil.agent.facts.drift import shared_ips
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import Link
 from netutil.agent.parsers.network_status import NetworkStatus
 
 

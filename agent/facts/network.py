@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from netutil.agent.errors import AgentError, Inconsistent, Invalid, Missing, Reason
-from netutil.agent.facts.link import Link
+from netutil.agent.errors import AgentError, FailedPrecondition, InvalidArgument, NotFound, Reason
+from netutil.agent.facts.links import Link
 from netutil.agent.facts.naming import interface_name, link_of
-from netutil.agent.parsers.annotation import is_set
-from netutil.agent.parsers.link_name import LONGEST_LINK_NAME, is_link_name
-from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
-from netutil.agent.parsers.userspace import (
+from netutil.agent.parsers.addresses import MAX_LINK_NAME_LENGTH, is_link_name
+from netutil.agent.parsers.network_status import NetworkStatus, is_set, parse_network_status
+from netutil.agent.parsers.userspace_cni import (
     CONFIGURATION_DATA,
     MAPPED_DIRECTORY,
     UserspaceInterface,
@@ -62,7 +61,7 @@ def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod
     pod's own IPs make one default network without a name. An annotation without text is as
     one that is not there. A network without device-info is
     given that of the Userspace CNI plugin's annotation, and a network that only that one names
-    comes last. `pod` names the pod for errors. Raises `Inconsistent` for a network-status
+    comes last. `pod` names the pod for errors. Raises `FailedPrecondition` for a network-status
     annotation that breaks its specification.
     """
     networks = _reported(annotations, pod_ips, pod)
@@ -72,7 +71,7 @@ def read_networks(annotations: Mapping[str, str], pod_ips: Sequence[str], *, pod
     read = f"annotation {CONFIGURATION_DATA} of pod {pod}"
     try:
         devices = parse_userspace(text, annotations.get(MAPPED_DIRECTORY, ""), read=read)
-    except Inconsistent as error:
+    except FailedPrecondition as error:
         return replace(networks, device_info_error=error.with_traceback(None))
     left = {one.interface: one for one in devices}
     status = [_with_device(one, left.pop(one.interface, None)) for one in networks.status]
@@ -116,8 +115,8 @@ def of_interface(
 
     `links` are the pod's live ones, by index: a network that is reported without a name has that
     of its link. `host_network`: the pod is in the node's network, and its links are not listed.
-    Raises `Invalid` for what cannot be an interface name (dev_valid_name in the kernel's
-    net/core/dev.c), `Missing` if no network of that name is reported, and instead of it
+    Raises `InvalidArgument` for what cannot be an interface name (dev_valid_name in the kernel's
+    net/core/dev.c), `NotFound` if no network of that name is reported, and instead of it
     the error of an annotation that may name one and is not understood.
     """
     if not interface:
@@ -136,9 +135,9 @@ def of_interface(
     return replace(networks, status=found)
 
 
-def _not_reported(interface: str, known: Sequence[str], read: str) -> Missing:
+def _not_reported(interface: str, known: Sequence[str], read: str) -> NotFound:
     """Return the error for an interface of which no network is reported; a link may be there."""
-    return Missing(
+    return NotFound(
         Reason.INTERFACE_NOT_FOUND,
         f"No network of interface {interface!r} is reported; reported are: {_names(known)}.",
         read=read,
@@ -147,9 +146,9 @@ def _not_reported(interface: str, known: Sequence[str], read: str) -> Missing:
     )
 
 
-def interface_not_found(interface: str, known: Sequence[str], read: str) -> Missing:
+def interface_not_found(interface: str, known: Sequence[str], read: str) -> NotFound:
     """Return the error for an interface that is none of the known ones."""
-    return Missing(
+    return NotFound(
         Reason.INTERFACE_NOT_FOUND,
         f"The pod has no interface {interface!r}; it has: {_names(known)}.",
         read=read,
@@ -157,9 +156,9 @@ def interface_not_found(interface: str, known: Sequence[str], read: str) -> Miss
     )
 
 
-def link_not_listed(interface: str, known: Sequence[str], read: str) -> Missing:
+def link_not_listed(interface: str, known: Sequence[str], read: str) -> NotFound:
     """Return the error for an interface that no network of a pod in the node's own network has."""
-    return Missing(
+    return NotFound(
         Reason.INTERFACE_NOT_FOUND,
         f"The pod uses the node's own network, whose links are not listed, and no network of"
         f" interface {interface!r} is reported; reported are: {_names(known)}.",
@@ -173,11 +172,11 @@ def _names(known: Sequence[str]) -> str:
 
 
 def ensure_interface_name(interface: str) -> None:
-    """Raise `Invalid` for what the kernel takes for no interface name."""
+    """Raise `InvalidArgument` for what the kernel takes for no interface name."""
     if not is_link_name(interface):
-        raise Invalid(
+        raise InvalidArgument(
             Reason.INTERFACE_MALFORMED,
             f"{interface!r:.64} cannot be an interface name.",
             read="the request's field int",
-            advice=f"A name has at most {LONGEST_LINK_NAME} bytes, without slash, colon or blank.",
+            advice=f"A name has at most {MAX_LINK_NAME_LENGTH} bytes, no slash, colon or blank.",
         )

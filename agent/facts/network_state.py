@@ -1,20 +1,20 @@
-"""A network namespace that is held: what is in it, and whether that has changed since.
+"""A held network namespace: its links, and whether they have changed.
 
 Held are a socket that hears of changes, one for dumps, and two files of /proc/net. All of them
 belong to the namespace for as long as they are open, and keep it in being.
 
 The kernel queues a notification before the system call that made the change returns, so whoever
-has emptied the queue and found nothing knows what is there now. Not all is told:
+has emptied the queue and found nothing knows what is there now. Not all is notified:
 
-- An IPv6 address is there before it is told of: one of the kernel's own (link-local, SLAAC) and one
-  with IFA_F_NODAD are notified by a work queue, after duplicate address detection (inet6_addr_add
-  and addrconf_dad_start in net/ipv6/addrconf.c). /proc/net/if_inet6 lists them at once.
-- Counters are never told. /proc/net/dev has them without the RTNL lock, which a workload can keep
-  others waiting for, and which every request of rtnetlink for counters takes.
-- Routes that go because their link, their source address or their next hop goes are not told for
-  IPv4 (fib_flush in net/ipv4/fib_frontend.c); the link, address or next hop (RTNLGRP_NEXTHOP) is.
-- Three things are told to nobody: the other end of a veth that moves between two other namespaces
-  (`parent_index`, `parent_namespace_id`), virtual functions that are added to a physical
+- An IPv6 address is there before its notification: one of the kernel's own (link-local, SLAAC) and
+one   with IFA_F_NODAD are notified by a work queue, after duplicate address detection
+(inet6_addr_add   and addrconf_dad_start in net/ipv6/addrconf.c). /proc/net/if_inet6 lists them at
+once. - Counters are never notified. /proc/net/dev has them without the RTNL lock, which a workload
+can keep   others waiting for, and which every request of rtnetlink for counters takes.
+- Routes that go because their link, their source address or their next hop goes are not notified
+for   IPv4 (fib_flush in net/ipv4/fib_frontend.c); the link, address or next hop (RTNLGRP_NEXTHOP)
+is. - Three changes have no notification: the other end of a veth that moves between two other
+namespaces   (`parent_index`, `parent_namespace_id`), virtual functions that are added to a physical
   one (`num_vfs`), and a hardware address that a driver changes without a notifier.
 """
 
@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from netutil.agent.facts.link import Link
 from netutil.agent.facts.links import (
+    Link,
     dump_links,
     entering,
     failures,
@@ -37,7 +37,7 @@ from netutil.agent.facts.links import (
     links_in,
     open_namespace,
 )
-from netutil.agent.facts.netlink import (
+from netutil.agent.facts.rtnetlink import (
     event_socket,
     inside,
     is_of_kernel,
@@ -105,7 +105,7 @@ class NetworkReading:
 
     @property
     def is_inline(self) -> bool:
-        """Return whether it can be told without another reading that it is unchanged.
+        """Return whether the state is known to be unchanged without another reading.
 
         The whole of if_inet6 was read, and /proc/net/dev counts the links as rtnetlink does. It
         has them by name, and names that are not UTF-8 may be the same once they are decoded.
@@ -134,8 +134,9 @@ class _Descriptors:
 class HeldNamespace:
     """One network namespace, held until `close`.
 
-    `has_news`, `inet6` and `counters` are for the event loop and do not block; `read` is for
-    another thread, one at a time. One that nobody has let go is let go when it is forgotten.
+    `has_changed`, `inet6` and `counters` are for the event loop and do not block; `read` is for
+    another thread, one at a time. A namespace that was not closed is closed when it is
+    garbage-collected.
     """
 
     def __init__(self, namespace: Namespace, opened: _Descriptors) -> None:
@@ -146,7 +147,7 @@ class HeldNamespace:
         self._inet6 = opened.inet6
         self._counted: tuple[bytes, Mapping[str, Counters]] | None = None
         self.is_drained = False
-        """Whether the last `has_news` has emptied the queue."""
+        """Whether the last `has_changed` has emptied the queue."""
         self._reading = threading.Lock()
         self._closing = False
         self._is_closed = False
@@ -155,23 +156,23 @@ class HeldNamespace:
         """Return the descriptor that is readable when there is something to take."""
         return self._events.fileno()
 
-    def has_news(self) -> bool:
+    def has_changed(self) -> bool:
         """Take the notifications that are there; return whether one is of what is answered.
 
         True also after ENOBUFS, which says that some were dropped, and if there are more than are
         taken at once. Until the queue has been empty the kernel drops others without a word.
         """
-        news, self.is_drained = False, False
+        changed, self.is_drained = False, False
         for _ in range(_MAX_BLOCKS):
             try:
                 block, sender = self._events.recvfrom(_RECEIVE_BYTES)
             except BlockingIOError:
                 self.is_drained = True
-                return news
+                return changed
             except OSError:  # ENOBUFS
-                news = True
+                changed = True
                 continue
-            news = news or (
+            changed = changed or (
                 is_of_kernel(sender)
                 and any(one.type in _CHANGES or is_default_route(one) for one in messages_of(block))
             )

@@ -1,6 +1,6 @@
-"""Which of the devices that are left may belong to which of the networks that have none. Pure.
+"""Pairs the remaining devices with the remaining networks of a pod. Pure.
 
-No source says it: the resource name stands in the network-attachment-definition, which the agent
+No source says it: the resource name is in the network-attachment-definition, which the agent
 does not read, and the kubelet lists devices in another order than the environment does. So the
 result is an inference or a guess, and is marked as one. The class of a device decides whether it is
 a candidate at all (`netutil.agent.facts.interfaces`). NUMA nodes decide nothing: a report names
@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from netutil.agent.parsers.devices import MOST_DEVICES as MAX_DEVICES
-from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.parsers.environment import MAX_DEVICES, AllocatedDevice
 from netutil.agent.parsers.network_status import NetworkStatus
 
 _NO_CHARACTER_OF_A_VARIABLE = re.compile(r"[^A-Z0-9]")
@@ -69,7 +68,7 @@ def pair(
 
 
 _Group = tuple[str, int]
-"""Networks of one name; one that is reported without a name stands alone, by its position."""
+"""Networks of one name; one that is reported without a name is alone, by its position."""
 _Choice = tuple[_Group, str, DeviceSource, Sequence[AllocatedDevice]]
 """Networks, the variable of their devices, the source of both, the devices."""
 
@@ -117,7 +116,7 @@ class _Matching:
 
 
 def _is_named_as(variable: str, network: str) -> bool:
-    """Tell whether a variable's resource bears the name of a network without its namespace."""
+    """Return whether a variable's resource has the name of a network without its namespace."""
     word = _NO_CHARACTER_OF_A_VARIABLE.sub("_", network.rpartition("/")[2].upper())
     return bool(word) and variable.endswith(f"_{word}")
 

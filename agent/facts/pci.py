@@ -11,8 +11,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from netutil.agent.facts.kernel_file import names_if_there, text_if_there
-from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.facts.sysfs import names_if_there, text_if_there
+from netutil.agent.parsers.addresses import normalise_pci_address
 
 _NETWORK_CLASS = "0x02"
 _VIRTUAL_FUNCTION = re.compile(r"virtfn([0-9]{1,5})")
@@ -132,5 +132,5 @@ def _text(directory: str, name: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    """Return a number; None for none, and for -1, which stands for "not known"."""
+    """Return a number; None for none, and for -1, which means "not known"."""
     return int(text) if _NUMBER.fullmatch(text) else None

@@ -1,4 +1,4 @@
-"""Each CPU of the node: core, socket, NUMA node, siblings, and what it is kept for.
+"""CPU topology of the node: core, socket, NUMA node, siblings, and isolated CPUs.
 
 Sources: /sys/devices/system/cpu (the kernel's ABI/stable/sysfs-devices-system-cpu
 and ABI/testing/sysfs-devices-system-cpu) and /sys/devices/system/node.
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
-from netutil.agent.facts.kernel_file import BY_PATH, Files, names_if_there, text_if_there
+from netutil.agent.facts.sysfs import BY_PATH, Files, names_if_there, text_if_there
 from netutil.agent.parsers.cpulist import parse_cpu_list
 
 _CPU = re.compile(r"cpu([0-9]{1,5})")
@@ -49,7 +49,7 @@ def read_topology(host_root: str, cpus: Iterable[int] | None = None) -> tuple[Cp
 
     One that the node does not have is offline. Files: `online`, `isolated` and
     `nohz_full`; of each CPU `topology/core_id`, `physical_package_id` and `core_cpus_list`
-    (before Linux 5.3 `thread_siblings_list`); `node<n>/cpulist`. Raises `Inconsistent`
+    (before Linux 5.3 `thread_siblings_list`); `node<n>/cpulist`. Raises `FailedPrecondition`
     for a list that is not as the kernel writes it, OSError if a file that is there cannot be read.
     """
     system = os.path.join(host_root, "sys/devices/system")
@@ -126,7 +126,7 @@ def _all_cpus(directory: str) -> list[int]:
 
 
 def _nodes(directory: str) -> dict[int, int]:
-    """Return the NUMA node of each CPU that is online: only those stand in the nodes' lists."""
+    """Return the NUMA node of each CPU that is online: only those are in the nodes' lists."""
     nodes: dict[int, int] = {}
     for name in _names(directory):
         if match := _NODE.fullmatch(name):

@@ -33,7 +33,7 @@ class PassedDescriptorsError(ConnectionAbortedError):
 
 
 def readable(connection: socket.socket, buffer: memoryview) -> int:
-    """Return how many bytes may be read: as many as stand before what brings descriptors.
+    """Return how many bytes may be read: all before the data that carries descriptors.
 
     0 at the end of the stream. Raises BlockingIOError for none now, `PassedDescriptorsError`.
     """

@@ -734,7 +734,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return "unix:"
 
     def peer_identities(self) -> None:
-        """Return None: the transport authenticates nobody. The connection has its peer."""
+        """Return None: the transport authenticates no peer. The connection has its peer."""
 
     def peer_identity_key(self) -> None:
         """Return None."""

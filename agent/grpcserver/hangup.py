@@ -50,7 +50,7 @@ class HangupMonitor:
         self._epoll.unregister(descriptor)
 
     def may_release(self) -> bool:
-        """Return whether a connection whose peer is found to be gone may be released at once.
+        """Return whether a connection whose peer has hung up may be released at once.
 
         If not, it is watched: `on_hangup` follows in an iteration of the loop that has time.
         """
@@ -76,7 +76,7 @@ class HangupMonitor:
 
 
 def is_hung_up(descriptor: int) -> bool:
-    """Return whether the peer has closed the connection, so that nobody would read an answer."""
+    """Return whether the peer has closed the connection, so that it would read no answer."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return bool(poll.poll(0))

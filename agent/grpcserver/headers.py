@@ -196,7 +196,7 @@ class BlockDecoder:
         return found
 
     def trailers(self, block: bytes) -> bool:
-        """Decode trailers, whose content nobody reads. Return whether they are well-formed."""
+        """Decode trailers, whose content is not used. Return whether they are well-formed."""
         fields, _ = self._decode(block)
         return not any(_field_error(name, value) or name[:1] == b":" for name, value in fields)
 
@@ -254,7 +254,7 @@ class BlockDecoder:
             return text, end
         if size * 8 // _MAX_HUFFMAN_BITS > self._max_list:
             # Larger than the limit, whatever it says, and than the dynamic table may be: another
-            # string of that kind stands for it, and is dropped with the field.
+            # string of that kind replaces it, and is dropped with the field.
             return b"x" * (self._max_list + 1), end
         self.work += size // _HUFFMAN_BYTES_PER_WORK
         return decode_huffman(text), end

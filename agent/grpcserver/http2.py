@@ -41,7 +41,7 @@ _OVERHEAD_PER_REQUEST = 6
 
 
 class Events(Protocol):
-    """What a connection tells. Called from within `receive`."""
+    """Events of a connection. Called from within `receive`."""
 
     def on_request(self, stream: Stream, request: Request) -> None:
         """A request's headers are whole. `stream.remote_closed` says whether that is all of it."""
@@ -66,7 +66,7 @@ class Events(Protocol):
 
 
 class Stream:
-    """One open stream. `call` belongs to whoever handles its events."""
+    """One open stream. `call` belongs to the handler of its events."""
 
     __slots__ = (
         "call",
@@ -98,7 +98,7 @@ class Stream:
 
 
 class Http2Connection:
-    """The state of one connection. What is to be sent stands in `out`, in its order;
+    """The state of one connection. What is to be sent is in `out`, in its order;
     whoever takes it from there calls `taken`.
 
     `closing` is set once the connection is to be closed as soon as `out` is sent.
@@ -674,7 +674,7 @@ class Http2Connection:
         self._ping_strikes = 0
 
     def _close_local(self, stream: Stream) -> None:
-        """After END_STREAM of ours: a peer that still sends is told to stop (RFC 9113, 8.1)."""
+        """After our END_STREAM: a peer that still sends gets NO_ERROR (RFC 9113, 8.1)."""
         stream.local_closed = True
         if not stream.remote_closed:
             self._send_reset(stream.id, ErrorCode.NO_ERROR)

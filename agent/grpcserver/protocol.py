@@ -182,7 +182,7 @@ class Connection:
             self._server.policy.processed(self, seconds, 0)
 
     def eof_received(self) -> None:
-        """The peer sends no more: answer what is open, then close. If it is gone, close now."""
+        """The peer sends no more: answer what is open, then close. If it has hung up, close now."""
         if is_hung_up(self.descriptor):
             if self._server.hangups.may_release():
                 self.abort()
@@ -198,7 +198,7 @@ class Connection:
         self._watch_hangup()
 
     def hung_up(self) -> None:
-        """The peer has closed its socket: nobody reads an answer."""
+        """The peer has closed its socket: it reads no answer."""
         self.descriptor = -1
         self.abort()
 
@@ -260,8 +260,8 @@ class Connection:
     def flush(self) -> None:
         """Send what is there, in one write; close what is to be closed.
 
-        An unexpected error is logged and ends the connection. It is not raised: those who flush
-        many connections, and those who answer a call, go on.
+        An unexpected error is logged and ends the connection. It is not raised: code that flushes
+        many connections, or answers a call, goes on.
         """
         self._flushing = False
         try:

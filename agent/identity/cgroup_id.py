@@ -1,6 +1,6 @@
-"""The cgroup of a connection's peer by its ID, also of a process that has exited.
+"""The cgroup ID of a connection's peer, also of a process that has exited.
 
-Linux 6.13 and later tell the ID of the cgroup v2 cgroup that the process of a pidfd is in
+Linux 6.13 and later report the ID of the cgroup v2 cgroup that the process of a pidfd is in
 (PIDFD_GET_INFO, include/uapi/linux/pidfd.h), 6.16 and later also of one that has exited and was
 waited for, by a pidfd that a socket still gives. The ID names the cgroup, and identifies no
 caller: it says whom work was done for.
@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 
-from netutil.agent.identity.pinning import SO_PEERPIDFD
+from netutil.agent.identity.pidfd import SO_PEERPIDFD
 from netutil.agent.identity.process import PinnedProcess
 
 _INT = struct.Struct("i")
@@ -24,7 +24,7 @@ _MASK_AND_ID = struct.Struct("QQ")
 
 
 def peer_cgroup_id(connection: socket.socket) -> int | None:
-    """Return the ID of the peer's cgroup, None where the kernel does not tell it."""
+    """Return the ID of the peer's cgroup, None where the kernel does not report it."""
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, _INT.size)
     except OSError:  # an older kernel, or a process that has exited there
@@ -37,9 +37,9 @@ def peer_cgroup_id(connection: socket.socket) -> int | None:
 
 
 def process_cgroup_id(process: PinnedProcess) -> int | None:
-    """Return the ID of a process's cgroup, None where the kernel does not tell it.
+    """Return the ID of a process's cgroup, None where the kernel does not report it.
 
-    Raises `Unidentified` after `close`.
+    Raises `Unauthenticated` after `close`.
     """
     return _cgroup_id(process.pidfd())
 

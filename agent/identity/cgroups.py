@@ -1,8 +1,8 @@
-"""The host's cgroup tree: from a path in /proc/<pid>/cgroup to a directory, and who made it.
+"""The host's cgroup tree: directories of the paths in /proc/<pid>/cgroup, and their owners.
 
-A name proves nothing: whoever has a delegated cgroup (systemd's `user@.service`,
+A name proves nothing: a user with a delegated cgroup (systemd's `user@.service`,
 a rootless container engine) may make `pod<uid>/<container ID>` below it, and both
-are world-readable. But a directory of a cgroup file system belongs to who made
+are world-readable. But a directory of a cgroup file system belongs to the user who made
 it, so the pod's directory and all above it must be root's.
 """
 
@@ -15,17 +15,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from netutil.agent.errors import Denied, Inconsistent, Reason, is_shortage
-from netutil.agent.identity.held_cgroups import Directory, HeldCgroups
+from netutil.agent.errors import (
+    FailedPrecondition,
+    PermissionDenied,
+    Reason,
+    is_resource_exhaustion,
+)
+from netutil.agent.identity.held_cgroups import FileId, HeldCgroups
 from netutil.agent.parsers.cgroup import (
     CgroupIdentity,
     CgroupLine,
+    CgroupMount,
     Placement,
     identify,
     parse_cgroup_file,
+    parse_cgroup_mounts,
     place,
 )
-from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
 from netutil.agent.parsers.pod_cgroups import (
     PodPlaces,
     below_node,
@@ -39,7 +45,7 @@ from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 UNIFIED = ""
 _ROOT_UID = 0
-_DEEPEST = 12
+_MAX_DEPTH = 12
 _MAX_OWNERS = 4096
 MAX_IDENTITIES = 1024
 MAX_IDENTITIES_OF_POD = 32
@@ -56,7 +62,7 @@ class Hierarchy:
 
     `root` is the cgroup that is mounted. `namespace` is the path, below the
     mount, of the cgroup namespace that paths in /proc/<pid>/cgroup are
-    relative to: "" where the agent shares the host's. `places` are where pods' cgroups stand.
+    relative to: "" where the agent shares the host's. `places` are the locations of pods' cgroups.
     """
 
     version: int
@@ -91,7 +97,7 @@ class Hierarchy:
     def container_at(self, directory: str) -> str | None:
         """Return the ID of the container of which a directory is the own cgroup, None if of none.
 
-        Only of a container whose path bears a pod UID.
+        Only of a container whose path has a pod UID.
         """
         below = directory.removeprefix(self.directory)
         path = f"{'' if self.root == '/' else self.root}{below}"
@@ -140,7 +146,7 @@ class CgroupTree:
     """
 
     hierarchies: Mapping[str, Hierarchy] = field(default_factory=dict)
-    made_by_root: RecentCache[Directory, bool] = field(
+    made_by_root: RecentCache[FileId, bool] = field(
         default_factory=lambda: RecentCache(_MAX_OWNERS), repr=False, compare=False
     )
     held: HeldCgroups = field(default_factory=HeldCgroups, repr=False, compare=False)
@@ -182,30 +188,30 @@ class CgroupTree:
     def shows_no_pod(self, text: str) -> bool:
         """Return whether the text of /proc/<pid>/cgroup names no pod and no container at all.
 
-        Names count wherever they stand, but for those of containers that the node itself is in.
+        Names count at any depth, but for those of containers that the node itself is in.
         False where the agent sees the place of no line, and for a text that is not as cgroups(7)
         says.
         """
         try:
             lines = parse_cgroup_file(text)
-        except Inconsistent:
+        except FailedPrecondition:
             return False
         placed = [placement for placement in map(self._place, lines) if placement is not None]
         return bool(placed) and not any(self._names_a_pod(line) for line in lines)
 
     def _names_a_pod(self, line: CgroupLine) -> bool:
-        hierarchy = self.of_line(line)
+        hierarchy = self.hierarchy_of(line)
         path = hierarchy.absolute(line.path) if hierarchy else None
         if hierarchy is None or path is None:
             return names_a_pod(line.path)
         return names_a_pod(below_node(path, hierarchy.places))
 
     def _place(self, line: CgroupLine) -> Placement | None:
-        hierarchy = self.of_line(line)
+        hierarchy = self.hierarchy_of(line)
         path = hierarchy.absolute(line.path) if hierarchy else None
         return place(line, path, hierarchy.places) if hierarchy and path is not None else None
 
-    def of_line(self, line: CgroupLine) -> Hierarchy | None:
+    def hierarchy_of(self, line: CgroupLine) -> Hierarchy | None:
         """Return the mounted hierarchy that a line of /proc/<pid>/cgroup speaks of."""
         for controller in line.controllers or (UNIFIED,):
             if controller in self.hierarchies:
@@ -231,7 +237,7 @@ class CgroupTree:
     ) -> str | None:
         """Return the directory of the first path that is mounted for the agent."""
         for placement in identity.placements:
-            hierarchy, path = self.of_line(placement.line), path_of(placement)
+            hierarchy, path = self.hierarchy_of(placement.line), path_of(placement)
             directory = hierarchy.resolve(path) if hierarchy and path is not None else None
             if directory is not None:
                 return directory
@@ -240,7 +246,7 @@ class CgroupTree:
     def pod_directories(
         self, identity: CgroupIdentity, container_ids: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """Return the directories at or below which the processes of the caller's pod stand.
+        """Return the directories at or below which the processes of the caller's pod are.
 
         That is the pod's own directory if it has one. If it has none, they are those of its
         containers beside the caller's: with the pod's UID in their names (containerd's cgroupfs
@@ -251,7 +257,7 @@ class CgroupTree:
         caller of this function to check. Blocks: not for the loop. Raises OSError for a shortage.
         """
         for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
+            hierarchy = self.hierarchy_of(placement.line)
             path = placement.pod_path or placement.container_path
             directory = hierarchy.resolve(path) if hierarchy and path is not None else None
             if directory is None:
@@ -271,12 +277,12 @@ class CgroupTree:
         """Return whether another container of the process's pod has processes.
 
         A runtime names all containers of a pod alike. One that has ended may keep an empty cgroup
-        until it is removed (CRI-O). True where it cannot be told.
+        until it is removed (CRI-O). True where it cannot be known.
         """
         if identity.container_id is None or not container_id.isalnum():
             return True
         for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
+            hierarchy = self.hierarchy_of(placement.line)
             above, _, name = (placement.container_path or "").rpartition("/")
             path = f"{above}/{name.replace(identity.container_id, container_id)}"
             directory = hierarchy.resolve(path) if hierarchy and name else None
@@ -290,10 +296,11 @@ class CgroupTree:
         return directory is not None and os.path.isdir(directory)
 
     def ensure_made_by_root(self, identity: CgroupIdentity) -> None:
-        """Raise `Denied` unless root made the pod's cgroup directory and each one above it.
+        """Raise `PermissionDenied` unless root made the pod's cgroup directory and each one above
+        it.
 
         Every mounted hierarchy that contributed to the identity is checked.
-        Where no segment bears a pod UID, the directories above the container's
+        Where no segment has a pod UID, the directories above the container's
         are: the container's own may belong to a user-namespaced pod's root.
         """
         self._ensure_root_made(self._guarded(identity))
@@ -302,7 +309,7 @@ class CgroupTree:
         """Return the directories of an identity that root must have made, of those mounted."""
         found = []
         for placement in identity.placements:
-            hierarchy = self.of_line(placement.line)
+            hierarchy = self.hierarchy_of(placement.line)
             guarded = _guarded_path(placement)
             directory = hierarchy.resolve(guarded) if hierarchy and guarded is not None else None
             if hierarchy and directory is not None:
@@ -312,7 +319,7 @@ class CgroupTree:
 
     def _ensure_root_made(self, guarded: tuple[_Guarded, ...]) -> None:
         if not guarded:
-            raise Denied(
+            raise PermissionDenied(
                 Reason.CGROUP_NOT_OWNED_BY_ROOT,
                 "Nobody can tell who made the caller's cgroup, because the host's cgroup"
                 " file systems are not visible to the agent.",
@@ -332,10 +339,10 @@ class CgroupTree:
         if above == guarded.top or self.held.has_above(guarded.directory):
             return
         check = partial(self._check_by_path, _Guarded(guarded.top, above, is_pods=False))
-        with suppress(Denied, OSError):  # it was root's when the pod's was made
+        with suppress(PermissionDenied, OSError):  # it was root's when the pod's was made
             self.held.hold_above(guarded.directory, guarded.top, check)
 
-    def _check_by_path(self, guarded: _Guarded) -> Directory:
+    def _check_by_path(self, guarded: _Guarded) -> FileId:
         number = _root_owned(guarded.directory)
         if self.made_by_root.get(number) is None:
             self._ensure_root_owns_above(guarded)
@@ -354,7 +361,7 @@ def read_cgroup_tree(
 ) -> CgroupTree:
     """Return the host's cgroup mounts at or below `host_root`, from the agent's own mountinfo.
 
-    Never from a workload's: it can shape that. Where the agent stands in a
+    Never from a workload's: it can shape that. Where the agent is in a
     private cgroup namespace, it finds its own place in the host's mount first. `cgroup_root` is
     the kubelet's, "" for one of those that the agent's own place shows. `held` is where pods'
     directories are held, None for one of its own.
@@ -405,9 +412,9 @@ def processes_below(directory: str) -> Iterator[int]:
 
 
 def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
-    """Return the directory of every container in a hierarchy whose path bears a pod UID.
+    """Return the directory of every container in a hierarchy whose path has a pod UID.
 
-    For the operators' view: names are taken as they stand. Blocks: not for the loop. Raises
+    For the operators' view: names are taken as they are. Blocks: not for the loop. Raises
     OSError for a shortage.
     """
     found: dict[str, str] = {}
@@ -436,12 +443,12 @@ def _find_containers(hierarchy: Hierarchy, top: str, found: dict[str, str]) -> N
         if container_id:
             found.setdefault(container_id, folder)
             below.clear()
-        elif folder.count("/") - top.count("/") >= _DEEPEST:
+        elif folder.count("/") - top.count("/") >= _MAX_DEPTH:
             below.clear()
 
 
 def _find_joined(hierarchy: Hierarchy, parent: str, found: dict[str, str]) -> None:
-    """Find containers whose segment bears the pod's slice too."""
+    """Find containers whose segment has the pod's slice too."""
     try:
         names = os.listdir(parent)
     except OSError as error:
@@ -470,7 +477,7 @@ def _is_populated(directory: str, version: int) -> bool:
 
 
 def _only_shortage(error: OSError) -> None:
-    if is_shortage(error):
+    if is_resource_exhaustion(error):
         raise error
 
 
@@ -481,16 +488,16 @@ def _guarded_path(placement: Placement) -> str | None:
     return None if path is None else os.path.dirname(path) or "/"
 
 
-def _root_owned(directory: str) -> Directory:
-    """Return what tells a directory of root's from others.
+def _root_owned(directory: str) -> FileId:
+    """Return the identity of a directory owned by root.
 
-    Raises `Denied` for one of somebody else's, OSError for a shortage.
+    Raises `PermissionDenied` for a directory of another owner, OSError for a shortage.
     """
     try:
         found = os.lstat(directory)
     except OSError as error:
         _only_shortage(error)
-        raise Denied(
+        raise PermissionDenied(
             Reason.CGROUP_NOT_OWNED_BY_ROOT,
             f"The caller's cgroup cannot be checked: {error.strerror}.",
             read=directory,
@@ -500,8 +507,8 @@ def _root_owned(directory: str) -> Directory:
     return found.st_dev, found.st_ino
 
 
-def _not_owned(directory: str, owner: int) -> Denied:
-    return Denied(
+def _not_owned(directory: str, owner: int) -> PermissionDenied:
+    return PermissionDenied(
         Reason.CGROUP_NOT_OWNED_BY_ROOT,
         f"The caller's cgroup was made by uid {owner}, not by the kubelet:"
         " its name proves nothing.",
@@ -545,13 +552,13 @@ def _hierarchy(
 def _own(name: str) -> str:
     """Return a file of the agent's own process. Paths in it need not be UTF-8, nor lines end at CR.
 
-    Whoever may mount anything on the host, a user's FUSE for one, chooses such paths.
+    A user who may mount anything on the host, FUSE for one, chooses such paths.
     """
     return Path("/proc/self", name).read_bytes().decode("utf-8", errors="surrogateescape")
 
 
 def _own_place(mount_point: str) -> str | None:
-    """Return where the agent's own process stands below the mount.
+    """Return where the agent's own process is below the mount.
 
     /proc/self/cgroup cannot say it in a private cgroup namespace, so the
     directory whose cgroup.procs lists this process is looked for, once. None if there is none.

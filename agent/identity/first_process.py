@@ -1,4 +1,4 @@
-"""The process that a container was started with: the first one of its cgroup.
+"""The first process of a container.
 
 It has the number 1 only where the container has a PID namespace of its own, and there a process
 that unshares one is number 1 in it too; so the start times decide (proc_pid_stat(5), starttime).
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from netutil.agent.errors import Exhausted, Reason, Unidentified
-from netutil.agent.identity.namespaces import MOST_PROCESSES
-from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.identity.process import PinnedProcess, gone
+from netutil.agent.errors import Reason, ResourceExhausted, Unauthenticated
+from netutil.agent.identity.namespaces import MAX_PROCESSES
+from netutil.agent.identity.pidfd import pin_pid
+from netutil.agent.identity.process import PinnedProcess, process_exited
 from netutil.agent.parsers.process import parse_stat
 
 _WORD = 0xFFFFFFFF
@@ -48,7 +48,7 @@ def pin_same(start: ProcessStart) -> PinnedProcess | None:
     """Return a new pin of a process, None if it has ended. Blocks on kernels without pidfs."""
     try:
         process = pin_pid(start.pid)
-    except Unidentified:
+    except Unauthenticated:
         return None
     try:
         if start_of(process) == start:
@@ -79,13 +79,13 @@ def find_first(pids: Iterable[int]) -> PinnedProcess:
     """Return a new pin of the process that started first of those of a container.
 
     Of two that started in one clock tick it is the one whose parent is none of them, as the
-    runtime is the parent of the first. Blocks: not for the loop. Raises `Unidentified` if none is
-    left, `Exhausted` for a container of more than `MOST_PROCESSES`. That the process is in the
-    container is for the caller of this function to check: the number may have been reused.
+    runtime is the parent of the first. Blocks: not for the loop. Raises `Unauthenticated` if none
+    is left, `ResourceExhausted` for a container of more than `MAX_PROCESSES`. That the process is
+    in the container is for the caller of this function to check: the number may have been reused.
     """
     numbers: list[int] = []
     for pid in pids:
-        if len(numbers) >= MOST_PROCESSES:
+        if len(numbers) >= MAX_PROCESSES:
             raise _too_many()
         numbers.append(pid)
     inside = frozenset(numbers)
@@ -98,19 +98,19 @@ def find_first(pids: Iterable[int]) -> PinnedProcess:
         rank = (start_ticks, parent in inside, pid)
         best = rank if best is None else min(best, rank)
     if best is None:
-        raise gone(0)
+        raise process_exited(0)
     start_ticks, _, pid = best
     process = _pin_if_started(pid, start_ticks)
     if process is None:
-        raise gone(pid)
+        raise process_exited(pid)
     return process
 
 
 def _pin_if_started(pid: int, start_ticks: int) -> PinnedProcess | None:
-    """Return a new pin of the process that bears a number, None if it started at another time."""
+    """Return a new pin of the process that has a number, None if it started at another time."""
     try:
         process = pin_pid(pid)
-    except Unidentified:
+    except Unauthenticated:
         return None
     try:
         if process.stat().start_ticks == start_ticks:
@@ -123,7 +123,7 @@ def _pin_if_started(pid: int, start_ticks: int) -> PinnedProcess | None:
 
 
 def _start(pid: int) -> tuple[int, int] | None:
-    """Return the start time in clock ticks and the parent; None for a process that is gone."""
+    """Return the start time in clock ticks and the parent; None for a process that has exited."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes().decode("utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -131,10 +131,10 @@ def _start(pid: int) -> tuple[int, int] | None:
     return parse_stat(text).start_ticks, int(text.rpartition(")")[2].split()[1])
 
 
-def _too_many() -> Exhausted:
-    return Exhausted(
+def _too_many() -> ResourceExhausted:
+    return ResourceExhausted(
         Reason.TOO_MANY_PROCESSES,
-        f"The container has more than {MOST_PROCESSES} processes; which of them it was started"
+        f"The container has more than {MAX_PROCESSES} processes; which of them it was started"
         " with is not looked for.",
         read="cgroup.procs of the container",
         advice="Ask from a process that still has the container's environment.",

@@ -1,4 +1,4 @@
-"""Cgroup directories that were found made by root, held open so that this is seen again cheaply.
+"""Cgroup directories whose owner is root, held open so that the check is cheap the next time.
 
 A walk of a path in cgroupfs takes `kernfs_rwsem` for each component (kernfs_dop_revalidate,
 fs/kernfs/dir.c), which each mkdir and rmdir of a cgroup takes for writing, once for each of
@@ -31,9 +31,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 
-from netutil.agent.errors import is_shortage
+from netutil.agent.errors import is_resource_exhaustion
 
-Directory = tuple[int, int]
+FileId = tuple[int, int]
 """Device and inode. kernfs gives no number twice (64 bits, fs/kernfs/dir.c)."""
 
 MAX_HELD = 2048
@@ -72,12 +72,12 @@ class HeldCgroup:
             raise
         self._above: list[int] = []
         found = os.fstat(self._descriptor)
-        self.number: Directory = found.st_dev, found.st_ino
+        self.number: FileId = found.st_dev, found.st_ino
         self._link = f"/proc/self/fd/{self._descriptor}" if is_v1 else None
         self._place = os.readlink(self._link) if self._link is not None else None
 
     def is_in_place(self) -> bool:
-        """Return whether the cgroup was neither removed nor renamed. False if nothing tells."""
+        """Return whether the cgroup was neither removed nor renamed. False if that is not known."""
         try:
             os.pread(self._file, 1, 0)
             return self._link is None or os.readlink(self._link) == self._place
@@ -161,7 +161,7 @@ class HeldCgroups:
             self._hold(path, held)
         return True
 
-    def hold_above(self, path: str, top: str, check: Callable[[], Directory]) -> None:
+    def hold_above(self, path: str, top: str, check: Callable[[], FileId]) -> None:
         """Hold the directory above the one at a path, with those above it up to `top`.
 
         `check` is as for `check`. Raises OSError.
@@ -181,7 +181,7 @@ class HeldCgroups:
             if held is not None:
                 held.close()
 
-    def check(self, path: str, check: Callable[[], Directory]) -> None:
+    def check(self, path: str, check: Callable[[], FileId]) -> None:
         """Check a directory by path, and hold it if it is the same before and after.
 
         `check` returns what it found at the path, and raises where root did not make it. Its
@@ -231,7 +231,7 @@ class HeldCgroups:
         try:
             return HeldCgroup(path)
         except OSError as error:
-            if is_shortage(error):
+            if is_resource_exhaustion(error):
                 self.close()  # what is short may be what is held here
             return None
 

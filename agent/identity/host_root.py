@@ -1,4 +1,4 @@
-"""Which callers outside of pods are proven to be the host's root.
+"""Callers outside of pods that are proven to be root of the host.
 
 `netutil-agent --check` outside of the agent's pod is one, and so is an operator's tool. No pod can
 be taken for one: what is not proven stays among the unidentified peers.
@@ -20,8 +20,8 @@ def is_host_root(credentials: Credentials, process: PinnedProcess, tree: CgroupT
     """Return whether a process that is no pod's is one of the host's root.
 
     It connected as uid 0 and is alive, is in the agent's own user and PID namespaces (hostPID),
-    and none of its cgroups bears the name of a pod or a container, wherever it stands. Raises
-    `Unidentified` if the process is gone, `OverLimit` or OSError for a shortage.
+    and none of its cgroups has the name of a pod or a container, at any depth. Raises
+    `Unauthenticated` if the process has exited, `QuotaExceeded` or OSError for a shortage.
     """
     if credentials.uid != 0:
         return False

@@ -1,4 +1,4 @@
-"""From a pid as the caller sees it to the process that it names.
+"""Resolves a PID of the caller's PID namespace to a process.
 
 A request carries the number that a process has in the caller's own PID
 namespace. NStgid of /proc/<pid>/status (pid_namespaces(7)) lists a process's
@@ -12,21 +12,27 @@ import fcntl
 import os
 from collections.abc import Iterable
 
-from netutil.agent.errors import Denied, Exhausted, Missing, Reason, Unidentified
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.errors import (
+    NotFound,
+    PermissionDenied,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+)
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 
 NS_GET_PARENT = 0xB702
-MOST_PROCESSES = 4096
+MAX_PROCESSES = 4096
 """Processes of a pod that are looked at to find one: a pod with more must ask by its own pid."""
 
 
 def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int]) -> PinnedProcess:
     """Return a new pin of the process that `number` names in the caller's PID namespace.
 
-    `pod_processes` are the host pids of the caller's pod. Raises `Missing` if
-    none of them bears the number there, `Unidentified` if the caller is gone,
-    `Exhausted` for a pod of too many processes, PermissionError if it may be one
+    `pod_processes` are the host pids of the caller's pod. Raises `NotFound` if
+    none of them has the number there, `Unauthenticated` if the caller has exited,
+    `ResourceExhausted` for a pod of too many processes, PermissionError if it may be one
     that the agent may not look at. A caller in the host's PID
     namespace may name any process; whether that one is in its pod is for the
     caller of this function to check.
@@ -43,7 +49,7 @@ def find_process(caller: PinnedProcess, number: int, pod_processes: Iterable[int
     caller.ensure_alive()
     hidden: PermissionError | None = None
     for count, pid in enumerate(pod_processes):
-        if count >= MOST_PROCESSES:
+        if count >= MAX_PROCESSES:
             raise _too_many()
         try:
             process = _candidate(pid, number, level, namespace)
@@ -67,7 +73,7 @@ def _candidate(
 ) -> PinnedProcess | None:
     try:
         process = pin_pid(pid)
-    except Unidentified:
+    except Unauthenticated:
         return None
     found = False
     try:
@@ -75,7 +81,7 @@ def _candidate(
         if len(numbers) > level and numbers[level] == number:
             found = _namespace(process, len(numbers) - 1 - level) == namespace
             process.ensure_alive()
-    except Unidentified:
+    except Unauthenticated:
         found = False
     finally:
         if not found:
@@ -104,12 +110,12 @@ def _namespace(process: PinnedProcess, levels_up: int) -> tuple[int, int]:
 def _pin_or_missing(pid: int, number: int) -> PinnedProcess:
     try:
         return pin_pid(pid)
-    except Unidentified:
+    except Unauthenticated:
         raise _missing(number) from None
 
 
-def _missing(number: int) -> Missing:
-    return Missing(
+def _missing(number: int) -> NotFound:
+    return NotFound(
         Reason.PID_NOT_FOUND,
         f"There is no process {number} in the caller's pod and PID namespace.",
         read="NStgid in /proc/<pid>/status",
@@ -117,18 +123,18 @@ def _missing(number: int) -> Missing:
     )
 
 
-def _too_many() -> Exhausted:
-    return Exhausted(
+def _too_many() -> ResourceExhausted:
+    return ResourceExhausted(
         Reason.TOO_MANY_PROCESSES,
-        f"The caller's pod has more than {MOST_PROCESSES} processes; they are not all searched.",
+        f"The caller's pod has more than {MAX_PROCESSES} processes; they are not all searched.",
         read="cgroup.procs of the pod",
         advice="Let the process ask for itself, with an empty pid.",
     )
 
 
-def outside_pod(number: int) -> Denied:
+def outside_pod(number: int) -> PermissionDenied:
     """Return the refusal of a process that is not in the caller's pod."""
-    return Denied(
+    return PermissionDenied(
         Reason.PID_OUTSIDE_POD,
         f"Process {number} is not in the caller's pod.",
         read="/proc/<pid>/cgroup",

@@ -1,26 +1,26 @@
-"""From an accepted connection to the `Peer` that stands for its caller."""
+"""Identifies an accepted connection: the `Peer`, and its quota key."""
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
 
-from netutil.agent.errors import Denied
+from netutil.agent.errors import PermissionDenied
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.host_root import HOST_ROOT, is_host_root
-from netutil.agent.identity.pinning import Pin, peer_credentials
+from netutil.agent.identity.pidfd import PinPeer, peer_credentials
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 
 NO_POD = ""
-"""What callers that cannot be told to be one pod's are counted under, all together."""
+"""The quota key of all callers that are not known to be of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The caller of one connection: the process that called connect(2), and its container.
 
-    The container stays what it was at connect(2), whoever uses the connection
+    The container stays that of connect(2), whichever process uses the connection
     later: a forked child of the process is in the same container. `pod_key` is what its
     pod is counted under: its UID, or its container if root made the place of that one.
     """
@@ -32,35 +32,35 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, for the log. What is not known is None; the pod is only that which is proven."""
+class Requester:
+    """The requester of a call, for the log. Unknown fields are None; the pod is a proven one."""
 
     credentials: Credentials | None = None
     pod_uid: str | None = None
     container_id: str | None = None
 
 
-def asker_of(peer: Peer) -> Asker:
-    """Return who a peer is, without holding its process."""
-    return Asker(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
+def requester_of(peer: Peer) -> Requester:
+    """Return the requester of a peer, without holding its process."""
+    return Requester(peer.credentials, peer.cgroups.pod_uid, peer.cgroups.container_id)
 
 
 def identify_process(process: PinnedProcess, tree: CgroupTree) -> CgroupIdentity:
-    """Return what the cgroups of a pinned process say, checked against who made them.
+    """Return what the cgroups of a pinned process say, checked against the owners of the cgroups.
 
-    Raises `Denied` for a process outside of pods, `Inconsistent` if its
-    hierarchies disagree, `Unidentified` if it is gone.
+    Raises `PermissionDenied` for a process outside of pods, `FailedPrecondition` if its
+    hierarchies disagree, `Unauthenticated` if it has exited.
     """
     identity = tree.identify_made_by_root(process.cgroup_text())
     process.ensure_alive()
     return identity
 
 
-def identify_peer(connection: socket.socket, pin: Pin, tree: CgroupTree) -> Peer:
-    """Return who is at the other end. The caller closes `peer.process`.
+def identify_peer(connection: socket.socket, pin: PinPeer, tree: CgroupTree) -> Peer:
+    """Return the peer of a connection. The caller closes `peer.process`.
 
-    Raises as `identify_process`, and `Unidentified` if the peer cannot be seen or held. A `Denied`
-    for a process of the host's root has its quota key.
+    Raises as `identify_process`, and `Unauthenticated` if the peer cannot be seen or held. A
+    `PermissionDenied` for a process of the host's root has its quota key.
     """
     credentials = peer_credentials(connection)
     process = pin(connection, credentials.pid)
@@ -77,14 +77,14 @@ def _identify_peer_process(
 ) -> CgroupIdentity:
     try:
         return identify_process(process, tree)
-    except Denied as error:
+    except PermissionDenied as error:
         if is_host_root(credentials, process, tree):
             error.quota_key = HOST_ROOT
         raise
 
 
 def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
-    """Return what is counted for a caller: nothing that it could choose anew for each connection.
+    """Return what is counted for a caller: nothing that it could choose again for each connection.
 
     A user of the host makes as many directories with a container's name as they like, below a
     cgroup that was delegated to them.
@@ -94,6 +94,6 @@ def pod_key_of(cgroups: CgroupIdentity, tree: CgroupTree) -> str:
     innermost, _ = cgroups.placements[0].containers[-1]
     try:
         tree.ensure_made_by_root(choose_container(cgroups, [innermost]))
-    except Denied:
+    except PermissionDenied:
         return NO_POD
     return innermost

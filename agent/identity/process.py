@@ -1,8 +1,8 @@
-"""A process that cannot be mistaken for another: a pidfd and /proc/<pid> held open together.
+"""A pinned process: a pidfd and its /proc/<pid> directory, held open together.
 
 A pid alone may be given to a new process between two reads. A directory
 descriptor of /proc/<pid> goes dead with its process (reads fail with ESRCH), and
-a pidfd tells whether the process still runs (pidfd_open(2)): whoever reads
+a pidfd shows whether the process still runs (pidfd_open(2)): whoever reads
 through the descriptor and then finds the pidfd alive has read that process.
 
 /proc/<pid> shows the first thread. That thread may end before the others do (pthread_exit(3) in
@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from netutil.agent.errors import Reason, Unidentified, shortage
+from netutil.agent.errors import Reason, Unauthenticated, resource_exhausted
 from netutil.agent.parsers.process import (
     ProcessStatus,
     Stat,
@@ -40,7 +40,7 @@ MAX_THREADS_TRIED = 64
 only while it is the first one or a debugger holds it (ptrace(2))."""
 _MAX_TRIES = 4
 _READ_BYTES = 16 * 1024
-# On cgroup v1 a thread that has ended stands in the root cgroup (proc_cgroup_show in the kernel's
+# On cgroup v1 a thread that has ended is in the root cgroup (proc_cgroup_show in the kernel's
 # kernel/cgroup/cgroup.c), so any other path on a line of v1 is of a thread that runs. Hierarchy 0
 # is cgroup v2, where a thread that has ended keeps the path that it had.
 _PATH_OF_RUNNING_THREAD = re.compile(r"^[1-9][0-9]*:[^:\n]*:/.", re.MULTILINE)
@@ -51,7 +51,7 @@ class PinnedProcess:
 
     Not safe for use from several threads; a reader on another thread takes a
     descriptor of its own with `duplicate`. A pin that was handed to a read whose
-    caller gave up has nobody to close it: it is closed when it is forgotten.
+    caller gave up is not closed explicitly: it is closed when it is garbage-collected.
     """
 
     __slots__ = ("_directory", "_pidfd", "own_number", "pid")
@@ -80,9 +80,9 @@ class PinnedProcess:
         return not poll.poll(0)
 
     def ensure_alive(self) -> None:
-        """Raise `Unidentified` if the process is gone: what was read before must not be used."""
+        """Raise `Unauthenticated` if the process has exited: then discard what was read before."""
         if not self.alive():
-            raise gone(self.pid)
+            raise process_exited(self.pid)
 
     def through_running_thread(self, read: Callable[[int], T]) -> T:
         """Return what `read` makes of the directory in /proc of a thread that runs.
@@ -90,8 +90,8 @@ class PinnedProcess:
         `read` gets the descriptor of /proc/<pid>, which shows the first thread, or if that
         thread has ended the descriptor of /proc/<pid>/task/<tid> of another one. It raises
         ProcessLookupError or FileNotFoundError for a thread that has ended, and may be called
-        again. Raises `Unidentified` if the process is gone or none of its first
-        `MAX_THREADS_TRIED` threads is found to run, `OverLimit` for a shortage, and what `read`
+        again. Raises `Unauthenticated` if the process has exited or none of its first
+        `MAX_THREADS_TRIED` threads is found to run, `QuotaExceeded` for a shortage, and what `read`
         raises of a thread that runs. Any such thread will do, also where threads differ: a thread
         comes to another cgroup or namespace by the rights that it takes to bring the first one
         there, so a workload gains nothing by the choice.
@@ -119,7 +119,7 @@ class PinnedProcess:
             finally:
                 os.close(thread)
         if missing is None:  # all of its threads are ending
-            raise gone(self.pid)
+            raise process_exited(self.pid)
         if isinstance(missing, FileNotFoundError):
             raise missing
         raise _no_running_thread(self.pid)
@@ -127,8 +127,8 @@ class PinnedProcess:
     def read(self, name: str) -> bytes:
         """Return the content of /proc/<pid>/<name>: of the first thread, even if it has ended.
 
-        For small files that no workload can make slow. Raises `Unidentified` if the process
-        is gone, `OverLimit` for a shortage, OSError for every other failure.
+        For small files that no workload can make slow. Raises `Unauthenticated` if the process
+        has exited, `QuotaExceeded` for a shortage, OSError for every other failure.
         """
         try:
             return read_file(self.directory(), name)
@@ -176,7 +176,7 @@ class PinnedProcess:
     def _open_running_thread(self) -> int | None:
         """Return a new descriptor of the directory of a thread that runs, None if none does.
 
-        Raises `Unidentified` if that is not known: the process has more threads than are tried.
+        Raises `Unauthenticated` if that is not known: the process has more threads than are tried.
         """
         tried = 0
         try:
@@ -208,21 +208,21 @@ class PinnedProcess:
         return self._pidfd
 
     def directory(self) -> int:
-        """Return the descriptor of /proc/<pid>. Raises `Unidentified` after `close`."""
+        """Return the descriptor of /proc/<pid>. Raises `Unauthenticated` after `close`."""
         if self._directory < 0:
-            raise gone(self.pid)
+            raise process_exited(self.pid)
         return self._directory
 
     def pidfd(self) -> int:
-        """Return the pidfd. Raises `Unidentified` after `close`."""
+        """Return the pidfd. Raises `Unauthenticated` after `close`."""
         if self._pidfd < 0:
-            raise gone(self.pid)
+            raise process_exited(self.pid)
         return self._pidfd
 
     def duplicate(self) -> PinnedProcess:
         """Return a second, independent pin of the same process, for another thread.
 
-        Raises `Unidentified` after `close`, `OverLimit` for a shortage of descriptors.
+        Raises `Unauthenticated` after `close`, `QuotaExceeded` for a shortage of descriptors.
         """
         directory = -1
         try:
@@ -231,7 +231,7 @@ class PinnedProcess:
         except OSError as error:
             if directory >= 0:
                 os.close(directory)
-            raise shortage(error, f"pidfd and /proc/{self.pid}") or error from None
+            raise resource_exhausted(error, f"pidfd and /proc/{self.pid}") or error from None
 
     def close(self) -> None:
         """Let the process go. May be called again."""
@@ -252,9 +252,9 @@ class Credentials:
     gid: int
 
 
-def gone(pid: int) -> Unidentified:
+def process_exited(pid: int) -> Unauthenticated:
     """Return the error for a process that ended."""
-    return Unidentified(
+    return Unauthenticated(
         Reason.PEER_GONE,
         f"The process (host pid {pid}) that is asked about, or that asks, has ended.",
         read=f"/proc/{pid}",
@@ -286,8 +286,9 @@ def thread_has_ended(thread: int) -> bool:
     """Return whether a thread whose directory in /proc is open has ended, or is ending.
 
     It has its namespaces until then (exit_task_namespaces in the kernel's kernel/exit.c). The file
-    `stat` says it too, but takes a reference to the memory of the process: who drops the last one
-    of a program that another one has replaced frees all of it, so `stat` is not for the event loop.
+    `stat` says it too, but takes a reference to the memory of the process: the last user that drops
+    it of a program that another one has replaced frees all of it, so `stat` is not for the event
+    loop.
     """
     try:
         os.readlink("ns/net", dir_fd=thread)
@@ -305,8 +306,8 @@ def _stat_says_ended(thread: int) -> bool:
         return True
 
 
-def _no_running_thread(pid: int) -> Unidentified:
-    return Unidentified(
+def _no_running_thread(pid: int) -> Unauthenticated:
+    return Unauthenticated(
         Reason.PEER_NOT_PINNED,
         f"The first thread of the process (host pid {pid}) has ended, and among its first"
         f" {MAX_THREADS_TRIED} the agent found none that runs.",
@@ -316,12 +317,12 @@ def _no_running_thread(pid: int) -> Unidentified:
 
 
 def read_file(directory: int, name: str) -> bytes:
-    """Return a file below a directory of /proc. Raises `OverLimit` for a shortage, OSError."""
+    """Return a file below a directory of /proc. Raises `QuotaExceeded` for a shortage, OSError."""
     descriptor = _open(directory, name)
     try:
         return _read_all(descriptor)
     except OSError as error:
-        raise shortage(error, f"/proc/<pid>/{name}") or error from None
+        raise resource_exhausted(error, f"/proc/<pid>/{name}") or error from None
     finally:
         os.close(descriptor)
 
@@ -336,7 +337,7 @@ def _read_status(thread: int) -> bytes:
         text = os.read(descriptor, _READ_BYTES)
         return text + _read_all(descriptor) if len(text) == _READ_BYTES else text
     except OSError as error:
-        raise shortage(error, "/proc/<pid>/status") or error from None
+        raise resource_exhausted(error, "/proc/<pid>/status") or error from None
     finally:
         os.close(descriptor)
 
@@ -345,7 +346,7 @@ def _open(directory: int, name: str, flags: int = 0) -> int:
     try:
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=directory)
     except OSError as error:
-        raise shortage(error, f"/proc/<pid>/{name}") or error from None
+        raise resource_exhausted(error, f"/proc/<pid>/{name}") or error from None
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -1,1 +1,1 @@
-"""What one pod may have of the agent: rates, amounts, and its place in the order of work."""
+"""Limits of one pod: rates, amounts, and the fair order of work."""

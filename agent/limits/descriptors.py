@@ -1,4 +1,4 @@
-"""How many connections the file descriptors of this process are enough for."""
+"""Numbers of connections, namespaces and files that RLIMIT_NOFILE allows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESERVED = 128
 MAX_HELD_FILES = 4096
 """Descriptors of cgroup files that are held open between calls (`collect.container_cache`).
 
-A container has 8 of its own on cgroup v1 and 5 on v2 where it asks for its CPUs, 20 at the most
+A container has 8 of its own on cgroup v1 and 5 on v2 where it asks for its CPUs, at most 20
 where it asks for everything; so this is enough for 200 to 800. Each keeps 4.5 KiB in the kernel
 (measured; the buffer of its reads is a page), which count as the agent's memory: 18 MiB."""
 

@@ -1,4 +1,4 @@
-"""What is in flight for each pod: calls, streams, and answers that the pod has not read yet.
+"""Calls, streams and unread response bytes in flight, for each pod.
 
 A caller may call and never read. The server keeps each such call, and its answer, for as long as
 the connection is open: without a limit, one pod could fill the agent's memory.
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from netutil.agent.errors import OverLimit, Reason
+from netutil.agent.errors import QuotaExceeded, Reason
 
 SMALL_ANSWER_BYTES = 4096
 """Answers up to this size are not counted: the limit of calls bounds them."""
@@ -54,19 +54,19 @@ class InFlight:
         return pod.calls if pod is not None else 0
 
     def begin(self, pod_key: str, *, stream: bool = False) -> None:
-        """Count a call until `end`. Raises `OverLimit` past a limit of the pod."""
+        """Count a call until `end`. Raises `QuotaExceeded` past a limit of the pod."""
         pod = self._pods.get(pod_key)
         if pod is None:
             pod = _PodInFlight()
         if pod.calls >= self._limits.calls_per_pod:
-            raise OverLimit(
+            raise QuotaExceeded(
                 Reason.TOO_MANY_CALLS_OF_POD,
                 f"{pod.calls} calls of the caller's pod are in flight.",
                 read="the agent's table of calls",
                 advice="Read the answers and end calls; --max-calls-per-pod sets the limit.",
             )
         if stream and pod.streams >= self._limits.streams_per_pod:
-            raise OverLimit(
+            raise QuotaExceeded(
                 Reason.TOO_MANY_STREAMS_OF_POD,
                 f"{pod.streams} streams of the caller's pod are open.",
                 read="the agent's table of calls",
@@ -94,19 +94,19 @@ class InFlight:
     def reserve(self, pod_key: str, size_bytes: int) -> Callable[[], None]:
         """Count an answer until the returned function is called, once.
 
-        Raises `OverLimit` past a limit; a pod with no unread answer may always have one.
+        Raises `QuotaExceeded` past a limit; a pod with no unread answer may always have one.
         """
         pod, limits = self._pods.setdefault(pod_key, _PodInFlight()), self._limits
         over = (
             pod.bytes + size_bytes > limits.bytes_per_pod or self.bytes + size_bytes > limits.bytes
         )
         if pod.bytes and over:
-            raise OverLimit(
+            raise QuotaExceeded(
                 Reason.TOO_MANY_UNREAD_ANSWERS,
                 f"The caller's pod has not read {pod.bytes} bytes of answers yet.",
                 read="the agent's table of calls",
-                advice="Read the answers, and ask for less at once; --max-unread-bytes-per-pod and"
-                " --max-unread-bytes set the limits.",
+                advice="Read the answers, and ask for less at once; "
+                "--max-send-buffer-bytes-per-pod and --max-send-buffer-bytes set the limits.",
             )
         pod.bytes += size_bytes
         self.bytes += size_bytes

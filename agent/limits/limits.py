@@ -1,16 +1,16 @@
-"""The limits of connections and of what they cost, and the error past each."""
+"""Limits of connections and of their cost, and the errors beyond them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from netutil.agent.errors import Exhausted, OverLimit, Reason
+from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted
 
 MAX_DEFERRED_CONNECTIONS = 256
 """Accepted connections, of all pods, whose identification waits with the work of their pod. What is
 accepted beyond is identified at once, in the order in which it was accepted."""
 MAX_HOST_ROOT_CONNECTIONS = 16
-"""Connections of all processes of the host's root outside of pods. Nobody else can take these, so
+"""Connections of all processes of the host's root outside of pods. No pod can take these, so
 that a health check and an operator's tool connect while unidentified peers hold all of theirs."""
 
 
@@ -21,10 +21,10 @@ class ConnectionLimits:
     total: int
     per_pod: int
 
-    def exceeded(self, held_by_pod: int, held: int) -> OverLimit | None:
+    def exceeded(self, held_by_pod: int, held: int) -> QuotaExceeded | None:
         """Return why a pod may open no further connection now, None if it may."""
         if held_by_pod >= self.per_pod:
-            return OverLimit(
+            return QuotaExceeded(
                 Reason.TOO_MANY_CONNECTIONS_OF_POD,
                 f"The caller's pod holds {held_by_pod} connections; one pod may hold"
                 f" {self.per_pod}.",
@@ -33,7 +33,7 @@ class ConnectionLimits:
                 " sets the limit.",
             )
         if held >= self.total:
-            return OverLimit(
+            return QuotaExceeded(
                 Reason.TOO_MANY_CONNECTIONS,
                 f"The agent holds {held} connections; it may hold {self.total}.",
                 read="the agent's connection table",
@@ -55,9 +55,9 @@ class RateLimits:
     cost_per_second: float = 10_000.0
 
 
-def too_many_calls(wait_seconds: float) -> OverLimit:
+def too_many_calls(wait_seconds: float) -> QuotaExceeded:
     """Return the error of a call past the limit of calls in a second."""
-    error = OverLimit(
+    error = QuotaExceeded(
         Reason.TOO_MANY_CALLS_PER_SECOND,
         "The caller's pod calls more often than it may.",
         read="the agent's table of calls",
@@ -68,9 +68,9 @@ def too_many_calls(wait_seconds: float) -> OverLimit:
     return error
 
 
-def too_much_overhead(pause_seconds: float) -> OverLimit:
+def too_much_overhead(pause_seconds: float) -> QuotaExceeded:
     """Return why nothing is read of a pod for a time."""
-    return OverLimit(
+    return QuotaExceeded(
         Reason.TOO_MUCH_OVERHEAD_OF_POD,
         "The pod's connections cost more than its calls account for: frames that bring nothing,"
         f" refused calls or connections without a call. Nothing is read of them for"
@@ -81,9 +81,9 @@ def too_much_overhead(pause_seconds: float) -> OverLimit:
     )
 
 
-def headers_too_large(most_bytes: int) -> Exhausted:
+def headers_too_large(most_bytes: int) -> ResourceExhausted:
     """Return the error of a call whose metadata is too large. Calling again does not help."""
-    return Exhausted(
+    return ResourceExhausted(
         Reason.TOO_MANY_HEADER_BYTES,
         f"The metadata of the call is larger than {most_bytes} bytes.",
         read="the call's header block, as decoded",
@@ -91,9 +91,9 @@ def headers_too_large(most_bytes: int) -> Exhausted:
     )
 
 
-def message_too_large(most_bytes: int) -> Exhausted:
+def message_too_large(most_bytes: int) -> ResourceExhausted:
     """Return the error of a call whose message is too large. Calling again does not help."""
-    return Exhausted(
+    return ResourceExhausted(
         Reason.REQUEST_TOO_LARGE,
         f"The call's message is larger than {most_bytes} bytes.",
         read="the length that precedes the message",

@@ -1,4 +1,4 @@
-"""The order in which one event loop works for pods that compete.
+"""Fair scheduling of one event loop among pods that compete.
 
 Each pod has an account of the loop time that it has used, in which older time counts less. Work of
 a pod runs at once while the pod has used little of the current round of the loop and no pod that
@@ -28,7 +28,7 @@ _STEP_SECONDS = 0.005
 """How often that is worked out."""
 _MAX_CHARGE_SECONDS = 0.002
 """Work that seems to take longer was interrupted: the kernel ran something else, or the agent's
-cgroup reached its CPU limit. The thread's CPU time would tell, but takes eight times as long to
+cgroup reached its CPU limit. The thread's CPU time would show it, but takes eight times as long to
 read."""
 _MAX_ACCOUNTS = 4096
 
@@ -199,7 +199,7 @@ class FairScheduler:
             self._wake_blocked()
 
     def _serve(self, order: list[Account], began: float) -> list[Account]:
-        """Run one piece of work of each account while there is time; return who still waits."""
+        """Run work of each account while there is time; return the accounts that still wait."""
         for account in order:
             work = account.queue.popleft()
             if not account.queue:

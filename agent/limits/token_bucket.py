@@ -1,4 +1,4 @@
-"""How often each pod may do something: a bucket of tokens for each, refilled at a steady rate."""
+"""Token buckets by pod, refilled at a steady rate."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from netutil.agent.errors import OverLimit, Unidentified
-from netutil.agent.identity.pinning import Pin, peer_credentials
+from netutil.agent.errors import QuotaExceeded, Unauthenticated
+from netutil.agent.identity.pidfd import PinPeer, peer_credentials
 from netutil.agent.listener.passed_descriptors import refuse_descriptors
 from netutil.agent.listener.unix_socket import FileId, Listener, Replaced, file_id
 
@@ -63,11 +63,11 @@ class PathState(Enum):
 
 
 @contextlib.contextmanager
-def path_state(listener: Listener, pin: Pin) -> Iterator[tuple[PathState, FileId | None]]:
+def path_state(listener: Listener, pin: PinPeer) -> Iterator[tuple[PathState, FileId | None]]:
     """Within the block, keep the file at a listener's path open; give its state and its identity.
 
     Because the file is open, no other file gets its inode meanwhile. Follows no link and does not
-    block. Raises OSError if the path cannot be read, `OverLimit` if the agent or the node lacks
+    block. Raises OSError if the path cannot be read, `QuotaExceeded` if the agent or the node lacks
     the resources to identify the process that listens.
     """
     try:
@@ -92,8 +92,8 @@ def path_state(listener: Listener, pin: Pin) -> Iterator[tuple[PathState, FileId
         os.close(descriptor)
 
 
-def _probe(path: str, pin: Pin) -> PathState:
-    """Connect to a socket and return whose it is. Raises OSError, `OverLimit`."""
+def _probe(path: str, pin: PinPeer) -> PathState:
+    """Connect to a socket and return whose it is. Raises OSError, `QuotaExceeded`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         refuse_descriptors(probe)
         try:
@@ -107,12 +107,12 @@ def _probe(path: str, pin: Pin) -> PathState:
         try:
             credentials = peer_credentials(probe)
             process = pin(probe, credentials.pid)
-        except Unidentified:
+        except Unauthenticated:
             return PathState.FOREIGN
         try:
             pid_namespace_levels = len(process.status().namespace_pids)
             process.ensure_alive()
-        except Unidentified:
+        except Unauthenticated:
             return PathState.STALE
         finally:
             process.close()
@@ -151,7 +151,7 @@ class ListenerHolder(Protocol):
 class SocketWatch:
     """Watches the path of one listener. `run` returns only when it is cancelled."""
 
-    def __init__(self, holder: ListenerHolder, pin: Pin, health: SocketHealth) -> None:
+    def __init__(self, holder: ListenerHolder, pin: PinPeer, health: SocketHealth) -> None:
         self._holder = holder
         self._pin = pin
         self._health = health
@@ -171,13 +171,13 @@ class SocketWatch:
                 self.check()
             except OSError as error:
                 self._on_failure("unreadable", error)
-            except OverLimit as error:
+            except QuotaExceeded as error:
                 _LOG.warning("listener: cannot stat %s: %s", self._holder.listener.path, error)
 
     def check(self) -> None:
         """Check once; rebind if neither this nor another agent's socket is at the path.
 
-        Raises OSError if the path cannot be read, `OverLimit` as `path_state`.
+        Raises OSError if the path cannot be read, `QuotaExceeded` as `path_state`.
         """
         listener = self._holder.listener
         if self._checks_until_probe > 0 and self._is_other_agent(listener.path):

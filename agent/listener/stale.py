@@ -1,7 +1,7 @@
-"""Removes what agents that were killed left: sockets, directories moved aside, private directories.
+"""Removes what killed agents left: sockets, directories moved aside, private directories.
 
-The kernel tells a live agent from a dead one: a live agent listens on its sockets, and one of the
-previous version holds a lock (flock(2)) on its private directory.
+The kernel distinguishes a live agent from a dead one: a live agent listens on its sockets, and one
+of the previous version holds a lock (flock(2)) on its private directory.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Pure functions from what the kernel and Kubernetes write to values. They open nothing."""
+"""Pure parsers of what the kernel and Kubernetes write. They open nothing."""

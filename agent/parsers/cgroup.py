@@ -1,4 +1,4 @@
-"""From the text of /proc/<pid>/cgroup to the pod and the container of the process.
+"""Parses /proc/<pid>/cgroup to the pod and the container of the process, and mountinfo.
 
 Source: cgroups(7), "/proc/[pid]/cgroup": one line per hierarchy,
 `hierarchy-ID:controller-list:cgroup-path`. What a path names is decided in
@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from netutil.agent.errors import Denied, Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, PermissionDenied, Reason
 from netutil.agent.parsers.pod_cgroups import PodPlaces, locate, names_a_pod, pod_places
 
-_LONGEST_NUMBER = 10
+_MAX_DIGITS = 10
 """Digits of a hierarchy's ID, an int of the kernel's."""
+_STATIC = re.compile(r"pod[0-9a-f]{32}(?:\.slice)?(?::cri-containerd:[0-9a-f]{64})?")
+_AT_ROOT = pod_places()
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ class CgroupLine:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a process stands in one hierarchy, read from the outside in.
+    """The place of a process in one hierarchy, read from the outside in.
 
-    `pod_uid` and `container_id` are None where no segment bears one; `pod_path` and
+    `pod_uid` and `container_id` are None where no segment has one; `pod_path` and
     `container_path` are the path down to the segment that does, absolute in the hierarchy.
     `containers` is the (id, path) pair of the first container that the node is not in, on a path
     without a pod UID.
@@ -62,7 +65,7 @@ class CgroupIdentity:
     """What all hierarchies together say about a process.
 
     `pod_uid` is normalised to 32 hexadecimal digits. It is None where no
-    hierarchy bears one; then each of `placements` offers its container
+    hierarchy has one; then each of `placements` offers its container
     segments, and the pod list decides which of them is a pod's. `container_id` is
     None, beside a pod UID, for a process in the pod's own cgroup.
     """
@@ -74,8 +77,8 @@ class CgroupIdentity:
     def container_path(self, controller: str) -> str | None:
         """Return the path of the container's cgroup in the hierarchy of `controller`.
 
-        "" stands for cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
-        container. None where the process has no such hierarchy, or stands outside of its
+        "" is cgroup v2's hierarchy. The pod's own cgroup for a process that is in no
+        container. None where the process has no such hierarchy, or is outside of its
         container there.
         """
         for placement in self.placements:
@@ -89,16 +92,13 @@ class CgroupIdentity:
         """Return the path of the pod's cgroup in the hierarchy of `controller`.
 
         As `container_path`; None also where the pod has no cgroup of its own: no segment of the
-        path bears a pod UID, or the one that does is the container's.
+        path has a pod UID, or the one that does is the container's.
         """
         for placement in self.placements:
             if controller in (placement.line.controllers or ("",)):
                 path = placement.pod_path
                 return None if path == placement.container_path else path
         return None
-
-
-_STATIC = re.compile(r"pod[0-9a-f]{32}(?:\.slice)?(?::cri-containerd:[0-9a-f]{64})?")
 
 
 def is_written_as_static(identity: CgroupIdentity) -> bool:
@@ -114,7 +114,7 @@ def is_written_as_static(identity: CgroupIdentity) -> bool:
 def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
     """Return the lines of /proc/<pid>/cgroup.
 
-    Raises `Inconsistent` for a line that is not as cgroups(7) says: a kernel
+    Raises `FailedPrecondition` for a line that is not as cgroups(7) says: a kernel
     that writes something else must not be guessed at.
     """
     lines = []
@@ -127,7 +127,7 @@ def parse_cgroup_file(text: str) -> tuple[CgroupLine, ...]:
         hierarchy, colon, rest = line.partition(":")
         controllers, second_colon, path = rest.partition(":")
         if not (colon and second_colon and _is_number(hierarchy) and path.startswith("/")):
-            raise Inconsistent(
+            raise FailedPrecondition(
                 Reason.CGROUPS_DISAGREE,
                 f"Line {number} of the caller's cgroup file is not"
                 f" hierarchy:controllers:path but {line!r}.",
@@ -163,20 +163,17 @@ def place_at_root(line: CgroupLine) -> Placement:
     return place(line, line.path, _AT_ROOT)
 
 
-_AT_ROOT = pod_places()
-
-
 def identify(
     text: str, locate_line: Callable[[CgroupLine], Placement | None] = place_at_root
 ) -> CgroupIdentity:
     """Return the pod and the container that the text of /proc/<pid>/cgroup names.
 
     `locate_line` returns None for a line of which the agent does not see the hierarchy, or not
-    that place in it. Such a line says nothing. A hierarchy that bears a pod UID wins over those
+    that place in it. Such a line says nothing. A hierarchy that has a pod UID wins over those
     that do not. A process in the pod's own cgroup is the pod's, in no container: gVisor's are on
-    cgroup v1 (pkg/shim, `setPodCgroup`). Raises `Inconsistent` if two hierarchies name different
-    pods or containers, `Denied` if none names a container and the process is not in the pod's
-    own cgroup either.
+    cgroup v1 (pkg/shim, `setPodCgroup`). Raises `FailedPrecondition` if two hierarchies name
+    different pods or containers, `PermissionDenied` if none names a container and the process is
+    not in the pod's own cgroup either.
     """
     lines = parse_cgroup_file(text)
     located = [locate_line(line) for line in lines]
@@ -185,7 +182,7 @@ def identify(
     if with_pod:
         pod_uid = _the_one("pod UIDs", (placement.pod_uid for placement in with_pod))
         container_id = _the_one("container IDs", (p.container_id for p in with_pod))
-        # What stands deeper, under no container's name, is the runtime's (crio-conmon-…).
+        # Deeper segments, under no container's name, are the runtime's (crio-conmon-…).
         if container_id is None and any(p.path != p.pod_path for p in with_pod):
             raise _not_a_pod()
         return CgroupIdentity(pod_uid, container_id, with_pod)
@@ -203,9 +200,9 @@ def identify(
 def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupIdentity:
     """Return `identity` with the container that the pod list knows.
 
-    For a process of which no hierarchy bears a pod UID: in each hierarchy the
+    For a process of which no hierarchy has a pod UID: in each hierarchy the
     outermost container segment in `known` decides, and all must agree. Raises
-    `Denied` if none is known, `Inconsistent` if two differ.
+    `PermissionDenied` if none is known, `FailedPrecondition` if two differ.
     """
     names = set(known)
     chosen = []
@@ -223,7 +220,7 @@ def choose_container(identity: CgroupIdentity, known: Iterable[str]) -> CgroupId
 def _the_one(what: str, values: Iterable[str | None]) -> str | None:
     different = sorted({value for value in values if value is not None})
     if len(different) > 1:
-        raise Inconsistent(
+        raise FailedPrecondition(
             Reason.CGROUPS_DISAGREE,
             f"The caller's cgroup hierarchies name different {what}: {', '.join(different)}.",
             read="/proc/<pid>/cgroup",
@@ -233,8 +230,8 @@ def _the_one(what: str, values: Iterable[str | None]) -> str | None:
     return different[0] if different else None
 
 
-def _not_a_pod() -> Denied:
-    return Denied(
+def _not_a_pod() -> PermissionDenied:
+    return PermissionDenied(
         Reason.NOT_A_POD,
         "The calling process is not in a pod's container: no cgroup that it stands in"
         " is one that a kubelet and a container runtime make.",
@@ -244,8 +241,8 @@ def _not_a_pod() -> Denied:
     )
 
 
-def _outside_kubelet_tree() -> Denied:
-    return Denied(
+def _outside_kubelet_tree() -> PermissionDenied:
+    return PermissionDenied(
         Reason.OUTSIDE_KUBELET_CGROUPS,
         "The calling process's cgroup bears the name of a pod or a container, but does not stand"
         " where this node's kubelet keeps its pods.",
@@ -255,8 +252,8 @@ def _outside_kubelet_tree() -> Denied:
     )
 
 
-def _not_visible() -> Denied:
-    return Denied(
+def _not_visible() -> PermissionDenied:
+    return PermissionDenied(
         Reason.CGROUP_NOT_OWNED_BY_ROOT,
         "The calling process's cgroup lies outside of what the agent sees of the host's cgroups,"
         " so its owner cannot be checked.",
@@ -266,4 +263,45 @@ def _not_visible() -> Denied:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupMount:
+    """One mounted cgroup hierarchy.
+
+    `options` are the file system's own: for cgroup v1 the controllers and
+    `name=…` are among them. `root` is the cgroup that is mounted, as the
+    reader's cgroup namespace shows it: "/" or, above the namespace's root,
+    "/..", "/../..", ….
+    """
+
+    version: int
+    options: frozenset[str]
+    mount_point: str
+    root: str
+
+
+def parse_cgroup_mounts(text: str) -> tuple[CgroupMount, ...]:
+    """Return the cgroup mounts, in the file's order. Other lines are passed over."""
+    mounts = []
+    for line in text.split("\n"):
+        left, dash, right = line.partition(" - ")
+        mount, file_system = left.split(" "), right.split(" ")
+        if not dash or len(mount) < 6 or len(file_system) < 3:  # noqa: PLR2004 - the columns
+            continue
+        if file_system[0] not in ("cgroup", "cgroup2"):
+            continue
+        mounts.append(
+            CgroupMount(
+                version=2 if file_system[0] == "cgroup2" else 1,
+                options=frozenset(file_system[2].split(",")),
+                mount_point=_unescape(mount[4]),
+                root=_unescape(mount[3]),
+            )
+        )
+    return tuple(mounts)
+
+
+def _unescape(field: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)

@@ -9,23 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 
-LARGEST_NUMBER = 8191
-"""The largest CPU number of any kernel (CONFIG_NR_CPUS is 8192 at the most)."""
-_LONGEST_NUMBER = 6
+MAX_NUMBER = 8191
+"""The largest CPU number of any kernel (CONFIG_NR_CPUS is at most 8192)."""
+_MAX_DIGITS = 6
 _REGION = re.compile(
-    rf"(?P<first>[0-9]{{1,{_LONGEST_NUMBER}}})"
-    rf"(?:-(?P<last>[0-9]{{1,{_LONGEST_NUMBER}}})"
-    rf"(?::(?P<used>[0-9]{{1,{_LONGEST_NUMBER}}})/(?P<group>[0-9]{{1,{_LONGEST_NUMBER}}}))?)?"
+    rf"(?P<first>[0-9]{{1,{_MAX_DIGITS}}})"
+    rf"(?:-(?P<last>[0-9]{{1,{_MAX_DIGITS}}})"
+    rf"(?::(?P<used>[0-9]{{1,{_MAX_DIGITS}}})/(?P<group>[0-9]{{1,{_MAX_DIGITS}}}))?)?"
 )
 
 
 def parse_cpu_list(text: str, *, read: str) -> tuple[int, ...]:
     """Return the numbers of a list, ascending, none twice; () for an empty one.
 
-    Raises `Inconsistent` for what is no list of the kernel's, or names a number
-    beyond `LARGEST_NUMBER`. `read` names the file, for that error.
+    Raises `FailedPrecondition` for what is no list of the kernel's, or names a number
+    beyond `MAX_NUMBER`. `read` names the file, for that error.
     """
     numbers: set[int] = set()
     stripped = text.strip()
@@ -38,7 +38,7 @@ def parse_cpu_list(text: str, *, read: str) -> tuple[int, ...]:
         used, group = int(match["used"] or 1), int(match["group"] or 1)
         if first > last or not group or used > group:
             raise _malformed(f"{region!r} is no range of it", read)
-        if last > LARGEST_NUMBER:
+        if last > MAX_NUMBER:
             raise _malformed(f"no CPU has the number {last}", read)
         if used == group:
             numbers.update(range(first, last + 1))
@@ -59,8 +59,8 @@ def format_cpu_list(numbers: Iterable[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
 
 
-def _malformed(why: str, read: str) -> Inconsistent:
-    return Inconsistent(
+def _malformed(why: str, read: str) -> FailedPrecondition:
+    return FailedPrecondition(
         Reason.CPU_LIST_MALFORMED,
         f"A list of CPUs is not in the kernel's notation: {why}.",
         read=read,

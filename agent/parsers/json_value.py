@@ -1,4 +1,4 @@
-"""What a value of a JSON or YAML document is, in words of JSON. Pure."""
+"""Describes the type of a JSON or YAML value. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def what_is(value: object) -> str:
 
 
 def is_text(value: str, least: int) -> bool:
-    """Tell whether text is long enough and Unicode: no surrogate, which no answer can hold."""
+    """Return whether text is long enough and Unicode: no surrogate, which no answer can hold."""
     if len(value) < least:
         return False
     try:

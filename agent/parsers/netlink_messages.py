@@ -1,4 +1,4 @@
-"""Messages of pyroute2 about links, addresses and routes, with the attributes that the agent tells.
+"""Layouts of pyroute2 for messages about links, addresses and routes.
 
 `nla_map` of a message class names the attributes that it decodes (pyroute2.netlink), each when it
 is asked for. Of the forty of a link a dozen are, so the others are left out before.
@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 # The package's own __init__ imports all of it, sockets, databases and unittest too: 9 MiB and
-# 0.2 s, of which these messages are 0.8 MiB and 0.02 s. So it stands there without being run.
+# 0.2 s, of which these messages are 0.8 MiB and 0.02 s. So it is there without being run.
 if "pyroute2" not in sys.modules:
     _package = importlib.util.find_spec("pyroute2")
     if _package is None:
@@ -159,7 +159,7 @@ def value(found: Attributes, name: str) -> Any:
     if attribute is None:
         return None
     size = attribute.length - _ATTRIBUTE.size
-    if size < _least_bytes(attribute.__class__):
+    if size < _min_bytes(attribute.__class__):
         raise ValueError(f"{name} of {size} bytes")
     try:
         attribute.decode()
@@ -171,8 +171,8 @@ def value(found: Attributes, name: str) -> Any:
 def reduced(form: Any, message: bytes) -> bytes:
     """Return a message, given with its header of netlink, as far as its form names attributes.
 
-    What the header says of the dump is left out: two that tell the same are the same bytes.
-    Raises ValueError.
+    What the header says of the dump is left out: two messages of the same content are the same
+    bytes. Raises ValueError.
 
     The library makes an object of every attribute, which takes it twice the time, and cuts one
     that does not fit, so that what follows is taken for attributes: a list of hundreds of virtual
@@ -203,7 +203,7 @@ def _layout(form: Any) -> tuple[int, frozenset[int]]:
 
 
 @cache
-def _least_bytes(form: Any) -> int:
+def _min_bytes(form: Any) -> int:
     """Return what an attribute has at the least; the library would read on behind its end."""
     return 0 if issubclass(form, nla_base_string) else int(form.get_size())
 

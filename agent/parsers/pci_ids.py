@@ -1,4 +1,4 @@
-"""PCI ids that belong to virtual functions only, or to physical functions only.
+"""PCI IDs of virtual functions only, and of physical functions only.
 
 Sources: the id tables of the kernel's drivers in drivers/net/ethernet (intel/igbvf, ixgbevf, iavf,
 idpf; mellanox/mlx4/main.c `MLX_VF`, mlx5/core/main.c `MLX5_PCI_DEV_IS_VF`; broadcom/bnxt and bnx2x;

@@ -1,6 +1,6 @@
-"""The devices of a container from two environments, and those that other plugins name. Pure.
+"""The devices of a container from two environments, and from variables of other plugins. Pure.
 
-A process's own environment may have lost the variables: a login shell (`su -`) starts anew. The
+A process's own environment may have lost the variables: a login shell (`su -`) starts again. The
 environment that the container was started with has them, as the device plugins gave them to the
 runtime.
 
@@ -24,17 +24,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from netutil.agent.parsers.devices import (
-    LONGEST_NAME,
-    MOST_DEVICES,
+from netutil.agent.parsers.addresses import is_link_name, normalise_pci_address
+from netutil.agent.parsers.environment import (
+    MAX_DEVICES,
+    MAX_NAME_LENGTH,
     PREFIX,
     AllocatedDevice,
     DeviceProblem,
     parse_devices,
     too_many_devices,
 )
-from netutil.agent.parsers.link_name import is_link_name
-from netutil.agent.parsers.pci_address import normalise_pci_address
 
 AF_XDP_VARIABLE = "AFXDP_DEVICES"
 _QAT = re.compile(r"QAT([0-9]{1,4})")
@@ -53,19 +52,19 @@ def parse_qat_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, 
     """Return the functions that variables QAT<n> name, by number.
 
     One that holds anything but a PCI address has a `problem`, as in `parse_devices`; an empty one
-    names nothing. Raises `Exhausted` for more than `MOST_DEVICES`.
+    names nothing. Raises `ResourceExhausted` for more than `MAX_DEVICES`.
     """
     found = []
     for variable, value in environment.items():
         match = _QAT.fullmatch(variable)
-        name = value.strip()[:LONGEST_NAME]
+        name = value.strip()[:MAX_NAME_LENGTH]
         if match and name:
             address = normalise_pci_address(name) or ""
             problem = None if address else DeviceProblem.NOT_AN_ADDRESS
             device = AllocatedDevice(variable, 0, name, address, problem=problem)
             found.append((int(match[1]), device))
     found.sort(key=lambda one: (one[0], one[1].variable))
-    if len(found) > MOST_DEVICES:
+    if len(found) > MAX_DEVICES:
         raise too_many_devices("QAT*")
     return tuple(device for _, device in found)
 
@@ -73,18 +72,18 @@ def parse_qat_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, 
 def parse_af_xdp_devices(environment: Mapping[str, str]) -> tuple[AllocatedDevice, ...]:
     """Return the links that AFXDP_DEVICES names, by position.
 
-    One that no link can be named has a `problem`, as in `parse_devices`. Raises `Exhausted` for
-    more than `MOST_DEVICES`.
+    One that no link can be named has a `problem`, as in `parse_devices`. Raises `ResourceExhausted`
+    for more than `MAX_DEVICES`.
     """
-    names = environment.get(AF_XDP_VARIABLE, "").split(maxsplit=MOST_DEVICES)
-    if len(names) > MOST_DEVICES:
+    names = environment.get(AF_XDP_VARIABLE, "").split(maxsplit=MAX_DEVICES)
+    if len(names) > MAX_DEVICES:
         raise too_many_devices(AF_XDP_VARIABLE)
     return tuple(_af_xdp_device(position, name) for position, name in enumerate(names))
 
 
 def _af_xdp_device(position: int, name: str) -> AllocatedDevice:
     problem = None if is_link_name(name) else DeviceProblem.NOT_A_LINK_NAME
-    return AllocatedDevice(AF_XDP_VARIABLE, position, name[:LONGEST_NAME], "", problem=problem)
+    return AllocatedDevice(AF_XDP_VARIABLE, position, name[:MAX_NAME_LENGTH], "", problem=problem)
 
 
 def af_xdp_devices_of_both(
@@ -104,8 +103,8 @@ def devices_of_both(
 
     `own` is the environment of the process, `start` the one that its container was started with,
     None where that is the same or not known. What only `start` names is marked (`from_start`).
-    Each part is in the order of `parse_devices` and `parse_qat_devices`. Raises `Exhausted` for
-    more than `MOST_DEVICES` of either.
+    Each part is in the order of `parse_devices` and `parse_qat_devices`. Raises `ResourceExhausted`
+    for more than `MAX_DEVICES` of either.
     """
     network, others = parse_devices(own), parse_qat_devices(own)
     if start is None:
@@ -126,7 +125,7 @@ def _union(
     known = {_key(one) for one in own}
     both = [_with_info(one, started.get(_key(one))) for one in own]
     both += [replace(one, from_start=True) for one in start if _key(one) not in known]
-    if len(both) > MOST_DEVICES:
+    if len(both) > MAX_DEVICES:
         raise too_many_devices(both[-1].variable)
     return tuple(both)
 

@@ -1,14 +1,14 @@
-"""The cgroups that a node's kubelet and its container runtime make, by name and by place. Pure.
+"""Recognises the cgroups of a kubelet and its container runtime, by name and by location. Pure.
 
 The runtimes' names are quoted above each rule, as found on real nodes. A name proves nothing:
 root in a container of another engine may make directories of any name below its own cgroup. So
-the place decides. The kubelet's tree stands directly below the kubelet's cgroup root, and a path
+the place decides. The kubelet's tree is directly below the kubelet's cgroup root, and a path
 that reaches a pod's name in any other way passes through a container that no kubelet started,
 whatever that container's cgroup is called. No list of foreign engines is needed.
 
 The places follow from the agent's own cgroup: the kubelet's cgroup root is one of the directories
 above it, since the agent is a pod, or runs beside the kubelet on the node. Such a directory
-belongs to those who control the agent, and never to a workload.
+belongs to the owners of the agent, and never to a workload.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _USUAL_PARENTS = ("", "/system.slice", "/docker", "/k8s.io", "/crio")
 
 @dataclass(frozen=True, slots=True)
 class PodPlaces:
-    """Where pods' cgroups stand in one hierarchy, as absolute paths; "" is the hierarchy's root.
+    """Locations of pods' cgroups in one hierarchy, as absolute paths; "" is the hierarchy's root.
 
     `tops` are the directories above the agent that may hold the kubelet's tree, the deepest
     first, and `cgroup_roots` what the kubelet's cgroup root may be below one of them. `node` are
@@ -91,7 +91,7 @@ class PodPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What a path names. `containers` is an (id, path) pair where no segment bears a pod UID.
+    """What a path names. `containers` is an (id, path) pair where no segment has a pod UID.
 
     `pod_uid` is normalised to 32 hexadecimal digits.
     """
@@ -136,8 +136,8 @@ def locate(path: str, places: PodPlaces) -> Located:
     looked at once, and what is made of it held once.
 
     A path is read from the outside in: the first strict container below the pod is the
-    container. The workload made all that stands deeper and may give it any name. Where the node
-    itself stands in a pod or a container, the innermost place that the agent shares counts.
+    container. The workload made all deeper directories and may give them any name. Where the node
+    itself is in a pod or a container, the innermost place that the agent shares counts.
     """
     for top in places.tops:
         if path.startswith(f"{top}/"):
@@ -168,7 +168,7 @@ def _below_top(top: str, path: str, places: PodPlaces) -> Located | None:
 def _joined(top: str, path: str) -> Located | None:
     """Return what a name says that joins a pod's slice and a container.
 
-    It stands where the runtime does: below slices, which systemd alone makes, and the service
+    It is where the runtime is: below slices, which systemd alone makes, and the service
     of the runtime. EKS runs containerd in runtime.slice.
     """
     segments = path[len(top) + 1 :].split("/")
@@ -186,7 +186,7 @@ def _joined(top: str, path: str) -> Located | None:
 
 
 def kubepods_directories(places: PodPlaces) -> Iterator[str]:
-    """Yield each path at which this node's `kubepods` may stand: a few that exist, many not."""
+    """Yield each path at which this node's `kubepods` may be: a few that exist, many not."""
     for top in places.tops:
         for root in (top + root for root in places.cgroup_roots):
             yield f"{root}/{_KUBEPODS}"
@@ -194,7 +194,7 @@ def kubepods_directories(places: PodPlaces) -> Iterator[str]:
 
 
 def joined_parents(places: PodPlaces) -> Iterator[str]:
-    """Yield paths at which joined names may stand, but for slices of names that are not known."""
+    """Yield paths at which joined names may be, but for slices of names that are not known."""
     for top in places.tops:
         for above in ("", "/system.slice", "/runtime.slice"):
             yield f"{top}{above}"
@@ -202,7 +202,7 @@ def joined_parents(places: PodPlaces) -> Iterator[str]:
 
 
 def names_a_pod(path: str) -> bool:
-    """Return whether any segment looks like a pod or a container, wherever it stands."""
+    """Return whether any segment looks like a pod or a container, at any depth."""
     return any(
         _POD.fullmatch(segment)
         or _POD_SLICE.fullmatch(segment)

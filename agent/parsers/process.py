@@ -1,4 +1,4 @@
-"""What /proc/<pid>/stat and status say. Source: proc_pid_stat(5), proc_pid_status(5)."""
+"""Parses /proc/<pid>/stat and status. Source: proc_pid_stat(5), proc_pid_status(5)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ThreadCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What tells a person which process it is. `name` is the command's, without arguments.
+    """What identifies a process to a person. `name` is the command's, without arguments.
 
     `state` is the letter of proc_pid_stat(5). `number` is the thread's own, which is the
     process's for its first thread. `thread_of` is the process whose thread it is.
@@ -126,7 +126,7 @@ def parse_stat(text: str) -> Stat:
 def parse_status(text: str) -> ProcessStatus:
     """Return the parsed file. Raises ValueError if a field is missing or malformed.
 
-    Lines end with "\\n" only: the process chooses its name, which stands in here,
+    Lines end with "\\n" only: the process chooses its name, which is in here,
     and the kernel escapes no other separator in it.
     """
     namespace_pids = tuple(map(int, _value(text, "NStgid").split()))

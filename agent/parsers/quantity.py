@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them: "2Gi", "1.5G", "1e9" bytes, "500m" of a CPU.
+"""Parses quantities of Kubernetes: "2Gi", "1.5G", "1e9" bytes, "500m" of a CPU.
 
 Source: the Kubernetes API reference, resource.Quantity (k8s.io/apimachinery,
 pkg/api/resource/quantity.go), whose grammar is quoted in the pattern below.
@@ -10,14 +10,14 @@ import math
 import re
 from fractions import Fraction
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.json_value import what_is
 
-LARGEST_BYTES = 2**63 - 1
+MAX_BYTES = 2**63 - 1
 """The largest value of a Quantity."""
-_LONGEST = 64
-_FARTHEST_EXPONENT = 2 * _LONGEST
-"""A number of `_LONGEST` digits is below 1 or above `LARGEST_BYTES` from there on."""
+_MAX_LENGTH = 64
+_MAX_EXPONENT = 2 * _MAX_LENGTH
+"""A number of `_MAX_LENGTH` digits is below 1 or above `MAX_BYTES` from there on."""
 
 # <quantity> ::= <signedNumber><suffix>; <suffix> ::= <binarySI> | <decimalExponent> | <decimalSI>
 _QUANTITY = re.compile(
@@ -31,29 +31,29 @@ _BINARY_EXPONENTS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 def parse_bytes(quantity: object, *, read: str) -> int:
     """Return a quantity in whole bytes; a part of a byte counts as one, as with Quantity.Value().
 
-    A number stands for itself and null for 0, as in Go's decoding. Raises `Inconsistent`
-    for what is no quantity, is negative, or is larger than `LARGEST_BYTES`. `read`
-    names where it stands, for that error.
+    A number is itself and null is 0, as in Go's decoding. Raises `FailedPrecondition`
+    for what is no quantity, is negative, or is larger than `MAX_BYTES`. `read`
+    names its source, for that error.
     """
     if quantity is None:
         return 0
     exact = _parsed(quantity)
     found = None if exact is None else math.ceil(exact)
-    if found is None or found > LARGEST_BYTES:
+    if found is None or found > MAX_BYTES:
         raise _malformed(quantity, read)
     return found
 
 
 def parse_cores(quantity: object, *, read: str) -> float:
-    """Return a quantity in CPUs: 1.5 for "1500m". Raises `Inconsistent` for what is none."""
+    """Return a quantity in CPUs: 1.5 for "1500m". Raises `FailedPrecondition` for what is none."""
     exact = _parsed(quantity)
-    if exact is None or exact > LARGEST_BYTES:
+    if exact is None or exact > MAX_BYTES:
         raise _malformed(quantity, read, "of CPUs", "500m or 2")
     return float(exact)
 
 
 def is_same(one: object, other: object) -> bool:
-    """Tell whether two quantities are the same amount: "1" and "1000m"."""
+    """Return whether two quantities are the same amount: "1" and "1000m"."""
     if one == other:
         return True
     exact = _parsed(one)
@@ -62,11 +62,11 @@ def is_same(one: object, other: object) -> bool:
 
 def as_text(quantity: object) -> str:
     """Return a quantity as it is written; of what is none, what it is."""
-    return _text(quantity)[:_LONGEST]
+    return _text(quantity)[:_MAX_LENGTH]
 
 
 def is_whole(quantity: object) -> bool:
-    """Tell whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
+    """Return whether a quantity is a whole number of at least 1: "2", "2000m", "2e0"."""
     exact = _parsed(quantity)
     return exact is not None and exact >= 1 and exact.denominator == 1
 
@@ -74,7 +74,7 @@ def is_whole(quantity: object) -> bool:
 def _parsed(quantity: object) -> Fraction | None:
     """Return the exact value, None for what is negative or no quantity."""
     text = _text(quantity)
-    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
+    match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None or text.startswith("-"):
         return None
     return Fraction(match["number"]) * _multiplier(match)
@@ -86,22 +86,22 @@ def _text(quantity: object) -> str:
     if isinstance(quantity, bool) or not isinstance(quantity, int | float):
         return what_is(quantity)
     # str() of an integer of any length would not end soon.
-    return str(quantity) if abs(quantity) <= LARGEST_BYTES else "a number that large"
+    return str(quantity) if abs(quantity) <= MAX_BYTES else "a number that large"
 
 
 def _multiplier(match: re.Match[str]) -> Fraction:
     if match["binary"]:
         return Fraction(2) ** _BINARY_EXPONENTS[match["binary"]]
     exponent = int(match["exponent"] or _DECIMAL_EXPONENTS.get(match["decimal"], 0))
-    return Fraction(10) ** max(-_FARTHEST_EXPONENT, min(exponent, _FARTHEST_EXPONENT))
+    return Fraction(10) ** max(-_MAX_EXPONENT, min(exponent, _MAX_EXPONENT))
 
 
 def _malformed(
     quantity: object, read: str, of_what: str = "of bytes", example: str = "512Mi or 2Gi"
-) -> Inconsistent:
+) -> FailedPrecondition:
     text = as_text(quantity)
     shown = repr(text) if isinstance(quantity, str) else text
-    return Inconsistent(
+    return FailedPrecondition(
         Reason.QUANTITY_MALFORMED,
         f"{shown[:1].upper()}{shown[1:]} is no amount {of_what}.",
         read=read,

@@ -1,7 +1,7 @@
-"""Messages of rtnetlink(7) about links, addresses and routes, as far as the agent tells of them.
+"""Parses messages of rtnetlink(7) about links, addresses, routes and rules.
 
 Sources: linux/if_link.h, if_addr.h, rtnetlink.h. pyroute2 decodes them (`netlink_messages`). It
-takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes that are told,
+takes 0.1 ms for a link; of what was seen lately the outcome is kept, by the bytes of the message,
 which hardly ever change but for a link's counters.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import _lru_cache_wrapper, lru_cache
 from typing import Any, TypeVar
 
-from netutil.agent.parsers.hardware_address import format_hardware_address
+from netutil.agent.parsers.addresses import format_hardware_address
 from netutil.agent.parsers.netlink_messages import (
     OPERATIONAL_STATES,
     Address,
@@ -36,7 +36,7 @@ _RULE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE, _U32 = struct.Struct("=HH"), struct.Struct("=I")
 # linux/fib_rules.h
 _FR_ACT_TO_TBL, _FRA_TABLE, _FRA_L3MDEV = 1, 15, 19
-_REMEMBERED, _LARGEST_REMEMBERED_BYTES = 1024, 512
+_REMEMBERED, _MAX_REMEMBERED_BYTES = 1024, 512
 """Messages of each kind; a workload makes routes of any size."""
 
 
@@ -176,7 +176,7 @@ def _remembered(parse: Callable[[bytes], T]) -> Callable[[bytes], T]:
     _MEMOS.append(kept)
 
     def parsed(message: bytes) -> T:
-        return kept(message) if len(message) <= _LARGEST_REMEMBERED_BYTES else parse(message)
+        return kept(message) if len(message) <= _MAX_REMEMBERED_BYTES else parse(message)
 
     return parsed
 
@@ -233,7 +233,7 @@ def _route(message: bytes) -> RouteMessage:
 
 
 MEMOS = tuple(_MEMOS)
-"""The functions whose results are kept, for those who release what is not used any more."""
+"""The functions whose results are kept, for the sweep of unused entries."""
 
 
 def _kind(link_info: Any) -> tuple[str, int | None]:

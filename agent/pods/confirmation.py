@@ -1,4 +1,4 @@
-"""Whether a stream of pods brought all that a list has.
+"""Compares a stream of pods with a list, and reports what the stream lacked.
 
 A stream that says nothing looks like a node on which nothing changes. It is not the same after
 etcd was restored from a backup: resource versions go back, the API server accepts the watch from
@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.lists import DirectoryStats, Failures
-from netutil.agent.pods.source import Comparison, PushedSource, unavailable, unforeseen
+from netutil.agent.pods.feed import DirectoryStats, LoggedBackoff
+from netutil.agent.pods.sources.base import (
+    Comparison,
+    StreamingSource,
+    unavailable,
+    unexpected_error,
+)
 
 _NEVER = float("inf")
 
@@ -44,12 +49,12 @@ class Confirmation:
     loop.
     """
 
-    def __init__(self, source: PushedSource, stats: DirectoryStats, outcomes: Outcomes) -> None:
+    def __init__(self, source: StreamingSource, stats: DirectoryStats, outcomes: Outcomes) -> None:
         self._source = source
         self._stats = stats
         self._outcomes = outcomes
         self._timing = source.confirm_timing
-        self._failures = Failures(
+        self._failures = LoggedBackoff(
             source.describe(), source.first_pause_seconds, source.longest_pause_seconds
         )
         self._due_at = _NEVER
@@ -111,7 +116,7 @@ class Confirmation:
     def ask(self) -> None:
         """Compare at once, for a caller that the stream has not brought.
 
-        Not before there is a stream, and not more often than the source can bear.
+        Not before there is a stream, and not more often than the source allows.
         """
         if self._due_at == _NEVER or self._asked or not self._may_ask():
             return
@@ -139,7 +144,7 @@ class Confirmation:
             self._comparing, self._other_stream = True, False
             try:
                 await self._compare()
-                # Whoever asked is owed a comparison of the stream that is followed now.
+                # Callers wait for a comparison of the stream that is followed now.
                 self._asked |= asked and self._other_stream and self._due_at != _NEVER
             finally:
                 self._comparing = False
@@ -168,12 +173,12 @@ class Confirmation:
             self._failed(error)
             return
         except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
-            self._failed(unforeseen(error, self._source.describe()))
+            self._failed(unexpected_error(error, self._source.describe()))
             return
         if self._other_stream:  # what was compared is not what is followed now
             return
-        self._failures.say_over()
-        self._failures.over()
+        self._failures.log_recovered()
+        self._failures.reset()
         self.error = None
         if first.went_back or first.differences:
             self._stats.missed += 1
@@ -186,8 +191,8 @@ class Confirmation:
         if self._other_stream:
             return
         self._due(max(self._failures.pause(), error.retry_after_seconds))
-        self.error = error.told_again(error.retry_after_seconds)
-        self._failures.say(error)
+        self.error = error.with_retry_after(error.retry_after_seconds)
+        self._failures.log(error)
         self._outcomes.failed()
 
     def _missed(self, found: Comparison) -> Unavailable:
@@ -220,7 +225,7 @@ class Confirmation:
         if left > 0:
             self._wait_for_silence(left)
             return
-        why = f" The last try failed: {self.error.sentence}" if self.error is not None else ""
+        why = f" The last try failed: {self.error.message}" if self.error is not None else ""
         self._outcomes.unconfirmed(
             unavailable(
                 f"For {silent:.0f} s no list has confirmed that the stream of pods is"

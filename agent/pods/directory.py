@@ -1,7 +1,7 @@
-"""Which pod a container is of, from the last pod list or from one that is waited for.
+"""Finds the pod of a container in the last pod list, or waits for a newer list.
 
 A source is pulled (`pulled`) or pushes (`pushed`); what is promised here holds for both.
-One list serves all who wait, and nobody's cancellation ends another's wait.
+One list serves all waiting calls, and the cancellation of one call ends no other wait.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import time
 from collections.abc import Awaitable, Callable, Set
 from functools import partial
 
-from netutil.agent.errors import Inconsistent, Unavailable
+from netutil.agent.errors import FailedPrecondition, Unavailable
+from netutil.agent.pods.feed import DirectoryStats, Generation, PodFeed
 from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.grace_cache import RecentlyRemoved, keys_of
 from netutil.agent.pods.index import Match, PodList
-from netutil.agent.pods.lists import Changes, DirectoryStats, Lists
 from netutil.agent.pods.model import ContainerStatus
-from netutil.agent.pods.pulled import PulledLists
-from netutil.agent.pods.pushed import PushedLists
-from netutil.agent.pods.remembered import RememberedPods, keys_of
-from netutil.agent.pods.source import PodSource, PushedSource, stopping, unavailable
+from netutil.agent.pods.polling import PollingFeed
+from netutil.agent.pods.sources.base import PodSource, StreamingSource, shutting_down, unavailable
+from netutil.agent.pods.streaming import StreamingFeed
 from netutil.agent.recent_cache import RecentCache
 
-LONGEST_WAIT_SECONDS = 5.0
+MAX_LIST_WAIT_SECONDS = 5.0
+"""How long one call waits for a pod list."""
 MAX_LATE_SECONDS = 30.0
 """How long a container's name is waited for, over all calls: a kubelet takes a second or two."""
 MAX_UNNAMED = 1024
@@ -37,22 +38,22 @@ class PodDirectory:
 
     def __init__(
         self,
-        source: PodSource | PushedSource,
+        source: PodSource | StreamingSource,
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         flaws: Flaws | None = None,
     ) -> None:
-        """`refresh_seconds` is the longest age of a pulled list while somebody is interested.
+        """`refresh_seconds` is the longest age of a pulled list while there are callers.
 
         `flaws` is where the source counts what it does not understand.
         """
         self.flaws = flaws or Flaws()
         self._describe = source.describe
         self.kind = source.kind
-        self._changes = Changes(lambda: self.remembered.follow(self.last))
+        self._changes = Generation(lambda: self.remembered.follow(self.last))
         self._closed = False
-        self.remembered = RememberedPods(clock)
+        self.remembered = RecentlyRemoved(clock)
         # The mark of the first look-up of a container that the list did not name then. A list
         # after it is enough to decide on that container: it ran before. Were each call to wait
         # for a list of its own, one such caller would have the kubelet asked once a second.
@@ -61,10 +62,10 @@ class PodDirectory:
         )
         self._clock = clock
         self.stats = DirectoryStats()
-        self._lists: Lists = (
-            PushedLists(source, self.stats, self._changes, clock, sleep)
-            if isinstance(source, PushedSource)
-            else PulledLists(source, refresh_seconds, self.stats, self._changes, clock, sleep)
+        self._lists: PodFeed = (
+            StreamingFeed(source, self.stats, self._changes, clock, sleep)
+            if isinstance(source, StreamingSource)
+            else PollingFeed(source, refresh_seconds, self.stats, self._changes, clock, sleep)
         )
 
     @property
@@ -84,7 +85,7 @@ class PodDirectory:
 
     @property
     def last_error(self) -> Unavailable | None:
-        """Return why no newer list could be had, None after a success."""
+        """Return why the last fetch failed, None after a success."""
         return self._lists.last_error
 
     @property
@@ -106,15 +107,15 @@ class PodDirectory:
     async def changed(self, after: int) -> int:
         """Return the generation once it is greater than `after`; at once if it is already.
 
-        `last` is then a list of that generation or a later one. While somebody waits here, a
-        source that is pulled is asked every `refresh_seconds`, once for all who wait; one
+        `last` is then a list of that generation or a later one. While a caller waits here, a
+        source that is pulled is asked every `refresh_seconds`, once for all waiting calls; one
         that pushes brings changes as they come. A source that fails is waited for. May be
         cancelled. Raises `Unavailable` (AGENT_RESTARTING) when the directory is closed.
         """
-        with self._lists.watched():
+        with self._lists.keep_fresh():
             while self.generation <= after:
                 if self._closed:
-                    raise stopping(self._describe())
+                    raise shutting_down(self._describe())
                 await self._changes.wait()
         return self.generation
 
@@ -133,7 +134,7 @@ class PodDirectory:
         pod_uid: str | None,
         container_id: str | None,
         *,
-        timeout_seconds: float = LONGEST_WAIT_SECONDS,
+        timeout_seconds: float = MAX_LIST_WAIT_SECONDS,
         need_container: bool = False,
         good_enough: Callable[[Match], bool] | None = None,
         has_ended: Callable[[ContainerStatus], bool] = lambda _: False,
@@ -143,7 +144,7 @@ class PodDirectory:
         A caller that the last list knows is answered from it, after a short
         wait for a newer one where it is too old. Any other waits for a list that
         was asked for after it came, or for the pushed list that knows it,
-        `timeout_seconds` and 5 s at the most.
+        at most `timeout_seconds`, and at most 5 s.
         A pod that a newer list lacks is known for some minutes from the last one that had it.
         With `need_container` a pod without the container in its status counts as not known,
         and newer lists are waited for until one has it or the time is over: a kubelet reports
@@ -152,23 +153,23 @@ class PodDirectory:
         after its start reports under no name (`Match.decided`, which takes `has_ended`). A match
         that is not `good_enough` counts as not known too. Either is returned if nothing better
         came.
-        Raises `Unavailable` if no list can be had that would decide, `Inconsistent`
+        Raises `Unavailable` if there is no list that would decide, `FailedPrecondition`
         if the fresh list contradicts itself or the caller.
         """
-        mark = self._lists.mark()
+        mark = self._lists.snapshot_token()
         first, since = self.first_marks.get(container_id or "") or (mark, self._clock())
         need_container = need_container and bool(container_id)
 
         def found() -> Match | None:
             match = self._find(pod_uid, container_id)
-            if match is not None and self._lists.is_after(first):
+            if match is not None and self._lists.is_newer_than(first):
                 return match.decided(has_ended)
             return match
 
         def known() -> Match | None:
             try:
                 return found()
-            except Inconsistent:  # mended perhaps by now: the fresh list decides
+            except FailedPrecondition:  # mended perhaps by now: the fresh list decides
                 return None
 
         is_enough = partial(_is_enough, need_container=need_container, good_enough=good_enough)
@@ -178,14 +179,14 @@ class PodDirectory:
 
         match = known()
         self._note_first(match, container_id, mark)
-        if is_enough(match) and (self._lists.is_fresh() or not await self._lists.newer_soon()):
+        if is_enough(match) and (self._lists.is_fresh() or not await self._lists.wait_briefly()):
             return match
         if not enough():
             if need_container and known() and self._clock() - since > MAX_LATE_SECONDS:
                 # A container may start for ever: a neighbour that crashes in a loop, an image that
-                # is not to be had. The next list says what is new; no call waits for it.
+                # cannot be fetched. The next list says what is new; no call waits for it.
                 if not self._lists.is_fresh():
-                    await self._lists.newer_soon()
+                    await self._lists.wait_briefly()
             else:
                 await self._wait_within(timeout_seconds, mark, known, enough, need_container)
         return found()
@@ -198,10 +199,10 @@ class PodDirectory:
         enough: Callable[[], bool],
         need_container: bool,
     ) -> None:
-        """Wait for a list that decides. Raises why there is none, unless the last list tells."""
+        """Wait for a list that decides. Raises why there is none, unless the last list decides."""
         self.stats.misses += 1
         try:
-            async with asyncio.timeout(min(timeout_seconds, LONGEST_WAIT_SECONDS)):
+            async with asyncio.timeout(min(timeout_seconds, MAX_LIST_WAIT_SECONDS)):
                 await self._wait(mark, known, enough, need_container)
         except (Unavailable, TimeoutError) as error:
             if known() is None:
@@ -213,14 +214,14 @@ class PodDirectory:
             self.first_marks.setdefault(container_id, (mark, self._clock()))
 
     def _refuse(self, error: Unavailable | TimeoutError) -> None:
-        """Raise why nobody can say whose the container is; nothing if the last list tells."""
+        """Raise why the container's pod is not known; nothing if the last list decides."""
         if isinstance(error, Unavailable):
             raise error
         if not self._lists.is_live:
             why = self._lists.not_live
             if why is None:
                 raise self._too_slow() from None
-            raise why.told_again(why.retry_after_seconds) from None
+            raise why.with_retry_after(why.retry_after_seconds) from None
 
     async def _wait(
         self,
@@ -232,19 +233,22 @@ class PodDirectory:
         """Return when a list after the mark has come; for a container, when one has it."""
         self.stats.waiting += 1
         try:
-            await self._lists.listed_after(mark, enough)
+            await self._lists.wait_newer(mark, enough)
             while need_container and known() and not enough():
-                await self._lists.listed_after(self._lists.mark(), enough)
+                await self._lists.wait_newer(self._lists.snapshot_token(), enough)
         finally:
             self.stats.waiting -= 1
 
     def _find(self, pod_uid: str | None, container_id: str | None) -> Match | None:
-        """Return what the last list says, else what is remembered. May raise `Inconsistent`."""
+        """Return what the last list says, else what the grace cache has.
+
+        Raises `FailedPrecondition` if two pods claim the container.
+        """
         last = self.last
         match = last.find(pod_uid, container_id) if last is not None else None
         if match is not None and (match.container_name or match.bears(pod_uid)):
             return match
-        # An annotation, which whoever makes a pod may write, does not outweigh
+        # An annotation, which the creator of a pod may write, does not outweigh
         # the UID of a pod that was there before.
         remembered = self.remembered.find(pod_uid, container_id)
         if remembered is not None and (remembered.container_name or remembered.bears(pod_uid)):
@@ -255,14 +259,14 @@ class PodDirectory:
         """Return what is listed or remembered now, without waiting; None for a contradiction."""
         try:
             return self._find(pod_uid, container_id)
-        except Inconsistent:
+        except FailedPrecondition:
             return None
 
     def knows(self, pod_uid: str | None, container_id: str | None) -> bool:
         """Return whether a pod is listed or remembered now."""
         try:
             return self._find(pod_uid, container_id) is not None
-        except Inconsistent:
+        except FailedPrecondition:
             return True
 
     def forget(self, pod_keys: Set[str]) -> Set[str]:
@@ -285,16 +289,16 @@ class PodDirectory:
         """
         self.stats.waiting += 1
         try:
-            await self._lists.current()
+            await self._lists.wait_current()
         finally:
             self.stats.waiting -= 1
         assert self.last is not None  # noqa: S101 - it just came
         return self.last
 
     async def close(self) -> None:
-        """Tell all who wait that the agent stops, and let the source go.
+        """End all waits, because the agent stops, and close the source.
 
-        Takes a second at the most, even if the source hangs and cannot be
+        Takes at most a second, even if the source hangs and cannot be
         interrupted. What the last list knows is still answered.
         """
         self._closed = True

@@ -1,4 +1,4 @@
-"""What of the pods could not be understood: counted, and said in the log."""
+"""Counts and logs what the agent could not understand in pods."""
 
 from __future__ import annotations
 

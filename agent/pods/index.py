@@ -1,4 +1,4 @@
-"""A pod list that can be asked for a container. Pure."""
+"""A pod list with lookups by container ID and by pod UID. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.kept import NOTHING_KEPT, Kept, KeptRoom
 from netutil.agent.pods.model import ContainerStatus, Pod
@@ -72,7 +72,7 @@ class Match:
         """Return the match with the container's name if the pod has but one container.
 
         The kubelet does not report a container while its postStart hook runs, and late
-        otherwise. The name stands only while the list has no ID for that container: beside
+        otherwise. The name is used only while the list has no ID for that container: beside
         one that is reported, the container that was asked for is another.
         """
         if self.container_name or self.is_remembered or not self.container_id:
@@ -97,7 +97,7 @@ class Match:
         return self if any(map(has_ended, reported)) else replace(self, is_unlisted=True)
 
 
-Place = tuple[Pod, str, str]
+Occurrence = tuple[Pod, str, str]
 """A container: its pod, its name, and its kind."""
 
 
@@ -108,7 +108,7 @@ class PodList:
     pods: tuple[Pod, ...]
     observed_at: datetime
     _by_uid: Mapping[str, tuple[Pod, ...]] = field(repr=False)
-    _by_container: Mapping[str, tuple[Place, ...]] = field(repr=False)
+    _by_container: Mapping[str, tuple[Occurrence, ...]] = field(repr=False)
     _named: dict[str, tuple[str | None, Match]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -126,7 +126,7 @@ class PodList:
             return known[1]
         try:
             match = self.find(pod_uid, container_id)
-        except Inconsistent:
+        except FailedPrecondition:
             return None
         if match is None or not match.container_name:
             return None
@@ -139,7 +139,7 @@ class PodList:
         """Return the pod by container ID, else by pod UID, None if neither is known.
 
         The UID may be spelled with dashes, underscores or neither. Raises
-        `Inconsistent` if the container is in two pods, or in another pod than that
+        `FailedPrecondition` if the container is in two pods, or in another pod than that
         of the UID, or if nothing but a UID that two pods claim is known.
         """
         owners = self._by_uid.get(normalise_uid(pod_uid), ()) if pod_uid else ()
@@ -167,7 +167,7 @@ class PodList:
 
 
 def index(pods: Iterable[Pod], observed_at: datetime) -> PodList:
-    """Return the list with its indexes; each pod stands in it once.
+    """Return the list with its indexes; each pod is in it once.
 
     A static pod may come twice, as the kubelet's own entry and as its mirror on
     the API server: with the same name and the same UID in its cgroup. The entry
@@ -202,7 +202,7 @@ def _by_uid(chosen: Iterable[tuple[Pod, list[Pod]]]) -> dict[str, tuple[Pod, ...
 def _strength(pod: Pod) -> int:
     """Return what a pod's claim to its `cgroup_uid` is worth.
 
-    An annotation is written by whoever makes the pod: a tenant could name
+    An annotation is written by the creator of the pod: a tenant could name
     another pod's UID in it. So a pod's own UID outweighs every annotation.
     """
     if normalise_uid(pod.metadata.uid) == normalise_uid(pod.cgroup_uid):
@@ -210,9 +210,9 @@ def _strength(pod: Pod) -> int:
     return _MIRRORED_HASH if pod.is_mirror else _HASH
 
 
-def _by_container(pods: Iterable[Pod]) -> dict[str, tuple[Place, ...]]:
+def _by_container(pods: Iterable[Pod]) -> dict[str, tuple[Occurrence, ...]]:
     """Return for each container ID its place in each pod that has it."""
-    found: dict[str, tuple[Place, ...]] = {}
+    found: dict[str, tuple[Occurrence, ...]] = {}
     for pod in pods:
         for kind, status in pod.container_statuses:
             others = found.get(status.id, ())
@@ -221,8 +221,8 @@ def _by_container(pods: Iterable[Pod]) -> dict[str, tuple[Place, ...]]:
     return found
 
 
-def _disagree(pod_uid: str, pod: Pod) -> Inconsistent:
-    return Inconsistent(
+def _disagree(pod_uid: str, pod: Pod) -> FailedPrecondition:
+    return FailedPrecondition(
         Reason.CGROUPS_DISAGREE,
         f"The caller's cgroup names pod {pod_uid}, but its container belongs to"
         f" pod {pod.full_name}.",
@@ -230,12 +230,12 @@ def _disagree(pod_uid: str, pod: Pod) -> Inconsistent:
     )
 
 
-def _in_two_pods(what: str, pods: Iterable[Pod]) -> Inconsistent:
+def _in_two_pods(what: str, pods: Iterable[Pod]) -> FailedPrecondition:
     full_names = [pod.full_name for pod in pods]
-    if len(set(full_names)) < len(full_names):  # a pod and the one that was made anew
+    if len(set(full_names)) < len(full_names):  # a pod and the one that was created again
         full_names = [f"{pod.full_name} (UID {pod.metadata.uid})" for pod in pods]
     names = ", ".join(sorted(full_names))
-    return Inconsistent(
+    return FailedPrecondition(
         Reason.CONTAINER_IN_TWO_PODS,
         f"The pod list has {what} in more than one pod: {names}.",
         read="the pod list",

@@ -1,4 +1,4 @@
-"""What was made of an entry of a pod list and is kept with it, as long as that list is there."""
+"""Values kept with an entry of a pod list, for as long as the list is used."""
 
 from __future__ import annotations
 

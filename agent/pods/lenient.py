@@ -1,7 +1,7 @@
-"""A value of a type of `model` from a document that does not fit the type everywhere. Pure.
+"""Decodes a document that does not fit its type everywhere. Pure.
 
 A pod is decoded strictly first, which is fast. Only a pod that fails comes here: what fits is
-taken, what does not is left unset, and its path is told. Nothing is converted or guessed.
+taken, what does not is left unset, and its path is returned. Nothing is converted or guessed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _MAX_DIGITS = 300
 """Of an integer; Python needs time that grows with their square."""
 
 
-class Unidentified(ValueError):
+class UnnamedEntry(ValueError):
     """The document names no object. The text is "path is …"."""
 
 
 class _Unset:
-    """Stands for a value that does not fit."""
+    """A value that does not fit."""
 
 
 _UNSET = _Unset()
 Odd = tuple[str, str]
-"""The path of what does not fit, and what stands there: "null", "a number", …"""
+"""The path of what does not fit, and what is there: "null", "a number", …"""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -57,12 +57,12 @@ def _integer(digits: str) -> int | float:
 def fit(document: object, kind: type, rules: Rules) -> tuple[Any, list[Odd]]:
     """Return a document that converts to the type `kind`, and what of it was left out.
 
-    Raises `Unidentified`.
+    Raises `UnnamedEntry`.
     """
     fitting = _Fitting(rules)
     fitted = fitting.value(document, inspect.type_info(kind), "")
     if fitted is _UNSET:
-        raise Unidentified(f"it is {what_is(document)}")
+        raise UnnamedEntry(f"it is {what_is(document)}")
     return fitted, fitting.odd
 
 
@@ -96,7 +96,7 @@ class _Fitting:
 
     def _note(self, value: object, path: str) -> _Unset:
         if path in self._rules.identity:
-            raise Unidentified(f"$.{path} is {what_is(value)}")
+            raise UnnamedEntry(f"$.{path} is {what_is(value)}")
         self.odd.append((path, what_is(value)))
         return _UNSET
 
@@ -109,7 +109,7 @@ class _Fitting:
         for field in info.fields:
             name = field.encode_name
             if name.startswith("-"):
-                continue  # derived: no document tells it
+                continue  # derived: no document has it
             inside = f"{path}.{name}" if path else name
             if name in value:
                 one = self.value(value[name], field.type, inside)
@@ -118,7 +118,7 @@ class _Fitting:
                 elif marked is not None:
                     return {marked: True}
             elif inside in self._rules.identity and field.required:
-                raise Unidentified(f"$.{inside} is missing")
+                raise UnnamedEntry(f"$.{inside} is missing")
             elif field.required:
                 self.odd.append((inside, "missing"))
             if field.required and name not in found:

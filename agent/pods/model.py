@@ -1,7 +1,7 @@
 """The part of a Kubernetes pod that the agent uses, decoded from a PodList.
 
 Names and meanings are those of core/v1 (Kubernetes API reference, Pod v1). Only
-the fields that stand here are built; msgspec skips all others without
+the fields that are named here are built; msgspec skips all others without
 allocating them, so a list of 250 pods costs milliseconds. A list, map or object that is null
 is one that is not set: Go prints a nil one so. Of a pod that does not fit these types, what
 fits is taken (`lenient`); the rest is unknown, and `Pod.not_understood` says so.
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from netutil.agent.parsers.json_value import what_is
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.lenient import Rules, Unidentified, fit, load_leniently
+from netutil.agent.pods.lenient import Rules, UnnamedEntry, fit, load_leniently
 from netutil.agent.pods.spec import Amounts, Granted, Requirements, Spec, granted_of
 
 CONFIG_HASH = "kubernetes.io/config.hash"
@@ -139,7 +139,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Pod. `kind` is "" or "Pod": in a PodList it is not repeated.
 
-    `not_understood` are the paths of the fields that are unknown, since what stood there
+    `not_understood` are the paths of the fields that are unknown, since their value
     is not as core/v1 says ("status.podIP"); of very many the first, those of labels last.
     `has_more_not_understood`: some are left out that are no labels'.
     """
@@ -182,9 +182,9 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def cgroup_uid(self) -> str:
-        """Return the UID that the pod's cgroups bear: a static pod's is its config hash.
+        """Return the UID that the pod's cgroups have: a static pod's is its config hash.
 
-        Anybody who may create a pod may write that annotation, so it counts for
+        Any user who may create a pod may write that annotation, so it counts for
         nothing where the kubelet says that the pod came from the API server.
         """
         annotations = self.metadata.annotations or {}
@@ -204,7 +204,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         takes resources of a whole pod (1.32), lists nothing but exclusive CPUs. Its answer
         outweighs the spec, which says what is wanted: a container that asks for 1500m now
         keeps the CPU that it has until the kubelet grants the change, which its static policy does
-        not. Kubelets before 1.22 list the shared CPUs for those who have none of their own
+        not. Kubelets before 1.22 list the shared CPUs for containers without exclusive CPUs
         (kubernetes/kubernetes#100211, #97415); there a spec cannot be changed, and decides: the
         static policy serves a whole number of CPUs in pods of the class Guaranteed (Kubernetes
         documentation, "Control CPU Management Policies on the Node").
@@ -231,7 +231,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def granted(self, container_name: str) -> Granted | None:
         """Return what the kubelet granted a container, None if the status does not say."""
         if not container_name:
-            return None  # what bears no name is nobody's
+            return None  # an entry without a name belongs to no pod
         return next(
             (one.granted for _, one in self.container_statuses if one.name == container_name), None
         )
@@ -356,7 +356,7 @@ def convert_pod(document: object, flaws: Flaws) -> Pod:
 
 
 def _is_unicode(pod: Pod) -> bool:
-    """Tell whether no text of a pod has half a surrogate pair, which no answer could hold."""
+    """Return whether no text of a pod has half a surrogate pair, which no answer could hold."""
     try:
         msgspec.json.encode(pod)
     except UnicodeEncodeError:
@@ -371,7 +371,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     try:
         fitted, odd = fit(document, Pod, _RULES)
         pod = msgspec.convert(fitted, Pod)
-    except (Unidentified, *_BROKEN) as error:
+    except (UnnamedEntry, *_BROKEN) as error:
         raise PodListMalformed(str(error)) from None
     # No name of a surrogate, which no answer could hold.
     paths = tuple(path.encode(errors="replace").decode() for path, _ in odd)
@@ -382,7 +382,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
     msgspec.structs.force_setattr(pod, "not_understood", paths[:MAX_PATHS])
     msgspec.structs.force_setattr(pod, "has_more_not_understood", len(asked) > MAX_PATHS)
     if any(_hides_containers(path, found) for path, found in odd):
-        # An unknown container may be the one that asks: the pod's only one cannot be told.
+        # An unknown container may be the caller's: which one is not known.
         msgspec.structs.force_setattr(pod.spec, "planned", ())
     if odd:
         flaws.in_pod(pod.full_name, [f"{path} is {found}" for path, found in odd])
@@ -390,7 +390,7 @@ def _fitted(document: object, flaws: Flaws) -> Pod:
 
 
 def _hides_containers(path: str, found: str) -> bool:
-    """Tell whether a field that is unknown leaves open which containers there are."""
+    """Return whether a field that is unknown leaves open which containers there are."""
     if path in ("spec", "status"):
         return True
     inside = path.startswith((*_CONTAINERS, *_STATUSES))
@@ -430,7 +430,7 @@ def _pods(
 
 
 def _named(decode: Callable[[], _Named]) -> str:
-    """Return " ('namespace/name')" of what is left out, "" if it bears no name."""
+    """Return " ('namespace/name')" of what is left out, "" if it has no name."""
     try:
         found = decode().metadata
     except (*_BROKEN, UnicodeEncodeError):

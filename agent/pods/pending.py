@@ -1,4 +1,4 @@
-"""Which containers of a pod may run without the pod list reporting them yet. Pure.
+"""Containers of a pod that may run although the pod list does not report them yet. Pure.
 
 The kubelet reports the ID of a container some time after its start. A container ID that the
 list does not have is that of such a container, or of none that the kubelet ever reports: the

@@ -1,4 +1,4 @@
-"""The part of a pod's spec that the agent uses (core/v1, PodSpec), and what was granted of it."""
+"""The part of a pod's spec that the agent uses (core/v1, PodSpec), and what the kubelet granted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ResourceRequirements: of requests and limits only huge pages and CPUs are kept, as written.
 
-    A list of 250 pods would else hold a thousand dictionaries that nobody reads. A quantity is
+    A list of 250 pods would else hold a thousand unused dictionaries. A quantity is
     parsed where it is used. `is_guaranteed`: CPUs and memory are limited, to what is requested.
     """
 

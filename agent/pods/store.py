@@ -1,17 +1,17 @@
-"""The pods of the node as a stream of changes leaves them."""
+"""The pods of the node, updated by a stream of changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from netutil.agent.pods.model import Pod, PodListMalformed
-from netutil.agent.pods.source import MOST_PODS
+from netutil.agent.pods.sources.base import MAX_PODS
 
 
 class PodStore:
     """Pods by UID. `pods` is the same object until one of them differs."""
 
-    def __init__(self, most_pods: int = MOST_PODS) -> None:
+    def __init__(self, most_pods: int = MAX_PODS) -> None:
         self._most_pods = most_pods
         self._by_uid: dict[str, Pod] = {}
         self._pods: tuple[Pod, ...] | None = ()

@@ -29,7 +29,7 @@ def with_outside(answer: Diagnosis | NetUtilError, public_socket: str | None) ->
     if isinstance(answer, Diagnosis):
         said = Check("agent", "ok", "answers on its operator socket", "")
         return Diagnosis((said, _connects(path), *answer.checks))
-    said = Check("agent", "failed", answer.sentence, answer.advice)
+    said = Check("agent", "failed", answer.message, answer.advice)
     return Diagnosis((said, _user(), *_process(), _connects(path), *_node()))
 
 
@@ -57,7 +57,7 @@ def _connects(path: str) -> Check:
     problem = why_unreachable(path, endpoint)
     if problem is None:
         return Check("connect", "ok", f"{path} accepts connections", "")
-    return Check("connect", "failed", problem.sentence, problem.advice)
+    return Check("connect", "failed", problem.message, problem.advice)
 
 
 def _process() -> Iterator[Check]:
@@ -105,8 +105,8 @@ def _kernel() -> Check:
             descriptor = left.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
         except OSError:
             found = f"Linux {release}: no SO_PEERPIDFD"
-            mend = "Linux 6.5 or later closes the small window that docs/threat-model.md describes."
-            return Check("kernel", "warning", found, mend)
+            remedy = "Linux 6.5 or later closes the window that docs/threat-model.md describes."
+            return Check("kernel", "warning", found, remedy)
     os.close(descriptor)
     return Check("kernel", "ok", f"Linux {release}: SO_PEERPIDFD and pidfd_open", "")
 
@@ -132,8 +132,10 @@ def _kubelet() -> Check:
             return Check("kubelet", "ok", f"{where} accepts connections", "")
     except OSError as error:
         found = f"{where}: {error.strerror or 'no answer'}"
-        mend = "If the kubelet listens elsewhere, --kubelet-url or NODE_IP says so; else start it."
-        return Check("kubelet", "warning", found, mend)
+        remedy = (
+            "If the kubelet listens elsewhere, --kubelet-url or NODE_IP says so; else start it."
+        )
+        return Check("kubelet", "warning", found, remedy)
 
 
 def _pod_resources() -> Check:
@@ -141,6 +143,6 @@ def _pod_resources() -> Check:
         os.stat(_POD_RESOURCES)
     except OSError as error:
         found = f"{_POD_RESOURCES}: {error.strerror}"
-        mend = "Of a kubelet with another --root-dir, --pod-resources names it."
-        return Check("PodResources", "warning", found, mend)
+        remedy = "Of a kubelet with another --root-dir, --pod-resources names it."
+        return Check("PodResources", "warning", found, remedy)
     return Check("PodResources", "ok", _POD_RESOURCES, "")

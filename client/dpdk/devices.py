@@ -64,7 +64,7 @@ def device_arguments(
     given = resources if isinstance(resources, Resources) else None
     found = Devices(known_links, _own_devices(interfaces, given))
     if interfaces.link_error is not None:
-        why = interfaces.link_error.sentence
+        why = interfaces.link_error.message
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)

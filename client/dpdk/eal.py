@@ -182,7 +182,7 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
                 "FAILED_PRECONDITION",
                 reason="NO_USABLE_CPUS",
                 read=where,
-                advice="start the program without taskset, or mend the container's cpuset",
+                advice="start the program without taskset, or fix the container's cpuset",
             )
         argument = _core_list(chosen, f"kubelet: exclusive CPUs {cpu.exclusive_cpus}; {where}")
         return argument, chosen, tuple(_too_many(chosen))
@@ -203,7 +203,7 @@ def _cores(cpu: CPU) -> tuple[Argument, frozenset[int], tuple[str, ...]]:
         " spec; other processes may run on these CPUs"
     )
     if cpu.exclusive_cpus is None:
-        why = cpu.resources_error.sentence if cpu.resources_error else "it was not asked for"
+        why = cpu.resources_error.message if cpu.resources_error else "it was not asked for"
         warning = f"whether the CPUs are exclusive is not known: {why}"
     return _core_list(usable, where), usable, (warning, *_too_many(usable))
 

@@ -25,13 +25,14 @@ def throttled(cpu: CPU, cpus: Collection[int]) -> Iterator[str]:
     threads = "1 polling thread" if len(cpus) == 1 else f"{len(cpus)} polling threads"
     match cpu.quota_level:
         case None | CgroupLevel.CONTAINER:
-            mend = "give the container as many CPUs as it polls on, or no CPU limit"
+            remedy = "give the container as many CPUs as it polls on, or no CPU limit"
         case CgroupLevel.POD:
-            mend = "give the pod as many CPUs as its containers use together, or no CPU limit"
+            remedy = "give the pod as many CPUs as its containers use together, or no CPU limit"
         case level:
-            mend = _ask_for(level)
+            remedy = _ask_for(level)
     limit = "" if cpu.quota_level in _OF_THE_CONTAINER else f", the limit of {_cgroup(cpu)},"
-    yield f"a CPU quota of {cpu.quota_cores:g} {unit}{limit} stops {threads} in each period: {mend}"
+    quota = f"a CPU quota of {cpu.quota_cores:g} {unit}{limit}"
+    yield f"{quota} stops {threads} in each period: {remedy}"
 
 
 def allows_none(size: int, usage: Mapping[int, HugepageUsage]) -> bool:
@@ -43,12 +44,12 @@ def none_allowed(container: str, found: HugepageUsage, what: str) -> NotFound:
     """The error for huge pages, `what` of them, that a hugetlb cgroup does not allow."""
     level = found.limit_level
     holder = _hugetlb_cgroup(level)
-    mend = None
+    remedy = None
     if level is CgroupLevel.POD:
-        mend = "raise the pod's limits of huge pages: spec.resources, or those of its containers"
+        remedy = "raise the pod's limits of huge pages: spec.resources, or those of its containers"
     elif level not in _OF_THE_CONTAINER:
-        mend = _ask_for(level)
-    return no_hugepages(container, f"{holder} allows none{what}", mend)
+        remedy = _ask_for(level)
+    return no_hugepages(container, f"{holder} allows none{what}", remedy)
 
 
 def lowered(limits: Mapping[int, int], usage: Mapping[int, HugepageUsage]) -> str:

@@ -49,14 +49,14 @@ def add_devices_of_plugins(
     lost = start is not None and not _names_devices(interfaces, environment)
     given = resources if isinstance(resources, Resources) else None
     if start is not None and lost and given is None:
-        raise _unknown_devices(start.sentence, resources)
+        raise _unknown_devices(start.message, resources)
     if given is None and _AF_XDP_VARIABLE not in environment:
         _ensure_af_xdp_is_known(interfaces, resources)
     _note_af_xdp(interfaces, given, environment, found)
     if start is not None:
         found.warnings.append(
             "the environment that the container was started with is not known, so a VFIO token in"
-            f" it would be missing: {start.sentence}"
+            f" it would be missing: {start.message}"
         )
     if given is None:
         found.warnings.append(
@@ -69,7 +69,7 @@ def add_devices_of_plugins(
                 " another pool, if the container has any, are left out"
             )
         return
-    _add_given(given, found, start.sentence if start is not None and lost else "")
+    _add_given(given, found, start.message if start is not None and lost else "")
 
 
 def _names_devices(interfaces: Interfaces, environment: Mapping[str, str]) -> bool:
@@ -80,7 +80,7 @@ def _names_devices(interfaces: Interfaces, environment: Mapping[str, str]) -> bo
 
 
 def _why_none(resources: PartError | Resources | None) -> str:
-    return resources.sentence if isinstance(resources, PartError) else "the agent does not tell it"
+    return resources.message if isinstance(resources, PartError) else "the agent does not tell it"
 
 
 def _add_given(resources: Resources, found: Devices, lost: str) -> None:
@@ -125,7 +125,7 @@ def _plugin_function(
 
 
 def _unknown_devices(why: str, resources: Resources | PartError | None) -> FailedPrecondition:
-    other = f"; PodResources: {resources.sentence}" if isinstance(resources, PartError) else ""
+    other = f"; PodResources: {resources.message}" if isinstance(resources, PartError) else ""
     return FailedPrecondition(
         "which devices the container was given is not known: this process's environment names none,"
         f" and the one that the container was started with is not readable ({why}){other}",
@@ -148,7 +148,7 @@ def _ensure_af_xdp_is_known(
     if interfaces.start_error is not None:
         start = (
             "the environment that the container was started with is not readable"
-            f" ({interfaces.start_error.sentence})"
+            f" ({interfaces.start_error.message})"
         )
         advice = "run netutil dpdk as the user of the container's first process"
     elif interfaces.af_xdp is None:

@@ -33,7 +33,7 @@ class PartError:
     part: str
     code: str
     reason: str
-    sentence: str
+    message: str
     read: str
     advice: str
 
@@ -41,7 +41,7 @@ class PartError:
 def as_exception(part: PartError) -> NetUtilError:
     """The error that a call for that part alone would have raised."""
     kind = KINDS.get(part.code, NetUtilError)
-    return kind(part.sentence, part.code, reason=part.reason, read=part.read, advice=part.advice)
+    return kind(part.message, part.code, reason=part.reason, read=part.read, advice=part.advice)
 
 
 class CgroupLevel(StrEnum):

@@ -232,7 +232,7 @@ class Check:
     name: str
     outcome: str
     found: str
-    mend: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ async def gather_picture(client: AsyncNodeClient, longest_seconds: float) -> Nod
         cpus=node.cpus,
         devices=node.network_devices,
         pods=tuple(pods),
-        problems=tuple(f"{error.part}: {error.sentence}" for error in node.errors),
+        problems=tuple(f"{error.part}: {error.message}" for error in node.errors),
     )
 
 

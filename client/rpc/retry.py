@@ -129,7 +129,7 @@ def explained(error: NetUtilError, settings: Settings) -> NetUtilError:
     if (cause := why_unreachable(path, settings.endpoint)) is not None:
         return cause
     if isinstance(error, Unavailable):
-        sentence = f"the agent at {path} closed the connection: {error.sentence}"
+        sentence = f"the agent at {path} closed the connection: {error.message}"
         return Unavailable(sentence, error.code, reason="CONNECTION_LOST", read=path)
     sentence = f"the agent at {path} did not answer in {settings.timeout_seconds:g} s"
     return DeadlineExceeded(sentence, error.code, reason="NO_ANSWER", read=path)

@@ -16,7 +16,7 @@ def part_error(part: str = "interfaces") -> api.PartError:
         part=part,
         code="UNAVAILABLE",
         reason="POD_RESOURCES_UNAVAILABLE",
-        sentence="The kubelet's PodResources socket cannot be reached.",
+        message="The kubelet's PodResources socket cannot be reached.",
         read="/var/lib/kubelet/pod-resources/kubelet.sock",
         advice="Mount the directory.",
     )

@@ -89,7 +89,7 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         if refusal is None and self.refusals:
             refusal = self.refusals.popleft()
         if refusal is not None:
-            self._refuse(refusal, context)
+            self._reject(refusal, context)
 
     def _refuse(self, refusal: Refusal, context: grpc.ServicerContext) -> NoReturn:
         context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
@@ -115,7 +115,7 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
             return self.environment
         if request.key not in self.environment.envs:
             sentence = f"variable {request.key} is not set"
-            self._refuse(Refusal(grpc.StatusCode.NOT_FOUND, sentence, "VARIABLE_NOT_SET"), context)
+            self._reject(Refusal(grpc.StatusCode.NOT_FOUND, sentence, "VARIABLE_NOT_SET"), context)
         return netutil_pb2.EnvResponse(envs={request.key: self.environment.envs[request.key]})
 
     def GetNetworkStatus(  # noqa: N802
@@ -158,7 +158,7 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
             except Empty:
                 continue
             if isinstance(item, Refusal):
-                self._refuse(item, context)
+                self._reject(item, context)
             else:
                 yield item
 
@@ -178,7 +178,7 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         self._note(request, context)
         for item in self.described_pods:
             if isinstance(item, Refusal):
-                self._refuse(item, context)
+                self._reject(item, context)
             else:
                 yield item
 

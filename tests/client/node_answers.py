@@ -18,7 +18,7 @@ def described_pod() -> node_pb2.DescribePodResponse:
         part="resources",
         code="UNAVAILABLE",
         reason="POD_RESOURCES_UNAVAILABLE",
-        sentence="The socket does not exist.",
+        message="The socket does not exist.",
     )
     return node_pb2.DescribePodResponse(
         pod=pod,
@@ -161,6 +161,6 @@ def diagnosis() -> node_pb2.DiagnoseResponse:
     return node_pb2.DiagnoseResponse(
         checks=[
             node_pb2.Check(name="hostPID", outcome="ok", found="first PID namespace"),
-            node_pb2.Check(name="clock", outcome="warning", found="unset", mend="Set it."),
+            node_pb2.Check(name="clock", outcome="warning", found="unset", remedy="Set it."),
         ]
     )

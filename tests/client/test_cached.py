@@ -144,7 +144,7 @@ async def test_a_part_that_failed_is_raised_as_its_own_call_would(
         part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
-        sentence="No.",
+        message="No.",
     )
     async with cached(kind, agent.path) as facts:
         with pytest.raises(FailedPrecondition, match=r"No\.") as raised:

@@ -124,7 +124,7 @@ async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
         await ask(kind, agent.path, "cpu")
     assert type(caught.value) is error
     assert str(caught.value) == f"the agent's sentence [{caught.value.reason}]"
-    assert caught.value.sentence == "the agent's sentence"
+    assert caught.value.message == "the agent's sentence"
     assert caught.value.code == code.name
     assert caught.value.reason == "SOME_REASON"
     assert caught.value.read == "/proc/7"

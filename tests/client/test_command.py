@@ -86,7 +86,7 @@ def test_no_control_character_of_an_answer_is_printed(
     for text in (agent.described_pod.pod, agent.described_pod.containers[0].container):
         text.name = HOSTILE
     agent.explanation.steps[0].found[:] = [HOSTILE]
-    agent.diagnosis.checks[0].found = agent.diagnosis.checks[0].mend = HOSTILE
+    agent.diagnosis.checks[0].found = agent.diagnosis.checks[0].remedy = HOSTILE
     if output == "table" and arguments[1:2] in (("explain",), ("doctor",)):
         output = "text"
     ended = netutil(*arguments, "-o", output)
@@ -299,7 +299,7 @@ def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: FakeAgen
         "error": {
             "code": "NOT_FOUND",
             "reason": "PID_NOT_FOUND",
-            "sentence": HOSTILE,
+            "message": HOSTILE,
             "read": "/proc/7",
             "advice": "Ask.",
         }
@@ -320,7 +320,7 @@ def test_alone_it_prints_what_was_answered_beside_what_failed(
     agent.refused_methods["NetworkStatusRequest"] = broken
     ended = netutil("-o", "json")
     assert list(json.loads(ended.out)) == ["cpu", "environment"]
-    assert json.loads(ended.err)["error"]["sentence"] == "the annotation is broken"
+    assert json.loads(ended.err)["error"]["message"] == "the annotation is broken"
     assert ended.code == Exit.FAILED
 
 

@@ -246,7 +246,7 @@ def test_no_control_character_of_an_answer_is_printed(
     agent.everything.interfaces.CopyFrom(agent.interfaces)
     agent.resources.devices.add(ID=HOSTILE, resourceName=HOSTILE)
     agent.hugepages.containers.add(container_name=HOSTILE)
-    agent.everything.errors.add(part="x", reason=HOSTILE, sentence=HOSTILE)
+    agent.everything.errors.add(part="x", reason=HOSTILE, message=HOSTILE)
     ended = netutil(*arguments, "-o", output)
     assert ended.code == 0
     assert ended.out.replace("\n", "").isprintable()

@@ -102,7 +102,7 @@ def test_exclusive_cpus_outside_the_affinity_make_no_line() -> None:
     response.cpu.affinity = "0-1"
     error = refusal_of(response)
     assert isinstance(error, FailedPrecondition)
-    assert error.reason == "NO_USABLE_CPUS" and "2-3" in error.sentence and "0-1" in error.sentence
+    assert error.reason == "NO_USABLE_CPUS" and "2-3" in error.message and "0-1" in error.message
 
 
 @pytest.mark.parametrize("driver", ["vfio-pci", "igb_uio", "uio_pci_generic", "mlx5_core"])
@@ -124,14 +124,14 @@ def test_the_same_device_is_allowed_once() -> None:
 
 def test_a_device_without_a_driver_makes_no_line() -> None:
     error = refusal_of(with_interfaces(answers.sriov(1), answers.sriov(2, driver="")))
-    assert error.reason == "DEVICE_UNUSABLE" and "net2" in error.sentence
+    assert error.reason == "DEVICE_UNUSABLE" and "net2" in error.message
 
 
 def test_a_device_that_the_node_does_not_have_makes_no_line() -> None:
     gone = answers.sriov(2)
     gone.ClearField("pci")
     error = refusal_of(with_interfaces(answers.sriov(1), gone))
-    assert isinstance(error, FailedPrecondition) and "0000:3b:02.2" in error.sentence
+    assert isinstance(error, FailedPrecondition) and "0000:3b:02.2" in error.message
 
 
 def test_a_device_without_an_interface_is_allowed_too() -> None:
@@ -209,7 +209,7 @@ def test_memif_has_a_socket_in_the_file_system_and_a_role_of_today(role: str, dp
 )
 def test_an_argument_that_dpdk_would_misread_makes_no_line(interface: api.Interface) -> None:
     error = refusal_of(with_interfaces(answers.sriov(1), interface))
-    assert error.reason == "DEVICE_UNUSABLE" and "net1" in error.sentence
+    assert error.reason == "DEVICE_UNUSABLE" and "net1" in error.message
 
 
 def test_two_memif_interfaces_need_two_sockets() -> None:
@@ -222,7 +222,7 @@ def test_a_container_with_kernel_interfaces_only_has_no_line() -> None:
     veth = answers.interfaces().interfaces[0]
     error = refusal_of(with_interfaces(veth, answers.sriov(driver="iavf")))
     assert isinstance(error, NotFound)
-    assert error.reason == "NO_DPDK_DEVICE" and "iavf" in error.sentence
+    assert error.reason == "NO_DPDK_DEVICE" and "iavf" in error.message
 
 
 def test_a_device_on_another_node_than_the_cpus_is_a_warning() -> None:
@@ -278,7 +278,7 @@ def test_a_cgroup_that_allows_no_page_makes_no_line() -> None:
     response = facts()
     del response.resources.memory[:]
     response.hugepages.usage[1].limit_bytes = 0
-    assert "cgroup allows none" in refusal_of(response).sentence
+    assert "cgroup allows none" in refusal_of(response).message
 
 
 def test_pages_that_the_node_does_not_have_free_are_a_warning() -> None:

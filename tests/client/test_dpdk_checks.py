@@ -78,7 +78,7 @@ def test_a_function_whose_group_is_not_in_the_container_makes_no_line(container:
     (container / f"dev/vfio/{GROUP}").unlink()
     error = refusal_of(facts(), view_of(container))
     assert error.reason == "DEVICE_UNUSABLE"
-    assert error.sentence == (
+    assert error.message == (
         "interface net1: the container has no /dev/vfio/41, which VFIO needs for PCI device"
         " 0000:3b:02.1"
     )
@@ -86,14 +86,14 @@ def test_a_function_whose_group_is_not_in_the_container_makes_no_line(container:
 
 def test_without_vfios_own_file_there_is_no_line(container: Path) -> None:
     (container / "dev/vfio/vfio").unlink()
-    assert "has no /dev/vfio/vfio" in refusal_of(facts(), view_of(container)).sentence
+    assert "has no /dev/vfio/vfio" in refusal_of(facts(), view_of(container)).message
 
 
 def test_files_of_vfio_that_may_not_be_opened_make_no_line(container: Path) -> None:
     # A link to nowhere is there and cannot be opened, by root neither.
     (container / f"dev/vfio/{GROUP}").unlink()
     (container / f"dev/vfio/{GROUP}").symlink_to("/nowhere")
-    assert "may not read and write /dev/vfio/41" in refusal_of(facts(), view_of(container)).sentence
+    assert "may not read and write /dev/vfio/41" in refusal_of(facts(), view_of(container)).message
 
 
 def test_vfio_without_an_iommu_needs_capabilities(container: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_group_that_the_kernel_holds_in_part_makes_no_line(
         assert devices_of(line_of(facts(), view=view_of(container))) == [ADDRESS]
         return
     error = refusal_of(facts(), view_of(container))
-    assert "0000:3b:02.7 of the same IOMMU group 41 is bound to ice" in error.sentence
+    assert "0000:3b:02.7 of the same IOMMU group 41 is bound to ice" in error.message
 
 
 def test_uio_needs_its_file_and_physical_addresses(container: Path) -> None:
     response = with_interfaces(answers.sriov(driver="igb_uio"))
     (container / f"sys/bus/pci/devices/{ADDRESS}/uio/uio3").mkdir(parents=True)
-    assert "has no /dev/uio3" in refusal_of(response, view_of(container)).sentence
+    assert "has no /dev/uio3" in refusal_of(response, view_of(container)).message
     file(container / "dev/uio3")
     (warning,) = line_of(
         response, view=view_of(container, capabilities=without(SYS_ADMIN))
@@ -153,19 +153,19 @@ def test_a_function_of_nvidia_works_with_the_kernels_driver_only(bound: str) -> 
     response = with_mlx5()
     response.interfaces.interfaces[0].pci.driver = bound
     error = refusal_of(response)
-    assert error.reason == "DEVICE_UNUSABLE" and f"bound to {bound}" in error.sentence
+    assert error.reason == "DEVICE_UNUSABLE" and f"bound to {bound}" in error.message
     if bound != "mlx5_vfio_pci":
-        assert "it must be bound to mlx5_core, with its RDMA device" in error.sentence
+        assert "it must be bound to mlx5_core, with its RDMA device" in error.message
 
 
 def test_a_function_of_nvidia_needs_its_rdma_device_in_the_container(container: Path) -> None:
     device = container / f"sys/bus/pci/devices/{ADDRESS}"
     device.mkdir(parents=True)
     error = refusal_of(with_mlx5(), view_of(container))
-    assert "has no RDMA device" in error.sentence and "mlx5_ib" in error.sentence
+    assert "has no RDMA device" in error.message and "mlx5_ib" in error.message
     (device / "infiniband_verbs/uverbs2").mkdir(parents=True)
     error = refusal_of(with_mlx5(), view_of(container))
-    assert "the container has no /dev/infiniband/uverbs2" in error.sentence
+    assert "the container has no /dev/infiniband/uverbs2" in error.message
     file(container / "dev/infiniband/uverbs2")
     assert line_of(with_mlx5(), view=view_of(container)).warnings == ()
     (warning,) = line_of(
@@ -207,7 +207,7 @@ def test_a_path_that_a_virtual_device_opens_must_be_there(
     container: Path, interface: api.Interface, missing: str, there: str
 ) -> None:
     error = refusal_of(with_interfaces(interface), view_of(container))
-    assert error.reason == "DEVICE_UNUSABLE" and missing in error.sentence
+    assert error.reason == "DEVICE_UNUSABLE" and missing in error.message
     if there.endswith("/"):
         (container / there).mkdir(parents=True)
     else:
@@ -229,7 +229,7 @@ def test_without_a_hugetlbfs_of_the_page_size_memory_has_no_files(container: Pat
 def test_a_hugetlbfs_that_may_not_be_read_makes_no_line(container: Path) -> None:
     mounts = (HugetlbMount("/dev/gone", GIBIBYTE, None),)
     error = refusal_of(facts(), view_of(container, mounts=mounts))
-    assert error.reason == "HUGEPAGES_UNUSABLE" and "may not read /dev/gone" in error.sentence
+    assert error.reason == "HUGEPAGES_UNUSABLE" and "may not read /dev/gone" in error.message
 
 
 def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_first_mount_of_a_page_size_is_the_one_that_eal_takes(container: Pat
 
 def test_a_container_that_hides_the_sizes_of_pages_has_no_line(container: Path) -> None:
     (container / "sys/kernel/mm/hugepages").rmdir()
-    assert "/sys/kernel/mm/hugepages" in refusal_of(facts(), view_of(container)).sentence
+    assert "/sys/kernel/mm/hugepages" in refusal_of(facts(), view_of(container)).message
 
 
 def test_a_read_only_root_leaves_no_place_for_eals_files(container: Path) -> None:

@@ -73,7 +73,7 @@ def test_without_a_token_there_is_no_argument() -> None:
 def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
     error = refusal_of(with_interfaces(with_token(1, UUID), with_token(2, OTHER_UUID)))
     assert isinstance(error, FailedPrecondition) and error.reason == "VFIO_TOKEN_UNUSABLE"
-    assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.sentence
+    assert "0000:3b:02.1 and 0000:3b:02.2 have different VFIO tokens" in error.message
     assert "one physical function" in (error.advice or "")
     assert UUID not in str(vars(error)) and OTHER_UUID not in str(vars(error))
 
@@ -81,7 +81,7 @@ def test_two_tokens_make_no_line_and_no_sentence_holds_one() -> None:
 @pytest.mark.parametrize("token", ["", "secret", f"{UUID} ", f"{UUID},x=y", 7, True, [UUID]])
 def test_a_malformed_token_makes_no_line(token: object) -> None:
     error = refusal_of(with_interfaces(with_token(1, token)))
-    assert error.reason == "VFIO_TOKEN_UNUSABLE" and "is no UUID" in error.sentence
+    assert error.reason == "VFIO_TOKEN_UNUSABLE" and "is no UUID" in error.message
     assert "additionalInfo" in (error.advice or "")
     assert "one process for each" not in (error.advice or "")
     assert "secret" not in str(vars(error))
@@ -163,7 +163,7 @@ def test_of_a_function_of_the_kernel_it_is_said_that_it_is_left_out() -> None:
 def test_one_that_cannot_work_makes_no_line(pci: api.PCIInfo, why: str) -> None:
     error = refusal_of(with_crypto(pci))
     assert error.reason == "DEVICE_UNUSABLE"
-    assert QAT in error.sentence and why in error.sentence
+    assert QAT in error.message and why in error.message
     assert (error.advice or "").startswith("netutil devices shows")
 
 
@@ -195,7 +195,7 @@ def test_one_of_which_nothing_is_known_makes_no_line(
     response = with_crypto()
     change(response)
     error = refusal_of(response)
-    assert why in error.sentence and advice in (error.advice or "")
+    assert why in error.message and advice in (error.advice or "")
 
 
 def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
@@ -219,7 +219,7 @@ def of_a_login_shell() -> api.AllResponse:
     response = facts()
     response.interfaces.interfaces[1].ClearField("allocated")
     error = answers.part_error("start")
-    error.reason, error.sentence = "ENVIRONMENT_NOT_READABLE", "It is not for the caller."
+    error.reason, error.message = "ENVIRONMENT_NOT_READABLE", "It is not for the caller."
     response.interfaces.start_error.CopyFrom(error)
     return response
 
@@ -248,8 +248,8 @@ def test_a_login_shell_of_which_devices_are_not_known_makes_no_line(
     change(response)
     error = refusal_of(response)
     assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
-    assert "this process's environment names none" in error.sentence
-    assert "It is not for the caller." in error.sentence
+    assert "this process's environment names none" in error.message
+    assert "It is not for the caller." in error.message
 
 
 def test_a_device_without_podresources_is_left_out_with_a_warning() -> None:
@@ -312,7 +312,7 @@ def test_a_line_without_af_xdp_variables_is_whole() -> None:
 
 def with_a_start_that_is_not_readable(response: api.AllResponse) -> None:
     response.interfaces.start_error.CopyFrom(answers.part_error("start"))
-    response.interfaces.start_error.sentence = "It is not for the caller."
+    response.interfaces.start_error.message = "It is not for the caller."
 
 
 def with_an_agent_that_does_not_read_the_variable(response: api.AllResponse) -> None:
@@ -337,8 +337,8 @@ def test_unknown_af_xdp_devices_of_the_start_make_no_line(
     change(response)
     error = refusal_of(response)
     assert isinstance(error, FailedPrecondition) and error.reason == "DEVICES_NOT_KNOWN"
-    assert "which AF_XDP devices the container was given is not known" in error.sentence
-    assert why in error.sentence and "PodResources socket cannot be reached" in error.sentence
+    assert "which AF_XDP devices the container was given is not known" in error.message
+    assert why in error.message and "PodResources socket cannot be reached" in error.message
     assert advice in (error.advice or "") and "set AFXDP_DEVICES" in (error.advice or "")
 
 
@@ -415,7 +415,7 @@ def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -
     response = af_xdp("ens1f0")
     response.environment.envs["AFXDP_DEVICES"] = name
     error = refusal_of(response)
-    assert error.reason == "DEVICE_UNUSABLE" and why in error.sentence
+    assert error.reason == "DEVICE_UNUSABLE" and why in error.message
 
 
 def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
@@ -436,7 +436,7 @@ def test_a_qat_variable_without_an_address_is_a_warning() -> None:
 
 def test_a_variable_without_a_device_makes_no_line() -> None:
     alone = refusal_of(with_malformed_qat())
-    assert alone.reason == "NO_DPDK_DEVICE" and "device of QAT0 is left out" in alone.sentence
+    assert alone.reason == "NO_DPDK_DEVICE" and "device of QAT0 is left out" in alone.message
     unread = with_malformed_qat()
     unread.interfaces.start_error.CopyFrom(answers.part_error("start"))
     unread.ClearField("resources")

@@ -83,8 +83,8 @@ def test_a_cgroup_above_that_allows_no_huge_pages_is_named(
 ) -> None:
     error = refusal_of(with_hugetlb(0, level, of_the_pod=of_the_pod))
     assert error.reason == "NO_HUGEPAGES"
-    assert f"{name.format('hugetlb cgroup')} allows none" in error.sentence
-    assert "its hugetlb cgroup" not in error.sentence
+    assert f"{name.format('hugetlb cgroup')} allows none" in error.message
+    assert "its hugetlb cgroup" not in error.message
     assert "give the container" not in (error.advice or "")
     assert ("spec.resources" in (error.advice or "")) is (level == api.CGROUP_LEVEL_POD)
 
@@ -95,7 +95,7 @@ def test_a_cgroup_of_the_containers_own_that_allows_none_is_its_own(
     level: api.CgroupLevel.ValueType | None, *, of_the_pod: bool
 ) -> None:
     error = refusal_of(with_hugetlb(0, level, of_the_pod=of_the_pod))
-    assert "its hugetlb cgroup allows none" in error.sentence
+    assert "its hugetlb cgroup allows none" in error.message
     assert "give the container" in (error.advice or "")
 
 

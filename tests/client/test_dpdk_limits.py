@@ -34,9 +34,9 @@ def test_an_interface_of_which_nothing_is_there_makes_no_line() -> None:
     missing = api.Interface(name="net2", device_type=api.DEVICE_TYPE_UNKNOWN, network=network)
     error = refusal_of(with_interfaces(answers.sriov(1), missing))
     assert error.reason == "DEVICE_UNUSABLE"
-    assert "net2" in error.sentence and "neither a link nor a device" in error.sentence
+    assert "net2" in error.message and "neither a link nor a device" in error.message
     missing.network.device_info.type = "com.example.dpu"
-    assert "com.example.dpu" in refusal_of(with_interfaces(answers.sriov(1), missing)).sentence
+    assert "com.example.dpu" in refusal_of(with_interfaces(answers.sriov(1), missing)).message
     missing.network.default = True
     assert line_of(with_interfaces(answers.sriov(1), missing)).warnings == ()
 
@@ -87,7 +87,7 @@ def test_a_container_without_any_of_the_pods_devices_has_no_line() -> None:
     response.interfaces.interfaces[0].ClearField("allocated")
     del response.resources.devices[:]
     error = refusal_of(response)
-    assert error.reason == "NO_DPDK_DEVICE" and "net1" in error.sentence
+    assert error.reason == "NO_DPDK_DEVICE" and "net1" in error.message
 
 
 @pytest.mark.parametrize("function", [True, False])
@@ -162,7 +162,7 @@ def test_a_link_on_another_device_than_the_reported_one_makes_no_line() -> None:
     interface.drift.add(field="pci-address", reported="0000:3b:02.1", found="0000:3b:02.7")
     error = refusal_of(with_interfaces(interface))
     assert error.reason == "DEVICE_UNUSABLE"
-    assert "0000:3b:02.1 is reported, but its link is one of 0000:3b:02.7" in error.sentence
+    assert "0000:3b:02.1 is reported, but its link is one of 0000:3b:02.7" in error.message
 
 
 def test_a_vdpa_device_on_another_node_than_the_cpus_is_a_warning_too() -> None:
@@ -187,7 +187,7 @@ def test_less_than_eal_counts_in_makes_no_line(page_bytes: int, limit_bytes: int
     asked.page_size_bytes, asked.limit_bytes = page_bytes, limit_bytes
     del response.hugepages.usage[:]
     error = refusal_of(response)
-    assert error.reason == "NO_HUGEPAGES" and "less than 1 MiB" in error.sentence
+    assert error.reason == "NO_HUGEPAGES" and "less than 1 MiB" in error.message
 
 
 def test_pages_of_64_kib_add_up_to_whole_mebibytes() -> None:
@@ -239,7 +239,7 @@ def without_own_pages() -> api.AllResponse:
 def test_without_pages_of_the_container_or_the_pod_there_is_no_line() -> None:
     error = refusal_of(without_own_pages())
     assert error.reason == "NO_HUGEPAGES"
-    assert "neither it nor the pod as a whole asks for any" in error.sentence
+    assert "neither it nor the pod as a whole asks for any" in error.message
 
 
 def test_pages_of_the_pod_are_for_a_container_without_own_pages() -> None:
@@ -263,7 +263,7 @@ def test_pages_of_other_containers_are_left_to_them() -> None:
     assert option(line_of(response), "--socket-mem") == "2048"
     response.hugepages.pod[0].granted_limit_bytes = 2 * GIBIBYTE
     error = refusal_of(response)
-    assert "the other containers have all that the pod may use" in error.sentence
+    assert "the other containers have all that the pod may use" in error.message
 
 
 def test_a_container_with_pages_of_its_own_keeps_to_them() -> None:
@@ -279,7 +279,7 @@ def test_a_kubelet_without_pod_level_huge_pages_is_a_warning() -> None:
     response.hugepages.usage[1].limit_bytes = 0
     response.hugepages.usage[1].limit_level = api.CGROUP_LEVEL_CONTAINER
     response.hugepages.pod.add(page_size_bytes=GIBIBYTE, limit_bytes=GIBIBYTE)
-    assert "its hugetlb cgroup allows none of the pod's" in refusal_of(response).sentence
+    assert "its hugetlb cgroup allows none of the pod's" in refusal_of(response).message
 
 
 def test_pages_of_the_pod_beyond_reach_leave_the_containers_own() -> None:

@@ -313,7 +313,7 @@ def test_explain_ends_with_1_for_a_refused_process(netutil: Netutil, agent: Fake
     assert verdict == ['PID 7 is refused at "cgroup": PERMISSION_DENIED NOT_A_POD']
     assert steps[0] == ["ok", "pid", "it runs"]
     assert steps[1] == ["STOP", "cgroup", "line 1 (unified): /user.slice"]
-    assert steps[-1] == ["", "mend: Only processes in pods are answered."]
+    assert steps[-1] == ["", "fix: Only processes in pods are answered."]
     agent.explanation.answered = True
     assert netutil("node", "explain", "7").code == 0
 
@@ -336,7 +336,7 @@ def test_doctor_ends_with_1_only_if_something_failed(
     agent.diagnosis.checks[1].outcome = outcome
     ended = netutil("node", "doctor", "--socket", agent.path)
     assert ended.code == code
-    assert "mend: Set it." in ended.out
+    assert "fix: Set it." in ended.out
     assert ended.out.splitlines()[-1] == f"4 checks: {said}"
 
 
@@ -381,10 +381,10 @@ def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
 def test_pod_lists_why_its_requests_are_not_known(netutil: Netutil, agent: FakeAgent) -> None:
     described = agent.described_pod
     error = netutil_pb2.PartError(
-        part="amounts", reason="QUANTITY_MALFORMED", sentence="'many' is no amount of CPUs."
+        part="amounts", reason="QUANTITY_MALFORMED", message="'many' is no amount of CPUs."
     )
     described.containers[0].cpu.spec_error.CopyFrom(error)
-    error.part, error.sentence = "containers", "'lots' is no amount of bytes."
+    error.part, error.message = "containers", "'lots' is no amount of bytes."
     described.containers[0].hugepages.spec_error.CopyFrom(error)
     described.containers[1].container.name = ""
     out = netutil("node", "pod", "default/web-0").out

@@ -103,7 +103,7 @@ def test_a_picture_that_breaks_off_is_none(netutil: Netutil, agent: FakeAgent) -
 
 
 def test_a_part_of_the_node_that_is_missing_is_said(netutil: Netutil, agent: FakeAgent) -> None:
-    agent.described_node.errors.add(part="network_devices", sentence="It took too long.")
+    agent.described_node.errors.add(part="network_devices", message="It took too long.")
     drawn = read(netutil("node", "map").out)
     assert "not known: network_devices: It took too long." in {t.text for t in drawn.of("missing")}
 

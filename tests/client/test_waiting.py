@@ -87,7 +87,7 @@ async def test_a_vain_wait_lists_the_interfaces_of_the_pod(kind: str, agent: Fak
     with pytest.raises(NotFound) as raised:
         await wait(kind, agent.path, "net9", 0.5)
     assert raised.value.reason == "INTERFACE_NOT_FOUND"
-    assert "within 0.5 s; the pod has: eth0" in raised.value.sentence
+    assert "within 0.5 s; the pod has: eth0" in raised.value.message
 
 
 @KINDS
@@ -99,7 +99,7 @@ async def test_a_vain_wait_says_that_the_node_s_links_are_not_listed(
         agent.everything.interfaces.interfaces.add(name="net1")
     with pytest.raises(NotFound, match="which are not listed") as raised:
         await wait(kind, agent.path, "net9", 0.5)
-    assert raised.value.sentence.count("net1") == 1
+    assert raised.value.message.count("net1") == 1
 
 
 @KINDS
@@ -109,7 +109,7 @@ async def test_a_vain_wait_raises_the_error_of_the_annotation(kind: str, agent: 
         part="interfaces",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
-        sentence="It breaks.",
+        message="It breaks.",
     )
     with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
@@ -184,7 +184,7 @@ def malformed() -> api.PartError:
         part="network_status",
         code="FAILED_PRECONDITION",
         reason="NETWORK_STATUS_MALFORMED",
-        sentence="It breaks.",
+        message="It breaks.",
     )
 
 

@@ -26,7 +26,7 @@ from netutil.agent.collect.container_cache import (
     ContainerPlaces,
     Kept,
 )
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.cpu_partition import read_partition
@@ -47,7 +47,7 @@ FILES = {
     "hugetlb.2MB.failcnt": "0\n",
     "notify_on_release": "0\n",
 }
-MOST_OF_A_CONTAINER = 24
+MAX_OF_A_CONTAINER = 24
 
 
 def identity(name: str) -> CgroupIdentity:
@@ -169,17 +169,17 @@ async def test_identities_are_not_kept_longer_than_their_container(node: Node) -
 async def test_a_container_has_no_more_descriptors_than_are_counted_for_it(node: Node) -> None:
     before = descriptors()
     node.ask(node.add("one"))
-    assert node.cache.descriptors == descriptors() - before <= MOST_OF_A_CONTAINER
+    assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
 
 
 async def test_the_least_recently_used_goes_when_there_is_no_room(tmp_path: Path) -> None:
-    node = Node(tmp_path, most=3 * MOST_OF_A_CONTAINER)
+    node = Node(tmp_path, most=3 * MAX_OF_A_CONTAINER)
     found = [node.add(f"c{number}") for number in range(40)]
     kept = found[0]
     for each in found:
         assert node.ask(each) == node.direct(each)
         node.ask(kept)
-        assert node.cache.descriptors <= 4 * MOST_OF_A_CONTAINER
+        assert node.cache.descriptors <= 4 * MAX_OF_A_CONTAINER
     assert node.cache.evictions > 30
     node.located = 0
     node.ask(kept)
@@ -193,7 +193,7 @@ async def test_without_descriptors_to_spare_the_answers_are_the_same(tmp_path: P
     before = descriptors()
     for each in found * 3:
         assert node.ask(each) == node.direct(each)
-        assert descriptors() - before <= MOST_OF_A_CONTAINER
+        assert descriptors() - before <= MAX_OF_A_CONTAINER
     node.cache.close()
 
 
@@ -246,7 +246,7 @@ async def test_a_container_that_has_ended_is_an_error_and_let_go(node: Node) -> 
     node.ask(one)
     (node.top / "pod/one").rename(node.top / "elsewhere")
     node.cache.close()
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         node.ask(one)
     assert refused.value.reason is Reason.CPUSET_NOT_FOUND
     assert (len(node.cache), node.cache.descriptors) == (0, 0)

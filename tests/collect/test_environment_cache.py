@@ -21,8 +21,8 @@ from netutil.agent.collect.environment_cache import (
     held_environment,
     read_held,
 )
+from netutil.agent.messages import convert
 from netutil.agent.parsers.plugin_devices import devices_of_both
-from netutil.agent.service import answers
 
 
 class Clock:
@@ -160,7 +160,7 @@ def test_it_takes_no_more_memory_than_is_counted(block: bytes) -> None:
     try:
         before = tracemalloc.get_traced_memory()[0]
         held = held_environment(bytes(bytearray(block)))
-        held.answer = answers.environment(held.environment, held.environment.variables)
+        held.answer = convert.environment(held.environment, held.environment.variables)
         answer_bytes = held.answer.ByteSize()
         held.set_named(None, devices_of_both(held.device_variables, None))
         taken = tracemalloc.get_traced_memory()[0] - before

@@ -17,13 +17,19 @@ from typing import Any
 
 import pytest
 from netutil.agent.collect import network_cache as module
+from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_cache import LiveNetwork, NetworkCache
-from netutil.agent.errors import Exhausted, OverLimit, Reason, Unavailable, Unidentified
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import (
+    QuotaExceeded,
+    Reason,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from netutil.agent.facts import links as links_module
-from netutil.agent.facts.link import Link
+from netutil.agent.facts.links import Link, read_links
 from netutil.agent.facts.links import network_namespace as namespace_of
-from netutil.agent.facts.links import read_links
-from netutil.agent.facts.netlink import inside
 from netutil.agent.facts.network_state import (
     MAX_INLINE_LINKS,
     Namespace,
@@ -31,11 +37,10 @@ from netutil.agent.facts.network_state import (
     NetworkReading,
     open_held,
 )
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.facts.rtnetlink import inside
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.rtnetlink import NO_COUNTERS
-from netutil.agent.service.live import LiveNetworks
-from netutil.agent.service.reads import ReadPool
 
 from tests.facts.namespaces import Namespace as Process
 from tests.facts.namespaces import network_namespace
@@ -538,7 +543,7 @@ async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_tim
             assert found.answers is None
         assert cache.reads == reads + 2
         assert seen(watched) in cache and seen(other) not in cache
-        with pytest.raises(OverLimit):
+        with pytest.raises(QuotaExceeded):
             await cache.subscribe("other", other, seen(other), told)
         cache.unsubscribe(seen(watched), told)
         await looked(cache, other, "other")
@@ -571,12 +576,12 @@ async def test_many_links_are_read_off_the_loop_and_are_the_same_state(
 async def test_too_many_links_are_refused_each_time_and_followed_all_the_same(
     cache: NetworkCache, process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links_module, "MOST_LINKS", 1)
+    monkeypatch.setattr(links_module, "MAX_LINKS", 1)
     process.batch("link add br0 type bridge\n")
     told = Told()
     await cache.subscribe("pod", pin, seen(pin), told)
     for _ in range(2):
-        with pytest.raises(Exhausted):
+        with pytest.raises(ResourceExhausted):
             await cache.network("pod", pin, seen(pin))
     assert told.times == 0
     process.batch("link delete br0\n")
@@ -717,7 +722,7 @@ async def test_a_process_that_has_ended_is_no_reason_to_refuse_others(
         first = asyncio.create_task(cache.network("pod", other, seen(other)))
         also = asyncio.create_task(LiveNetworks(cache, ()).links("pod", pin, pin))
         await asyncio.sleep(0)
-    with contextlib.suppress(Unidentified, NamespaceChangedError):
+    with contextlib.suppress(Unauthenticated, NamespaceChangedError):
         await first
     assert (await also).links is not None
 
@@ -761,8 +766,8 @@ async def test_a_failed_reading_leaves_no_half_read_socket(
     await quietly(cache, pin)
     process.batch("link add br0 type bridge\n")
     with monkeypatch.context() as patched:
-        patched.setattr("netutil.agent.facts.netlink.LARGEST_DUMP_BYTES", 10)
-        with pytest.raises(Exhausted):
+        patched.setattr("netutil.agent.facts.rtnetlink.MAX_DUMP_BYTES", 10)
+        with pytest.raises(ResourceExhausted):
             await looked(cache, pin)
     assert [link.name for link in (await looked(cache, pin)).state.links] == ["lo", "br0"]
     assert len(cache) == 1
@@ -865,12 +870,12 @@ async def test_all_who_follow_are_told_until_they_leave(
     await second.soon()
     await second.quiet()
     times = first.times
-    live.leave(namespace, first)
-    live.leave(namespace, first)
+    live.unfollow(namespace, first)
+    live.unfollow(namespace, first)
     process.ip("link", "add", "br0", "type", "bridge")
     await second.soon()
     assert first.times == times
-    live.leave(namespace, second)
+    live.unfollow(namespace, second)
 
 
 # Where the kernel, or this mount of /proc, shows less

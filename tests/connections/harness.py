@@ -14,27 +14,26 @@ from typing import Any
 
 import grpc
 import pytest
+from netutil.agent.api.call_runner import CallRecorder, Rejections
 from netutil.agent.connections import admission as admission_module
 from netutil.agent.connections.admission import AdmissionCounts, ConnectionAdmission, Identify
 from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import Connection, ConnectionRegistry, connection_of
+from netutil.agent.connections.serving import ServedSocket, serve, server_config
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.grpcserver import Server, call_of
-from netutil.agent.identity.peer import NO_POD, Asker, Peer
-from netutil.agent.identity.pinning import choose_pin, peer_credentials, pin_pid
+from netutil.agent.identity.peer import NO_POD, Peer, Requester
+from netutil.agent.identity.pidfd import choose_pin, peer_credentials, pin_pid
 from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 from netutil.agent.limits.scheduler import FairScheduler
 from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.listener.unix_socket import listen
+from netutil.agent.messages.status import code_of
+from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
-from netutil.agent.service.call_log import CallLog
-from netutil.agent.service.refusals import CallRecorder, Refusals
-from netutil.agent.service.status import code_of
-from netutil.agent.service.tracing import Tracing
-from netutil.agent.serving import ServedSocket, served, server_config
 
 from tests.grpcserver.raw import Echo, RawClient, fields
 
@@ -70,7 +69,7 @@ class Rejection:
     """One call of `RecordRejection`."""
 
     stage: str
-    requester: Asker
+    requester: Requester
     key: str
     method: str
     error: AgentError
@@ -207,14 +206,16 @@ async def rig(
     descriptors = open_descriptors()
     rejections: list[Rejection] = []
 
-    def record(at: str, asker: Asker, pod_key: str, method: str, error: AgentError) -> None:
-        rejections.append(Rejection(at, asker, pod_key, method, error))
+    def record(
+        stage: str, requester: Requester, pod_key: str, method: str, error: AgentError
+    ) -> None:
+        rejections.append(Rejection(stage, requester, pod_key, method, error))
 
-    refusals = Refusals(CallRecorder(CallLog(), lambda *_: None, Tracing()), record)
+    refusals = Rejections(CallRecorder(CallStats(), lambda *_: None, CallFeed()), record)
     registry, counts = ConnectionRegistry(), AdmissionCounts()
     scheduler = FairScheduler(NO_POD)
     calls = InFlight(in_flight or InFlightLimits())
-    policy = PodPolicy(registry, scheduler, calls, refusals.refuse, record, SIZES, rates)
+    policy = PodPolicy(registry, scheduler, calls, refusals.reject, record, SIZES, rates)
     server, handlers = Server(server_config(SIZES), policy), Handlers()
     server.add_registered_method_handlers("test.Echo", handlers.handlers())
     admission = ConnectionAdmission(server, policy, identify, limits, counts, check_capacity, known)
@@ -252,19 +253,19 @@ async def rig(
 async def serving(path: Path) -> AsyncIterator[ConnectionRegistry]:
     """Serve health and reflection as the agent does, and no service of its own."""
     registry, counts = ConnectionRegistry(), AdmissionCounts()
-    refusals = Refusals(CallRecorder(CallLog(), lambda *_: None, Tracing()), lambda *_: None)
+    refusals = Rejections(CallRecorder(CallStats(), lambda *_: None, CallFeed()), lambda *_: None)
     policy = PodPolicy(
         registry,
         FairScheduler(NO_POD),
         InFlight(InFlightLimits()),
-        refusals.refuse,
+        refusals.reject,
         lambda *_: None,
         SIZES,
     )
     pin, _ = choose_pin()
     served_socket = ServedSocket(peer_of, ConnectionLimits(200, 200), counts, pin, SocketHealth())
     listener = listen(str(path), mode=0o666, directory_mode=0o755)
-    async with served(listener, served_socket, policy, lambda _: (), lambda: None):
+    async with serve(listener, served_socket, policy, lambda _: (), lambda: None):
         yield registry
 
 

@@ -12,7 +12,13 @@ import pytest
 from netutil.agent.connections import admission
 from netutil.agent.connections.admission import OVERFLOW_SLOTS
 from netutil.agent.connections.attribution import KnownPeers
-from netutil.agent.errors import AgentError, Denied, OverLimit, Reason, Unidentified
+from netutil.agent.errors import (
+    AgentError,
+    PermissionDenied,
+    QuotaExceeded,
+    Reason,
+    Unauthenticated,
+)
 from netutil.agent.identity.peer import Peer
 from netutil.agent.limits import scheduler
 from netutil.agent.limits.limits import ConnectionLimits
@@ -67,7 +73,7 @@ async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
         entry.peer.process.directory()
         client.writer.close()
         await eventually(lambda: len(it.registry) == 0)
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             entry.peer.process.directory()
 
 
@@ -90,7 +96,7 @@ async def test_the_process_handles_are_closed_if_the_connection_cannot_be_watche
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
         monkeypatch.undo()
         assert len(it.registry) == 0
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             peers[0].process.directory()
 
 
@@ -106,7 +112,7 @@ async def test_the_process_handles_of_a_rejected_peer_are_closed_at_once(tmp_pat
         peers[0].process.directory()
         assert len(peers) == 1 + OVERFLOW_SLOTS + 1
         for peer in peers[1:]:
-            with pytest.raises(Unidentified):
+            with pytest.raises(Unauthenticated):
                 peer.process.directory()
 
 
@@ -173,7 +179,7 @@ async def test_a_connection_past_the_limit_is_told_so(tmp_path: Path) -> None:
 async def test_a_connection_past_a_limit_ends_when_its_peer_may_try_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OverLimit, "retry_after_seconds", 0.1)
+    monkeypatch.setattr(QuotaExceeded, "retry_after_seconds", 0.1)
     async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
         first = await it.connected()
         rejected = await it.client()
@@ -186,7 +192,7 @@ async def test_a_connection_past_a_limit_ends_when_its_peer_may_try_again(
 
 async def test_a_connection_whose_error_stays_is_kept(tmp_path: Path) -> None:
     def identify(_: socket.socket) -> Peer:
-        raise Denied(Reason.NOT_A_POD, "No pod.")
+        raise PermissionDenied(Reason.NOT_A_POD, "No pod.")
 
     async with rig(tmp_path, identify=identify) as it:
         client = await it.client()
@@ -253,7 +259,7 @@ async def test_low_memory_rejects_a_peer_before_it_is_identified(tmp_path: Path)
     low = [True]
 
     def check() -> AgentError | None:
-        return OverLimit(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
+        return QuotaExceeded(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
 
     identify = Counting()
     async with rig(tmp_path, identify=identify, check_capacity=check) as it:
@@ -267,7 +273,7 @@ async def test_low_memory_ends_no_connection_that_is_open(tmp_path: Path) -> Non
     low: list[bool] = []
 
     def check() -> AgentError | None:
-        return OverLimit(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
+        return QuotaExceeded(Reason.AGENT_MEMORY_LOW, "Memory is low.") if low else None
 
     async with rig(tmp_path, check_capacity=check) as it:
         client = await it.client()

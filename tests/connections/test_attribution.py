@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from netutil.agent.connections import attribution
 from netutil.agent.connections.attribution import CgroupKeys, KnownPeers, is_in_cgroup_v2
-from netutil.agent.errors import Unidentified
+from netutil.agent.errors import Unauthenticated
 from netutil.agent.identity.cgroup_id import peer_cgroup_id, process_cgroup_id
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.parsers.cgroup import identify
 
@@ -72,7 +72,7 @@ def test_a_pinned_process_has_the_cgroup_of_the_peer_that_it_is() -> None:
         pin = pin_pid(os.getpid())
         assert process_cgroup_id(pin) == peer_cgroup_id(ours)
         pin.close()
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             process_cgroup_id(pin)
 
 

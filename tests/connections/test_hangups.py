@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Unidentified
+from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.hangup import HangupMonitor, is_hung_up
 
 from tests.connections.harness import POD_KEY, Rig, eventually, rig, told
@@ -42,7 +42,7 @@ async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_pa
         client.writer.close()
         await eventually(lambda: len(it.registry) == 0)
         assert entry.peer is not None
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             entry.peer.process.directory()
 
 

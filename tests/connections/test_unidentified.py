@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Denied, Reason
+from netutil.agent.errors import PermissionDenied, Reason
 from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Peer
 from netutil.agent.limits.limits import (
@@ -39,8 +39,8 @@ class Switched:
         return peer_of(connection)
 
 
-def no_pod() -> Denied:
-    return Denied(Reason.NOT_A_POD, "No pod.")
+def no_pod() -> PermissionDenied:
+    return PermissionDenied(Reason.NOT_A_POD, "No pod.")
 
 
 async def test_the_calls_of_an_unidentified_peer_get_its_error(tmp_path: Path) -> None:

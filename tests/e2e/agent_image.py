@@ -27,7 +27,7 @@ PACKAGES = ("mmdebstrap", "arch-test")
 _SUITE = "bookworm"
 _CONTENT = ("python3", "python3-venv")
 _UNUSED = ("doc", "man", "locale", "info")
-_MOST_KEPT = 3
+_MAX_KEPT = 3
 _SHARED_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 
 
@@ -36,7 +36,7 @@ def agent_image() -> Path:
     base = kept(f"images/base-{_key([ROOT / 'tests/e2e/agent_image.py'])}.tar", _make_base)
     sources = [ROOT / "Dockerfile", *(ROOT / name for name in _copied()), base]
     path = kept(f"images/agent-{_key(sources)}.tar", lambda fresh: _make(fresh, base))
-    keep_newest(path, "agent-*.tar", _MOST_KEPT)
+    keep_newest(path, "agent-*.tar", _MAX_KEPT)
     return path
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from netutil.agent.facts.link import Address, Link
+from netutil.agent.facts.links import Address, Link
 from netutil.agent.facts.network import NETWORK_STATUS, Networks, read_networks
 from netutil.agent.facts.pci import PciInfo
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.facts.cgroup_changes import CgroupChanges
-from netutil.agent.facts.paced import PacedReader
+from netutil.agent.facts.sysfs import ThrottledReader
 
 from tests.facts.told import Told
 
@@ -22,13 +22,13 @@ async def test_a_write_to_a_controllers_file_is_told_and_to_others_is_not(tmp_pa
     for name in ("cpuset.cpus", "cpu.max", "memory.events"):
         (tmp_path / name).write_text("0\n")
     told, changes = Told(), CgroupChanges(nothing_open)
-    changes.join([str(tmp_path)], told)
+    changes.subscribe([str(tmp_path)], told)
     (tmp_path / "memory.events").write_text("1\n")
     await told.not_soon()
     for name in ("cpuset.cpus", "cpu.max"):
         (tmp_path / name).write_text("1\n")
         await told.soon()
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
     (tmp_path / "cpuset.cpus").write_text("2\n")
     await told.not_soon()
     assert len(changes) == 0
@@ -39,7 +39,7 @@ async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path:
     effective = tmp_path / "cpuset.cpus.effective"
     effective.write_text("0-1\n")
     told, changes = Told(), CgroupChanges(nothing_open)
-    changes.join([str(tmp_path)], told)
+    changes.subscribe([str(tmp_path)], told)
     changes.sweep()
     assert told.times == 0
     fresh = tmp_path / "fresh"
@@ -51,14 +51,14 @@ async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path:
     effective.unlink()  # the container has ended
     changes.sweep()
     assert told.times == 2
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
 
 
 async def test_the_sweep_reads_what_is_held_open_and_by_path_what_is_not(tmp_path: Path) -> None:
     (tmp_path / "cpuset.cpus.effective").write_text("by path")
     held: dict[tuple[str, str], bytes] = {(str(tmp_path), "cpuset.cpus.effective"): b"0-1"}
     told, changes = Told(), CgroupChanges(lambda *file: held.get(file))
-    changes.join([str(tmp_path)], told)
+    changes.subscribe([str(tmp_path)], told)
     changes.sweep()
     assert told.times == 0
     held[str(tmp_path), "cpuset.cpus.effective"] = b"0"
@@ -69,7 +69,7 @@ async def test_the_sweep_reads_what_is_held_open_and_by_path_what_is_not(tmp_pat
     changes.sweep()
     changes.sweep()
     assert told.times == 2
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
 
 
 async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -> None:
@@ -79,12 +79,12 @@ async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     told, changes = Told(), CgroupChanges(fail)
-    changes.join([str(tmp_path)], told)
+    changes.subscribe([str(tmp_path)], told)
     (tmp_path / "replaced").write_text("1")
     (tmp_path / "replaced").replace(tmp_path / "cpuset.cpus.effective")
     changes.sweep()
     assert told.times == 1
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not
     file.write_text("1\n")
     other.write_text("1024\n")
     told, changes = Told(), CgroupChanges(nothing_open)
-    changes.join_above([str(tmp_path)], told)
+    changes.subscribe_above([str(tmp_path)], told)
     file.write_text("1\n")
     other.write_text("2\n")
     await told.not_soon()
     file.write_text("2\n")
     await told.soon()
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
     file.write_text("3\n")
     await told.not_soon()
     assert len(changes) == 0
@@ -119,19 +119,19 @@ async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_p
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
     inside, below, changes = Told(), Told(), CgroupChanges(nothing_open)
-    changes.join([str(tmp_path)], inside)
-    changes.join_above([str(tmp_path)], below)
+    changes.subscribe([str(tmp_path)], inside)
+    changes.subscribe_above([str(tmp_path)], below)
     assert len(changes) == 1
     file.write_text("50000 100000\n")
     await inside.soon()
     await below.soon()
-    changes.leave([str(tmp_path)], inside)
+    changes.unsubscribe([str(tmp_path)], inside)
     assert len(changes) == 1
     before = inside.times
     file.write_text("60000 100000\n")
     await below.soon()
     assert inside.times == before
-    changes.leave([str(tmp_path)], below)
+    changes.unsubscribe([str(tmp_path)], below)
     assert len(changes) == 0
 
 
@@ -142,21 +142,21 @@ async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
     file.write_text("max 100000\n")
     told, changes = Told(), CgroupChanges(nothing_open)
     monkeypatch.setattr(changes, "_watch", lambda path: -1)
-    changes.join_above([str(tmp_path)], told)
+    changes.subscribe_above([str(tmp_path)], told)
     changes.sweep()
     assert told.times == 0
     file.write_text("50000 100000\n")
     changes.sweep()
     changes.sweep()
     assert told.times == 1
-    changes.leave([str(tmp_path)], told)
+    changes.unsubscribe([str(tmp_path)], told)
 
 
 async def test_a_cgroup_that_is_gone_can_be_joined_and_left() -> None:
     told, changes = Told(), CgroupChanges(nothing_open)
-    changes.join(["/nonexistent/cgroup"], told)
+    changes.subscribe(["/nonexistent/cgroup"], told)
     changes.sweep()
-    changes.leave(["/nonexistent/cgroup"], told)
+    changes.unsubscribe(["/nonexistent/cgroup"], told)
     assert (told.times, len(changes)) == (0, 0)
 
 
@@ -169,7 +169,7 @@ async def test_a_descriptor_that_is_always_readable_is_read_50_times_a_second() 
 
     ours, theirs = os.pipe()
     os.write(theirs, b".")
-    reader = PacedReader(ours, read)
+    reader = ThrottledReader(ours, read)
     await asyncio.sleep(0.5)
     reader.close()
     assert 1 <= reads <= 27

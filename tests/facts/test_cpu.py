@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.cpu import CpuBandwidth, CpuDirectories, CpuFacts, CpuLimit, read_cpu
 from netutil.agent.identity.cgroups import UNIFIED, read_cgroup_tree
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 
 from tests.lab.lab import Lab, why_no_lab
 from tests.lab.pod import LabContainer
@@ -186,7 +186,7 @@ def test_no_file_above_the_mount_point_is_read(tmp_path: Path) -> None:
     write(tmp_path, {"cpuset.cpus": "0-63\n", "cpuset.cpus.effective": "0-63\n"})
     (tmp_path / "mount" / CONTAINER).mkdir(parents=True)
     top = tmp_path / "mount"
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read_cpu(CpuDirectories(2, f"{top}/{CONTAINER}", str(top), None))
     assert refusal.value.reason is Reason.CPUSET_NOT_FOUND
     assert f"{top}/{CONTAINER}" in refusal.value.read
@@ -198,7 +198,7 @@ def test_a_container_that_is_gone_does_not_get_the_cpus_of_what_stood_above_it(
 ) -> None:
     directories = layout(tmp_path)
     shutil.rmtree(directories.cpuset)
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read_cpu(directories)
     assert refusal.value.reason is Reason.CPUSET_NOT_FOUND
     assert refusal.value.read == directories.cpuset
@@ -311,12 +311,12 @@ BROKEN_V2 = [
 
 
 def assert_names_the_file(directories: CpuDirectories, file: Path) -> None:
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read_cpu(directories)
     assert refusal.value.reason is Reason.CGROUP_FILE_UNUSABLE
     assert refusal.value.read == str(file)
-    assert str(file) in refusal.value.sentence
-    assert len(refusal.value.sentence) < len(str(file)) + 200
+    assert str(file) in refusal.value.message
+    assert len(refusal.value.message) < len(str(file)) + 200
 
 
 @pytest.mark.parametrize(("name", "text"), BROKEN_V1)
@@ -439,7 +439,7 @@ def test_a_real_container_that_was_removed_is_gone(container: LabContainer) -> N
     directories = directories_of(other.pid)
     assert read_cpu(directories).cpuset
     other.kill()
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read_cpu(directories)
     assert refusal.value.reason is Reason.CPUSET_NOT_FOUND
 

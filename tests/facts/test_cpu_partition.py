@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import CgroupLevel
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
 
@@ -118,7 +118,7 @@ def test_cgroup_v1_has_a_flag(tmp_path: Path, text: str, flag: bool) -> None:
     ],
 )
 def test_what_no_kernel_writes_is_refused_and_named(tmp_path: Path, name: str, text: str) -> None:
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read(tmp_path, {f"{CONTAINER}/{name}": text})
     assert refusal.value.reason is Reason.CGROUP_FILE_UNUSABLE
     assert refusal.value.read == str(tmp_path / CONTAINER / name)
@@ -127,7 +127,7 @@ def test_what_no_kernel_writes_is_refused_and_named(tmp_path: Path, name: str, t
 def test_a_container_that_is_gone_does_not_get_what_stood_above_it(tmp_path: Path) -> None:
     directories = v2(tmp_path, {f"{POD}/cpuset.cpus.partition": "isolated\n"})
     shutil.rmtree(directories.cpuset)
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read_partition(directories)
     assert refusal.value.reason is Reason.CPUSET_NOT_FOUND
 

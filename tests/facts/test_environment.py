@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from netutil.agent import __main__ as agent_main
-from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import environment as facts
-from netutil.agent.facts.environment import LARGEST_BYTES, read_block
+from netutil.agent.facts.environment import MAX_BYTES, read_block
 from netutil.agent.parsers.environment import Environment, parse_environment
 
 from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
@@ -270,14 +270,14 @@ def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
 
 
 def test_a_block_as_large_as_the_limit_is_read_whole() -> None:
-    with with_moved_environment(LARGEST_BYTES) as pid:
+    with with_moved_environment(MAX_BYTES) as pid:
         found = environment_of(pid)
     assert len(found.variables["BIG"]) == 4096 - len("BIG=\0")
-    assert found.skipped_entries == LARGEST_BYTES // 4096 - 1
+    assert found.skipped_entries == MAX_BYTES // 4096 - 1
 
 
 def test_a_block_over_the_limit_is_refused() -> None:
-    with with_moved_environment(LARGEST_BYTES + 1) as pid, pytest.raises(Exhausted) as refusal:
+    with with_moved_environment(MAX_BYTES + 1) as pid, pytest.raises(ResourceExhausted) as refusal:
         environment_of(pid)
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
 
@@ -295,7 +295,7 @@ def test_of_a_block_far_over_the_limit_only_the_beginning_is_read(
 
     with with_moved_environment(100 * 1024 * 1024) as pid:
         monkeypatch.setattr(os, "read", counted)
-        with pytest.raises(Exhausted) as refusal:
+        with pytest.raises(ResourceExhausted) as refusal:
             environment_of(pid)
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
     assert sum(taken) < 1024 * 1024

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 from netutil.agent.facts.links import network_namespace as namespace_of
 from netutil.agent.facts.links import open_namespace
-from netutil.agent.facts.netlink import inside, is_of_kernel, messages_of
 from netutil.agent.facts.network_state import HeldNamespace, open_held
+from netutil.agent.facts.rtnetlink import inside, is_of_kernel, messages_of
 
 from tests.facts.namespaces import Namespace, network_namespace
 
@@ -88,7 +88,7 @@ def test_a_notification_of_another_process_is_refused(
     (port,) = ports(process, of_events=True)
     with pytest.raises(ConnectionRefusedError):
         forger.sendto(a_message(16, bytes(16)), (port, 0))
-    assert not held.has_news()
+    assert not held.has_changed()
 
 
 def test_what_another_process_sends_to_a_group_is_no_news_and_is_not_parsed(
@@ -103,7 +103,7 @@ def test_what_another_process_sends_to_a_group_is_no_news_and_is_not_parsed(
     monkeypatch.setattr("netutil.agent.facts.network_state.messages_of", noted)
     with contextlib.suppress(OSError):  # the kernel answers to what it takes for a request
         forger.sendto(a_message(16, bytes(16)) * 100, (0, _RTMGRP_LINK))
-    assert not held.has_news()
+    assert not held.has_changed()
     assert held.is_drained
     assert not parsed
 
@@ -117,10 +117,10 @@ def test_a_flood_of_others_ends_after_few_reads(
             forger.sendto(empty, (0, _RTMGRP_LINK))
         except OSError as error:
             assert error.errno in (errno.ENOBUFS, errno.EAGAIN)
-    held.has_news()  # perhaps ENOBUFS, which is news
-    assert not held.has_news()
+    held.has_changed()  # perhaps ENOBUFS, which is news
+    assert not held.has_changed()
     process.ip("link", "set", "lo", "up")
-    assert held.has_news()
+    assert held.has_changed()
 
 
 def test_only_port_zero_is_the_kernels() -> None:

@@ -18,7 +18,7 @@ from netutil.agent.facts.cgroup_file import number_if_there
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
 from netutil.agent.facts.hugepages import HeldPools, read_pools, read_usage
-from netutil.agent.facts.kernel_file import BY_PATH, Files
+from netutil.agent.facts.sysfs import BY_PATH, Files
 from netutil.agent.facts.topology import Topology, read_topology
 
 from tests.facts.sriov_node import build_sriov_node

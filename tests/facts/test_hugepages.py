@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.hugepages import (
     ContainerHugepages,
@@ -250,7 +250,7 @@ def test_nothing_is_not_asked_for() -> None:
 
 @pytest.mark.parametrize("amounts", [{"hugepages-2Mi": "many"}, {"hugepages-": "2Mi"}])
 def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, str]) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         asked([("app", amounts, {})], pod="shop/web")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED
     (name,) = amounts
@@ -258,7 +258,7 @@ def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, st
 
 
 def test_a_name_without_a_page_size_is_told_whole() -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         asked([("app", {"hugepages-foo": "2Mi"}, {})], pod="shop/web")
-    assert refused.value.sentence == "The resource 'hugepages-foo' names no page size in bytes."
+    assert refused.value.message == "The resource 'hugepages-foo' names no page size in bytes."
     assert refused.value.read.endswith(": hugepages-foo")

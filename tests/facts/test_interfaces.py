@@ -11,7 +11,7 @@ import pytest
 from netutil.agent.facts.interfaces import DeviceType, Interface, merge
 from netutil.agent.facts.network import Networks, read_networks
 from netutil.agent.facts.pci import read_pci
-from netutil.agent.parsers.devices import parse_devices
+from netutil.agent.parsers.environment import parse_devices
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
 from tests.facts.sriov_node import PF, PLAIN, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_cache import NetworkCache
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts.links import read_links
-from netutil.agent.facts.netlink import Message, dump
-from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.service.live import LiveNetworks
-from netutil.agent.service.reads import ReadPool
+from netutil.agent.facts.rtnetlink import Message, dump
+from netutil.agent.identity.pidfd import pin_pid
 
 from tests.facts.namespaces import Namespace, network_namespace
 
@@ -81,7 +81,7 @@ def test_a_dump_that_was_interrupted_is_made_again(
 
 
 def test_what_changes_at_each_look_is_told_as_such() -> None:
-    with kernel(IN_THE_MIDDLE) as connection, pytest.raises(Inconsistent) as refused:
+    with kernel(IN_THE_MIDDLE) as connection, pytest.raises(FailedPrecondition) as refused:
         dump(connection, RTM_GETLINK, b"")
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_CHANGING
     assert refused.value.advice
@@ -130,7 +130,7 @@ def test_while_links_come_and_go_those_that_stay_are_all_there_once(namespace: N
         for _ in range(60):
             try:
                 links = read_links(namespace.directory)
-            except Inconsistent as error:
+            except FailedPrecondition as error:
                 assert error.reason is Reason.NETWORK_NAMESPACE_CHANGING
                 continue
             whole += 1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.facts import links as room
-from netutil.agent.facts import netlink
+from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.links import read_links
 
 from tests.facts.namespaces import network_namespace
@@ -44,9 +44,9 @@ def message_of_link(link_type: int, address: bytes) -> bytes:
 def test_hardware_addresses_of_other_lengths_are_carried_whole(
     link_type: int, address: bytes, mac: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dump(_: socket.socket, kind: int, __: bytes) -> tuple[netlink.Message, ...]:
+    def dump(_: socket.socket, kind: int, __: bytes) -> tuple[rtnetlink.Message, ...]:
         sent = message_of_link(link_type, address)
-        return (netlink.Message(16, sent),) if kind == 18 else ()
+        return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
     monkeypatch.setattr(room, "dump", dump)
     with network_namespace() as namespace:
@@ -59,7 +59,7 @@ def test_a_route_of_another_family_is_no_default_route(family: int, is_default: 
     """AF_MPLS, say; the answer has IP versions alone."""
     body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 0, 0, 1, 0)
     sent = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert room.is_default_route(netlink.Message(24, sent)) is is_default
+    assert room.is_default_route(rtnetlink.Message(24, sent)) is is_default
 
 
 def without_its_end(message: bytes) -> bytes:
@@ -78,14 +78,14 @@ def test_a_message_that_is_not_as_expected_is_told_as_such(
 ) -> None:
     sent = spoil(message_of_link(1, bytes(6)))
 
-    def dump(_: socket.socket, kind: int, __: bytes) -> tuple[netlink.Message, ...]:
-        return (netlink.Message(16, sent),) if kind == 18 else ()
+    def dump(_: socket.socket, kind: int, __: bytes) -> tuple[rtnetlink.Message, ...]:
+        return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
     monkeypatch.setattr(room, "dump", dump)
     with network_namespace() as namespace, pytest.raises(Unavailable) as refused:
         read_links(namespace.directory)
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_NOT_READABLE
-    assert "not as expected" in refused.value.sentence
+    assert "not as expected" in refused.value.message
 
 
 def test_a_list_of_functions_that_spoils_the_message_is_done_without(
@@ -93,10 +93,10 @@ def test_a_list_of_functions_that_spoils_the_message_is_done_without(
 ) -> None:
     good = message_of_link(1, bytes(6))
 
-    def dump(_: socket.socket, kind: int, request: bytes) -> tuple[netlink.Message, ...]:
+    def dump(_: socket.socket, kind: int, request: bytes) -> tuple[rtnetlink.Message, ...]:
         asks_for_functions = len(request) > 16
         sent = without_its_end(good) if asks_for_functions else good
-        return (netlink.Message(16, sent),) if kind == 18 else ()
+        return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
     monkeypatch.setattr(room, "dump", dump)
     with network_namespace() as namespace:

@@ -16,13 +16,12 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from netutil.agent.errors import Exhausted, Reason, Unavailable
+from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import links as room
-from netutil.agent.facts import netlink
+from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
-from netutil.agent.facts.link import Link
-from netutil.agent.facts.links import names_parent_devices, read_links
+from netutil.agent.facts.links import Link, names_parent_devices, read_links
 from netutil.agent.facts.links import network_namespace as namespace_of
 
 from tests.facts.as_ip import links_of_ip
@@ -298,19 +297,19 @@ def test_a_process_that_ended_has_no_links() -> None:
 def test_more_links_than_the_bound_are_refused(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MOST_LINKS", 3)
+    monkeypatch.setattr(room, "MAX_LINKS", 3)
     set_up(namespace, KINDS[:3])
-    with pytest.raises(Exhausted) as refused:
+    with pytest.raises(ResourceExhausted) as refused:
         read_links(namespace.directory)
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_TOO_LARGE
-    assert "reads 3 at the most" in refused.value.sentence
+    assert "reads 3 at the most" in refused.value.message
 
 
 def test_a_dump_past_the_bound_is_refused(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(netlink, "LARGEST_DUMP_BYTES", 1000)
-    with pytest.raises(Exhausted):
+    monkeypatch.setattr(rtnetlink, "MAX_DUMP_BYTES", 1000)
+    with pytest.raises(ResourceExhausted):
         read_links(namespace.directory)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import AgentError, Inconsistent, Invalid, Missing, Reason
+from netutil.agent.errors import AgentError, FailedPrecondition, InvalidArgument, NotFound, Reason
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.network import (
     NETWORK_STATUS,
@@ -21,13 +21,12 @@ from netutil.agent.facts.network import (
     of_interface,
     read_networks,
 )
-from netutil.agent.parsers.annotation import is_set
-from netutil.agent.parsers.network_status import NetworkStatus
-from netutil.agent.parsers.userspace import CONFIGURATION_DATA, MAPPED_DIRECTORY
+from netutil.agent.messages import convert
+from netutil.agent.parsers.network_status import NetworkStatus, is_set
+from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA, MAPPED_DIRECTORY
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import IP, Metadata, Pod, Status
 from netutil.agent.pods.spec import Spec
-from netutil.agent.service import answers
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.facts.reports import link
@@ -85,7 +84,7 @@ def test_an_empty_list_is_one() -> None:
 def test_a_text_is_not_set_or_is_parsed_and_never_left_unsaid(text: str) -> None:
     try:
         found = read({NETWORK_STATUS: text}, *DUAL_STACK)
-    except Inconsistent:
+    except FailedPrecondition:
         assert is_set(text)
     else:
         assert is_set(text) == (found.source is Source.NETWORK_STATUS)
@@ -99,14 +98,14 @@ def test_blanks_around_it_change_nothing(before: str, after: str) -> None:
 
 
 def test_a_broken_newer_one_is_told_and_the_older_does_not_hide_it() -> None:
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: "{"}, *DUAL_STACK)
     assert refusal.value.reason is Reason.NETWORK_STATUS_MALFORMED
     assert refusal.value.read == f"annotation {NETWORK_STATUS} of pod {POD}"
 
 
 def test_a_broken_older_one_is_told_under_its_own_name() -> None:
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         read({NETWORKS_STATUS: "{}"}, *DUAL_STACK)
     assert refusal.value.read == f"annotation {NETWORKS_STATUS} of pod {POD}"
 
@@ -141,12 +140,12 @@ def test_a_broken_annotation_of_the_userspace_plugin_hides_what_only_it_names() 
     assert of_interface(found, "net1").status == found.status
     raised = []
     for _ in range(2):
-        with pytest.raises(Inconsistent) as refusal:
+        with pytest.raises(FailedPrecondition) as refusal:
             of_interface(found, "net2")
         raised.append(refusal.value)
     kept = found.device_info_error
     assert kept is not None and kept.__traceback__ is None
-    assert all(one.sentence == kept.sentence and one is not kept for one in raised)
+    assert all(one.message == kept.message and one is not kept for one in raised)
 
 
 def test_a_broken_annotation_of_the_userspace_plugin_hides_no_reported_network() -> None:
@@ -189,7 +188,7 @@ NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 def answer(of: Pod, observed_at: datetime = NOON) -> api.NetworkStatusResponse:
     """What a client decodes from the agent's answer."""
     networks = read_networks(of.metadata.annotations or {}, of.ips, pod=of.full_name)
-    sent = answers.network(networks, Match(of, "app", "container", observed_at))
+    sent = convert.network(networks, Match(of, "app", "container", observed_at))
     return api.NetworkStatusResponse.FromString(sent.SerializeToString())
 
 
@@ -281,28 +280,28 @@ def test_an_interface_with_two_entries_gets_both() -> None:
 
 @pytest.mark.parametrize("interface", ["net3", "NET1", "net", "net11", "bridge-l2"])
 def test_an_interface_that_the_pod_does_not_report_is_not_found(interface: str) -> None:
-    with pytest.raises(Missing) as refusal:
+    with pytest.raises(NotFound) as refusal:
         of_interface(SEVERAL, interface)
     assert refusal.value.reason is Reason.INTERFACE_NOT_FOUND
-    assert "(unnamed), net1, net2" in refusal.value.sentence
+    assert "(unnamed), net1, net2" in refusal.value.message
 
 
 def test_a_name_with_two_entries_is_listed_once() -> None:
     twice = '[{"name": "v4", "interface": "net1"}, {"name": "v6", "interface": "net1"}]'
-    with pytest.raises(Missing, match=r"reported are: net1\.") as refusal:
+    with pytest.raises(NotFound, match=r"reported are: net1\.") as refusal:
         of_interface(read({NETWORK_STATUS: twice}), "net2")
     assert "GetInterfaces" in refusal.value.advice
 
 
 def test_of_a_pod_in_the_node_s_network_it_is_said_that_links_are_not_listed() -> None:
-    with pytest.raises(Missing, match="the node's own network, whose links are not") as refusal:
+    with pytest.raises(NotFound, match="the node's own network, whose links are not") as refusal:
         of_interface(SEVERAL, "eth0", host_network=True)
     assert "GetInterfaces" not in refusal.value.advice
 
 
 @pytest.mark.parametrize("ips", [(), DUAL_STACK])
 def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
-    with pytest.raises(Missing) as refusal:
+    with pytest.raises(NotFound) as refusal:
         of_interface(read({}, *ips), "eth0")
     assert "leaving the name out" in refusal.value.advice
 
@@ -319,10 +318,10 @@ def test_a_network_without_a_name_has_that_of_its_link_in_every_call(
     merged = {one.name: one.network for one in merge(networks, links, (), lambda _: None)}
     found = of_interface(networks, "eth0", links)
     assert found.status == (merged["eth0"],)
-    with pytest.raises(Missing) as refusal:
+    with pytest.raises(NotFound) as refusal:
         of_interface(networks, "other", links)
-    assert "No network of interface 'other' is reported" in refusal.value.sentence
-    assert "eth0" in refusal.value.sentence and merged["other"] is None
+    assert "No network of interface 'other' is reported" in refusal.value.message
+    assert "eth0" in refusal.value.message and merged["other"] is None
 
 
 @pytest.mark.parametrize(
@@ -339,7 +338,7 @@ def test_what_the_kernel_takes_for_a_name_may_be_asked_for(name: str) -> None:
 )
 def test_what_can_be_no_interface_name_is_refused_before_anything_is_looked_up(name: str) -> None:
     for ask in (lambda: ensure_interface_name(name), lambda: of_interface(SEVERAL, name)):
-        with pytest.raises(Invalid) as refusal:
+        with pytest.raises(InvalidArgument) as refusal:
             ask()
         assert refusal.value.reason is Reason.INTERFACE_MALFORMED
 
@@ -350,4 +349,4 @@ def test_any_interface_gives_networks_or_a_typed_error(interface: str) -> None:
         of_interface(SEVERAL, interface)
     except AgentError as error:
         assert error.reason in (Reason.INTERFACE_MALFORMED, Reason.INTERFACE_NOT_FOUND)
-        assert len(error.sentence) < 200
+        assert len(error.message) < 200

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource, merge
 from netutil.agent.facts.pairing import DeviceSource, pair
 from netutil.agent.facts.pci import PciInfo, read_pci
-from netutil.agent.parsers.devices import AllocatedDevice, parse_devices
+from netutil.agent.parsers.environment import AllocatedDevice, parse_devices
 from netutil.agent.parsers.network_status import NetworkStatus
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported

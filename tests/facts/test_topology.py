@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts import topology as room
 from netutil.agent.facts.topology import Cpu, Topology, read_topology
 
@@ -99,7 +99,7 @@ def test_minus_one_is_no_socket(root: str) -> None:
 
 def test_a_list_that_no_kernel_writes_is_an_error_with_its_file(root: str) -> None:
     write(system(root) / "cpu/isolated", "0-4000000000")
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         read_topology(root)
     assert refused.value.reason is Reason.CPU_LIST_MALFORMED
     assert refused.value.read.endswith("/cpu/isolated")

@@ -15,10 +15,10 @@ from random import Random
 
 from tests.fuzz.target import Target
 
-_LEAST_SECONDS = 0.004
+_MIN_SECONDS = 0.004
 """A measurement below it is noise; the input is doubled until it takes as long."""
-_LONGEST_BYTES = 1024 * 1024
-_MOST_RATIO = 9.0
+_MAX_BYTES = 1024 * 1024
+_MAX_RATIO = 9.0
 """For an input four times as long: linear time gives 4, quadratic 16."""
 _LOOKS = 3
 
@@ -56,9 +56,9 @@ def slowdown(target: Target, shape: Repeated) -> float | None:
     The smallest of several ratios: a machine that is busy makes one larger, not all.
     """
     count = 64
-    while (taken := _seconds(target.parse, shape.times(count))) < _LEAST_SECONDS:
+    while (taken := _seconds(target.parse, shape.times(count))) < _MIN_SECONDS:
         count *= 2
-        if len(shape.part) * count > _LONGEST_BYTES:
+        if len(shape.part) * count > _MAX_BYTES:
             return None
     del taken
     return min(
@@ -70,7 +70,7 @@ def slowdown(target: Target, shape: Repeated) -> float | None:
 def is_too_slow(target: Target, shape: Repeated) -> bool:
     """Tell whether the time grows faster than the input."""
     ratio = slowdown(target, shape)
-    return ratio is not None and ratio > _MOST_RATIO
+    return ratio is not None and ratio > _MAX_RATIO
 
 
 def _seconds(parse: Callable[[bytes], object], data: bytes) -> float:

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts import links as links_room
-from netutil.agent.facts import netlink
-from netutil.agent.facts.link import Link
-from netutil.agent.parsers import cgroup, mountinfo
-from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list, parse_cpu_list
+from netutil.agent.facts import rtnetlink
+from netutil.agent.facts.links import Link
+from netutil.agent.parsers import cgroup
+from netutil.agent.parsers.addresses import format_hardware_address
+from netutil.agent.parsers.cpulist import MAX_NUMBER, format_cpu_list, parse_cpu_list
 from netutil.agent.parsers.environment import Environment, parse_environment
-from netutil.agent.parsers.hardware_address import format_hardware_address
 from netutil.agent.parsers.pod_cgroups import (
     joined_parents,
     normalise_uid,
@@ -177,21 +177,21 @@ def _cpus(data: bytes) -> tuple[int, ...]:
 def _cpus_hold(data: bytes, found: tuple[int, ...]) -> None:
     del data
     assert found == tuple(sorted(set(found)))
-    assert not found or 0 <= found[0] <= found[-1] <= LARGEST_NUMBER
+    assert not found or 0 <= found[0] <= found[-1] <= MAX_NUMBER
     shortest = format_cpu_list(found)
     assert parse_cpu_list(shortest, read="") == found
     assert parse_cpulist(shortest) == frozenset(found)
 
 
-def _mounts(data: bytes) -> tuple[mountinfo.CgroupMount, ...]:
-    return mountinfo.parse_cgroup_mounts(_text(data))
+def _mounts(data: bytes) -> tuple[cgroup.CgroupMount, ...]:
+    return cgroup.parse_cgroup_mounts(_text(data))
 
 
-def _mounts_hold(data: bytes, found: tuple[mountinfo.CgroupMount, ...]) -> None:
+def _mounts_hold(data: bytes, found: tuple[cgroup.CgroupMount, ...]) -> None:
     lines = [line for line in _text(data).split("\n") if " - cgroup" in line]
     assert len(found) <= len(lines)
     other = "41 30 0:40 / /\u2028- cgroup2 x rw - tmpfs cgroup2 rw"
-    assert mountinfo.parse_cgroup_mounts(f"{other}\n{_text(data)}\n{other}") == found
+    assert cgroup.parse_cgroup_mounts(f"{other}\n{_text(data)}\n{other}") == found
     assert all(mount.version in (1, 2) for mount in found)
 
 
@@ -267,13 +267,13 @@ def _link_dumps() -> tuple[bytes, ...]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as connection:
         connection.settimeout(5)
         for kind, request in ((18, bytes(16)), (22, bytes(8)), (26, bytes(12))):
-            block = b"".join(m.data for m in netlink.dump(connection, kind, request)[:4])
+            block = b"".join(m.data for m in rtnetlink.dump(connection, kind, request)[:4])
             dumps.append(block)
     return (*dumps, b"".join(dumps))
 
 
 def _news(data: bytes) -> list[bool]:
-    return [links_room.is_default_route(message) for message in netlink.messages_of(data)]
+    return [links_room.is_default_route(message) for message in rtnetlink.messages_of(data)]
 
 
 def targets() -> tuple[Target, ...]:

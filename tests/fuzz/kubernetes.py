@@ -13,18 +13,22 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 import msgspec
-from netutil.agent.errors import AgentError, Inconsistent, Unavailable
+from netutil.agent.collect.results import Allocated, GivenFunctions, Interfaces
+from netutil.agent.errors import AgentError, FailedPrecondition, Unavailable
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.network import Networks, Source
-from netutil.agent.parsers.devices import (
-    LONGEST_VARIABLE,
-    MOST_DEVICES,
+from netutil.agent.kubelet.podresources import model as resources
+from netutil.agent.kubelet.podsapi.model import decode_pod
+from netutil.agent.messages import convert, convert_devices
+from netutil.agent.parsers.addresses import normalise_pci_address
+from netutil.agent.parsers.environment import (
+    MAX_DEVICES,
+    MAX_VARIABLE_LENGTH,
     AllocatedDevice,
     parse_devices,
+    parse_environment,
 )
-from netutil.agent.parsers.environment import parse_environment
 from netutil.agent.parsers.network_status import NetworkStatus, parse_network_status
-from netutil.agent.parsers.pci_address import normalise_pci_address
 from netutil.agent.parsers.plugin_devices import (
     af_xdp_devices_of_both,
     device_variables,
@@ -32,16 +36,12 @@ from netutil.agent.parsers.plugin_devices import (
     parse_af_xdp_devices,
     parse_qat_devices,
 )
-from netutil.agent.parsers.quantity import LARGEST_BYTES, parse_bytes
-from netutil.agent.parsers.userspace import UserspaceInterface, parse_userspace
-from netutil.agent.podresources import model as resources
-from netutil.agent.pods.body import read_body
-from netutil.agent.pods.file import FileSource
+from netutil.agent.parsers.quantity import MAX_BYTES, parse_bytes
+from netutil.agent.parsers.userspace_cni import UserspaceInterface, parse_userspace
+from netutil.agent.pods.http.client import read_body
 from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
-from netutil.agent.podsapi.model import decode_pod
-from netutil.agent.service import answers, device_answers
-from netutil.agent.service.gathered import Allocated, GivenFunctions, Interfaces
+from netutil.agent.pods.sources.file import FileSource
 from netutil.podresources.v1 import podresources_pb2
 from netutil.v1alpha import netutil_pb2 as api
 from urllib3 import HTTPResponse
@@ -55,7 +55,7 @@ from tests.podsapi.test_model import WHOLE
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _ASKED = resources.Asked(1.0, NOW)
 _JSON = (b"{", b"}", b"[", b"]", b":", b",", b"null", b"true", b"1e9", b'"', b"NaN", b"\\ud800")
-_LARGEST_BODY = 16384
+_MAX_BODY = 16384
 
 
 def _use(pods: tuple[Pod, ...]) -> None:
@@ -66,17 +66,17 @@ def _use(pods: tuple[Pod, ...]) -> None:
         for status_id in (None, *(status.id for _, status in pod.container_statuses)):
             try:
                 match = known.find(pod.cgroup_uid, status_id)
-            except Inconsistent:
+            except FailedPrecondition:
                 continue
             assert match is not None
             assert match.started_by.tzinfo is not None
-            message = answers.pod(match.decided(bool), status_id or "")
+            message = convert.pod(match.decided(bool), status_id or "")
             api.PodResponse.FromString(message.SerializeToString())
         for _, requests, limits in pod.spec.hugepages:
             for quantity in (*requests.values(), *limits.values()):
                 try:
                     parse_bytes(quantity, read="")
-                except Inconsistent:
+                except FailedPrecondition:
                     continue
 
 
@@ -119,11 +119,11 @@ def _file_holds(data: bytes, found: tuple[Pod, ...]) -> None:
 def _body(data: bytes) -> bytearray:
     headers = {"Content-Encoding": "gzip"} if data[:1] == b"\x1f" else {}
     response = HTTPResponse(io.BytesIO(data), headers=headers, preload_content=False)
-    return read_body(response, _LARGEST_BODY)
+    return read_body(response, _MAX_BODY)
 
 
 def _body_holds(data: bytes, found: bytearray) -> None:
-    assert len(found) <= _LARGEST_BODY
+    assert len(found) <= _MAX_BODY
     assert found == (gzip.decompress(data) if data[:1] == b"\x1f" else data)
 
 
@@ -132,7 +132,7 @@ def _networks(data: bytes) -> tuple[NetworkStatus, ...]:
 
 
 def _networks_hold(data: bytes, found: tuple[NetworkStatus, ...]) -> None:
-    message = api.NetworkStatusResponse(status=[answers.network_status(one) for one in found])
+    message = api.NetworkStatusResponse(status=[convert.network_status(one) for one in found])
     sent = message.SerializeToString()
     assert len(sent) <= 16 * len(data) + 4096
     back = api.NetworkStatusResponse.FromString(sent)
@@ -152,8 +152,8 @@ def _interfaces(
     """Write the answer to GetInterfaces, and bound it."""
     merged = merge(networks, (), allocated, lambda _: None)
     found = Interfaces(merged, networks, None, False, None, Allocated(allocated), None)
-    answer = device_answers.interfaces(found).SerializeToString()
-    most = 32 * length + MOST_DEVICES * (LONGEST_VARIABLE + 128)
+    answer = convert_devices.interfaces(found).SerializeToString()
+    most = 32 * length + MAX_DEVICES * (MAX_VARIABLE_LENGTH + 128)
     assert len(answer) <= most, f"an answer of {len(answer)} bytes"
     api.InterfacesResponse.FromString(answer)
 
@@ -205,7 +205,7 @@ def _quantity_holds(data: bytes, found: int) -> None:
         number = number.scaleb(max(-200, min(200, int(exponent or 0))))
     except InvalidOperation:
         raise AssertionError(f"{text!r} is no quantity") from None
-    assert 0 <= found <= LARGEST_BYTES
+    assert 0 <= found <= MAX_BYTES
     if number.adjusted() > -25:  # Decimal counts 28 digits
         assert found == math.ceil(number), (found, number)
 
@@ -227,7 +227,7 @@ def _resources_hold(data: bytes, found: Mapping[resources.Key, resources.PodEntr
     assert again == found, "the kubelet's order shows"
     for entry in found.values():
         for one in entry.containers.values():
-            answer = device_answers.resources(one, GivenFunctions()).SerializeToString()
+            answer = convert_devices.resources(one, GivenFunctions()).SerializeToString()
             # A NUMA node stands beside each of a resource's devices.
             assert len(answer) <= len(data) * (len(data) + 64)
 
@@ -357,7 +357,7 @@ def targets() -> tuple[Target, ...]:
             holds=_devices_hold,
             words=(*_JSON, b"PCIDEVICE_", b"_INFO", b"AFXDP_DEVICES", b"=", b"\0", device, b","),
             # The name of the variable, and a problem, stand beside each device.
-            most_more=MOST_DEVICES * (LONGEST_VARIABLE + 128),
+            most_more=MAX_DEVICES * (MAX_VARIABLE_LENGTH + 128),
         ),
         Target(
             "quantity",

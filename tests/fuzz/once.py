@@ -15,8 +15,8 @@ import atheris
 with atheris.instrument_imports(include=["netutil.agent", "netutil.client"]):
     from tests.fuzz.registry import targets
 
-_LARGEST_MEBIBYTES = 1024
-_LONGEST_SECONDS = 20
+_MAX_MEBIBYTES = 1024
+_MAX_SECONDS = 20
 """For one input: the machine may be busy."""
 
 
@@ -39,8 +39,8 @@ def main() -> None:
             sys.argv[0],
             f"-max_total_time={seconds}",
             f"-max_len={target.largest_bytes}",
-            f"-timeout={_LONGEST_SECONDS}",
-            f"-rss_limit_mb={_LARGEST_MEBIBYTES}",
+            f"-timeout={_MAX_SECONDS}",
+            f"-rss_limit_mb={_MAX_MEBIBYTES}",
             *([f"-dict={words}"] if target.words else []),
             f"-artifact_prefix={corpus.with_name('findings')}/",
             "-print_final_stats=1",

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 from netutil.agent.errors import AgentError
-from netutil.agent.service.status import code_of, trailing_metadata
+from netutil.agent.messages.status import code_of, trailing_metadata
 
-_LARGEST_STATUS_BYTES = 6 * 1024
+_MAX_STATUS_BYTES = 6 * 1024
 """Of the 8 KiB of trailers that every gRPC client takes; the code and the message stand beside."""
 
 
@@ -62,7 +62,7 @@ class Target:
 def _ensure_tellable(error: AgentError) -> None:
     code_of(error)
     ((_, details),) = trailing_metadata(error)
-    assert len(details) <= _LARGEST_STATUS_BYTES, f"{error.reason} takes {len(details)} bytes"
+    assert len(details) <= _MAX_STATUS_BYTES, f"{error.reason} takes {len(details)} bytes"
 
 
 def size(value: object, most: int) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
-from netutil.agent.errors import AgentError, Denied, Invalid, Missing, Reason
+from netutil.agent.collect.caller import parse_pid
+from netutil.agent.collect.collector import variables
+from netutil.agent.errors import AgentError, InvalidArgument, NotFound, PermissionDenied, Reason
 from netutil.agent.facts.network import Networks, Source, ensure_interface_name, of_interface
+from netutil.agent.messages.status import trailing_metadata
 from netutil.agent.parsers.environment import parse_environment
-from netutil.agent.service.caller import parse_pid
-from netutil.agent.service.gather import variables
-from netutil.agent.service.status import trailing_metadata
 from netutil.client.cli.render.node import pods, pods_wide
 from netutil.client.cli.render.pod import tables_for
 from netutil.client.cli.render.tables import Style, Table, render
@@ -49,7 +49,7 @@ def _interface(data: bytes) -> str:
     ensure_interface_name(name)
     try:
         of_interface(Networks((), Source.POD_STATUS), name)
-    except Missing:
+    except NotFound:
         pass
     return name
 
@@ -129,7 +129,7 @@ def _client_cpus_hold(data: bytes, found: frozenset[int]) -> None:
 
 
 def targets() -> tuple[Target, ...]:
-    error = Denied(Reason.NOT_A_POD, "no", read="x", advice="y")
+    error = PermissionDenied(Reason.NOT_A_POD, "no", read="x", advice="y")
     ((_, details),) = trailing_metadata(error)
     retry = error_details_pb2.RetryInfo()
     retry.retry_delay.seconds = 3
@@ -144,7 +144,7 @@ def targets() -> tuple[Target, ...]:
             "request-pid",
             _pid,
             (b"1", b"4711", b"4294967295", "\uff11\uff12".encode()),
-            (Invalid,),
+            (InvalidArgument,),
             _pid_holds,
             (b"-1", b"0x", b"_", b" ", b"9" * 20),
         ),
@@ -152,7 +152,7 @@ def targets() -> tuple[Target, ...]:
             "request-interface",
             _interface,
             (b"eth0", b"net1.100", b"a" * 15, b".."),
-            (Invalid,),
+            (InvalidArgument,),
             _interface_holds,
             (b"/", b":", b"\xc2\x85", b"\xe2\x80\xa8"),
         ),

@@ -92,7 +92,7 @@ def ask(stub: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:
     return {
         "code": code,
         "reason": reason,
-        "sentence": sentence,
+        "message": sentence,
         "answer": answer,
         "bytes": base64.b64encode(came).decode(),
     }

@@ -61,7 +61,7 @@ class Outcomes:
         """What asker.py printed on its last line."""
         found = json.loads(output.splitlines()[-1])
         came = b"".join(base64.b64decode(o.get("raw", "")) + _decoded(o) for o in found)
-        fields = ("code", "reason", "sentence", "answer")
+        fields = ("code", "reason", "message", "answer")
         return cls(tuple(Outcome(*(o[f] for f in fields)) for o in found), came)
 
     def refusals(self) -> set[tuple[str, str]]:
@@ -71,7 +71,7 @@ class Outcomes:
 
 def _decoded(outcome: dict[str, Any]) -> bytes:
     # Headers are packed on the wire; what they say is looked through as well.
-    return base64.b64decode(outcome["bytes"]) + str(outcome["sentence"]).encode()
+    return base64.b64decode(outcome["bytes"]) + str(outcome["message"]).encode()
 
 
 def task(

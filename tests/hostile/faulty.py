@@ -38,7 +38,7 @@ for line in sys.stdin:
             value = getattr(client, command["what"])()
         said = {"said": getattr(value, "name", "answered")}
     except NetUtilError as error:
-        said = {"reason": error.reason, "code": error.code, "sentence": str(error)}
+        said = {"reason": error.reason, "code": error.code, "message": str(error)}
     print(json.dumps(said | {"seconds": time.monotonic() - started}), flush=True)
 """
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 KINDS = ("kept", "new", "echo")
 """Calls over a kept connection, over a new one, and to the echo server."""
-_LEAST_SAMPLES = 15
+_MIN_SAMPLES = 15
 _MEBIBYTE = 2**20
 
 
@@ -154,7 +154,7 @@ class Outcome:
 def percentile(calls: Iterable[Call], kind: str, share: float) -> float:
     """Return a percentile of one kind of call, in seconds; infinite if hardly any ended."""
     found = sorted(call.seconds for call in calls if call.kind == kind)
-    if len(found) < _LEAST_SAMPLES:
+    if len(found) < _MIN_SAMPLES:
         return math.inf
     return found[int(share * len(found))]
 

@@ -44,7 +44,7 @@ class Stage:
     def _connections(self) -> int:
         with urllib.request.urlopen(f"{self.agent.metrics_url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
-        (found,) = re.findall(r"^netutil_connections(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
+        (found,) = re.findall(r"^netutil_open_connections(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
         return int(float(found))
 
 

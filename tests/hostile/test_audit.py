@@ -32,7 +32,7 @@ SECRETS = {
     "body": "planted-in-a-pod-list",
 }
 KEYS = (
-    {"time", "level", "logger", "message", "event", "at", "namespace", "pod", "pod_uid"}
+    {"time", "level", "logger", "message", "event", "stage", "namespace", "pod", "pod_uid"}
     | {"container", "container_id", "pid", "uid", "gid", "method", "reason", "why", "read"}
 )  # fmt: skip
 PER_SECOND = 5
@@ -141,9 +141,9 @@ def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
     assert (line["namespace"], line["pod"], line["container"]) == ("street", "hostile", "app")
     assert line["pod_uid"] == pod.uid.replace("-", "")
     assert line["container_id"] == node.hostile.id
-    assert (line["uid"], line["gid"], line["at"], line["method"]) == (0, 0, "call", "GetEnv")
+    assert (line["uid"], line["gid"], line["stage"], line["method"]) == (0, 0, "call", "GetEnv")
     assert line["pid"] > 1 and "NOT_SET" in line["why"]
-    parts = [line for line in lines(agent) if line["at"] == "part"]
+    parts = [line for line in lines(agent) if line["stage"] == "part"]
     assert {line["reason"] for line in parts} >= {"PID_MALFORMED"}, "nobody probes in GetAll unseen"
     assert max(len(line["why"]) for line in lines(agent)) <= 300
     agent.stop()
@@ -155,7 +155,9 @@ def test_a_process_outside_of_pods_is_named_by_its_pid(node: Node) -> None:
     with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stranger:
         stranger.communicate(timeout=60)
     (line,) = (
-        line for line in lines(agent) if line["pid"] == stranger.pid and line["at"] == "connection"
+        line
+        for line in lines(agent)
+        if line["pid"] == stranger.pid and line["stage"] == "connection"
     )
     assert (line["reason"], line["pod"], line["pod_uid"]) == ("NOT_A_POD", "", "")
     assert line["uid"] == 0
@@ -181,8 +183,8 @@ def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node
 def test_every_refusal_is_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     ask(node.hostile, refused.PATH, "flood", "30")
-    name = r'netutil_refusals_total\{at="call",reason="VARIABLE_NOT_SET"\}'
+    name = r'netutil_rejections_total\{stage="call",reason="VARIABLE_NOT_SET"\}'
     assert metric(agent, name) == 30
     logged = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]
-    assert metric(agent, "netutil_refusals_not_logged_total") == 30 - len(logged)
+    assert metric(agent, "netutil_audit_suppressed_total") == 30 - len(logged)
     agent.stop()

@@ -14,19 +14,19 @@ import pytest
 
 from tests.hostile.fairness import ATTACKS, Bench, bench
 from tests.hostile.outcome import line
-from tests.hostile.verdict import MOST_LEFT_DESCRIPTORS
+from tests.hostile.verdict import MAX_LEFT_DESCRIPTORS
 
 SECONDS = 1.5
-MOST_RATIO = 5.0
+MAX_RATIO = 5.0
 """Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
 TRIES = 3
 """The machine has other users: what was one of them is gone the next time, an attack is not."""
-MOST_GROWTH_BYTES = 64 * 2**20
+MAX_GROWTH_BYTES = 64 * 2**20
 CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 4
-MOST_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
+MAX_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
 """More than before: of the hostile pod, and of those that nobody knows, which share one limit."""
-MOST_THREADS = 16
+MAX_THREADS = 16
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def attacked() -> Iterator[Bench]:
 def test_one_pods_worst_costs_the_others_little(name: str, attacked: Bench) -> None:
     for _ in range(TRIES):
         outcome = attacked.attack(name, ATTACKS[name])
-        if outcome.worst_ratio <= MOST_RATIO and not outcome.failed:
+        if outcome.worst_ratio <= MAX_RATIO and not outcome.failed:
             break
-    assert outcome.worst_ratio <= MOST_RATIO, line(outcome)
+    assert outcome.worst_ratio <= MAX_RATIO, line(outcome)
     assert not outcome.failed, line(outcome)
     before, most = outcome.before, outcome.during
-    assert most.pss_bytes - before.pss_bytes < MOST_GROWTH_BYTES, line(outcome)
-    assert most.descriptors - before.descriptors <= MOST_DESCRIPTORS, line(outcome)
-    assert most.threads - before.threads <= MOST_THREADS, line(outcome)
-    assert outcome.left_descriptors <= MOST_LEFT_DESCRIPTORS, line(outcome)
+    assert most.pss_bytes - before.pss_bytes < MAX_GROWTH_BYTES, line(outcome)
+    assert most.descriptors - before.descriptors <= MAX_DESCRIPTORS, line(outcome)
+    assert most.threads - before.threads <= MAX_THREADS, line(outcome)
+    assert outcome.left_descriptors <= MAX_LEFT_DESCRIPTORS, line(outcome)

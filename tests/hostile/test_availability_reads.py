@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.xdist_group("hostile-reads")]
 ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT), "WHO": "me"}
 FILLED = [*(f"{k}={v}".encode() for k, v in ENV.items()), b"FILL=" + b"x" * 65536]
 ASKERS = 2
-MOST_THREADS = 8
+MAX_THREADS = 8
 """Threads more than before: one that reads for each pod, and what gRPC adds of its own."""
 
 ASK = """
@@ -109,7 +109,7 @@ def test_an_environment_that_cannot_be_read_in_time_costs_its_own_pod_alone(
         # Never an empty environment, or another one: its own, or a refusal that says why.
         assert said <= {"me", "READ_TIMED_OUT", "TOO_MANY_READS_OF_POD", "PEER_GONE"}, said
         answers_of(other, 20)
-        assert held_by(agent.pid).threads <= before.threads + MOST_THREADS
+        assert held_by(agent.pid).threads <= before.threads + MAX_THREADS
 
 
 def freeze(container: LabContainer, *, frozen: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netutil.agent.pods.file import FileSource
+from netutil.agent.pods.sources.file import FileSource
 
 from tests.hostile.faulty import asking, eventually, probe
 from tests.lab import Lab
@@ -42,7 +42,7 @@ signal.signal(signal.SIGUSR1, jump)
 from netutil.agent import daemon
 from netutil.agent.__main__ import main
 from netutil.agent.pods import index, pulled
-from netutil.agent.service import watch
+from netutil.agent.api import watch
 
 for module in (index, pulled, watch):
     module.datetime = Clock
@@ -53,20 +53,19 @@ ROOT = Path(__file__).parents[2]
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
 SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
     "agent/identity/process.py",  # a process's start, compared with a container's
-    "agent/service/caller.py",  # a call's time, compared with the list's: a jump costs one list
-    "agent/podresources/directory.py",  # compared with a container's start, as the kubelet says it
-    "agent/pods/apiserver.py",  # observed_at
-    "agent/pods/file.py",  # the age of a file; a jump makes it be read again
+    "agent/collect/caller.py",  # a call's time, compared with the list's: a jump costs one list
+    "agent/kubelet/podresources/directory.py",  # compared with a container's start
+    "agent/pods/sources/apiserver.py",  # observed_at
+    "agent/pods/sources/file.py",  # the age of a file; a jump makes it be read again
     "agent/pods/index.py",  # of a container without a start time
-    "agent/pods/pulled.py",  # observed_at
-    "agent/podsapi/source.py",  # observed_at
-    "agent/service/call_log.py",  # time of the last refusal, for the operator
-    "agent/service/checks.py",  # the diagnosis compares the clock with the kubelet's
-    "agent/service/explain.py",  # the age of the list, for the operator
-    "agent/service/tracing.py",  # time of a call, for the operator
+    "agent/pods/polling.py",  # observed_at
+    "agent/kubelet/podsapi/source.py",  # observed_at
+    "agent/observability/call_stats.py",  # time of the last refusal, for the operator
+    "agent/admin/checks.py",  # the diagnosis compares the clock with the kubelet's
+    "agent/admin/explain.py",  # the age of the list, for the operator
     "client/cli/node_commands.py",  # ages in tables
     "client/cli/node_pods.py",  # ages in tables
-    "agent/service/watch.py",  # observed_at
+    "agent/watch/stream.py",  # observed_at
 }
 
 

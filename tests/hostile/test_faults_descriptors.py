@@ -19,7 +19,7 @@ from tests.service.watching import ip, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]
 SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")
-MOST_NEEDED = 5
+MAX_NEEDED = 5
 """No answer needs so many descriptors at once."""
 OF_CONNECTION = 3
 _SETTLED = 5
@@ -55,7 +55,7 @@ def held_at_rest(agent: LabAgent) -> int:
         seen.append(len(held(agent)))
         return len(seen) > _SETTLED and len(set(seen[-_SETTLED:])) == 1
 
-    eventually(lambda: metric(agent, "netutil_connections") == 0)
+    eventually(lambda: metric(agent, "netutil_open_connections") == 0)
     eventually(is_settled)
     return seen[-1]
 
@@ -79,7 +79,9 @@ def told(agent: LabAgent) -> float:
     """How often somebody was told of a shortage."""
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
         text = answer.read().decode()
-    found = re.findall(r'^netutil_refusals_total\{.*"AGENT_OUT_OF_RESOURCES"\} (\S+)$', text, re.M)
+    found = re.findall(
+        r'^netutil_rejections_total\{.*"AGENT_OUT_OF_RESOURCES"\} (\S+)$', text, re.M
+    )
     return sum(map(float, found))
 
 
@@ -97,7 +99,7 @@ def asked_with(agent: LabAgent, container: LabContainer, number: int) -> Outcome
 def test_who_is_in_is_answered_or_told_and_nothing_stays_open(lab: Lab, agent: LabAgent) -> None:
     web = lab.pods[0].containers[0]
     assert asked(web, *EVERYTHING).refusals() == {("OK", "")}
-    outcomes = [asked_with(agent, web, number) for number in range(MOST_NEEDED + 1)]
+    outcomes = [asked_with(agent, web, number) for number in range(MAX_NEEDED + 1)]
     assert set().union(*(one.refusals() for one in outcomes)) == {("OK", ""), SHORT}
     assert outcomes[-1].refusals() == {("OK", "")}
     methods = [method for method, _ in EVERYTHING]

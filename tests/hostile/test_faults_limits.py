@@ -61,7 +61,7 @@ def own_cgroup(agent: LabAgent) -> Path:
 def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_others(
     lab: Lab,
 ) -> None:
-    agent = lab.agent("--memory-percent=90")
+    agent = lab.agent("--memory-high-watermark-percent=90")
     web = lab.pods[0].containers[0]
     limit = own_cgroup(agent) / "memory.limit_in_bytes"
     assert metric(agent, "netutil_memory_limit_bytes") == 0
@@ -78,8 +78,8 @@ def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_oth
         assert old.ask("watch")["reason"] == "AGENT_MEMORY_LOW"
         limit.write_text("-1")
         eventually(lambda: new.ask("pod", fresh=True).get("said") == "web")
-    assert "newcomers are refused" in agent.stderr_text()
-    assert "newcomers are let in again" in agent.stderr_text()
+    assert "new connections are rejected" in agent.stderr_text()
+    assert "new connections are accepted again" in agent.stderr_text()
     assert probe(agent, "/healthz") == (200, "ok")
 
 

@@ -21,7 +21,7 @@ from tests.lab.confined import CONFINED
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-restarts")]
 KILLS = 6
-LONGEST_SECONDS = 2.5
+MAX_SECONDS = 2.5
 """By then an agent of this machine serves, if nothing else runs."""
 
 
@@ -102,7 +102,7 @@ def test_agents_killed_at_any_moment_leave_nothing_that_adds_up(lab: Lab, web: A
     lab.write_pod_list()
     with own_temporary_directory(lab) as temporary:
         for _ in range(KILLS):
-            start_and_kill(lab, random.uniform(0.2, LONGEST_SECONDS))  # noqa: S311 - no secret
+            start_and_kill(lab, random.uniform(0.2, MAX_SECONDS))  # noqa: S311 - no secret
         left = plant_what_a_kill_between_bind_and_rename_leaves(lab)
         agent = lab.agent()
         assert answers(web)

@@ -212,7 +212,7 @@ def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where
     check = directory_check(agent)
     assert check["outcome"] == "warning"
     assert check["found"] == f"moved aside from {agent.socket} and not removed: {aside}"
-    assert "by hand" in check["mend"]
+    assert "by hand" in check["remedy"]
 
 
 def test_a_name_that_a_pods_subpath_made_beside_the_socket_is_told_by_the_doctor(

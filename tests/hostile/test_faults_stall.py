@@ -47,7 +47,7 @@ def check(agent: LabAgent) -> int:
 def test_a_loop_that_stands_still_is_told_and_fails_liveness_until_it_turns(lab: Lab) -> None:
     mark = lab.directory / "stall"
     command = [sys.executable, "-c", STALLING, str(mark)]
-    agent = lab.agent("--stall-seconds=1", "--log-format=json", command=command)
+    agent = lab.agent("--event-loop-stall-seconds=1", "--log-format=json", command=command)
     assert probe(agent, "/healthz") == (200, "ok")
     os.kill(agent.pid, signal.SIGUSR1)
     try:

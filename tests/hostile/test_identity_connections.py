@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.identity.pinning import choose_pin, pin_by_peer_pidfd
+from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
 from tests.hostile.asking import EVERYTHING, SECRET, Asker, asked, assert_nothing_leaked
 from tests.hostile.stage import Stage, stage, victim_pod
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-iden
 GONE = ("UNAUTHENTICATED", "PEER_GONE")
 NOT_FOUND = ("NOT_FOUND", "PID_NOT_FOUND")
 OLD_KERNEL = (
-    "import sys; from netutil.agent.identity import pinning; pinning.SO_PEERPIDFD = 30000\n"
+    "import sys; from netutil.agent.identity import pidfd; pidfd.SO_PEERPIDFD = 30000\n"
     "from netutil.agent.__main__ import main; sys.exit(main())"
 )
 """An agent on a kernel that does not know SO_PEERPIDFD."""

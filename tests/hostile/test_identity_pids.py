@@ -31,7 +31,7 @@ MALFORMED = ("INVALID_ARGUMENT", "PID_MALFORMED")
 NOT_FOUND = ("NOT_FOUND", "PID_NOT_FOUND")
 OUTSIDE = ("PERMISSION_DENIED", "PID_OUTSIDE_POD")
 NOT_READABLE = ("PERMISSION_DENIED", "ENVIRONMENT_NOT_READABLE")
-LARGEST_MESSAGE = 64 * 1024
+MAX_MESSAGE = 64 * 1024
 TAG_AND_LENGTH = 4
 
 NO_NUMBERS = {
@@ -101,7 +101,7 @@ def test_leading_zeros_name_the_same_process(on: Stage) -> None:
 
 
 def test_digits_at_and_past_the_message_limit(on: Stage) -> None:
-    most = LARGEST_MESSAGE - TAG_AND_LENGTH
+    most = MAX_MESSAGE - TAG_AND_LENGTH
     calls: list[Call] = [("GetEnv", {"pid": "1" * length}) for length in (most + 1, most, 1)]
     got = asked(on.hostile, *calls)
     too_large, largest, proper = got.calls

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from tests.hostile.outcome import Outcome
 
-USUAL_RATIO, MOST_RATIO = 2.0, 5.0
+USUAL_RATIO, MAX_RATIO = 2.0, 5.0
 """Times the quiet p99: in all runs but one of twenty, and in all."""
 RUNS_FOR_ONE_PAST = 20
 EXTENSION = 4
 """So many times the runs, where one of the first was past the usual bound."""
-MOST_LEFT_DESCRIPTORS = 20
+MAX_LEFT_DESCRIPTORS = 20
 """More than before the first run, seconds after one: the calls of the quiet pods differ."""
-MOST_LEFT_BYTES = 32 * 2**20
+MAX_LEFT_BYTES = 32 * 2**20
 """An allocator keeps some; what grows with each run passes this."""
-MOST_LEFT_CORES = 0.15
-MOST_LEFT_RATIO = 2.0
+MAX_LEFT_CORES = 0.15
+MAX_LEFT_RATIO = 2.0
 """The median of the other pods' calls, some seconds after a run and before the first."""
 _MEBIBYTE = 2**20
 
@@ -49,7 +49,7 @@ class Run:
     @property
     def is_past_most(self) -> bool:
         """Whether it cost more than it ever may; a call that failed does."""
-        return self.ratio > MOST_RATIO or self.failed > 0
+        return self.ratio > MAX_RATIO or self.failed > 0
 
 
 def run_of(outcome: Outcome, first: Outcome) -> Run:
@@ -81,11 +81,11 @@ class Verdict:
         """Return what is past a bound, in words; empty if all is well."""
         checks = {
             f"past {USUAL_RATIO:g} x": self.past_usual > len(self.runs) // RUNS_FOR_ONE_PAST,
-            f"past {MOST_RATIO:g} x": self.past_most > 0,
-            "memory left": self.left_bytes > MOST_LEFT_BYTES,
-            "descriptors left": self.left_descriptors > MOST_LEFT_DESCRIPTORS,
-            "CPU left": self.left_cores > MOST_LEFT_CORES,
-            "slower after it": self.left_ratio > MOST_LEFT_RATIO,
+            f"past {MAX_RATIO:g} x": self.past_most > 0,
+            "memory left": self.left_bytes > MAX_LEFT_BYTES,
+            "descriptors left": self.left_descriptors > MAX_LEFT_DESCRIPTORS,
+            "CPU left": self.left_cores > MAX_LEFT_CORES,
+            "slower after it": self.left_ratio > MAX_LEFT_RATIO,
         }
         return tuple(fault for fault, found in checks.items() if found)
 
@@ -149,7 +149,7 @@ HEAD = "\n".join(
             f"{'attack':24}",
             "runs",
             f"{f'past {USUAL_RATIO:g} x':^10}",
-            f"{f'past {MOST_RATIO:g} x':^10}",
+            f"{f'past {MAX_RATIO:g} x':^10}",
             f"{'p99 ratio':^13}",
             "failed",
             f"{'left':^25}",
@@ -170,8 +170,8 @@ HEAD = "\n".join(
 
 BOUNDS = (
     f"bounds: p99 within {USUAL_RATIO:g} times the quiet one in {RUNS_FOR_ONE_PAST - 1} of"
-    f" {RUNS_FOR_ONE_PAST} runs, within {MOST_RATIO:g} times in all, no failed call;"
-    f" left some seconds after: {MOST_LEFT_BYTES // _MEBIBYTE} MiB,"
-    f" {MOST_LEFT_DESCRIPTORS} descriptors, {100 * MOST_LEFT_CORES:.0f} % of a CPU,"
-    f" calls {MOST_LEFT_RATIO:g} times as long"
+    f" {RUNS_FOR_ONE_PAST} runs, within {MAX_RATIO:g} times in all, no failed call;"
+    f" left some seconds after: {MAX_LEFT_BYTES // _MEBIBYTE} MiB,"
+    f" {MAX_LEFT_DESCRIPTORS} descriptors, {100 * MAX_LEFT_CORES:.0f} % of a CPU,"
+    f" calls {MAX_LEFT_RATIO:g} times as long"
 )

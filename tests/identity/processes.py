@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 
 PATIENCE_SECONDS = 20

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Denied, Reason, Unidentified
+from netutil.agent.errors import PermissionDenied, Reason, Unauthenticated
 from netutil.agent.facts.environment import read_block
-from netutil.agent.identity.access import (
+from netutil.agent.identity.process import Credentials, PinnedProcess
+from netutil.agent.identity.ptrace import (
     CredentialsNotRestored,
     _kernel_compares_ids,
     read_as_caller,
     read_own,
 )
-from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.process import ThreadCredentials
 
 from tests.identity.processes import become, pinned, process
@@ -60,7 +60,7 @@ def ask(caller: int, target: int) -> None:
 
 
 def assert_refused(caller: int, target: int) -> None:
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         ask(caller, target)
     assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
@@ -187,7 +187,7 @@ def test_nobody_can_ask_for_a_process_that_ended() -> None:
     with process() as target, pinned(os.getpid()) as asking, pinned(target.pid) as asked:
         target.kill()
         target.wait()
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             read_as_caller(asking, connected(asking), asked, read_block)
 
 
@@ -231,7 +231,11 @@ def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
     ):
         assert target.stdout is not None
         target.stdout.readline()
-        with pinned(caller.pid) as asking, pinned(target.pid) as asked, pytest.raises(Denied):
+        with (
+            pinned(caller.pid) as asking,
+            pinned(target.pid) as asked,
+            pytest.raises(PermissionDenied),
+        ):
             read_as_caller(asking, connected(asking), asked, read)
         target.kill()
     os.close(ends)
@@ -248,10 +252,10 @@ def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
         read_own(asking, Credentials(caller.pid, USER, USER), read_block)
         for uid, gid in ((0, 0), (OTHER, USER), (USER, OTHER)):
             credentials = Credentials(caller.pid, uid, gid)
-            with pytest.raises(Denied) as refused:
+            with pytest.raises(PermissionDenied) as refused:
                 read_own(asking, credentials, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
-            with pytest.raises(Denied) as refused:
+            with pytest.raises(PermissionDenied) as refused:
                 read_as_caller(asking, credentials, asked, read_block)
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 

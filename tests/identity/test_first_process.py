@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from netutil.agent.errors import Exhausted, Reason, Unidentified
+from netutil.agent.errors import Reason, ResourceExhausted, Unauthenticated
 from netutil.agent.identity import first_process
 from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
-from netutil.agent.identity.namespaces import MOST_PROCESSES
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.namespaces import MAX_PROCESSES
+from netutil.agent.identity.pidfd import pin_pid
 
 TICK_SECONDS = 2 / os.sysconf("SC_CLK_TCK")
 
@@ -51,7 +51,7 @@ def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert first_of(ended.pid, *three[1:]) == three[1]
-    with pytest.raises(Unidentified) as caught:
+    with pytest.raises(Unauthenticated) as caught:
         find_first([ended.pid])
     assert caught.value.reason is Reason.PEER_GONE
 
@@ -121,6 +121,6 @@ def test_where_processes_are_told_apart_by_their_start_it_is_in_clock_ticks(
 
 
 def test_a_container_of_too_many_processes_is_not_searched() -> None:
-    with pytest.raises(Exhausted) as caught:
-        find_first(range(1, MOST_PROCESSES + 2))
+    with pytest.raises(ResourceExhausted) as caught:
+        find_first(range(1, MAX_PROCESSES + 2))
     assert caught.value.reason is Reason.TOO_MANY_PROCESSES

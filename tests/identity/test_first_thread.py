@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Reason, Unidentified
+from netutil.agent.errors import Reason, Unauthenticated
 from netutil.agent.facts.links import network_namespace
 from netutil.agent.identity import process as module
 from netutil.agent.identity.cgroups import CgroupTree, processes_below, read_cgroup_tree
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.peer import identify_process
-from netutil.agent.identity.pinning import (
-    Pin,
+from netutil.agent.identity.pidfd import (
+    PinPeer,
     peer_credentials,
     pin_by_peer_pidfd,
     pin_by_start_time,
@@ -92,7 +92,7 @@ def test_its_pidfd_says_that_it_runs_until_its_last_thread_ends(tmp_path: Path) 
             started.wait()
             assert not ended.alive()
             for read in (ended.cgroup_text, ended.status, ended.stat):
-                with pytest.raises(Unidentified) as refused:
+                with pytest.raises(Unauthenticated) as refused:
                     read()
                 assert refused.value.reason is Reason.PEER_GONE
 
@@ -157,7 +157,7 @@ def test_its_network_namespace_is_that_of_a_thread_that_runs(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "pin", [pytest.param(pin_by_peer_pidfd, marks=needs_peer_pidfd), pin_by_start_time]
 )
-def test_its_connection_is_its_own(pin: Pin, tmp_path: Path) -> None:
+def test_its_connection_is_its_own(pin: PinPeer, tmp_path: Path) -> None:
     """Also of a thread that started long after the process."""
     path = str(tmp_path / "sock")
     script = (
@@ -213,7 +213,7 @@ def test_more_threads_that_have_ended_than_are_tried_are_said(
     monkeypatch.setattr(module, "MAX_THREADS_TRIED", 1)  # the first one is listed first
     with without_first_thread("", tmp_path) as pid, pinned(pid) as pin:
         before = open_descriptors()
-        with pytest.raises(Unidentified) as refused:
+        with pytest.raises(Unauthenticated) as refused:
             pin.status()
         assert open_descriptors() == before
     assert refused.value.reason is Reason.PEER_NOT_PINNED
@@ -232,7 +232,7 @@ def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
 
     with without_first_thread("", tmp_path) as pid, pinned(pid) as pin:
         monkeypatch.setattr(module, "_open", ends)
-        with pytest.raises(Unidentified) as refused:
+        with pytest.raises(Unauthenticated) as refused:
             pin.status()
     assert refused.value.reason is Reason.PEER_GONE
 

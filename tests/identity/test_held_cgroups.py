@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Denied
+from netutil.agent.errors import PermissionDenied
 from netutil.agent.identity import held_cgroups
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.identity.held_cgroups import MAX_SWEPT, HeldCgroup, HeldCgroups
@@ -115,7 +115,7 @@ def test_a_new_pod_that_a_user_owns_is_refused_beside_one_that_was_seen(node: No
     node.identify()
     os.chown(node.make_pod(OTHER), USER, USER)
     for _ in range(3):
-        with pytest.raises(Denied, match=f"uid {USER}"):
+        with pytest.raises(PermissionDenied, match=f"uid {USER}"):
             node.identify(OTHER)
     assert len(node.tree.held) == 1
 
@@ -127,7 +127,7 @@ def test_a_new_pod_below_what_is_a_users_now_is_refused_until_it_is_roots_again(
     node.identify()
     node.make_pod(OTHER)
     os.chown(node.pods, USER, USER)
-    with pytest.raises(Denied, match=f"uid {USER}"):
+    with pytest.raises(PermissionDenied, match=f"uid {USER}"):
         node.identify(OTHER)
     os.chown(node.pods, 0, 0)
     node.identify(OTHER)
@@ -138,7 +138,7 @@ def test_a_new_pod_is_refused_once_root_gave_a_directory_far_above_away(node: No
     node.identify()
     node.make_pod(OTHER)
     os.chown(node.directory, USER, USER)
-    with pytest.raises(Denied, match=f"uid {USER}"):
+    with pytest.raises(PermissionDenied, match=f"uid {USER}"):
         node.identify(OTHER)
     assert len(node.tree.held) == 1
     os.chown(node.directory, 0, 0)
@@ -159,7 +159,7 @@ def test_a_new_pod_is_looked_for_below_what_has_the_name_now(node: Node) -> None
     node.pods.mkdir()
     os.chown(node.pods, USER, USER)
     node.make_pod(OTHER)
-    with pytest.raises(Denied, match=f"uid {USER}"):
+    with pytest.raises(PermissionDenied, match=f"uid {USER}"):
         node.identify(OTHER)
 
 
@@ -188,7 +188,7 @@ def test_an_owner_that_changed_is_seen_at_once(node: Node) -> None:
     for _ in range(20):
         node.identify()
         os.chown(pod, USER, USER)
-        with pytest.raises(Denied, match=f"uid {USER}"):
+        with pytest.raises(PermissionDenied, match=f"uid {USER}"):
             node.identify()
         assert len(node.tree.held) == 0
         os.chown(pod, 0, 0)
@@ -201,7 +201,7 @@ def test_one_that_a_user_made_under_the_name_of_a_held_one_is_refused(node: Node
         pod.rmdir()
         os.chown(node.pods, USER, USER)
         node.make_pod()  # root's, but not what is above it
-        with pytest.raises(Denied, match=f"uid {USER}"):
+        with pytest.raises(PermissionDenied, match=f"uid {USER}"):
             node.identify()
         assert len(node.tree.held) == 0
         os.chown(node.pods, 0, 0)
@@ -214,7 +214,7 @@ def test_one_that_root_made_again_is_held_again(node: Node) -> None:
         node.identify()
         assert len(node.tree.held) == 1
         pod.rmdir()
-        with pytest.raises(Denied, match="cannot be checked"):
+        with pytest.raises(PermissionDenied, match="cannot be checked"):
             node.identify()
     assert len(node.tree.held) == 0
 
@@ -231,7 +231,7 @@ def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> N
         return
     pod.rename(node.pods / "aside")
     node.make_pod()
-    with pytest.raises(Denied, match=f"uid {USER}"):
+    with pytest.raises(PermissionDenied, match=f"uid {USER}"):
         node.identify()
     assert len(node.tree.held) == 0
 
@@ -239,7 +239,7 @@ def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> N
 def test_what_a_user_made_is_never_held(node: Node) -> None:
     os.chown(node.make_pod(), USER, USER)
     for _ in range(3):
-        with pytest.raises(Denied):
+        with pytest.raises(PermissionDenied):
             node.identify()
     assert len(node.tree.held) == 0
 

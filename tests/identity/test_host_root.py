@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Denied, Unidentified
+from netutil.agent.errors import PermissionDenied, Unauthenticated
 from netutil.agent.identity.cgroups import CgroupTree, Hierarchy, read_cgroup_tree
 from netutil.agent.identity.host_root import HOST_ROOT, is_host_root
 from netutil.agent.identity.peer import identify_peer
-from netutil.agent.identity.pinning import choose_pin, pin_pid
+from netutil.agent.identity.pidfd import choose_pin, pin_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.parsers.pod_cgroups import pod_places
 
@@ -81,7 +81,7 @@ def test_a_process_that_has_exited_is_not(tree: CgroupTree) -> None:
     with process() as started:
         pin = pin_pid(started.pid)
     try:
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             is_host_root(Credentials(pin.pid, 0, 0), pin, tree)
     finally:
         pin.close()
@@ -106,7 +106,7 @@ def test_a_process_whose_namespaces_the_agent_does_not_see_is_not(
 def test_the_refusal_of_the_hosts_root_has_its_quota_key(tree: CgroupTree) -> None:
     pin, _ = choose_pin()
     left, right = socket.socketpair()
-    with left, right, pytest.raises(Denied) as refused:
+    with left, right, pytest.raises(PermissionDenied) as refused:
         identify_peer(left, pin, tree)
     assert refused.value.quota_key == HOST_ROOT
 
@@ -125,7 +125,7 @@ def test_the_refusal_of_another_user_has_none(tmp_path: Path, tree: CgroupTree) 
         )
         with process(script):
             accepted, _ = listener.accept()
-            with accepted, pytest.raises(Denied) as refused:
+            with accepted, pytest.raises(PermissionDenied) as refused:
                 identify_peer(accepted, pin, tree)
     assert refused.value.quota_key is None
 

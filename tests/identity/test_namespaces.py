@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from netutil.agent.errors import AgentError, Exhausted, Missing, Reason, Unidentified
+from netutil.agent.errors import AgentError, NotFound, Reason, ResourceExhausted, Unauthenticated
 from netutil.agent.identity import namespaces as room
 from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
@@ -56,7 +56,7 @@ def test_the_callers_own_number_is_the_caller(one: LabContainer) -> None:
 
 def test_a_number_that_nobody_bears_inside_is_missing(one: LabContainer) -> None:
     before = open_descriptors()
-    with pytest.raises(Missing) as refused:
+    with pytest.raises(NotFound) as refused:
         found(one.pid, 4000, one)
     assert refused.value.reason is Reason.PID_NOT_FOUND
     assert open_descriptors() == before
@@ -64,7 +64,7 @@ def test_a_number_that_nobody_bears_inside_is_missing(one: LabContainer) -> None
 
 def test_a_host_number_means_nothing_inside(one: LabContainer) -> None:
     with one.spawn(["sleep", "60"]) as other:
-        with pytest.raises(Missing):
+        with pytest.raises(NotFound):
             found(one.pid, other.host_pid, one)
         other.kill()
 
@@ -109,9 +109,9 @@ def test_a_caller_in_the_hosts_namespace_names_processes_by_their_host_numbers()
 def test_a_pod_of_too_many_processes_is_not_searched_to_its_end(
     one: LabContainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MOST_PROCESSES", 1)
+    monkeypatch.setattr(room, "MAX_PROCESSES", 1)
     with one.spawn(["sleep", "60"]) as other:
-        with pytest.raises(Exhausted) as refused:
+        with pytest.raises(ResourceExhausted) as refused:
             found(one.pid, 4000, one)
         other.kill()
     assert refused.value.reason is Reason.TOO_MANY_PROCESSES
@@ -123,7 +123,7 @@ def test_a_caller_that_ended_finds_nothing(one: LabContainer) -> None:
         caller.wait()
         with pytest.raises(AgentError) as refused:
             find_process(pin, 1, (one.pid,))
-    assert isinstance(refused.value, Unidentified)
+    assert isinstance(refused.value, Unauthenticated)
 
 
 def eventually_child(pid: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Denied, Reason
+from netutil.agent.errors import PermissionDenied, Reason
 from netutil.agent.identity.cgroups import (
     UNIFIED,
     CgroupTree,
@@ -58,8 +58,8 @@ def identified(pid: int, tree: CgroupTree) -> tuple[str | None, str | None]:
     return found.pod_uid, found.container_id
 
 
-def refusal(pid: int, tree: CgroupTree) -> Denied:
-    with pytest.raises(Denied) as refused:
+def refusal(pid: int, tree: CgroupTree) -> PermissionDenied:
+    with pytest.raises(PermissionDenied) as refused:
         identified(pid, tree)
     return refused.value
 
@@ -92,7 +92,7 @@ def test_a_users_own_cgroup_named_like_a_pod_is_refused(delegated: Path, tree: C
         assert f"pod{UID}/{ID}" in Path(f"/proc/{forger.pid}/cgroup").read_text()
         refused = refusal(forger.pid, tree)
         assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
-        assert f"uid {USER}" in refused.sentence
+        assert f"uid {USER}" in refused.message
         forger.kill()
         forger.wait()
 
@@ -150,9 +150,9 @@ def test_a_directory_that_went_away_is_refused(tree: CgroupTree) -> None:
     controller, hierarchy = next(iter(tree.hierarchies.items()))
     alone = CgroupTree({controller: hierarchy})
     found = alone.identify(f"1:{controller}:/kubepods/pod{UID}/{ID}\n")
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         alone.ensure_made_by_root(found)
-    assert "cannot be checked" in refused.value.sentence
+    assert "cannot be checked" in refused.value.message
 
 
 def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
@@ -168,7 +168,7 @@ def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
         "assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0\n"  # CLONE_NEWCGROUP
         "from netutil.agent.identity.cgroups import read_cgroup_tree\n"
         "from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of\n"
-        "from netutil.agent.identity.pinning import pin_pid\n"
+        "from netutil.agent.identity.pidfd import pin_pid\n"
         "tree = read_cgroup_tree('/', sys.argv[3])\n"
         "pin = pin_pid(int(sys.argv[2]))\n"
         "found = identify_process(pin, tree)\n"
@@ -322,7 +322,7 @@ def test_a_directory_is_not_taken_for_one_of_its_name_that_was_checked_before(
     pod.rmdir()
     os.chown(delegated, USER, USER)
     pod.mkdir()
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         tree.ensure_made_by_root(found)
 
 
@@ -335,7 +335,7 @@ if private == "True":
     assert ctypes.CDLL(None, use_errno=True).unshare(0x02000000) == 0  # CLONE_NEWCGROUP
 from netutil.agent.identity.cgroups import containers_below, read_cgroup_tree
 from netutil.agent.identity.peer import identify_process
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 tree = read_cgroup_tree("/")
 found = identify_process(pin_pid(int(pid)), tree)
 print(found.pod_uid, found.container_id)

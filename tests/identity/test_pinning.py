@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import OverLimit, Reason, Unidentified
-from netutil.agent.identity import pinning
-from netutil.agent.identity.pinning import (
-    Pin,
+from netutil.agent.errors import QuotaExceeded, Reason, Unauthenticated
+from netutil.agent.identity import pidfd
+from netutil.agent.identity.pidfd import (
+    PinPeer,
     choose_pin,
     peer_credentials,
     pin_by_peer_pidfd,
@@ -66,7 +66,7 @@ class Socket:
 
 
 @both
-def test_a_live_peer_is_pinned(pin: Pin, listener: socket.socket) -> None:
+def test_a_live_peer_is_pinned(pin: PinPeer, listener: socket.socket) -> None:
     with process(CONNECT.format(path=listener.getsockname())) as client:
         connection, _ = listener.accept()
         with connection:
@@ -80,7 +80,9 @@ def test_a_live_peer_is_pinned(pin: Pin, listener: socket.socket) -> None:
 
 
 @both
-def test_a_connection_made_by_a_thread_is_its_processs(pin: Pin, listener: socket.socket) -> None:
+def test_a_connection_made_by_a_thread_is_its_processs(
+    pin: PinPeer, listener: socket.socket
+) -> None:
     connect = CONNECT.format(path=listener.getsockname())
     script = (
         f"import threading\ndef go():\n  global s\n  {connect}\nt = threading.Thread(target=go)"
@@ -94,10 +96,10 @@ def test_a_connection_made_by_a_thread_is_its_processs(pin: Pin, listener: socke
 
 
 @both
-def test_a_peer_that_died_is_refused(pin: Pin, listener: socket.socket) -> None:
+def test_a_peer_that_died_is_refused(pin: PinPeer, listener: socket.socket) -> None:
     descriptors = open_descriptors()
     connection, pid = connect_and_die(listener)
-    with connection, pytest.raises(Unidentified) as refused:
+    with connection, pytest.raises(Unauthenticated) as refused:
         pin(connection, pid)
     assert refused.value.reason is Reason.PEER_GONE
     assert open_descriptors() == descriptors
@@ -105,13 +107,13 @@ def test_a_peer_that_died_is_refused(pin: Pin, listener: socket.socket) -> None:
 
 @both
 def test_a_peer_that_died_and_was_not_waited_for_is_refused(
-    pin: Pin, listener: socket.socket
+    pin: PinPeer, listener: socket.socket
 ) -> None:
     with process(CONNECT.format(path=listener.getsockname())) as client:
         connection, _ = listener.accept()
         client.kill()
         os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-        with connection, pytest.raises(Unidentified) as refused:
+        with connection, pytest.raises(Unauthenticated) as refused:
             pin(connection, client.pid)
     assert refused.value.reason is Reason.PEER_GONE
 
@@ -123,7 +125,7 @@ def test_another_process_under_the_peers_number_is_not_taken_for_it(
     listener: socket.socket,
 ) -> None:
     connection, pid = connect_and_die(listener)
-    with connection, process_under(pid), pytest.raises(Unidentified) as refused:
+    with connection, process_under(pid), pytest.raises(Unauthenticated) as refused:
         pin_by_peer_pidfd(connection, pid)
     assert refused.value.reason is Reason.PEER_GONE
 
@@ -134,8 +136,8 @@ def test_a_process_younger_than_the_connection_is_not_the_peer(
     seen = time.clock_gettime(time.CLOCK_BOOTTIME)
     time.sleep(0.05)
     with process() as younger, socket.socket() as any_connection:
-        monkeypatch.setattr(pinning.time, "clock_gettime", lambda _: seen)  # type: ignore[attr-defined]
-        with pytest.raises(Unidentified) as refused:
+        monkeypatch.setattr(pidfd.time, "clock_gettime", lambda _: seen)  # type: ignore[attr-defined]
+        with pytest.raises(Unauthenticated) as refused:
             pin_by_start_time(any_connection, younger.pid)
     assert refused.value.reason is Reason.PEER_GONE
 
@@ -146,21 +148,21 @@ def test_a_peer_that_the_kernel_calls_gone_is_never_looked_up_by_number(
 ) -> None:
     looked_up: list[int] = []
     monkeypatch.setattr(os, "pidfd_open", looked_up.append)
-    with pytest.raises(Unidentified) as refused:
+    with pytest.raises(Unauthenticated) as refused:
         pin_by_peer_pidfd(Socket(number), os.getpid())  # type: ignore[arg-type]
     assert refused.value.reason is Reason.PEER_GONE
     assert looked_up == []
 
 
 def test_another_failure_to_pin_says_what_failed() -> None:
-    with pytest.raises(Unidentified) as refused:
+    with pytest.raises(Unauthenticated) as refused:
         pin_by_peer_pidfd(Socket(errno.EPERM), os.getpid())  # type: ignore[arg-type]
     assert refused.value.reason is Reason.PEER_NOT_PINNED
-    assert "Operation not permitted" in refused.value.sentence
+    assert "Operation not permitted" in refused.value.message
 
 
 def test_a_peer_that_no_descriptor_is_left_for_may_come_again() -> None:
-    with pytest.raises(OverLimit) as refused:
+    with pytest.raises(QuotaExceeded) as refused:
         pin_by_peer_pidfd(Socket(errno.EMFILE), os.getpid())  # type: ignore[arg-type]
     assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
 
@@ -204,13 +206,13 @@ def test_a_peer_outside_of_the_agents_pid_namespace_is_said_to_be_invisible(
     path = str(tmp_path / "sock")
     script = (
         "import socket, sys\n"
-        "from netutil.agent.errors import Unidentified\n"
-        "from netutil.agent.identity.pinning import peer_credentials\n"
+        "from netutil.agent.errors import Unauthenticated\n"
+        "from netutil.agent.identity.pidfd import peer_credentials\n"
         "listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); listener.listen()\n"
         "print(flush=True)\n"
         "connection, _ = listener.accept()\n"
         "try: print(peer_credentials(connection))\n"
-        "except Unidentified as error: print(error.reason, '|', error.advice)\n"
+        "except Unauthenticated as error: print(error.reason, '|', error.advice)\n"
     )
     agent = subprocess.Popen(
         ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", script, path],
@@ -236,7 +238,7 @@ def test_nothing_is_read_of_a_process_after_its_end() -> None:
         one.wait()
         assert not pin.alive()
         for read in (pin.cgroup_text, pin.status, pin.stat, pin.ensure_alive):
-            with pytest.raises(Unidentified) as refused:
+            with pytest.raises(Unauthenticated) as refused:
                 read()
             assert refused.value.reason is Reason.PEER_GONE
 
@@ -244,7 +246,7 @@ def test_nothing_is_read_of_a_process_after_its_end() -> None:
 def test_a_number_that_nobody_bears_is_gone() -> None:
     with process() as one:
         pass
-    with pytest.raises(Unidentified) as refused:
+    with pytest.raises(Unauthenticated) as refused:
         pin_pid(one.pid)
     assert refused.value.reason is Reason.PEER_GONE
 
@@ -269,6 +271,6 @@ def test_a_duplicate_outlives_its_original_and_nothing_leaks() -> None:
             pin.close()
             assert copy.alive()
             copy.close()
-        with pytest.raises(Unidentified):
+        with pytest.raises(Unauthenticated):
             copy.duplicate()
     assert open_descriptors() == before

@@ -108,7 +108,7 @@ class TestBuildStage:
 
     def test_a_start_compiles_nothing(self, venv: Path) -> None:
         told = subprocess.run(
-            [venv / "bin" / "python", "-v", "-c", "import netutil.agent.daemon"],
+            [venv / "bin" / "python", "-v", "-c", "import netutil.agent.lifecycle"],
             capture_output=True,
             text=True,
             check=True,

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 import yaml
-from netutil.agent.settings import parse
+from netutil.agent.config import parse
 
 from tests.image.dockerfile import ROOT, instructions, stage, stages, version
 

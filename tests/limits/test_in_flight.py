@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import OverLimit, Reason
+from netutil.agent.errors import QuotaExceeded, Reason
 from netutil.agent.limits.in_flight import InFlight, InFlightLimits
 
 LIMITS = InFlightLimits(calls_per_pod=3, streams_per_pod=2, bytes_per_pod=20_000, bytes=50_000)
@@ -21,7 +21,7 @@ def calls() -> InFlight:
 def reason_of(action: Callable[[], object]) -> Reason | None:
     try:
         action()
-    except OverLimit as error:
+    except QuotaExceeded as error:
         return error.reason
     return None
 
@@ -95,7 +95,7 @@ def test_unread_answers_of_all_pods_have_a_limit(calls: InFlight) -> None:
 def test_the_message_of_a_stream_is_counted_while_it_is_written(calls: InFlight) -> None:
     with calls.reserved("pod", 10_000):
         assert calls.bytes == 10_000
-        with pytest.raises(OverLimit), calls.reserved("pod", 15_000):
+        with pytest.raises(QuotaExceeded), calls.reserved("pod", 15_000):
             raise AssertionError("it was let through")
     assert calls.bytes == 0
     with pytest.raises(ConnectionError), calls.reserved("pod", 10_000):
@@ -144,7 +144,7 @@ def test_the_counts_are_those_of_what_is_in_flight(
                 continue
             stream = action == "stream"
             calls.begin(pod, stream=stream)
-        except OverLimit:
+        except QuotaExceeded:
             continue
 
         def end(pod: str = pod, stream: bool = stream) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from netutil.agent.identity.pinning import choose_pin
+from netutil.agent.identity.pidfd import choose_pin
 from netutil.agent.listener.acceptor import AcceptCounts, Acceptor
 from netutil.agent.listener.ownership import ListenerHolder, SocketHealth, SocketWatch
 from netutil.agent.listener.unix_socket import Listener, listen

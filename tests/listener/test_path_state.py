@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from netutil.agent.identity.pinning import choose_pin
+from netutil.agent.identity.pidfd import choose_pin
 from netutil.agent.listener.ownership import PathState, path_state
 from netutil.agent.listener.unix_socket import Listener, file_id
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import OverLimit, Reason
+from netutil.agent.errors import QuotaExceeded, Reason
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.listener import ownership
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
@@ -224,7 +224,7 @@ async def test_the_watch_runs_on_when_a_path_cannot_be_checked(
 ) -> None:
     def no_resources(connection: socket.socket, pid: int) -> PinnedProcess:
         del connection, pid
-        raise OverLimit(Reason.AGENT_OUT_OF_RESOURCES, "The agent has no descriptors left.")
+        raise QuotaExceeded(Reason.AGENT_OUT_OF_RESOURCES, "The agent has no descriptors left.")
 
     monkeypatch.setattr(ownership, "CHECK_SECONDS", 0.01)
     watch = SocketWatch(watched.holder, no_resources, watched.health)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netutil.agent.settings import SERVICE_ACCOUNT
+from netutil.agent.config import SERVICE_ACCOUNT
 
 from tests.lab.agent import COMMAND
 from tests.manifests import enter

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from netutil.agent.settings import Settings, parse
+from netutil.agent.config import Config, parse
 
 ROOT = Path(__file__).parent.parent.parent
 MANIFESTS = ROOT / "manifests"
@@ -84,7 +84,7 @@ def arguments_of(container: Manifest, node: dict[str, str]) -> list[str]:
 
 def settings_of(
     container: Manifest, node: dict[str, str], services: Mapping[str, str] | None = None
-) -> Settings:
+) -> Config:
     """The settings of an agent that is started by this manifest on that node."""
     environment = {**(services or {}), **environment_of(container, node)}
     return parse(arguments_of(container, node), environment)

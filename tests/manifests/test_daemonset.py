@@ -6,7 +6,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
-from netutil.agent.settings import SERVICE_ACCOUNT
+from netutil.agent.config import SERVICE_ACCOUNT
 
 from tests.manifests.documents import (
     DEFAULT,

@@ -13,13 +13,13 @@ from socketserver import TCPServer
 from typing import NoReturn
 
 import pytest
-from netutil.agent.ops.http import _PAUSE_SECONDS, OpsServer
+from netutil.agent.observability.probes import _PAUSE_SECONDS, ProbeServer
 from prometheus_client import CollectorRegistry
 
 
 @contextmanager
-def served(port: int = 0) -> Iterator[OpsServer]:
-    server = OpsServer(f"127.0.0.1:{port}", CollectorRegistry(), lambda: "", lambda: "not yet")
+def served(port: int = 0) -> Iterator[ProbeServer]:
+    server = ProbeServer(f"127.0.0.1:{port}", CollectorRegistry(), lambda: "", lambda: "not yet")
     server.start()
     try:
         yield server

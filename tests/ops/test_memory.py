@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.errors import Reason, ResourceExhausted
 from netutil.agent.identity.cgroups import CgroupTree, Hierarchy
-from netutil.agent.ops.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
+from netutil.agent.observability.memory import MemoryCgroup, MemoryLimit, MemoryUse, memory_cgroup
 
 MIB = 1024 * 1024
 
@@ -64,13 +64,13 @@ def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
 ) -> None:
     clock = Clock()
     limit = MemoryLimit(v2(tmp_path, 100 * MIB, max=str(100 * MIB)), 90, clock)
-    assert limit.refusal() is None  # 90 of 100 MiB, of which page cache does not count
+    assert limit.check_capacity() is None  # 90 of 100 MiB, of which page cache does not count
     v2(tmp_path, 101 * MIB, max=str(100 * MIB))
-    assert limit.refusal() is None  # read again in a quarter of a second
+    assert limit.check_capacity() is None  # read again in a quarter of a second
     clock.now += 0.25
-    refusal = limit.refusal()
+    refusal = limit.check_capacity()
     assert refusal is not None and refusal.reason is Reason.AGENT_MEMORY_LOW
-    with pytest.raises(Exhausted):
+    with pytest.raises(ResourceExhausted):
         limit.ensure_room()
     v2(tmp_path, 50 * MIB, max=str(100 * MIB))
     clock.now += 0.25
@@ -84,14 +84,14 @@ def test_files_that_cannot_be_read_refuse_nobody(
     limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "gone"), str(tmp_path)), 90, clock)
     for _ in range(3):
         clock.now += 1
-        assert limit.refusal() is None
+        assert limit.check_capacity() is None
     assert len(caplog.records) == 1
 
 
 def test_without_a_cgroup_there_is_no_limit() -> None:
     limit = MemoryLimit(None, 90)
     assert limit.use == MemoryUse(0, None)
-    assert limit.refusal() is None
+    assert limit.check_capacity() is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.ops.metrics import _BUCKETS, Metrics
+from netutil.agent.observability.metrics import _BUCKETS, Metrics
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 Call = tuple[str, str, str, float]
@@ -29,7 +29,7 @@ def as_prometheus_counts(calls: Iterable[Call]) -> set[str]:
     labels = ("method", "code", "reason")
     counter = Counter("netutil_calls", "Calls.", labels, registry=registry)
     histogram = Histogram(
-        "netutil_call_seconds", "Time.", ("method",), buckets=_BUCKETS, registry=registry
+        "netutil_call_duration_seconds", "Time.", ("method",), buckets=_BUCKETS, registry=registry
     )
     for method, code, reason, seconds in calls:
         counter.labels(method, code, reason).inc()

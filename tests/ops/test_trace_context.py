@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.trace_context import TraceContext, parse_traceparent
+from netutil.agent.observability.log_setup import TraceContext, parse_traceparent
 
 # The specification's own example: https://www.w3.org/TR/trace-context/#traceparent-header
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import AgentError, Denied, Inconsistent, Reason
+from netutil.agent.errors import AgentError, FailedPrecondition, PermissionDenied, Reason
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container, parse_cgroup_file
 from netutil.agent.parsers.cgroup import identify as identify_at_root
@@ -191,11 +191,11 @@ def test_in_a_container_that_the_agent_is_not_in_no_name_counts(case: str, own: 
     """Root in a container that no kubelet started makes cgroups that belong to root, too."""
     try:
         found = identify(REAL_WORLD[case][0], own)
-    except Denied as refusal:
+    except PermissionDenied as refusal:
         assert refusal.reason is Reason.OUTSIDE_KUBELET_CGROUPS
         return
     assert (found.pod_uid, found.container_id) == (None, None)
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         choose_container(found, [ID])
 
 
@@ -249,12 +249,12 @@ def test_a_foreign_container_never_passes_for_a_pod(place: str, victim: str, own
     """Root in it makes directories that are root's, of any name, and knows both IDs."""
     try:
         found = identify(f"0::/{place}/{victim}\n", own)
-    except Denied as refusal:
+    except PermissionDenied as refusal:
         assert refusal.reason is Reason.OUTSIDE_KUBELET_CGROUPS
         assert "--cgroup-root" in refusal.advice
         return
     assert found.pod_uid is None
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         choose_container(found, [ID])
 
 
@@ -282,7 +282,7 @@ def test_no_place_but_the_kubelets_own_bears_a_pod(above: list[str], victim: str
     ],
 )
 def test_a_path_that_is_not_as_the_kubelet_makes_it_is_no_pods(name: str) -> None:
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         identify(f"0::/{name}\n", AGENT_POD)
     assert refused.value.reason is Reason.OUTSIDE_KUBELET_CGROUPS
 
@@ -310,14 +310,14 @@ def test_a_path_relative_to_the_agents_cgroup_namespace_is_made_absolute(
     found = CgroupTree({UNIFIED: hierarchy}).identify(f"0::{path}\n")
     assert (found.pod_uid, found.container_id) == (normalise_uid(UID), ID)
     foreign = f"0::/../../../../machine.slice/libpod-{ID2}.scope/container/kubepods/pod{UID}/{ID}\n"
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         CgroupTree({UNIFIED: hierarchy}).identify(foreign)
     assert refused.value.reason is Reason.OUTSIDE_KUBELET_CGROUPS
 
 
 def test_a_path_above_what_the_agent_sees_is_refused_with_the_fix() -> None:
     """Its own cgroup namespace, and no mount of the host's: `..` cannot be followed."""
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         identify(f"0::/../../kubepods/burstable/pod{UID}/{ID}\n")
     assert refused.value.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
     assert "--host-root" in refused.value.advice
@@ -327,7 +327,7 @@ def test_a_hierarchy_that_the_agent_does_not_see_says_nothing() -> None:
     tree = CgroupTree({"cpuset": Hierarchy(1, "/c")})
     text = f"4:cpuset:/kubepods/pod{UID}/{ID}\n3:pids:/kubepods/pod{OTHER}/{ID2}\n"
     assert tree.identify(text).container_id == ID
-    with pytest.raises(Denied) as refused:
+    with pytest.raises(PermissionDenied) as refused:
         tree.identify(f"4:cpuset:/\n3:pids:/kubepods/pod{OTHER}/{ID2}\n")
     assert refused.value.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
 
@@ -336,7 +336,7 @@ def test_a_hierarchy_that_the_agent_does_not_see_says_nothing() -> None:
 def test_a_pods_container_without_a_pod_uid_is_not_what_it_makes_within(inner: str) -> None:
     found = identify(f"0::/system.slice/crio-{ID}.scope/{inner}\n")
     assert choose_container(found, [ID, ID2]).container_id == ID
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         choose_container(found, [ID2])
 
 
@@ -361,7 +361,7 @@ NO_POD = {
 
 @pytest.mark.parametrize("case", NO_POD)
 def test_a_process_outside_of_containers_is_refused(case: str) -> None:
-    with pytest.raises(Denied) as refusal:
+    with pytest.raises(PermissionDenied) as refusal:
         identify(NO_POD[case])
     assert refusal.value.reason is Reason.NOT_A_POD
 
@@ -398,7 +398,7 @@ def test_below_a_pod_only_a_containers_name_makes_a_caller(deeper: list[str]) ->
     text = f"0::/kubepods/pod{UID}/" + "/".join(deeper) + "\n"
     try:
         found = identify(text)
-    except Denied as error:
+    except PermissionDenied as error:
         assert error.reason is Reason.NOT_A_POD
         return
     assert found.container_id is not None
@@ -412,14 +412,14 @@ def test_below_a_pod_only_a_containers_name_makes_a_caller(deeper: list[str]) ->
     ],
 )
 def test_hierarchies_that_name_different_pods_or_containers_are_refused(text: str) -> None:
-    with pytest.raises(Inconsistent) as refusal:
+    with pytest.raises(FailedPrecondition) as refusal:
         identify(text)
     assert refusal.value.reason is Reason.CGROUPS_DISAGREE
 
 
 @pytest.mark.parametrize("text", ["nonsense\n", "x:cpu:/\n", "1:cpu\n", "1:cpu:relative\n"])
 def test_a_line_that_is_not_of_the_kernel_is_refused(text: str) -> None:
-    with pytest.raises(Inconsistent):
+    with pytest.raises(FailedPrecondition):
         identify(text)
 
 
@@ -429,7 +429,7 @@ def test_without_a_pod_uid_the_first_container_that_the_node_is_not_in_decides()
     assert found.pod_uid is None
     assert choose_container(found, [ID, ID2]).container_id == ID2
     assert found.placements[0].containers == ((ID2, f"/docker/{ID}/crio-{ID2}.scope"),)
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         choose_container(found, ["d" * 64])
 
 
@@ -453,13 +453,13 @@ def test_hierarchies_in_which_the_process_is_in_the_nodes_container_alone_say_no
 
 
 def test_without_a_pod_uid_an_unknown_container_is_refused() -> None:
-    with pytest.raises(Denied):
+    with pytest.raises(PermissionDenied):
         choose_container(identify(f"0::/system.slice/crio-{ID}.scope\n"), [])
 
 
 def test_without_a_pod_uid_hierarchies_must_agree_on_the_container() -> None:
     found = identify(f"2:cpu:/docker/{ID}\n1:cpuset:/docker/{ID2}\n")
-    with pytest.raises(Inconsistent):
+    with pytest.raises(FailedPrecondition):
         choose_container(found, [ID, ID2])
 
 
@@ -475,7 +475,7 @@ def test_any_text_gives_an_identity_or_a_typed_refusal(text: str) -> None:
     try:
         identify_at_root(text)
     except AgentError as error:
-        assert error.sentence
+        assert error.message
 
 
 def test_the_path_of_the_container_is_given_per_hierarchy() -> None:
@@ -492,5 +492,5 @@ def test_lines_are_read_as_cgroups_7_says() -> None:
 
 
 def test_a_hierarchy_number_of_no_kernel_is_refused() -> None:
-    with pytest.raises(Inconsistent):
+    with pytest.raises(FailedPrecondition):
         identify(f"{'1' * 5000}:cpuset:/kubepods/pod{UID}/{ID}\n")

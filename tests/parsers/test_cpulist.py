@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.parsers.cpulist import LARGEST_NUMBER, format_cpu_list, parse_cpu_list
+from netutil.agent.errors import FailedPrecondition, Reason
+from netutil.agent.parsers.cpulist import MAX_NUMBER, format_cpu_list, parse_cpu_list
 
-numbers = st.sets(st.integers(0, LARGEST_NUMBER), max_size=200)
+numbers = st.sets(st.integers(0, MAX_NUMBER), max_size=200)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_list_is_its_numbers_in_order(text: str, cpus: tuple[int, ...]) -> Non
     ],
 )
 def test_what_is_no_list_is_refused_with_the_file(text: str) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         parse_cpu_list(text, read="/sys/devices/system/cpu/online")
     assert refused.value.reason is Reason.CPU_LIST_MALFORMED
     assert refused.value.read == "/sys/devices/system/cpu/online"
@@ -83,7 +83,7 @@ def test_a_group_is_the_first_of_every_so_many(
 def test_any_text_is_a_bounded_list_or_the_typed_error(text: str) -> None:
     try:
         cpus = parse_cpu_list(text, read="")
-    except Inconsistent:
+    except FailedPrecondition:
         return
     assert list(cpus) == sorted(set(cpus))
-    assert all(0 <= cpu <= LARGEST_NUMBER for cpu in cpus)
+    assert all(0 <= cpu <= MAX_NUMBER for cpu in cpus)

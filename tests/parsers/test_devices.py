@@ -9,13 +9,13 @@ import pytest
 from google.protobuf import json_format, struct_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Exhausted, Reason
-from netutil.agent.parsers.devices import (
-    LONGEST_INFO,
-    LONGEST_NAME,
-    LONGEST_VARIABLE,
-    MOST_DEVICES,
-    MOST_PLACES,
+from netutil.agent.errors import Reason, ResourceExhausted
+from netutil.agent.parsers.environment import (
+    MAX_DEVICES,
+    MAX_INFO_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_PLACES,
+    MAX_VARIABLE_LENGTH,
     DeviceProblem,
     parse_devices,
 )
@@ -76,7 +76,7 @@ def test_a_device_that_the_info_does_not_name_has_none() -> None:
         ("[]", DeviceProblem.INFO_NOT_AN_OBJECT),
         (f'"{VF}"', DeviceProblem.INFO_NOT_AN_OBJECT),
         ("null", DeviceProblem.INFO_NOT_AN_OBJECT),
-        ("{" + " " * LONGEST_INFO + "}", DeviceProblem.INFO_TOO_LONG),
+        ("{" + " " * MAX_INFO_LENGTH + "}", DeviceProblem.INFO_TOO_LONG),
         ('{"a":' * 100_000, DeviceProblem.INFO_TOO_LONG),
         ('{"a":' * 40_000, DeviceProblem.INFO_NOT_PORTABLE),
     ],
@@ -151,13 +151,13 @@ def test_a_path_is_no_address() -> None:
 
 def test_a_name_of_any_length_is_cut() -> None:
     (found,) = parse_devices({VARIABLE: "x" * 100_000})
-    assert found.name == "x" * LONGEST_NAME
+    assert found.name == "x" * MAX_NAME_LENGTH
 
 
 def test_so_many_devices_are_answered_and_no_more() -> None:
-    most = ",".join(f"0000:{n // 256:02x}:{n % 256 // 8:02x}.{n % 8}" for n in range(MOST_DEVICES))
-    assert len(parse_devices({VARIABLE: most})) == MOST_DEVICES
-    with pytest.raises(Exhausted) as refused:
+    most = ",".join(f"0000:{n // 256:02x}:{n % 256 // 8:02x}.{n % 8}" for n in range(MAX_DEVICES))
+    assert len(parse_devices({VARIABLE: most})) == MAX_DEVICES
+    with pytest.raises(ResourceExhausted) as refused:
         parse_devices({VARIABLE: most, "PCIDEVICE_Z": VF})
     assert refused.value.reason is Reason.TOO_MANY_DEVICES
 
@@ -203,7 +203,7 @@ def test_whatever_environment_comes_devices_are_in_order(environment: dict[str, 
 
 
 def test_infos_share_one_bound_in_the_order_of_their_names() -> None:
-    text = json.dumps({VF: {"a": "x" * (LONGEST_INFO // 2)}})
+    text = json.dumps({VF: {"a": "x" * (MAX_INFO_LENGTH // 2)}})
     environment: dict[str, str] = {}
     for name in ("PCIDEVICE_A", "PCIDEVICE_B", "PCIDEVICE_C"):
         environment |= {name: VF, f"{name}_INFO": text}
@@ -215,15 +215,15 @@ def test_infos_share_one_bound_in_the_order_of_their_names() -> None:
 
 
 def test_a_list_of_nothing_but_commas_is_not_walked() -> None:
-    with pytest.raises(Exhausted) as refused:
-        parse_devices({VARIABLE: "," * MOST_PLACES})
+    with pytest.raises(ResourceExhausted) as refused:
+        parse_devices({VARIABLE: "," * MAX_PLACES})
     assert refused.value.reason is Reason.TOO_MANY_DEVICES
 
 
 def test_an_info_is_told_once_however_often_its_device_is_named() -> None:
     info = json.dumps({VF: GENERIC, OTHER: {}})
     found = parse_devices({VARIABLE: f"{VF},{VF.upper()},{OTHER},{VF}", f"{VARIABLE}_INFO": info})
-    again = (None, DeviceProblem.INFO_TOLD_BEFORE)
+    again = (None, DeviceProblem.INFO_REPORTED_BEFORE)
     told = [(one.info, one.problem) for one in found]
     assert told == [(GENERIC, None), again, ({}, None), again]
 
@@ -231,12 +231,12 @@ def test_an_info_is_told_once_however_often_its_device_is_named() -> None:
 def test_the_answer_is_no_multiple_of_the_variables() -> None:
     """103 KiB of environment took 16 seconds and 400 MiB, more than the agent has."""
     text = json.dumps({VF: {str(number): number for number in range(7500)}})
-    found = parse_devices({VARIABLE: ",".join([VF] * MOST_DEVICES), f"{VARIABLE}_INFO": text})
-    assert len(found) == MOST_DEVICES
+    found = parse_devices({VARIABLE: ",".join([VF] * MAX_DEVICES), f"{VARIABLE}_INFO": text})
+    assert len(found) == MAX_DEVICES
     assert sum(len(one.info or ()) for one in found) == 7500
 
 
 def test_a_name_that_no_resource_has_is_no_list() -> None:
     """It stands in the answer once for each device of its list."""
-    assert parse_devices({"PCIDEVICE_" + "X" * LONGEST_VARIABLE: VF}) == ()
+    assert parse_devices({"PCIDEVICE_" + "X" * MAX_VARIABLE_LENGTH: VF}) == ()
     assert len(parse_devices({"PCIDEVICE_" + "X" * 317: VF})) == 1

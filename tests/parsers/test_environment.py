@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Exhausted, Reason
+from netutil.agent.errors import Reason, ResourceExhausted
 from netutil.agent.parsers.environment import (
     MAX_ENTRIES,
     MAX_ENTRY_BYTES,
@@ -81,7 +81,7 @@ def test_a_large_block_of_nothing_has_no_variables() -> None:
     ],
 )
 def test_an_environment_that_no_program_is_started_with_is_refused(block: bytes) -> None:
-    with pytest.raises(Exhausted) as refusal:
+    with pytest.raises(ResourceExhausted) as refusal:
         parse_environment(block)
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.hardware_address import format_hardware_address, is_same_address
+from netutil.agent.parsers.addresses import format_hardware_address, is_same_address
 
 ETHERNET, INFINIBAND, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE = (
     *(1, 32, 768, 769, 776, 778, 823, 0xFFFE),

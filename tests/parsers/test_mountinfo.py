@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.mountinfo import CgroupMount, parse_cgroup_mounts
+from netutil.agent.parsers.cgroup import CgroupMount, parse_cgroup_mounts
 
 OTHERS = (
     "22 27 0:21 / /proc rw,relatime - proc proc rw\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.network_status import DEVICE_FIELDS, NetworkStatus, parse_network_status
 
 from tests.parsers.annotations import EXTENSIONS, OTHER_DEVICE_TYPE, REAL_WORLD
@@ -20,8 +20,8 @@ def parse(text: str) -> tuple[NetworkStatus, ...]:
     return parse_network_status(text, read=READ)
 
 
-def refusal(text: str) -> Inconsistent:
-    with pytest.raises(Inconsistent) as refused:
+def refusal(text: str) -> FailedPrecondition:
+    with pytest.raises(FailedPrecondition) as refused:
         parse(text)
     return refused.value
 
@@ -141,7 +141,7 @@ def test_a_broken_annotation_is_refused_with_the_place_where_it_breaks(case: str
     text, where = BROKEN[case]
     error = refusal(text)
     assert error.reason is Reason.NETWORK_STATUS_MALFORMED
-    assert where in error.sentence
+    assert where in error.message
 
 
 DEVICE_KEYS = [(kind, key) for kind, keys in DEVICE_FIELDS.items() for key in keys]
@@ -150,13 +150,13 @@ DEVICE_KEYS = [(kind, key) for kind, keys in DEVICE_FIELDS.items() for key in ke
 @pytest.mark.parametrize(("kind", "key"), DEVICE_KEYS)
 def test_every_field_of_a_device_must_be_text(kind: str, key: str) -> None:
     error = refusal(json.dumps([{"device-info": {"type": kind, kind: {key: ["x"]}}}]))
-    assert f"[0].device-info.{kind}.{key} must be a string" in error.sentence
+    assert f"[0].device-info.{kind}.{key} must be a string" in error.message
 
 
 @pytest.mark.parametrize("kind", DEVICE_FIELDS)
 def test_a_device_must_be_an_object(kind: str) -> None:
     error = refusal(json.dumps([{"device-info": {kind: "0000:18:02.5"}}]))
-    assert f"[0].device-info.{kind} must be an object" in error.sentence
+    assert f"[0].device-info.{kind} must be an object" in error.message
 
 
 def test_the_error_names_what_was_read() -> None:
@@ -164,12 +164,12 @@ def test_the_error_names_what_was_read() -> None:
 
 
 def test_one_broken_attachment_spoils_the_answer_rather_than_going_missing() -> None:
-    assert "[1].ips" in refusal('[{"name": "good"}, {"ips": 1}]').sentence
+    assert "[1].ips" in refusal('[{"name": "good"}, {"ips": 1}]').message
 
 
 def test_what_a_stranger_wrote_cannot_break_the_line_of_the_error_or_flood_it() -> None:
     key, value = "\n2024 ERROR forged " * 500, "\nforged" * 5000
-    sentence = refusal(json.dumps([{key: {"mtu": "\ud800" + value}}])).sentence
+    sentence = refusal(json.dumps([{key: {"mtu": "\ud800" + value}}])).message
     assert "\n" not in sentence
     assert len(sentence) < 400
 
@@ -192,7 +192,7 @@ attachments = st.fixed_dictionaries(
 def test_any_text_gives_attachments_or_the_typed_error(text: str) -> None:
     try:
         assert isinstance(parse(text), tuple)
-    except Inconsistent as error:
+    except FailedPrecondition as error:
         assert error.reason is Reason.NETWORK_STATUS_MALFORMED
 
 
@@ -200,7 +200,7 @@ def test_any_text_gives_attachments_or_the_typed_error(text: str) -> None:
 def test_any_values_give_one_attachment_each_or_the_typed_error(found: list[Any]) -> None:
     try:
         assert len(parse(json.dumps(found))) == len(found)
-    except Inconsistent as error:
+    except FailedPrecondition as error:
         assert error.reason is Reason.NETWORK_STATUS_MALFORMED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.pci_address import normalise_pci_address
+from netutil.agent.parsers.addresses import normalise_pci_address
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import Exhausted, Reason
-from netutil.agent.parsers.devices import (
-    LONGEST_NAME,
-    MOST_DEVICES,
+from netutil.agent.errors import Reason, ResourceExhausted
+from netutil.agent.parsers.addresses import MAX_LINK_NAME_LENGTH, is_link_name
+from netutil.agent.parsers.environment import (
+    MAX_DEVICES,
+    MAX_NAME_LENGTH,
     AllocatedDevice,
     DeviceProblem,
 )
-from netutil.agent.parsers.link_name import LONGEST_LINK_NAME, is_link_name
 from netutil.agent.parsers.plugin_devices import (
     af_xdp_devices_of_both,
     device_variables,
@@ -63,7 +63,7 @@ def test_whatever_a_variable_of_the_qat_plugins_holds_is_kept_unless_it_is_empty
     found = parse_qat_devices({"QAT7": value})
     assert len(found) == bool(value.strip())
     for one in found:
-        assert one.name == value.strip()[:LONGEST_NAME]
+        assert one.name == value.strip()[:MAX_NAME_LENGTH]
         assert bool(one.pci_address) is (one.problem is None)
 
 
@@ -134,7 +134,7 @@ def test_a_login_shell_has_the_links_that_the_container_was_started_with() -> No
 @given(st.text(max_size=600))
 def test_whatever_af_xdp_devices_holds_each_word_is_told_as_it_stands(value: str) -> None:
     found = parse_af_xdp_devices({"AFXDP_DEVICES": value})
-    assert [one.name for one in found] == [word[:LONGEST_NAME] for word in value.split()]
+    assert [one.name for one in found] == [word[:MAX_NAME_LENGTH] for word in value.split()]
     assert [one.problem for one in found] == [
         None if is_link_name(word) else DeviceProblem.NOT_A_LINK_NAME for word in value.split()
     ]
@@ -155,22 +155,22 @@ def test_both_name_the_links_that_each_names(own: str, start: str) -> None:
 
 @pytest.mark.parametrize(
     ("own", "start"),
-    [(MOST_DEVICES + 1, None), (1, MOST_DEVICES + 1), (MOST_DEVICES, -MOST_DEVICES)],
+    [(MAX_DEVICES + 1, None), (1, MAX_DEVICES + 1), (MAX_DEVICES, -MAX_DEVICES)],
 )
 def test_more_links_than_are_told_are_an_error(own: int, start: int | None) -> None:
     def named(count: int) -> dict[str, str]:
         prefix = "eth" if count > 0 else "net"
         return {"AFXDP_DEVICES": " ".join(f"{prefix}{n}" for n in range(abs(count)))}
 
-    with pytest.raises(Exhausted) as caught:
+    with pytest.raises(ResourceExhausted) as caught:
         af_xdp_devices_of_both(named(own), None if start is None else named(start))
     assert caught.value.reason is Reason.TOO_MANY_DEVICES
     assert caught.value.read == "AFXDP_DEVICES"
-    most = named(MOST_DEVICES)
-    assert len(af_xdp_devices_of_both(most, most)) == MOST_DEVICES
+    most = named(MAX_DEVICES)
+    assert len(af_xdp_devices_of_both(most, most)) == MAX_DEVICES
 
 
-@pytest.mark.parametrize("name", ["eth0", "a" * LONGEST_LINK_NAME, "...", "veth-x.100"])
+@pytest.mark.parametrize("name", ["eth0", "a" * MAX_LINK_NAME_LENGTH, "...", "veth-x.100"])
 def test_a_link_may_have_this_name(name: str) -> None:
     assert is_link_name(name)
 
@@ -181,16 +181,16 @@ def test_no_link_can_have_this_name(name: str) -> None:
 
 
 def many(first: int) -> dict[str, str]:
-    return {f"QAT{n}": f"{first:04x}:{n // 8:02x}:00.{n % 8}" for n in range(MOST_DEVICES)}
+    return {f"QAT{n}": f"{first:04x}:{n // 8:02x}:00.{n % 8}" for n in range(MAX_DEVICES)}
 
 
 def test_more_devices_than_are_told_are_an_error() -> None:
     one_more = {**many(0), "QAT999": ONE}
     for own, start in ((one_more, None), (many(0), many(1)), (many(0), one_more)):
-        with pytest.raises(Exhausted) as caught:
+        with pytest.raises(ResourceExhausted) as caught:
             devices_of_both(own, start)
         assert caught.value.reason is Reason.TOO_MANY_DEVICES
-    assert len(devices_of_both(many(0), many(0))[1]) == MOST_DEVICES
+    assert len(devices_of_both(many(0), many(0))[1]) == MAX_DEVICES
 
 
 NAMES = st.sampled_from(["PCIDEVICE_A", "PCIDEVICE_A_INFO", "PCIDEVICE_B", "QAT0", "QAT1", "X"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
-from netutil.agent.errors import Inconsistent, Reason
-from netutil.agent.parsers.quantity import LARGEST_BYTES, is_whole, parse_bytes, parse_cores
+from netutil.agent.errors import FailedPrecondition, Reason
+from netutil.agent.parsers.quantity import MAX_BYTES, is_whole, parse_bytes, parse_cores
 
 SUFFIXES = ["", *"numkMGTPE", *(f"{prefix}i" for prefix in "KMGTPE")]
 
@@ -76,11 +76,11 @@ def test_a_quantity_is_its_whole_bytes(quantity: object, amount: int) -> None:
     ],
 )
 def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         parse_bytes(quantity, read="container app of pod a/b")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED
     assert refused.value.read == "container app of pod a/b"
-    assert len(refused.value.sentence) < 200
+    assert len(refused.value.message) < 200
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) 
     ],
 )
 def test_what_stands_there_is_named_in_words_of_json(quantity: object, words: str) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         parse_cores(quantity, read="")
-    assert refused.value.sentence == words
+    assert refused.value.message == words
 
 
 @given(
@@ -107,8 +107,8 @@ def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> No
     theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))  # type: ignore[no-untyped-call]
     try:
         ours = parse_bytes(f"{number:f}{suffix}", read="")
-    except Inconsistent:
-        assert theirs > LARGEST_BYTES
+    except FailedPrecondition:
+        assert theirs > MAX_BYTES
     else:
         assert ours == theirs
 
@@ -123,8 +123,8 @@ def test_the_kubernetes_client_reads_the_same_exponents(number: int, exponent: i
 @given(st.text(max_size=20) | st.from_regex(r"[-+.0-9eEKMGi]{1,20}", fullmatch=True))
 def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
     try:
-        assert 0 <= parse_bytes(text, read="") <= LARGEST_BYTES
-    except Inconsistent:
+        assert 0 <= parse_bytes(text, read="") <= MAX_BYTES
+    except FailedPrecondition:
         pass
 
 

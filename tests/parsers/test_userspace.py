@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from netutil.agent.errors import Inconsistent, Reason
+from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.network_status import Device, DeviceInfo
-from netutil.agent.parsers.userspace import UserspaceInterface, parse_userspace
+from netutil.agent.parsers.userspace_cni import UserspaceInterface, parse_userspace
 
 from tests.parsers.annotations import USERSPACE, USERSPACE_DIRECTORY
 
@@ -77,10 +77,10 @@ def test_of_one_interface_the_last_counts_and_other_types_are_left_out() -> None
     ],
 )
 def test_what_the_plugin_does_not_write_is_refused_with_its_place(text: str, where: str) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         parse_userspace(text, "", read="annotation userspace/configuration-data of pod x")
     assert refused.value.reason is Reason.NETWORK_STATUS_MALFORMED
-    assert where in refused.value.sentence
+    assert where in refused.value.message
     whose = "The pod's annotation userspace/configuration-data cannot be used: "
-    assert refused.value.sentence.startswith(whose)
+    assert refused.value.message.startswith(whose)
     assert "configuration-data" in refused.value.read

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from netutil.agent.errors import Inconsistent, Reason, Unavailable
-from netutil.agent.podresources.directory import ResourceDirectory
-from netutil.agent.podresources.model import ContainerResources
+from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
+from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.kubelet.podresources.model import ContainerResources
 
 from tests.podresources.kubelet import KubeletDouble, pod
 
@@ -39,7 +39,7 @@ async def ask(
     not_before: datetime | None = None,
     seconds: float = 10,
 ) -> ContainerResources:
-    return await directory.of_container(
+    return await directory.get_container(
         "shop", name, container, not_before=not_before, timeout_seconds=seconds
     )
 
@@ -114,7 +114,7 @@ async def test_two_pods_of_one_name_cannot_be_told_apart(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.pods.append(pod(device="other"))
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         await ask(directory)
     assert refused.value.reason is Reason.POD_RESOURCES_AMBIGUOUS
 
@@ -123,10 +123,10 @@ async def test_two_pods_of_one_name_cannot_be_told_apart(
 async def test_a_container_that_the_kubelet_does_not_list_is_said_so(
     name: str, container: str, kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
-    with pytest.raises(Inconsistent) as refused:
+    with pytest.raises(FailedPrecondition) as refused:
         await ask(directory, name, container)
     assert refused.value.reason is Reason.CONTAINER_WITHOUT_RESOURCES
-    assert container in refused.value.sentence
+    assert container in refused.value.message
 
 
 async def test_unknown_containers_cannot_make_the_kubelet_busy(
@@ -137,7 +137,7 @@ async def test_unknown_containers_cannot_make_the_kubelet_busy(
     outcomes = await asyncio.gather(
         *(ask(directory, f"nobody-{n}") for n in range(100)), return_exceptions=True
     )
-    assert all(isinstance(one, Inconsistent) for one in outcomes)
+    assert all(isinstance(one, FailedPrecondition) for one in outcomes)
     assert kubelet.lists <= 3
     assert kubelet.gets <= 20
 
@@ -147,7 +147,7 @@ async def test_a_socket_that_is_not_there_is_said_and_found_when_it_comes(tmp_pa
     with pytest.raises(Unavailable) as refused:
         await ask(directory)
     assert refused.value.reason is Reason.POD_RESOURCES_UNAVAILABLE
-    assert "does not exist" in refused.value.sentence
+    assert "does not exist" in refused.value.message
     double = KubeletDouble(tmp_path / "kubelet.sock")
     async with double.serving():
         await asyncio.sleep(refused.value.retry_after_seconds + 0.1)
@@ -175,7 +175,7 @@ async def test_what_the_kubelet_refuses_is_a_sentence_and_tried_again(
     with pytest.raises(Unavailable) as refused:
         await ask(directory)
     assert refused.value.reason is (reason or Reason.POD_RESOURCES_UNAVAILABLE)
-    assert said in refused.value.sentence
+    assert said in refused.value.message
     lists = kubelet.lists
     with pytest.raises(Unavailable):
         await ask(directory)
@@ -191,7 +191,7 @@ async def test_a_kubelet_that_hangs_is_told_in_the_callers_time(
     kubelet.hold.clear()
     with pytest.raises(Unavailable) as refused:
         await ask(directory, seconds=0.2)
-    assert "within the time" in refused.value.sentence
+    assert "within the time" in refused.value.message
     kubelet.hold.set()
     assert await ask(directory)
 
@@ -265,7 +265,7 @@ async def test_of_two_pods_of_one_name_nothing_is_known(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.pods.append(pod(device="other"))
-    with pytest.raises(Inconsistent):
+    with pytest.raises(FailedPrecondition):
         await ask(directory)
     assert directory.known(WEB, "app", None) is None
 

@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
 from tests.pods.kubelet_server import Handler, KubeletDouble, pod_json, serving
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.http.client import ApiServerAddress
 
 from tests.pods.api_server import NODE, ApiServer, api_server
 from tests.pods.kubelet_server import KubeletDouble, pod_json, pods, serving

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import Comparison, ConfirmTiming, SourceKind, Take, unavailable
+from netutil.agent.pods.sources.base import Comparison, ConfirmTiming, SourceKind, Take, unavailable
 
 from tests.pods.kubelet_server import list_json, pod_json
 

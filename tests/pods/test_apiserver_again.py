@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
 from tests.pods.api_server import (
     NODE,
@@ -95,7 +95,7 @@ class TestBegunAgain:
             api.error(status(500, "InternalError", "etcd has\n no leader"))
             await until(lambda: directory.last_error is not None)
             assert directory.last_error is not None
-            assert "500 etcd has no leader." in directory.last_error.sentence
+            assert "500 etcd has no leader." in directory.last_error.message
             assert names(directory) == {"web"}
             api.put(pod(2, "new"))
             await shown(directory, "web", "new")
@@ -122,7 +122,7 @@ class TestBegunAgain:
             await directory.refresh()
             await until(lambda: directory.last_error is not None)
             assert directory.last_error is not None
-            assert "answer cannot be used: an event" in directory.last_error.sentence
+            assert "answer cannot be used: an event" in directory.last_error.message
             api.put(pod(2, "new"))
             await shown(directory, "web", "new")
             assert len(api.listed) == 2
@@ -136,7 +136,7 @@ class TestBegunAgain:
             await directory.refresh()
             await until(lambda: directory.last_error is not None)
             assert directory.last_error is not None
-            assert "larger than 4194304 bytes" in directory.last_error.sentence
+            assert "larger than 4194304 bytes" in directory.last_error.message
 
     @pytest.mark.parametrize("sent", [b"", b'{"type": "ADDED", '])
     async def test_a_stream_that_breaks_off_goes_on_where_it_was(

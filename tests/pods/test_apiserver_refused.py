@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import trustme
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.http.client import ApiServerAddress
 from netutil.agent.pods.model import PodListMalformed
-from netutil.agent.pods.requests import ApiServerAddress
+from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
 from tests.pods.api_server import NODE, ApiServer, following, pod, refusing
 from tests.pods.streams import until
@@ -38,7 +38,7 @@ class TestRefused:
         async with following(api_settings) as directory:
             with pytest.raises(Unavailable) as refused:
                 await directory.refresh()
-            assert "HTTP status 401" in refused.value.sentence
+            assert "HTTP status 401" in refused.value.message
             assert "--apiserver-token" in refused.value.advice
             assert "expired-token" not in f"{refused.value} {refused.value.read}"
             write(token_file, "first-token\n")
@@ -52,7 +52,7 @@ class TestRefused:
         async with following(api_settings) as directory:
             with pytest.raises(Unavailable) as refused:
                 await directory.refresh()
-        assert said in refused.value.sentence
+        assert said in refused.value.message
         assert "manifests/apiserver" in refused.value.advice
 
     async def test_a_pause_that_the_server_asks_for_is_kept(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.source import ConfirmTiming
+from netutil.agent.pods.sources.base import ConfirmTiming
 
 from tests.pods.api_server import (
     ApiServer,
@@ -198,9 +198,7 @@ async def test_what_breaks_in_a_list_of_metadata_is_told(
         await directory.refresh()
         await until(lambda: directory.unconfirmed is not None)
         assert directory.unconfirmed is not None
-        assert (
-            "answer cannot be used: its metadata cannot be read" in directory.unconfirmed.sentence
-        )
+        assert "answer cannot be used: its metadata cannot be read" in directory.unconfirmed.message
 
 
 async def test_a_pod_that_cannot_be_read_is_no_difference(

@@ -11,7 +11,7 @@ import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
-from netutil.agent.pods.source import SourceKind, unavailable
+from netutil.agent.pods.sources.base import SourceKind, unavailable
 
 from tests.pods.streams import PushingSource, made, until
 

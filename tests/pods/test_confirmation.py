@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.source import Comparison, ConfirmTiming, unavailable
+from netutil.agent.pods.sources.base import Comparison, ConfirmTiming, unavailable
 
 from tests.pods.streams import Pauses, PushingSource, broken, made, until
 
@@ -64,7 +64,7 @@ async def test_a_stream_that_lacks_what_a_list_has_is_ended_and_begun_with_all_p
         await until(lambda: source.started_over == 1)
         await until(lambda: directory.last_error is not None)
         assert directory.last_error is not None
-        assert directory.last_error.sentence == (
+        assert directory.last_error.message == (
             "The stream of pods did not bring 1 of the changes that a list of the same pods has."
         )
         assert directory.stats.streaming == 0
@@ -83,7 +83,7 @@ async def test_versions_that_went_back_need_no_second_look() -> None:
         assert source.compared == 1
         await until(lambda: directory.last_error is not None)
         assert directory.last_error is not None
-        assert "resource versions of the API server went back" in directory.last_error.sentence
+        assert "resource versions of the API server went back" in directory.last_error.message
         assert "restored from a backup" in directory.last_error.advice
 
 
@@ -188,8 +188,8 @@ async def test_a_stream_that_is_not_confirmed_is_not_healthy_until_it_is() -> No
         await until(lambda: directory.stats.streaming == 0)
         error = directory.unconfirmed
         assert error is not None
-        assert "no list has confirmed that the stream of pods is complete" in error.sentence
-        assert "The last try failed: It is overloaded." in error.sentence
+        assert "no list has confirmed that the stream of pods is complete" in error.message
+        assert "The last try failed: It is overloaded." in error.message
         with pytest.raises(Unavailable):
             await directory.refresh()
         assert await directory.lookup(*WEB)

@@ -12,7 +12,7 @@ import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import SourceKind, unavailable
+from netutil.agent.pods.sources.base import SourceKind, unavailable
 
 from tests.pods.kubelet_server import list_json, pod_json
 

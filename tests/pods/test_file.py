@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from netutil.agent.errors import Reason, Unavailable
-from netutil.agent.pods import file as room
-from netutil.agent.pods.file import FileSource
 from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.sources import file as room
+from netutil.agent.pods.sources.file import FileSource
 
 from tests.pods.kubelet_server import list_json, pod_json
 
@@ -94,13 +94,13 @@ def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(p
     whole = list_json(pod_json())
     write(path, whole[:40])
     source = FileSource(str(path))
-    assert "truncated (of 40 bytes)" in failure_of(source).sentence
+    assert "truncated (of 40 bytes)" in failure_of(source).message
     write(path, whole)
     assert names(source) == ["default/web"]
     write(path, b"kind: PodList\nitems: [\n")
-    assert "line 3" in failure_of(source).sentence
+    assert "line 3" in failure_of(source).message
     write(path, b"")
-    assert "it holds no object, but " in failure_of(source).sentence
+    assert "it holds no object, but " in failure_of(source).message
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(p
 def test_what_is_no_list_is_one_sentence(content: bytes, path: Path) -> None:
     write(path, content)
     failure = failure_of(FileSource(str(path)))
-    assert failure.sentence.startswith("The pod list file cannot be used: ")
-    assert "\n" not in failure.sentence and len(failure.sentence) < 500
+    assert failure.message.startswith("The pod list file cannot be used: ")
+    assert "\n" not in failure.message and len(failure.message) < 500
 
 
 def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
     source = FileSource(str(path))
-    assert failure_of(source).sentence == (
+    assert failure_of(source).message == (
         "The pod list file cannot be read: No such file or directory."
     )
     write(path, list_json(pod_json()))
@@ -137,13 +137,13 @@ def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a FIFO", "a directory"])
 def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], path: Path) -> None:
     make(path)
-    assert "no regular file" in failure_of(FileSource(str(path))).sentence
+    assert "no regular file" in failure_of(FileSource(str(path))).message
 
 
 def test_a_file_past_the_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(room, "MAX_BYTES", 100)
     write(path, b" " * 101)
-    assert "larger than 100 bytes" in failure_of(FileSource(str(path))).sentence
+    assert "larger than 100 bytes" in failure_of(FileSource(str(path))).message
 
 
 def test_aliases_that_stand_for_more_than_memory_holds_are_refused(path: Path) -> None:
@@ -154,7 +154,7 @@ def test_aliases_that_stand_for_more_than_memory_holds_are_refused(path: Path) -
         lines.append(f"a{number}: &a{number} [{nine}]")
     for last in ("kind: *a12\nitems: []", "items: [{<<: *a12}]"):
         write(path, "\n".join([*lines, last]).encode())
-        assert "it has an alias" in failure_of(FileSource(str(path))).sentence
+        assert "it has an alias" in failure_of(FileSource(str(path))).message
 
 
 @pytest.mark.parametrize("opening", ["[", "[{a: ", "- ", "? "])
@@ -172,8 +172,8 @@ def test_nesting_costs_no_more_than_the_levels_that_are_allowed(
 
     monkeypatch.setattr(yaml, "parse", counting)
     write(path, (opening * 100_000).encode())
-    assert "nested deeper than 100 levels" in failure_of(FileSource(str(path))).sentence
-    assert 1 < events <= 3 * room._DEEPEST_NESTING
+    assert "nested deeper than 100 levels" in failure_of(FileSource(str(path))).message
+    assert 1 < events <= 3 * room._MAX_NESTING
 
 
 def test_an_alias_costs_no_more_than_what_stands_before_it(
@@ -182,12 +182,12 @@ def test_an_alias_costs_no_more_than_what_stands_before_it(
     events = iter([yaml.AliasEvent("a")])
     monkeypatch.setattr(yaml, "parse", lambda *_, **__: events)
     write(path, b"items: []")
-    assert "it has an alias" in failure_of(FileSource(str(path))).sentence
+    assert "it has an alias" in failure_of(FileSource(str(path))).message
 
 
 def test_a_kind_that_is_no_text_is_no_list(path: Path) -> None:
     write(path, b"kind: [PodList]\nitems: []\n")
-    assert "`kind` is no text" in failure_of(FileSource(str(path))).sentence
+    assert "`kind` is no text" in failure_of(FileSource(str(path))).message
 
 
 def test_a_time_without_quotes_is_text_in_yaml(path: Path) -> None:

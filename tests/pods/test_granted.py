@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from netutil.agent.kubelet.podsapi.model import decode_pod
 from netutil.agent.pods.model import Pod, convert_pod_list, decode_pod_list
-from netutil.agent.podsapi.model import decode_pod
 from netutil.podsapi.v1alpha1 import pod_pb2
 
 ONE = {"cpu": "1", "memory": "1Gi"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from netutil.agent.pods.handover import Handover
 from netutil.agent.pods.model import Pod
+from netutil.agent.pods.threads import LatestToLoop
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -28,7 +28,7 @@ class Taken:
 
 async def test_a_loop_that_lags_finds_the_newest_list_alone() -> None:
     taken = Taken()
-    handover = Handover(asyncio.get_running_loop(), taken)
+    handover = LatestToLoop(asyncio.get_running_loop(), taken)
     for second in range(3):
         handover.give((), at(second))
     await asyncio.sleep(0.05)

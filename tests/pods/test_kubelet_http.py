@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Reason, Unavailable
-from netutil.agent.pods import kubelet as room
-from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource
+from netutil.agent.pods.sources import kubelet as room
+from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource
 
 from tests.pods import kubelet_server as double
 from tests.pods.kubelet_server import Answer, KubeletDouble, list_json, pod_json
@@ -133,7 +133,7 @@ def test_a_bad_answer_is_one_sentence_and_the_next_good_one_is_read(
     good = plain_kubelet.answer
     plain_kubelet.answer = answer
     started = time.monotonic()
-    assert sentence in failure_of(source).sentence
+    assert sentence in failure_of(source).message
     assert time.monotonic() - started < 5
     plain_kubelet.answer = good
     assert names(source) == ["default/web"]
@@ -164,18 +164,18 @@ def test_an_answer_past_the_bound_is_refused(
     plain_kubelet: KubeletDouble,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room, "LARGEST_BYTES", MEBIBYTE)
+    monkeypatch.setattr(room, "MAX_BYTES", MEBIBYTE)
     plain_kubelet.answer = (
         double.gzip_bomb(64 * MEBIBYTE) if packed else double.body(bytes(2 * MEBIBYTE))
     )
-    assert f"larger than {MEBIBYTE} bytes" in failure_of(source).sentence
+    assert f"larger than {MEBIBYTE} bytes" in failure_of(source).message
 
 
 def test_nobody_listening_is_said_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     source = KubeletSource(KubeletSettings(url))
-    assert "nothing listens" in failure_of(source).sentence
+    assert "nothing listens" in failure_of(source).message
 
 
 def test_a_full_backlog_is_a_timeout() -> None:
@@ -189,7 +189,7 @@ def test_a_full_backlog_is_a_timeout() -> None:
         source = KubeletSource(
             KubeletSettings(url, connect_timeout_seconds=0.2, read_timeout_seconds=0.2)
         )
-        assert "in time" in failure_of(source).sentence
+        assert "in time" in failure_of(source).message
         for filler in fillers:
             filler.close()
 
@@ -248,8 +248,8 @@ def test_closing_ends_a_fetch_that_hangs(answer: Answer, plain_kubelet: KubeletD
     assert asked.wait(10)
     source.close()
     thread.join(10)
-    assert [failure.sentence for failure in failures] == ["The pod source was closed."]
-    assert failure_of(source).sentence == "The pod source was closed."
+    assert [failure.message for failure in failures] == ["The pod source was closed."]
+    assert failure_of(source).message == "The pod source was closed."
     source.close()
 
 

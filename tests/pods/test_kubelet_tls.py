@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
+from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
 
 from tests.pods import kubelet_server as double
 from tests.pods.conftest import context_of
@@ -59,7 +59,7 @@ def test_a_certificate_of_another_ca_is_refused(
     kubelet.context = context_of(trustme.CA().issue_cert("127.0.0.1"))
     source = open_source()
     failure = failure_of(source)
-    assert failure.sentence == (
+    assert failure.message == (
         "The kubelet's certificate is signed by a CA that is not in --kubelet-ca."
     )
     assert "--kubelet-ca" in failure.advice
@@ -74,7 +74,7 @@ def test_an_expired_certificate_is_told_from_a_wrong_one(
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     kubelet.context = context_of(ca.issue_cert("127.0.0.1", not_before=past, not_after=past))
     source = open_source()
-    assert failure_of(source).sentence == "The kubelet's certificate has expired."
+    assert failure_of(source).message == "The kubelet's certificate has expired."
     kubelet.context = good_context
     assert source.fetch()
 
@@ -86,14 +86,14 @@ def test_another_name_is_refused_by_full_and_accepted_by_ca(
     kubelet.context = context_of(ca.issue_cert("node-7.example"))
     url = kubelet.url.replace("127.0.0.1", host)
     failure = failure_of(open_source(url=url))
-    assert failure.sentence.startswith("The kubelet's certificate is for another ")
+    assert failure.message.startswith("The kubelet's certificate is for another ")
     assert "--kubelet-verify ca" in failure.advice
     assert open_source(url=url, verify=Verify.CA).fetch()
 
 
 def test_ca_still_demands_the_chain(open_source: Open, kubelet: KubeletDouble) -> None:
     kubelet.context = context_of(trustme.CA().issue_cert("127.0.0.1"))
-    assert "signed by a CA" in failure_of(open_source(verify=Verify.CA)).sentence
+    assert "signed by a CA" in failure_of(open_source(verify=Verify.CA)).message
 
 
 def test_none_accepts_any_certificate_and_reads_no_ca(
@@ -104,7 +104,7 @@ def test_none_accepts_any_certificate_and_reads_no_ca(
 
 
 def test_without_a_ca_file_the_systems_own_decide(open_source: Open) -> None:
-    assert "signed by a CA" in failure_of(open_source(ca_file=None)).sentence
+    assert "signed by a CA" in failure_of(open_source(ca_file=None)).message
 
 
 def test_a_kubelet_that_demands_a_client_certificate_gets_it(
@@ -116,11 +116,11 @@ def test_a_kubelet_that_demands_a_client_certificate_gets_it(
     kubelet.context = context
     without = failure_of(open_source())
     # The alert may be overtaken by the end of the connection.
-    assert "client certificate" in without.sentence or "broke off" in without.sentence
+    assert "client certificate" in without.message or "broke off" in without.message
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     other = failure_of(open_source(**write_client(trustme.CA(), stranger)))
-    assert "client certificate" in other.sentence or "broke off" in other.sentence
+    assert "client certificate" in other.message or "broke off" in other.message
     assert open_source(**write_client(ca, tmp_path)).fetch()
 
 
@@ -167,7 +167,7 @@ def test_a_missing_token_is_said_unless_a_client_certificate_stands_in(
 ) -> None:
     nowhere = str(tmp_path / "nowhere")
     failure = failure_of(open_source(token_file=nowhere))
-    assert failure.sentence == (
+    assert failure.message == (
         f"The file of --kubelet-token, {nowhere}, cannot be used: No such file or directory."
     )
     assert failure.read == nowhere
@@ -182,8 +182,8 @@ def test_a_file_that_holds_no_token_is_refused_without_being_quoted(
 ) -> None:
     Path(token_file).write_bytes(content)
     failure = failure_of(open_source(token_file=token_file))
-    assert "holds no bearer token" in failure.sentence
-    assert "secret" not in f"{failure.sentence}{failure.advice}{failure.read}"
+    assert "holds no bearer token" in failure.message
+    assert "secret" not in f"{failure.message}{failure.advice}{failure.read}"
     assert not kubelet.requests
 
 
@@ -198,7 +198,7 @@ def test_a_token_stands_in_no_error(
     kubelet.answer = answer
     failure = failure_of(open_source(token_file=token_file))
     assert kubelet.requests[0][1]["Authorization"] == "Bearer first-token"
-    told = f"{failure.sentence}{failure.advice}{failure.read}{failure!r}{caplog.text}"
+    told = f"{failure.message}{failure.advice}{failure.read}{failure!r}{caplog.text}"
     assert "first-token" not in told
 
 
@@ -207,9 +207,9 @@ def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
 ) -> None:
     path = tmp_path / "later.crt"
     source = open_source(ca_file=str(path))
-    assert "--kubelet-ca" in failure_of(source).sentence
+    assert "--kubelet-ca" in failure_of(source).message
     path.write_text("no certificate")
-    assert "no certificate or crl found" in failure_of(source).sentence
+    assert "no certificate or crl found" in failure_of(source).message
     ca.cert_pem.write_to_path(str(path))
     assert source.fetch()
 
@@ -217,14 +217,14 @@ def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
 def test_a_key_that_does_not_fit_is_said(open_source: Open, ca: trustme.CA, tmp_path: Path) -> None:
     files = write_client(ca, tmp_path)
     ca.issue_cert("other@node").private_key_pem.write_to_path(files["client_key"])
-    assert "key values mismatch" in failure_of(open_source(**files)).sentence
+    assert "key values mismatch" in failure_of(open_source(**files)).message
 
 
 def test_a_plain_server_behind_https_is_said(open_source: Open, token_file: str) -> None:
     with serving(KubeletDouble(double.pods())) as plain:
         url = plain.url.replace("http:", "https:")
         failure = failure_of(open_source(url=url, token_file=token_file))
-        assert failure.sentence == "What answers at the kubelet's address speaks no TLS."
+        assert failure.message == "What answers at the kubelet's address speaks no TLS."
         assert not plain.requests
 
 
@@ -233,7 +233,7 @@ def test_a_handshake_that_never_ends_is_a_timeout(open_source: Open) -> None:
         # The server waits for the end of a line that a TLS client never sends.
         url = plain.url.replace("http:", "https:")
         source = open_source(url=url, connect_timeout_seconds=0.3)
-        assert failure_of(source).sentence
+        assert failure_of(source).message
 
 
 def test_a_silent_kubelet_is_a_timeout_and_recovers(
@@ -242,7 +242,7 @@ def test_a_silent_kubelet_is_a_timeout_and_recovers(
     good = kubelet.answer
     kubelet.answer = double.silent
     source = open_source(read_timeout_seconds=0.3)
-    assert failure_of(source).sentence == "The kubelet did not send anything in time."
+    assert failure_of(source).message == "The kubelet did not send anything in time."
     kubelet.answer = good
     assert source.fetch()
 
@@ -251,7 +251,7 @@ def test_a_drip_over_tls_ends_at_the_deadline(open_source: Open, kubelet: Kubele
     good = kubelet.answer
     kubelet.answer = double.dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
     source = open_source(total_timeout_seconds=0.7)
-    assert failure_of(source).sentence == "The kubelet did not finish its answer within 0.7 s."
+    assert failure_of(source).message == "The kubelet did not finish its answer within 0.7 s."
     kubelet.answer = good
     assert source.fetch()
 
@@ -270,7 +270,7 @@ def test_a_kubelet_whose_certificate_waits_for_approval_is_told_as_one(
     waiting.minimum_version = waiting.maximum_version = version
     kubelet.context = without_a_certificate(waiting)
     error = failure_of(open_source())
-    assert error.sentence == (
+    assert error.message == (
         "The kubelet ended the TLS handshake with alert 80, internal_error: it probably has no"
         " serving certificate yet."
     )

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.listwatch import (
+from netutil.agent.pods.model import PodListMalformed
+from netutil.agent.pods.sources.listwatch import (
     EventType,
     Expired,
     Lines,
@@ -20,7 +21,6 @@ from netutil.agent.pods.listwatch import (
     decode_versions,
     is_older,
 )
-from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.store import PodStore
 
 from tests.pods.api_server import pod, status

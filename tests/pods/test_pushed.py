@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from netutil.agent.errors import Inconsistent, Reason, Unavailable
+from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 
 from tests.pods.streams import Clock, PushingSource, made, until
@@ -81,7 +81,7 @@ async def test_a_contradiction_that_stays_is_told(
 ) -> None:
     pushing.push(made("web", "new"))
     await pushed.refresh()
-    with pytest.raises(Inconsistent):
+    with pytest.raises(FailedPrecondition):
         await pushed.lookup(WEB[0], NEW[1], timeout_seconds=0.05)
 
 

@@ -132,7 +132,7 @@ async def test_streams_that_end_as_soon_as_they_begin_are_a_failure_and_begun_ev
         pauses.over.set()
     assert pause >= 4
     assert pushed.last_error is not None
-    assert "ends as soon as it begins" in pushed.last_error.sentence
+    assert "ends as soon as it begins" in pushed.last_error.message
 
 
 async def test_a_lasting_failure_is_said_ever_more_seldom_and_its_end_once(

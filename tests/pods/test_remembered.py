@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from netutil.agent.pods import remembered
+from netutil.agent.pods import grace_cache
 from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.grace_cache import RecentlyRemoved
 from netutil.agent.pods.index import PodList, index
 from netutil.agent.pods.model import convert_pod_list, decode_pod_list
-from netutil.agent.pods.remembered import RememberedPods
 
 from tests.pods.test_directory import Source, pod_list
 
@@ -50,7 +50,7 @@ def container(number: int) -> str:
 
 
 def test_a_pod_that_a_newer_list_lacks_is_known_from_the_one_before(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed("a", minutes=1))
     match = pods.find(uid(2), container(2))
@@ -60,7 +60,7 @@ def test_a_pod_that_a_newer_list_lacks_is_known_from_the_one_before(clock: Clock
 
 
 def test_a_pod_that_is_still_listed_is_not_remembered(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a"))
     pods.follow(listed("a", minutes=1))
     assert pods.find(uid(1), container(1)) is None
@@ -68,20 +68,20 @@ def test_a_pod_that_is_still_listed_is_not_remembered(clock: Clock) -> None:
 
 
 def test_a_pod_is_forgotten_in_time(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a"))
     pods.follow(listed(minutes=1))
-    clock.now = remembered.REMEMBERED_SECONDS - 1
+    clock.now = grace_cache.REMEMBERED_SECONDS - 1
     assert pods.find(uid(1), container(1)) is not None
     clock.now += 1
     assert pods.find(uid(1), container(1)) is None
 
 
 def test_a_pod_is_released_in_time_though_nobody_asks(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a"))
     pods.follow(listed(minutes=1))
-    clock.now = remembered.REMEMBERED_SECONDS - 11
+    clock.now = grace_cache.REMEMBERED_SECONDS - 11
     pods.age()
     assert len(pods) == 1
     clock.now += 1
@@ -90,7 +90,7 @@ def test_a_pod_is_released_in_time_though_nobody_asks(clock: Clock) -> None:
 
 
 def test_pods_that_have_ended_are_forgotten_and_no_others(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b", "c"))
     pods.follow(listed(minutes=1))
     size_bytes = pods.size_bytes
@@ -101,12 +101,12 @@ def test_pods_that_have_ended_are_forgotten_and_no_others(clock: Clock) -> None:
         True,
     ]
     assert (len(pods), 3 * pods.size_bytes) == (1, size_bytes)
-    clock.now = remembered.REMEMBERED_SECONDS
+    clock.now = grace_cache.REMEMBERED_SECONDS
     assert pods.find(uid(2), container(2)) is None
 
 
 def test_a_container_of_another_pod_is_not_taken_for_a_remembered_one(clock: Clock) -> None:
-    pods = RememberedPods(clock)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed())
     assert pods.find(uid(2), container(1)) is None
@@ -116,8 +116,8 @@ def test_a_container_of_another_pod_is_not_taken_for_a_remembered_one(clock: Clo
 def test_the_oldest_are_forgotten_when_too_many_are_lost(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "MOST_REMEMBERED", 3)
-    pods = RememberedPods(clock)
+    monkeypatch.setattr(grace_cache, "MAX_REMEMBERED", 3)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b", "c"))
     pods.follow(listed("a"))
     pods.follow(listed())
@@ -193,16 +193,16 @@ async def test_a_kubelet_that_starts_anew_and_lists_nothing_takes_nothing_away(
 def test_what_is_remembered_is_bounded_in_bytes(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remembered, "MOST_REMEMBERED_BYTES", 2500)
-    pods = RememberedPods(clock)
+    monkeypatch.setattr(grace_cache, "MAX_REMEMBERED_BYTES", 2500)
+    pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b", "c"))
     pods.follow(listed("a", "b", minutes=1))
     one = pods.size_bytes
     assert 0 < one < 2500
-    monkeypatch.setattr(remembered, "MOST_REMEMBERED_BYTES", int(1.5 * one))
+    monkeypatch.setattr(grace_cache, "MAX_REMEMBERED_BYTES", int(1.5 * one))
     pods.follow(listed("a", minutes=2))
     assert pods.find(uid(3), container(3)) is None, "the oldest are forgotten first"
     assert pods.find(uid(2), container(2)) is not None
-    monkeypatch.setattr(remembered, "MOST_REMEMBERED_BYTES", one // 2)
+    monkeypatch.setattr(grace_cache, "MAX_REMEMBERED_BYTES", one // 2)
     pods.follow(listed(minutes=3))
     assert len(pods) == 0 and pods.size_bytes == 0, "one that is too large alone is not kept"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from netutil.agent.kubelet.podsapi.source import PodsApiSource, Timing
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.podsapi.source import PodsApiSource, Timing
 from netutil.podsapi.v1alpha1 import pod_pb2, pods_pb2, pods_pb2_grpc
 
 TIMING = Timing(initial_seconds=20, stream_seconds=600)

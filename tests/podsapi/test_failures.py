@@ -26,38 +26,36 @@ class TestFailures:
 
     async def test_a_missing_socket_says_what_else_there_is(self, path: Path) -> None:
         failure = await self.failure(path)
-        assert "does not exist" in failure.sentence
+        assert "does not exist" in failure.message
         assert "--pod-source kubelet" in failure.advice
 
     async def test_a_socket_of_a_kubelet_that_has_ended(self, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(path))
-        assert "Nobody listens" in (await self.failure(path)).sentence
+        assert "Nobody listens" in (await self.failure(path)).message
 
     async def test_a_path_that_is_no_socket(self, path: Path) -> None:
         path.write_text("")  # noqa: ASYNC240 - in a test
-        assert "is no socket" in (await self.failure(path)).sentence
+        assert "is no socket" in (await self.failure(path)).message
 
     async def test_a_kubelet_that_does_not_know_its_pods_yet(self, path: Path) -> None:
         kubelet = KubeletDouble(path)
         kubelet.refusal = grpc.StatusCode.FAILED_PRECONDITION, "Kubelet is initializing"
         async with kubelet.serving():
             failure = await self.failure(path)
-        assert (
-            failure.sentence == "The kubelet does not know its pods yet: Kubelet is initializing."
-        )
+        assert failure.message == "The kubelet does not know its pods yet: Kubelet is initializing."
 
     async def test_a_kubelet_that_too_many_ask(self, path: Path) -> None:
         kubelet = KubeletDouble(path)
         kubelet.refusal = grpc.StatusCode.RESOURCE_EXHAUSTED, "rejected by rate limit"
         async with kubelet.serving():
-            assert "rejected by rate limit" in (await self.failure(path)).sentence
+            assert "rejected by rate limit" in (await self.failure(path)).message
 
     async def test_a_server_of_something_else(self, path: Path) -> None:
         server = grpc.aio.server()
         server.add_insecure_port(f"unix:{path}")
         await server.start()
-        assert "does not serve the Pods API" in (await self.failure(path)).sentence
+        assert "does not serve the Pods API" in (await self.failure(path)).message
         await server.stop(0)
 
     async def test_a_kubelet_that_never_tells_all(self, path: Path) -> None:
@@ -65,14 +63,14 @@ class TestFailures:
         kubelet.syncs = False
         async with kubelet.serving():
             failure = await self.failure(path, initial_seconds=0.2)
-        assert failure.sentence == "The kubelet did not tell all its pods within 0.2 s."
+        assert failure.message == "The kubelet did not tell all its pods within 0.2 s."
 
     async def test_a_listener_that_never_accepts(self, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as hanging:
             hanging.bind(str(path))
             hanging.listen()
             failure = await self.failure(path, initial_seconds=0.2)
-        assert "within 0.2 s" in failure.sentence
+        assert "within 0.2 s" in failure.message
 
     async def test_an_event_without_a_type_is_of_another_api(self, path: Path) -> None:
         """In drafts ADDED was 0, which is no type: to take 1 for it would turn the rest around."""
@@ -80,14 +78,14 @@ class TestFailures:
         kubelet.before = [pods_pb2.WatchPodsEvent(pod=pod(1).SerializeToString())]
         async with kubelet.serving():
             failure = await self.failure(path)
-        assert "an event has no type" in failure.sentence
+        assert "an event has no type" in failure.message
         assert "drafts" in failure.advice
 
     async def test_a_giant_event_is_refused(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, annotations={"a": "x" * 5 * 2**20}))
         async with kubelet.serving():
             failure = await self.failure(path)
-        assert "larger than 4194304 bytes" in failure.sentence
+        assert "larger than 4194304 bytes" in failure.message
 
     async def test_a_stream_that_ends_before_all_is_told(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1))

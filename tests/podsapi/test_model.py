@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.kubelet.podsapi.model import decode_pod, decode_uid
 from netutil.agent.pods.model import PodListMalformed, decode_pod_list
-from netutil.agent.podsapi.model import decode_pod, decode_uid
 from netutil.podsapi.v1alpha1 import pod_pb2
 
 MOMENT = pod_pb2.ContainerState(

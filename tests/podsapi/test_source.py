@@ -10,7 +10,7 @@ import grpc
 import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.source import ConfirmTiming
+from netutil.agent.pods.sources.base import ConfirmTiming
 from netutil.podsapi.v1alpha1 import pods_pb2
 
 from tests.pods.streams import until
@@ -229,7 +229,7 @@ class TestAfterAFailure:
             with pytest.raises(Unavailable, match="did not answer"):
                 await directory.refresh()
             assert directory.last_error is not None
-            assert "did not answer" in directory.last_error.sentence
+            assert "did not answer" in directory.last_error.message
             assert await directory.lookup(f"{1:032x}", f"{1:064x}")
 
     async def test_close_ends_a_stream_that_says_nothing(self, path: Path) -> None:

@@ -49,7 +49,7 @@ def _ask(inherited: socket.socket) -> dict[str, object]:
     try:
         cpu = stub.GetCPUInfo(netutil_pb2.CPURequest(), timeout=30)
     except grpc.RpcError as error:
-        return {"refused": error.code().name, "sentence": error.details()}
+        return {"refused": error.code().name, "message": error.details()}
     finally:
         Path(path).unlink()
         Path(folder).rmdir()

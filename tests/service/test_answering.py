@@ -11,16 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
+from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
 from netutil.agent.connections.registry import Connection
-from netutil.agent.errors import Missing, Reason
+from netutil.agent.errors import NotFound, Reason
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.limits.in_flight import SMALL_ANSWER_BYTES, InFlightLimits
 from netutil.agent.limits.scheduler import SLICE_SECONDS
-from netutil.agent.service.call_log import CallLog, PodCalls
-from netutil.agent.service.calls import Answering
-from netutil.agent.service.refusals import CallRecorder, Refusals
-from netutil.agent.service.tracing import Tracing
+from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.connections.harness import POD_KEY, Rig, eventually, rig
@@ -38,12 +36,12 @@ async def answering(
     *,
     loop_seconds: float = 0.0,
     in_flight: InFlightLimits | None = None,
-) -> AsyncIterator[tuple[Rig, CallLog]]:
+) -> AsyncIterator[tuple[Rig, CallStats]]:
     async with rig(directory, in_flight=in_flight) as it:
-        log, tracing = CallLog(), Tracing()
+        log, tracing = CallStats(), CallFeed()
         recorder = CallRecorder(log, lambda *_: None, tracing)
-        refusals = Refusals(recorder, lambda *_: None)
-        frame = Answering(recorder, refusals, it.in_flight, it.scheduler)
+        refusals = Rejections(recorder, lambda *_: None)
+        frame = CallRunner(recorder, refusals, it.in_flight, it.scheduler)
 
         async def get(_: bytes, context: Any) -> EncodedMessage:
             return await frame.answer_in_turn("Get", context, body, loop_seconds)
@@ -55,7 +53,7 @@ async def answering(
         yield it, log
 
 
-def calls_of(log: CallLog) -> PodCalls:
+def calls_of(log: CallStats) -> PodCalls:
     found: PodCalls = log.by_pod[POD_KEY]
     return found
 
@@ -81,7 +79,7 @@ async def test_a_bug_of_the_agent_is_answered_as_internal(
 
 async def test_an_error_is_its_status_and_is_counted_for_the_pod(tmp_path: Path) -> None:
     async def body(_: Connection) -> api.PodResponse:
-        raise Missing(Reason.VARIABLE_NOT_SET, "No such variable.")
+        raise NotFound(Reason.VARIABLE_NOT_SET, "No such variable.")
 
     async with answering(tmp_path, body) as (it, log):
         assert await status_of(await it.client()) == ("5", "No such variable.")

@@ -11,16 +11,15 @@ from typing import Any
 
 import grpc
 import pytest
+from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
 from netutil.agent.connections.registry import Connection
-from netutil.agent.errors import Missing, Reason
+from netutil.agent.errors import NotFound, Reason
 from netutil.agent.grpcserver import EncodedMessage
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.limits.in_flight import InFlightLimits
-from netutil.agent.service.call_log import CallLog, PodCalls
-from netutil.agent.service.calls import Answer, Answering
-from netutil.agent.service.refusals import CallRecorder, Refusals
-from netutil.agent.service.tracing import Tracing
-from netutil.agent.trace_context import CALLERS_TRACE, TraceContext
+from netutil.agent.messages.encode import Answer
+from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
+from netutil.agent.observability.log_setup import CALLERS_TRACE, TraceContext
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.connections.harness import POD_KEY, Rig, eventually, rig
@@ -36,14 +35,14 @@ class Frame:
     """A method whose body a test gives, and what was recorded of its calls."""
 
     def __init__(self, it: Rig, body: Body) -> None:
-        self.log = CallLog()
+        self.log = CallStats()
         self.observed: list[tuple[str, str, str]] = []
         self.refused: list[str] = []
         self.coroutines = 0
-        tracing = Tracing()
+        tracing = CallFeed()
         recorder = CallRecorder(self.log, lambda *call: self.observed.append(call[:3]), tracing)
-        refusals = Refusals(recorder, lambda *refusal: self.refused.append(refusal[3]))
-        answering = Answering(recorder, refusals, it.in_flight, it.scheduler)
+        refusals = Rejections(recorder, lambda *refusal: self.refused.append(refusal[3]))
+        answering = CallRunner(recorder, refusals, it.in_flight, it.scheduler)
 
         def get(request: bytes, context: Any) -> Any:
             found = answering.answer("Get", context, body, request)
@@ -89,7 +88,7 @@ def answers(_: Connection, __: bytes) -> Answer:
 
 
 def misses(_: Connection, __: bytes) -> Answer:
-    raise Missing(Reason.VARIABLE_NOT_SET, "No such variable.")
+    raise NotFound(Reason.VARIABLE_NOT_SET, "No such variable.")
 
 
 def lacks_descriptors(_: Connection, __: bytes) -> Answer:

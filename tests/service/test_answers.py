@@ -80,7 +80,7 @@ def test_a_host_process_is_refused_with_a_sentence(node: Node) -> None:
     assert done.returncode == 4
     error = json.loads(done.stderr)["error"]
     assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "NOT_A_POD")
-    assert "not in a pod's container" in error["sentence"]
+    assert "not in a pod's container" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_process_that_connects_and_dies_before_it_is_seen_is_refused(node: Nod
     output, _ = client.communicate(timeout=60)
     answer = json.loads(output)
     assert answer["refused"] == "UNAUTHENTICATED"
-    assert "has ended" in answer["sentence"]
+    assert "has ended" in answer["message"]
 
 
 def test_operators_see_every_pod(node: Node) -> None:

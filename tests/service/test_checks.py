@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from netutil.agent.admin import checks
+from netutil.agent.admin.checks import Check
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.service import checks
-from netutil.agent.service.checks import Check
 
 NESTED = 4026532999
 ALL = (1 << 41) - 1
@@ -29,8 +29,8 @@ def without(*bits: int) -> int:
 def assert_is(check: Check, outcome: str, *said: str) -> None:
     assert check.outcome == outcome, check
     for text in said:
-        assert text in f"{check.found}\n{check.mend}"
-    assert bool(check.mend) == (outcome != "ok")
+        assert text in f"{check.found}\n{check.remedy}"
+    assert bool(check.remedy) == (outcome != "ok")
 
 
 def test_processes_without_a_number_mean_that_hostpid_is_missing() -> None:
@@ -166,7 +166,7 @@ def test_a_sockets_directory_holds_the_socket_alone(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a file system of its own")
 def test_a_file_system_without_free_inodes_is_told() -> None:
     look = (
-        "from netutil.agent.service.checks import socket_directory as look; import os;"
+        "from netutil.agent.admin.checks import socket_directory as look; import os;"
         "[os.mkdir(f'/mnt/{one}') for one in range(98)];"
         "print(look('socket directory', '/mnt/net.sock'))"
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.facts.cgroup_levels import CgroupLevel
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.parsers.cgroup import identify
-from netutil.agent.service.caller import Callers
 
 ID = "4c1f" * 16
 POD = "/kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
@@ -16,12 +16,12 @@ V1, V2 = "/sys/fs/cgroup", "/sys/fs/cgroup/unified"
 NOTHING: Any = None
 
 
-def callers(*controllers: str) -> Callers:
+def callers(*controllers: str) -> CallerResolver:
     """An agent on a node with these hierarchies; "" is cgroup v2's."""
     hierarchies = {
         name: Hierarchy(1, f"{V1}/{name}") if name else Hierarchy(2, V2) for name in controllers
     }
-    return Callers(CgroupTree(hierarchies), NOTHING, NOTHING)
+    return CallerResolver(CgroupTree(hierarchies), NOTHING, NOTHING)
 
 
 def test_on_cgroup_v1_each_controller_has_its_own_tree_and_levels() -> None:

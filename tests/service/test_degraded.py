@@ -77,7 +77,7 @@ def test_a_container_that_the_list_does_not_know_is_refused(lab: Lab) -> None:
     lab.agent(pod_source=f"file:{path}")
     error = error_of(app, "cpu")
     assert (error["code"], error["reason"]) == ("PERMISSION_DENIED", "UNKNOWN_TO_POD_LIST")
-    assert str(error["sentence"]).startswith("The file of --pod-source does not know")
+    assert str(error["message"]).startswith("The file of --pod-source does not know")
     assert str(path) in str(error["read"])
 
 
@@ -102,7 +102,7 @@ def test_a_broken_annotation_is_an_error_that_says_where(lab: Lab) -> None:
     lab.agent()
     error = error_of(app, "network")
     assert (error["code"], error["reason"]) == ("FAILED_PRECONDITION", "NETWORK_STATUS_MALFORMED")
-    assert "[0].ips must be a list" in str(error["sentence"])
+    assert "[0].ips must be a list" in str(error["message"])
     assert "default/web" in str(error["read"])
     assert netutil(app, "cpu")["cpuset"]
 

@@ -7,22 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.admin.describe import PodDescriber
+from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
-from netutil.agent.errors import OverLimit, Reason, Unavailable
+from netutil.agent.errors import QuotaExceeded, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.observability.call_stats import CallStats
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
-from netutil.agent.pods.source import SourceKind
-from netutil.agent.service.call_log import CallLog
-from netutil.agent.service.describe import Describing
-from netutil.agent.service.pod_summary import PodSummaries
-from netutil.agent.service.reads import ReadPool
+from netutil.agent.pods.sources.base import SourceKind
 
 from tests.pods.kubelet_server import list_json, pod_json
 
 PODS = 50
-MOST_HELD = 8
+MAX_HELD = 8
 
 
 class Source:
@@ -49,12 +49,12 @@ class Summaries(PodSummaries):
     """Counts the pods that were begun."""
 
     def __init__(self) -> None:
-        super().__init__(ConnectionRegistry(), CallLog())
+        super().__init__(ConnectionRegistry(), CallStats())
         self.begun = 0
 
-    def of(self, *arguments: Any) -> Any:
+    def summarize(self, *arguments: Any) -> Any:
         self.begun += 1
-        return super().of(*arguments)
+        return super().summarize(*arguments)
 
 
 class StuckReads(ReadPool):
@@ -83,7 +83,7 @@ class Node:
             self._directories = {f"{n:064x}": place for n in range(PODS)}
         callers: Any = SimpleNamespace(all_cpu_directories=self._walk)
         facts: Any = None
-        self.describing = Describing(
+        self.describing = PodDescriber(
             CgroupTree(),
             callers,
             self.pods,
@@ -122,7 +122,7 @@ async def test_a_reader_that_takes_nothing_keeps_a_few_pods_and_no_task_after_it
     await asked.wait()
     for _ in range(100):  # whatever could run has run
         await asyncio.sleep(0)
-    assert node.summaries.begun == MOST_HELD
+    assert node.summaries.begun == MAX_HELD
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     assert asyncio.all_tasks() == before
@@ -131,12 +131,12 @@ async def test_a_reader_that_takes_nothing_keeps_a_few_pods_and_no_task_after_it
 
 async def test_what_ends_the_stream_is_told_as_it_is() -> None:
     node = Node()
-    error = OverLimit(Reason.TOO_MANY_UNREAD_ANSWERS, "Too much.", read="the table")
+    error = QuotaExceeded(Reason.TOO_MANY_UNREAD_ANSWERS, "Too much.", read="the table")
 
     async def send(_: Any) -> None:
         raise error
 
-    with pytest.raises(OverLimit) as told:
+    with pytest.raises(QuotaExceeded) as told:
         await node.describing.describe_all(5, send)
     await node.pods.close()
     assert told.value is error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from netutil.agent.parsers.userspace import CONFIGURATION_DATA
+from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 
 from tests.lab import Lab, LabContainer
 from tests.lab.agent import COMMAND, LabAgent
@@ -29,7 +29,7 @@ method, request = sys.argv[1], getattr(api, sys.argv[2])(**json.loads(sys.argv[3
 try:
     answer = getattr(stub, method)(request, timeout=20)
 except grpc.RpcError as error:
-    print(json.dumps({"code": error.code().name, "sentence": error.details()}))
+    print(json.dumps({"code": error.code().name, "message": error.details()}))
 else:
     print(json.dumps(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
 """
@@ -101,7 +101,7 @@ def test_a_name_that_a_broken_userspace_annotation_may_have_is_answered_with_its
         assert "code" not in call(container, method, request, int="net1")
         refused = call(container, method, request, int="net2")
         assert refused["code"] == "FAILED_PRECONDITION"
-        assert "it is not JSON" in refused["sentence"]
+        assert "it is not JSON" in refused["message"]
 
 
 def ip(container: LabContainer, *arguments: str) -> Any:
@@ -145,7 +145,7 @@ def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab:
     assert answer["host_network"] is True
     refused = interfaces(container, int="eth0")
     assert refused["code"] == "NOT_FOUND"
-    assert "the node's own network, whose links are not listed" in refused["sentence"]
+    assert "the node's own network, whose links are not listed" in refused["message"]
     assert all("link" not in one for one in answer.get("interfaces", ()))
 
 
@@ -188,7 +188,7 @@ def test_an_interface_that_a_broken_network_status_may_hide_is_not_denied(lab: L
     assert by_name(interfaces(container, int="eth0"))["eth0"]["link"]
     refused = interfaces(container, int="net1")
     assert refused["code"] == "FAILED_PRECONDITION"
-    assert refused["sentence"].startswith("not JSON") or "JSON" in refused["sentence"]
+    assert refused["message"].startswith("not JSON") or "JSON" in refused["message"]
 
 
 def test_the_command_shows_links_beside_a_broken_network_status(lab: Lab) -> None:

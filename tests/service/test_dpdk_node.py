@@ -110,7 +110,7 @@ def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     # One list each refresh, however long that takes on a slow machine.
     most = 1 + (time.monotonic() - began) // REFRESH_SECONDS
     assert node.kubelet.lists - before <= most
-    assert metric(node, "netutil_pod_resources_lists_total") == node.kubelet.lists
+    assert metric(node, r'netutil_podresources_requests_total{method="List"}') == node.kubelet.lists
 
 
 def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_for() -> None:
@@ -126,7 +126,7 @@ def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_fo
         code, out, err = printed(node, "dpdk")
         assert code == 0 and "--socket-mem=1024" in out
         assert "whether the CPUs are exclusive is not known" in err
-        assert metric(node, "netutil_pod_resources_failures_total") >= 1
+        assert metric(node, "netutil_podresources_failures_total") >= 1
         node.kubelet.failure = None
         assert netutil(node.app, "devices", "--timeout", "40")["exclusive_cpus"] == "1"
 

@@ -11,19 +11,19 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.errors import AgentError, Denied, Reason, Unavailable
+from netutil.agent.collect.pod_networks import networks_of
+from netutil.agent.collect.results import AskedCpus, CpuAmounts, Cpus, GivenFunctions, Hugepages
+from netutil.agent.errors import AgentError, PermissionDenied, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuBandwidth, CpuFacts, CpuLimit
 from netutil.agent.facts.hugepages import HugepagePool
 from netutil.agent.facts.topology import Cpu
 from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.kubelet.podresources.model import ContainerResources
+from netutil.agent.messages import convert, convert_devices, encode
+from netutil.agent.messages.status import part_error
 from netutil.agent.parsers.environment import Environment
-from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod
-from netutil.agent.service import answers, device_answers, encoded
-from netutil.agent.service.gathered import AskedCpus, CpuAmounts, Cpus, GivenFunctions, Hugepages
-from netutil.agent.service.pod_networks import networks_of
-from netutil.agent.service.status import part_error
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.device_answers import everything
@@ -65,7 +65,7 @@ def test_joined_parts_are_the_bytes_that_protobuf_makes(
 ) -> None:
     fields = [(name, parts[name].SerializeToString()) for name in NAMES if name in parts]
     fields += [("errors", error.SerializeToString()) for error in errors]
-    assert encoded.join(api.AllResponse, fields) == (
+    assert encode.join(api.AllResponse, fields) == (
         api.AllResponse(**parts, errors=errors).SerializeToString()
     )
 
@@ -77,7 +77,7 @@ def test_the_order_of_the_parts_makes_no_difference(
     names = random.Random(seed).sample([*parts], len(parts))  # noqa: S311 - no secret
     fields = [("errors", error.SerializeToString()) for error in errors]
     fields += [(name, parts[name].SerializeToString()) for name in names]
-    joined = api.AllResponse.FromString(encoded.join(api.AllResponse, fields))
+    joined = api.AllResponse.FromString(encode.join(api.AllResponse, fields))
     assert joined == api.AllResponse(**parts, errors=errors)
 
 
@@ -86,7 +86,7 @@ def test_fields_that_are_no_messages_are_put_behind_the_joined_ones(
     parts: dict[str, Any], version: int, names: list[str]
 ) -> None:
     snapshot = api.AllResponse(**parts)
-    joined = encoded.join(api.WatchResponse, [("snapshot", snapshot.SerializeToString())])
+    joined = encode.join(api.WatchResponse, [("snapshot", snapshot.SerializeToString())])
     rest = api.WatchResponse(version=version, changed=names)
     whole = api.WatchResponse(snapshot=snapshot, version=version, changed=names)
     assert joined + rest.SerializeToString() == whole.SerializeToString()
@@ -94,16 +94,16 @@ def test_fields_that_are_no_messages_are_put_behind_the_joined_ones(
 
 def test_an_empty_part_is_there() -> None:
     joined = api.AllResponse.FromString(
-        encoded.join(api.AllResponse, [("pod", b""), ("environment", b"")])
+        encode.join(api.AllResponse, [("pod", b""), ("environment", b"")])
     )
     assert joined.HasField("pod") and joined.HasField("environment") and not joined.HasField("cpu")
-    assert encoded.join(api.AllResponse, []) == b""
+    assert encode.join(api.AllResponse, []) == b""
 
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152])
 def test_parts_of_any_size_are_found_again(size: int) -> None:
     part = api.PodResponse(name="x" * size)
-    joined = encoded.join(api.AllResponse, [("pod", part.SerializeToString())])
+    joined = encode.join(api.AllResponse, [("pod", part.SerializeToString())])
     assert joined == api.AllResponse(pod=part).SerializeToString()
 
 
@@ -113,14 +113,14 @@ def test_parts_of_any_size_are_found_again(size: int) -> None:
 )
 def test_a_field_of_no_message_type_is_refused(kind: type[Message], name: str) -> None:
     with pytest.raises(KeyError):
-        encoded.join(kind, [(name, b"")])
+        encode.join(kind, [(name, b"")])
 
 
 def test_a_part_that_is_an_error_is_an_entry_of_errors_in_the_order_of_the_api() -> None:
     facts = everything()
-    denied: AgentError = Denied(Reason.PID_OUTSIDE_POD, "Not yours.")
+    denied: AgentError = PermissionDenied(Reason.PID_OUTSIDE_POD, "Not yours.")
     late = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
-    made = encoded.everything(
+    made = encode.everything(
         {
             "resources": late,
             "pod": EncodedMessage(facts.pod.SerializeToString()),
@@ -137,9 +137,9 @@ def test_a_part_that_is_an_error_is_an_entry_of_errors_in_the_order_of_the_api()
     assert not found.HasField("cpu") and not found.HasField("resources")
 
 
-KINDS = st.sampled_from([lambda part: part, encoded.encode])
+KINDS = st.sampled_from([lambda part: part, encode.encode])
 FAILURES = st.builds(Unavailable, st.sampled_from(Reason), TEXTS) | st.builds(
-    Denied, st.sampled_from(Reason), TEXTS
+    PermissionDenied, st.sampled_from(Reason), TEXTS
 )
 
 
@@ -153,7 +153,7 @@ def test_everything_is_what_protobuf_makes_of_the_parts_and_errors(
     )
     given = {name: data.draw(KINDS)(part) for name, part in there.items()} | failed
     shuffled = dict(data.draw(st.permutations(list(given.items()))))
-    assert encoded.everything(shuffled).body == expected.SerializeToString()
+    assert encode.everything(shuffled).body == expected.SerializeToString()
 
 
 def cpus(quota: int = 1000) -> Cpus:
@@ -174,24 +174,24 @@ def test_cpus_with_topology_are_what_one_message_would_be(
 ) -> None:
     found = cpus()
     expected = api.CPUResponse()
-    expected.CopyFrom(device_answers.cpus(found))
-    device_answers.add_topology(expected, each, exclusive)
-    made = encoded.cpus_with_topology(found, each, exclusive)
+    expected.CopyFrom(convert_devices.cpus(found))
+    convert_devices.add_topology(expected, each, exclusive)
+    made = encode.cpus_with_topology(found, each, exclusive)
     assert api.CPUResponse.FromString(made.body) == expected
     assert made.ByteSize() == expected.ByteSize()
 
 
 def test_cpus_with_topology_are_encoded_again_as_soon_as_one_source_differs() -> None:
     found, each = cpus(), (cpu(0), cpu(1))
-    first = encoded.cpus_with_topology(found, each, (1,))
-    assert encoded.cpus_with_topology(found, (cpu(0), cpu(1)), (1,)) is first
-    offline = encoded.cpus_with_topology(found, (cpu(0), cpu(1, online=False)), (1,))
+    first = encode.cpus_with_topology(found, each, (1,))
+    assert encode.cpus_with_topology(found, (cpu(0), cpu(1)), (1,)) is first
+    offline = encode.cpus_with_topology(found, (cpu(0), cpu(1, online=False)), (1,))
     assert not api.CPUResponse.FromString(offline.body).cpus[1].online
-    alone = encoded.cpus_with_topology(found, each, (0, 1))
+    alone = encode.cpus_with_topology(found, each, (0, 1))
     assert api.CPUResponse.FromString(alone.body).exclusive_cpus == "0-1"
-    limited = encoded.cpus_with_topology(cpus(500), each, (1,))
+    limited = encode.cpus_with_topology(cpus(500), each, (1,))
     assert api.CPUResponse.FromString(limited.body).quota_cores == 0.5
-    assert api.CPUResponse.FromString(encoded.cpus(found).body).exclusive_cpus == ""
+    assert api.CPUResponse.FromString(encode.cpus(found).body).exclusive_cpus == ""
 
 
 def labelled(value: str) -> Pod:
@@ -206,30 +206,30 @@ def named(one: Pod, observed_at: datetime = NOW) -> Match:
 
 def test_an_answer_is_encoded_once_for_an_entry_of_a_list() -> None:
     match = named(labelled("a"))
-    first = encoded.pod(match, APP)
-    assert encoded.pod(match, APP) is first
-    assert api.PodResponse.FromString(first.body) == answers.pod(match, APP)
+    first = encode.pod(match, APP)
+    assert encode.pod(match, APP) is first
+    assert api.PodResponse.FromString(first.body) == convert.pod(match, APP)
 
 
 def test_an_entry_that_is_not_named_is_encoded_each_time() -> None:
     match = replace(named(labelled("a")), container_name="")
-    assert encoded.pod(match, APP) is not encoded.pod(match, APP)
-    assert api.PodResponse.FromString(encoded.pod(match, APP).body) == answers.pod(match, APP)
+    assert encode.pod(match, APP) is not encode.pod(match, APP)
+    assert api.PodResponse.FromString(encode.pod(match, APP).body) == convert.pod(match, APP)
 
 
 def test_the_container_id_of_another_process_is_not_that_of_the_entry() -> None:
     match = named(labelled("a"))
-    encoded.pod(match, APP)
-    assert api.PodResponse.FromString(encoded.pod(match, "f" * 64).body).container_id == "f" * 64
+    encode.pod(match, APP)
+    assert api.PodResponse.FromString(encode.pod(match, "f" * 64).body).container_id == "f" * 64
 
 
 def test_networks_are_known_once_they_are_kept_and_only_for_their_entry() -> None:
     match = named(labelled("a"))
-    assert encoded.known_network(match) is None
-    made = encoded.network(networks_of(match.pod), match)
-    encoded.keep_network(match, made)
-    assert encoded.known_network(match) is made
-    assert encoded.known_network(named(labelled("a"))) is None
+    assert encode.known_network(match) is None
+    made = encode.network(networks_of(match.pod), match)
+    encode.keep_network(match, made)
+    assert encode.known_network(match) is made
+    assert encode.known_network(named(labelled("a"))) is None
 
 
 def test_no_answer_is_older_than_its_list() -> None:
@@ -243,28 +243,28 @@ def test_no_answer_is_older_than_its_list() -> None:
             one = labelled(str(number))
         match = named(one, at)
         for _ in range(chance.randrange(1, 4)):
-            found = api.PodResponse.FromString(encoded.pod(match, APP).body)
+            found = api.PodResponse.FromString(encode.pod(match, APP).body)
             assert found.annotations["value"] == str(number)
             assert found.observed_at.ToDatetime(UTC) == at
 
 
 def test_an_answer_of_held_values_is_encoded_once_with_them() -> None:
     found = Hugepages((), (), (HugepagePool(2**21, 2**30, 2**29, 0, 0, ()),), None)
-    first = encoded.hugepages(found)
-    assert encoded.hugepages(found) is first
-    assert api.HugepagesResponse.FromString(first.body) == device_answers.hugepages(found)
+    first = encode.hugepages(found)
+    assert encode.hugepages(found) is first
+    assert api.HugepagesResponse.FromString(first.body) == convert_devices.hugepages(found)
     other = replace(found, answers={}, pools=())
-    assert encoded.hugepages(other) is not first
+    assert encode.hugepages(other) is not first
 
 
 def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change() -> None:
     found = ContainerResources((), (1, 2), (), (), NOW)
-    first = encoded.resources(found, GivenFunctions())
-    assert encoded.resources(found, GivenFunctions()) is first
-    changed = encoded.resources(found, GivenFunctions(absent=("0000:3b:00.1",)))
+    first = encode.resources(found, GivenFunctions())
+    assert encode.resources(found, GivenFunctions()) is first
+    changed = encode.resources(found, GivenFunctions(absent=("0000:3b:00.1",)))
     assert api.ResourceResponse.FromString(first.body).absent_pci == []
     assert api.ResourceResponse.FromString(changed.body).absent_pci == ["0000:3b:00.1"]
-    assert encoded.resources(found, GivenFunctions()) is not changed
+    assert encode.resources(found, GivenFunctions()) is not changed
 
 
 @pytest.mark.parametrize(("count", "characters"), [(0, 0), (3, 10), (20_000, 10), (40, 130_000)])
@@ -280,7 +280,7 @@ def test_an_environment_is_encoded_in_portions_which_are_one_answer(
         return response(envs=envs, **others)
 
     monkeypatch.setattr(api, "EnvResponse", recording)
-    answer = encoded.environment(Environment(variables, 3, 5), variables)
+    answer = encode.environment(Environment(variables, 3, 5), variables)
     expected = response(envs=variables, replaced_entries=3, skipped_entries=5)
     assert response.FromString(answer.body) == expected
     assert max(made) <= 2 * 128 * 1024 + characters

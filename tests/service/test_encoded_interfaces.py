@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.collect.results import Allocated, Interfaces
 from netutil.agent.errors import AgentError, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
-from netutil.agent.facts.link import Address, Link
+from netutil.agent.facts.links import Address, Link
 from netutil.agent.facts.pci import PciInfo
-from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.messages import convert_devices
+from netutil.agent.messages.encode_interfaces import with_counters, without_counters
+from netutil.agent.parsers.environment import AllocatedDevice
 from netutil.agent.parsers.rtnetlink import Counters
-from netutil.agent.service import device_answers
-from netutil.agent.service.encoded_interfaces import with_counters, without_counters
-from netutil.agent.service.gathered import Allocated, Interfaces
 from netutil.v1alpha import netutil_pb2 as api
 
 TEXTS = st.text(max_size=200)
@@ -65,7 +65,7 @@ def expected(found: Interfaces, counters: Mapping[int, Counters]) -> api.Interfa
         else replace(one, link=replace(one.link, counters=counters[one.link.index]))
         for one in found.interfaces
     )
-    return device_answers.interfaces(replace(found, interfaces=interfaces))
+    return convert_devices.interfaces(replace(found, interfaces=interfaces))
 
 
 @given(found=FOUND, data=st.data())

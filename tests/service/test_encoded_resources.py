@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from netutil.agent.collect.results import GivenFunctions
 from netutil.agent.facts.pci import PciInfo
-from netutil.agent.podresources.model import ContainerResources, DeviceAllocation
-from netutil.agent.service import device_answers, encoded
-from netutil.agent.service.gathered import GivenFunctions
+from netutil.agent.kubelet.podresources.model import ContainerResources, DeviceAllocation
+from netutil.agent.messages import convert_devices, encode
 
 VF = "0000:3b:01.0"
 FOUND = ContainerResources(
@@ -21,18 +21,18 @@ def functions(driver: str) -> GivenFunctions:
 
 
 def test_the_same_answer_is_given_while_nothing_changes() -> None:
-    first = encoded.resources(FOUND, functions("iavf"))
-    assert encoded.resources(FOUND, functions("iavf")) is first
-    made = device_answers.resources(FOUND, functions("iavf"))
+    first = encode.resources(FOUND, functions("iavf"))
+    assert encode.resources(FOUND, functions("iavf")) is first
+    made = convert_devices.resources(FOUND, functions("iavf"))
     assert first.body == made.SerializeToString()
 
 
 def test_another_driver_or_another_list_is_another_answer() -> None:
-    first = encoded.resources(FOUND, functions("iavf"))
-    rebound = encoded.resources(FOUND, functions("vfio-pci"))
+    first = encode.resources(FOUND, functions("iavf"))
+    rebound = encode.resources(FOUND, functions("vfio-pci"))
     assert rebound.body != first.body
     listed = replace(FOUND, cpu_ids=(), kept={})
-    assert encoded.resources(listed, functions("vfio-pci")).body != rebound.body
+    assert encode.resources(listed, functions("vfio-pci")).body != rebound.body
 
 
 def test_what_is_derived_is_derived_once() -> None:

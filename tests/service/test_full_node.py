@@ -30,7 +30,7 @@ _WITH_NETWORKS = 12
 _PATIENCE_SECONDS = 60
 _NO_LINKS = "not known: link: NET...MESPACE_NOT_READABLE"
 """What is drawn of a confined agent's answer in place of links; as wide as a pod's column."""
-_LARGEST_MESSAGE_BYTES = 64 * 1024
+_MAX_MESSAGE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def node() -> Iterator[FullNode]:
 
 def walks(node: FullNode) -> int:
     with urllib.request.urlopen(f"{node.agent.metrics_url}/metrics", timeout=30) as answer:
-        found = re.search(rb"^netutil_cgroup_walks_total (\S+)$", answer.read(), re.MULTILINE)
+        found = re.search(rb"^netutil_cgroup_scans_total (\S+)$", answer.read(), re.MULTILINE)
     assert found is not None
     return int(float(found[1]))
 
@@ -120,7 +120,7 @@ async def test_pods_are_sent_one_by_one_in_their_order(node: FullNode) -> None:
     ):
         sent = [message async for message in stream]
     assert [f"{one.pod.namespace}/{one.pod.name}" for one in sent] == node.pod_names
-    assert max(one.ByteSize() for one in sent) < _LARGEST_MESSAGE_BYTES
+    assert max(one.ByteSize() for one in sent) < _MAX_MESSAGE_BYTES
 
 
 async def test_the_topology_is_not_sent_again_with_each_pod(node: FullNode) -> None:

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.container_cache import ContainerCache, ContainerPlaces
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.kubelet.podresources.model import ContainerResources
 from netutil.agent.parsers.cgroup import CgroupIdentity
-from netutil.agent.podresources.model import ContainerResources
 from netutil.agent.pods.kept import NOTHING_KEPT
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service.gather import Gathering
-from netutil.agent.service.reads import ReadPool
 
 from tests.facts.sriov_node import build_sriov_node
 from tests.lab import Lab
@@ -53,7 +53,7 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
         match=SimpleNamespace(pod=decode_pod_list(list_json(pod_json("web", "u", {})))[0]),
     )
     resources: Any = None
-    gathering = Gathering(
+    gathering = Collector(
         callers, reads, resources, build_sriov_node(tmp_path), containers, NOTHING
     )
     (cpu,) = await gathering.topology(caller, "1")
@@ -78,10 +78,12 @@ async def test_devices_are_those_of_a_time_when_the_container_had_been_started()
         started_at=started_by,
         kept=NOTHING_KEPT,
     )
-    caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
-    resources: Any = SimpleNamespace(of_container=of_container)
+    caller: Any = SimpleNamespace(
+        require_match=lambda found=match: found, cgroups=SimpleNamespace(container_id="c")
+    )
+    resources: Any = SimpleNamespace(get_container=of_container)
     callers: Any = None
-    await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(caller, "", 5)
+    await Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(caller, "", 5)
     assert asked[0]["not_before"] == started_by
 
 
@@ -93,7 +95,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
     async def of_container(*_: str, **__: Any) -> ContainerResources:
         return listed
 
-    resources: Any = SimpleNamespace(of_container=of_container)
+    resources: Any = SimpleNamespace(get_container=of_container)
     callers: Any = None
     for own, cpu_ids in ((True, (0, 1)), (False, ())):
         pod = SimpleNamespace(
@@ -107,8 +109,10 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
             started_at=asked_at,
             kept=NOTHING_KEPT,
         )
-        caller: Any = SimpleNamespace(known=match, cgroups=SimpleNamespace(container_id="c"))
-        found = await Gathering(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
+        caller: Any = SimpleNamespace(
+            require_match=lambda found=match: found, cgroups=SimpleNamespace(container_id="c")
+        )
+        found = await Collector(callers, ReadPool(), resources, "/", NOTHING, NOTHING).resources(
             caller, "", 5
         )
         assert found.cpu_ids == cpu_ids

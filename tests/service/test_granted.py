@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from netutil.agent.parsers.userspace import CONFIGURATION_DATA
+from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 from netutil.client import NodeClient
 from netutil.client.models.node import DescribedPod
 from netutil.client.rpc import requests
@@ -131,7 +131,7 @@ def test_an_amount_that_is_none_is_an_error_beside_the_rest(make: Any) -> None:
     cpu = netutil(node.app, "cpu")
     assert cpu["effective_cpus"] == "0"
     assert cpu["spec_error"]["reason"] == "QUANTITY_MALFORMED"
-    assert cpu["spec_error"]["sentence"] == "'many' is no amount of CPUs."
+    assert cpu["spec_error"]["message"] == "'many' is no amount of CPUs."
     assert cpu["spec_error"]["read"] == "resources of pod shop/web: cpu"
     pages = netutil(node.app, "hugepages")
     assert pages["spec_error"]["reason"] == "QUANTITY_MALFORMED"
@@ -150,7 +150,7 @@ def test_a_spec_that_is_not_understood_is_not_a_spec_that_asks_for_nothing(
     node = make(spoil)
     for answer in (netutil(node.app, "cpu"), netutil(node.app, "hugepages")):
         assert answer["spec_error"]["reason"] == "QUANTITY_MALFORMED"
-        assert "spec.containers[0].resources" in answer["spec_error"]["sentence"]
+        assert "spec.containers[0].resources" in answer["spec_error"]["message"]
     refused = node.app.run([sys.executable, "-m", "netutil.client", "dpdk"])
     assert refused.returncode == 1
     assert b"of container app of pod shop/web are not known" in refused.stderr
@@ -191,9 +191,9 @@ def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) 
     (error,) = (one for one in node.describe().errors if one.part == "network_status")
     assert error.reason == "NETWORK_STATUS_MALFORMED"
     assert "something else than text as annotation k8s.v1.cni.cncf.io/network-status" in (
-        error.sentence
+        error.message
     )
-    assert node.describe().pod.networks_error == error.sentence
+    assert node.describe().pod.networks_error == error.message
 
 
 def test_a_userspace_annotation_that_is_no_text_may_hide_a_network(make: Any) -> None:

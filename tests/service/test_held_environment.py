@@ -20,14 +20,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.collector import Collector
+from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.identity.first_process import start_of
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
-from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.gather import Gathering
-from netutil.agent.service.reads import ReadPool
 
 from tests.facts.test_environment import OVERWRITE
 from tests.identity.processes import pinned
@@ -92,7 +92,7 @@ def python(change: str) -> tuple[str, ...]:
     return (*environment, sys.executable, "-I", "-S", "-c", PYTHON.format(change=change))
 
 
-class OnePod(Callers):
+class OnePod(CallerResolver):
     """Callers of a pod of which every process of this host is. `first` began their container."""
 
     def __init__(self, reads: ReadPool, first: int | None) -> None:
@@ -117,7 +117,7 @@ class Connections:
         for pin in self._pins:
             stack.callback(pin.close)
         self.reads = reads = ReadPool(timeout_seconds=60)
-        self.gathering = Gathering(OnePod(reads, first), reads, _NONE, "/", _NONE, _NONE)
+        self.gathering = Collector(OnePod(reads, first), reads, _NONE, "/", _NONE, _NONE)
         credentials = Credentials(pid, uid, uid)
         peers = (Peer(credentials, pin, _CGROUPS, "pod") for pin in self._pins)
         self._callers = [Caller(peer, _CGROUPS, None, None) for peer in peers]

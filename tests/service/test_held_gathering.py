@@ -10,16 +10,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.container_cache import ContainerCache, ContainerPlaces
-from netutil.agent.errors import Inconsistent, Invalid, Reason, Unavailable, Unidentified
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+)
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.gather import Gathering
-from netutil.agent.service.reads import ReadPool
 
 from tests.collect.test_container_cache import Node, identity
 from tests.facts.sriov_node import build_sriov_node
@@ -45,10 +51,10 @@ def node(tmp_path: Path) -> Iterator[Node]:
     found.cache.close()
 
 
-def gathering(node: Node) -> Gathering:
-    callers = Callers(CgroupTree({}), NOTHING, ReadPool(threads=1))
+def gathering(node: Node) -> Collector:
+    callers = CallerResolver(CgroupTree({}), NOTHING, ReadPool(threads=1))
     root = build_sriov_node(node.top.parent / "root")
-    return Gathering(callers, ReadPool(threads=1), NOTHING, root, node.cache, NOTHING)
+    return Collector(callers, ReadPool(threads=1), NOTHING, root, node.cache, NOTHING)
 
 
 def caller(process: PinnedProcess, pod: Any = None) -> Caller:
@@ -95,7 +101,7 @@ async def test_the_own_pid_is_the_caller_and_no_other_text_is(
 ) -> None:
     found, asks = gathering(node), caller(process, a_pod())
     for pid in ("None", "-1", "01x"):
-        with pytest.raises(Invalid):
+        with pytest.raises(InvalidArgument):
             await found.cpus(asks, pid)
     process.own_number = 1
     assert await found.cpus(asks, "1") is found.own_cpus(asks)
@@ -111,14 +117,14 @@ async def test_an_ended_caller_is_answered_without_affinity_but_not_by_its_pid(
     os.kill(process.pid, 9)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it was killed
     assert (await found.cpus(asks, "")).affinity is None
-    with pytest.raises(Unidentified):
+    with pytest.raises(Unauthenticated):
         await found.cpus(asks, "1")
 
 
 async def test_a_container_in_no_cpuset_hierarchy_is_an_error(process: PinnedProcess) -> None:
     cache = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
-    found = Gathering(NOTHING, NOTHING, NOTHING, "/", cache, NOTHING)
-    with pytest.raises(Inconsistent) as refused:
+    found = Collector(NOTHING, NOTHING, NOTHING, "/", cache, NOTHING)
+    with pytest.raises(FailedPrecondition) as refused:
         found.own_cpus(caller(process, a_pod()))
     assert refused.value.reason is Reason.CPUSET_NOT_FOUND
     cache.close()

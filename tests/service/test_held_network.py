@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from netutil.agent.facts.netlink import inside
+from netutil.agent.facts.rtnetlink import inside
 
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.lab.observing import needs_lab

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("hostile")
 MEBIBYTE = 1024 * 1024
 CALLS_OF_POD = 256
 UNREAD_BYTES = 4 * MEBIBYTE
-MOST_GROWTH = 128 * MEBIBYTE
+MAX_GROWTH = 128 * MEBIBYTE
 """The manifest gives the agent 256 MiB; it has about 50 at its start."""
 
 
@@ -33,7 +33,10 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
         hostile = lab.pod("hostile").container("app")
         other = lab.pod("other").container("app", env={"WHO": "other"})
         lab.write_pod_list()
-        flags = f"--max-calls-per-pod={CALLS_OF_POD}", f"--max-unread-bytes-per-pod={UNREAD_BYTES}"
+        flags = (
+            f"--max-calls-per-pod={CALLS_OF_POD}",
+            f"--max-send-buffer-bytes-per-pod={UNREAD_BYTES}",
+        )
         yield lab.agent(*flags), hostile, other
 
 
@@ -82,7 +85,7 @@ def asking_without_reading(
 
 def eventually_not(agent: LabAgent) -> None:
     deadline = time.monotonic() + 60
-    while metric(agent, "netutil_calls_unfinished") or metric(agent, "netutil_unread_bytes"):
+    while metric(agent, "netutil_calls_in_flight") or metric(agent, "netutil_send_buffer_bytes"):
         assert time.monotonic() < deadline, "calls of a client that is gone are still held"
         time.sleep(0.05)
 
@@ -92,7 +95,7 @@ def test_calls_whose_answers_nobody_reads_are_limited(
 ) -> None:
     agent, hostile, other = node
     with asking_without_reading(agent, hostile, "GetCPUInfo", connections=16):
-        assert metric(agent, "netutil_calls_unfinished") == CALLS_OF_POD
+        assert metric(agent, "netutil_calls_in_flight") == CALLS_OF_POD
         assert netutil(other, "whoami")["name"] == "other"
     assert netutil(hostile, "whoami")["name"] == "hostile"
 
@@ -104,10 +107,10 @@ def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
     large = [b"PATH=/usr/bin:/bin", *(b"V%d=" % n + b"x" * 120_000 for n in range(14))]
     before = memory(agent)
     with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
-        assert 0 < metric(agent, "netutil_unread_bytes") <= UNREAD_BYTES
-        refused = r'netutil_refusals_total\{at="call",reason="TOO_MANY_UNREAD_ANSWERS"\}'
+        assert 0 < metric(agent, "netutil_send_buffer_bytes") <= UNREAD_BYTES
+        refused = r'netutil_rejections_total\{stage="call",reason="TOO_MANY_UNREAD_ANSWERS"\}'
         assert metric(agent, refused) > 0
-        assert memory(agent) - before < MOST_GROWTH
+        assert memory(agent) - before < MAX_GROWTH
         assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"
 
 
@@ -119,7 +122,7 @@ def test_a_header_block_that_never_ends_is_cut_off(
     done = hostile.run(raw_calls.command("endless"))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 2 * MEBIBYTE
-    assert memory(agent) - before < MOST_GROWTH
+    assert memory(agent) - before < MAX_GROWTH
     assert netutil(other, "whoami")["name"] == "other"
 
 

@@ -11,17 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import Connection
-from netutil.agent.errors import Denied, Reason
+from netutil.agent.errors import PermissionDenied, Reason
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service.caller import Callers
-from netutil.agent.service.reads import ReadPool
 
 from tests.pods.kubelet_server import list_json, pod_json
 from tests.pods.test_directory import ID, UID, Source
@@ -46,7 +46,7 @@ class Known:
         self.clock, self.source = Clock(), source
         source.pods = decode_pod_list(list_json(pod_json("web", POD_UID, {"app": ID})))
         self.pods = PodDirectory(source, REFRESH_SECONDS, self.clock)
-        self.callers = Callers(CgroupTree({}), self.pods, ReadPool(threads=1))
+        self.callers = CallerResolver(CgroupTree({}), self.pods, ReadPool(threads=1))
         cgroups = identify(f"0::/kubepods/pod{POD_UID}/{ID}\n")
         peer = Peer(Credentials(process.pid, 0, 0), process, cgroups, UID)
         self.connection = Connection(UID, peer)
@@ -76,7 +76,7 @@ async def test_a_caller_is_known_at_once_when_a_fresh_list_names_it(known: Known
     waited_for = await known.callers.identify(known.connection, 5, need_container=True)
     at_once = known.callers.identified(known.connection)
     assert at_once == waited_for
-    assert at_once is not None and at_once.known.container_name == "app"
+    assert at_once is not None and at_once.require_match().container_name == "app"
 
 
 async def test_a_list_that_is_too_old_is_waited_for(known: Known) -> None:
@@ -121,12 +121,12 @@ async def test_a_pod_that_is_only_remembered_is_left_to_identify(known: Known) -
     known.clock.now += 2  # a list may be asked for again
     await known.pods.refresh()
     assert known.callers.identified(known.connection) is None
-    assert (await known.callers.identify(known.connection, 5)).known.is_remembered
+    assert (await known.callers.identify(known.connection, 5)).require_match().is_remembered
 
 
 async def test_who_is_refused_or_unknown_to_the_kernel_is_left_to_identify(known: Known) -> None:
     await known.callers.identify(known.connection, 5)
-    error = Denied(Reason.NOT_A_POD, "No pod.")
+    error = PermissionDenied(Reason.NOT_A_POD, "No pod.")
     assert known.callers.identified(Connection(UID, known.connection.peer, error)) is None
     assert known.callers.identified(Connection(UID)) is None
 

@@ -11,19 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from netutil.agent.collect import collector
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import held_environment
+from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.collect.network_cache import MAX_ANSWERS, NetworkCache
-from netutil.agent.errors import Missing
-from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.parsers.devices import AllocatedDevice
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.results import Allocated, Interfaces, InterfacesAnswer
+from netutil.agent.errors import NotFound
+from netutil.agent.identity.pidfd import pin_pid
+from netutil.agent.messages import encode_interfaces
+from netutil.agent.messages.encode_interfaces import EncodedInterfaces
+from netutil.agent.parsers.environment import AllocatedDevice
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.service import encoded_interfaces, gather
-from netutil.agent.service.encoded_interfaces import EncodedInterfaces
-from netutil.agent.service.gather import Gathering
-from netutil.agent.service.gathered import Allocated, Interfaces, InterfacesAnswer
-from netutil.agent.service.live import LiveNetworks
-from netutil.agent.service.reads import ReadPool
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.facts.namespaces import Namespace, network_namespace
@@ -70,19 +71,21 @@ class Asking:
         self.cache = NetworkCache(reads.run)
         anything: Any = SimpleNamespace()
         live = LiveNetworks(self.cache, ())
-        self.gathering = Gathering(anything, reads, anything, host_root, anything, live)
+        self.gathering = Collector(anything, reads, anything, host_root, anything, live)
         self.answer = InterfacesAnswer(
-            self._make, encoded_interfaces.with_counters, EncodedInterfaces.size_bytes
+            self._make, encode_interfaces.with_counters, EncodedInterfaces.size_bytes
         )
 
     def _make(self, found: Interfaces) -> EncodedInterfaces:
         self.made += 1
-        return encoded_interfaces.without_counters(found)
+        return encode_interfaces.without_counters(found)
 
     @property
     def caller(self) -> Any:
         peer = SimpleNamespace(process=self.pin, pod_key="u")
-        return SimpleNamespace(peer=peer, match=self.match, known=self.match, unavailable=None)
+        return SimpleNamespace(
+            peer=peer, match=self.match, require_match=lambda: self.match, unavailable=None
+        )
 
     async def __call__(self, interface: str = "") -> api.InterfacesResponse:
         found = await self.gathering.interfaces(
@@ -153,7 +156,7 @@ async def test_an_answer_of_one_interface_is_kept_beside_that_of_all(asking: Ask
         await asking()
     assert asking.made == 2
     for number in range(2 * MAX_ANSWERS):
-        with pytest.raises(Missing):
+        with pytest.raises(NotFound):
             await asking(f"none{number}")
 
 
@@ -199,7 +202,7 @@ async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespa
     await asking()
     made = asking.made
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(gather, "_MAX_KEPT_BYTES", 1000)
+        patched.setattr(collector, "_MAX_KEPT_BYTES", 1000)
         process.batch("link set eth0 mtu 1400\n")
         for _ in range(2):
             assert len((await asking()).interfaces[0].link.addresses) == 100
@@ -208,7 +211,7 @@ async def test_a_large_answer_is_made_each_time(asking: Asking, process: Namespa
 
 async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Asking) -> None:
     devices = (AllocatedDevice("PCIDEVICE_X", 0, "x", "", {"a": [{}] * 10000}),)
-    long = gather._MAX_KEPT_CHARACTERS + 1
+    long = collector._MAX_KEPT_CHARACTERS + 1
     for made, characters in ((2, long), (3, long), (4, long - 1), (4, long - 1)):
         asking.allocated = Allocated(devices, af_xdp=(), characters=characters)
         await asking("eth0")
@@ -217,5 +220,5 @@ async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Aski
 
 def test_the_devices_of_two_environments_are_as_long_as_the_variables_of_both() -> None:
     own, start = (held_environment(f"PCIDEVICE_X={name}\0".encode()) for name in ("a", "bb"))
-    found = gather._named(own, start, None)
+    found = collector._named(own, start, None)
     assert found.characters == own.device_characters + start.device_characters > 0

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from netutil.agent.collect.caller import Caller
+from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.environment_cache import MAX_BLOCK_BYTES, held_environment
-from netutil.agent.service.caller import Caller
-from netutil.agent.service.gather import Gathering
-from netutil.agent.service.gathered import Allocated
-from netutil.agent.service.netutil import NetUtil
-from netutil.agent.service.watch import _size
+from netutil.agent.collect.results import Allocated
+from netutil.agent.messages.answers import Answers
+from netutil.agent.watch.stream import _size
 
 
 class Sizes:
@@ -20,7 +20,9 @@ class Sizes:
     def __init__(self) -> None:
         self.noted: list[int | None] = []
 
-    async def worked_out(self, _: Caller, make: Callable[[], Any], size: int | None = None) -> Any:
+    async def run_offloaded(
+        self, _: Caller, make: Callable[[], Any], size: int | None = None
+    ) -> Any:
         self.noted.append(size)
         return make()
 
@@ -42,9 +44,8 @@ async def test_the_answer_of_a_large_environment_is_encoded_off_the_loop(
     block: bytes, key: str, size: int | None
 ) -> None:
     sizes = Sizes()
-    service = NetUtil.__new__(NetUtil)
-    service._gather = cast(Gathering, sizes)
-    await service._variables(cast(Caller, None), held_environment(block), key)
+    answers = Answers(cast(Collector, sizes))
+    await answers.variables(cast(Caller, None), held_environment(block), key)
     assert sizes.noted == [size]
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from netutil.agent import settings
+from netutil.agent import config
 
 from tests.service.conftest import Node, netutil
 
@@ -78,7 +78,7 @@ def test_an_ill_formed_flag_stops_with_one_line_and_2(
     argv: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        settings.parse(argv, {})
+        config.parse(argv, {})
     assert stop.value.code == 2
     err = capsys.readouterr().err
     assert named in err
@@ -87,14 +87,14 @@ def test_an_ill_formed_flag_stops_with_one_line_and_2(
 
 def test_an_environment_twin_is_read_and_a_flag_wins() -> None:
     environment = {"NETUTIL_MAX_CONNECTIONS": "7", "NODE_IP": "fd00::1"}
-    assert settings.parse([], environment).max_connections == 7
-    assert settings.parse(["--max-connections", "8"], environment).max_connections == 8
-    assert settings.parse([], environment).kubelet_url == "https://[fd00::1]:10250"
+    assert config.parse([], environment).max_connections == 7
+    assert config.parse(["--max-connections", "8"], environment).max_connections == 8
+    assert config.parse([], environment).kubelet_url == "https://[fd00::1]:10250"
 
 
 def test_an_ill_formed_environment_twin_stops_too() -> None:
     with pytest.raises(SystemExit) as stop:
-        settings.parse([], {"NETUTIL_MAX_CONNECTIONS": "many"})
+        config.parse([], {"NETUTIL_MAX_CONNECTIONS": "many"})
     assert stop.value.code == 2
 
 
@@ -102,18 +102,18 @@ def test_an_ill_formed_environment_twin_stops_too() -> None:
 def test_a_removed_flag_is_accepted_and_hidden(
     flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unchanged = settings.parse([], {})
-    variable = settings.variable_of(flag)
+    unchanged = config.parse([], {})
+    variable = config.variable_of(flag)
     assert unchanged.ignored_flags == ()
     for given in (
-        settings.parse([f"--{flag}", "5000"], {}),
-        settings.parse([f"--{flag}=5000"], {}),
-        settings.parse([], {variable: "5000"}),
-        settings.parse([f"--{flag}=1"], {variable: "5000"}),
+        config.parse([f"--{flag}", "5000"], {}),
+        config.parse([f"--{flag}=5000"], {}),
+        config.parse([], {variable: "5000"}),
+        config.parse([f"--{flag}=1"], {variable: "5000"}),
     ):
         assert given == replace(unchanged, ignored_flags=(flag,))
     with pytest.raises(SystemExit):
-        settings.parse(["--help"], {})
+        config.parse(["--help"], {})
     assert flag not in capsys.readouterr().out
 
 

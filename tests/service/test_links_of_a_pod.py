@@ -147,7 +147,7 @@ def test_of_too_many_links_it_is_told_why_they_are_not_and_the_rest_is(
     ip(container, "-batch", "-", lines=lines)
     answer = netutil(container, "interfaces")
     assert answer["link_error"]["reason"] == "NETWORK_NAMESPACE_TOO_LARGE"
-    assert "302 links" in answer["link_error"]["sentence"]
+    assert "302 links" in answer["link_error"]["message"]
     (reported,) = answer["interfaces"]
     assert reported["network"]["ips"] == [container.pod.ip] and reported["link"] is None
     everything = netutil(container, "all")

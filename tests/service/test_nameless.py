@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from netutil.agent.collect import amounts
+from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.pending import pending
-from netutil.agent.service import amounts
-from netutil.agent.service.unnamed import unnamed
 
 from tests.service.spoiled_pod import changed, container
 

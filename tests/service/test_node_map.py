@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netutil.agent.parsers.userspace import CONFIGURATION_DATA
+from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 from netutil.podresources.v1 import podresources_pb2 as v1

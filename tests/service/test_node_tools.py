@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from netutil.agent.identity.pinning import choose_pin, pin_by_peer_pidfd
+from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 from netutil.client import NodeClient, NotFound, Unavailable
 from netutil.client.cli.offline_checks import with_outside
 from netutil.client.models.node import DescribedPod, Diagnosis, Traced, TracedCall
@@ -110,7 +110,7 @@ def test_a_pod_of_another_node_is_not_found(client: NodeClient) -> None:
     with pytest.raises(NotFound) as missing:
         client.call(requests.described_pod("shop", "elsewhere"))
     assert missing.value.reason == "POD_NOT_FOUND"
-    assert "'shop/elsewhere'" in missing.value.sentence
+    assert "'shop/elsewhere'" in missing.value.message
 
 
 def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeClient) -> None:
@@ -205,7 +205,7 @@ def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
     assert checks["capabilities"].outcome == ("warning" if CONFINED else "ok")
     assert "2 pods" in checks["pod list"].found
     assert checks["PodResources"].outcome == "warning"
-    assert "--pod-resources" in checks["PodResources"].mend
+    assert "--pod-resources" in checks["PodResources"].remedy
     both = {one.name: one for one in with_outside(found, str(node.lab.socket)).checks}
     assert (both["agent"].outcome, both["connect"].outcome) == ("ok", "ok")
 
@@ -344,7 +344,7 @@ def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
     assert checks["user"].outcome == checks["cgroups"].outcome == "ok"
     by_kernel = choose_pin()[0] is pin_by_peer_pidfd  # since Linux 6.5
     assert checks["kernel"].outcome == ("ok" if by_kernel else "warning")
-    assert checks["agent"].mend and isinstance(found, Diagnosis)
+    assert checks["agent"].remedy and isinstance(found, Diagnosis)
 
 
 def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> None:

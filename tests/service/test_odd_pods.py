@@ -10,11 +10,12 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.collect import amounts
+from netutil.agent.collect.pod_networks import ensure_networks_understood, networks_of
 from netutil.agent.errors import AgentError
+from netutil.agent.messages import convert
 from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, convert_pod_list, decode_pod_list
-from netutil.agent.service import amounts, answers
-from netutil.agent.service.pod_networks import ensure_networks_understood, networks_of
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.pods.test_granted import RESIZED
@@ -62,10 +63,10 @@ def test_every_answer_about_an_odd_pod_can_be_made_or_says_why_not(item: object)
     for pod in known.pods:
         match = known.find(pod.metadata.uid, None)
         assert match is not None
-        message = answers.pod(match.if_only_container(), "")
+        message = convert.pod(match.if_only_container(), "")
         assert api.PodResponse.FromString(message.SerializeToString()).name == pod.metadata.name
         for ask in asked_of(pod):
             try:
                 ask()
             except AgentError as error:
-                assert error.sentence.encode() and error.read.encode()
+                assert error.message.encode() and error.read.encode()

@@ -6,15 +6,15 @@ import os
 from typing import Any
 
 import pytest
-from netutil.agent.errors import Unidentified
+from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import Unauthenticated
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.peer import Peer
-from netutil.agent.identity.pinning import pin_pid
+from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.reads import ReadPool
 
 PATH = f"/kubepods/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b/{'4c1f' * 16}"
 NOTHING: Any = None
@@ -35,7 +35,7 @@ class CountedReads(ReadPool):
 async def test_the_connector_s_own_pid_is_looked_up_once() -> None:
     reads, cgroups = CountedReads(), identify(f"0::{PATH}\n")
     pods: PodDirectory = NOTHING
-    callers = Callers(CgroupTree({}), pods, reads)
+    callers = CallerResolver(CgroupTree({}), pods, reads)
     own = pin_pid(os.getpid())
     peer = Peer(Credentials(own.pid, 0, 0), own, cgroups, "pod")
     caller = Caller(peer, cgroups, NOTHING, NOTHING)
@@ -47,5 +47,5 @@ async def test_the_connector_s_own_pid_is_looked_up_once() -> None:
         assert reads.count == 1
     finally:
         own.close()
-    with pytest.raises(Unidentified):
+    with pytest.raises(Unauthenticated):
         await callers.process(caller, str(os.getpid()))

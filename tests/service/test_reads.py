@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from netutil.agent.errors import Exhausted, OverLimit, Reason, Unavailable
-from netutil.agent.identity.access import CredentialsNotRestored
-from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.service.reads import ReadPool
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unavailable
+from netutil.agent.identity.pidfd import pin_pid
+from netutil.agent.identity.ptrace import CredentialsNotRestored
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -116,7 +116,7 @@ async def test_more_than_the_waiting_of_one_pod_are_refused_at_once() -> None:
     release = threading.Event()
     waiting = [asyncio.create_task(pool.run("pod", release.wait, "a file")) for _ in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(Exhausted) as refused:
+    with pytest.raises(ResourceExhausted) as refused:
         await pool.run("pod", lambda: 42, "a file")
     assert refused.value.reason is Reason.TOO_MANY_READS_OF_POD
     release.set()
@@ -156,7 +156,7 @@ async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_tur
     pool = ReadPool()
     with monkeypatch.context() as limited:
         limited.setattr(threading, "Thread", NoThreads)
-        with pytest.raises(OverLimit) as refused:
+        with pytest.raises(QuotaExceeded) as refused:
             await pool.run("pod", lambda: 42, "a file")
         assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
         assert pool.threads == 0
@@ -239,7 +239,7 @@ async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
     assert joined is not None
     third = asyncio.ensure_future(joined)
     await asyncio.sleep(0)
-    with pytest.raises(Exhausted):
+    with pytest.raises(ResourceExhausted):
         pool.join("pod", "share", "a file")
     release.set()
     assert await first
@@ -284,7 +284,7 @@ async def test_a_thread_that_cannot_take_its_credentials_back_reads_nothing_more
     other = asyncio.create_task(pool.run("other", threading.current_thread, "a file"))
     await asyncio.sleep(0)
     release.set()
-    with pytest.raises(OverLimit) as refused:
+    with pytest.raises(QuotaExceeded) as refused:
         await first
     assert refused.value.reason is Reason.AGENT_OUT_OF_RESOURCES
     (thread,) = spoiled_thread

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
-from netutil.agent.daemon import Agent
+from netutil.agent.admin.diagnostics import Diagnostics
+from netutil.agent.lifecycle import Agent
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.source import ConfirmTiming, unavailable
-from netutil.agent.service.doctor import Doctor
+from netutil.agent.pods.sources.base import ConfirmTiming, unavailable
 
 from tests.pods.streams import PushingSource, made, until
 
@@ -19,7 +19,7 @@ def agent_with(pods: PodDirectory) -> Agent:
     """An agent of which no more is there than what readiness looks at."""
     agent = object.__new__(Agent)
     agent._stopping = asyncio.Event()
-    agent._rooms = SimpleNamespace(pods=pods)  # type: ignore[assignment]
+    agent._components = SimpleNamespace(pods=pods)  # type: ignore[assignment]
     return agent
 
 
@@ -41,9 +41,9 @@ async def test_an_agent_is_not_ready_while_nothing_confirms_the_pushed_list() ->
     await pods.close()
 
 
-def doctor_of(pods: PodDirectory, *, believes_anybody: bool = False) -> Doctor:
+def doctor_of(pods: PodDirectory, *, believes_anybody: bool = False) -> Diagnostics:
     """A doctor that can look at nothing but the pod list."""
-    doctor = object.__new__(Doctor)
+    doctor = object.__new__(Diagnostics)
     doctor._pods = pods
     told = SimpleNamespace(believes_anybody=believes_anybody)
     doctor._installation = told  # type: ignore[assignment]
@@ -62,7 +62,7 @@ async def test_the_doctor_says_when_the_pushed_list_was_confirmed_or_why_it_is_n
     assert check.outcome == "failed"
     assert "It is overloaded." in check.found
     assert "the last list is of" in check.found
-    assert check.mend == "Wait for it."
+    assert check.remedy == "Wait for it."
     await pods.close()
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from netutil.agent.collect import retention as retention_module
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.retention import Kept, Memos, Retention
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD
+from netutil.agent.observability.call_stats import CallStats
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.recent_cache import RecentCache
-from netutil.agent.service import retention as retention_module
-from netutil.agent.service.call_log import CallLog
-from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.retention import Kept, Memos, Retention
 
 from tests.connections.test_seen_pods import CONTAINER, KEY, UID, peer_of, tree_of
 from tests.pods.kubelet_server import list_json, pod_json
@@ -37,7 +37,7 @@ class Node:
         self.source = Source()
         self.source.pods = decode_pod_list(list_json(pod_json("web", UID, {"app": CONTAINER})))
         self.pods = PodDirectory(self.source, 10)
-        self.seen, self.registry, self.log = SeenPods(self.tree), ConnectionRegistry(), CallLog()
+        self.seen, self.registry, self.log = SeenPods(self.tree), ConnectionRegistry(), CallStats()
         self.cache: RecentCache[str, int] = RecentCache(16)
         self.reads = ReadPool(threads=2)
         kept = Kept({"calls": self.log}, {"cache": self.cache}, {"connections": self.registry})

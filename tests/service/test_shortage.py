@@ -10,15 +10,15 @@ from pathlib import Path
 
 import grpc
 import pytest
-from netutil.agent.errors import OverLimit, Reason, shortage
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.errors import QuotaExceeded, Reason, resource_exhausted
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories, read_cpu
 from netutil.agent.facts.links import read_links
 from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.namespaces import find_process
-from netutil.agent.identity.pinning import pin_pid
-from netutil.agent.service.reads import ReadPool
-from netutil.agent.service.status import code_of, trailing_metadata
+from netutil.agent.identity.pidfd import pin_pid
+from netutil.agent.messages.status import code_of, trailing_metadata
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -34,7 +34,7 @@ def failing(number: int) -> Callable[..., int]:
 async def test_a_read_that_fails_for_a_shortage_exhausts_and_may_be_asked_again(
     number: int,
 ) -> None:
-    with pytest.raises(OverLimit) as told:
+    with pytest.raises(QuotaExceeded) as told:
         await ReadPool().run("pod", failing(number), "/sys/bus/pci")
     error = told.value
     assert error.reason is Reason.AGENT_OUT_OF_RESOURCES
@@ -48,7 +48,7 @@ async def test_a_read_that_fails_for_a_shortage_exhausts_and_may_be_asked_again(
 async def test_other_failures_of_a_read_stay_what_they_are() -> None:
     with pytest.raises(PermissionError):
         await ReadPool().run("pod", failing(errno.EACCES), "/sys/bus/pci")
-    assert shortage(OSError(errno.EIO, "input/output error"), "a file") is None
+    assert resource_exhausted(OSError(errno.EIO, "input/output error"), "a file") is None
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
@@ -61,7 +61,7 @@ def test_a_process_that_cannot_be_held_for_a_shortage_is_neither_gone_nor_missin
     hold = own.duplicate if call == "dup" else partial(pin_pid, os.getpid())
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
-        with pytest.raises(OverLimit) as told:
+        with pytest.raises(QuotaExceeded) as told:
             hold()
     assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert len(os.listdir("/proc/self/fd")) == before
@@ -74,7 +74,7 @@ def test_a_pod_whose_processes_cannot_be_held_is_not_said_to_lack_the_one_asked_
     own = pin_pid(os.getpid())
     other = os.getppid()
     monkeypatch.setattr(os, "pidfd_open", failing(errno.EMFILE))
-    with pytest.raises(OverLimit):
+    with pytest.raises(QuotaExceeded):
         find_process(own, other, [other])
     own.close()
 
@@ -107,7 +107,7 @@ def test_a_namespace_that_cannot_be_opened_for_a_shortage_is_no_lack_of_a_capabi
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "open", failing(number))
-    with pytest.raises(OverLimit) as told:
+    with pytest.raises(QuotaExceeded) as told:
         read_links(-1)
     assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert "CAP_SYS_ADMIN" not in told.value.advice

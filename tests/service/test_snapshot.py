@@ -10,10 +10,10 @@ import pytest
 from google.protobuf.message import Message
 from netutil.agent.errors import AgentError, Reason, Unavailable
 from netutil.agent.grpcserver import EncodedMessage
-from netutil.agent.service import snapshot
-from netutil.agent.service.encoded import PARTS
-from netutil.agent.service.pace import LEAST_SECONDS, Pace
-from netutil.agent.service.snapshot import Digests, are_short, changed
+from netutil.agent.messages.encode import PARTS
+from netutil.agent.watch import diff
+from netutil.agent.watch.diff import Digests, are_short, changed
+from netutil.agent.watch.stream import MIN_SECONDS, SnapshotThrottle
 from netutil.client import All
 from netutil.client.models import observation
 from netutil.client.rpc.convert import result
@@ -33,8 +33,8 @@ def digests(facts: api.AllResponse, before: Digests | None = None) -> Digests:
         if whole.HasField(name)
     }
     for error in facts.errors:
-        parts[error.part] = Unavailable(cast(Reason, error.reason), error.sentence)
-    return snapshot.digests(parts, before or {})
+        parts[error.part] = Unavailable(cast(Reason, error.reason), error.message)
+    return diff.digests(parts, before or {})
 
 
 def set_counters(facts: api.AllResponse) -> None:
@@ -70,7 +70,7 @@ def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_
     for facts, seconds in ((before, 1), (now, 2)):
         error = getattr(facts.interfaces, name)
         error.CopyFrom(part_error(name))
-        error.sentence = f"It took {seconds} s."
+        error.message = f"It took {seconds} s."
     assert changed(digests(before), digests(now)) == ()
     assert observation.changed_parts(result(All, before), result(All, now)) == ()
     getattr(now.interfaces, name).reason = "READ_TIMED_OUT"
@@ -128,7 +128,7 @@ def test_a_change_names_its_part(change: Change, part: str) -> None:
 def failed(reason: str, sentence: str) -> api.AllResponse:
     facts = everything()
     facts.ClearField("resources")
-    facts.errors.add(part="resources", code="UNAVAILABLE", reason=reason, sentence=sentence)
+    facts.errors.add(part="resources", code="UNAVAILABLE", reason=reason, message=sentence)
     return facts
 
 
@@ -151,7 +151,7 @@ def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
     facts = everything()
     before = digests(facts)
     with monkeypatch.context() as patched:
-        patched.setattr(snapshot, "_KINDS", {})
+        patched.setattr(diff, "_KINDS", {})
         again = digests(facts, before)
     assert all(again[name] is before[name] for name in before)
     move(facts)
@@ -206,16 +206,16 @@ class Time:
 
 async def test_one_watcher_gets_ten_snapshots_a_second_at_the_most() -> None:
     time = Time()
-    pace = Pace(time.clock, time.sleep)
+    pace = SnapshotThrottle(time.clock, time.sleep)
     turn = -float("inf")
     for _ in range(11):
         turn = await pace.turn("pod", turn)
-    assert time.now - 1000.0 == pytest.approx(10 * LEAST_SECONDS)
+    assert time.now - 1000.0 == pytest.approx(10 * MIN_SECONDS)
 
 
 async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
     time = Time()
-    pace = Pace(time.clock, time.sleep)
+    pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64):
         await pace.turn("pod", -float("inf"))
     assert time.now == 1000.0
@@ -223,7 +223,7 @@ async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
 
 async def test_a_pod_that_changes_without_end_gets_twenty_snapshots_a_second() -> None:
     time = Time()
-    pace = Pace(time.clock, time.sleep)
+    pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64 + 200):
         await pace.turn("hostile", -float("inf"))
     assert time.now - 1000.0 == pytest.approx(10, rel=0.1)
@@ -238,7 +238,7 @@ async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None
     async def given_up(_: float) -> None:
         raise asyncio.CancelledError
 
-    pace = Pace(time.clock, given_up)
+    pace = SnapshotThrottle(time.clock, given_up)
     for _ in range(64):
         await pace.turn("pod", -float("inf"))
     for _ in range(1000):
@@ -253,7 +253,7 @@ def test_a_large_environment_is_compared_without_being_parsed(
 ) -> None:
     before = api.AllResponse(environment=api.EnvResponse(envs={"A": "x" * 200_000}))
     after = api.AllResponse(environment=api.EnvResponse(envs={"A": "y" + "x" * 199_999}))
-    monkeypatch.setattr(snapshot, "_KINDS", {})
+    monkeypatch.setattr(diff, "_KINDS", {})
     first = digests(before)
     assert changed(first, digests(before, first)) == ()
     assert changed(first, digests(after, first)) == ("environment",)

@@ -36,7 +36,7 @@ def test_a_refused_call_is_logged_with_its_callers_trace() -> None:
         assert done.stdout.split() == [b"NOT_FOUND"] * 3, done.stderr
         assert agent.stop() == 0
         lines = [json.loads(line) for line in agent.stderr_text().splitlines()]
-    refusals = [line for line in lines if line.get("at") == "call"]
+    refusals = [line for line in lines if line.get("stage") == "call"]
     assert [(line.get("trace_id"), line.get("span_id")) for line in refusals] == [
         (TRACE, SPAN),
         (None, None),  # what is not well-formed is ignored

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from netutil.agent.service.call_log import LATENCY_BOUNDS_SECONDS, MAX_PODS, CallLog
-from netutil.agent.service.tracing import Tracing
+from netutil.agent.observability.call_stats import (
+    LATENCY_BOUNDS_SECONDS,
+    MAX_PODS,
+    CallFeed,
+    CallStats,
+)
 
 WAITING = 1024
 
 
-def tell(tracing: Tracing, method: str = "GetPod") -> None:
-    tracing.tell(method, "answered", None, "OK", "", 0.001)
+def tell(tracing: CallFeed, method: str = "GetPod") -> None:
+    tracing.notify(method, "answered", None, "OK", "", 0.001)
 
 
 async def test_an_onlooker_is_told_each_call_once() -> None:
-    tracing = Tracing()
-    onlooker = tracing.join()
+    tracing = CallFeed()
+    onlooker = tracing.subscribe()
     tell(tracing, "GetPod")
     tell(tracing, "GetEnv")
     news = await onlooker.next()
@@ -32,8 +36,8 @@ async def test_an_onlooker_is_told_each_call_once() -> None:
 
 
 async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest() -> None:
-    tracing = Tracing()
-    slow, fast = tracing.join(), tracing.join()
+    tracing = CallFeed()
+    slow, fast = tracing.subscribe(), tracing.subscribe()
     for number in range(WAITING):
         tell(tracing, str(number))
     await fast.next()
@@ -47,11 +51,11 @@ async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest()
 
 
 async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None:
-    tracing = Tracing()
-    onlooker = tracing.join()
+    tracing = CallFeed()
+    onlooker = tracing.subscribe()
     assert tracing
-    tracing.leave(onlooker)
-    assert not tracing.onlookers
+    tracing.unsubscribe(onlooker)
+    assert not tracing.subscribers
     tell(tracing)
     tracing.stop()
     with pytest.raises(TimeoutError):
@@ -71,7 +75,7 @@ async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None
 def test_a_log_counts_refused_not_found_and_failed_calls_apart(
     code: str, counts: tuple[int, int, int], last: str
 ) -> None:
-    log = CallLog()
+    log = CallStats()
     log.record("pod", code, "A_REASON", 0.001)
     found = log.by_pod["pod"]
     assert (found.refused, found.not_found, found.failed) == counts
@@ -79,18 +83,18 @@ def test_a_log_counts_refused_not_found_and_failed_calls_apart(
 
 
 async def test_the_end_comes_after_what_was_told_before_it() -> None:
-    tracing = Tracing()
-    onlooker = tracing.join()
+    tracing = CallFeed()
+    onlooker = tracing.subscribe()
     tell(tracing)
     tracing.stop()
     news = await onlooker.next()
     assert news is not None and len(news[0]) == 1
     assert await onlooker.next() is None
-    assert await tracing.join().next() is None
+    assert await tracing.subscribe().next() is None
 
 
 def test_a_log_keeps_counts_by_latency_and_the_last_error() -> None:
-    log = CallLog()
+    log = CallStats()
     log.record("pod", "OK", "", LATENCY_BOUNDS_SECONDS[0])
     log.record("pod", "PERMISSION_DENIED", "NOT_A_POD", LATENCY_BOUNDS_SECONDS[0] + 1e-9)
     log.record("pod", "OK", "", 1e6)
@@ -101,7 +105,7 @@ def test_a_log_keeps_counts_by_latency_and_the_last_error() -> None:
 
 
 def test_a_log_forgets_the_pods_that_have_ended() -> None:
-    log = CallLog()
+    log = CallStats()
     log.record("runs", "OK", "", 0.001)
     log.record("ended", "OK", "", 0.001)
     log.retain({"runs"})
@@ -109,7 +113,7 @@ def test_a_log_forgets_the_pods_that_have_ended() -> None:
 
 
 def test_a_log_forgets_the_pod_that_has_asked_least_recently() -> None:
-    log = CallLog()
+    log = CallStats()
     for number in range(MAX_PODS):
         log.record(str(number), "OK", "", 0.0)
     log.record("0", "OK", "", 0.0)

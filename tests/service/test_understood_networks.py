@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from netutil.agent.errors import Inconsistent
+from netutil.agent.collect.pod_networks import ensure_networks_understood
+from netutil.agent.errors import FailedPrecondition
 from netutil.agent.pods.model import MAX_PATHS
-from netutil.agent.service.pod_networks import ensure_networks_understood
 
 from tests.service.conftest import NETWORK_STATUS
 from tests.service.spoiled_pod import changed
@@ -26,13 +26,13 @@ def test_ips_that_are_not_understood_are_no_missing_networks(ips: object, odd: s
     def spoil(item: dict[str, Any]) -> None:
         item["status"] = {"podIPs": ips}
 
-    with pytest.raises(Inconsistent) as caught:
+    with pytest.raises(FailedPrecondition) as caught:
         ensure_networks_understood(changed(spoil))
-    assert f"({odd} is not understood)" in caught.value.sentence
+    assert f"({odd} is not understood)" in caught.value.message
 
 
 def test_a_status_that_is_null_is_named_in_the_network_sentence() -> None:
-    with pytest.raises(Inconsistent, match=r"\(status is not understood\)"):
+    with pytest.raises(FailedPrecondition, match=r"\(status is not understood\)"):
         ensure_networks_understood(changed(lambda item: item.update(status=None)))
 
 
@@ -44,7 +44,7 @@ def test_no_number_of_odd_fields_hides_a_network_status_that_is_no_text(place: s
 
     pod = changed(spoil)
     assert len(pod.not_understood) == MAX_PATHS
-    with pytest.raises(Inconsistent, match="is not understood"):
+    with pytest.raises(FailedPrecondition, match="is not understood"):
         ensure_networks_understood(pod)
 
 

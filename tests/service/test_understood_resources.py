@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from netutil.agent.collect import amounts
 from netutil.agent.errors import Reason
-from netutil.agent.service import amounts
 
 from tests.service.spoiled_pod import MEBIBYTE, Change, changed, container, status
 
@@ -44,7 +44,7 @@ def test_what_a_container_asks_for_is_unknown_and_not_none(change: Change) -> No
     for error in (cpus.error, pages.error):
         assert error is not None
         assert error.reason is Reason.QUANTITY_MALFORMED
-        assert "not known" in error.sentence and "not understood" in error.sentence
+        assert "not known" in error.message and "not understood" in error.message
     assert cpus.container is None
     assert not [one for one in pages.containers if one.container_name in ("", "app")]
 
@@ -76,6 +76,6 @@ def test_a_bad_amount_of_one_container_takes_nothing_from_another(odd: object) -
     (app,) = pages.containers
     assert (app.container_name, app.limit_bytes) == ("app", 4 * MEBIBYTE)
     assert [one.limit_bytes for one in pages.pod] == [64 * MEBIBYTE]
-    assert pages.error is not None and "side" in pages.error.read + pages.error.sentence
+    assert pages.error is not None and "side" in pages.error.read + pages.error.message
     cpus = amounts.asked_cpus(pod, "app")
     assert cpus.error is None and cpus.container is not None

@@ -6,17 +6,17 @@ import json
 from collections.abc import Callable
 
 import pytest
+from netutil.agent.collect.unknown_caller import unknown_caller
+from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.parsers.cgroup import identify
-from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.file import FileSource
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.kubelet import KubeletSettings, KubeletSource, Verify
+from netutil.agent.pods.http.client import ApiServerAddress
 from netutil.agent.pods.model import decode_pod_list
-from netutil.agent.pods.requests import ApiServerAddress
-from netutil.agent.pods.source import PodSource, PushedSource
-from netutil.agent.podsapi.source import PodsApiSource
-from netutil.agent.service.unknown import unknown_caller
+from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.sources.base import PodSource, StreamingSource
+from netutil.agent.pods.sources.file import FileSource
+from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 STATIC = "d71a3f8c2b9e4a6f8c0d1e2f3a4b5c6d"
@@ -34,7 +34,7 @@ CONTROLLERS = (
     "pids",
 )
 
-Source = PodSource | PushedSource
+Source = PodSource | StreamingSource
 
 
 def kubelet() -> Source:
@@ -78,7 +78,7 @@ def test_the_source_that_was_asked_is_named(
 ) -> None:
     error = unknown_caller(identify(PLAIN), PodDirectory(source(), 10))
     uid = UID.replace("-", "")
-    assert error.sentence == f"{name} does not know the caller's pod or container ({uid})."
+    assert error.message == f"{name} does not know the caller's pod or container ({uid})."
     assert error.read == f"the pod list, {read}"
     assert "mirror" not in error.advice
 
@@ -135,7 +135,7 @@ def test_an_id_that_ten_hierarchies_name_is_told_once() -> None:
     cgroups = identify(on_cgroup_v1(f"/crio-{CONTAINER}.scope"))
     assert len(cgroups.placements) == len(CONTROLLERS)
     error = unknown_caller(cgroups, PodDirectory(file(), 10))
-    assert error.sentence == (
+    assert error.message == (
         f"The file of --pod-source does not know the caller's pod or container ({CONTAINER})."
     )
 
@@ -144,7 +144,7 @@ def test_many_ids_are_counted_and_not_all_told() -> None:
     ids = [f"{number:064x}" for number in range(5)]
     text = "".join(f"{n}:{c}:/{ids[n % 5]}\n" for n, c in enumerate(CONTROLLERS))
     error = unknown_caller(identify(text), PodDirectory(file(), 10))
-    assert f"({', '.join(ids[:3])} and 2 more)" in error.sentence
+    assert f"({', '.join(ids[:3])} and 2 more)" in error.message
 
 
 def test_each_kind_of_source_has_a_name_of_its_own() -> None:

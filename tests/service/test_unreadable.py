@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from netutil.agent.collect.live_networks import PciDevices, only
 from netutil.agent.collect.pci_cache import PciCache
-from netutil.agent.errors import AgentError, Missing, Reason, Unavailable
+from netutil.agent.errors import AgentError, NotFound, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
-from netutil.agent.facts.link import Link
-from netutil.agent.service.live import PciDevices, only
+from netutil.agent.facts.links import Link
 from netutil.client import NodeClient
 from netutil.client.cli.exit_codes import Exit
 from netutil.client.rpc import requests
@@ -44,7 +44,7 @@ def test_a_device_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) 
         devices.look(VFIO_VF)
     assert devices.error is not None
     assert devices.error.reason is Reason.FILE_NOT_READABLE
-    assert VFIO_VF in devices.error.sentence and VFIO_VF in devices.error.read
+    assert VFIO_VF in devices.error.message and VFIO_VF in devices.error.read
     assert devices.look("0000:99:00.0") is None
 
 
@@ -59,9 +59,9 @@ def test_an_interface_that_may_be_hidden_is_not_said_to_be_missing(unknown: int)
     assert only("eth0", (interface("eth0"),), *hidden)
     with pytest.raises(Unavailable):
         only("net1", (interface("eth0"),), *hidden)
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         only("net1", (interface("eth0"),), None, None)
-    with pytest.raises(Missing, match="node's own network, whose links are not listed"):
+    with pytest.raises(NotFound, match="node's own network, whose links are not listed"):
         only("net1", (interface(""),), None, host_network=True)
 
 

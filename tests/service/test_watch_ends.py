@@ -18,7 +18,7 @@ from tests.lab import Lab, LabAgent, LabContainer
 from tests.lab.observing import needs_lab
 from tests.podresources.kubelet import KubeletDouble, pod
 from tests.service.conftest import links_are_refused, netutil
-from tests.service.test_hostile import MEBIBYTE, MOST_GROWTH, memory
+from tests.service.test_hostile import MAX_GROWTH, MEBIBYTE, memory
 from tests.service.watching import addresses, annotate, ip, watching
 from tests.support import raw_calls
 
@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 
 NO_KUBELET = "--pod-resources=/nonexistent/kubelet.sock"
 FORGETFUL = """
-from netutil.agent.pods import remembered
-remembered.REMEMBERED_SECONDS = 1.0
+from netutil.agent.pods import grace_cache
+grace_cache.REMEMBERED_SECONDS = 1.0
 from netutil.agent.__main__ import main
 raise SystemExit(main())
 """
@@ -122,7 +122,7 @@ def test_watchers_that_go_leave_no_descriptor_and_no_task(lab: Lab) -> None:
         with watching(container) as watcher:  # what is made once and stays is made now
             watcher.next()
     eventually(lambda: metric(agent, "netutil_watchers") == 0)
-    eventually(lambda: metric(agent, "netutil_connections") == 0)
+    eventually(lambda: metric(agent, "netutil_open_connections") == 0)
     before = descriptors(agent)
     for _ in range(2):
         with ExitStack() as stack:
@@ -135,7 +135,7 @@ def test_watchers_that_go_leave_no_descriptor_and_no_task(lab: Lab) -> None:
         eventually(lambda: metric(agent, "netutil_watchers") == 0)
     eventually(lambda: len(descriptors(agent)) <= len(before))
     assert not [one for one in descriptors(agent) if "inotify" in one]
-    eventually(lambda: metric(agent, "netutil_calls_unfinished") == 0)
+    eventually(lambda: metric(agent, "netutil_calls_in_flight") == 0)
     assert netlink_sockets(containers) == 0
 
 
@@ -188,17 +188,17 @@ def test_snapshots_that_nobody_reads_are_bounded(lab: Lab) -> None:
     try:
         assert hostile.stdout is not None
         assert hostile.stdout.readline() == b"asked\n"
-        eventually(lambda: metric(agent, "netutil_unread_bytes") > MEBIBYTE)
+        eventually(lambda: metric(agent, "netutil_send_buffer_bytes") > MEBIBYTE)
         for number in range(10):
             annotate(lab, web, "large", f"{number}" + "y" * 200 * 1024)
             ip(container, f"address add 192.0.2.{number + 1}/32 dev eth0")
-            assert metric(agent, "netutil_unread_bytes") <= 8 * MEBIBYTE
-        assert memory(agent) - before < MOST_GROWTH
+            assert metric(agent, "netutil_send_buffer_bytes") <= 8 * MEBIBYTE
+        assert memory(agent) - before < MAX_GROWTH
         assert netutil(other, "whoami")["name"] == "other"
     finally:
         hostile.communicate(timeout=30)
     eventually(lambda: metric(agent, "netutil_watchers") == 0)
-    eventually(lambda: metric(agent, "netutil_unread_bytes") == 0)
+    eventually(lambda: metric(agent, "netutil_send_buffer_bytes") == 0)
 
 
 async def test_what_the_kubelet_allocates_reaches_a_watcher(lab: Lab) -> None:

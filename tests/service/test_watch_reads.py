@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.collector import Collector, EnvironmentRead
 from netutil.agent.collect.environment_cache import held_environment
+from netutil.agent.collect.results import Allocated
 from netutil.agent.connections.registry import Connection
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.limits.scheduler import FairScheduler
-from netutil.agent.service.caller import Caller, Callers
-from netutil.agent.service.encoded import Parts
-from netutil.agent.service.gather import EnvironmentRead, Gathering
-from netutil.agent.service.gathered import Allocated
-from netutil.agent.service.watch import Watches
-from netutil.agent.service.watching import Subject, Watching
+from netutil.agent.messages.encode import Parts
+from netutil.agent.watch.notifier import ChangeNotifier, Subscription
+from netutil.agent.watch.stream import SnapshotStreams
 from netutil.v1alpha import netutil_pb2 as api
 
 _NO_LIST = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
@@ -43,15 +43,15 @@ class Rooms:
         self.reads += 1
         return error or held_environment(b"A=B\0"), Allocated(error=error)
 
-    async def worked_out(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
+    async def run_offloaded(self, _: Caller, make: Callable[[], Any], *__: object) -> Any:
         return make()
 
     @asynccontextmanager
-    async def subject(self) -> AsyncIterator[Subject]:
-        yield Subject()
+    async def subscription(self) -> AsyncIterator[Subscription]:
+        yield Subscription()
 
-    async def follow(self, subject: Subject, caller: Caller) -> None:
-        subject.tell()
+    async def follow(self, subject: Subscription, caller: Caller) -> None:
+        subject.notify()
 
 
 async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[EnvironmentRead]:
@@ -79,9 +79,9 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
         if len(given) == snapshots:
             raise Enough
 
-    callers, gathering = cast("Callers", rooms), cast("Gathering", rooms)
-    watching = cast("Watching", rooms)
-    watches = Watches(callers, gathering, watching, lambda: None, FairScheduler())
+    callers, gathering = cast("CallerResolver", rooms), cast("Collector", rooms)
+    watching = cast("ChangeNotifier", rooms)
+    watches = SnapshotStreams(callers, gathering, watching, lambda: None, FairScheduler())
     connection = Connection("pod")
     with pytest.raises(Enough):
         async with asyncio.timeout(20):

@@ -22,7 +22,7 @@ from tests.soak.node import Node, Resources, Witnesses
 _HOSTILE_THREADS = 3
 _SETTLE_SECONDS = 150.0
 """More than the 90 seconds for which an environment is held at the most."""
-_WARM_UP_SHARE, _LONGEST_WARM_UP_SECONDS = 0.2, 120.0
+_WARM_UP_SHARE, _MAX_WARM_UP_SECONDS = 0.2, 120.0
 _MARGINS = {
     "descriptors": 5.0,
     "threads": 3.0,
@@ -111,7 +111,7 @@ def _grown(before: Resources, after: Resources) -> list[str]:
 
 
 def _soak(node: Node, seed: str, seconds: float) -> list[str]:
-    warm_up = min(_LONGEST_WARM_UP_SECONDS, seconds * _WARM_UP_SHARE)
+    warm_up = min(_MAX_WARM_UP_SECONDS, seconds * _WARM_UP_SHARE)
     witnesses = Witnesses(node)
     _hostile_for(node, f"{seed} warm-up", warm_up)
     failures = _heard(witnesses.end())

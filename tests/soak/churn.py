@@ -33,10 +33,10 @@ _PORTIONS = 4
 _SETTLE_SECONDS = 60.0
 _HELD = {
     "netutil_held_entries",
-    "netutil_connections",
-    "netutil_calls_unfinished",
+    "netutil_open_connections",
+    "netutil_calls_in_flight",
     "netutil_streams",
-    "netutil_unread_bytes",
+    "netutil_send_buffer_bytes",
     "netutil_watchers",
     "netutil_tasks",
 }
@@ -99,7 +99,9 @@ class Churn:
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
             counts = self.held().counts
-            if not counts["netutil_connections"] and (before is None or counts == before.counts):
+            if not counts["netutil_open_connections"] and (
+                before is None or counts == before.counts
+            ):
                 break
             time.sleep(0.1)
         return self.held(trimmed=True)

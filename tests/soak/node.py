@@ -164,8 +164,11 @@ class Node:
         for name, labels, value in self.metrics():
             if name == "netutil_calls_total" and labels["code"] != "OK":
                 found[f"{labels['code']} {labels['reason']}".strip()] += int(value)
-            elif name in ("netutil_connections_closed_total", "netutil_connections_refused_total"):
-                found[name.removeprefix("netutil_").removesuffix("_total")] += int(value)
+            elif name == "netutil_connections_total" and labels["result"] in (
+                "rejected",
+                "dropped",
+            ):
+                found[f"connections {labels['result']}"] += int(value)
         return found
 
     def resources(self) -> Resources:
@@ -175,7 +178,7 @@ class Node:
         memory = dict(
             re.findall(r"^(\w+): +(\d+) kB", (process / "smaps_rollup").read_text(), re.MULTILINE)
         )
-        read_threads = int(metric["netutil_read_threads"])
+        read_threads = int(metric["netutil_host_read_threads"])
         return Resources(
             # What is held of containers and of pods is let go some time after their last question.
             descriptors=len(os.listdir(process / "fd"))
@@ -186,10 +189,10 @@ class Node:
             anonymous_mebibytes=round(int(memory["Pss_Anon"]) / 1024, 1),
             pss_mebibytes=round(int(memory["Pss"]) / 1024, 1),
             tasks=int(metric["netutil_tasks"]),
-            connections=int(metric["netutil_connections"]),
-            calls=int(metric["netutil_calls_unfinished"]),
+            connections=int(metric["netutil_open_connections"]),
+            calls=int(metric["netutil_calls_in_flight"]),
             watchers=int(metric["netutil_watchers"]),
-            unread_bytes=int(metric["netutil_unread_bytes"]),
+            unread_bytes=int(metric["netutil_send_buffer_bytes"]),
         )
 
 

@@ -17,7 +17,7 @@ from tests.support import http2
 
 _ROOT = Path(__file__).parents[2]
 _SECONDS = 20
-_MOST_BYTES = 64 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 
 
 def command(*arguments: str) -> list[str]:
@@ -46,7 +46,7 @@ def endless() -> None:
         connection.settimeout(_SECONDS)
         connection.sendall(http2.opening() + http2.frame(http2.HEADERS, 0, 1, headers))
         try:
-            while sent < _MOST_BYTES:
+            while sent < _MAX_BYTES:
                 connection.sendall(continuation)
                 sent += len(continuation)
         except (BrokenPipeError, ConnectionResetError):

@@ -44,4 +44,4 @@ def observed(time: datetime | None) -> list[str]:
 
 def unknown(what: str, error: PartError | None) -> list[str]:
     """A note of what is not known, and why."""
-    return [] if error is None else [f"{what} not known: {error.sentence} [{error.reason}]"]
+    return [] if error is None else [f"{what} not known: {error.message} [{error.reason}]"]

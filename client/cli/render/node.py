@@ -284,5 +284,5 @@ def _sources(sources: Sequence[FactSource]) -> list[tuple[str, str]]:
 
 
 def _not_known(errors: Sequence[PartError]) -> Table:
-    rows = {(one.part, one.reason, one.sentence): None for one in errors}
+    rows = {(one.part, one.reason, one.message): None for one in errors}
     return Table("NOT KNOWN", ("PART", "REASON", "WHY"), tuple(rows), wraps=True)

@@ -45,15 +45,15 @@ def _said(step: ExplainStep) -> list[str]:
         if step.read:
             said.append(f"read: {step.read}")
         if step.advice:
-            said.append(f"mend: {step.advice}")
+            said.append(f"fix: {step.advice}")
     return said
 
 
 def diagnosis(answer: Diagnosis, style: Style) -> str:
-    """A line for each check, with the mend below those that need one, and the sum."""
+    """A line for each check, with the remedy below each check that needs one, and the sum."""
     lines = []
     for check in answer.checks:
-        said = [check.found, *([f"mend: {check.mend}"] if check.mend else [])]
+        said = [check.found, *([f"fix: {check.remedy}"] if check.remedy else [])]
         lines += _block(_MARKS.get(check.outcome, check.outcome), 7, check.name, said, style)
     lines.append(_bold(_sum(answer.checks), style))
     return "".join(f"{line}\n" for line in lines)

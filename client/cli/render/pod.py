@@ -63,7 +63,7 @@ def _all(answer: All, *, environment: bool) -> tuple[Table, ...]:
 
 
 def _error(error: PartError) -> tuple[str, ...]:
-    return (error.part, error.reason, error.sentence, error.advice or NOTHING)
+    return (error.part, error.reason, error.message, error.advice or NOTHING)
 
 
 def _cpu(cpu: CPU) -> Table:

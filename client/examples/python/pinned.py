@@ -28,7 +28,7 @@ def main() -> int:
     try:
         cpus = own_cpus()
     except NetUtilError as error:
-        print(f"{error.reason}: {error.sentence} {error.advice}", file=sys.stderr)
+        print(f"{error.reason}: {error.message} {error.advice}", file=sys.stderr)
         return 1
     together = Barrier(len(cpus))
 

@@ -2522,7 +2522,7 @@ class PartError(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
-    SENTENCE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
     ADVICE_FIELD_NUMBER: _builtins.int
     part: _builtins.str
@@ -2530,7 +2530,7 @@ class PartError(_message.Message):
     code: _builtins.str
     """The gRPC status code, and the reason of google.rpc.ErrorInfo."""
     reason: _builtins.str
-    sentence: _builtins.str
+    message: _builtins.str
     read: _builtins.str
     advice: _builtins.str
     def __init__(
@@ -2539,13 +2539,13 @@ class PartError(_message.Message):
         part: _builtins.str = ...,
         code: _builtins.str = ...,
         reason: _builtins.str = ...,
-        sentence: _builtins.str = ...,
+        message: _builtins.str = ...,
         read: _builtins.str = ...,
         advice: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "code", b"code", "part", b"part", "read", b"read", "reason", b"reason", "sentence", b"sentence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "code", b"code", "message", b"message", "part", b"part", "read", b"read", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2727,7 +2727,7 @@ class WatchResponse(_message.Message):
 
     What does not, although it is as of now in every snapshot: each
     `observed_at`, LinkCounters, `usage_bytes` and `failures` of HugepageUsage,
-    all numbers of the node's HugepagePools, and the sentence of a PartError (its
+    all numbers of the node's HugepagePools, and the message of a PartError (its
     code and reason do). What has no event of its own is noticed with the next
     change of something else: `affinity`, drivers of PCI devices.
 

@@ -917,12 +917,12 @@ class Check(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
-    MEND_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     outcome: _builtins.str
     """"ok", "warning" (works, but not fully) or "failed"."""
     found: _builtins.str
-    mend: _builtins.str
+    remedy: _builtins.str
     """What to do, empty if nothing."""
     def __init__(
         self,
@@ -930,11 +930,11 @@ class Check(_message.Message):
         name: _builtins.str = ...,
         outcome: _builtins.str = ...,
         found: _builtins.str = ...,
-        mend: _builtins.str = ...,
+        remedy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "mend", b"mend", "name", b"name", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "name", b"name", "outcome", b"outcome", "remedy", b"remedy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ with Client(timeout_seconds=float(sys.argv[1])) as agent:
         try:
             agent.pod()
         except NetUtilError as error:
-            failed.append(f"{error.reason}: {error.sentence}")
+            failed.append(f"{error.reason}: {error.message}")
         calls, longest = calls + 1, max(longest, time.monotonic() - start)
         with open("/tmp/.calls", "w") as file:
             json.dump({"calls": calls, "failed": failed, "longest_seconds": longest}, file)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.requests import ApiServerAddress
-from netutil.agent.pods.source import ConfirmTiming
+from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.sources.base import ConfirmTiming
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
 from tests.manifests.documents import APISERVER_RBAC

@@ -17,7 +17,7 @@ from tests.e2e.packages import ensure_installed
 
 PACKAGES = ("e2fsprogs",)
 _SIZE = "2G"  # sparse
-_MOST_KEPT = 2
+_MAX_KEPT = 2
 _TIMEOUT_SECONDS = 600.0
 
 
@@ -27,7 +27,7 @@ def containerd_disk(agent_image: Path) -> Path:
     path = kept(
         f"images/containerd-{agent_image.stem}.ext4", lambda fresh: _make(fresh, agent_image)
     )
-    keep_newest(path, "containerd-*.ext4", _MOST_KEPT)
+    keep_newest(path, "containerd-*.ext4", _MAX_KEPT)
     return path
 
 

@@ -1,0 +1,1 @@
+"""Reports for the administrator of the node: `v1alpha.Node` answers with them."""

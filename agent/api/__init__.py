@@ -1,0 +1,1 @@
+"""The gRPC services: a method resolves the caller, collects facts and converts them."""

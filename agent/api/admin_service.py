@@ -1,0 +1,143 @@
+"""Servicer of `v1alpha.Node`, for the admin socket only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar, cast
+
+from google.protobuf.message import Message
+from netutil.agent.admin.describe import NodeDescriber, PodDescriber, by_name
+from netutil.agent.admin.diagnostics import Diagnostics
+from netutil.agent.admin.explain import Explainer
+from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.stats import Activity, TraceStreams
+from netutil.agent.api.call_runner import CallRunner, Context, wait_seconds
+from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.connections.registry import Connection
+from netutil.agent.messages.convert import timestamp
+from netutil.agent.messages.encode import Send
+from netutil.agent.pods.directory import PodDirectory
+from netutil.v1alpha import node_pb2 as api
+from netutil.v1alpha import node_pb2_grpc
+
+T = TypeVar("T", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReports:
+    """What answers the methods of `v1alpha.Node`, one report for each."""
+
+    pods: PodDirectory
+    callers: CallerResolver
+    summaries: PodSummaries
+    pod_describer: PodDescriber
+    node_describer: NodeDescriber
+    activity: Activity
+    traces: TraceStreams
+    explainer: Explainer
+    diagnostics: Diagnostics
+
+
+class Node(node_pb2_grpc.NodeServicer):
+    """`v1alpha.Node`, for uid 0 of the host only."""
+
+    def __init__(self, runner: CallRunner, reports: NodeReports) -> None:
+        self._runner = runner
+        self._reports = reports
+
+    async def ListPods(
+        self, request: api.ListPodsRequest, context: Context
+    ) -> api.ListPodsResponse:
+        """Return every pod that the pod source reports, by namespace and name."""
+        del request
+        reports = self._reports
+
+        async def body() -> api.ListPodsResponse:
+            pod_list = await reports.pods.refresh()
+            directories = await reports.callers.all_cpu_directories()
+            return api.ListPodsResponse(
+                pods=[reports.summaries.summarize(pod, directories) for pod in by_name(pod_list)],
+                observed_at=timestamp(pod_list.observed_at),
+            )
+
+        return await self._answer("ListPods", context, body)
+
+    async def DescribePod(
+        self, request: api.DescribePodRequest, context: Context
+    ) -> api.DescribePodResponse:
+        """Return everything that is known about one pod."""
+
+        async def body() -> api.DescribePodResponse:
+            return await self._reports.pod_describer.describe(
+                request.namespace, request.name, wait_seconds(context)
+            )
+
+        return await self._answer("DescribePod", context, body)
+
+    async def DescribePods(  # type: ignore[override]  # it writes to the context, as Trace does
+        self, request: api.DescribePodsRequest, context: Context
+    ) -> None:
+        """Send everything that is known about each pod."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> None:
+            _ensure_operator(connection)
+            await self._reports.pod_describer.describe_all(wait_seconds(context), send)
+
+        await self._runner.stream("DescribePods", context, body)
+
+    async def DescribeNode(
+        self, request: api.DescribeNodeRequest, context: Context
+    ) -> api.DescribeNodeResponse:
+        """Return the node itself."""
+        del request
+        return await self._answer("DescribeNode", context, self._reports.node_describer.describe)
+
+    async def GetActivity(
+        self, request: api.GetActivityRequest, context: Context
+    ) -> api.GetActivityResponse:
+        """Return the counters of every pod."""
+        del request
+        return await self._answer("GetActivity", context, self._reports.activity.read)
+
+    async def Trace(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: api.TraceRequest, context: Context
+    ) -> None:
+        """Send each call as it is answered."""
+        del request
+
+        async def body(connection: Connection, send: Send) -> NoReturn:
+            _ensure_operator(connection)
+            await self._reports.traces.run(send)
+
+        await self._runner.stream("Trace", context, body)
+
+    async def Explain(self, request: api.ExplainRequest, context: Context) -> api.ExplainResponse:
+        """Identify a process step by step."""
+
+        async def body() -> api.ExplainResponse:
+            return await self._reports.explainer.explain(request.pid, wait_seconds(context))
+
+        return await self._answer("Explain", context, body)
+
+    async def Diagnose(
+        self, request: api.DiagnoseRequest, context: Context
+    ) -> api.DiagnoseResponse:
+        """Look whether the agent has what it needs."""
+        del request
+        return await self._answer("Diagnose", context, self._reports.diagnostics.diagnose)
+
+    async def _answer(self, method: str, context: Context, body: Callable[[], Awaitable[T]]) -> T:
+        async def admitted(connection: Connection) -> T:
+            _ensure_operator(connection)
+            return await body()
+
+        encoded = await self._runner.answer_in_turn(method, context, admitted)
+        return cast("T", encoded)  # the server takes it for the message
+
+
+def _ensure_operator(connection: Connection) -> None:
+    """Raise the error of a caller that is not the host's root."""
+    if connection.error is not None:
+        raise connection.error.with_traceback(None)

@@ -1,0 +1,646 @@
+"""Resolves the caller of a call: its own container and pod, and its processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+from netutil.agent.collect.container_cache import ContainerPlaces
+from netutil.agent.collect.read_pool import ReadPool
+from netutil.agent.collect.unknown_caller import unknown_caller
+from netutil.agent.connections.registry import Connection
+from netutil.agent.errors import (
+    AgentError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    QuotaExceeded,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+)
+from netutil.agent.facts.cgroup_levels import ControllerDirectory
+from netutil.agent.facts.cpu import CpuDirectories
+from netutil.agent.facts.links import host_network_namespace
+from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
+from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
+from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
+from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
+from netutil.agent.identity.process import Credentials, PinnedProcess, process_exited
+from netutil.agent.identity.ptrace import read_as_caller, read_own
+from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
+from netutil.agent.pods.directory import PodDirectory
+from netutil.agent.pods.index import Match
+from netutil.agent.pods.model import ContainerStatus
+from netutil.agent.pods.sources.base import unavailable
+from netutil.agent.recent_cache import RecentCache
+
+T = TypeVar("T")
+S = TypeVar("S")
+_NEWER_LIST_SECONDS = 2.0
+"""How long a process that is not found waits for a pod list that was asked for after the call."""
+_CONTAINERS_REMEMBERED = 1024
+_ENVIRON = "/proc/<pid>/environ"
+_MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The identified caller of one call. `match` is None while there is no pod list."""
+
+    peer: Peer
+    cgroups: CgroupIdentity
+    match: Match | None
+    unavailable: Unavailable | None
+
+    def require_match(self) -> Match:
+        """Return the pod. Raises the pod source's `Unavailable` if there is none yet."""
+        if self.match is None:
+            assert self.unavailable is not None  # noqa: S101 - one of both is set
+            raise self.unavailable
+        return self.match
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedDirectories:
+    """The cgroup directories of a container, and those above them, without any twice."""
+
+    own: tuple[str, ...] = ()
+    above: tuple[str, ...] = ()
+
+
+class CallerResolver:
+    """Turns connections into callers, and pids of requests into processes.
+
+    `walks` counts how often all cgroups of the node were walked, which only operators have done.
+    """
+
+    def __init__(self, tree: CgroupTree, pods: PodDirectory, reads: ReadPool) -> None:
+        self._tree = tree
+        self._pods = pods
+        self._reads = reads
+        self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
+        # Each container's first process: that stays the same.
+        self._first: RecentCache[str, ProcessStart] = RecentCache(
+            _CONTAINERS_REMEMBERED, calls_per_period=3
+        )
+        self.walks = 0
+
+    @property
+    def first_processes(self) -> RecentCache[str, ProcessStart]:
+        """Return containers' first processes by container ID."""
+        return self._first
+
+    def identified(self, connection: Connection) -> Caller | None:
+        """Return what `identify` does where nothing has to be waited for, else None.
+
+        That is the rule: the process runs, its cgroup has a pod UID, and a fresh list names its
+        container.
+        """
+        peer = connection.peer
+        if peer is None or connection.error is not None:
+            return None
+        cgroups = peer.cgroups
+        if cgroups.pod_uid is None or not peer.process.alive():
+            return None
+        match = self._pods.named(cgroups.pod_uid, cgroups.container_id)
+        return None if match is None else Caller(peer, cgroups, match, None)
+
+    async def identify(
+        self, connection: Connection, wait_seconds: float, *, need_container: bool = False
+    ) -> Caller:
+        """Return the caller of a connection, once the pod list knows it.
+
+        Raises the connection's refusal, `PermissionDenied` for a container or pod that a
+        fresh list does not know. If there is no list, a caller whose cgroup
+        has a pod UID is proven by that alone and returned without a pod.
+        """
+        if connection.error is not None:
+            raise connection.error.with_traceback(None)  # or each call would add its frames
+        if connection.peer is None:
+            raise process_exited(0)
+        peer = connection.peer
+        cgroups = peer.cgroups
+        if cgroups.pod_uid is None:
+            cgroups = await self.choose(cgroups, wait_seconds)
+            self._tree.ensure_made_by_root(cgroups)
+        if not peer.process.alive() and not self._tree.has_container(cgroups):
+            # A process that still holds the connection is elsewhere, and a pod that is created
+            # again may have the same UID (a static one does): it is not the one that connected.
+            raise process_exited(peer.process.pid)
+        started_at = await self._started_at(peer.pod_key, peer.process, cgroups)
+        try:
+            match = await self._pods.lookup(
+                cgroups.pod_uid,
+                cgroups.container_id,
+                timeout_seconds=wait_seconds,
+                need_container=need_container,
+                has_ended=partial(self._has_ended, started_at, cgroups),
+            )
+        except Unavailable as error:
+            if cgroups.pod_uid is None:
+                raise
+            return Caller(peer, cgroups, None, error)
+        if match is None:
+            raise unknown_caller(cgroups, self._pods)
+        return Caller(peer, cgroups, match, None)
+
+    async def match(
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity, wait_seconds: float
+    ) -> Match:
+        """Return the pod list's entry for a process of a pod. Raises as `identify`.
+
+        `pod_key` is what its reads are counted under.
+        """
+        started_at = await self._started_at(pod_key, process, cgroups)
+        match = await self._pods.lookup(
+            cgroups.pod_uid,
+            cgroups.container_id,
+            timeout_seconds=wait_seconds,
+            need_container=True,
+            has_ended=partial(self._has_ended, started_at, cgroups),
+        )
+        if match is None:
+            raise unknown_caller(cgroups, self._pods)
+        return match
+
+    async def _started_at(
+        self, pod_key: str, process: PinnedProcess, cgroups: CgroupIdentity
+    ) -> datetime | None:
+        """Return when a process was started, for `_has_ended`; the earliest time if it has exited.
+
+        None if that cannot be read, or is not needed: the list names its container. The file `stat`
+        is not for the event loop, see `collect.environment_cache`.
+        """
+        listed = self._pods.peek(cgroups.pod_uid, cgroups.container_id)
+        if not cgroups.container_id or (listed is not None and listed.container_name):
+            return None
+        try:
+            read = partial(_read_started_at, process.duplicate())
+            return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
+        except Unauthenticated:
+            return datetime.min.replace(tzinfo=UTC)
+        except (QuotaExceeded, Unavailable):
+            return None
+
+    def _has_ended(
+        self, started_at: datetime | None, cgroups: CgroupIdentity, reported: ContainerStatus
+    ) -> bool:
+        """Return whether the process may be of what a container was started again as.
+
+        Then the container that is reported as running has no process any more, and this process
+        is younger than it. The second is for gVisor, which starts the process of a pod before
+        its containers, whose own cgroups are empty or not there (google/gvisor#13067).
+        """
+        if self._tree.runs_beside(cgroups, reported.id):
+            return False
+        if reported.started_at is None or started_at is None:
+            return True
+        # The list has whole seconds.
+        return started_at >= reported.started_at + timedelta(seconds=1)
+
+    async def choose(self, cgroups: CgroupIdentity, wait_seconds: float) -> CgroupIdentity:
+        """Return the identity with the container that the pod list knows.
+
+        For a process of which no cgroup has a pod UID; the owner of the cgroups is still to be
+        looked at. Raises `PermissionDenied` if the list knows none, else as `identify`.
+        """
+        # One time for all: a workload may nest as many directories with such names as it likes.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_seconds
+        known, unknown = [], set[str]()
+        for placement in cgroups.placements:
+            for container_id, _ in placement.containers:
+                if container_id in known:
+                    break
+                if container_id in unknown:
+                    continue
+                remaining = max(0.0, until - loop.time())
+                if await self._pods.lookup(
+                    None, container_id, timeout_seconds=remaining, need_container=True
+                ):
+                    known.append(container_id)
+                    break
+                unknown.add(container_id)
+        if not known:
+            raise unknown_caller(cgroups, self._pods)
+        return choose_container(cgroups, known)
+
+    def cpu_directories(self, cgroups: CgroupIdentity) -> CpuDirectories | None:
+        """Return where the container's CPU files are, None where it has no cpuset hierarchy."""
+        cpuset = self._directory(cgroups, "cpuset")
+        if cpuset is None:
+            return None
+        return CpuDirectories(
+            cpuset.cgroup_version,
+            cpuset.directory,
+            cpuset.top,
+            self._directory(cgroups, "cpu"),
+            cpuset.pod,
+        )
+
+    def container_places(self, cgroups: CgroupIdentity) -> ContainerPlaces:
+        """Return where the files of a process's container are."""
+        return ContainerPlaces(self.cpu_directories(cgroups), self.hugetlb_directory(cgroups))
+
+    def hugetlb_directory(self, cgroups: CgroupIdentity) -> ControllerDirectory | None:
+        """Return where the container's hugetlb files are, None where it has no such hierarchy."""
+        return self._directory(cgroups, "hugetlb")
+
+    def _directory(self, cgroups: CgroupIdentity, controller: str) -> ControllerDirectory | None:
+        """Return where a controller's files of the container are.
+
+        On cgroup v2 only if the node has no v1 hierarchy of that controller: it is in one
+        hierarchy at a time (cgroups(7)). None where the container has no cgroup in it.
+        """
+        name = controller if controller in self._tree.hierarchies else UNIFIED
+        directory = self._tree.container_directory(cgroups, name)
+        if directory is None:
+            return None
+        hierarchy = self._tree.hierarchies[name]
+        pod_path = cgroups.pod_path(name)
+        pod = hierarchy.resolve(pod_path) if pod_path is not None else None
+        return ControllerDirectory(hierarchy.version, directory, hierarchy.directory, pod)
+
+    def watched_directories(self, cgroups: CgroupIdentity) -> WatchedDirectories:
+        """Return the directories whose files say what of CPUs and huge pages is granted."""
+        cpu, hugetlb = self.cpu_directories(cgroups), self.hugetlb_directory(cgroups)
+        levels = [cpu.cpuset_levels] if cpu else []
+        levels += [each.levels for each in (cpu and cpu.cpu, hugetlb) if each]
+        own = dict.fromkeys(each[0][1] for each in levels)
+        above = dict.fromkeys(path for each in levels for _, path in each[1:])
+        return WatchedDirectories(tuple(own), tuple(above))
+
+    async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
+        """Return where the CPU files of every container on the node are, by container ID."""
+        controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
+        if controller is None:
+            return {}
+        hierarchy = self._tree.hierarchies[controller]
+        self.walks += 1
+        found = await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
+        return {
+            container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
+            for container_id, directory in found.items()
+        }
+
+    async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
+        """Return a new pin of the process that a request's `pid` names, and its container.
+
+        Raises `InvalidArgument` for what is no pid, `NotFound` for none in the caller's
+        view, `PermissionDenied` for one outside of the caller's pod. The caller of this closes it.
+        """
+        if not pid:
+            return caller.peer.process.duplicate(), caller.cgroups
+        asked_at = datetime.now(UTC)
+        number, own = parse_pid(pid), caller.peer.process
+        if number == own.own_number:
+            own.ensure_alive()
+            return own.duplicate(), caller.cgroups
+        container_ids = self._containers_of_pod(caller)
+        try:
+            return await self._find(caller, number, container_ids)
+        except NotFound:
+            # Only the pod list says which containers are of this pod, and the one that is asked
+            # for may have started since.
+            if caller.cgroups.pod_uid is not None or self._is_list_after(asked_at):
+                raise
+            await self._newer_list()
+            newer = self._containers_of_pod(caller)
+            if newer <= container_ids:
+                raise
+        return await self._find(caller, number, newer)
+
+    async def _find(
+        self, caller: Caller, number: int, container_ids: frozenset[str]
+    ) -> tuple[PinnedProcess, CgroupIdentity]:
+        own = caller.peer.process.duplicate()
+
+        def find() -> tuple[PinnedProcess, CgroupIdentity]:
+            try:
+                directories = self._tree.pod_directories(caller.cgroups, container_ids)
+                processes = chain.from_iterable(map(processes_below, directories))
+                found = find_process(own, number, processes)
+                caller.peer.process.own_number = own.own_number
+            finally:
+                own.close()
+            if found.pid == own.pid:
+                return found, caller.cgroups
+            try:
+                return found, self._in_same_pod(caller, container_ids, found, number)
+            except BaseException:
+                found.close()
+                raise
+
+        return await self._reads.run(caller.peer.pod_key, find, "/proc/<pid>/status")
+
+    def _containers_of_pod(self, caller: Caller) -> frozenset[str]:
+        """Return the IDs of the caller's container and of all that the list has in its pod alone.
+
+        The others matter only where the cgroups have no pod UID.
+        """
+        own = caller.cgroups.container_id
+        if caller.cgroups.pod_uid is not None or own is None:
+            return frozenset(filter(None, (own,)))
+        match = self._pods.peek(None, own) or caller.require_match()
+        ids = (status.id for _, status in match.pod.container_statuses if status.id)
+        listed = ((one, self._pods.peek(None, one)) for one in ids)
+        uid = match.pod.metadata.uid
+        return frozenset((own,)).union(
+            one for one, found in listed if found and found.pod.metadata.uid == uid
+        )
+
+    def _is_list_after(self, time: datetime) -> bool:
+        """Return whether the last list was asked for after a time."""
+        last = self._pods.last
+        return last is not None and last.observed_at >= time
+
+    async def _newer_list(self) -> None:
+        """Return once the pod list is as of now. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(_NEWER_LIST_SECONDS):
+                await self._pods.refresh()
+        except TimeoutError:
+            raise unavailable(
+                "No fresh pod list came that would say which containers are of the caller's pod.",
+                self._pods.describe(),
+                "Try again; the agent goes on waiting for the source.",
+            ) from None
+
+    def _in_same_pod(
+        self,
+        caller: Caller,
+        container_ids: frozenset[str],
+        process: PinnedProcess,
+        number: int,
+    ) -> CgroupIdentity:
+        try:
+            found = identify_process(process, self._tree)
+            if found.pod_uid is None:
+                found = choose_container(found, container_ids)
+                self._tree.ensure_made_by_root(found)
+                process.ensure_alive()
+        except PermissionDenied:
+            raise outside_pod(number) from None
+        if found.pod_uid is not None and found.pod_uid != caller.cgroups.pod_uid:
+            raise outside_pod(number)
+        return found
+
+    async def read_environ(self, caller: Caller, pid: str, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of a process, if its environment is for the caller.
+
+        Calls of one process for itself share a read; so `read` is to be the same for all of them.
+        """
+        own = caller.peer.process
+        if not pid or own.has_number(pid):
+            return await self._read_own_environ(caller, read)
+        target, _ = await self._environ_target(caller, pid)
+
+        def work() -> T:
+            try:
+                return target.read(read)
+            finally:
+                target.close()
+
+        answer = await self._reads.run(caller.peer.pod_key, work, target.what)
+        # The same number is the same process: both are alive at the end.
+        own.ensure_alive()
+        return answer
+
+    async def _read_own_environ(self, caller: Caller, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the calling process, with one read for all waiting calls.
+
+        The read is made with the pin of one connection; a process of the same number that is alive
+        afterwards, as the pin of another connection shows it, is still the same.
+        """
+        peer = caller.peer
+        joined = self._reads.join(peer.pod_key, peer.credentials, _ENVIRON)
+        if joined is not None:
+            found: T = await joined
+            peer.process.ensure_alive()
+            return found
+        work = partial(_read_own, peer.process.duplicate(), peer.credentials, read)
+        return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
+
+    async def read_environments(
+        self, caller: Caller, pid: str, read: Callable[[int], T], read_start: Callable[[int], S]
+    ) -> tuple[T, S | AgentError | None]:
+        """Return what `read_environ` does, and what `read_start` makes of the container's start.
+
+        That is the first process of the container of the process: None where the process is that
+        one, and an error where it cannot be read. The rule is that of `read_environ`: what the
+        kernel would not let the caller read itself is `PermissionDenied`. It is `NotFound` where
+        the container has no cgroup that the agent can see.
+        """
+        target, cgroups = await self._environ_target(caller, pid)
+        container_id = cgroups.container_id or ""
+        known = self._first.get(container_id)
+        own: list[T] = []
+        first: list[ProcessStart] = []
+
+        def work() -> S | AgentError | None:
+            try:
+                own.append(target.read(read))
+                if known is not None and known.pid == target.process.pid:
+                    return None
+                answer, started = self._read_start(target, cgroups, known, read_start)
+                first.append(started)
+                return answer
+            except AgentError as error:
+                if not own:
+                    raise
+                return error.with_traceback(None)  # it is kept, and its frames hold processes
+            finally:
+                target.close()
+
+        start: S | AgentError | None
+        try:
+            start = await self._reads.run(caller.peer.pod_key, work, target.what)
+        except Unavailable as error:
+            if not own:
+                raise
+            start = error.with_traceback(None)  # it is the first process that cannot be read
+        if pid:
+            caller.peer.process.ensure_alive()
+        if first:
+            self._first[container_id] = first[0]
+        return own[0], start
+
+    async def _environ_target(
+        self, caller: Caller, pid: str
+    ) -> tuple[_EnvironTarget, CgroupIdentity]:
+        process, cgroups = await self.process(caller, pid)
+        own = process
+        if process.pid != caller.peer.process.pid:
+            try:
+                own = caller.peer.process.duplicate()
+            except AgentError:
+                process.close()
+                raise
+        target = _EnvironTarget(
+            own,
+            process,
+            caller.peer.credentials,
+            pid,
+            caller.cgroups.container_id,
+            cgroups.container_id,
+        )
+        return target, cgroups
+
+    def _read_start(
+        self,
+        target: _EnvironTarget,
+        cgroups: CgroupIdentity,
+        known: ProcessStart | None,
+        read: Callable[[int], T],
+    ) -> tuple[T | None, ProcessStart]:
+        """Return what `read` makes of a container's first process, and which that is.
+
+        None where it is the target's own process. Blocks. Raises as `read_environments`.
+        """
+        first, started = self._first_of(cgroups, known)
+        try:
+            if first.pid == target.process.pid:
+                return None, started
+            return target.read_another(first, cgroups.container_id, read), started
+        except ProcessLookupError:
+            raise process_exited(first.pid) from None
+        finally:
+            first.close()
+
+    def _first_of(
+        self, cgroups: CgroupIdentity, known: ProcessStart | None
+    ) -> tuple[PinnedProcess, ProcessStart]:
+        """Return a new pin of a container's first process, and which process that is.
+
+        `known` may be that process. Blocks.
+        """
+        if known is not None:
+            pin = pin_same(known)
+            if pin is not None:
+                return pin, known
+        directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
+        if directory is None or container_id is None:
+            raise _no_container()
+        first = find_first(processes_below(directory))
+        try:
+            found = identify_process(first, self._tree)
+            if found.pod_uid is None:
+                found = choose_container(found, [container_id])
+            started = start_of(first)
+        except BaseException:
+            first.close()
+            raise
+        if found.container_id != container_id:
+            first.close()
+            raise process_exited(first.pid)
+        return first, started
+
+
+@dataclass(frozen=True, slots=True)
+class _EnvironTarget:
+    """The process whose environment is asked for, and the caller whose power it is read with.
+
+    `own` is the caller, and the same object as `process` where it asks for itself. `container_id`
+    is the caller's, `target_container_id` that of the process. Used on one thread at a time.
+    """
+
+    own: PinnedProcess
+    process: PinnedProcess
+    credentials: Credentials
+    pid: str
+    container_id: str | None
+    target_container_id: str | None
+
+    @property
+    def what(self) -> str:
+        return f"/proc/{self.process.pid}/environ"
+
+    def read(self, read: Callable[[int], T]) -> T:
+        """Return what `read` makes of the process. Blocks.
+
+        Raises `PermissionDenied`, `Unauthenticated`.
+        """
+        try:
+            if self.own is self.process:
+                return read_own(self.own, self.credentials, read)
+            return self.read_another(self.process, self.target_container_id, read)
+        except ProcessLookupError:
+            raise process_exited(self.process.pid) from None
+
+    def read_another(
+        self, process: PinnedProcess, container_id: str | None, read: Callable[[int], T]
+    ) -> T:
+        """Return what `read` makes of another process, which is in the container of that ID."""
+        # Processes in the pod's own cgroup are in no container together.
+        in_container = container_id is not None and container_id == self.container_id
+        if not in_container and not shares_pid_namespace(self.own, process):
+            raise outside_pod(int(self.pid))
+        return read_as_caller(self.own, self.credentials, process, read)
+
+    def close(self) -> None:
+        self.own.close()
+        self.process.close()
+
+
+def _read_started_at(own: PinnedProcess) -> datetime:
+    """Return when a process was started, and close its pin. Blocks."""
+    try:
+        return own.started_at()
+    finally:
+        own.close()
+
+
+def _read_own(own: PinnedProcess, credentials: Credentials, read: Callable[[int], T]) -> T:
+    """Return what `read` makes of the calling process, and close its pin. Blocks."""
+    try:
+        return read_own(own, credentials, read)
+    except ProcessLookupError:
+        raise process_exited(own.pid) from None
+    finally:
+        own.close()
+
+
+def parse_pid(pid: str) -> int:
+    """Return a request's pid. Raises `InvalidArgument` unless it is a positive number."""
+    if not (pid.isascii() and pid.isdigit() and len(pid) <= len(str(_MAX_PID))):
+        raise _malformed(pid)
+    number = int(pid)
+    if not 0 < number <= _MAX_PID:
+        raise _malformed(pid)
+    return number
+
+
+def _malformed(pid: str) -> InvalidArgument:
+    return InvalidArgument(
+        Reason.PID_MALFORMED,
+        f"{pid[:32]!r} is no process id.",
+        read="the request's field pid",
+        advice="Send a positive decimal number, or leave it empty for the calling process.",
+    )
+
+
+def _no_container() -> NotFound:
+    return NotFound(
+        Reason.PID_NOT_FOUND,
+        "The process stands in no container's cgroup that the agent can see, so the process that"
+        " its container was started with is not known.",
+        read="/proc/<pid>/cgroup",
+    )
+
+
+def connection_of(process: PinnedProcess, tree: CgroupTree) -> Connection:
+    """Return the connection that a pinned process would have. Raises as `identify_process`.
+
+    It is in no registry; the caller closes the process.
+    """
+    status = process.status()
+    credentials = Credentials(process.pid, status.uids[1], status.gids[1])
+    cgroups = identify_process(process, tree)
+    peer = Peer(credentials, process, cgroups, pod_key_of(cgroups, tree))
+    return Connection(peer.pod_key, peer, None, requester_of(peer))

@@ -1,0 +1,326 @@
+"""The flags of `netutil-agent` and their environment variables. A flag wins."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
+# RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
+_NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
+_REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
+"""Flags of the minor release before. They are accepted for this one, and have no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Values of the flags. Empty strings mean "none"."""
+
+    socket: str
+    admin_socket: str
+    pod_source: str
+    kubelet_url: str
+    kubelet_ca: str
+    kubelet_token: str
+    kubelet_client_cert: str
+    kubelet_client_key: str
+    kubelet_verify: str
+    apiserver_url: str
+    apiserver_ca: str
+    apiserver_token: str
+    node_name: str
+    pods_api: str
+    pod_refresh: float
+    pod_resources: str
+    host_root: str
+    cgroup_root: str
+    metrics_address: str
+    max_connections: int
+    max_connections_per_pod: int
+    max_calls_per_pod: int
+    pod_cost_per_second: int
+    max_streams_per_pod: int
+    max_calls_per_second_per_pod: int
+    max_call_burst_per_pod: int
+    max_send_buffer_bytes: int
+    max_send_buffer_bytes_per_pod: int
+    max_header_bytes: int
+    host_read_threads: int
+    max_network_namespaces: int
+    memory_high_watermark_percent: int
+    event_loop_stall_seconds: float
+    log_level: str
+    log_format: str
+    check: bool
+    ignored_flags: tuple[str, ...] = ()
+    """Removed flags that were given, by argument or by environment variable."""
+
+
+def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noqa: PLR0915 - a flag each
+    """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
+    parser = _Parser(
+        prog="netutil-agent",
+        description="Answers each pod of this node about itself, over one Unix socket.",
+        epilog="Each flag has an environment variable, NETUTIL_POD_SOURCE for --pod-source; a flag"
+        " wins.",
+        allow_abbrev=False,
+    )
+    node_ip = environment.get("NODE_IP") or "127.0.0.1"
+    kubelet = f"https://{_bracketed(node_ip)}:10250"
+    service = environment.get("KUBERNETES_SERVICE_HOST", "")
+    port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
+
+    def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
+        value = environment.get(variable_of(name), default)
+        shown = f"{text} (default: {default})" if default != "" else text
+        parser.add_argument(
+            f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__
+        )
+
+    flag("socket", "/run/netutil/net.sock", PATH, "public socket, mode 0666")
+    flag(
+        "admin-socket",
+        "/run/netutil-admin/admin.sock",
+        PATH_OR_NONE,
+        "operator socket; empty: none",
+    )
+    flag(
+        "pod-source",
+        "kubelet",
+        POD_SOURCE,
+        "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
+        " socket exists, else kubelet); file:PATH of a PodList",
+    )
+    flag("kubelet-url", kubelet, URL, "the kubelet's API")
+    flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of the kubelet's certificate")
+    flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token; empty: none")
+    flag("kubelet-client-cert", "", TEXT, "client certificate file")
+    flag("kubelet-client-key", "", TEXT, "client key file")
+    flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
+    flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
+    flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
+    flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
+    flag(
+        "node-name",
+        environment.get("NODE_NAME", ""),
+        NODE,
+        "this node, as the API server knows it, for --pod-source apiserver",
+    )
+    flag(
+        "pods-api",
+        "/var/lib/kubelet/pods-api/pods-api.sock",
+        PATH,
+        "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
+    )
+    flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
+    flag(
+        "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
+    )
+    flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
+    flag(
+        "cgroup-root",
+        "",
+        CGROUP,
+        "the kubelet's cgroupRoot, where it is neither / nor above the agent's own cgroup",
+    )
+    flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
+    flag("max-connections", "4096", COUNT, "open connections in all")
+    flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
+    flag("max-calls-per-pod", "256", COUNT, "calls in flight of one pod")
+    flag(
+        "pod-cost-per-second",
+        "10000",
+        COUNT,
+        "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
+    )
+    flag("max-streams-per-pod", "128", COUNT, "streams among them")
+    flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
+    flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
+    flag("max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods")
+    flag(
+        "max-send-buffer-bytes-per-pod",
+        "8388608",
+        COUNT,
+        "unread bytes of large responses, of one pod",
+    )
+    flag("max-header-bytes", "8192", COUNT, "metadata of one call, decoded, and 32 for each entry")
+    flag(
+        "host-read-threads",
+        "256",
+        COUNT,
+        "threads for reads that a workload can delay, one for each pod",
+    )
+    flag("max-network-namespaces", "1024", COUNT, "network namespaces that are held at once")
+    flag(
+        "memory-high-watermark-percent",
+        "90",
+        PERCENT,
+        "share of the memory limit beyond which new connections and streams are rejected",
+    )
+    flag(
+        "event-loop-stall-seconds",
+        "5",
+        SECONDS,
+        "duration of an event loop iteration that counts as a stall",
+    )
+    flag("log-level", "info", LEVEL, "debug, info, warning or error")
+    flag("log-format", "text", FORMAT, "text or json")
+    parser.add_argument(
+        "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
+    )
+    for name in _REMOVED_FLAGS:
+        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+    found = vars(parser.parse_args(argv))
+    ignored = tuple(name for name in _REMOVED_FLAGS if _is_given(name, found, environment))
+    if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
+        parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    if found["pod_source"] == "apiserver":
+        for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
+            if not found[name.replace("-", "_")]:
+                parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
+    return Config(**found, ignored_flags=ignored)
+
+
+def _is_given(name: str, found: dict[str, Any], environment: Mapping[str, str]) -> bool:
+    """Remove a removed flag from the parsed ones; return whether it or its variable was given."""
+    return found.pop(name.replace("-", "_")) is not None or variable_of(name) in environment
+
+
+def variable_of(flag_name: str) -> str:
+    """Return the environment variable of a flag."""
+    return "NETUTIL_" + flag_name.upper().replace("-", "_")
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"netutil-agent: {message}; see netutil-agent --help\n")
+
+
+def _choice(name: str, *accepted: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in accepted:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(accepted)}")
+        return text
+
+    check.__name__ = name
+    return check
+
+
+def TEXT(text: str) -> str:  # noqa: N802 - argparse shows the name
+    """Any text."""
+    return text
+
+
+def PATH(text: str) -> str:  # noqa: N802
+    """An absolute path that fits a Unix socket address."""
+    if not text.startswith("/") or len(text.encode()) > MAX_PATH_BYTES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an absolute path of at most {MAX_PATH_BYTES} bytes"
+        )
+    return text
+
+
+def PATH_OR_NONE(text: str) -> str:  # noqa: N802
+    """As PATH, or empty."""
+    return PATH(text) if text else ""
+
+
+def DIR(text: str) -> str:  # noqa: N802
+    """An absolute directory."""
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
+    return text
+
+
+def CGROUP(text: str) -> str:  # noqa: N802
+    """An absolute path in the cgroup file systems, without "." and "..", or empty."""
+    above, *segments = text.rstrip("/").split("/")
+    if above or any(segment in ("", ".", "..") for segment in segments):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path of cgroups, nor empty")
+    return text
+
+
+def URL(text: str) -> str:  # noqa: N802
+    """An http or https address."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an http:// or https:// address")
+    return text
+
+
+def URL_OR_NONE(text: str) -> str:  # noqa: N802
+    """An https address, or empty: a token goes there."""
+    try:
+        parts = urlsplit(text)
+        named = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        named = False
+    if text and not named:
+        raise argparse.ArgumentTypeError(f"{text!r} is not https://HOST:PORT, nor empty")
+    return text
+
+
+def NODE(text: str) -> str:  # noqa: N802
+    """A node's name, or empty."""
+    if text and not _NODE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a node, nor empty")
+    return text
+
+
+def POD_SOURCE(text: str) -> str:  # noqa: N802
+    """A source of the pod list."""
+    if text not in _POD_SOURCES and not text.startswith("file:/"):
+        accepted = f"{', '.join(_POD_SOURCES)} or file:PATH (absolute)"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {accepted}")
+    return text
+
+
+def SECONDS(text: str) -> float:  # noqa: N802
+    """A positive, finite number of seconds."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return number
+
+
+def COUNT(text: str) -> int:  # noqa: N802
+    """A positive whole number."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def PERCENT(text: str) -> int:  # noqa: N802
+    """A whole number from 1 to 100."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
+    return int(text)
+
+
+def ADDRESS(text: str) -> str:  # noqa: N802
+    """HOST:PORT, or empty."""
+    host, colon, port = text.rpartition(":")
+    if text and not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, nor empty")
+    return text
+
+
+VERIFY = _choice("MODE", "full", "ca", "none")
+LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
+FORMAT = _choice("FORMAT", "text", "json")

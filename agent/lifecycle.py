@@ -1,0 +1,134 @@
+"""Runs an agent until SIGTERM or SIGINT: starts its parts in order, and drains them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+
+import grpc
+from netutil.agent.app import Components, build, serve_admin
+from netutil.agent.config import Config
+from netutil.agent.connections.serving import serve
+from netutil.agent.errors import AgentError
+from netutil.agent.listener.stale import remove_private_directories, remove_stale_sockets
+from netutil.agent.listener.unix_socket import listen
+from netutil.agent.observability.log_setup import report_failure
+from netutil.agent.observability.probes import ProbeServer
+from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc
+
+_LOG = logging.getLogger(__name__)
+_GENERATIONS = (700, 4, 10)
+_SWITCH_SECONDS = 0.0005
+_NETUTIL = netutil_pb2.DESCRIPTOR.services_by_name["NetUtil"].full_name
+
+
+class Agent:
+    """The running agent. `run` returns when it has stopped cleanly."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = asyncio.Event()
+        self._components = build(config)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then finish what is in flight."""
+        config, components = self._config, self._components
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(report_failure)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with contextlib.AsyncExitStack() as stack:
+            remove_private_directories(tempfile.gettempdir())
+            components.watchdog.start()
+            stack.callback(components.watchdog.stop)
+            stack.callback(components.audit.close)
+            stack.callback(components.containers.close)
+            stack.callback(components.tree.held.close)
+            stack.push_async_callback(components.pods.close)
+            stack.push_async_callback(components.resources.close)
+            stack.callback(components.networks.close)
+            stack.push_async_callback(components.notifier.close)
+            # Started before the sockets: an agent whose address is in use must not take the
+            # sockets from a running agent. Closed after the sockets: /readyz fails while calls
+            # in flight finish.
+            if config.metrics_address:
+                probes = ProbeServer(
+                    config.metrics_address, components.metrics.registry, self._live, self._ready
+                )
+                probes.start()
+                stack.push_async_callback(asyncio.to_thread, probes.close)
+            for path in filter(None, (config.socket, config.admin_socket)):
+                remove_stale_sockets(path)
+            if config.admin_socket:
+                await stack.enter_async_context(serve_admin(components))
+            await stack.enter_async_context(_serve_pods(components))
+            first = asyncio.create_task(self._first_list())
+            retention = asyncio.create_task(components.retention.run(), name="retention")
+            _LOG.info("agent: serving on %s", config.socket)
+            _limit_pauses()
+            await self._stopping.wait()
+            _LOG.info("agent: stopping")
+            first.cancel()
+            retention.cancel()
+            await asyncio.gather(first, retention, return_exceptions=True)
+
+    async def _first_list(self) -> None:
+        """Fetch the first pod list, for readiness and for the first caller."""
+        while self._components.pods.last is None:
+            try:
+                await self._components.pods.refresh()
+            except AgentError as error:
+                _LOG.warning("agent: no pod list yet: %s (read %s)", error, error.read)
+                await asyncio.sleep(1)
+
+    def _live(self) -> str:
+        """Return a problem that only a restart of the container fixes, "" for none."""
+        return self._components.watchdog.problem() or self._components.socket_health.problem()
+
+    def _ready(self) -> str:
+        if self._stopping.is_set():
+            return "the agent is stopping"
+        if self._components.pods.last is None:
+            error = self._components.pods.last_error
+            return f"no pod list yet: {f'{error} {error.advice}' if error else 'not read'}"
+        unconfirmed = self._components.pods.unconfirmed
+        if unconfirmed is not None:
+            return f"the pod list is not confirmed: {unconfirmed} {unconfirmed.advice}"
+        return ""
+
+
+@contextlib.asynccontextmanager
+async def _serve_pods(components: Components) -> AsyncIterator[None]:
+    """Serve `v1alpha.NetUtil` on the public socket until the end of the block. Raises OSError."""
+
+    def add(server: grpc.aio.Server) -> tuple[str, ...]:
+        netutil_pb2_grpc.add_NetUtilServicer_to_server(components.netutil, server)
+        return (_NETUTIL,)
+
+    listener = listen(components.config.socket, mode=0o666, directory_mode=0o755)
+    async with serve(
+        listener, components.pod_socket, components.policy, add, components.notifier.stop
+    ):
+        yield
+
+
+def _limit_pauses() -> None:
+    """Bound the pauses of the event loop: garbage collections, and threads with the GIL.
+
+    A collection of all objects takes a tenth of a second, and the garbage of one pod's calls can
+    cause several collections in a second. So the startup objects, which live as long as the
+    process, are frozen, and generation 1 is collected more often, while it is small. Generation 2
+    is collected as often as usual: without the startup objects that is fast, and the garbage of
+    connections and calls would otherwise grow to 30 MiB. A reading thread keeps the GIL for the
+    switch interval when the loop requests the GIL: 5 ms by default.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GENERATIONS)
+    sys.setswitchinterval(_SWITCH_SECONDS)

@@ -1,0 +1,1 @@
+"""Protobuf messages of values, encoded answers, and statuses of errors."""

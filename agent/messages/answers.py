@@ -1,0 +1,136 @@
+"""Encoded answers about one caller: one method for each kind of fact.
+
+A held answer is returned at once, any other as a coroutine. `pid` is as in a request: "" is the
+calling process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from functools import partial
+
+from netutil.agent.collect.caller import Caller
+from netutil.agent.collect.collector import Collector, variables
+from netutil.agent.collect.environment_cache import HeldEnvironment
+from netutil.agent.collect.results import Allocated
+from netutil.agent.errors import AgentError
+from netutil.agent.facts.network import network_characters
+from netutil.agent.grpcserver import EncodedMessage
+from netutil.agent.messages import convert_devices, encode
+from netutil.agent.messages.encode import Answer
+from netutil.agent.messages.encode_interfaces import INTERFACES
+from netutil.agent.messages.status import part_error
+
+
+class Answers:
+    """Encodes what a collector returns. Used on the event loop."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    async def cpu(self, caller: Caller, pid: str) -> Answer:
+        """Return the CPUs of a process."""
+        return encode.cpus(await self._collector.cpus(caller, pid))
+
+    def cpu_with_topology(
+        self, caller: Caller, pid: str, seconds: float, each_cpu: bool = True
+    ) -> Answer | Awaitable[Answer]:
+        """Return the CPUs of a process, the exclusive CPUs and, for `each_cpu`, the topology."""
+        known = None if pid else self._known_cpu(caller, each_cpu)
+        return known or self._read_cpu(caller, pid, seconds, each_cpu)
+
+    def _known_cpu(self, caller: Caller, each_cpu: bool) -> Answer | None:
+        resources = self._collector.known_resources(caller)
+        if resources is None:
+            return None
+        found = self._collector.own_cpus(caller, partition=True)
+        cpus = self._collector.known_topology(found.facts.cpuset) if each_cpu else ()
+        if cpus is None:
+            return None
+        return encode.cpus_with_topology(found, cpus, resources.cpu_ids)
+
+    async def _read_cpu(self, caller: Caller, pid: str, seconds: float, each_cpu: bool) -> Answer:
+        found = await self._collector.cpus(caller, pid, partition=True)
+        response = convert_devices.cpus(found)
+        exclusive = None
+        try:
+            exclusive = (await self._collector.resources(caller, pid, seconds)).cpu_ids
+        except AgentError as error:
+            response.resources_error.CopyFrom(part_error("exclusive_cpus", error))
+        cpus = await self._collector.topology(caller, response.cpuset) if each_cpu else ()
+        convert_devices.add_topology(response, cpus, exclusive)
+        return response
+
+    def env(
+        self, caller: Caller, found: HeldEnvironment | AgentError
+    ) -> Answer | Awaitable[Answer]:
+        """Return the variables of an environment that was read. Raises its error."""
+        if isinstance(found, AgentError):
+            raise found
+        return found.answer or self.variables(caller, found, "")
+
+    async def variables(self, caller: Caller, found: HeldEnvironment, key: str) -> EncodedMessage:
+        """Return all variables of an environment for "", else the variable `key`."""
+        wanted = variables(found.environment, key)
+        write = partial(encode.environment, found.environment, wanted)
+        # A variable alone may have megabytes.
+        size = len(wanted) if found.may_be_held else None
+        answer = await self._collector.run_offloaded(caller, write, size)
+        if not key:
+            found.answer = answer
+        return answer
+
+    def network(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
+        """Return the networks of the pod."""
+        known = None if pid else encode.known_network(caller.require_match())
+        return known or self.read_network(caller, pid, "")
+
+    async def read_network(self, caller: Caller, pid: str, interface: str) -> Answer:
+        """Return the networks of the pod, or one of them, without the kept answer."""
+        networks = await self._collector.networks(caller, pid, interface)
+        match = caller.require_match()
+        write = partial(encode.network, networks, match)
+        size = network_characters(match.pod.metadata.annotations or {})
+        answer = await self._collector.run_offloaded(caller, write, size)
+        if not interface:
+            encode.keep_network(match, answer)
+        return answer
+
+    def pod(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
+        """Return the pod and the container of a process."""
+        if pid:
+            return self.read_pod(caller, pid, seconds)
+        return encode.pod(caller.require_match(), caller.cgroups.container_id or "")
+
+    async def read_pod(self, caller: Caller, pid: str, seconds: float) -> Answer:
+        """Return the pod and the container of another process."""
+        match, container_id = await self._collector.match(caller, pid, seconds)
+        return encode.pod(match, container_id)
+
+    def resources(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
+        """Return what the kubelet allocated to the container of a process."""
+        found = None if pid else self._collector.known_resources(caller)
+        functions = self._collector.known_functions(found) if found is not None else None
+        if found is None or functions is None:
+            return self._read_resources(caller, pid, seconds)
+        return encode.resources(found, functions)
+
+    async def _read_resources(self, caller: Caller, pid: str, seconds: float) -> EncodedMessage:
+        found = await self._collector.resources(caller, pid, seconds)
+        functions = await self._collector.given_functions(caller, found)
+        return encode.resources(found, functions)
+
+    def interfaces(
+        self, caller: Caller, pid: str, allocated: Allocated
+    ) -> Answer | Awaitable[Answer]:
+        """Return all interfaces; `allocated` is what was read before."""
+        known = None if pid else self._collector.known_interfaces(caller, INTERFACES, allocated)
+        return known or self._collector.interfaces(caller, pid, "", INTERFACES, allocated)
+
+    def hugepages(self, caller: Caller, pid: str) -> Answer | Awaitable[Answer]:
+        """Return the huge pages of the pod, the container and the node."""
+        found = None if pid else self._collector.own_hugepages(caller)
+        return self._read_hugepages(caller, pid) if found is None else encode.hugepages(found)
+
+    async def _read_hugepages(self, caller: Caller, pid: str) -> Answer:
+        return encode.hugepages(await self._collector.hugepages(caller, pid))

@@ -1,0 +1,1 @@
+"""Metrics, audit log, logging, probes, and the state of the process."""

@@ -1,0 +1,106 @@
+"""Detects stalls of the event loop, logs the stack trace, and fails liveness meanwhile.
+
+A thread of its own asks the loop for a sign of life and waits for it. It runs while the loop is
+in a system call or in Python code; C code that never gives up the interpreter's lock stops it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+
+_LOG = logging.getLogger(__name__)
+
+_BEAT_SECONDS = 1.0
+_MAX_FRAMES = 30
+
+
+class Watchdog:
+    """Watches one event loop from `start` to `stop`, both called on that loop.
+
+    What it says may be read on any thread. `event_loop_stall_seconds` is how long a turn of the
+    loop may take before it counts as a stall. Times are of the monotonic clock.
+    """
+
+    def __init__(self, stall_seconds: float) -> None:
+        self._stall_seconds = stall_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._stopping = threading.Event()
+        self._turned = threading.Event()
+        self._asked_at = 0.0
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._lag_seconds = 0.0
+        self._stalled = False
+        self.stalls = 0
+
+    def start(self) -> None:
+        """Begin to watch the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopping.set()
+        self._turned.set()
+
+    def lag_seconds(self) -> float:
+        """Return how long the last sign of life took, or how long one is waited for now."""
+        waiting = 0.0 if self._turned.is_set() else time.monotonic() - self._asked_at
+        return max(self._lag_seconds, waiting)
+
+    def problem(self) -> str:
+        """Return "", or one sentence while the loop is blocked."""
+        if not self._stalled:
+            return ""
+        return f"the event loop has not turned for {time.monotonic() - self._asked_at:.0f} s"
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            self._asked_at = time.monotonic()
+            self._turned.clear()
+            if not self._ask():
+                return
+            if not self._turned.wait(self._stall_seconds):
+                self._wait_out_a_stall()
+            self._lag_seconds = time.monotonic() - self._asked_at
+            self._stopping.wait(_BEAT_SECONDS)
+
+    def _ask(self) -> bool:
+        """Ask the loop for a sign of life; return False if it is closed."""
+        assert self._loop is not None  # noqa: S101 - `start` set it
+        try:
+            self._loop.call_soon_threadsafe(self._turned.set)
+        except RuntimeError:
+            return False
+        return True
+
+    def _wait_out_a_stall(self) -> None:
+        # Before the log line: the loop may wait for the reader of the log.
+        self.stalls += 1
+        self._stalled = True
+        _LOG.error(
+            "agent: the event loop has not turned for %.1f s; it stands at: %s",
+            time.monotonic() - self._asked_at,
+            self._where(),
+        )
+        self._turned.wait()
+        self._stalled = False
+        if not self._stopping.is_set():
+            _LOG.warning(
+                "agent: the event loop turns again, after %.1f s", time.monotonic() - self._asked_at
+            )
+
+    def _where(self) -> str:
+        """Return the stack of the loop's thread on one line, outermost first.
+
+        Files, lines and functions only: never a value.
+        """
+        frame = sys._current_frames().get(self._loop_thread)
+        frames = traceback.extract_stack(frame)[-_MAX_FRAMES:] if frame is not None else []
+        return " > ".join(f"{one.filename}:{one.lineno} {one.name}" for one in frames)

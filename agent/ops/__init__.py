@@ -1,1 +1,0 @@
-"""What operators see of the agent itself: metrics, health, logs."""

@@ -1,5 +1,0 @@
-"""What the kubelet allocated to each container: its PodResources API, version v1.
-
-Names, not UIDs, are all that this API tells of a pod. `directory` sees to it that a pod
-made anew under its old name is never answered with what the old one had.
-"""

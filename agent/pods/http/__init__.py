@@ -1,0 +1,1 @@
+"""HTTPS client of the kubelet and the API server."""

@@ -1,0 +1,1 @@
+"""Sources of the pod list: the kubelet, the API server, a file."""

@@ -1,1 +1,0 @@
-"""The gRPC methods: identify, gather, answer. No other logic."""

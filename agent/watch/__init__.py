@@ -1,0 +1,1 @@
+"""Streams of snapshots, and the notifications of changes."""
