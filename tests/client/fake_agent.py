@@ -91,7 +91,7 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         if refusal is not None:
             self._reject(refusal, context)
 
-    def _refuse(self, refusal: Refusal, context: grpc.ServicerContext) -> NoReturn:
+    def _reject(self, refusal: Refusal, context: grpc.ServicerContext) -> NoReturn:
         context.set_trailing_metadata((("grpc-status-details-bin", refusal.serialized()),))
         context.abort(refusal.code, refusal.sentence)
         raise AssertionError
