@@ -183,7 +183,7 @@ def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node
 def test_every_refusal_is_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     ask(node.hostile, refused.PATH, "flood", "30")
-    name = r'netutil_rejections_total\{stage="call",reason="VARIABLE_NOT_SET"\}'
+    name = r'netutil_rejections_total\{reason="VARIABLE_NOT_SET",stage="call"\}'
     assert metric(agent, name) == 30
     logged = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]
     assert metric(agent, "netutil_audit_suppressed_total") == 30 - len(logged)

@@ -39,12 +39,12 @@ def jump(number, frame):
     offset = offsets.pop(0)
 
 signal.signal(signal.SIGUSR1, jump)
-from netutil.agent import daemon
+from netutil.agent import lifecycle
 from netutil.agent.__main__ import main
-from netutil.agent.pods import index, pulled
-from netutil.agent.api import watch
+from netutil.agent.pods import index, polling
+from netutil.agent.watch import stream
 
-for module in (index, pulled, watch):
+for module in (index, polling, stream):
     module.datetime = Clock
 sys.argv[0] = "netutil-agent"
 sys.exit(main())

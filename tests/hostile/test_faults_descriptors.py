@@ -80,7 +80,7 @@ def told(agent: LabAgent) -> float:
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
         text = answer.read().decode()
     found = re.findall(
-        r'^netutil_rejections_total\{.*"AGENT_OUT_OF_RESOURCES"\} (\S+)$', text, re.M
+        r'^netutil_rejections_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M
     )
     return sum(map(float, found))
 

@@ -56,7 +56,7 @@ def call(container: LabContainer, *argv: str) -> dict[str, Any]:
 
 
 def refusals(agent: LabAgent, reason: str) -> float:
-    return metric(agent, rf'netutil_rejections_total\{{stage="[a-z]+",reason="{reason}"\}}')
+    return metric(agent, rf'netutil_rejections_total\{{reason="{reason}",stage="[a-z]+"\}}')
 
 
 PATHS = {
