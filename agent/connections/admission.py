@@ -97,12 +97,10 @@ class ConnectionAdmission:
     def take(self, descriptor: int) -> None:
         """Identify and serve an accepted connection now, or with the work of its pod."""
         accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
-        if is_hung_up(descriptor):
-            self._hung_up(accepted)
+        if self._closed_if_hung_up(accepted):
             return
         pid = peer_pid(accepted)
-        if self._is_over_limit(pid):
-            self._close_at_once(accepted)
+        if self._closed_if_over_limit(accepted, pid):
             return
         account = self._account_of(pid)
         if account is None:
@@ -120,7 +118,7 @@ class ConnectionAdmission:
             self._defer(each)
 
     def drained(self) -> None:
-        """Begin with all connections at once, since the server stops next."""
+        """Begin with all connections at once, since the listener closes."""
         taken, self._taken = self._taken, []
         deferred, self._deferred = self._deferred, {}
         for each, work in deferred.items():
@@ -158,11 +156,10 @@ class ConnectionAdmission:
         self._policy.scheduler.wait(each.account, begin)
 
     def _begin(self, each: _Deferred) -> None:
-        if is_hung_up(each.accepted.fileno()):
-            self._hung_up(each.accepted)
-        elif self._is_over_limit(each.pid):
-            self._close_at_once(each.accepted)
-        else:
+        if not (
+            self._closed_if_hung_up(each.accepted)
+            or self._closed_if_over_limit(each.accepted, each.pid)
+        ):
             self._identify_and_serve(each.accepted, each.pid, each.account)
 
     # One connection
@@ -184,10 +181,21 @@ class ConnectionAdmission:
             has_waited = True
             self._watch(accepted, connection, work)
 
-    def _hung_up(self, accepted: socket.socket) -> None:
+    def _closed_if_hung_up(self, accepted: socket.socket) -> bool:
+        """Close a connection whose peer has hung up, and charge its pod; return whether it has."""
+        if not is_hung_up(accepted.fileno()):
+            return False
         self._counts.accept.hung_up += 1
         self._policy.charge(self._known.cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
         self._server.close_accepted(accepted)
+        return True
+
+    def _closed_if_over_limit(self, accepted: socket.socket, pid: int) -> bool:
+        """Close a connection of a pod past every limit; return whether it is one."""
+        if not self._is_over_limit(pid):
+            return False
+        self._close_at_once(accepted)
+        return True
 
     def _close_at_once(self, accepted: socket.socket) -> None:
         self._counts.accept.closed_at_once += 1

@@ -267,7 +267,7 @@ class Connection:
         try:
             self._send()
         except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
-            self._fail(error)
+            self.fail(error)
 
     def _send(self) -> None:
         transport, out = self._transport, self.http2.out
@@ -308,7 +308,7 @@ class Connection:
             try:
                 callback()
             except Exception as error:  # noqa: BLE001 - the callbacks of other calls follow
-                self._fail(error)
+                self.fail(error)
 
     def _end_of_age(self) -> None:
         self._age_timer = self.loop.call_later(_CLOSE_SECONDS, self.abort)
@@ -318,7 +318,7 @@ class Connection:
         self.http2.closing = True
         self.flush()
 
-    def _fail(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """End this connection alone for an unexpected error, whose traceback is logged."""
         self.abort()
         self.loop.call_exception_handler(

@@ -132,10 +132,7 @@ class Server:
         try:
             connection.open()
         except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
-            connection.abort()
-            self.loop.call_exception_handler(
-                {"message": "grpcserver: a connection failed", "exception": error}
-            )
+            connection.fail(error)
 
     def close_accepted(self, accepted: socket.socket) -> None:
         """Close an accepted connection that is not served, and what its peer has passed."""
