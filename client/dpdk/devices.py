@@ -7,6 +7,7 @@ kernel drivers that a device must be bound to ("Linux Drivers"; `pci_scan_one` o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 
@@ -43,8 +44,8 @@ from netutil.client.models.devices import (
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _QAT = re.compile(r"QAT[0-9]{1,4}")
-_PATH = re.compile(r"/[^\s,\x00-\x20\x7f]{1,106}")
-"""A comma would end the value within a device argument; a socket's path has 107 bytes."""
+_MAX_PATH = 107
+"""Bytes of a Unix socket's path without its final NUL: unix(7)."""
 _MEMIF_ROLES = {"master": "server", "slave": "client", "server": "server", "client": "client"}
 
 
@@ -267,7 +268,9 @@ def _mac(interface: Interface) -> str:
 
 
 def _ensure_path(interface: Interface, path: str) -> None:
-    if not _PATH.fullmatch(path):
+    """A space would end the argument, a comma would end the value within the argument."""
+    printable = path.isprintable() and not any(char.isspace() or char == "," for char in path)
+    if not (printable and path.startswith("/") and 1 < len(os.fsencode(path)) <= _MAX_PATH):
         raise _unusable(interface, f"{path!r} cannot stand in a device argument as a path")
 
 

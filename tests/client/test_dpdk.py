@@ -352,6 +352,9 @@ TEXT = st.text(max_size=40)
 
 @given(TEXT, TEXT, TEXT, TEXT, TEXT)
 @example("/0", "", "", "", "")
+@example("/\x80", "", "", "", "")
+@example("/\u200b", "", "", "", "")
+@example("/" + "\u00e9" * 106, "", "", "", "")
 def test_no_report_can_add_an_argument(
     path: str, mac: str, role: str, address: str, name: str
 ) -> None:
@@ -369,6 +372,8 @@ def test_no_report_can_add_an_argument(
             continue
         assert len(words) <= len(line_of(with_interfaces(answers.sriov(1), vhost_user())).words)
         assert all(word.isprintable() and " " not in word for word in words)
+        paths = [word.partition("path=")[2].partition(",")[0] for word in words]
+        assert all(len(path.encode()) <= 107 for path in paths)
 
 
 @pytest.mark.parametrize("piece", ["network", "device_info", "allocated", "pci"])
