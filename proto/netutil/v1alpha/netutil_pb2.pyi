@@ -92,6 +92,30 @@ NETWORK_SOURCE_POD_STATUS: NetworkSource.ValueType  # 3
 """The pod's own IPs in its Kubernetes status."""
 Global___NetworkSource: _TypeAlias = NetworkSource  # noqa: Y015
 
+class _ClaimSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClaimSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLAIM_SOURCE_UNSPECIFIED: _ClaimSource.ValueType  # 0
+    """None did: the driver writes no metadata on the node, or has not yet."""
+    CLAIM_SOURCE_NODE: _ClaimSource.ValueType  # 1
+    """The driver's device metadata on the node (KEP-5304)."""
+    CLAIM_SOURCE_API_SERVER: _ClaimSource.ValueType  # 2
+    """The claim's status and the node's ResourceSlices at the API server (KEP-4817)."""
+
+class ClaimSource(_ClaimSource, metaclass=_ClaimSourceEnumTypeWrapper):
+    """Which source told of a request's devices."""
+
+CLAIM_SOURCE_UNSPECIFIED: ClaimSource.ValueType  # 0
+"""None did: the driver writes no metadata on the node, or has not yet."""
+CLAIM_SOURCE_NODE: ClaimSource.ValueType  # 1
+"""The driver's device metadata on the node (KEP-5304)."""
+CLAIM_SOURCE_API_SERVER: ClaimSource.ValueType  # 2
+"""The claim's status and the node's ResourceSlices at the API server (KEP-4817)."""
+Global___ClaimSource: _TypeAlias = ClaimSource  # noqa: Y015
+
 class _DeviceType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -192,6 +216,10 @@ class _DeviceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSo
     """A guess: its resource bears the name of the network."""
     DEVICE_SOURCE_ORDER: _DeviceSource.ValueType  # 6
     """A guess: the order of the devices and that of the reported networks."""
+    DEVICE_SOURCE_CLAIM: _DeviceSource.ValueType  # 7
+    """A fact: a device of a ResourceClaim, of which the driver reports this interface
+    name, or of which the PCI address is the live link's.
+    """
 
 class DeviceSource(_DeviceSource, metaclass=_DeviceSourceEnumTypeWrapper):
     """From where it is known which device belongs to an interface."""
@@ -216,6 +244,10 @@ DEVICE_SOURCE_RESOURCE_NAME: DeviceSource.ValueType  # 5
 """A guess: its resource bears the name of the network."""
 DEVICE_SOURCE_ORDER: DeviceSource.ValueType  # 6
 """A guess: the order of the devices and that of the reported networks."""
+DEVICE_SOURCE_CLAIM: DeviceSource.ValueType  # 7
+"""A fact: a device of a ResourceClaim, of which the driver reports this interface
+name, or of which the PCI address is the live link's.
+"""
 Global___DeviceSource: _TypeAlias = DeviceSource  # noqa: Y015
 
 @_typing.final
@@ -1313,6 +1345,8 @@ class ResourceResponse(_message.Message):
     PCI_FIELD_NUMBER: _builtins.int
     ABSENT_PCI_FIELD_NUMBER: _builtins.int
     PCI_ERROR_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    CLAIMS_ERROR_FIELD_NUMBER: _builtins.int
     exclusive_cpus: _builtins.str
     """The same as a kernel list."""
     @_builtins.property
@@ -1354,6 +1388,18 @@ class ResourceResponse(_message.Message):
     def pci_error(self) -> Global___PartError:
         """Why `pci` is not known."""
 
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimRequest]:
+        """The requests of the ResourceClaims that the container refers to
+        (resources.claims of its spec, and extended resources that are backed by
+        claims), each with its devices: by claim, request and driver. A claim of another
+        container of the pod is not listed.
+        """
+
+    @_builtins.property
+    def claims_error(self) -> Global___PartError:
+        """Why it is not known which claims the container refers to."""
+
     def __init__(
         self,
         *,
@@ -1366,14 +1412,290 @@ class ResourceResponse(_message.Message):
         pci: _abc.Iterable[Global___PCIInfo] | None = ...,
         absent_pci: _abc.Iterable[_builtins.str] | None = ...,
         pci_error: Global___PartError | None = ...,
+        claims: _abc.Iterable[Global___ClaimRequest] | None = ...,
+        claims_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observed_at", b"observed_at", "pci_error", b"pci_error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claims_error", b"claims_error", "observed_at", b"observed_at", "pci_error", b"pci_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pci", b"absent_pci", "devices", b"devices", "dynamic_resources", b"dynamic_resources", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "memory", b"memory", "observed_at", b"observed_at", "pci", b"pci", "pci_error", b"pci_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent_pci", b"absent_pci", "claims", b"claims", "claims_error", b"claims_error", "devices", b"devices", "dynamic_resources", b"dynamic_resources", "exclusive_cpu_ids", b"exclusive_cpu_ids", "exclusive_cpus", b"exclusive_cpus", "memory", b"memory", "observed_at", b"observed_at", "pci", b"pci", "pci_error", b"pci_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResourceResponse: _TypeAlias = ResourceResponse  # noqa: Y015
+
+@_typing.final
+class ClaimRequest(_message.Message):
+    """A request of a ResourceClaim, and the devices that one driver allocated for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POD_CLAIM_FIELD_NUMBER: _builtins.int
+    CLAIM_NAME_FIELD_NUMBER: _builtins.int
+    CLAIM_NAMESPACE_FIELD_NUMBER: _builtins.int
+    CLAIM_UID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    EXTENDED_RESOURCE_FIELD_NUMBER: _builtins.int
+    pod_claim: _builtins.str
+    """spec.resourceClaims[].name of the pod. Empty: the claim backs an extended
+    resource, `extended_resource`.
+    """
+    claim_name: _builtins.str
+    """Name, namespace and UID of the ResourceClaim. The name is empty while the claim
+    of a template is not made; the UID where no source says it.
+    """
+    claim_namespace: _builtins.str
+    claim_uid: _builtins.str
+    request: _builtins.str
+    """Name of the request in the claim, with a prioritized list "request/subrequest".
+    Empty: no source says it.
+    """
+    driver: _builtins.str
+    """Name of the driver. Empty: no source says it."""
+    source: Global___ClaimSource.ValueType
+    generation: _builtins.int
+    """metadata.generation of the device metadata: the driver counts it up with each
+    change. 0: another source.
+    """
+    extended_resource: _builtins.str
+    """Name of the extended resource that the claim backs, "vendor.example/nic"
+    (status.extendedResourceClaimStatus of the pod).
+    """
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimDevice]: ...
+    @_builtins.property
+    def error(self) -> Global___PartError:
+        """Why `devices` is not known although a source has something of the request."""
+
+    def __init__(
+        self,
+        *,
+        pod_claim: _builtins.str = ...,
+        claim_name: _builtins.str = ...,
+        claim_namespace: _builtins.str = ...,
+        claim_uid: _builtins.str = ...,
+        request: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        source: Global___ClaimSource.ValueType = ...,
+        generation: _builtins.int = ...,
+        devices: _abc.Iterable[Global___ClaimDevice] | None = ...,
+        error: Global___PartError | None = ...,
+        extended_resource: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_name", b"claim_name", "claim_namespace", b"claim_namespace", "claim_uid", b"claim_uid", "devices", b"devices", "driver", b"driver", "error", b"error", "extended_resource", b"extended_resource", "generation", b"generation", "pod_claim", b"pod_claim", "request", b"request", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRequest: _TypeAlias = ClaimRequest  # noqa: Y015
+
+@_typing.final
+class ClaimDevice(_message.Message):
+    """A device of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___DeviceAttribute: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___DeviceAttribute | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POOL_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    NETWORK_DATA_FIELD_NUMBER: _builtins.int
+    SHARE_ID_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    PCI_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    HEALTH_MESSAGE_FIELD_NUMBER: _builtins.int
+    pool: _builtins.str
+    """Name of the pool, and of the device in the pool, as the driver published them."""
+    device: _builtins.str
+    share_id: _builtins.str
+    """shareID of a device that several claims share. Empty: not said."""
+    health: _builtins.str
+    """As `health` and `health_message` of Device."""
+    health_message: _builtins.str
+    @_builtins.property
+    def attributes(self) -> _containers.MessageMap[_builtins.str, Global___DeviceAttribute]:
+        """By name, "resource.kubernetes.io/pciBusID". A name without a domain is the
+        driver's own.
+        """
+
+    @_builtins.property
+    def network_data(self) -> Global___ClaimNetworkData:
+        """networkData, written when the network is made. Absent: not said."""
+
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceCondition]:
+        """status.devices[].conditions of the claim. Empty: none, or the API server is not
+        asked.
+        """
+
+    @_builtins.property
+    def pci(self) -> Global___PCIInfo:
+        """The PCI function that the attribute resource.kubernetes.io/pciBusID names, as the
+        host's /sys/bus/pci/devices shows it now. Absent: the attribute is not there, or
+        the host has no such function.
+        """
+
+    def __init__(
+        self,
+        *,
+        pool: _builtins.str = ...,
+        device: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, Global___DeviceAttribute] | None = ...,
+        network_data: Global___ClaimNetworkData | None = ...,
+        share_id: _builtins.str = ...,
+        conditions: _abc.Iterable[Global___DeviceCondition] | None = ...,
+        pci: Global___PCIInfo | None = ...,
+        health: _builtins.str = ...,
+        health_message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network_data", b"network_data", "pci", b"pci"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "conditions", b"conditions", "device", b"device", "health", b"health", "health_message", b"health_message", "network_data", b"network_data", "pci", b"pci", "pool", b"pool", "share_id", b"share_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimDevice: _TypeAlias = ClaimDevice  # noqa: Y015
+
+@_typing.final
+class DeviceAttribute(_message.Message):
+    """A value of one type: one field of `value`, or one of the lists, which then is not empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INT_VALUE_FIELD_NUMBER: _builtins.int
+    BOOL_VALUE_FIELD_NUMBER: _builtins.int
+    STRING_VALUE_FIELD_NUMBER: _builtins.int
+    VERSION_VALUE_FIELD_NUMBER: _builtins.int
+    INT_VALUES_FIELD_NUMBER: _builtins.int
+    BOOL_VALUES_FIELD_NUMBER: _builtins.int
+    STRING_VALUES_FIELD_NUMBER: _builtins.int
+    VERSION_VALUES_FIELD_NUMBER: _builtins.int
+    int_value: _builtins.int
+    bool_value: _builtins.bool
+    string_value: _builtins.str
+    version_value: _builtins.str
+    """A semantic version (semver.org)."""
+    @_builtins.property
+    def int_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def bool_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]: ...
+    @_builtins.property
+    def string_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def version_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        int_value: _builtins.int = ...,
+        bool_value: _builtins.bool = ...,
+        string_value: _builtins.str = ...,
+        version_value: _builtins.str = ...,
+        int_values: _abc.Iterable[_builtins.int] | None = ...,
+        bool_values: _abc.Iterable[_builtins.bool] | None = ...,
+        string_values: _abc.Iterable[_builtins.str] | None = ...,
+        version_values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "int_value", b"int_value", "string_value", b"string_value", "value", b"value", "version_value", b"version_value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "bool_values", b"bool_values", "int_value", b"int_value", "int_values", b"int_values", "string_value", b"string_value", "string_values", b"string_values", "value", b"value", "version_value", b"version_value", "version_values", b"version_values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["int_value", "bool_value", "string_value", "version_value"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___DeviceAttribute: _TypeAlias = DeviceAttribute  # noqa: Y015
+
+@_typing.final
+class ClaimNetworkData(_message.Message):
+    """NetworkDeviceData of resource.k8s.io: what a network driver reports of a device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACE_NAME_FIELD_NUMBER: _builtins.int
+    IPS_FIELD_NUMBER: _builtins.int
+    HARDWARE_ADDRESS_FIELD_NUMBER: _builtins.int
+    interface_name: _builtins.str
+    """Interface name inside the pod."""
+    hardware_address: _builtins.str
+    @_builtins.property
+    def ips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With prefix length: "10.1.0.5/24"."""
+
+    def __init__(
+        self,
+        *,
+        interface_name: _builtins.str = ...,
+        ips: _abc.Iterable[_builtins.str] | None = ...,
+        hardware_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hardware_address", b"hardware_address", "interface_name", b"interface_name", "ips", b"ips"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimNetworkData: _TypeAlias = ClaimNetworkData  # noqa: Y015
+
+@_typing.final
+class DeviceCondition(_message.Message):
+    """Condition of meta/v1: "Ready", "NetworkReady", "RDMALinkReady", …."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LAST_TRANSITION_TIME_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    status: _builtins.str
+    """"True", "False" or "Unknown"."""
+    reason: _builtins.str
+    message: _builtins.str
+    @_builtins.property
+    def last_transition_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        status: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        last_transition_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_transition_time", b"last_transition_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_transition_time", b"last_transition_time", "message", b"message", "reason", b"reason", "status", b"status", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceCondition: _TypeAlias = DeviceCondition  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
@@ -1384,10 +1706,18 @@ class Device(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     RESOURCENAME_FIELD_NUMBER: _builtins.int
     NUMA_NODES_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    HEALTH_MESSAGE_FIELD_NUMBER: _builtins.int
     ID: _builtins.str
     """One of device_ids."""
     resourceName: _builtins.str
     """Extended resource name, "vendor.example/nic"."""
+    health: _builtins.str
+    """"Healthy", "Unhealthy" or "Unknown": allocatedResourcesStatus of the container in
+    the pod's status (KEP-4680). Empty: the kubelet does not say.
+    """
+    health_message: _builtins.str
+    """Its message. Empty: none."""
     @_builtins.property
     def numa_nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """NUMA nodes that the device is near to, as its plugin says. Empty: not said."""
@@ -1398,10 +1728,12 @@ class Device(_message.Message):
         ID: _builtins.str = ...,
         resourceName: _builtins.str = ...,
         numa_nodes: _abc.Iterable[_builtins.int] | None = ...,
+        health: _builtins.str = ...,
+        health_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "numa_nodes", b"numa_nodes", "resourceName", b"resourceName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ID", b"ID", "health", b"health", "health_message", b"health_message", "numa_nodes", b"numa_nodes", "resourceName", b"resourceName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1535,6 +1867,7 @@ class InterfacesResponse(_message.Message):
     AF_XDP_FIELD_NUMBER: _builtins.int
     DEVICE_INFO_ERROR_FIELD_NUMBER: _builtins.int
     PCI_ERROR_FIELD_NUMBER: _builtins.int
+    CLAIMS_ERROR_FIELD_NUMBER: _builtins.int
     source: Global___NetworkSource.ValueType
     """Where `network` of the entries comes from: which annotation, or none."""
     host_network: _builtins.bool
@@ -1602,6 +1935,12 @@ class InterfacesResponse(_message.Message):
         `pci` and no `drift` about it.
         """
 
+    @_builtins.property
+    def claims_error(self) -> Global___PartError:
+        """Why nothing is known of the devices of the container's ResourceClaims, or not of
+        all of them. Entries then may have no `claim`.
+        """
+
     def __init__(
         self,
         *,
@@ -1616,10 +1955,11 @@ class InterfacesResponse(_message.Message):
         af_xdp: Global___AfXdpDevices | None = ...,
         device_info_error: Global___PartError | None = ...,
         pci_error: Global___PartError | None = ...,
+        claims_error: Global___PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "start_error", b"start_error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "claims_error", b"claims_error", "device_info_error", b"device_info_error", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "start_error", b"start_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "device_info_error", b"device_info_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["af_xdp", b"af_xdp", "allocated_error", b"allocated_error", "claims_error", b"claims_error", "device_info_error", b"device_info_error", "host_network", b"host_network", "interfaces", b"interfaces", "link_error", b"link_error", "network_error", b"network_error", "observed_at", b"observed_at", "pci_error", b"pci_error", "source", b"source", "start_error", b"start_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1639,6 +1979,7 @@ class Interface(_message.Message):
     DEVICE_SOURCE_FIELD_NUMBER: _builtins.int
     DEVICE_REASON_FIELD_NUMBER: _builtins.int
     DEVICE_TYPE_SOURCE_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name inside the pod: that of `network`, else of `link` (IFLA_IFNAME). Empty:
     a device without an interface.
@@ -1646,7 +1987,7 @@ class Interface(_message.Message):
     device_type: Global___DeviceType.ValueType
     """By the rule of DeviceType, from device-info, `link` and `pci`."""
     device_source: Global___DeviceSource.ValueType
-    """From where it is known that the device is this interface's: device-info,
+    """From where it is known that the device is this interface's: a claim, device-info,
     IFLA_PARENT_DEV_NAME, or PCIDEVICE_*. ELIMINATION, RESOURCE_NAME and ORDER
     are no facts.
     """
@@ -1685,6 +2026,12 @@ class Interface(_message.Message):
     def drift(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift]:
         """Where what was reported and what the kernel shows disagree."""
 
+    @_builtins.property
+    def claim(self) -> Global___InterfaceClaim:
+        """The device of a ResourceClaim that this interface is, or that no interface could
+        be found for. Absent: there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -1698,18 +2045,56 @@ class Interface(_message.Message):
         device_source: Global___DeviceSource.ValueType = ...,
         device_reason: _builtins.str = ...,
         device_type_source: Global___DeviceTypeSource.ValueType = ...,
+        claim: Global___InterfaceClaim | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "link", b"link", "network", b"network", "pci", b"pci"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "claim", b"claim", "link", b"link", "network", b"network", "pci", b"pci"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "device_reason", b"device_reason", "device_source", b"device_source", "device_type", b"device_type", "device_type_source", b"device_type_source", "drift", b"drift", "link", b"link", "name", b"name", "network", b"network", "pci", b"pci"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "claim", b"claim", "device_reason", b"device_reason", "device_source", b"device_source", "device_type", b"device_type", "device_type_source", b"device_type_source", "drift", b"drift", "link", b"link", "name", b"name", "network", b"network", "pci", b"pci"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Interface: _TypeAlias = Interface  # noqa: Y015
 
 @_typing.final
+class InterfaceClaim(_message.Message):
+    """A device of the container's claims, under the names of ClaimRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POD_CLAIM_FIELD_NUMBER: _builtins.int
+    CLAIM_NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    pod_claim: _builtins.str
+    claim_name: _builtins.str
+    request: _builtins.str
+    driver: _builtins.str
+    source: Global___ClaimSource.ValueType
+    @_builtins.property
+    def device(self) -> Global___ClaimDevice: ...
+    def __init__(
+        self,
+        *,
+        pod_claim: _builtins.str = ...,
+        claim_name: _builtins.str = ...,
+        request: _builtins.str = ...,
+        driver: _builtins.str = ...,
+        source: Global___ClaimSource.ValueType = ...,
+        device: Global___ClaimDevice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_name", b"claim_name", "device", b"device", "driver", b"driver", "pod_claim", b"pod_claim", "request", b"request", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InterfaceClaim: _TypeAlias = InterfaceClaim  # noqa: Y015
+
+@_typing.final
 class Drift(_message.Message):
-    """What was reported (the annotation, or a PCIDEVICE_* variable) against what
+    """What was reported (the annotation, a claim, or a PCIDEVICE_* variable) against what
     the pod's network namespace and the host's sysfs show.
     """
 
