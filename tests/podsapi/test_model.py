@@ -225,6 +225,14 @@ def test_other_text_that_is_not_utf_8_is_unknown() -> None:
     assert pod.status == whole.status
 
 
+def test_a_map_with_a_key_that_is_not_utf_8_is_unknown() -> None:
+    body = WHOLE.SerializeToString().replace(b"\x03app\x12\x03web", b"\x03a\xffp\x12\x03web")
+    body = body.replace(b"\x03cpu", b"\x03c\xffu")
+    pod = decode_pod(body)
+    assert pod.not_understood == ("metadata.labels", "spec.containers[0].resources.limits")
+    assert pod.metadata.labels is None
+
+
 def test_a_time_beyond_all_calendars_is_unknown() -> None:
     state = pod_pb2.ContainerState(
         running=pod_pb2.ContainerStateRunning(startedAt=pod_pb2.Time(seconds=2**62))

@@ -52,8 +52,8 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "name": metadata.name,
             "uid": metadata.uid,
             "namespace": metadata.namespace or "default",
-            "labels": dict(metadata.labels) or None,
-            "annotations": dict(metadata.annotations) or None,
+            "labels": _texts(metadata.labels),
+            "annotations": _texts(metadata.annotations),
         },
         "spec": {
             "nodeName": spec.nodeName,
@@ -83,6 +83,14 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "extendedResourceClaimStatus": _extended_resource_claim(status),
         },
     }
+
+
+def _texts(found: Mapping[str, str]) -> dict[str, str] | bytes | None:
+    """Return a map, None if it is empty, and bytes for one with a key that is not UTF-8."""
+    try:
+        return dict(found) or None
+    except UnicodeDecodeError as error:
+        return bytes(error.object)
 
 
 def _set_fields(message: Message) -> dict[str, Any]:
@@ -126,8 +134,12 @@ def _resources(resources: pod_pb2.ResourceRequirements) -> dict[str, Any]:
     }
 
 
-def _amounts(quantities: Mapping[str, pod_pb2.Quantity]) -> dict[str, str]:
-    return {name: quantity.string for name, quantity in quantities.items()}
+def _amounts(quantities: Mapping[str, pod_pb2.Quantity]) -> dict[str, str] | bytes:
+    """Return quantities by name, and bytes for a name that is not UTF-8."""
+    try:
+        return {name: quantity.string for name, quantity in quantities.items()}
+    except UnicodeDecodeError as error:
+        return bytes(error.object)
 
 
 def _statuses(statuses: Iterable[pod_pb2.ContainerStatus]) -> list[dict[str, Any]] | None:
