@@ -28,7 +28,8 @@ from netutil.agent.facts.topology import read_topology
 from netutil.agent.identity.cgroups import CgroupTree, processes_below
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.convert import LEVELS, timestamp
-from netutil.agent.messages.convert_devices import cpu_of_node, pci_info
+from netutil.agent.messages.convert_claims import pci_info
+from netutil.agent.messages.convert_devices import cpu_of_node
 from netutil.agent.messages.encode import Send, everything
 from netutil.agent.messages.status import part_error
 from netutil.agent.pods.directory import PodDirectory

@@ -3,16 +3,17 @@
 Most pods refer to none: that the pod list says so is all that is looked at for them. For the others
 the files of the drivers are looked at for each answer, in the pod's lane of reads.
 
-No source names the UID of a claim but the files themselves, so a file that a driver left behind of
-an earlier claim of the same name is not told apart by the UID alone. What is checked: that a file is
-about the claim, the request and the driver of its path; that all files of a claim have one UID; and
-that a claim which was made from a template for this pod is the one of that name in the pod's spec.
+No source but the files names the UID of a claim, so the UID alone does not tell a file that a
+driver left behind of an earlier claim of the same name. What is checked: a file is about the claim,
+the request and the driver of its path; all files of a claim have one UID; a claim that was made
+from a template for this pod has the name that the pod's spec has for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from netutil.agent.collect.live_networks import PciDevices
 from netutil.agent.collect.pci_cache import PciCache
@@ -23,7 +24,6 @@ from netutil.agent.errors import (
     FailedPrecondition,
     Reason,
     ResourceExhausted,
-    unreadable,
 )
 from netutil.agent.facts.claims import (
     MAX_CLAIM_DEVICES,
@@ -33,11 +33,13 @@ from netutil.agent.facts.claims import (
     Claims,
     ClaimSource,
 )
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles, RequestFile
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles, RequestFile, WatchedClaims
 from netutil.agent.parsers.device_metadata import DeviceMetadata, MetadataDevice
 from netutil.agent.pods.claims import ClaimReference, claims_of, may_refer_to_claims
 from netutil.agent.pods.index import Match
 
+_WATCHED = "watched claims"
+"""The lane of reads of what is looked at for all streams together."""
 _READ = "the device metadata of drivers on the node"
 
 
@@ -68,35 +70,28 @@ class ClaimDevices:
         except AgentError as error:
             return Claims(error=error.with_traceback(None))
 
-    async def signatures(self, matches: Sequence[Match]) -> tuple[object, ...]:
-        """Return for each match what differs as soon as `read` would say something else.
-
-        None for a container without claims. All are looked at in one job, on one thread. Raises
-        `AgentError` if the job cannot be run.
-        """
-        wanted = [self._wanted(match) for match in matches]
-        files = self._files
-        if files is None or not any(wanted):
-            return (None,) * len(wanted)
-
-        def look() -> tuple[object, ...]:
-            known: dict[object, object] = {}
-            for one in wanted:
-                if one is not None and one not in known:
-                    known[one] = files.signature(*one)
-            return tuple(None if one is None else known[one] for one in wanted)
-
-        return await self._reads.run("", look, _READ)
-
-    def _wanted(self, match: Match) -> tuple[str, tuple[tuple[str, str], ...]] | None:
-        if not may_refer_to_claims(match.pod) or not match.container_name:
+    def watched(self, match: Match | None) -> WatchedClaims | None:
+        """Return the claims of a container whose files may change, None if there are none."""
+        if self._files is None or match is None or not match.container_name:
+            return None
+        if not may_refer_to_claims(match.pod):
             return None
         try:
             references = claims_of(match.pod, match.container_name)
         except AgentError:
-            return None  # the pod list decides, which tells of its changes itself
+            return None  # the pod list decides, which tells of its own changes
         named = tuple((one.claim_name, one.request) for one in references if one.claim_name)
         return (match.pod.metadata.namespace, named) if named else None
+
+    async def signatures(self, wanted: Collection[WatchedClaims]) -> Mapping[WatchedClaims, object]:
+        """Return for each what differs as soon as `read` would say something else of it.
+
+        All are looked at in one job, on one thread. Raises `AgentError`.
+        """
+        if self._files is None or not wanted:
+            return {}
+        look = partial(self._files.signatures, tuple(wanted))
+        return await self._reads.run(_WATCHED, look, _READ)
 
 
 def _references(match: Match, pid: str) -> tuple[ClaimReference, ...]:
@@ -139,11 +134,16 @@ def _read(
         if not outcome:
             requests.append(replace(base, request=reference.request))
         for one in outcome:
-            for request in _requests(base, reference, one, pci):
-                left -= len(request.devices)
-                requests.append(_without_devices(request, _too_many()) if left < 0 else request)
-    error = unreadable(pci.error, "/sys/bus/pci/devices") if pci.error is not None else None
-    return Claims(tuple(sorted(_of_one_uid(requests), key=_order)), None, error)
+            left -= _device_count(one)
+            file = one if left >= 0 else replace(one, outcome=_too_many())
+            requests += _requests(base, reference, file, pci)
+    return Claims(tuple(sorted(_of_one_uid(requests), key=_order)), None, pci.error)
+
+
+def _device_count(file: RequestFile) -> int:
+    if isinstance(file.outcome, AgentError):
+        return 0
+    return sum(len(one.devices) for one in file.outcome.requests)
 
 
 def _order(one: ClaimRequest) -> tuple[str, str, str, str, str]:
@@ -190,13 +190,9 @@ def _of_one_uid(requests: Sequence[ClaimRequest]) -> Iterator[ClaimRequest]:
     for one in requests:
         named = sorted(uids.get(one.claim_name, ()))
         if len(named) > 1 and one.source is ClaimSource.NODE and one.error is None:
-            yield _without_devices(one, _two_uids(one, named))
+            yield replace(one, devices=(), error=_two_uids(one, named))
         else:
             yield one
-
-
-def _without_devices(request: ClaimRequest, error: AgentError) -> ClaimRequest:
-    return replace(request, devices=(), error=error)
 
 
 def _two_uids(request: ClaimRequest, uids: Sequence[str]) -> FailedPrecondition:

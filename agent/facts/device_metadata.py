@@ -25,9 +25,10 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from cachetools import TTLCache
 from netutil.agent.errors import (
@@ -50,6 +51,8 @@ METADATA_DIRECTORY = "dra-device-metadata"
 METADATA_FILE = "metadata.json"
 MAX_PLUGINS = 256
 """Entries of the directory of plugins that are looked at."""
+MAX_DRIVERS = 64
+"""Plugins that write device metadata: the directory of each is open during a look."""
 MAX_REQUESTS = 64
 """Of one claim and driver. A claim has at most 32 (resource.k8s.io, DeviceRequestsMaxSize)."""
 MAX_FILES = 256
@@ -84,6 +87,8 @@ _LOOK_AT_DRIVER = "The driver writes the file; look at the file on the node, and
 
 Signature = tuple[int, int, int, int, int]
 """Device, inode, size, and the times of the last change of content and inode."""
+WatchedClaims = tuple[str, tuple[tuple[str, str], ...]]
+"""A namespace, and claims in it: each a name, and the one request that counts, "" for all."""
 Outcome = DeviceMetadata | AgentError
 """What a file says, or why that is not known."""
 
@@ -118,14 +123,22 @@ class _Place:
     """A file's directory, open, and the names that lead to the file."""
 
     directory: int
-    device: int
     driver: str
     claim: str
     request: str
+    device: int = -1
 
     @property
     def key(self) -> tuple[str, str, str]:
         return self.driver, self.claim, self.request
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The device of the tree, and each driver's open directory of device metadata."""
+
+    device: int
+    drivers: tuple[tuple[str, int | AgentError], ...]
 
 
 @dataclass(slots=True)
@@ -149,6 +162,11 @@ class _Clocks:
     monotonic: Callable[[], float] = time.monotonic
     wall_ns: Callable[[], int] = time.time_ns
     sleep: Callable[[float], None] = field(default=time.sleep)
+
+
+def plugins_directory(kubelet_root: str) -> str:
+    """Return the directory of plugins below the kubelet's directory (pkg/kubelet/config)."""
+    return f"{kubelet_root.rstrip('/')}/plugins"
 
 
 def is_label(name: str) -> bool:
@@ -201,51 +219,63 @@ class DeviceMetadataFiles:
         of the API has, and `ResourceExhausted` for more than `MAX_PLUGINS`.
         """
         look = _Look(until=self._clocks.monotonic() + _MAX_WAIT_SECONDS)
+        found: list[tuple[RequestFile, ...] | AgentError] = []
         with ExitStack() as stack:
-            root, device, drivers = self._open_plugins(stack)
-            found: list[tuple[RequestFile, ...] | AgentError] = []
+            tree = self._open_tree(stack)
             for claim, request in claims:
                 name = _directory_of(namespace, claim, request)
                 try:
-                    places = self._places(root, device, drivers, name, request)
-                    files = (self._file(one, look) for one in places)
+                    files = (self._file(one, look) for one in self._places(tree, name, request))
                     found.append(tuple(one for one in files if one is not None))
                 except AgentError as error:
                     found.append(error.with_traceback(None))
         return tuple(found)
 
-    def signature(self, namespace: str, claims: Sequence[tuple[str, str]]) -> object:
-        """Return what differs as soon as `read` would return something else. Raises nothing."""
-        found: list[object] = []
-        try:
-            with ExitStack() as stack:
-                root, device, drivers = self._open_plugins(stack)
-                for claim, request in claims:
-                    name = _directory_of(namespace, claim, request)
-                    for one in self._places(root, device, drivers, name, request):
-                        if isinstance(one, _Place):
-                            found.append((one.key, _signature_at(one)))
-                        else:
-                            found.append((one.driver, one.request))
-                        if len(found) > MAX_FILES:
-                            return tuple(found)
-        except (AgentError, OSError) as error:
-            found.append(getattr(error, "reason", None) or getattr(error, "errno", None))
-        return tuple(found)
+    def signatures(self, wanted: Iterable[WatchedClaims]) -> dict[WatchedClaims, object]:
+        """Return for each what differs as soon as `read` would return something else.
+
+        Raises as `read`, but not for what is below the directory of plugins.
+        """
+        found: dict[WatchedClaims, object] = {}
+        with ExitStack() as stack:
+            tree = self._open_tree(stack)
+            for one in wanted:
+                if one not in found:
+                    found[one] = tuple(islice(self._signatures(tree, one), MAX_FILES))
+        return found
+
+    def _signatures(self, tree: _Tree, wanted: WatchedClaims) -> Iterator[object]:
+        namespace, claims = wanted
+        for claim, request in claims:
+            try:
+                name = _directory_of(namespace, claim, request)
+            except FailedPrecondition:
+                continue  # it has no files, whatever happens
+            for one in self._places(tree, name, request):
+                if isinstance(one, RequestFile):
+                    yield one.driver, one.request
+                    continue
+                try:
+                    yield one.key, _signature_at(one)
+                except OSError as error:
+                    yield one.key, error.errno
+                except _Refused as error:
+                    yield one.key, str(error)
 
     def drivers(self) -> tuple[str, ...]:
         """Return the names of the plugins that write device metadata. Raises as `read`."""
         with ExitStack() as stack:
-            root, device, drivers = self._open_plugins(stack)
-            return tuple(one for one in drivers if _has_metadata(root, device, one))
+            return tuple(driver for driver, _ in self._open_tree(stack).drivers)
 
-    def _open_plugins(self, stack: ExitStack) -> tuple[int, int, tuple[str, ...]]:
-        """Return the directory of plugins, its device, and the names that a driver can have."""
+    def _open_tree(self, stack: ExitStack) -> _Tree:
+        """Return the drivers' directories of device metadata, open for as long as `stack`.
+
+        A plugin that is a link, or that stands on another file system, is passed over.
+        """
         try:
             root = os.open(self.plugins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, root)
-            device = os.fstat(root).st_dev
-            names = _names(root, MAX_PLUGINS)
+            device, names = os.fstat(root).st_dev, _names(root, MAX_PLUGINS)
         except OSError as error:
             raise resource_exhausted(error, self.plugins) or Unavailable(
                 Reason.FILE_NOT_READABLE,
@@ -256,18 +286,46 @@ class DeviceMetadataFiles:
             ) from None
         if names is None:
             raise _too_many(f"plugins in {self.plugins}", MAX_PLUGINS, self.plugins)
-        drivers = (one for one in names if len(one) <= _MAX_DRIVER and is_subdomain(one.lower()))
-        return root, device, tuple(sorted(drivers))
+        drivers: list[tuple[str, int | AgentError]] = []
+        for driver in sorted(names):
+            if len(driver) > _MAX_DRIVER or not is_subdomain(driver.lower()):
+                continue
+            found = self._open_driver(stack, root, device, driver)
+            if found is not None:
+                drivers.append((driver, found))
+            if len(drivers) > MAX_DRIVERS:
+                raise _too_many(f"drivers in {self.plugins}", MAX_DRIVERS, self.plugins)
+        return _Tree(device, tuple(drivers))
 
-    def _places(
-        self, root: int, device: int, drivers: Sequence[str], claim: str, request: str
-    ) -> Iterator[_Place | RequestFile]:
+    def _open_driver(
+        self, stack: ExitStack, root: int, device: int, driver: str
+    ) -> int | AgentError | None:
+        """Return a plugin's directory of device metadata, None if it has none."""
+        path = f"{self.plugins}/{driver}"
+        with ExitStack() as inner:
+            try:
+                plugin = _open_below(inner, root, device, driver)
+            except _Refused:
+                return None
+            except OSError as error:
+                return _not_read(error, path)
+            if plugin is None:
+                return None
+            try:
+                return _open_below(stack, plugin, device, METADATA_DIRECTORY)
+            except (OSError, _Refused) as error:
+                return _not_read(error, f"{path}/{METADATA_DIRECTORY}")
+
+    def _places(self, tree: _Tree, claim: str, request: str) -> Iterator[_Place | RequestFile]:
         """Yield the open directory of each file of a claim, or the error that stands for files."""
-        for driver in drivers:
+        for driver, directory in tree.drivers:
+            if isinstance(directory, AgentError):
+                yield RequestFile(driver, request, directory)
+                continue
             path = f"{self.plugins}/{driver}/{METADATA_DIRECTORY}/{claim}"
             with ExitStack() as stack:
                 try:
-                    held = _descend(stack, root, device, (driver, METADATA_DIRECTORY, claim))
+                    held = _open_below(stack, directory, tree.device, claim)
                     if held is None:
                         continue
                     names = [request] if request else _names(held, MAX_REQUESTS)
@@ -279,14 +337,21 @@ class DeviceMetadataFiles:
                     yield RequestFile(driver, request, why)
                     continue
                 for name in sorted(filter(is_label, names)):
-                    with ExitStack() as inner:
-                        try:
-                            below = _descend(inner, held, device, (name,))
-                        except (OSError, _Refused) as error:
-                            yield RequestFile(driver, name, _not_read(error, f"{path}/{name}"))
-                            continue
-                        if below is not None:
-                            yield _Place(below, device, driver, claim, name)
+                    yield from self._place(tree, held, _Place(-1, driver, claim, name), path)
+
+    def _place(
+        self, tree: _Tree, directory: int, place: _Place, path: str
+    ) -> Iterator[_Place | RequestFile]:
+        """Yield a place with its directory open, its error, or nothing if it is not there."""
+        with ExitStack() as stack:
+            try:
+                found = _open_below(stack, directory, tree.device, place.request)
+            except (OSError, _Refused) as error:
+                why = _not_read(error, f"{path}/{place.request}")
+                yield RequestFile(place.driver, place.request, why)
+                return
+            if found is not None:
+                yield replace(place, directory=found, device=tree.device)
 
     def _file(self, place: _Place | RequestFile, look: _Look) -> RequestFile | None:
         """Return what a file says, None if there is none."""
@@ -384,32 +449,23 @@ def _names(directory: int, most: int) -> list[str] | None:
     return found
 
 
-def _descend(stack: ExitStack, directory: int, device: int, names: Sequence[str]) -> int | None:
-    """Return a directory below an open one, opened; None if it is not there.
+def _open_below(stack: ExitStack, directory: int, device: int, name: str) -> int | None:
+    """Return a directory in an open one, open for as long as `stack`; None if it is not there.
 
     Raises OSError, and `_Refused` for a link, for what is no directory and for another mount.
     """
-    for name in names:
-        try:
-            directory = os.open(name, _DIRECTORY, dir_fd=directory)
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return None
-            if error.errno in _LINK_OR_FILE:
-                raise _Refused("a link, or no directory") from None
-            raise
-        stack.callback(os.close, directory)
-        if os.fstat(directory).st_dev != device:
-            raise _Refused("on another file system")
-    return directory
-
-
-def _has_metadata(root: int, device: int, driver: str) -> bool:
-    with ExitStack() as stack:
-        try:
-            return _descend(stack, root, device, (driver, METADATA_DIRECTORY)) is not None
-        except (OSError, _Refused):
-            return True  # it is there, and each claim of it says why it is not read
+    try:
+        found = os.open(name, _DIRECTORY, dir_fd=directory)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        if error.errno in _LINK_OR_FILE:
+            raise _Refused("a link, or no directory") from None
+        raise
+    stack.callback(os.close, found)
+    if os.fstat(found).st_dev != device:
+        raise _Refused("on another file system")
+    return found
 
 
 def _signature_at(place: _Place) -> Signature:

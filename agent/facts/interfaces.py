@@ -6,8 +6,8 @@ entry per interface comes out.
 
 Which device belongs to which interface, first match:
 
-0. A device of a claim, of which the driver reports the interface's name, or of which the PCI address
-   is the link's (`netutil.agent.facts.claims`).
+0. A device of a claim, of which the driver reports the interface's name, or of which the PCI
+   address is the link's (`netutil.agent.facts.claims`).
 1. The reported device-info names its PCI address.
 2. The live link names its device on bus pci (IFLA_PARENT_DEV_NAME).
 3. Network controllers that are left and that no live link names are paired with the reported

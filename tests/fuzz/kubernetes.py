@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 import msgspec
-from netutil.agent.collect.results import Allocated, GivenFunctions, Interfaces
+from netutil.agent.collect.results import Allocated, GivenDevices, Interfaces
 from netutil.agent.errors import AgentError, FailedPrecondition, Unavailable
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.network import Networks, Source
@@ -234,7 +234,7 @@ def _resources_hold(data: bytes, found: Mapping[resources.Key, resources.PodEntr
     assert again == found, "the kubelet's order shows"
     for entry in found.values():
         for one in entry.containers.values():
-            answer = convert_devices.resources(one, GivenFunctions()).SerializeToString()
+            answer = convert_devices.resources(one, GivenDevices()).SerializeToString()
             # A NUMA node stands beside each of a resource's devices.
             assert len(answer) <= len(data) * (len(data) + 64)
 
