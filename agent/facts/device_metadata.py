@@ -156,7 +156,7 @@ class _Refused(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class _Clocks:
+class Clocks:
     """Seconds that never go back, the time of files in nanoseconds, and a pause."""
 
     monotonic: Callable[[], float] = time.monotonic
@@ -182,10 +182,10 @@ def is_subdomain(name: str) -> bool:
 class DeviceMetadataFiles:
     """The files of all drivers of the node. `plugins` is the kubelet's directory of plugins."""
 
-    def __init__(self, plugins: str, clocks: _Clocks | None = None) -> None:
+    def __init__(self, plugins: str, clocks: Clocks | None = None) -> None:
         self.plugins = plugins
         self.stats = MetadataStats()
-        self._clocks = clocks or _Clocks()
+        self._clocks = clocks or Clocks()
         self._lock = threading.Lock()
         self._held: TTLCache[tuple[str, str, str], _Held] = TTLCache(
             MAX_HELD_BYTES,
@@ -382,16 +382,21 @@ class DeviceMetadataFiles:
             held = self._held.get(place.key)
         if held is not None and held.signature == signature:
             return held.outcome
-        self.stats.reads += 1
+        self._count(reads=1)
         body, signature, is_settled = self._read_settled(place, path, look)
         outcome = _parsed(body, place, path)
         if isinstance(outcome, AgentError):
-            self.stats.failures += 1
+            self._count(failures=1)
         if is_settled:
             cost = max(_BYTES_PER_FILE, _TIMES_LARGER * len(body))
             with self._lock:
                 self._held[place.key] = _Held(signature, outcome, cost)
         return outcome
+
+    def _count(self, reads: int = 0, failures: int = 0) -> None:
+        with self._lock:
+            self.stats.reads += reads
+            self.stats.failures += failures
 
     def _read_settled(self, place: _Place, path: str, look: _Look) -> tuple[bytes, Signature, bool]:
         """Return a file's bytes and signature, and whether any later change will show in it.
@@ -413,7 +418,7 @@ class DeviceMetadataFiles:
             if self._clocks.monotonic() >= look.until:
                 break
             self._clocks.sleep(_PAUSE_SECONDS)
-        self.stats.failures += 1
+        self._count(failures=1)
         raise Unavailable(
             Reason.DEVICE_METADATA_CHANGING,
             f"{path} is being written.",

@@ -182,7 +182,9 @@ class ChangeNotifier:
             files = await self._claim_files(wanted) if wanted else {}
             for subscription in tuple(self._subscriptions):
                 claims = subscription.claims
-                if claims in files and files[claims] != subscription.claim_files:
+                if claims is None or claims not in files:
+                    continue
+                if files[claims] != subscription.claim_files:
                     subscription.notify()
 
     async def _follow_claims(self, subscription: Subscription, caller: Caller) -> None:
