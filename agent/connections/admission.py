@@ -204,12 +204,13 @@ class ConnectionAdmission:
     def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
         """Release a connection that waits as soon as its peer has closed it."""
 
-        def drop() -> None:
+        def drop(_events: int) -> None:
+            self._server.poller.remove(accepted.fileno())
             self._policy.forget(connection, work)
             self._drop(accepted, connection)
 
         try:
-            self._server.hangups.watch(accepted.fileno(), drop)
+            self._server.poller.add(accepted.fileno(), 0, drop)
         except OSError as error:  # it is looked at when its turn comes
             _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
 
@@ -220,7 +221,7 @@ class ConnectionAdmission:
 
     def _is_still_there(self, accepted: socket.socket, connection: Connection) -> bool:
         """Return whether the peer of a connection that has waited is there; release it if not."""
-        self._server.hangups.forget(accepted.fileno())
+        self._server.poller.remove(accepted.fileno())
         if not is_hung_up(accepted.fileno()):
             return True
         self._drop(accepted, connection)
