@@ -80,7 +80,7 @@ class ConnectionAdmission:
         check_capacity: Callable[[], AgentError | None] = lambda: None,
         known: KnownPeers | None = None,
     ) -> None:
-        """`check_capacity` returns the error of new connections, None while there is room."""
+        """`check_capacity` returns the error of new connections, None while there is none."""
         self._server = server
         self._policy = policy
         self._registry: ConnectionRegistry = policy.registry
@@ -182,7 +182,7 @@ class ConnectionAdmission:
             self._watch(accepted, connection, work)
 
     def _closed_if_hung_up(self, accepted: socket.socket) -> bool:
-        """Close a connection whose peer has hung up, and charge its pod; return whether it has."""
+        """Close a connection that its peer has closed, and charge the pod; return whether it has."""
         if not is_hung_up(accepted.fileno()):
             return False
         self._counts.accept.hung_up += 1

@@ -393,7 +393,7 @@ class Connection:
     # For calls
 
     def reserve(self, call: Call) -> None:
-        """Give a call room for its message once the connection holds little enough."""
+        """Open a call's window for its message once the connection holds little enough."""
         if self._held_bytes <= self.config.max_buffered_request_bytes:
             self._held_bytes += call.credit()
         else:
