@@ -182,7 +182,7 @@ class ConnectionAdmission:
             self._watch(accepted, connection, work)
 
     def _closed_if_hung_up(self, accepted: socket.socket) -> bool:
-        """Close a connection that its peer has closed, and charge the pod; return whether it has."""
+        """Close a connection that its peer has closed, charge the pod; return whether it has."""
         if not is_hung_up(accepted.fileno()):
             return False
         self._counts.accept.hung_up += 1
