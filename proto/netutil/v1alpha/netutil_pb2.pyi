@@ -1496,7 +1496,9 @@ Global___ClaimRequest: _TypeAlias = ClaimRequest  # noqa: Y015
 
 @_typing.final
 class ClaimDevice(_message.Message):
-    """A device of a request."""
+    """A device of a request, as the device metadata or the claim's status has it: `source`
+    of the request.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1584,7 +1586,9 @@ Global___ClaimDevice: _TypeAlias = ClaimDevice  # noqa: Y015
 
 @_typing.final
 class DeviceAttribute(_message.Message):
-    """A value of one type: one field of `value`, or one of the lists, which then is not empty."""
+    """An attribute in the device metadata or in the ResourceSlice's spec. It has one type: one
+    field of `value`, or one of the lists, which then is not empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1633,7 +1637,9 @@ Global___DeviceAttribute: _TypeAlias = DeviceAttribute  # noqa: Y015
 
 @_typing.final
 class ClaimNetworkData(_message.Message):
-    """NetworkDeviceData of resource.k8s.io: what a network driver reports of a device."""
+    """networkData of the device metadata, or of the claim's status.devices[]: what a network
+    driver reports of a device.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1664,7 +1670,9 @@ Global___ClaimNetworkData: _TypeAlias = ClaimNetworkData  # noqa: Y015
 
 @_typing.final
 class DeviceCondition(_message.Message):
-    """Condition of meta/v1: "Ready", "NetworkReady", "RDMALinkReady", …."""
+    """A condition of the claim's status.devices[], metav1.Condition of Kubernetes' metadata API:
+    "Ready", "NetworkReady", "RDMALinkReady", ….
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2057,7 +2065,9 @@ Global___Interface: _TypeAlias = Interface  # noqa: Y015
 
 @_typing.final
 class InterfaceClaim(_message.Message):
-    """A device of the container's claims, under the names of ClaimRequest."""
+    """A device of the container's claims, under the names of ClaimRequest and from the same
+    device metadata or status.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
