@@ -397,6 +397,7 @@ def _identify_admin(connection: socket.socket) -> None:
 def installation_of(config: Config, pin_name: str) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
+        metadata=_device_metadata(config),
         host_root=config.host_root,
         socket=config.socket,
         admin_socket=config.admin_socket,

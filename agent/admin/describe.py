@@ -223,6 +223,10 @@ class PodDescriber:
             for level in dict.fromkeys(one.limit_level for one in facts.hugepages.usage):
                 _add_level(answer, "hugepages limit", level, hugetlb)
         answer.sources.add(part="resources", read=self._pod_resources)
+        for claim in facts.resources.claims:
+            if claim.source == netutil_pb2.CLAIM_SOURCE_NODE:
+                read = f"device metadata of {claim.driver}, claim {claim.claim_name}"
+                answer.sources.add(part="resources", read=f"{read}, request {claim.request}")
         return facts
 
 

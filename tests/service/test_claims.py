@@ -222,11 +222,16 @@ def test_operators_see_the_claims_of_a_pod(node: DraNode) -> None:
     with grpc.insecure_channel(address, [("grpc.default_authority", "localhost")]) as channel:
         stub = node_pb2_grpc.NodeStub(channel)
         answer = stub.DescribePod(node_pb2.DescribePodRequest(namespace="shop", name="web"))
+        explained = stub.Explain(node_pb2.ExplainRequest(pid=str(node.containers["app"].pid)))
+        checked = {one.name: one for one in stub.Diagnose(node_pb2.DiagnoseRequest()).checks}
     found = {
         one.container.name: [claim.pod_claim for claim in one.resources.claims]
         for one in answer.containers
     }
     assert found == {"app": ["nic"], "whole": ["gpu", "nic"], "plain": []}
+    said = [line for step in explained.steps for line in step.found]
+    assert f"refers to claims nic = {NIC} (request vf)" in said
+    assert DRIVER in checked["ResourceClaims"].found
 
 
 def test_off_is_an_error_for_those_who_have_claims() -> None:
