@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, Reason
-from netutil.agent.facts import device_metadata
 from netutil.agent.facts.device_metadata import (
     MAX_DRIVERS,
     MAX_FILES,
@@ -492,7 +491,7 @@ class TestSignatures:
 
 def test_another_file_system_is_not_entered(tree: DraTree, files: DeviceMetadataFiles) -> None:
     path = tree.write(both(vf()))
-    real = device_metadata.os.fstat
+    real = os.fstat
 
     def fstat(descriptor: int) -> os.stat_result:
         found = real(descriptor)
@@ -501,6 +500,6 @@ def test_another_file_system_is_not_entered(tree: DraTree, files: DeviceMetadata
         return os.stat_result([*found[:2], found.st_dev + 1, *found[3:]])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device_metadata.os, "fstat", fstat)
+        patch.setattr(os, "fstat", fstat)
         (found,) = read(files)
     assert "another file system" in str(found.outcome)
