@@ -19,6 +19,9 @@ EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
 ADMISSION = MANIFESTS / "admission" / "only-this-hostpath.yaml"
 APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
+NETWORK_POLICY = MANIFESTS / "networkpolicy" / "networkpolicy.yaml"
+SCC = MANIFESTS / "openshift" / "scc.yaml"
+HARDENED_SCC = MANIFESTS / "hardened" / "openshift" / "scc.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.
 NODES = (
