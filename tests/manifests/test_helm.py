@@ -4,57 +4,26 @@ from __future__ import annotations
 
 import configparser
 import subprocess
-from functools import cache
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from tests.manifests.chart import CHART, IMAGE, by_name, chart, rendered
 from tests.manifests.documents import (
     DEFAULT,
     HARDENED,
-    MANIFESTS,
     NODES,
     NODES_PROXY,
     ROOT,
-    Manifest,
     agent_of,
-    documents,
-    initial_of,
     one,
     pod_of,
     read,
     settings_of,
 )
-from tests.manifests.kubectl import find_helm, helm_template
+from tests.manifests.kubectl import find_helm
 from tests.manifests.overlays import objects_of, with_component
-
-CHART = MANIFESTS / "helm" / "netutil"
-# The chart refuses the placeholder of the manifests.
-IMAGE = "image.repository=registry.example.com/netutil"
-
-
-@cache
-def _rendered(*values: str, version: str = "1.37.0") -> str:
-    settings = (f"--set={value}" for value in (IMAGE, *values))
-    return helm_template(find_helm(), CHART, f"--kube-version={version}", *settings)
-
-
-def chart(*values: str) -> list[Manifest]:
-    return documents(_rendered(*values))
-
-
-def by_name(objects: list[Manifest]) -> dict[tuple[str, str], Manifest]:
-    """The objects but for the namespace, which is the release's, and the image's name."""
-    found = {
-        (manifest["kind"], manifest["metadata"]["name"]): manifest
-        for manifest in objects
-        if manifest["kind"] != "Namespace"
-    }
-    if any(kind == "DaemonSet" for kind, _ in found):
-        for container in (agent_of(objects), *initial_of(objects)):
-            container["image"] = "the agent's"
-    return found
 
 
 def test_by_itself_it_makes_what_the_file_has() -> None:
@@ -98,7 +67,7 @@ def test_flags_and_image_are_the_users() -> None:
         "image.pullPolicy=Always",
         "imagePullSecrets[0].name=registry",
         "kubelet.verify=ca",
-        "extraArgs={--log-format=json,--pod-refresh=5}",
+        'extraArgs=["--log-format=json","--pod-refresh=5"]',
         "podAnnotations.team=network",
         "quota=false",
     )
@@ -125,13 +94,13 @@ def test_is_valid(values: tuple[str, ...]) -> None:
         ("podSource=file", "podSource"),
         ("hardenned=true", "hardenned"),
         ("kubelet.verify=maybe", "verify"),
-        ("extraArgs={log-format=json}", "extraArgs"),
+        ('extraArgs=["log-format=json"]', "extraArgs"),
         ("image.digest=latest", "digest"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        _rendered(value)
+        rendered(value)
     assert named in refused.value.stderr
 
 
