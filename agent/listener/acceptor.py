@@ -1,6 +1,6 @@
 """Accepts connections on a listener without starving those that are already open.
 
-A new connection waits behind all others in the kernel's queue, whoever made them. So to accept is
+A new connection waits behind all others in the kernel's queue, of all pods. So to accept is
 cheap, and what follows is left to the receiver. A flood of connections may never end: the event
 loop accepts in one short burst in each of its iterations.
 """
