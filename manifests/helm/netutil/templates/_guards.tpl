@@ -11,7 +11,7 @@
 {{- $found = append $found "image.repository is a placeholder: build the image, and set its name" }}
 {{- end }}
 {{- if and .Values.hardened (semverCompare "<1.31.0-0" $version) }}
-{{- $found = append $found (printf "hardened needs Kubernetes 1.31 or later, and this is %s: before, /sys would be writable" $version) }}
+{{- $found = append $found (printf "hardened needs Kubernetes 1.31 or later, and this is %s: older API servers reject or drop recursiveReadOnly" $version) }}
 {{- end }}
 {{- if and (has .Values.podSource (list "kubelet" "auto")) (not .Values.kubelet.nodesProxy) (semverCompare "<1.32.0-0" $version) }}
 {{- $found = append $found (printf "the kubelets of Kubernetes %s do not know nodes/pods: set kubelet.nodesProxy=true or podSource=apiserver" $version) }}
