@@ -23,6 +23,7 @@ from netutil.agent.identity.peer import NO_POD, Peer, Requester, requester_of
 from netutil.agent.identity.pidfd import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.limits.limits import (
+    MAX_CLOSING_CONNECTIONS,
     MAX_DEFERRED_CONNECTIONS,
     MAX_HOST_ROOT_CONNECTIONS,
     ConnectionLimits,
@@ -107,6 +108,10 @@ class ConnectionAdmission:
             self._identify_and_serve(accepted, pid, None)
         else:
             self._taken.append(_Deferred(accepted, pid, account))
+
+    def is_full(self) -> bool:
+        """Return whether as many connections wait to be closed as may: they count for no pod."""
+        return self._server.waiting_to_close >= MAX_CLOSING_CONNECTIONS
 
     def burst_ended(self) -> None:
         """Begin with a connection that was taken alone; leave many to the order of the pods."""

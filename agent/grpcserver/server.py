@@ -134,6 +134,11 @@ class Server:
         except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
             connection.fail(error)
 
+    @property
+    def waiting_to_close(self) -> int:
+        """Return how many connections have ended and are not closed yet (see `Closer`)."""
+        return 0 if self.closer is None else self.closer.waiting
+
     def close_accepted(self, accepted: socket.socket) -> None:
         """Close an accepted connection that is not served, and what its peer has passed."""
         if self.closer is not None:
