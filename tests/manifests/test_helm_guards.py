@@ -88,7 +88,7 @@ def test_a_strategy_that_the_api_server_refuses_is_refused(surge: str, unavailab
     assert "exactly one of maxSurge and maxUnavailable" in refusal(*values, version="1.37.0")
 
 
-def test_every_refusal_is_told_at_once() -> None:
+def test_every_refusal_is_printed_at_once() -> None:
     values = ("hardened=true", "image.repository=ghcr.io/example/netutil")
     said = refusal(*values, version="1.30.0")
     for sentence in ("hardened needs", "nodes/pods", "placeholder", "guards=false"):
@@ -127,6 +127,6 @@ def test_the_notes_warn_of_nothing_on_a_new_cluster() -> None:
         ("guards=false", "1.33.0", "did not refuse values"),
     ],
 )
-def test_the_notes_tell_what_a_value_costs(value: str, version: str, sentence: str) -> None:
+def test_the_notes_name_the_cost_of_a_value(value: str, version: str, sentence: str) -> None:
     assert sentence in notes(value, version=version)
     assert sentence not in notes("podSource=apiserver", version="1.36.0")
