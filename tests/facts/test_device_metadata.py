@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -274,6 +275,41 @@ class TestHalf:
         writer.wall = os.stat(path).st_ctime_ns - 10**12
         assert metadata(read(files)[0]).generation == 2
         assert len(files) == 0
+
+
+def numbered(generation: int) -> bytes:
+    """A file of several pages that says its generation in each of its devices."""
+    attributes = {f"a{number}": {"int": generation} for number in range(16)}
+    return both(*[device(attributes=attributes)] * 16, generation=generation)
+
+
+def test_no_answer_mixes_two_generations(tree: DraTree, files: DeviceMetadataFiles) -> None:
+    last = 12
+    path = tree.write(numbered(0))
+
+    def write() -> None:
+        for generation in range(1, last + 1):
+            path.write_bytes(numbered(generation))
+            path.write_bytes(numbered(generation))
+            settle(path)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = 0
+    while seen < last:
+        (found,) = read(files)
+        if isinstance(found.outcome, AgentError):
+            assert found.outcome.reason is Reason.DEVICE_METADATA_CHANGING
+            continue
+        values = {
+            value.int_value
+            for one in found.outcome.requests[0].devices
+            for _, value in one.attributes
+        }
+        assert values == {found.outcome.generation}
+        assert found.outcome.generation >= seen
+        seen = found.outcome.generation
+    writer.join()
 
 
 class TestNames:
