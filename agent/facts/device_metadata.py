@@ -67,6 +67,7 @@ _TIMES_LARGER = 4
 """What is parsed takes so many times the bytes of its file (measured: 2 to 4)."""
 _HELD_SECONDS = 60.0
 _SETTLED_NANOSECONDS = 50_000_000
+_PARTIAL_NANOSECONDS = 2_000_000_000
 _PAUSE_SECONDS = 0.025
 _MAX_TRIES = 8
 _MAX_WAIT_SECONDS = 0.5
@@ -100,6 +101,16 @@ class RequestFile:
     driver: str
     request: str
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file said. `is_settled`: a later change shows in the signature."""
+
+    outcome: Outcome
+    signature: Signature
+    size_bytes: int
+    is_settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -383,37 +394,37 @@ class DeviceMetadataFiles:
         if held is not None and held.signature == signature:
             return held.outcome
         self._count(reads=1)
-        body, signature, is_settled = self._read_settled(place, path, look)
-        outcome = _parsed(body, place, path)
-        if isinstance(outcome, AgentError):
+        read = self._read(place, path, look)
+        if isinstance(read.outcome, AgentError):
             self._count(failures=1)
-        if is_settled:
-            cost = max(_BYTES_PER_FILE, _TIMES_LARGER * len(body))
+        if read.is_settled:
+            cost = max(_BYTES_PER_FILE, _TIMES_LARGER * read.size_bytes)
             with self._lock:
-                self._held[place.key] = _Held(signature, outcome, cost)
-        return outcome
+                self._held[place.key] = _Held(read.signature, read.outcome, cost)
+        return read.outcome
 
     def _count(self, reads: int = 0, failures: int = 0) -> None:
         with self._lock:
             self.stats.reads += reads
             self.stats.failures += failures
 
-    def _read_settled(self, place: _Place, path: str, look: _Look) -> tuple[bytes, Signature, bool]:
-        """Return a file's bytes and signature, and whether any later change will show in it.
+    def _read(self, place: _Place, path: str, look: _Look) -> _Read:
+        """Return what a file says once any later change will show in its signature.
 
-        A file that changes all the time is not answered: raises `Unavailable`. One with a time in
-        the future, after the node's clock was set back, never settles; it counts if two reads with
-        a pause between them are equal.
+        A file that changes all the time is not answered: raises `Unavailable`. So is one that looks
+        half written, until it has been so for two seconds: a driver that is kept waiting by the
+        node may take that long between two writes. A file with a time in the future, after the
+        node's clock was set back, never settles; it counts if two reads with a pause between them
+        are equal.
         """
         before: tuple[bytes, Signature] | None = None
         for _ in range(_MAX_TRIES):
             found = _read_whole(place)
-            if found is not None:
-                age = self._clocks.wall_ns() - found[1][4]
-                if age >= _SETTLED_NANOSECONDS:
-                    return *found, True
-                if found == before and age < 0:
-                    return *found, False
+            age = 0 if found is None else self._clocks.wall_ns() - found[1][4]
+            if found is not None and (age >= _SETTLED_NANOSECONDS or (age < 0 and found == before)):
+                outcome, is_partial = _parsed(found[0], place, path)
+                if not is_partial or not 0 <= age < _PARTIAL_NANOSECONDS:
+                    return _Read(outcome, found[1], len(found[0]), age >= _SETTLED_NANOSECONDS)
             before = found
             if self._clocks.monotonic() >= look.until:
                 break
@@ -511,19 +522,21 @@ def _read_whole(place: _Place) -> tuple[bytes, Signature] | None:
     return (b"".join(parts), after) if before == after else None
 
 
-def _parsed(body: bytes, place: _Place, path: str) -> Outcome:
+def _parsed(body: bytes, place: _Place, path: str) -> tuple[Outcome, bool]:
+    """Return what a file says, and whether it looks half written."""
     try:
         found = parse_device_metadata(body)
     except DeviceMetadataMalformed as error:
-        return FailedPrecondition(
+        malformed = FailedPrecondition(
             Reason.DEVICE_METADATA_MALFORMED,
             f"{path} cannot be used: {error}.",
             read=path,
             advice=_LOOK_AT_DRIVER,
         )
+        return malformed, error.may_be_partial
     except DeviceMetadataTooLarge as error:
-        return _too_many(f"in {path}", str(error), path)
-    return _contradiction(found, place, path) or found
+        return _too_many(f"in {path}", str(error), path), False
+    return _contradiction(found, place, path) or found, False
 
 
 def _contradiction(found: DeviceMetadata, place: _Place, path: str) -> AgentError | None:

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -251,9 +252,13 @@ class TestHalf:
         assert len(files) == 0
 
     @pytest.mark.parametrize("left", [b"", b'{"apiVersion": "metad'], ids=["empty", "half"])
-    def test_a_file_that_stays_half_is_malformed(self, tree: DraTree, left: bytes) -> None:
-        _, files, _ = self.writer(tree, left)
+    def test_a_file_that_stays_half_is_malformed_at_last(self, tree: DraTree, left: bytes) -> None:
+        writer, files, path = self.writer(tree, left)
+        assert reason(read(files)[0]) is Reason.DEVICE_METADATA_CHANGING
+        assert len(files) == 0
+        writer.wall = os.stat(path).st_ctime_ns + 2_000_000_000
         assert reason(read(files)[0]) is Reason.DEVICE_METADATA_MALFORMED
+        assert len(files) == 1
 
     def test_many_new_files_wait_together(self, tree: DraTree) -> None:
         bodies = itertools.repeat(lambda: None)
@@ -418,10 +423,10 @@ def test_a_file_about_something_else_is_an_error(
     assert reason(found) is Reason.DEVICE_METADATA_CONTRADICTS
 
 
-def test_a_file_without_a_known_version_is_an_error(
-    tree: DraTree, files: DeviceMetadataFiles
-) -> None:
+def test_a_file_without_a_known_version_is_an_error(tree: DraTree) -> None:
     tree.write(stream(document(version="metadata.resource.k8s.io/v9")))
+    later = Clocks(wall_ns=lambda: time.time_ns() + 2_000_000_000)
+    files = DeviceMetadataFiles(str(tree.plugins), later)
     assert reason(read(files)[0]) is Reason.DEVICE_METADATA_MALFORMED
 
 
