@@ -225,17 +225,17 @@ class DeviceMetadataFiles:
     ) -> tuple[tuple[RequestFile, ...] | AgentError, ...]:
         """Return the files of each claim, by driver and request, or why they are not known.
 
-        A claim is its name and the one request that is asked for, "" for all. Raises `Unavailable`
-        if the directory of plugins cannot be read, `FailedPrecondition` for a name that no object
-        of the API has, and `ResourceExhausted` for more than `MAX_PLUGINS`.
+        A claim is its name and the one request that is asked for, "" for all; a name that no object
+        of the API has is an error of that claim. Raises `Unavailable` if the directory of plugins
+        cannot be read, and `ResourceExhausted` for more than `MAX_PLUGINS` or `MAX_DRIVERS`.
         """
         look = _Look(until=self._clocks.monotonic() + _MAX_WAIT_SECONDS)
         found: list[tuple[RequestFile, ...] | AgentError] = []
         with ExitStack() as stack:
             tree = self._open_tree(stack)
             for claim, request in claims:
-                name = _directory_of(namespace, claim, request)
                 try:
+                    name = _directory_of(namespace, claim, request)
                     files = (self._file(one, look) for one in self._places(tree, name, request))
                     found.append(tuple(one for one in files if one is not None))
                 except AgentError as error:

@@ -118,12 +118,19 @@ async def test_an_odd_pod_is_an_error(node: Node) -> None:
     assert node.devices.watched(match("app", odd)) is None
 
 
-async def test_a_name_that_is_none_hides_the_claims_of_no_other_watcher(node: Node) -> None:
+async def test_a_name_that_is_none_hides_no_other_claim(node: Node) -> None:
+    named = [{"name": "nic", "resourceClaimName": MADE}, {"name": "gpu", "resourceClaimName": ".."}]
+    node.tree.write(both(vf(VF), claim=MADE, request="vf"), claim=MADE)
+    odd = changed("spec", "resourceClaims", value=named)
+    gpu, nic = (await node.devices.read("key", match("train", odd), "")).requests
+    assert gpu.error is not None
+    assert gpu.error.reason is Reason.RESOURCE_CLAIMS_MALFORMED
+    assert len(nic.devices) == 1
+
+
+async def test_a_name_that_is_none_hides_no_other_watcher(node: Node) -> None:
     claims = [{"name": "nic", "resourceClaimName": "../../etc"}]
     odd = changed("spec", "resourceClaims", value=claims)
-    found = await node.devices.read("key", match("app", odd), "")
-    assert found.error is not None
-    assert found.error.reason is Reason.RESOURCE_CLAIMS_MALFORMED
     node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
     bad, good = node.devices.watched(match("app", odd)), node.devices.watched(match())
     assert bad is not None and good is not None

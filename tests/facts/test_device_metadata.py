@@ -342,9 +342,9 @@ class TestNames:
     def test_a_name_that_no_object_has_makes_no_path(
         self, files: DeviceMetadataFiles, namespace: str, claim: str, request_: str
     ) -> None:
-        with pytest.raises(AgentError) as caught:
-            files.read(namespace, [(claim, request_)])
-        assert caught.value.reason is Reason.RESOURCE_CLAIMS_MALFORMED
+        (found,) = files.read(namespace, [(claim, request_)])
+        assert isinstance(found, AgentError)
+        assert found.reason is Reason.RESOURCE_CLAIMS_MALFORMED
         wanted = (namespace, ((claim, request_),))
         assert files.signatures([wanted]) == {wanted: ()}
 
