@@ -36,6 +36,8 @@ from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.results import (
     NO_FUNCTIONS,
+    NO_HEALTH,
+    NOTHING_GIVEN,
     Allocated,
     AskedCpus,
     AskedHugepages,
@@ -394,7 +396,10 @@ class Collector:
         match, functions = caller.match, self.known_functions(found)
         if match is None or functions is None or may_refer_to_claims(match.pod):
             return None
-        return GivenDevices(functions, NO_CLAIMS, device_health(match))
+        health = device_health(match)
+        if functions is NO_FUNCTIONS and health is NO_HEALTH:
+            return NOTHING_GIVEN
+        return GivenDevices(functions, NO_CLAIMS, health)
 
     async def given_devices(
         self, caller: Caller, pid: str, found: ContainerResources

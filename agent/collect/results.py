@@ -80,6 +80,9 @@ class GivenDevices:
     health: DeviceHealth = NO_HEALTH
 
 
+NOTHING_GIVEN = GivenDevices()
+
+
 @dataclass(frozen=True, slots=True)
 class CpuAmounts:
     """CPUs that are asked for and granted; None: not set, or not said."""

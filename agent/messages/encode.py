@@ -199,7 +199,7 @@ def keep_network(match: Match, answer: EncodedMessage) -> None:
 def resources(found: ContainerResources, given: GivenDevices) -> EncodedMessage:
     """Return the answer to GetResource, the same while nothing of it changes."""
     made_with, answer = found.kept.get(_RESOURCES, (None, None))
-    if isinstance(answer, EncodedMessage) and made_with == given:
+    if isinstance(answer, EncodedMessage) and (made_with is given or made_with == given):
         return answer
     answer = encode(convert_devices.resources(found, given))
     found.kept[_RESOURCES] = given, answer
