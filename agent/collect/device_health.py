@@ -20,7 +20,7 @@ from netutil.agent.pods.model import ResourceStatus
 
 _CLAIM = "claim:"
 _KEPT = "health of devices"
-_Told = tuple[str, str]
+_Health = tuple[str, str]
 """Health and message."""
 _Device = tuple[str, str, str, str]
 """Claim, driver, pool and device."""
@@ -32,10 +32,10 @@ def device_health(match: Match) -> DeviceHealth:
     if known is not None:
         return cast(DeviceHealth, known)
     found = {
-        (status.name, device): told
+        (status.name, device): one
         for status in _statuses(match)
         if not status.name.startswith(_CLAIM)
-        for device, told in _by_id(status)
+        for device, one in _by_id(status)
     }
     health = DeviceHealth(found) if found else NO_HEALTH
     match.kept.keep(_KEPT, health, 0)
@@ -44,30 +44,30 @@ def device_health(match: Match) -> DeviceHealth:
 
 def with_health(claims: Claims, match: Match, dynamic: Iterable[DynamicResource]) -> Claims:
     """Return the claims with the health of their devices. `dynamic` is what PodResources says."""
-    told: dict[str, dict[str, _Told]] = {}
+    health: dict[str, dict[str, _Health]] = {}
     for status in _statuses(match):
         if status.name.startswith(_CLAIM):
             # "claim:<name in the pod's spec>" or "claim:<name>/<request>".
             name = status.name.removeprefix(_CLAIM).partition("/")[0]
-            told.setdefault(name, {}).update(_by_id(status))
-    if not told:
+            health.setdefault(name, {}).update(_by_id(status))
+    if not health:
         return claims
     names = dict(_cdi_names(dynamic))
     requests = (
-        _request_with_health(one, told.get(one.pod_claim, {}), names) for one in claims.requests
+        _request_with_health(one, health.get(one.pod_claim, {}), names) for one in claims.requests
     )
     return replace(claims, requests=tuple(requests))
 
 
 def _request_with_health(
-    request: ClaimRequest, told: Mapping[str, _Told], names: Mapping[_Device, str]
+    request: ClaimRequest, health: Mapping[str, _Health], names: Mapping[_Device, str]
 ) -> ClaimRequest:
     def healthy(device: ClaimDevice) -> ClaimDevice:
         key = (request.claim_name, request.driver, device.pool, device.name)
-        found = told.get(names.get(key, "")) or told.get("/".join(key[1:]))
+        found = health.get(names.get(key, "")) or health.get("/".join(key[1:]))
         return replace(device, health=found[0], health_message=found[1]) if found else device
 
-    if not told:
+    if not health:
         return request
     return replace(request, devices=tuple(map(healthy, request.devices)))
 
@@ -91,7 +91,7 @@ def _statuses(match: Match) -> tuple[ResourceStatus, ...]:
     return ()
 
 
-def _by_id(status: ResourceStatus) -> Iterator[tuple[str, _Told]]:
+def _by_id(status: ResourceStatus) -> Iterator[tuple[str, _Health]]:
     for one in status.resources or ():
-        if one.health:
+        if one.health and one.resource_id:
             yield one.resource_id, (one.health, one.message or "")

@@ -30,7 +30,7 @@ MAX_CLAIM_DEVICES = 256
 
 
 class ClaimSource(Enum):
-    """Which source told of a request's devices; see enum ClaimSource of the proto."""
+    """Which source names a request's devices; see enum ClaimSource of the proto."""
 
     NONE = "none"
     NODE = "node"

@@ -281,7 +281,7 @@ class DeviceMetadataFiles:
     def _open_tree(self, stack: ExitStack) -> _Tree:
         """Return the drivers' directories of device metadata, open for as long as `stack`.
 
-        A plugin that is a link, or that stands on another file system, is passed over.
+        A plugin that is a link, or that is on another file system, is ignored.
         """
         try:
             root = os.open(self.plugins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -328,7 +328,7 @@ class DeviceMetadataFiles:
                 return _not_read(error, f"{path}/{METADATA_DIRECTORY}")
 
     def _places(self, tree: _Tree, claim: str, request: str) -> Iterator[_Place | RequestFile]:
-        """Yield the open directory of each file of a claim, or the error that stands for files."""
+        """Yield the open directory of each file of a claim, or the error in place of files."""
         for driver, directory in tree.drivers:
             if isinstance(directory, AgentError):
                 yield RequestFile(driver, request, directory)
@@ -563,7 +563,7 @@ def _not_read(error: OSError | _Refused, path: str) -> AgentError:
             Reason.DEVICE_METADATA_MALFORMED,
             f"{path} is {error}, so the agent does not enter it.",
             read=path,
-            advice="Drivers make directories and files there; look who made the entry.",
+            advice="Drivers make directories and files there; look which program made the entry.",
         )
     return resource_exhausted(error, path) or Unavailable(
         Reason.FILE_NOT_READABLE,

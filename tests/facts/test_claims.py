@@ -124,10 +124,10 @@ def test_links_of_the_node_are_no_drift() -> None:
 
 
 def test_a_device_that_the_host_lacks_is_drift() -> None:
-    gone = "0000:99:00.0"
-    claims = [InterfaceClaim(REQUEST, device(gone, "net1"))]
+    absent = "0000:99:00.0"
+    claims = [InterfaceClaim(REQUEST, device(absent, "net1"))]
     (found,) = merge(None, [link("net1")], (), PCI.get, claims=claims)
-    assert found.drift == (Drift("claim-pci-address", gone),)
+    assert found.drift == (Drift("claim-pci-address", absent),)
 
 
 def test_a_reported_network_has_the_device_of_its_name() -> None:

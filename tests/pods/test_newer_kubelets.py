@@ -123,6 +123,13 @@ def test_a_device_without_cdi_is_found_by_its_names(pod: Pod) -> None:
     assert request.devices[0].health == "Unhealthy"
 
 
+def test_health_without_a_device_is_of_none(pod: Pod) -> None:
+    text = json.dumps(POD).replace(CDI, "")
+    (named,) = decode_pod_list(f'{{"kind": "PodList", "items": [{text}]}}'.encode())
+    (request,) = with_health(claims(), match(named, "b"), []).requests
+    assert request.devices[0].health == ""
+
+
 def test_get_tells_the_devices_of_claims() -> None:
     """GetPodResourcesResponse, as kubelets of 1.34 answer with KubeletPodResourcesGet."""
     resource = v1.ClaimResource(

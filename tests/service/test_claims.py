@@ -99,9 +99,9 @@ def test_a_driver_that_is_removed_takes_its_devices_along(node: DraNode) -> None
     node.write_nic()
     assert len(claims(node, "app")[0]["devices"]) == 1
     node.tree.remove_driver()
-    (gone,) = claims(node, "app")
-    assert "driver" not in gone and "source" not in gone and "error" not in gone
-    assert (gone["pod_claim"], gone["request"]) == ("nic", "vf")
+    (left,) = claims(node, "app")
+    assert "driver" not in left and "source" not in left and "error" not in left
+    assert (left["pod_claim"], left["request"]) == ("nic", "vf")
 
 
 def test_two_drivers_of_one_request_are_two_entries(node: DraNode) -> None:
