@@ -25,14 +25,23 @@ from netutil.client.models.core import (
     Pod,
 )
 
+_PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
+_NUMA_NODE = "resource.kubernetes.io/numaNode"
+"""Standard attributes (deviceattribute of k8s.io/dynamic-resource-allocation)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say."""
+    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say.
+
+    `health` is "Healthy", "Unhealthy" or "Unknown", empty if the kubelet does not say.
+    """
 
     id: str = field(metadata={MESSAGE_FIELD: "ID"})
     resource_name: str = field(metadata={MESSAGE_FIELD: "resourceName"})
     numa_nodes: tuple[int, ...]
+    health: str = ""
+    health_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +88,144 @@ class PCIInfo:
     class_code: str = ""
 
 
+class ClaimSource(StrEnum):
+    """The source of a request's devices. `UNSPECIFIED`: no source has them."""
+
+    NODE = "node"
+    API_SERVER = "apiserver"
+    UNSPECIFIED = "unspecified"
+
+
+class AttributeType(StrEnum):
+    """The type of an attribute, by its name in the Kubernetes API (DeviceAttribute)."""
+
+    INT = "int"
+    BOOL = "bool"
+    STRING = "string"
+    VERSION = "version"
+    INTS = "ints"
+    BOOLS = "bools"
+    STRINGS = "strings"
+    VERSIONS = "versions"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAttribute:
+    """An attribute of a device, with its type.
+
+    `value` is an int, bool or str, or a tuple of these for a list. A version is a str. None: a
+    type that this client does not know, `UNSPECIFIED`.
+    """
+
+    type: AttributeType
+    value: int | bool | str | tuple[int | bool | str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimNetworkData:
+    """What a network driver reports of a device; `ips` have a prefix length."""
+
+    interface_name: str
+    ips: tuple[str, ...]
+    hardware_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCondition:
+    """A condition of a device ("NetworkReady"); `status` is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimDevice:
+    """A device of a resource claim.
+
+    `pci` is the PCI function that the attribute resource.kubernetes.io/pciBusID names, None if
+    there is no such attribute or the node has no such function. `health` is as that of `Device`.
+    """
+
+    pool: str
+    device: str
+    attributes: Mapping[str, DeviceAttribute]
+    network_data: ClaimNetworkData | None
+    share_id: str
+    conditions: tuple[DeviceCondition, ...]
+    pci: PCIInfo | None
+    health: str
+    health_message: str
+
+    @property
+    def pci_bus_id(self) -> str:
+        """The attribute resource.kubernetes.io/pciBusID in lower case, "" without a value.
+
+        A driver writes the attribute, so the text may be no PCI address.
+        """
+        found = self.attributes.get(_PCI_BUS_ID)
+        return "" if found is None or found.value is None else str(found.value).lower()
+
+    @property
+    def numa_nodes(self) -> tuple[int, ...]:
+        """The NUMA node of `pci`, else the attribute resource.kubernetes.io/numaNode, else ()."""
+        if self.pci is not None and self.pci.numa_node is not None:
+            return (self.pci.numa_node,)
+        found = self.attributes.get(_NUMA_NODE)
+        if found is None or found.type not in (AttributeType.INT, AttributeType.INTS):
+            return ()
+        values = found.value if isinstance(found.value, tuple) else (found.value,)
+        return tuple(one for one in values if isinstance(one, int) and one >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A request of a resource claim, and the devices that one driver allocated for it.
+
+    `devices` is None if `error` says why they are not known. Without a source `devices` is empty,
+    and nothing is known of them either: `is_known` is False in both cases.
+    """
+
+    pod_claim: str
+    claim_name: str
+    claim_namespace: str
+    claim_uid: str
+    request: str
+    driver: str
+    source: ClaimSource
+    generation: int
+    devices: tuple[ClaimDevice, ...] | None = field(metadata={UNKNOWN_WITH: "error"})
+    error: PartError | None
+    extended_resource: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a source has the devices, all of them."""
+        return self.error is None and self.source is not ClaimSource.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceClaim:
+    """The device of a resource claim that is an interface, or that has none."""
+
+    pod_claim: str
+    claim_name: str
+    request: str
+    driver: str
+    source: ClaimSource
+    device: ClaimDevice | None
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Resources that the kubelet's managers allocated to the container.
 
     `pci` are the PCI functions among `devices` as the host shows them, `absent_pci` the addresses
-    that it does not have; `pci_error` says why neither is known.
+    that it does not have; `pci_error` says why neither is known. `claims` are the requests of the
+    claims that the container refers to, None if `claims_error` says why they are not known.
     """
 
     devices: tuple[Device, ...]
@@ -96,6 +237,10 @@ class Resources:
     pci: tuple[PCIInfo, ...] = ()
     absent_pci: tuple[str, ...] = ()
     pci_error: PartError | None = None
+    claims: tuple[ClaimRequest, ...] | None = field(
+        default=(), metadata={UNKNOWN_WITH: "claims_error"}
+    )
+    claims_error: PartError | None = None
 
 
 class DeviceType(StrEnum):
@@ -129,6 +274,7 @@ class DeviceSource(StrEnum):
     ELIMINATION = "elimination"
     RESOURCE_NAME = "resource-name"
     ORDER = "order"
+    CLAIM = "claim"
     UNSPECIFIED = "unspecified"
 
     @property
@@ -257,6 +403,7 @@ class Interface:
     device_source: DeviceSource = DeviceSource.UNSPECIFIED
     device_reason: str = ""
     device_type_source: DeviceTypeSource = DeviceTypeSource.UNSPECIFIED
+    claim: InterfaceClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +426,7 @@ class Interfaces:
     device_info_error: PartError | None = None
     pci_error: PartError | None = None
     af_xdp: AfXdpDevices | None = None
+    claims_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)
