@@ -162,7 +162,10 @@ def _own_view(options: Options) -> OwnView | None:
 
 
 async def _settled(options: Options) -> All:
-    """All facts; called again while a new container is not listed yet or links keep changing."""
+    """All facts; called again while they are about to change.
+
+    A new container is not listed yet, links keep changing, or a driver writes its device metadata.
+    """
     deadline = time.monotonic() + _seconds(options)
     async with _client(options) as client:
         while True:
@@ -175,6 +178,9 @@ async def _settled(options: Options) -> All:
 def _is_settled(facts: All) -> bool:
     links = facts.interfaces.link_error if facts.interfaces else None
     if links is not None and links.reason == "NETWORK_NAMESPACE_CHANGING":
+        return False
+    claims = facts.resources.claims if facts.resources else ()
+    if any(one.error is not None and one.error.code == "UNAVAILABLE" for one in claims or ()):
         return False
     if facts.pod is None or facts.pod.container_name:
         return True
