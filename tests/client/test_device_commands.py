@@ -470,6 +470,19 @@ def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: FakeAg
     assert len(agent.asked) > 1
 
 
+def test_dpdk_waits_for_device_metadata(netutil: Netutil, agent: FakeAgent) -> None:
+    error = device_answers.part_error("claims")
+    request = device_answers.claim_request(error=error)
+    agent.everything.resources.claims.append(request)
+    ended = netutil("dpdk", "--timeout", "0.6")
+    assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
+    assert len(agent.asked) > 1
+    asked = len(agent.asked)
+    agent.everything.resources.claims[0].error.code = "FAILED_PRECONDITION"
+    assert netutil("dpdk", "--timeout", "0.6").code == Exit.FAILED
+    assert len(agent.asked) == asked + 1
+
+
 def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: FakeAgent) -> None:
     agent.refused_methods["AllRequest"] = Refusal(grpc.StatusCode.PERMISSION_DENIED, "No pod.")
     ended = netutil("dpdk")
