@@ -210,8 +210,8 @@ def unknown_claims(claims: ClaimedDevices, why: Iterable[str]) -> NetUtilError:
         "FAILED_PRECONDITION",
         reason="DEVICES_NOT_KNOWN",
         read=READ,
-        advice="netutil devices shows the claims; their devices are known if the driver writes"
-        " device metadata on the node (KEP-5304), or with --resource-claims=apiserver of the agent",
+        advice="netutil devices shows the claims; their devices are known if the driver publishes"
+        " resource.kubernetes.io/pciBusID in device metadata on the node (KEP-5304)",
     )
 
 

@@ -22,8 +22,9 @@ from netutil.client.text import NOTHING, claim_title
 _HEALTHY = ("", "Healthy")
 _HEADERS = (
     *("CLAIM", "REQUEST", "DRIVER", "POOL", "DEVICE", "PCI DEVICE", "NUMA"),
-    *("NETWORK DATA", "HEALTH", "SOURCE", "CDI DEVICES"),
+    *("NETWORK DATA", "HEALTH", "SOURCE"),
 )
+_PREPARED_HEADERS = ("CLAIM", "DRIVER", "POOL", "DEVICE", "CDI DEVICES")
 _ATTRIBUTE_HEADERS = ("CLAIM", "REQUEST", "DEVICE", "ATTRIBUTE", "TYPE", "VALUE")
 _CONDITION_HEADERS = (
     *("CLAIM", "REQUEST", "DEVICE", "CONDITION"),
@@ -32,20 +33,17 @@ _CONDITION_HEADERS = (
 
 
 def claims(answer: Resources) -> tuple[Table, ...]:
-    """The claims with their devices, and tables of attributes and conditions if there are any.
+    """The claims with their devices, attributes and conditions, and those that are prepared.
 
-    A claim that only the kubelet lists, as with an older agent, has the kubelet's names alone.
+    A table without rows is left out.
     """
     requests = answer.claims or ()
-    rows = [row for one in requests for row in _rows(one, _cdi_devices(answer))]
-    rows += _of_kubelet_only(answer)
+    rows = tuple(row for one in requests for row in _rows(one))
     notes = (
         *unknown("claims of the container", answer.claims_error),
         *(note for one in requests for note in _notes(one)),
     )
-    if not (rows or notes):
-        return ()
-    tables = [Table("CLAIMS", _HEADERS, tuple(rows), notes)]
+    tables = [Table("CLAIMS", _HEADERS, rows, notes)] if rows or notes else []
     devices = [(one, device) for one in requests for device in one.devices or ()]
     attributes = tuple(row for one, device in devices for row in _attributes(one, device))
     if attributes:
@@ -53,6 +51,9 @@ def claims(answer: Resources) -> tuple[Table, ...]:
     conditions = tuple(row for one, device in devices for row in _conditions(one, device))
     if conditions:
         tables.append(Table("CONDITIONS", _CONDITION_HEADERS, conditions))
+    prepared = tuple(_prepared(answer))
+    if prepared:
+        tables.append(Table("CLAIMS PREPARED BY THE KUBELET", _PREPARED_HEADERS, prepared))
     return tuple(tables)
 
 
@@ -87,14 +88,11 @@ def _health(health: str, message: str) -> str:
     return f"{health}: {message}" if message else health
 
 
-def _rows(
-    request: ClaimRequest, cdi_devices: dict[tuple[str, ...], tuple[str, ...]]
-) -> Iterator[tuple[str, ...]]:
+def _rows(request: ClaimRequest) -> Iterator[tuple[str, ...]]:
     """A row for each device; one for a request of which no device is known."""
     source = NOTHING if request.source is ClaimSource.UNSPECIFIED else str(request.source)
     first = (_claim(request), or_nothing(request.request), or_nothing(request.driver))
     for device in request.devices or ():
-        key = (request.claim_namespace, request.claim_name, request.driver)
         yield (
             *first,
             or_nothing(device.pool),
@@ -104,10 +102,9 @@ def _rows(
             _network_data(device.network_data),
             or_nothing(device.health),
             source,
-            listed(cdi_devices.get((*key, device.pool, device.device), ())),
         )
     if not request.devices:
-        yield (*first, *(NOTHING,) * 6, source, NOTHING)
+        yield (*first, *(NOTHING,) * 6, source)
 
 
 def _notes(request: ClaimRequest) -> Iterator[str]:
@@ -139,35 +136,14 @@ def _conditions(request: ClaimRequest, device: ClaimDevice) -> Iterator[tuple[st
         )
 
 
-def _of_kubelet_only(answer: Resources) -> Iterator[tuple[str, ...]]:
-    """Rows of devices that PodResources lists and no request has."""
-    told = {
-        (one.claim_namespace, one.claim_name, one.driver, device.pool, device.device)
-        for one in answer.claims or ()
-        for device in one.devices or ()
-    }
+def _prepared(answer: Resources) -> Iterator[tuple[str, ...]]:
     for claim in answer.dynamic_resources:
         for one in claim.claim_resources:
-            key = (claim.claim_namespace, claim.claim_name)
-            if (*key, one.driver_name, one.pool_name, one.device_name) not in told:
-                yield (
-                    *("/".join(key), NOTHING),
-                    *map(or_nothing, (one.driver_name, one.pool_name, one.device_name)),
-                    *(NOTHING,) * 4,
-                    *("kubelet", listed(one.cdi_devices)),
-                )
-
-
-def _cdi_devices(answer: Resources) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """By namespace and name of the claim, driver, pool and device: names of CDI devices."""
-    return {
-        (
-            *(claim.claim_namespace, claim.claim_name),
-            *(one.driver_name, one.pool_name, one.device_name),
-        ): one.cdi_devices
-        for claim in answer.dynamic_resources
-        for one in claim.claim_resources
-    }
+            yield (
+                f"{claim.claim_namespace}/{claim.claim_name}",
+                *map(or_nothing, (one.driver_name, one.pool_name, one.device_name)),
+                listed(one.cdi_devices),
+            )
 
 
 def _claim(request: ClaimRequest) -> str:
