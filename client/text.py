@@ -14,7 +14,7 @@ from netutil.client.models.core import CgroupLevel
 from netutil.client.models.devices import ClaimRequest, DeviceSource, InterfaceClaim
 
 NOTHING = "-"
-"""Stands for a value that is not there."""
+"""Printed for a value that is not there."""
 _CUT = "..."
 _MAX_NAME = 64
 """Columns of a name within a sentence."""
