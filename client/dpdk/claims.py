@@ -157,7 +157,7 @@ def _unknown(claims: ClaimedDevices) -> Iterator[str]:
         for name in _unlisted(claims.resources):
             yield (
                 f"of resource claim {name} only devices are given that a variable or a network"
-                " names: the agent does not tell its devices"
+                " names: the agent does not report its devices"
             )
     nameless: dict[str, list[str]] = {}
     for claim, device in claims.devices:
@@ -173,11 +173,11 @@ def _unknown(claims: ClaimedDevices) -> Iterator[str]:
 
 def _unlisted(resources: Resources) -> list[str]:
     """Claims that the kubelet prepared, and of which the agent reports no request."""
-    told = {(one.claim_namespace, one.claim_name) for one in resources.claims or ()}
+    reported = {(one.claim_namespace, one.claim_name) for one in resources.claims or ()}
     return [
         f"{one.claim_namespace}/{one.claim_name}"
         for one in resources.dynamic_resources
-        if (one.claim_namespace, one.claim_name) not in told
+        if (one.claim_namespace, one.claim_name) not in reported
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_change_of_a_claim_is_a_line(
     assert changed_parts(result(All, old), result(All, new)) == ("resources",)
 
 
-def test_a_new_request_is_told_beside_the_others() -> None:
+def test_a_new_request_has_lines_of_its_own() -> None:
     old, new = answers.everything(), answers.everything()
     new.resources.claims.insert(0, answers.claim_request(request="first"))
     assert {path.partition(".")[2].partition("]")[0] for path, *_ in lines(old, new)} == {

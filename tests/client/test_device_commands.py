@@ -295,7 +295,7 @@ def test_hostile_claims_cannot_break_a_table(netutil: Netutil, agent: FakeAgent)
     device.network_data.interface_name = HOSTILE
     for field in ("type", "status", "reason", "message"):
         setattr(device.conditions[0], field, HOSTILE)
-    names = dict.fromkeys(("pod_claim", "claim_name", "request", "driver"), HOSTILE)
+    names: dict[str, Any] = dict.fromkeys(("pod_claim", "claim_name", "request", "driver"), HOSTILE)
     agent.resources.claims.append(
         device_answers.claim_request(device, **names, claim_namespace=HOSTILE)
     )

@@ -92,7 +92,7 @@ def test_a_claimed_function_needs_no_podresources() -> None:
     assert source_of(line, VF).startswith("device of request vf of claim nic, sr-iov")
 
 
-def test_a_claimed_function_stands_beside_those_of_plugins() -> None:
+def test_a_claimed_function_is_given_beside_those_of_plugins() -> None:
     response = facts()
     response.resources.claims.append(claim_request(claim_device()))
     assert devices_of(line_of(response)) == ["0000:3b:02.1", VF]
@@ -383,7 +383,7 @@ def test_any_other_condition_needs_no_warning(kind: str, status: str) -> None:
     assert line_of(with_claims(claim_request(device))).warnings == ()
 
 
-def test_the_health_of_a_device_that_is_left_out_is_not_told() -> None:
+def test_the_health_of_a_device_that_is_left_out_is_no_warning() -> None:
     left_out = claim_device(driver="iavf", health="Unhealthy")
     line = line_of(with_claims(claim_request(left_out, claim_device(6))))
     assert not any("Unhealthy" in warning for warning in line.warnings)
