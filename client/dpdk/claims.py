@@ -28,7 +28,6 @@ from netutil.client.models.core import PartError, as_exception
 from netutil.client.models.devices import (
     ClaimDevice,
     ClaimRequest,
-    ClaimSource,
     DeviceCondition,
     InterfaceClaim,
     Interfaces,
@@ -148,7 +147,7 @@ def _unknown(claims: ClaimedDevices) -> Iterator[str]:
     for error in claims.errors:
         yield f"devices of resource claims that are not known are left out: {error.message}"
     for request in claims.requests:
-        if request.source is ClaimSource.UNSPECIFIED:
+        if not request.is_known:
             yield (
                 f"of {claim_title(request)} only devices are given that a variable or a network"
                 " names: no source has its devices"
@@ -161,8 +160,7 @@ def _unknown(claims: ClaimedDevices) -> Iterator[str]:
             )
     nameless: dict[str, list[str]] = {}
     for claim, device in claims.devices:
-        has_source = claim.source is not ClaimSource.UNSPECIFIED
-        if has_source and not device.pci_bus_id and key_of(claim, device) not in claims.placed:
+        if not device.pci_bus_id and key_of(claim, device) not in claims.placed:
             nameless.setdefault(claim_title(claim), []).append(device.device)
     for title, names in nameless.items():
         yield (

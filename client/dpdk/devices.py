@@ -135,8 +135,8 @@ def _is_of_another(interface: Interface, address: str, found: Devices) -> bool:
     if found.own is None or address in found.own:
         return False
     found.warnings.append(
-        f"{_named(interface)} is left out: neither PCIDEVICE_* nor PodResources name device"
-        f" {address} for this container; it may be another container's of the pod"
+        f"{_named(interface)} is left out: neither PCIDEVICE_*, PodResources nor a claim names"
+        f" device {address} for this container; it may be another container's of the pod"
     )
     return True
 
@@ -200,7 +200,7 @@ def _ensure_one_address(interface: Interface, address: str) -> None:
         what = f"its claim has PCI device {claimed!r:.40}, but its device is {address}"
         raise _unusable(interface, what)
     for drift in interface.drift:
-        if drift.field == "pci-address":
+        if drift.field in ("pci-address", "claim-pci-address"):
             what = f"PCI device {drift.reported} is reported, but its link is one of {drift.found}"
             raise _unusable(interface, what)
 

@@ -6,6 +6,7 @@ of netutil.proto, which says where each fact comes from. Sizes are in bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,7 @@ from netutil.client.models.core import (
     Pod,
 )
 
+_ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
 _NUMA_NODE = "resource.kubernetes.io/numaNode"
 """Standard attributes (deviceattribute of k8s.io/dynamic-resource-allocation)."""
@@ -162,12 +164,16 @@ class ClaimDevice:
 
     @property
     def pci_bus_id(self) -> str:
-        """The attribute resource.kubernetes.io/pciBusID in lower case, "" without a value.
+        """The attribute resource.kubernetes.io/pciBusID as sysfs spells it, "" without a value.
 
-        A driver writes the attribute, so the text may be no PCI address.
+        A driver writes the attribute: a value that is no PCI address is returned in lower case.
         """
         found = self.attributes.get(_PCI_BUS_ID)
-        return "" if found is None or found.value is None else str(found.value).lower()
+        if found is None or found.value is None:
+            return ""
+        text = str(found.value).lower()
+        address = _ADDRESS.fullmatch(text)
+        return text if address is None else f"{int(address[1], 16):04x}:{address[2]}"
 
     @property
     def numa_nodes(self) -> tuple[int, ...]:
@@ -203,8 +209,9 @@ class ClaimRequest:
 
     @property
     def is_known(self) -> bool:
-        """Whether a source has the devices, all of them."""
-        return self.error is None and self.source is not ClaimSource.UNSPECIFIED
+        """Whether a source has the devices, all of them. A newer source is `UNSPECIFIED` too."""
+        has_source = self.source is not ClaimSource.UNSPECIFIED or bool(self.devices)
+        return self.error is None and has_source
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from netutil.client import (
     AttributeType,
     CgroupLevel,
     ClaimDevice,
+    ClaimSource,
     CpusetPartition,
     DeviceAttribute,
     DeviceType,
@@ -232,6 +233,9 @@ def test_devices_of_a_claim_that_are_not_known_are_none() -> None:
     found = result(Resources, response).claims or ()
     assert [one.devices for one in found] == [None, (), ()]
     assert [one.is_known for one in found] == [False, False, True]
+    newer = device_answers.claim_request(device_answers.claim_device(), source=99)
+    (found_newer,) = result(Resources, netutil_pb2.ResourceResponse(claims=[newer])).claims or ()
+    assert (found_newer.source, found_newer.is_known) == (ClaimSource.UNSPECIFIED, True)
 
 
 def test_claims_that_are_not_known_are_none() -> None:
@@ -247,6 +251,9 @@ def test_claims_that_are_not_known_are_none() -> None:
         ({}, "", ()),
         ({"pciBusID": {"string_value": "0000:3b:02.5"}}, "", ()),
         ({PCI_BUS_ID: {"string_value": "0000:3B:02.5"}}, "0000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "0:3b:02.5"}}, "0000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "10000:3b:02.5"}}, "10000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "3B:02.5"}}, "3b:02.5", ()),
         ({PCI_BUS_ID: {"int_value": 7}, NUMA_NODE: {"int_value": 1}}, "7", (1,)),
         ({PCI_BUS_ID: {}, NUMA_NODE: {"int_values": [1, 0, -1]}}, "", (1, 0)),
         ({NUMA_NODE: {"string_value": "1"}}, "", ()),

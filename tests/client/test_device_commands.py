@@ -476,8 +476,13 @@ def test_dpdk_waits_for_device_metadata(netutil: Netutil, agent: FakeAgent) -> N
     ended = netutil("dpdk", "--timeout", "0.6")
     assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
     assert len(agent.asked) > 1
-    asked = len(agent.asked)
     agent.everything.resources.claims[0].error.code = "FAILED_PRECONDITION"
+    agent.everything.interfaces.claims_error.CopyFrom(error)
+    asked = len(agent.asked)
+    assert netutil("dpdk", "--timeout", "0.6").code == Exit.FAILED
+    assert len(agent.asked) > asked + 1
+    agent.everything.interfaces.claims_error.code = "FAILED_PRECONDITION"
+    asked = len(agent.asked)
     assert netutil("dpdk", "--timeout", "0.6").code == Exit.FAILED
     assert len(agent.asked) == asked + 1
 

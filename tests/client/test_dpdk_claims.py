@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.client.dpdk_facts import (
     reported,
     with_interfaces,
 )
+from tests.client.test_dpdk_checks import file, view_of
 
 VF = "0000:3b:02.5"
 NO_SOURCE = api.CLAIM_SOURCE_UNSPECIFIED
@@ -83,6 +85,25 @@ def test_a_claimed_function_with_an_interface_is_given_once() -> None:
     assert (devices_of(line), line.warnings) == ([VF], ())
     assert "interface net5, sr-iov" in source_of(line, VF)
     assert "request vf of claim nic" in source_of(line, VF)
+
+
+def test_a_source_of_a_newer_agent_is_a_source() -> None:
+    line = line_of(with_claims(claim_request(claim_device(), source=99)))
+    assert (devices_of(line), line.warnings) == ([VF], ())
+
+
+@pytest.mark.parametrize("name", ["dev/vfio/45", "dev/vfio/vfio"])
+def test_a_file_that_a_claimed_function_needs_is_checked(name: str, tmp_path: Path) -> None:
+    for needed in ("dev/vfio/vfio", "dev/vfio/45"):
+        file(tmp_path / needed)
+    for directory in ("dev/hugepages", "var/run", "sys/kernel/mm/hugepages"):
+        (tmp_path / directory).mkdir(parents=True)
+    response = with_claims(claim_request(claim_device()))
+    assert line_of(response, view=view_of(tmp_path)).warnings == ()
+    (tmp_path / name).unlink()
+    error = refusal_of(response, view_of(tmp_path))
+    assert error.reason == "DEVICE_UNUSABLE" and f"the container has no /{name}" in error.message
+    assert "vf-5 of request vf of claim nic" in error.message
 
 
 def test_a_claimed_function_needs_no_podresources() -> None:
@@ -168,6 +189,15 @@ def test_another_device_behind_the_interface_makes_no_line() -> None:
     error = refusal_of(with_interfaces(contradicting))
     assert error.reason == "DEVICE_UNUSABLE"
     assert f"claim has PCI device '{VF}', but its device is 0000:3b:02.7" in error.message
+
+
+@pytest.mark.parametrize("field", ["pci-address", "claim-pci-address"])
+def test_a_link_of_another_function_makes_no_line(field: str) -> None:
+    interface = claimed_interface(claim_device(driver="mlx5_core"), link=answers.link())
+    interface.drift.add(field=field, reported=VF, found="0000:3b:02.7")
+    error = refusal_of(with_interfaces(interface))
+    assert error.reason == "DEVICE_UNUSABLE"
+    assert f"PCI device {VF} is reported, but its link is one of 0000:3b:02.7" in error.message
 
 
 @pytest.mark.parametrize("value", ["0000-3b-02-5", "3b:02.5", "0000:3b:02.5,x=y", "-a", "é"])

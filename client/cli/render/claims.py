@@ -110,7 +110,7 @@ def _rows(request: ClaimRequest) -> Iterator[tuple[str, ...]]:
 def _notes(request: ClaimRequest) -> Iterator[str]:
     title = claim_title(request)
     yield from unknown(f"devices of {title}", request.error)
-    if request.error is None and request.source is ClaimSource.UNSPECIFIED:
+    if request.error is None and not request.is_known:
         yield f"devices of {title} not known: no source has them"
     for device in request.devices or ():
         name = f"device {device.device} of {title}"
