@@ -57,7 +57,7 @@ def name_of(picture: NodePicture, number: int) -> str:
 def hostile_picture() -> NodePicture:
     """Every text that a workload or its plugins choose is hostile, and there is too much of it."""
     shared = PicturedContainer(HOSTILE, HOSTILE, (0, 1, 2), False, ())
-    device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,))
+    device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,), HOSTILE)
     own = PicturedContainer(HOSTILE * 9, "running", (3,), True, (device,) * 30)
     interface = PicturedInterface(HOSTILE, "sr-iov", HOSTILE, HOSTILE, 1)
     pod = PicturedPod(HOSTILE * 3, HOSTILE * 3, True, (shared, own), (interface,) * 99, (HOSTILE,))
