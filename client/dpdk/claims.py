@@ -28,7 +28,7 @@ from netutil.client.models.core import PartError, as_exception
 from netutil.client.models.devices import (
     ClaimDevice,
     ClaimRequest,
-    DeviceCondition,
+    Device,
     InterfaceClaim,
     Interfaces,
     Resources,
@@ -37,9 +37,6 @@ from netutil.client.text import claim_title
 
 Claim = ClaimRequest | InterfaceClaim
 _VARIABLE = "SRIOVNETWORK_VF_DEVICE_"
-_HEALTHY = ("", "Healthy")
-_DRIVER_CONDITIONS = ("Ready", "NetworkReady", "RDMALinkReady")
-"""Conditions of network drivers that say whether a device works."""
 _MAX_NAMES = 4
 """Devices that a sentence names; it counts the others."""
 _MAX_MESSAGE = 200
@@ -228,25 +225,24 @@ def health_warnings(
         names = {device.id.lower(), f"auxiliary:{device.id}"}
         if words & names or device.id in found.af_xdp:
             label = f"device {device.id} of {device.resource_name}"
-            warnings += _of_health(label, device.health, device.health_message)
+            warnings += _of_health(label, device)
     for claim, one in claims.devices:
         if one.pci_bus_id in words or key_of(claim, one) in used:
             label = _label(claim, one)
-            warnings += _of_health(label, one.health, one.health_message)
-            warnings += _of_conditions(label, one.conditions)
+            warnings += (*_of_health(label, one), *_of_conditions(label, one))
     return list(dict.fromkeys(warnings))
 
 
-def _of_health(label: str, health: str, message: str) -> Iterator[str]:
-    if health not in _HEALTHY:
-        yield f"{label}: the kubelet reports it as {health:.40}{_more(message)}"
+def _of_health(label: str, device: Device | ClaimDevice) -> Iterator[str]:
+    if device.is_suspect:
+        more = _more(device.health_message)
+        yield f"{label}: the kubelet reports it as {device.health:.40}{more}"
 
 
-def _of_conditions(label: str, conditions: Iterable[DeviceCondition]) -> Iterator[str]:
-    for one in conditions:
-        if one.type in _DRIVER_CONDITIONS and one.status == "False":
-            why = _more(": ".join(filter(None, (one.reason, one.message))))
-            yield f"{label}: its driver reports that it is not {one.type}{why}"
+def _of_conditions(label: str, device: ClaimDevice) -> Iterator[str]:
+    for one in device.not_ready:
+        why = _more(": ".join(filter(None, (one.reason, one.message))))
+        yield f"{label}: its driver reports that it is not {one.type}{why}"
 
 
 def _more(message: str) -> str:

@@ -30,6 +30,9 @@ _ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 _PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
 _NUMA_NODE = "resource.kubernetes.io/numaNode"
 """Standard attributes (deviceattribute of k8s.io/dynamic-resource-allocation)."""
+_NO_FAULT = ("", "Healthy")
+_READINESS = ("Ready", "NetworkReady", "RDMALinkReady")
+"""Conditions of network drivers that say whether a device works (KEP-4817)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class Device:
     numa_nodes: tuple[int, ...]
     health: str = ""
     health_message: str = ""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the kubelet reports anything but "Healthy"."""
+        return self.health not in _NO_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,18 @@ class ClaimDevice:
         text = str(found.value).lower()
         address = _ADDRESS.fullmatch(text)
         return text if address is None else f"{int(address[1], 16):04x}:{address[2]}"
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the kubelet reports anything but "Healthy"."""
+        return self.health not in _NO_FAULT
+
+    @property
+    def not_ready(self) -> tuple[DeviceCondition, ...]:
+        """The conditions Ready, NetworkReady and RDMALinkReady that the driver reports as False."""
+        return tuple(
+            one for one in self.conditions if one.type in _READINESS and one.status == "False"
+        )
 
     @property
     def numa_nodes(self) -> tuple[int, ...]:

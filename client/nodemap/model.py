@@ -25,7 +25,6 @@ from netutil.client.rpc.aio import AsyncNodeClient
 
 _NOTHING_ALLOCATED = "CONTAINER_WITHOUT_RESOURCES"
 _NETWORK_PARTS = ("network_status", "interfaces", "device_info", "link")
-_NOT_REPORTED = ("", "Healthy")
 _MAX_FIELDS = 4
 """Fields of a pod that are named as not understood."""
 """The kubelet lists no container of that name: it allocated nothing to it (init containers)."""
@@ -160,9 +159,8 @@ def _faults(answer: DescribedPod) -> Iterator[str]:
         for drift in one.drift:
             yield f"{name}: {_drift(drift)}"
         claimed = one.claim.device if one.claim is not None else None
-        for condition in claimed.conditions if claimed is not None else ():
-            if condition.status == "False":
-                yield f"{name}: {condition.type} is False ({condition.reason or 'no reason'})"
+        for condition in claimed.not_ready if claimed is not None else ():
+            yield f"{name}: {condition.type} is False ({condition.reason or 'no reason'})"
 
 
 def _drift(drift: Drift) -> str:
@@ -216,19 +214,15 @@ def _devices(found: Resources | None) -> Iterator[AllottedDevice]:
     if found is None:
         return
     for one in found.devices:
-        yield AllottedDevice(one.resource_name, one.id, one.numa_nodes, _unhealthy(one.health))
+        health = one.health if one.is_suspect else ""
+        yield AllottedDevice(one.resource_name, one.id, one.numa_nodes, health)
     for request in found.claims or ():
         name = request.pod_claim or request.claim_name
         resource = f"claim {name}" if request.pod_claim else request.extended_resource or name
         for device in request.devices or ():
             whole = f"{request.driver}/{device.pool}/{device.device}"
-            yield AllottedDevice(
-                resource, device.pci_bus_id or whole, device.numa_nodes, _unhealthy(device.health)
-            )
-
-
-def _unhealthy(health: str) -> str:
-    return "" if health in _NOT_REPORTED else health
+            health = device.health if device.is_suspect else ""
+            yield AllottedDevice(resource, device.pci_bus_id or whole, device.numa_nodes, health)
 
 
 def _cpus(container: NodeContainer) -> tuple[int, ...]:

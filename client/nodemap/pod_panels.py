@@ -166,13 +166,13 @@ class PodCards:
                 held = certainty_mark(interface.source)
                 state = _state(health.get(interface.pci_address, ""))
                 yield "device", f"{name} {shown(interface.pci_address)}{near}{held}{state}"
-        for container in pod.containers:
-            for device in container.devices:
-                if device.id not in addresses:
-                    addresses.add(device.id)  # two containers may share a claim
-                    near = _near(device.numa_nodes)
-                    named = f"{shown(device.resource)} {shown(device.id)}{near}"
-                    yield "device", f"{named}{_state(device.health)}"
+        # Two containers may share a claim.
+        devices = (device for container in pod.containers for device in container.devices)
+        for device in dict.fromkeys(devices):
+            if device.id not in addresses:
+                near = _near(device.numa_nodes)
+                named = f"{shown(device.resource)} {shown(device.id)}{near}"
+                yield "device", f"{named}{_state(device.health)}"
 
     def _cpus(self, container: PicturedContainer) -> str:
         if not container.cpus:

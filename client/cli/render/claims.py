@@ -12,6 +12,7 @@ from netutil.client.models.devices import (
     ClaimNetworkData,
     ClaimRequest,
     ClaimSource,
+    Device,
     DeviceAttribute,
     InterfaceClaim,
     PCIInfo,
@@ -19,7 +20,6 @@ from netutil.client.models.devices import (
 )
 from netutil.client.text import NOTHING, claim_title
 
-_HEALTHY = ("", "Healthy")
 _HEADERS = (
     *("CLAIM", "REQUEST", "DRIVER", "POOL", "DEVICE", "PCI DEVICE", "NUMA"),
     *("NETWORK DATA", "HEALTH", "SOURCE"),
@@ -71,21 +71,17 @@ def claim_notes(subject: str, claim: InterfaceClaim | None) -> Iterator[str]:
     yield f"{subject}: {name}{claim_title(claim)}, driver {claim.driver or NOTHING}"
     if device is None:
         return
-    if device.health not in _HEALTHY:
-        yield f"{subject}: {_health(device.health, device.health_message)}"
-    for one in device.conditions:
-        if one.status != "True":
-            said = ": ".join(filter(None, (one.reason, one.message)))
-            yield f"{subject}: {one.type} is {one.status}{f': {said}' if said else ''}"
+    yield from health_note(subject, device)
+    for one in device.not_ready:
+        said = ": ".join(filter(None, (one.reason, one.message)))
+        yield f"{subject}: {one.type} is {one.status}{f': {said}' if said else ''}"
 
 
-def health_note(name: str, health: str, message: str) -> list[str]:
-    """A note of a device that the kubelet does not report as healthy."""
-    return [] if health in _HEALTHY else [f"{name}: {_health(health, message)}"]
-
-
-def _health(health: str, message: str) -> str:
-    return f"{health}: {message}" if message else health
+def health_note(name: str, device: Device | ClaimDevice) -> Iterator[str]:
+    """Yield a note of a device that the kubelet does not report as healthy."""
+    if device.is_suspect:
+        message = f": {device.health_message}" if device.health_message else ""
+        yield f"{name}: {device.health}{message}"
 
 
 def _rows(request: ClaimRequest) -> Iterator[tuple[str, ...]]:
@@ -114,7 +110,7 @@ def _notes(request: ClaimRequest) -> Iterator[str]:
         yield f"devices of {title} not known: no source has them"
     for device in request.devices or ():
         name = f"device {device.device} of {title}"
-        yield from health_note(name, device.health, device.health_message)
+        yield from health_note(name, device)
         if device.pci_bus_id and device.pci is None:
             yield f"{name}: no PCI device {device.pci_bus_id} is known on the node"
         if device.share_id:

@@ -179,11 +179,7 @@ def resources(answer: Resources) -> tuple[Table, ...]:
             for address in answer.absent_pci
         ),
         *(f"{one.address}: bound to no driver" for one in answer.pci if not one.driver),
-        *(
-            note
-            for one in answer.devices
-            for note in health_note(one.id, one.health, one.health_message)
-        ),
+        *(note for one in answer.devices for note in health_note(one.id, one)),
     ]
     devices = tuple((one.resource_name, one.id, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
