@@ -459,6 +459,14 @@ def test_a_function_of_a_claim_is_in_use() -> None:
     assert relate(replace(big_picture(0), pods=pods)).device_users["0000:3b:02.5"] == (1, 2)
 
 
+def test_devices_of_two_plugins_with_one_id_are_both_drawn() -> None:
+    devices = (AllottedDevice("a.example/x", "0", ()), AllottedDevice("b.example/y", "0", ()))
+    container = PicturedContainer("app", "running", (0,), False, devices)
+    pod = PicturedPod("default", "web", False, (container, container), ())
+    card = read(svg(lay_out(replace(big_picture(0), pods=(pod,))))).pod("default/web")
+    assert card.text.count("a.example/x 0") == card.text.count("b.example/y 0") == 1
+
+
 @pytest.mark.parametrize("where", ["interfaces", "container", "request"])
 def test_claims_that_are_not_known_are_problems(where: str) -> None:
     described = node_answers.described_pod()
