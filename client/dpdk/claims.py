@@ -18,6 +18,7 @@ from netutil.client.dpdk.functions import (
     READ,
     SHARED_WITH_KERNEL,
     SHOWN_BY_DEVICES,
+    VFIO,
     Devices,
     add_function,
     unusable_device,
@@ -210,10 +211,10 @@ def unknown_claims(claims: ClaimedDevices, why: Iterable[str]) -> NetUtilError:
     )
 
 
-def health_warnings(
+def device_warnings(
     found: Devices, resources: Resources | None, claims: ClaimedDevices
 ) -> list[str]:
-    """A sentence for each device of the command line that is reported not to work."""
+    """Sentences about devices of the command line that are reported not to work, or are shared."""
     words = {one.words[-1] for one in found.arguments}
     used = {
         key_of(one.claim, one.claim.device)
@@ -230,6 +231,7 @@ def health_warnings(
         if one.pci_bus_id in words or key_of(claim, one) in used:
             label = _label(claim, one)
             warnings += (*_of_health(label, one), *_of_conditions(label, one))
+            warnings += _of_share(label, one)
     return list(dict.fromkeys(warnings))
 
 
@@ -243,6 +245,15 @@ def _of_conditions(label: str, device: ClaimDevice) -> Iterator[str]:
     for one in device.not_ready:
         why = _more(": ".join(filter(None, (one.reason, one.message))))
         yield f"{label}: its driver reports that it is not {one.type}{why}"
+
+
+def _of_share(label: str, device: ClaimDevice) -> Iterator[str]:
+    """Yield a warning for a shared function: vfio_group_fops_open of the kernel opens it once."""
+    if device.share_id and device.pci is not None and device.pci.driver == VFIO:
+        yield (
+            f"{label}: its shareID is {device.share_id:.40}, so another claim may have it too, and"
+            " VFIO opens a device for one process only"
+        )
 
 
 def _more(message: str) -> str:

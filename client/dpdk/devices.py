@@ -16,8 +16,8 @@ from netutil.client.dpdk.claims import (
     ClaimedDevices,
     add_devices_of_claims,
     claimed_devices,
+    device_warnings,
     has_known_addresses,
-    health_warnings,
     unknown_claims,
 )
 from netutil.client.dpdk.functions import (
@@ -104,7 +104,7 @@ def device_arguments(
         found.arguments.append(Argument((SINGLE_FILES,), source))
     add_token(found)
     found.warnings += _far_devices(found, _near_nodes(given, claims), cpu_nodes)
-    found.warnings += health_warnings(found, given, claims)
+    found.warnings += device_warnings(found, given, claims)
     return found
 
 

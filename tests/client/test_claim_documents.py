@@ -22,6 +22,8 @@ EXAMPLE = re.compile(
     r"^```text\n\$ netutil(?P<arguments>.*)\n(?P<shown>(?s:.*?))^```$", re.MULTILINE
 )
 
+PYTHON = re.compile(r"^```python\n((?s:.*?))^```$", re.MULTILINE)
+
 
 def examples() -> list[Any]:
     return [
@@ -57,6 +59,20 @@ def test_the_documents_show_what_the_command_prints(
 def test_each_document_about_claims_has_an_example() -> None:
     names = {example.id.partition(":")[0] for example in examples()}
     assert names >= {"devices.md", "interfaces.md", "dpdk.md"}
+
+
+@pytest.mark.usefixtures("_claims")
+def test_the_python_example_prints_each_attribute(
+    agent: FakeAgent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETUTIL_SOCKET", agent.path)
+    blocks = PYTHON.findall((DOCUMENTS / "use.md").read_text("utf-8"))
+    (example,) = (block for block in blocks if "device.attributes" in block)
+    exec(compile(example, "use.md", "exec"), {})  # noqa: S102 - the document's own example
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "n3 0000:3b:01.2"
+    assert "resource.kubernetes.io/numaNode int 0" in lines
+    assert len(lines) == 1 + len(claim_answers.virtual_function().attributes)
 
 
 @pytest.mark.usefixtures("_claims")

@@ -120,7 +120,7 @@ def test_a_claimed_function_is_given_beside_those_of_plugins() -> None:
 
 
 def test_two_requests_for_one_function_give_it_once() -> None:
-    again = claim_request(claim_device(share_id="2"), request="again")
+    again = claim_request(claim_device(), request="again")
     assert devices_of(line_of(with_claims(claim_request(claim_device()), again))) == [VF]
 
 
@@ -411,6 +411,17 @@ def test_a_condition_that_is_false_is_a_warning(kind: str) -> None:
 def test_any_other_condition_needs_no_warning(kind: str, status: str) -> None:
     device = claim_device(conditions=[api.DeviceCondition(type=kind, status=status)])
     assert line_of(with_claims(claim_request(device))).warnings == ()
+
+
+def test_a_shared_function_of_vfio_is_a_warning() -> None:
+    (warning,) = line_of(with_claims(claim_request(claim_device(share_id="5e2f")))).warnings
+    assert warning == (
+        "device vf-5 of request vf of claim nic: its shareID is 5e2f, so another claim may have it"
+        " too, and VFIO opens a device for one process only"
+    )
+    shared = claim_device(share_id="5e2f", driver="mlx5_core")
+    (warning,) = line_of(with_claims(claim_request(shared))).warnings
+    assert "no link of PCI device" in warning
 
 
 def test_the_health_of_a_device_that_is_left_out_is_no_warning() -> None:
