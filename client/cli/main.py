@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="INTERFACE=NAME",
             help="wait until that interface is reported or live, 60 s or --timeout",
         )
-    add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
+    add("devices", "devices, exclusive CPUs, memory and claims of the container")
     add("hugepages", "huge pages of the pod, the container and the node")
     _add_env(
         add("all", "everything in one answer; a part that is missing is listed with its reason")
