@@ -15,6 +15,7 @@ from netutil.agent.admin.describe import NodeDescriber, PodDescriber
 from netutil.agent.admin.diagnostics import Diagnostics, Installation
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
@@ -360,6 +361,9 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.resources,
             components.registry,
             components.reads,
+        ),
+        processes=ProcessLister(
+            components.callers, components.pods, components.resources, components.reads
         ),
     )
     return Node(runner, reports)

@@ -1154,7 +1154,7 @@ class NodeProcess(_message.Message):
     """Of the command, at most 15 bytes that the process chooses; never its arguments."""
     state: _builtins.str
     """"running", "sleeping", "disk-sleep", "stopped", "tracing-stop", "zombie", "dead",
-    "idle", "wake-kill", "waking", "parked"; "?" for any other.
+    "idle", "parked"; the letter of proc_pid_stat(5) for any other.
     """
     container: _builtins.str
     """Empty for a container that the pod list does not have: the pod's sandbox, or one
