@@ -55,6 +55,8 @@ def run_node(options: NodeOptions) -> Exit:
 
 
 async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
+    if options.view.processes:
+        return await node_live.processes(client, options)
     namespace, _, name = (options.filters.full_name or "").partition("/")
     answer = await client.call(requests.described_pod(namespace, name))
     if options.output == "table":

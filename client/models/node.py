@@ -164,8 +164,20 @@ class PodActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentUse:
+    """What the agent's own process uses. `cpu_seconds` is user and system time since its start."""
+
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    threads: int
+    descriptors: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
-    """The counters of all pods."""
+    """The counters of all pods; `agent` is None of an agent that does not report its use."""
 
     uptime_seconds: float
     pods: tuple[PodActivity, ...]
@@ -173,6 +185,7 @@ class Activity:
     connections: int
     max_connections: int
     watchers: int
+    agent: AgentUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
