@@ -344,6 +344,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.call_stats,
             components.in_flight,
             components.notifier,
+            components.reads,
         ),
         traces=TraceStreams(components.call_feed, components.pods),
         explainer=Explainer(
@@ -352,9 +353,10 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.pods,
             components.registry,
             components.limits,
+            components.reads,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name),
+            installation_of(config, components.pin_name, components.memory),
             components.tree,
             components.callers,
             components.pods,
@@ -379,7 +381,7 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str) -> Installation:
+def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         host_root=config.host_root,
@@ -391,4 +393,5 @@ def installation_of(config: Config, pin_name: str) -> Installation:
         max_connections=config.max_connections,
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
+        memory=memory,
     )

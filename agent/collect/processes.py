@@ -159,6 +159,19 @@ def read_container(
         yield Slice(tuple(rows), began)
 
 
+def read_process(number: int) -> ProcessFacts | None:
+    """Return the facts of one process without its threads, None if it has ended.
+
+    `number` is the host's. Raises OSError for a shortage.
+    """
+    import psutil  # noqa: PLC0415
+
+    try:
+        return _process(psutil.Process(number), boot_seconds())
+    except psutil.NoSuchProcess:
+        return None
+
+
 def boot_seconds() -> float:
     """Return when the node started, in seconds since the epoch (`btime` in /proc/stat)."""
     import psutil  # noqa: PLC0415  only an operator's call needs it

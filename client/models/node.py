@@ -177,7 +177,7 @@ class AgentUse:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The counters of all pods; `agent` is None of an agent that does not report its use."""
+    """The counters of all pods. `agent` is None where its use is not known: see `agent_error`."""
 
     uptime_seconds: float
     pods: tuple[PodActivity, ...]
@@ -186,6 +186,7 @@ class Activity:
     max_connections: int
     watchers: int
     agent: AgentUse | None = None
+    agent_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

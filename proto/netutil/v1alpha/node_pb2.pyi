@@ -581,6 +581,7 @@ class GetActivityResponse(_message.Message):
     MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
     WATCHERS_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_ERROR_FIELD_NUMBER: _builtins.int
     uptime_seconds: _builtins.float
     """Seconds since the agent started, by a clock that is never set."""
     connections: _builtins.int
@@ -596,7 +597,11 @@ class GetActivityResponse(_message.Message):
 
     @_builtins.property
     def agent(self) -> Global___AgentUse:
-        """What the agent itself uses."""
+        """What the agent itself uses; not set if it could not be read."""
+
+    @_builtins.property
+    def agent_error(self) -> _netutil_pb2.PartError:
+        """Why `agent` could not be read."""
 
     def __init__(
         self,
@@ -608,10 +613,11 @@ class GetActivityResponse(_message.Message):
         max_connections: _builtins.int = ...,
         watchers: _builtins.int = ...,
         agent: Global___AgentUse | None = ...,
+        agent_error: _netutil_pb2.PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_error", b"agent_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "connections", b"connections", "latency_bounds_seconds", b"latency_bounds_seconds", "max_connections", b"max_connections", "pods", b"pods", "uptime_seconds", b"uptime_seconds", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_error", b"agent_error", "connections", b"connections", "latency_bounds_seconds", b"latency_bounds_seconds", "max_connections", b"max_connections", "pods", b"pods", "uptime_seconds", b"uptime_seconds", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
