@@ -309,28 +309,23 @@ def memory(use: MemoryUse, process: ProcessUse, percent: int, now: datetime | No
 
     `percent` is the watermark, as a share of the limit. What the agent's process uses is said too.
     """
-    name, seconds = (
-        "memory",
-        max(1.0, (now or datetime.now(UTC)).timestamp() - process.started_seconds),
-    )
+    age = (now or datetime.now(UTC)).timestamp() - process.started_seconds
+    age_seconds = max(1, int(age))
     found = (
         f"{process.rss_bytes / _MEBIBYTE:.1f} MiB resident,"
-        f" {process.cpu_seconds / seconds:.1%} of a CPU since the start {timedelta(seconds=int(seconds))}"
-        f" ago, {counted(process.threads, 'thread')}"
+        f" {process.cpu_seconds / age_seconds:.1%} of a CPU since the start"
+        f" {timedelta(seconds=age_seconds)} ago, {counted(process.threads, 'thread')}"
     )
     if use.limit_bytes is None:
-        return Check(name, "ok", f"{found}; no limit of the agent's cgroup is seen")
+        return Check("memory", "ok", f"{found}; no limit of the agent's cgroup is seen")
     found += f"; its cgroup uses {use.used_bytes / use.limit_bytes:.0%} of its limit"
-    remedy = (
-        "Raise the memory limit of the agent's container; `netutil node top` shows the callers."
-    )
+    remedy = "Raise the memory limit of the agent's container; `netutil node top` shows callers."
     if use.used_bytes * 100 > use.limit_bytes * percent:
-        return Check(name, "failed", f"{found}: new connections are rejected", remedy)
+        return Check("memory", "failed", f"{found}: new connections are rejected", remedy)
     if use.used_bytes * 100 > use.limit_bytes * percent * _WARN_RATIO:
-        return Check(
-            name, "warning", f"{found}; beyond {percent} % connections are rejected", remedy
-        )
-    return Check(name, "ok", found)
+        found += f"; beyond {percent} % new connections are rejected"
+        return Check("memory", "warning", found, remedy)
+    return Check("memory", "ok", found)
 
 
 def connections(held: int, most: int) -> Check:

@@ -26,7 +26,7 @@ from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncNodeClient
 
 Reading = TypeVar("Reading")
-_LINES_BESIDE_ROWS = 4  # title, headers, notes, and the line of the cursor
+_LINES_BESIDE_ROWS = 5  # title, headers, two notes, and the line of the cursor
 _CLEAR = "\x1b[H\x1b[2J"
 
 
