@@ -19,7 +19,7 @@ from netutil.agent.collect.processes import (
     read_container,
 )
 from netutil.agent.collect.read_pool import ReadPool
-from netutil.agent.errors import AgentError, Reason, Unavailable, unreadable
+from netutil.agent.errors import AgentError, Reason, Unauthenticated, Unavailable, unreadable
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.messages.encode import Send
 from netutil.agent.messages.status import part_error
@@ -206,7 +206,7 @@ def _too_late() -> AgentError:
 
 
 def _hidden(number: int) -> AgentError:
-    return Unavailable(
+    return Unauthenticated(
         Reason.PEER_NOT_VISIBLE,
         f"{number} processes have no number in the agent's PID namespace.",
         read="cgroup.procs of the containers",

@@ -269,7 +269,7 @@ _HEADERS = (
 )
 _NUMERIC = frozenset({"INSIDE", "THREADS", "CPU%", "RSS MiB", "ON CPU"})
 _TEXTS = frozenset({"POD", "EXCLUSIVE CPUS"})
-_LEAST_COLUMNS = {"INSIDE": 110, "STATE": 120, "AGE": 120, "THREADS": 100}
+_LEAST_COLUMNS = {"INSIDE": 110, "STATE": 120, "AGE": 120, "THREADS": 100, "RSS MiB": 100}
 """Columns that a terminal needs for these columns of the table."""
 _NOT_MARKED = "which CPUs are exclusive is not known: EXCLUSIVE CPUS is ?"
 

@@ -192,10 +192,8 @@ def _agent(found: Rates) -> list[str]:
         return unknown("the agent's own use", found.agent_error)
     percent = found.agent_cpu_percent
     cpu = "" if percent is None else f"{percent:.1f} % of a CPU, "
-    return [
-        f"agent: {use.rss_bytes / _MEBIBYTE:.1f} MiB resident, {cpu}{use.threads} threads,"
-        f" {use.descriptors} descriptors"
-    ]
+    memory = f"{use.rss_bytes / _MEBIBYTE:.1f} MiB resident"
+    return [f"agent: {memory}, {cpu}{use.threads} threads, {use.descriptors} descriptors"]
 
 
 def _mean(one: PodRates) -> str:
