@@ -108,7 +108,7 @@ def test_marks_are_the_intersections_of_the_sets(
     owners: list[set[int]], allowed: set[int], cpu: int | None
 ) -> None:
     taken: set[int] = set()
-    exclusive_sets = []
+    exclusive_sets: list[set[int]] = []
     for owner in owners:
         exclusive_sets.append(owner - taken)
         taken |= owner
@@ -136,8 +136,8 @@ def test_marks_are_the_intersections_of_the_sets(
     assert (None if found is None else {one.container: one.cpus for one in found}) == (
         expected if allowed else None
     )
-    owner = next((n for n, cpus in enumerate(exclusive_sets) if cpu in cpus), None)
-    name = "" if owner is None else f"default/p{owner}/app"
+    numbers = [n for n, cpus in enumerate(exclusive_sets) if cpu in cpus]
+    name = f"default/p{numbers[0]}/app" if numbers else ""
     assert placement.cpu_exclusive_of == (None if cpu is None else name)
 
 
