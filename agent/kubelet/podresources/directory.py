@@ -169,8 +169,8 @@ class ResourceDirectory:
         """Return the exclusive CPUs of each container that has any, as the kubelet last said.
 
         The keys are namespace, pod and container, in rising order. Call `refresh` before. Raises
-        `Unavailable` if the last list failed. Of two pods with one name the kubelet does not tell
-        which has which: `FailedPrecondition`.
+        `Unavailable` if the last list failed. The kubelet reports two pods of one name
+        without their UIDs: then raises `FailedPrecondition`.
         """
         if self._error is not None:
             raise self._error.without_frames()
@@ -287,7 +287,7 @@ def _container(
 def _ambiguous(entry: PodEntry, key: Key, read: str) -> FailedPrecondition:
     return FailedPrecondition(
         Reason.POD_RESOURCES_AMBIGUOUS,
-        f"The kubelet knows {entry.pods} pods named {'/'.join(key)}, and tells resources by name.",
+        f"The kubelet has {entry.pods} pods named {'/'.join(key)}, and reports resources by name.",
         read=read,
         advice="Ask again once the older one has ended.",
     )
