@@ -67,7 +67,7 @@ class ThreadFacts:
 
     `cpu_seconds` is its user and system time, `start_ticks` its start in clock ticks since the
     start of the node. `cpu` is the CPU that it runs on or ran on last. `allowed_cpus` is a kernel
-    list, None where the agent may not ask.
+    list, None where the kernel denies it.
     """
 
     number: int

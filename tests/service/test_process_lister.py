@@ -176,8 +176,8 @@ async def test_exclusive_cpus_come_first(monkeypatch: pytest.MonkeyPatch, tmp_pa
     listed = Listed()
     async with kubelet.serving(), lister(kubelet.path) as found:
         await found.run(EVERY, 5, listed.send)
-    told = listed.messages[0].exclusive_cpus.containers
-    assert [(one.namespace, one.pod, one.container, one.cpus) for one in told] == [
+    first = listed.messages[0].exclusive_cpus.containers
+    assert [(one.namespace, one.pod, one.container, one.cpus) for one in first] == [
         ("shop", "db", "app", "2-3"),
         ("shop", "web", "app", "2-3"),
     ]
