@@ -116,6 +116,7 @@ class ProcessLister:
             try:
                 while (part := await self._reads.run(lane, following, read)) is not None:
                     await send(listing.message(part, container_id))
+                    await asyncio.sleep(part.cost_seconds)  # at most half a CPU, beside calls
             except AgentError as error:
                 errors.append(part_error("processes", error))
                 if error.reason is Reason.READ_TIMED_OUT:

@@ -128,10 +128,14 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Processes that were read together. `read_at_seconds` is of CLOCK_MONOTONIC."""
+    """Processes that were read together.
+
+    `read_at_seconds` is of CLOCK_MONOTONIC. `cost_seconds` is the CPU time of the read.
+    """
 
     processes: tuple[ProcessFacts, ...]
     read_at_seconds: float
+    cost_seconds: float
 
 
 def read_container(
@@ -145,18 +149,19 @@ def read_container(
     read.
     """
     rows: list[ProcessFacts] = []
-    began, size, characters = time.monotonic(), 0, 0
+    began, cpu_before, size, characters = time.monotonic(), time.thread_time(), 0, 0
     for process in _members(directory, quota):
         for one in _read_process(process, quota, with_threads, boot_seconds):
             rows.append(one)
             size += len(one.threads) + 1
             characters += _characters(one) + sum(map(_characters, one.threads))
             if size >= SLICE_ROWS or characters >= SLICE_CPU_LIST_CHARACTERS:
-                yield Slice(tuple(rows), began)
+                yield Slice(tuple(rows), began, time.thread_time() - cpu_before)
                 rows = []
-                began, size, characters = time.monotonic(), 0, 0
+                # Maybe on another thread than before.
+                began, cpu_before, size, characters = time.monotonic(), time.thread_time(), 0, 0
     if rows:
-        yield Slice(tuple(rows), began)
+        yield Slice(tuple(rows), began, time.thread_time() - cpu_before)
 
 
 def read_process(number: int) -> ProcessFacts | None:

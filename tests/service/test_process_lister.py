@@ -102,7 +102,7 @@ def counting(directory: str, quota: Quota, **_: Any) -> Iterator[Slice]:
         taken = min(2, quota.threads)
         quota.threads -= taken
         quota.threads_truncated |= taken < 2
-        yield Slice((facts(pid),), 7.5)
+        yield Slice((facts(pid),), 7.5, 0.0)
 
 
 async def test_every_pod_comes_by_name_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +269,22 @@ async def test_a_read_that_hangs_keeps_its_pod_alone_waiting(
         assert listed.pids("web-2") == [21, 22, 23]
     finally:
         end.set()
+
+
+async def test_a_list_takes_half_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = [0.03, 0.05]
+
+    def read(directory: str, quota: Quota, **_: Any) -> Iterator[Slice]:
+        del quota
+        for cost in costs if directory.endswith("1") else ():
+            yield Slice((facts(11),), 7.5, cost)
+
+    reading(monkeypatch, read)
+    listed, loop = Listed(), asyncio.get_running_loop()
+    async with lister() as found:
+        began = loop.time()
+        await found.run(EVERY, 5, listed.send)
+    assert loop.time() - began >= sum(costs)
 
 
 async def test_a_reader_that_takes_nothing_reads_nothing_more(
