@@ -78,13 +78,11 @@ class ThreadCredentials:
 class TaskStatus:
     """What identifies a process or a thread to an operator: part of its status file.
 
-    `name` is the command's, as the kernel escapes it, without arguments. `process` is the process
-    that it is a thread of (Tgid). `number_inside` is its own number in its innermost PID namespace
-    (NSpid). `threads` is how many the process has.
+    `name` is the command's, as the kernel escapes it, without arguments. `number_inside` is its own
+    number in its innermost PID namespace (NSpid). `threads` is how many the process has.
     """
 
     name: str
-    process: int
     number_inside: int
     threads: int
 
@@ -189,7 +187,6 @@ def parse_task_status(text: str) -> TaskStatus:
         raise ValueError("the status file's NSpid line is empty")
     return TaskStatus(
         name=name,
-        process=int(_value(text, "Tgid")),
         number_inside=int(numbers[-1]),
         threads=int(_value(text, "Threads")),
     )
