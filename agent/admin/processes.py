@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,14 @@ from netutil.agent.collect.processes import (
     read_container,
 )
 from netutil.agent.collect.read_pool import ReadPool
-from netutil.agent.errors import AgentError, Reason, Unauthenticated, Unavailable, unreadable
+from netutil.agent.errors import (
+    AgentError,
+    FailedPrecondition,
+    Reason,
+    Unauthenticated,
+    Unavailable,
+    unreadable,
+)
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.messages.encode import Send
 from netutil.agent.messages.status import part_error
@@ -125,6 +132,7 @@ class ProcessLister:
                 errors.append(
                     part_error("processes", unreadable(error, str(error.filename or read)))
                 )
+        errors.extend(_not_found(listing.pod, containers))
         left.processes -= processes - quota.processes
         left.threads -= threads - quota.threads
         if quota.hidden:
@@ -195,6 +203,21 @@ def _thread(one: ThreadFacts) -> api.NodeThread:
         start_ticks=one.start_ticks,
         error=one.error,
     )
+
+
+def _not_found(pod: Pod, containers: Mapping[str, str]) -> Iterator[netutil_pb2.PartError]:
+    """Yield an error for each container that runs by the pod list and has no cgroup."""
+    for _, status in pod.container_statuses:
+        if status.state_name == "running" and status.id not in containers:
+            error = FailedPrecondition(
+                Reason.CPUSET_NOT_FOUND,
+                f"The pod list says that container {status.name!r:.256} runs, and the agent found"
+                " no cgroup of it.",
+                read="the host's cgroups",
+                advice="A container that has just ended is listed a while longer. If a runtime"
+                " names cgroups without the UID of the pod, its processes are not listed.",
+            )
+            yield part_error("processes", error)
 
 
 def _too_late() -> AgentError:

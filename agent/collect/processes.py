@@ -283,7 +283,7 @@ def _process(process: psutil.Process, boot: float) -> ProcessFacts | None:
         thread_count=status.threads,
         allowed_cpus=None if cpus is None else format_cpu_list(cpus),
         cpu=found["cpu_num"],
-        cpu_seconds=None if times is None else times.user + times.system,
+        cpu_seconds=None if times is None else round(times.user + times.system, 2),
         rss_bytes=None if memory is None or state == _ZOMBIE else memory.rss,
         started_seconds=boot + start_ticks / _TICKS_PER_SECOND,
         start_ticks=start_ticks,

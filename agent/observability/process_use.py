@@ -34,7 +34,7 @@ def own_use() -> ProcessUse:
         return ProcessUse(
             pid=process.pid,
             rss_bytes=process.memory_info().rss,
-            cpu_seconds=times.user + times.system,
+            cpu_seconds=round(times.user + times.system, 2),
             threads=process.num_threads(),
             descriptors=process.num_fds(),
             started_seconds=process.create_time(),

@@ -233,6 +233,21 @@ async def test_a_container_that_cannot_be_read_is_an_error_of_its_pod(
     assert listed.pids("web-2") == [21, 22, 23]
 
 
+async def test_a_container_without_a_cgroup_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading(monkeypatch, counting)
+    listed = Listed()
+    async with lister() as found:
+
+        async def none() -> dict[str, dict[str, str]]:
+            return {}
+
+        monkeypatch.setattr(found._callers, "containers_by_pod", none)
+        await found.run(EVERY, 5, listed.send)
+    (error,) = listed.last("web-1").errors
+    assert (error.part, error.reason) == ("processes", "CPUSET_NOT_FOUND")
+    assert "'app'" in error.message
+
+
 async def test_processes_without_a_number_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(directory: str, quota: Quota, **_: Any) -> Iterator[Slice]:
         quota.hidden += directory.endswith("1")
