@@ -86,6 +86,7 @@ def test_processes_below_the_cgroup_are_read_too(tmp_path: Path) -> None:
 
 def test_the_facts_are_those_of_psutil(tmp_path: Path) -> None:
     with sleeping() as pid:
+        wait_for_state(pid, "S")
         (found,) = read(cgroup(tmp_path, pid))
         real = psutil.Process(pid)
         assert (found.name, found.state) == ("sleep", "sleeping")
