@@ -16,8 +16,10 @@ memory lock of a process, which a workload can hold. Everything blocks: not for 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netutil.agent.facts.affinity import affinity_of
-from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.process import read_file
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.process import (
@@ -43,6 +44,11 @@ SLICE_ROWS = 128
 """Processes and threads that are read in one go: some ten milliseconds."""
 SLICE_CPU_LIST_CHARACTERS = 64 * 1024
 """A list of many single CPUs is long, and every thread may have its own."""
+MAX_CGROUPS = 4096
+"""Cgroups of a container that are looked through: a workload may make as many as it likes."""
+_NO_PROCESSES = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP)
+"""Of a cgroup that went away, and of a threaded one of cgroup v2, whose processes the nearest
+domain above it lists."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _ZOMBIE = "zombie"
 _STATES = {
@@ -197,7 +203,9 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
     import psutil  # noqa: PLC0415
 
     found: dict[int, psutil.Process] = {}
-    for number in processes_below(directory):
+    for number in _numbers_below(directory, quota):
+        if number in found:  # it was moved from one cgroup to another
+            continue
         if number == 0:
             quota.hidden += 1
             continue
@@ -209,8 +217,39 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
             found[number] = psutil.Process(number)
         except psutil.NoSuchProcess:
             continue
-    listed = {number for number in processes_below(directory) if number in found}
+    listed: set[int] = set()
+    for number in _numbers_below(directory, quota):
+        if number in found:
+            listed.add(number)
+        if len(listed) == len(found):
+            break
     return [process for number, process in found.items() if number in listed]
+
+
+def _numbers_below(directory: str, quota: Quota) -> Iterator[int]:
+    """Yield the host pids in a cgroup and those below it (cgroup.procs), as they are now.
+
+    Of at most `MAX_CGROUPS` cgroups: the quota says that there are more. Raises OSError for what
+    cannot be read.
+    """
+    waiting, found = deque([directory]), 1
+    while waiting:
+        folder = waiting.popleft()
+        try:
+            with open(f"{folder}/cgroup.procs", encoding="ascii") as numbers:
+                yield from map(int, numbers)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        continue
+                    if found == MAX_CGROUPS:
+                        quota.processes_truncated = True
+                        break
+                    found += 1
+                    waiting.append(entry.path)
+        except OSError as error:
+            if error.errno not in _NO_PROCESSES:
+                raise
 
 
 def _read_process(

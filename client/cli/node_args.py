@@ -163,7 +163,8 @@ def add_node(commands: Commands) -> None:
         return added
 
     _add_pods(add("pods", "every pod on the node, and its calls to the agent", _PODS))
-    pod = add("pod", "everything the agent knows about one pod, and from where", _POD)
+    timeout = TIMEOUT.format("5; with --processes 30")
+    pod = add("pod", "everything the agent knows about one pod, and from where", _POD, timeout)
     name = pod.add_argument("full_name", type=_full_name, metavar="NAMESPACE/NAME", help="the pod")
     name.completer = complete_pods  # type: ignore[attr-defined]  # argcomplete's own attribute
     _add_processes(pod)

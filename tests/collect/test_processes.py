@@ -106,6 +106,45 @@ def test_no_more_processes_are_read_than_the_quota_has(tmp_path: Path) -> None:
         assert not whole.processes_truncated
 
 
+def test_no_more_cgroups_are_read_than_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sleeping() as one, sleeping() as other:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            cgroup(tmp_path / name, other)
+        directory = cgroup(tmp_path, one)
+        for limit, truncated in ((3, False), (2, True), (1, True)):
+            monkeypatch.setattr(processes, "MAX_CGROUPS", limit)
+            quota = Quota(9, 9)
+            expected = {one} if limit == 1 else {one, other}
+            assert {each.number for each in read(directory, quota)} == expected
+            assert quota.processes_truncated is truncated
+
+
+def test_a_cgroup_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "removed").mkdir()  # no cgroup.procs in it
+    with sleeping() as pid:
+        assert [one.number for one in read(cgroup(tmp_path, pid))] == [pid]
+    assert read(str(tmp_path / "elsewhere")) == []
+
+
+def test_a_cgroup_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").mkdir()
+    with pytest.raises(IsADirectoryError):
+        read(str(tmp_path))
+
+
+def test_a_process_in_two_lists_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    with sleeping() as one, sleeping() as other:
+        cgroup(tmp_path / "below", one, other)
+        quota = Quota(2, 2)
+        found = read(cgroup(tmp_path, one, one), quota)
+        assert [each.number for each in found] == [one, other]
+        assert not quota.processes_truncated
+
+
 def test_no_more_threads_are_read_than_the_quota_has(tmp_path: Path) -> None:
     with program("-c", THREADS, "9") as pid:
         quota = Quota(1, 4)
@@ -158,7 +197,7 @@ def test_a_process_that_left_the_cgroup_is_left_out(
 ) -> None:
     with sleeping() as pid:
         listings = iter([[pid], []])
-        monkeypatch.setattr(processes, "processes_below", lambda _: iter(next(listings)))
+        monkeypatch.setattr(processes, "_numbers_below", lambda *_: iter(next(listings)))
         assert read(cgroup(tmp_path, pid)) == []
 
 
