@@ -15,6 +15,7 @@ from netutil.agent.admin.describe import NodeDescriber, PodDescriber
 from netutil.agent.admin.diagnostics import Diagnostics, Installation
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
@@ -362,6 +363,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.call_stats,
             components.in_flight,
             components.notifier,
+            components.reads,
         ),
         traces=TraceStreams(components.call_feed, components.pods),
         explainer=Explainer(
@@ -370,15 +372,19 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.pods,
             components.registry,
             components.limits,
+            components.reads,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name),
+            installation_of(config, components.pin_name, components.memory),
             components.tree,
             components.callers,
             components.pods,
             components.resources,
             components.registry,
             components.reads,
+        ),
+        processes=ProcessLister(
+            components.callers, components.pods, components.resources, components.reads
         ),
     )
     return Node(runner, reports)
@@ -394,7 +400,7 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str) -> Installation:
+def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         metadata=_device_metadata(config),
@@ -407,4 +413,5 @@ def installation_of(config: Config, pin_name: str) -> Installation:
         max_connections=config.max_connections,
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
+        memory=memory,
     )
