@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # package_dir of setup.cfg, so they are shown the same tree as links.
 TREE := build/tree
 PROTO := proto/netutil/v1alpha
+PROTOC := build/protoc
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
 BASELINES := tests/proto/baselines
@@ -28,7 +29,8 @@ venv: $(VENV)/.installed  ## make the virtual environment that every other targe
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[agent,cli,dev]'
 	@touch $@
 
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
@@ -112,8 +114,13 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/$(PODS_API) $(TREE)/netutil/podsapi
 	@touch $(TREE)
 
-proto: venv  ## generate the Python code of proto/ anew
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
+$(PROTOC)/.installed: proto/requirements.txt
+	$(PYTHON) -m venv $(PROTOC)
+	$(PROTOC)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ anew
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(PROTOC)/bin/python -W ignore -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto
 
