@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import grpc
 from netutil.agent.admin.describe import NodeDescriber, PodDescriber
@@ -56,6 +55,7 @@ from netutil.agent.listener.unix_socket import listen
 from netutil.agent.messages.all_facts import AllFacts
 from netutil.agent.messages.answers import Answers
 from netutil.agent.observability.audit import Audit, Names
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.observability.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.observability.metrics import Metrics
@@ -182,7 +182,7 @@ def build(config: Config) -> Components:
             pci=collector.pci,
         )
     )
-    metrics.set_version(version("netutil"))
+    metrics.set_build_info(read_build_info())
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)

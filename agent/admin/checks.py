@@ -18,6 +18,7 @@ from typing import Literal
 
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.listener.unix_socket import is_temporary_name
+from netutil.agent.observability.build_info import BuildInfo
 from netutil.agent.parsers.process import parse_status
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod
@@ -50,6 +51,11 @@ class Check:
     outcome: Outcome
     found: str
     remedy: str = ""
+
+
+def versions(build: BuildInfo) -> Check:
+    """Return the versions of the agent and of what its answers depend on."""
+    return Check("version", "ok", str(build))
 
 
 def process_ids(members: Iterable[str], number: int | None = None) -> Check:

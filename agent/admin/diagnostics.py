@@ -15,6 +15,7 @@ from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
 from netutil.agent.pods.sources.kubelet import KubeletSource
@@ -88,6 +89,7 @@ class Diagnostics:
                 checks.socket_directory("socket directory", installation.socket),
             ]
             return [
+                checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
                 checks.host_files(installation.host_root),

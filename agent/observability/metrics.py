@@ -19,6 +19,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from netutil.agent.observability.build_info import BuildInfo
+
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5)
 
 Reading = Callable[[], float]
@@ -141,8 +143,8 @@ class Metrics:
         )
         self._build = Gauge(
             "netutil_build_info",
-            "Always 1, with the version of the agent.",
-            ("version",),
+            "Always 1, with the versions of the agent, of Python and of grpcio.",
+            ("version", "python", "grpcio"),
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
@@ -164,9 +166,9 @@ class Metrics:
         """Count one rejection without a log line."""
         self._suppressed.inc()
 
-    def set_version(self, version: str) -> None:
-        """Show the version of the agent."""
-        self._build.labels(version).set(1)
+    def set_build_info(self, build: BuildInfo) -> None:
+        """Show the versions of the agent, of Python and of grpcio."""
+        self._build.labels(build.version, build.python, build.grpcio).set(1)
 
     def set_limits(self, limits: Mapping[str, float]) -> None:
         """Show limits, by name."""
