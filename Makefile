@@ -37,7 +37,7 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 	@$(BIN)/python -m tests.lab.demo
 
 test: venv lint  ## lint, types, import contract, and all tests
-	$(BIN)/python -m pytest -m 'not alone'
+	$(BIN)/python -m pytest -m 'not alone and not packages'
 	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
 
 test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
@@ -144,19 +144,8 @@ wheel: venv  ## build the wheel into dist/
 	@rm -rf dist build/lib build/bdist*
 	$(BIN)/python -m build --wheel
 
-packages-check: wheel  ## install the wheel, and the tree, each into a clean environment
-	for what in dist/netutil-*.whl .; do \
-	  rm -rf build/packages && $(PYTHON) -m venv build/packages && \
-	  build/packages/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$what && \
-	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.lifecycle, netutil.client, \
-	importlib.resources as r; p = r.files('netutil.v1alpha'); \
-	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
-	p = r.files('netutil.podresources.v1'); \
-	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed')); \
-	p = r.files('netutil.podsapi.v1alpha1'); \
-	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed'))") && \
-	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \
-	  || exit 1; done
+packages-check: venv  ## install the wheel plainly, with each extra and with the lowest versions, into clean environments
+	$(BIN)/python -m pytest -n 0 -m packages tests/distribution
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

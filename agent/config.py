@@ -177,7 +177,11 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print the versions of agent, Python and grpcio"
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the versions of agent, Python and grpcio",
     )
     found = vars(parser.parse_args(argv))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
