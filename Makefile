@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 TREE := build/tree
 PROTO := proto/netutil/v1alpha
 PROTOC := build/protoc
+RELEASE := build/release
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
 BASELINES := tests/proto/baselines
@@ -20,7 +21,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints requirements sbom reference wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -137,8 +138,24 @@ proto-release:  ## make the API of now the one that proto-compat compares with: 
 
 constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/pip install --quiet --upgrade '.[dev,fuzz]'
-	build/constraints/bin/pip freeze --exclude netutil > constraints.txt
+	build/constraints/bin/pip install --quiet --upgrade '.[agent,cli,dev,fuzz,release]'
+	build/constraints/bin/pip freeze --exclude kube-netutil > constraints.txt
+	$(MAKE) requirements
+
+requirements: venv $(RELEASE)/.installed  ## set requirements*.txt, with the hashes for amd64 and arm64, by constraints.txt
+	$(BIN)/python -m scripts.requirements $(RELEASE)/bin/uv
+
+# The tools of the extra `release`, beside .venv: only maintainers need these.
+$(RELEASE)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt cyclonedx-bom uv
+	@touch $@
+
+sbom: venv $(RELEASE)/.installed  ## an SBOM (CycloneDX) of the image's Python packages for each architecture, in build/sbom
+	$(BIN)/python -m scripts.sbom $(RELEASE)/bin/cyclonedx-py build/sbom
+
+reference: venv $(TREE)  ## the API reference of the Python client, from its docstrings, in build/reference
+	$(BIN)/python -m scripts.reference build/reference
 
 wheel: venv  ## build the wheel into dist/
 	@rm -rf dist build/lib build/bdist*
