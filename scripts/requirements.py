@@ -26,7 +26,7 @@ class PlatformsDifferError(Exception):
 
 
 def compiled(uv: str, arguments: Sequence[str], platform: str, stdin: str = "") -> str:
-    """Return the requirements that uv resolves. CalledProcessError with its reasons if it cannot."""
+    """Return the requirements that uv resolves. CalledProcessError, with reasons, if none do."""
     command = [uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
     command += ["--python-version", PYTHON, "--python-platform", platform, *arguments]
     done = subprocess.run(

@@ -4,7 +4,7 @@ python -m scripts.sbom CYCLONEDX_PY DIRECTORY   CYCLONEDX_PY is the command of c
 
 Installs requirements.txt as the Dockerfile does, with hashes, for each architecture into an
 environment of its own, and this tree as the package kube-netutil. Nothing in it is run.
-The base image has its own packages: `docker buildx build --sbom=true` lists those of the whole image.
+The base image has its own packages: `docker buildx build --sbom=true` lists all of the image.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ def install(machine: str, environment: Path) -> None:
             *pip,
             *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
             *("--python-version", PYTHON, "--implementation", "cp"),
-            *(*platforms, "--target", target, "--requirement", ROOT / "requirements.txt"),
+            *platforms,
+            *("--target", str(target), "--requirement", str(ROOT / "requirements.txt")),
         ],
         check=True,
     )
-    subprocess.run([*pip, "--no-deps", "--target", target, ROOT], check=True)
+    subprocess.run([*pip, "--no-deps", "--target", str(target), str(ROOT)], check=True)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         output = directory / f"kube-netutil-{architecture}.cdx.json"
         subprocess.run(
             [
-                *(cyclonedx_py, "environment", environment, "--output-reproducible"),
-                *("--output-format", "JSON", "--output-file", output),
+                *(cyclonedx_py, "environment", str(environment), "--output-reproducible"),
+                *("--output-format", "JSON", "--output-file", str(output)),
             ],
             check=True,
         )
