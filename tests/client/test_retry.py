@@ -104,6 +104,12 @@ def test_nothing_but_unavailable_is_asked_again(code: grpc.StatusCode) -> None:
         attempts(Clock()).pause_seconds_after(refused("SOME_REASON", code=code))
 
 
+def test_an_unknown_error_of_a_reachable_server_stays(listening: str) -> None:
+    with pytest.raises(NetUtilError) as caught:
+        attempts(Clock(), listening).pause_seconds_after(Failure(grpc.StatusCode.UNKNOWN))
+    assert (caught.value.code, caught.value.reason) == ("UNKNOWN", "")
+
+
 def test_a_deadline_after_an_error_raises_that_error(listening: str) -> None:
     schedule = attempts(Clock(), listening)
     schedule.pause_seconds_after(refused())
