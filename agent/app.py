@@ -143,7 +143,7 @@ def build(config: Config) -> Components:
     )
     closer = None if can_refuse_descriptors() else Closer()
     metrics = Metrics()
-    audit = Audit(_names_in(pods), metrics.count_rejection, metrics.count_suppressed)
+    audit = Audit(_names_in(pods), metrics.count_error, metrics.count_suppressed)
     recorder = CallRecorder(log, metrics.observe, call_feed)
     rejections = Rejections(recorder, audit.record_rejection)
     policy = PodPolicy(
@@ -216,7 +216,7 @@ def build(config: Config) -> Components:
         by_call={
             "pods_in_flight": in_flight,
             "pods_with_reads": reads,
-            "refusals": audit,
+            "audit_windows": audit,
             "processes_over_a_limit": known.over_limit,
             "containers": containers,
             "network_namespaces": networks,

@@ -126,15 +126,15 @@ class Metrics:
         calls = _Calls()
         self.registry.register(calls)
         self.observe = calls.observe
-        self._rejections = Counter(
-            "netutil_rejections",
-            "Rejections by stage and reason.",
-            ("stage", "reason"),
+        self._errors = Counter(
+            "netutil_errors",
+            "Connections, calls and parts of answers that failed, by outcome, stage and reason.",
+            ("outcome", "stage", "reason"),
             registry=self.registry,
         )
         self._suppressed = Counter(
             "netutil_audit_suppressed",
-            "Rejections without a line of their own in the log.",
+            "Errors without a line of their own in the log.",
             registry=self.registry,
         )
         self._limits = Gauge(
@@ -157,12 +157,12 @@ class Metrics:
         """Register how many entries are kept, by kind, and the sweeps that release them."""
         self.registry.register(_Held(counts, sweeps))
 
-    def count_rejection(self, stage: str, reason: str) -> None:
-        """Count one rejection."""
-        self._rejections.labels(stage, reason).inc()
+    def count_error(self, outcome: str, stage: str, reason: str) -> None:
+        """Count one error, as the audit log has it."""
+        self._errors.labels(outcome, stage, reason).inc()
 
     def count_suppressed(self) -> None:
-        """Count one rejection without a log line."""
+        """Count one error without a log line."""
         self._suppressed.inc()
 
     def set_build_info(self, build: BuildInfo) -> None:

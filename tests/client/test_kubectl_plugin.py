@@ -229,7 +229,7 @@ def test_it_prints_its_versions_without_a_call(kubectl: Kubectl) -> None:
 
 
 def test_a_copy_alone_says_that_its_version_is_unknown() -> None:
-    isolated = [sys.executable, "-IS", FILE, "--version"]
+    isolated = [sys.executable, "-IS", str(FILE), "--version"]
     done = subprocess.run(isolated, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("kubectl-netutil unknown version: ")
 

@@ -8,7 +8,13 @@ from itertools import pairwise
 
 import grpc
 import pytest
-from netutil.client import DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable
+from netutil.client import (
+    DeadlineExceeded,
+    NetUtilError,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
 from netutil.client.rpc.endpoint import PUBLIC, Settings
 from netutil.client.rpc.retry import Attempts, Reconnects
 
