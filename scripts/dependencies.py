@@ -26,7 +26,15 @@ OWN = ("netutil", "tests", "bench", "scripts", "_typeshed")
 TOOLS = frozenset(
     {
         *("buf-bin", "build", "cyclonedx-bom", "import-linter", "mypy", "mypy-protobuf", "pdoc"),
-        *("pytest-asyncio", "pytest-cov", "pytest-timeout", "pytest-xdist", "ruff", "setuptools"),
+        *(
+            "pytest-asyncio",
+            "pytest-cov",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "setuptools",
+            "uv",
+        ),
         *("types-cachetools", "types-grpcio", "types-protobuf", "types-psutil", "types-pyyaml"),
     }
 )

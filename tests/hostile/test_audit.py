@@ -32,8 +32,9 @@ SECRETS = {
     "body": "planted-in-a-pod-list",
 }
 KEYS = (
-    {"time", "level", "logger", "message", "event", "outcome", "stage", "namespace", "pod", "pod_uid"}
-    | {"container", "container_id", "pid", "uid", "gid", "method", "reason", "why", "read"}
+    {"time", "level", "logger", "message", "event", "outcome", "stage", "namespace", "pod"}
+    | {"pod_uid", "container", "container_id", "pid", "uid", "gid", "method", "reason"}
+    | {"why", "read"}
 )  # fmt: skip
 PER_SECOND = 5
 
