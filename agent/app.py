@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import grpc
 from netutil.agent.admin.describe import NodeDescriber, PodDescriber
@@ -58,6 +57,7 @@ from netutil.agent.listener.unix_socket import listen
 from netutil.agent.messages.all_facts import AllFacts
 from netutil.agent.messages.answers import Answers
 from netutil.agent.observability.audit import Audit, Names
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.observability.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.observability.metrics import Metrics
@@ -154,7 +154,7 @@ def build(config: Config) -> Components:
     )
     closer = None if can_refuse_descriptors() else Closer()
     metrics = Metrics()
-    audit = Audit(_names_in(pods), metrics.count_rejection, metrics.count_suppressed)
+    audit = Audit(_names_in(pods), metrics.count_error, metrics.count_suppressed)
     recorder = CallRecorder(log, metrics.observe, call_feed)
     rejections = Rejections(recorder, audit.record_rejection)
     policy = PodPolicy(
@@ -194,7 +194,7 @@ def build(config: Config) -> Components:
             metadata=metadata,
         )
     )
-    metrics.set_version(version("netutil"))
+    metrics.set_build_info(read_build_info())
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
@@ -229,7 +229,7 @@ def build(config: Config) -> Components:
         by_call={
             "pods_in_flight": in_flight,
             "pods_with_reads": reads,
-            "refusals": audit,
+            "audit_windows": audit,
             "processes_over_a_limit": known.over_limit,
             "containers": containers,
             "network_namespaces": networks,

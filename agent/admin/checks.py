@@ -20,6 +20,7 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.listener.unix_socket import is_temporary_name
+from netutil.agent.observability.build_info import BuildInfo
 from netutil.agent.observability.memory import MemoryUse
 from netutil.agent.observability.process_use import ProcessUse, own_descriptors
 from netutil.agent.parsers.process import parse_status
@@ -55,6 +56,11 @@ class Check:
     outcome: Outcome
     found: str
     remedy: str = ""
+
+
+def versions(build: BuildInfo) -> Check:
+    """Return the versions of the agent and of what its answers depend on."""
+    return Check("version", "ok", str(build))
 
 
 def process_ids(members: Iterable[str], number: int | None = None) -> Check:

@@ -17,6 +17,7 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.memory import MemoryLimit
 from netutil.agent.observability.process_use import own_use
 from netutil.agent.pods.directory import PodDirectory
@@ -97,6 +98,7 @@ class Diagnostics:
                 checks.socket_directory("socket directory", installation.socket),
             ]
             return [
+                checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
                 checks.host_files(installation.host_root),
