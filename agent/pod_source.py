@@ -9,8 +9,6 @@ import stat
 from netutil.agent.config import Config
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.http.client import ApiServerAddress
-from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import PodSource, StreamingSource
 from netutil.agent.pods.sources.file import FileSource
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
@@ -46,18 +44,23 @@ def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource:
     return PodsApiSource(config.pods_api, flaws=flaws) if found else _kubelet(config, flaws)
 
 
-def _apiserver(config: Config, flaws: Flaws) -> ApiServerSource:
-    return ApiServerSource(
-        ApiServerSettings(
-            ApiServerAddress(
-                url=config.apiserver_url,
-                ca_file=config.apiserver_ca,
-                token_file=config.apiserver_token,
-            ),
-            node_name=config.node_name,
-        ),
-        flaws,
+def _apiserver(config: Config, flaws: Flaws) -> StreamingSource:
+    # The package `kubernetes` costs tens of MiB: other sources must not import it.
+    from netutil.agent.pods.http.apiserver_login import (  # noqa: PLC0415
+        KubeconfigFile,
+        ServiceAccount,
     )
+    from netutil.agent.pods.sources.apiserver import (  # noqa: PLC0415
+        ApiServerSettings,
+        ApiServerSource,
+    )
+
+    login: ServiceAccount | KubeconfigFile
+    if config.kubeconfig:
+        login = KubeconfigFile(config.kubeconfig)
+    else:
+        login = ServiceAccount(config.apiserver_url, config.apiserver_ca, config.apiserver_token)
+    return ApiServerSource(ApiServerSettings(login, node_name=config.node_name), flaws)
 
 
 def _kubelet(config: Config, flaws: Flaws) -> KubeletSource:

@@ -1,9 +1,8 @@
 """Pod source: the API server, by a list and a watch.
 
-Kubernetes API Concepts, "Efficient detection of changes". What the reflector of client-go
-does, done with the HTTP library that the agent has anyway: `import kubernetes` costs 19 MiB
-before its first request and 41 MiB with the class that lists pods, of 64 MiB for the whole
-agent. A test lets that package read the same server, so that the double speaks as it expects.
+Kubernetes API Concepts, "Efficient detection of changes". What the reflector of client-go does,
+with the package `kubernetes` for login and requests: its own `watch` does not list again after
+410, and knows no bookmarks, no silence and no versions that went back.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from http import HTTPStatus
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.http import errors
-from netutil.agent.pods.http.client import ApiServerAddress, HttpsClient, read_body
-from netutil.agent.pods.http.errors import API_SERVER
+from netutil.agent.pods.http.apiserver_client import JSON, ApiServerClient
+from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccount, open_login
+from netutil.agent.pods.http.bounded import read_body
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.base import (
     MAX_BYTES,
@@ -55,7 +55,10 @@ _MAX_PAGES = 100
 _CHUNK_BYTES = 64 * 1024
 _CLOSE_SECONDS = 0.5
 _FROM_ANY_CACHE = "0"
-_NAMESPACE = "default"
+_PODS = "/api/v1/pods"
+_PODS_OF_ONE_NAMESPACE = "/api/v1/namespaces/default/pods"
+_METADATA = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, {JSON}"
+"""Kubernetes API Concepts, "Alternate representations of resources": of pods their metadata."""
 _NO_POD = "netutil-no-such-pod"
 """Any name: a list of one name reads one key of etcd, whatever the cluster's size."""
 
@@ -70,7 +73,7 @@ class ApiServerSettings:
     is the time for the list that a watch is compared with, `confirm` when that is asked for.
     """
 
-    address: ApiServerAddress
+    login: ServiceAccount | KubeconfigFile
     node_name: str
     list_seconds: float = 30.0
     watch_seconds: int = 300
@@ -99,9 +102,10 @@ class ApiServerSource:
         """
         self._settings = settings
         self._flaws = flaws or Flaws()
-        self._requests = HttpsClient(settings.address)
+        self._login = open_login(settings.login)
+        self._requests = ApiServerClient(self._login, _PODS)
         self._worker = WorkerThread("pod-source")
-        self._comparing = HttpsClient(settings.address)
+        self._comparing = ApiServerClient(self._login, _PODS)
         self._comparer = WorkerThread("pod-source-compare")
         self._store = PodStore()
         self._observed_at = datetime.now(UTC)
@@ -113,7 +117,7 @@ class ApiServerSource:
         self._went_back = False
 
     def describe(self) -> str:
-        """Return the address."""
+        """Return the address, or the kubeconfig that holds it."""
         return self._requests.url
 
     @property
@@ -209,7 +213,7 @@ class ApiServerSource:
                 query["resourceVersionMatch"] = "NotOlderThan"
         seconds = self._settings.list_seconds
         with self._requests.get(
-            query, read_seconds=seconds, whole_seconds=seconds, gzip=True
+            _PODS, query, read_seconds=seconds, whole_seconds=seconds, gzip=True
         ) as response:
             return decode_page(read_body(response, MAX_BYTES), self._flaws)
 
@@ -223,7 +227,7 @@ class ApiServerSource:
             )
         except Expired as error:
             raise errors.request_rejected(
-                API_SERVER, HTTPStatus.GONE, str(error), self.describe()
+                self._login.messages, HTTPStatus.GONE, str(error), self.describe()
             ) from None
         with self._lock:
             brought = dict(self._versions)
@@ -251,17 +255,17 @@ class ApiServerSource:
     def _newest_version(self) -> str:
         """Return the version that etcd is at: a list of one name, from no cache."""
         query = {"fieldSelector": f"metadata.name={_NO_POD}", "limit": "1"}
-        return self._versions_page(query, namespace=_NAMESPACE).version
+        return self._versions_page(query, _PODS_OF_ONE_NAMESPACE).version
 
-    def _versions_page(self, query: dict[str, str], namespace: str = "") -> Versions:
+    def _versions_page(self, query: dict[str, str], path: str = _PODS) -> Versions:
         seconds = self._settings.compare_seconds
         with self._comparing.get(
+            path,
             query,
             read_seconds=seconds,
             whole_seconds=seconds,
             gzip=True,
-            namespace=namespace,
-            metadata_only=True,
+            accept=_METADATA,
         ) as response:
             return decode_versions(read_body(response, MAX_BYTES))
 
@@ -278,7 +282,7 @@ class ApiServerSource:
         silence = self._settings.silence_seconds
         ends_at = time.monotonic() + lasts + silence
         with self._requests.get(
-            query, read_seconds=silence, whole_seconds=lasts + 3 * silence, gzip=False
+            _PODS, query, read_seconds=silence, whole_seconds=lasts + 3 * silence, gzip=False
         ) as response:
             if resumed:
                 # An API server accepts a version that it has not given out yet, and says nothing.
@@ -325,7 +329,7 @@ class ApiServerSource:
 
     def _unusable(self, error: PodListMalformed | WatchFailed) -> Unavailable:
         if isinstance(error, PodListMalformed):
-            return errors.malformed(API_SERVER, error, self.describe())
+            return errors.malformed(self._login.messages, error, self.describe())
         return unavailable(
             f"The API server ended the watch of pods with an error: {error}.",
             self.describe(),

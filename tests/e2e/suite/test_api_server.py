@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.http.apiserver_login import ServiceAccount
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import ConfirmTiming
 
@@ -98,8 +98,8 @@ def run_container(server: RealApiServer, name: str, container_id: str) -> None:
 async def following(
     server: RealApiServer, **changed: Any
 ) -> AsyncIterator[tuple[PodDirectory, ApiServerSource]]:
-    address = ApiServerAddress(server.url, str(server.ca_file), str(server.token_file))
-    source = ApiServerSource(ApiServerSettings(address, "node-1", **changed))
+    login = ServiceAccount(server.url, str(server.ca_file), str(server.token_file))
+    source = ApiServerSource(ApiServerSettings(login, "node-1", **changed))
     directory = PodDirectory(source, 10)
     try:
         yield directory, source
