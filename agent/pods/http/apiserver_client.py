@@ -86,7 +86,7 @@ class ApiServerClient:
                         auth_settings=["BearerToken"],
                     )
                     timeout = (_CONNECT_SECONDS, read_seconds)
-                    # The package has not read the body: it decodes what a typed class has asked for.
+                    # Undecoded: the package decodes what its typed classes ask for.
                     answer = api.call_api(*request, _request_timeout=timeout).response
                     with closing(answer) as response:
                         if response.status != http.client.OK:
@@ -156,7 +156,8 @@ def _api_client(configuration: Configuration, deadline: SocketDeadline) -> ApiCl
     configuration.socket_options = _SOCKET_OPTIONS
     api = ApiClient(configuration)
     api.user_agent = "netutil-agent"
-    # The one pool of the one connection of this request.
+    # The one pool of the one connection of this request. urllib3 calls it and does no more.
     pool = api.rest_client.pool_manager.connection_from_url(configuration.host)
-    pool.ConnectionCls = partial(_WatchedConnection, deadline=deadline)
+    watched = partial(_WatchedConnection, deadline=deadline)
+    pool.ConnectionCls = watched  # type: ignore[assignment]
     return api
