@@ -257,7 +257,8 @@ class KubeconfigLogin:
 
     def _decoded(self, field: str, holder: object) -> bytes:
         try:
-            return base64.b64decode(getattr(holder, field.replace("-", "_")))
+            data = "".join(getattr(holder, field.replace("-", "_")).split())
+            return base64.b64decode(data, validate=True)
         except ValueError:  # binascii.Error is one
             raise self._unusable(f"its {field} is no base64") from None
 
