@@ -130,7 +130,10 @@ class TestBuildStage:
         }
         assert {normal(name): pin for name, pin in installed.items()}.items() <= pinned.items()
         assert "grpcio" in installed
-        assert not {"pip", "setuptools", "pytest", "kubernetes"} & set(installed)
+        assert not {"pip", "setuptools", "pytest", "aiohttp"} & set(installed)
+
+    def test_its_client_of_the_api_server_can_be_imported(self, venv: Path) -> None:
+        run(venv, "python", "-c", "import netutil.agent.pods.sources.apiserver")
 
     def test_it_is_small_and_has_nothing_to_spare(self, venv: Path) -> None:
         files = [path for path in venv.rglob("*") if path.is_file() and not path.is_symlink()]

@@ -128,7 +128,8 @@ class TestRefused:
         st.sampled_from(["contexts", "clusters", "users", "current-context"]),
     )
     def test_any_shape_is_refused_or_read(self, value: object, key: str) -> None:
-        made = json.dumps(document(**{key: value})).encode()
+        more: dict[str, Any] = {key: value}
+        made = json.dumps(document(**more)).encode()
         try:
             assert isinstance(selected(made, Unusable), Kubeconfig)
         except Unusable as refused:

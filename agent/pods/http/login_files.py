@@ -50,7 +50,7 @@ def read_kubeconfig(file: Named) -> tuple[bytes, Signature]:
         raise unusable_file(file, error.strerror or str(error)) from None
 
 
-def unnamed(content: bytes, files: ExitStack, unusable: Callable[[str], Unavailable]) -> str:
+def unnamed(content: bytes, files: ExitStack, unusable: Callable[[str], Exception]) -> str:
     """Return the path of a file in memory, without a name, until the stack ends.
 
     Raises what `unusable` makes of a reason.

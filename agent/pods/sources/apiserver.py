@@ -1,8 +1,9 @@
 """Pod source: the API server, by a list and a watch.
 
 Kubernetes API Concepts, "Efficient detection of changes". What the reflector of client-go does,
-with the package `kubernetes` for login and requests: its own `watch` does not list again after
-410, and knows no bookmarks, no silence and no versions that went back.
+with the package `kubernetes` for login and requests: its own `watch` and `informer` list again from
+the database instead of a cache, decode into models, and detect neither silence nor versions that
+went back.
 """
 
 from __future__ import annotations
