@@ -30,15 +30,16 @@ def test_the_service_account_may_read_pod_lists_and_nothing_of_secrets(cluster: 
     assert (refused.returncode, refused.stdout) == (1, "no\n")
 
 
-def test_the_example_pod_prints_what_it_was_told(cluster: Cluster) -> None:
+def test_the_example_pod_prints_its_facts_but_no_environment(cluster: Cluster) -> None:
     try:
         cluster.documented("kubectl apply -f manifests/examples/pod.yaml")
         cluster.documented(
             "kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/netutil-example"
         )
         printed = cluster.documented("kubectl logs netutil-example")
-        for word in ("effective_cpus", "HOSTNAME", "netutil-example"):
+        for word in ("effective_cpus", "NETWORK STATUS", "observed at"):
             assert word in printed
+        assert "HOSTNAME" not in printed
     finally:
         cluster.documented("kubectl delete -f manifests/examples/pod.yaml")
 
