@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.feed import DirectoryStats, LoggedBackoff
@@ -49,7 +50,9 @@ class Confirmation:
     loop.
     """
 
-    def __init__(self, source: StreamingSource, stats: DirectoryStats, outcomes: Outcomes) -> None:
+    def __init__(
+        self, source: StreamingSource[Any], stats: DirectoryStats, outcomes: Outcomes
+    ) -> None:
         self._source = source
         self._stats = stats
         self._outcomes = outcomes

@@ -95,7 +95,7 @@ class TestRefused:
     async def test_a_list_of_too_many_pods_is_refused(
         self, api: ApiServer, api_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("netutil.agent.pods.store.PodStore._ensure_bounded", _at_most_two)
+        monkeypatch.setattr("netutil.agent.pods.store.ObjectStore._ensure_bounded", _at_most_two)
         for number in range(1, 4):
             api.put(pod(number))
         async with following(api_settings) as directory:
