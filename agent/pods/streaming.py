@@ -108,7 +108,10 @@ class StreamingFeed(Generic[T, L]):
         self._timer: asyncio.TimerHandle | None = None
         self._indexed: tuple[tuple[T, ...], L] | None = None
         self._failures = LoggedBackoff(
-            source.describe(), source.first_pause_seconds, source.longest_pause_seconds
+            source.describe(),
+            source.first_pause_seconds,
+            source.longest_pause_seconds,
+            source.kind.list_name,
         )
         self._began_at = 0.0
         self._next_at = 0.0
@@ -251,7 +254,7 @@ class StreamingFeed(Generic[T, L]):
         except Unavailable as error:
             return error.with_retry_after(error.retry_after_seconds)
         except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
-            _LOG.exception("pod list: %s failed", self._source.describe())
+            _LOG.exception("%s: %s failed", self._source.kind.list_name, self._source.describe())
             return unexpected_error(error, self._source.describe())
         return None
 
@@ -265,7 +268,7 @@ class StreamingFeed(Generic[T, L]):
         pause = self._failures.pause()
         if error is None and self._failures.consecutive >= _ENDS_AT_ONCE:
             error = unavailable(
-                "The stream of pods ends as soon as it begins.",
+                f"The stream of {self._source.kind.plural} ends as soon as it begins.",
                 self._source.describe(),
                 "Look at what stands between the agent and that address.",
             )

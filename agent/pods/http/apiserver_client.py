@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,9 +45,12 @@ class ApiServerClient:
     retries by itself.
     """
 
-    def __init__(self, login: Login, path: str) -> None:
-        """`path` is the API that errors name."""
+    def __init__(self, login: Login, path: str, advice: Mapping[int, str] | None = None) -> None:
+        """`path` is the API that errors name, `advice` what is to be done about a status."""
         self._login = login
+        words = login.messages
+        status_advice = {**words.status_advice, **(advice or {})}
+        self.messages = replace(words, status_advice=status_advice)
         self.url = f"{login.describe()}{path}" if "://" in login.describe() else login.describe()
         self._lock = threading.Lock()  # of the two below, held for no wait
         self._deadline: SocketDeadline | None = None
@@ -120,7 +124,7 @@ class ApiServerClient:
             return Expired(said)
         if response.status == http.client.UNAUTHORIZED:
             self._login.rejected()
-        error = errors.request_rejected(self._login.messages, response.status, said, self.url)
+        error = errors.request_rejected(self.messages, response.status, said, self.url)
         pause = response.headers.get("Retry-After", "")
         if pause.isascii() and pause.isdigit():
             error.retry_after_seconds = float(pause[:6])
@@ -128,7 +132,7 @@ class ApiServerClient:
 
     def _why(self, error: Exception, deadline: SocketDeadline, whole_seconds: float) -> Unavailable:
         """Return what to say of it: a cut exchange may fail in any way, even as half a list."""
-        server = self._login.messages
+        server = self.messages
         if self._closed:
             return errors.source_closed(self.url)
         if deadline.passed:

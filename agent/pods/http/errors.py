@@ -204,7 +204,7 @@ def _explained(server: ServerMessages, error: Exception) -> tuple[str, str]:
             broke_off = "broke off the connection before its answer was whole"
             return f"{server.name} {broke_off}.", server.again
     text = " ".join(str(causes[-1]).split())[:300]
-    return f"{server.name} cannot be asked for its pods: {text}.", server.again
+    return f"{server.name} cannot be asked: {text}.", server.again
 
 
 def _causes(error: BaseException) -> list[BaseException]:

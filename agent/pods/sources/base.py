@@ -24,12 +24,15 @@ class SourceKind:
     """How a sentence names a source. `name` begins one.
 
     `if_unknown` is what to do about a caller that the source does not know, "" for what holds for
-    all. `needs_mirrors`: it knows a static pod only by its mirror pod.
+    all. `needs_mirrors`: it knows a static pod only by its mirror pod. `list_name` begins lines of
+    the log, `plural` is what it lists.
     """
 
     name: str
     if_unknown: str = ""
     needs_mirrors: bool = False
+    list_name: str = "pod list"
+    plural: str = "pods"
 
 
 class PodSource(Protocol):

@@ -12,7 +12,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,6 +57,8 @@ T = TypeVar("T")
 
 _PAGE_PODS = 250
 _MAX_PAGES = 100
+MAX_OBJECTS = _PAGE_PODS * _MAX_PAGES
+"""The most objects that are followed, those that are not kept too: their versions are."""
 _CHUNK_BYTES = 64 * 1024
 _CLOSE_SECONDS = 0.5
 _FROM_ANY_CACHE = "0"
@@ -91,6 +93,7 @@ class Resource(Generic[T]):
     `find_path` returns the path of the list of all namespaces; it may ask the API server, and
     raises `Unavailable`. `path` is what errors name. `namespaced` tells where one name is asked
     for. `selector` is a field selector, "" for none. `threads` begins the names of two threads.
+    `keep` tells which objects are held. `advice` is what is to be done about a status of HTTP.
     """
 
     kind: Kind[T]
@@ -99,6 +102,8 @@ class Resource(Generic[T]):
     namespaced: bool
     selector: str
     threads: str
+    keep: Callable[[T], bool] = lambda _: True
+    advice: Mapping[int, str] = field(default_factory=dict)
 
 
 class Reflector(Generic[T]):
@@ -120,10 +125,9 @@ class Reflector(Generic[T]):
         self._resource = resource
         self._settings = settings
         self._flaws = flaws or Flaws()
-        self._login = settings.login
-        self._requests = ApiServerClient(self._login, resource.path)
+        self._requests = ApiServerClient(settings.login, resource.path, resource.advice)
         self._worker = WorkerThread(resource.threads)
-        self._comparing = ApiServerClient(self._login, resource.path)
+        self._comparing = ApiServerClient(settings.login, resource.path, resource.advice)
         self._comparer = WorkerThread(f"{resource.threads}-compare")
         found = resource.kind
         self._store = ObjectStore(found.uid_of, found.most, found.most_of)
@@ -211,12 +215,12 @@ class Reflector(Generic[T]):
         asked = datetime.now(UTC)
         self._path = self._resource.find_path(self._requests)
         page = first = self._page("")
-        objects, versions = list(first.objects), dict(first.versions.by_uid)
+        objects, versions = self._kept(first), dict(first.versions.by_uid)
         for _ in range(_MAX_PAGES):
             if not page.next_page or len(objects) > self._resource.kind.most:
                 break
             page = self._page(page.next_page)
-            objects += page.objects
+            objects += self._kept(page)
             versions |= page.versions.by_uid
         else:
             raise self._unusable(PodListMalformed(f"it has more than {_MAX_PAGES} pages"))
@@ -228,6 +232,9 @@ class Reflector(Generic[T]):
             self._version, self._versions = first.version, versions
         self._list_from = first.version
         self._observed_at = asked
+
+    def _kept(self, page: Page[T]) -> list[T]:
+        return [one for one in page.objects if self._resource.keep(one)]
 
     def _page(self, token: str) -> Page[T]:
         query = {**self._selected(), "limit": str(_PAGE_PODS)}
@@ -255,7 +262,7 @@ class Reflector(Generic[T]):
             )
         except Expired as error:
             raise errors.request_rejected(
-                self._login.messages, HTTPStatus.GONE, str(error), self.describe()
+                self._requests.messages, HTTPStatus.GONE, str(error), self.describe()
             ) from None
         with self._lock:
             brought = dict(self._versions)
@@ -354,7 +361,10 @@ class Reflector(Generic[T]):
         if event.type is EventType.DELETED:
             self._store.remove(event.uid)
         elif event.object is not None:
-            self._store.put(event.object)
+            if self._resource.keep(event.object):
+                self._store.put(event.object)
+            else:
+                self._store.remove(event.uid)
         with self._lock:
             # An event without a version of its own is sent again if the watch starts again.
             self._version = event.version or self._version
@@ -362,13 +372,16 @@ class Reflector(Generic[T]):
                 self._versions.pop(event.uid, None)
             elif event.type is not EventType.BOOKMARK and event.uid:
                 self._versions[event.uid] = event.version
+        if len(self._versions) > MAX_OBJECTS:
+            plural = self._resource.kind.plural
+            raise PodListMalformed(f"there are more than {MAX_OBJECTS} {plural}")
 
     def _give(self, handover: LatestToLoop[T], *, resumed: bool = False) -> None:
         handover.give(self._store.pods, self._observed_at, resumed=resumed)
 
     def _unusable(self, error: PodListMalformed | WatchFailed) -> Unavailable:
         if isinstance(error, PodListMalformed):
-            return errors.malformed(self._login.messages, error, self.describe())
+            return errors.malformed(self._requests.messages, error, self.describe())
         plural = self._resource.kind.plural
         return unavailable(
             f"The API server ended the watch of {plural} with an error: {error}.",
