@@ -56,7 +56,7 @@ def unnamed(content: bytes, files: ExitStack, unusable: Callable[[str], Exceptio
     Raises what `unusable` makes of a reason.
 
     The package itself writes keys to named files, and keeps them and their content until the
-    process ends. The hardened variant has no memfd_create and no writable /tmp.
+    process ends. The hardened variant has no memfd_create.
     """
     try:
         file = files.enter_context(
