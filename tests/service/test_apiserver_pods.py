@@ -71,4 +71,4 @@ def test_a_pod_is_answered_by_each_login(
         return
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert (found["namespace"], found["name"], found["container"]) == ("shop", "web", "app")
+    assert (found["namespace"], found["name"]) == ("shop", "web")
