@@ -128,7 +128,7 @@ class TestSlice:
         assert device.attributes == ((PCI, Attribute(string_value="0000:3b:02.1")),)
 
     def test_each_type_of_attribute_is_read(self) -> None:
-        given = {
+        given: dict[str, Any] = {
             "a": {"int": 2**63 - 1},
             "b": {"bool": False},
             "c": {"version": "1.2.3"},

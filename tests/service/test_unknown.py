@@ -12,7 +12,7 @@ from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.http.apiserver_login import ServiceAccount
-from netutil.agent.pods.model import decode_pod_list
+from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import PodSource, StreamingSource
 from netutil.agent.pods.sources.file import FileSource
@@ -34,7 +34,7 @@ CONTROLLERS = (
     "pids",
 )
 
-Source = PodSource | StreamingSource
+Source = PodSource | StreamingSource[Pod]
 
 
 def kubelet() -> Source:
