@@ -38,6 +38,7 @@ class Config:
     apiserver_url: str
     apiserver_ca: str
     apiserver_token: str
+    kubeconfig: str
     node_name: str
     pods_api: str
     pod_refresh: float
@@ -112,6 +113,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
     flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
     flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
+    flag(
+        "kubeconfig",
+        "",
+        FILE_OR_NONE,
+        "kubeconfig for the API server, instead of the three above; its current context is used",
+    )
     flag(
         "node-name",
         environment.get("NODE_NAME", ""),
@@ -205,9 +212,11 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     found = vars(parser.parse_args(argv))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    kubeconfig = found["kubeconfig"]
     if found["pod_source"] == "apiserver":
         for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
-            if not found[name.replace("-", "_")]:
+            is_given = found[name.replace("-", "_")] or (name == "apiserver-url" and kubeconfig)
+            if not is_given:
                 parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
     return Config(**found)
 
@@ -282,6 +291,11 @@ def DIR(text: str) -> str:  # noqa: N802
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
     return text
+
+
+def FILE_OR_NONE(text: str) -> str:  # noqa: N802
+    """An absolute path of a file, or empty."""
+    return DIR(text) if text else ""
 
 
 def CGROUP(text: str) -> str:  # noqa: N802
