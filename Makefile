@@ -9,6 +9,7 @@ TREE := build/tree
 PROTO := proto/netutil/v1alpha
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
+DEVICE_PLUGIN := proto/netutil/deviceplugin
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
@@ -110,15 +111,17 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
 	@ln -sfn $(CURDIR)/$(POD_RESOURCES) $(TREE)/netutil/podresources
 	@ln -sfn $(CURDIR)/$(PODS_API) $(TREE)/netutil/podsapi
+	@ln -sfn $(CURDIR)/$(DEVICE_PLUGIN) $(TREE)/netutil/deviceplugin
 	@touch $(TREE)
 
 proto: venv  ## generate the Python code of proto/ anew
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto
+	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \
+	  netutil/deviceplugin/v1beta1/*.proto
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
-	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API)
+	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API) $(DEVICE_PLUGIN)
 
 proto-compat: venv  ## fail if proto/netutil/v1alpha breaks clients of the sidecar or of the last release
 	for baseline in $(BASELINES)/*/; do $(BIN)/buf breaking --against "$$baseline" || exit 1; done
@@ -145,6 +148,8 @@ packages-check: wheel  ## install the wheel, and the tree, each into a clean env
 	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
 	p = r.files('netutil.podresources.v1'); \
 	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed')); \
+	p = r.files('netutil.deviceplugin.v1beta1'); \
+	assert all((p / n).is_file() for n in ('deviceplugin.proto', 'deviceplugin_pb2.pyi', 'py.typed')); \
 	p = r.files('netutil.podsapi.v1alpha1'); \
 	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed'))") && \
 	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \

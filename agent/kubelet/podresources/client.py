@@ -8,7 +8,6 @@ call, and a channel made for another one is not used any more.
 from __future__ import annotations
 
 import asyncio
-import os
 from urllib.parse import quote
 
 import grpc
@@ -22,10 +21,8 @@ from netutil.agent.kubelet.podresources.model import (
     decode_list,
     decode_pod,
 )
-from netutil.agent.kubelet.socket import connection_problem
+from netutil.agent.kubelet.socket import Signature, connection_problem, socket_signature
 from netutil.podresources.v1 import podresources_pb2 as v1
-
-Signature = tuple[int, int, int]
 
 _SERVICE = "/v1.PodResourcesLister/"
 _OPTIONS = (
@@ -50,11 +47,7 @@ class PodResourcesClient:
 
     def signature(self) -> Signature | None:
         """Return what changes when a kubelet makes its socket again, None without a socket."""
-        try:
-            status = os.stat(self.socket_path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino, status.st_mtime_ns
+        return socket_signature(self.socket_path)
 
     async def list_pods(self, asked: Asked) -> dict[Key, PodEntry]:
         """Return all pods of the node."""
