@@ -33,6 +33,7 @@ from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.connections.serving import MAX_REQUEST_BYTES, ServedSocket, serve
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import PermissionDenied, Reason
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
@@ -105,6 +106,7 @@ class Components:
     all_facts: AllFacts
     netutil: NetUtil
     retention: Retention
+    device_plugin: PluginState
 
 
 def build(config: Config) -> Components:
@@ -120,7 +122,11 @@ def build(config: Config) -> Components:
     flaws = Flaws()
     source = create_source(config, flaws)
     pods = PodDirectory(source, refresh_seconds=config.pod_refresh, flaws=flaws)
-    resources = ResourceDirectory(config.pod_resources, config.pod_refresh)
+    # The mount of the socket, which every caller with such a device knows of.
+    resources = ResourceDirectory(
+        config.pod_resources, config.pod_refresh, hidden_resource=config.device_plugin
+    )
+    device_plugin = PluginState(config.device_plugin)
     reads = ReadPool(threads=config.host_read_threads)
     callers = CallerResolver(tree, pods, reads)
     networks = NetworkCache(reads.run, namespaces)
@@ -180,6 +186,7 @@ def build(config: Config) -> Components:
             resources=resources,
             environments=collector.environments,
             pci=collector.pci,
+            device_plugin=device_plugin,
         )
     )
     metrics.set_version(version("netutil"))
@@ -267,6 +274,7 @@ def build(config: Config) -> Components:
         all_facts=all_facts,
         netutil=NetUtil(callers, collector, answers, all_facts, runner, watches),
         retention=retention,
+        device_plugin=device_plugin,
     )
 
 
@@ -353,7 +361,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.limits,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name),
+            installation_of(config, components.pin_name, components.device_plugin),
             components.tree,
             components.callers,
             components.pods,
@@ -375,7 +383,7 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str) -> Installation:
+def installation_of(config: Config, pin_name: str, device_plugin: PluginState) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         host_root=config.host_root,
@@ -387,4 +395,5 @@ def installation_of(config: Config, pin_name: str) -> Installation:
         max_connections=config.max_connections,
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
+        device_plugin=device_plugin,
     )

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from netutil.agent.device_plugin.resource_name import is_extended_resource_name
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_DEVICE_PLUGIN_SOCKET = "/netutil.sock"
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
 _REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
 """Flags of the minor release before. They are accepted for this one, and have no effect."""
@@ -41,6 +43,8 @@ class Config:
     pods_api: str
     pod_refresh: float
     pod_resources: str
+    device_plugin: str
+    device_plugin_dir: str
     host_root: str
     cgroup_root: str
     metrics_address: str
@@ -125,6 +129,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
     flag(
         "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
+    )
+    flag(
+        "device-plugin",
+        "",
+        RESOURCE,
+        "extended resource with which the kubelet mounts the socket's directory in containers",
+    )
+    flag(
+        "device-plugin-dir",
+        "/var/lib/kubelet/device-plugins",
+        PLUGIN_DIR,
+        "the kubelet's directory of device plugins, for --device-plugin",
     )
     flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
     flag(
@@ -243,6 +259,21 @@ def DIR(text: str) -> str:  # noqa: N802
     """An absolute directory."""
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
+    return text
+
+
+def RESOURCE(text: str) -> str:  # noqa: N802
+    """An extended resource's name, or empty."""
+    if text and not is_extended_resource_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no extended resource such as example.com/netutil, nor empty"
+        )
+    return text
+
+
+def PLUGIN_DIR(text: str) -> str:  # noqa: N802
+    """An absolute directory in which the path of a socket fits a Unix socket address."""
+    PATH(DIR(text).rstrip("/") + _DEVICE_PLUGIN_SOCKET)
     return text
 
 

@@ -12,6 +12,7 @@ from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
@@ -34,6 +35,8 @@ class Installation:
     max_connections: int
     descriptors_needed: int
     pin_name: str
+    device_plugin: PluginState
+    """What became of it, not a value of the configuration."""
 
 
 class Diagnostics:
@@ -67,6 +70,7 @@ class Diagnostics:
             checks.pod_fields(last.pods if last else (), self._pods.flaws),
             checks.clock(_starts(last)),
             await self._pod_resources(),
+            *checks.device_plugin(self._installation.device_plugin),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])

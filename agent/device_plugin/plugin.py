@@ -127,7 +127,7 @@ class DevicePlugin:
             lost = await self._serve(kubelet)
         except NotRegistered as error:
             self._not_registered(error.message, error.advice)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the agent goes on without its plugin
             _LOG.exception("device plugin: unexpected error")
             text = f"The device plugin failed in an unforeseen way: {type(error).__name__}."
             self._not_registered(text, "This is a bug of the agent; its log has the traceback.")
@@ -168,7 +168,7 @@ class DevicePlugin:
             if await asyncio.to_thread(socket_signature, self._kubelet_socket) != kubelet:
                 return "The kubelet made its socket anew."
             if await asyncio.to_thread(socket_signature, path) is None:
-                return f"The plugin's socket {path} was removed."
+                return f"The plugin's socket in {self._settings.directory} was removed."
 
     @contextlib.asynccontextmanager
     async def _listening(self, service: DevicePluginService) -> AsyncIterator[str]:
@@ -181,7 +181,7 @@ class DevicePlugin:
         try:
             server.add_insecure_port("unix:" + quote(path))
         except RuntimeError:
-            raise self._cannot_bind(path) from None
+            raise self._cannot_bind() from None
         finally:
             os.umask(previous)
         try:
@@ -192,11 +192,9 @@ class DevicePlugin:
             with contextlib.suppress(OSError):  # gRPC has removed it
                 os.unlink(path)
 
-    def _cannot_bind(self, path: str) -> NotRegistered:
-        directory = self._settings.directory
-        what = "is no directory" if not os.path.isdir(directory) else "takes no socket"
+    def _cannot_bind(self) -> NotRegistered:
         return NotRegistered(
-            f"The device plugin cannot listen on {path}: {directory} {what}.",
+            f"The device plugin cannot make its socket in {self._settings.directory}.",
             "Mount the kubelet's directory of device plugins, writable, at --device-plugin-dir.",
         )
 

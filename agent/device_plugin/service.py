@@ -40,9 +40,7 @@ class DevicePluginService(deviceplugin_pb2_grpc.DevicePluginServicer):
 
     def __init__(self, host_path: str, allocations: AllocationCount) -> None:
         """Answer with a mount of `host_path`, a directory of the host."""
-        mount = v1beta1.Mount(
-            container_path=CONTAINER_PATH, host_path=host_path, read_only=True
-        )
+        mount = v1beta1.Mount(container_path=CONTAINER_PATH, host_path=host_path, read_only=True)
         self._answer = v1beta1.ContainerAllocateResponse(mounts=[mount])
         self._devices = v1beta1.ListAndWatchResponse(
             devices=[

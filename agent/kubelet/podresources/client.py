@@ -39,8 +39,10 @@ _INLINE_DECODE_BYTES = 64 * 1024
 class PodResourcesClient:
     """The kubelet behind a socket. Its methods raise `Unavailable`, and what they name."""
 
-    def __init__(self, socket_path: str, timeout_seconds: float) -> None:
+    def __init__(self, socket_path: str, timeout_seconds: float, hidden_resource: str = "") -> None:
+        """Leave the devices of `hidden_resource` out of every answer."""
         self.socket_path = socket_path
+        self._hidden_resource = hidden_resource
         self._timeout_seconds = timeout_seconds
         self._channel: grpc.aio.Channel | None = None
         self._channel_to: Signature | None = None
@@ -58,8 +60,8 @@ class PodResourcesClient:
             raise errors.not_served("List", str(error), self.socket_path) from None
         try:
             if len(body) <= _INLINE_DECODE_BYTES:
-                return decode_list(body, asked)
-            return await asyncio.to_thread(decode_list, body, asked)
+                return decode_list(body, asked, self._hidden_resource)
+            return await asyncio.to_thread(decode_list, body, asked, self._hidden_resource)
         except PodResourcesMalformed as error:
             raise errors.malformed(error, self.socket_path) from None
 
@@ -69,7 +71,7 @@ class PodResourcesClient:
         request = v1.GetPodResourcesRequest(pod_name=name, pod_namespace=namespace)
         body = await self._call("Get", request.SerializeToString())
         try:
-            return decode_pod(body, key, asked)
+            return decode_pod(body, key, asked, self._hidden_resource)
         except PodResourcesMalformed as error:
             raise errors.malformed(error, self.socket_path) from None
 
