@@ -176,15 +176,15 @@ class DevicePlugin:
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         deviceplugin_pb2_grpc.add_DevicePluginServicer_to_server(service, server)
         path = temporary_name(self._own_socket)
-        # The loop's other binds set the umask likewise, so none of this may run in a thread.
-        previous = os.umask(_OWNER_ONLY)
         try:
-            server.add_insecure_port("unix:" + quote(path))
-        except RuntimeError:
-            raise self._cannot_bind() from None
-        finally:
-            os.umask(previous)
-        try:
+            # The loop's other binds set the umask likewise, so this may not run in a thread.
+            previous = os.umask(_OWNER_ONLY)
+            try:
+                server.add_insecure_port("unix:" + quote(path))
+            except RuntimeError:
+                raise self._cannot_bind() from None
+            finally:
+                os.umask(previous)
             await server.start()
             yield path
         finally:
