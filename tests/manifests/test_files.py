@@ -62,6 +62,7 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "hardened" / "kustomization.yaml",
         MANIFESTS / "admission" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
+        MANIFESTS / "device-plugin" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
     }
