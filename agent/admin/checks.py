@@ -274,7 +274,7 @@ def socket_directory(name: str, path: str) -> Check:
     return Check(name, "ok", f"{directory} holds nothing but the socket")
 
 
-_POLICY = "manifests/admission keeps pods from making names there (docs/threat-model.md)."
+_POLICY = "manifests/policies keeps pods from making names there (docs/threat-model.md)."
 
 
 def _is_socket(directory: str, name: str) -> bool:

@@ -16,8 +16,12 @@ MANIFESTS = ROOT / "manifests"
 DEFAULT = MANIFESTS / "daemonset.yaml"
 HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"
 EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
+CSI_POD = MANIFESTS / "examples" / "pod-csi.yaml"
+DEVICE_PLUGIN_POD = MANIFESTS / "examples" / "pod-device-plugin.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
-ADMISSION = MANIFESTS / "admission" / "only-this-hostpath.yaml"
+HOSTPATH_POLICY = MANIFESTS / "policies" / "hostpath.yaml"
+DEVICE_PLUGIN_POLICY = MANIFESTS / "policies" / "device-plugin.yaml"
+CSI_POLICY = MANIFESTS / "policies" / "csi-read-only.yaml"
 APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.
