@@ -206,13 +206,14 @@ class TestExamples:
         for volume in spec.get("volumes", []):
             assert set(volume) - {"name"} <= allowed | {"persistentVolumeClaim", "projected"}
         assert not {"hostPID", "hostIPC", "hostNetwork"} & set(spec)
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] != 0
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         (app,) = spec["containers"]
-        assert app["securityContext"]["allowPrivilegeEscalation"] is False
-        assert app["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert "privileged" not in app["securityContext"]
+        context = app["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] != 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "privileged" not in context
 
     def test_the_csi_volume_needs_no_policy(self) -> None:
         found = one(read(CSI_POD), "Pod")
