@@ -1,8 +1,8 @@
 """Keeps the agent's device plugin registered with the kubelet.
 
 The kubelet has the plugin for as long as its ListAndWatch stream is open. It ends the stream when
-it stops. A kubelet that starts again removes all sockets of the directory and makes its own anew;
-then each plugin has to register again. Kubelets from 1.25 to 1.35 also end the stream of a plugin
+it stops. A kubelet that starts removes all sockets of the directory and makes its own; then each
+plugin has to register again. Kubelets from 1.25 to 1.35 also end the stream of a plugin
 when another one of the same resource ends, as in an update with surge (kubernetes#121994,
 kubernetes#127803). So the plugin registers again whenever its stream has ended. Each time it
 listens under a fresh name: kubelets since the fix of that tell plugins apart by it.
@@ -109,8 +109,9 @@ class DevicePlugin:
             kubelet = await asyncio.to_thread(socket_signature, self._kubelet_socket)
             if not self._has_socket():
                 self._not_registered(_WAITS, "Nothing, while an update runs.", failed=False)
-            else:
-                await self._attempt(kubelet)
+                await asyncio.sleep(CHECK_SECONDS)
+                continue
+            await self._attempt(kubelet)
             await self._pause(kubelet)
 
     async def _remove_stale(self) -> None:
@@ -121,7 +122,7 @@ class DevicePlugin:
             _LOG.warning("device plugin: cannot read %s: %s", self._settings.directory, error)
 
     async def _attempt(self, kubelet: Signature | None) -> None:
-        """Register, and serve until the registration is lost. Returns why, in the state."""
+        """Register, and serve until the registration is lost. The state then has the reason."""
         began = self._clock()
         try:
             lost = await self._serve(kubelet)
@@ -165,10 +166,16 @@ class DevicePlugin:
                 async with asyncio.timeout(CHECK_SECONDS):
                     await service.unwatched.wait()
                 return "The kubelet ended its stream."
-            if await asyncio.to_thread(socket_signature, self._kubelet_socket) != kubelet:
-                return "The kubelet made its socket anew."
-            if await asyncio.to_thread(socket_signature, path) is None:
-                return f"The plugin's socket in {self._settings.directory} was removed."
+            if lost := await asyncio.to_thread(self._lost, kubelet, path):
+                return lost
+
+    def _lost(self, kubelet: Signature | None, path: str) -> str:
+        """Return what happened to the sockets that a registration needs, "" if nothing. Blocks."""
+        if socket_signature(self._kubelet_socket) != kubelet:
+            return "The kubelet made its socket again."
+        if socket_signature(path) is None:
+            return f"The plugin's socket in {self._settings.directory} was removed."
+        return ""
 
     @contextlib.asynccontextmanager
     async def _listening(self, service: DevicePluginService) -> AsyncIterator[str]:

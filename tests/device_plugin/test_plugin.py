@@ -301,6 +301,22 @@ async def test_an_agent_without_the_pods_socket_waits(
         await kubelet.registered()
 
 
+async def test_an_agent_waits_without_back_off(
+    directory: Path, kubelet: KubeletDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that gets the pods' socket back registers at once."""
+    monkeypatch.setattr(plugin_module, "CHECK_SECONDS", 0.01)
+    checks_made = 0
+
+    def has_socket() -> bool:
+        nonlocal checks_made
+        checks_made += 1
+        return checks_made > 20
+
+    async with running(directory, has_socket):
+        await kubelet.registered(15)
+
+
 async def test_two_agents_hand_over(directory: Path, kubelet: KubeletDouble) -> None:
     newest = "first"
     async with running(directory, lambda: newest == "second") as second:
