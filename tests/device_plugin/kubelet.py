@@ -17,12 +17,17 @@ from netutil.deviceplugin.v1beta1 import deviceplugin_pb2_grpc
 
 
 class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
-    """`refusal` is what Register answers instead; without `connects` no plugin is called."""
+    """`refusal` is what Register answers instead; without `connects` no plugin is called.
+
+    With `hangs` it never answers, and with `answer_bytes` it answers so many.
+    """
 
     def __init__(self, directory: Path, *, connects_first: bool = True) -> None:
         self.directory = directory
         self.connects_first = connects_first
         self.connects = True
+        self.hangs = False
+        self.answer_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.requests: list[v1beta1.RegisterRequest] = []
         self.devices: asyncio.Queue[list[v1beta1.Device]] = asyncio.Queue()
@@ -77,6 +82,14 @@ class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
         self.requests.append(request)
         if self.refusal is not None:
             await context.abort(*self.refusal)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.answer_bytes:
+            # A field that the message does not have: number 15, bytes.
+            size = self.answer_bytes - 4
+            return v1beta1.Empty.FromString(
+                b"\x7a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + bytes(size)
+            )
         if self.connects:
             endpoint = request.endpoint
             address = f"unix:{self.directory / endpoint}"

@@ -14,7 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 from netutil.agent.admin import checks
+from netutil.agent.backoff import Backoff
 from netutil.agent.device_plugin import plugin as plugin_module
+from netutil.agent.device_plugin import registration
 from netutil.agent.device_plugin.plugin import (
     MAX_CALLS,
     MAX_REQUEST_BYTES,
@@ -57,6 +59,18 @@ async def running(
         task.cancel()
         (ended,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(ended, asyncio.CancelledError)
+
+
+class Recorded(Backoff):
+    """Waits for a moment only, and keeps how long it would have been."""
+
+    def __init__(self, pauses: list[float], *limits: float) -> None:
+        super().__init__(*limits)
+        self._pauses = pauses
+
+    def pause(self) -> float:
+        self._pauses.append(super().pause())
+        return 0.001
 
 
 async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -255,6 +269,43 @@ async def test_a_kubelet_that_does_not_call_is_explained(
         await until(lambda: bool(state.problem))
         assert "did not call the plugin within 0.1 s" in state.problem
         assert not state.registered
+
+
+async def test_a_long_refusal_is_cut(directory: Path, kubelet: KubeletDouble) -> None:
+    kubelet.refusal = (grpc.StatusCode.UNKNOWN, "no\n" * 1000)
+    async with running(directory) as state:
+        await until(lambda: bool(state.problem))
+        assert len(state.problem) < 400
+        assert state.problem.isprintable()
+
+
+async def test_a_kubelet_that_hangs_is_explained(
+    directory: Path, kubelet: KubeletDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "REGISTER_SECONDS", 0.2)
+    kubelet.hangs = True
+    async with running(directory) as state:
+        await until(lambda: bool(state.problem))
+        assert state.problem == "The kubelet did not answer the registration within 0.2 s."
+        assert sockets(directory) == []
+
+
+async def test_a_large_answer_is_refused(directory: Path, kubelet: KubeletDouble) -> None:
+    kubelet.answer_bytes = 64 * 1024 + 1
+    async with running(directory) as state:
+        await until(lambda: bool(state.problem))
+        assert "RESOURCE_EXHAUSTED" in state.problem
+
+
+async def test_a_failure_is_tried_again_after_a_growing_pause(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(plugin_module, "Backoff", lambda *limits: Recorded(pauses, *limits))
+    async with running(directory) as state:
+        await until(lambda: state.failures >= 8)
+    assert pauses[0] <= 1.0
+    assert 15.0 <= max(pauses) <= 30.0
 
 
 async def test_a_missing_directory_is_explained(tmp_path: Path) -> None:
