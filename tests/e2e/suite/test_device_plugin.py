@@ -141,6 +141,18 @@ def test_a_newer_agent_takes_the_plugin_over(plugged: Node) -> None:
     await_plugin(plugged, f"{AGENT}-new")
 
 
+def test_a_rebooted_node_mounts_again(plugged: Node) -> None:
+    """Without the plugin: its answer is in the checkpoint, until kubernetes#116376."""
+    run_client(plugged, "plugged")
+    before = container_of(plugged, "plugged", "app")
+    plugged.reboot()
+    plugged.running("plugged", AGENT)
+    await_plugin(plugged)
+    app = container_of(plugged, "plugged", "app")
+    assert app.id != before.id
+    assert app.ask("all")["pod"]["container_id"] == app.id
+
+
 def test_a_pod_makes_nothing_in_the_sockets_directory(plugged: Node) -> None:
     """runc refuses the mount point: crun, which would make it, cannot be had here."""
     before = sorted(os.listdir(SOCKET_DIRECTORY))
