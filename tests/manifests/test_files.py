@@ -17,9 +17,12 @@ from tests.manifests.documents import (
     DEVICE_PLUGIN_POLICY,
     EXAMPLE_POD,
     HARDENED,
+    HARDENED_SCC,
     HOSTPATH_POLICY,
     MANIFESTS,
+    NETWORK_POLICY,
     NODES_PROXY,
+    SCC,
     documents,
     one,
     read,
@@ -38,6 +41,7 @@ VERSIONS = {
     HOSTPATH_POLICY: ("1.30", "1.33", "1.37"),
     DEVICE_PLUGIN_POLICY: ("1.30", "1.33", "1.37"),
     CSI_POLICY: ("1.36", "1.37"),
+    NETWORK_POLICY: ("1.25", "1.33", "1.37"),
 }
 
 
@@ -72,13 +76,18 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "apiserver" / "kustomization.yaml",
         MANIFESTS / "device-plugin" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
+        MANIFESTS / "networkpolicy" / "kustomization.yaml",
+        MANIFESTS / "selinux" / "kustomization.yaml",
+        MANIFESTS / "openshift" / "kustomization.yaml",
+        MANIFESTS / "hardened" / "openshift" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
     }
     monitoring = {  # test_monitoring.py
         MANIFESTS / "monitoring" / name
         for name in ("kustomization.yaml", "alerts.yaml", "podmonitor.yaml", "dashboard.json")
     }
-    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring}
+    openshift = {SCC, HARDENED_SCC}  # test_openshift.py
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
     assert files == set(VERSIONS) | kustomizations | others
