@@ -19,7 +19,8 @@ from netutil.deviceplugin.v1beta1 import deviceplugin_pb2_grpc
 class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
     """`refusal` is what Register answers instead; without `connects` no plugin is called.
 
-    With `hangs` it never answers, and with `answer_bytes` it answers so many.
+    With `hangs` it never answers, and with `answer_bytes` it answers so many. With
+    `confuses_plugins` the end of one plugin disconnects the newest one, as runClient of 1.25 does.
     """
 
     def __init__(self, directory: Path, *, connects_first: bool = True) -> None:
@@ -27,6 +28,7 @@ class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
         self.connects_first = connects_first
         self.connects = True
         self.hangs = False
+        self.confuses_plugins = False
         self.answer_bytes = 0
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.requests: list[v1beta1.RegisterRequest] = []
@@ -54,9 +56,9 @@ class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
 
     async def disconnect(self, endpoint: str) -> None:
         """End the stream of one plugin."""
-        stream = self._streams.pop(endpoint)
-        stream.cancel()
-        await asyncio.gather(stream, return_exceptions=True)
+        if (stream := self._streams.pop(endpoint, None)) is not None:
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
         await self._channels.pop(endpoint).close()
 
     @property
@@ -100,5 +102,10 @@ class KubeletDouble(deviceplugin_pb2_grpc.RegistrationServicer):
         return v1beta1.Empty()
 
     async def _watch(self, endpoint: str) -> None:
-        async for answer in self.stub(endpoint).ListAndWatch(v1beta1.Empty()):
-            self.devices.put_nowait(list(answer.devices))
+        try:
+            async for answer in self.stub(endpoint).ListAndWatch(v1beta1.Empty()):
+                self.devices.put_nowait(list(answer.devices))
+        except grpc.aio.AioRpcError:
+            self._streams.pop(endpoint, None)
+            if self.confuses_plugins and self._streams:
+                await self.disconnect(self.endpoints[-1])

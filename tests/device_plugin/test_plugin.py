@@ -382,6 +382,24 @@ async def test_two_agents_hand_over(directory: Path, kubelet: KubeletDouble) -> 
         assert second.registered
 
 
+async def test_an_update_survives_a_confused_kubelet(
+    directory: Path, kubelet: KubeletDouble
+) -> None:
+    """kubernetes#127803: the end of the old agent's plugin ends the new agent's registration."""
+    kubelet.confuses_plugins = True
+    newest = "first"
+    async with running(directory, lambda: newest == "second") as second:
+        async with running(directory, lambda: newest == "first"):
+            await kubelet.registered()
+            newest = "second"
+            await kubelet.registered()
+            await until(lambda: second.registered)
+        await kubelet.registered()
+        await until(lambda: second.registrations == 2)
+        assert second.registered
+        assert len(kubelet.endpoints) == 1
+
+
 async def test_sockets_of_killed_agents_are_removed(
     directory: Path, kubelet: KubeletDouble
 ) -> None:
