@@ -87,17 +87,12 @@ class DevicePlugin:
     """Registers the plugin and serves it. Used on one event loop."""
 
     def __init__(
-        self,
-        settings: PluginSettings,
-        state: PluginState,
-        has_socket: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
+        self, settings: PluginSettings, state: PluginState, has_socket: Callable[[], bool]
     ) -> None:
         """`has_socket` tells whether the pods' socket is this agent's. It must not block."""
         self._settings = settings
         self._state = state
         self._has_socket = has_socket
-        self._clock = clock
         self._kubelet_socket = os.path.join(settings.directory, KUBELET_SOCKET)
         self._own_socket = os.path.join(settings.directory, SOCKET_NAME)
         self._backoff = Backoff(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
@@ -123,7 +118,7 @@ class DevicePlugin:
 
     async def _attempt(self, kubelet: Signature | None) -> None:
         """Register, and serve until the registration is lost. The state then has the reason."""
-        began = self._clock()
+        began = time.monotonic()
         try:
             lost = await self._serve(kubelet)
         except NotRegistered as error:
@@ -133,7 +128,7 @@ class DevicePlugin:
             text = f"The device plugin failed in an unforeseen way: {type(error).__name__}."
             self._not_registered(text, "This is a bug of the agent; its log has the traceback.")
         else:
-            if self._clock() - began >= _STABLE_SECONDS:
+            if time.monotonic() - began >= _STABLE_SECONDS:
                 self._backoff.reset()
             self._not_registered(lost, "The agent registers again.", failed=False)
 
@@ -226,8 +221,8 @@ class DevicePlugin:
 
     async def _pause(self, kubelet: Signature | None) -> None:
         """Wait for the next attempt: no longer than until the kubelet makes its socket again."""
-        until = self._clock() + self._backoff.pause()
-        while (left := until - self._clock()) > 0:
+        until = time.monotonic() + self._backoff.pause()
+        while (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, CHECK_SECONDS))
             now = await asyncio.to_thread(socket_signature, self._kubelet_socket)
             if now != kubelet and now is not None:

@@ -214,6 +214,27 @@ async def test_an_ended_stream_is_registered_again(directory: Path, kubelet: Kub
         await until(lambda: state.registrations == 2)
 
 
+@pytest.mark.parametrize(("stable_seconds", "failures_in_a_row"), [(0.0, 1), (60.0, 3)])
+async def test_a_lasting_registration_resets_the_pauses(
+    directory: Path,
+    kubelet: KubeletDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    stable_seconds: float,
+    failures_in_a_row: int,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(plugin_module, "_STABLE_SECONDS", stable_seconds)
+    monkeypatch.setattr(plugin_module, "Backoff", lambda *limits: Recorded(pauses, *limits))
+    async with running(directory) as state:
+        for number in range(3):
+            await kubelet.registered()
+            await until(lambda: state.registered)
+            await kubelet.disconnect(kubelet.endpoints[0])
+            await until(lambda: len(pauses) == number + 1)  # noqa: B023 - awaited at once
+    assert pauses[-1] <= 2.0 ** (failures_in_a_row - 1)
+    assert pauses[-1] >= 0.5 * 2.0 ** (failures_in_a_row - 1)
+
+
 async def test_a_removed_socket_is_made_again(directory: Path, kubelet: KubeletDouble) -> None:
     async with running(directory) as state:
         await kubelet.registered()
