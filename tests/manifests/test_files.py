@@ -9,12 +9,16 @@ import pytest
 import yaml
 
 from tests.manifests.documents import (
-    ADMISSION,
     APISERVER_RBAC,
+    CSI_POD,
+    CSI_POLICY,
     DEFAULT,
+    DEVICE_PLUGIN_POD,
+    DEVICE_PLUGIN_POLICY,
     EXAMPLE_POD,
     HARDENED,
     HARDENED_SCC,
+    HOSTPATH_POLICY,
     MANIFESTS,
     NETWORK_POLICY,
     NODES_PROXY,
@@ -32,7 +36,11 @@ VERSIONS = {
     NODES_PROXY: ("1.25", "1.33", "1.37"),
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
-    ADMISSION: ("1.30", "1.33", "1.37"),
+    CSI_POD: ("1.25", "1.33", "1.37"),
+    DEVICE_PLUGIN_POD: ("1.25", "1.33", "1.37"),
+    HOSTPATH_POLICY: ("1.30", "1.33", "1.37"),
+    DEVICE_PLUGIN_POLICY: ("1.30", "1.33", "1.37"),
+    CSI_POLICY: ("1.36", "1.37"),
     NETWORK_POLICY: ("1.25", "1.33", "1.37"),
 }
 
@@ -64,8 +72,9 @@ def test_there_is_no_other_file() -> None:
     kustomizations = {
         MANIFESTS / "kustomization.yaml",
         MANIFESTS / "hardened" / "kustomization.yaml",
-        MANIFESTS / "admission" / "kustomization.yaml",
+        MANIFESTS / "policies" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
+        MANIFESTS / "device-plugin" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
         MANIFESTS / "networkpolicy" / "kustomization.yaml",
         MANIFESTS / "selinux" / "kustomization.yaml",

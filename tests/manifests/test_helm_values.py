@@ -91,7 +91,10 @@ def test_the_alerts_look_at_the_namespace_of_the_release() -> None:
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
 def test_each_path_of_the_kubelet_follows_its_root(hardened: bool) -> None:
-    values = (f"hardened={str(hardened).lower()}", "podSource=auto", "kubelet.selfSigned=true")
+    values = (
+        *(f"hardened={str(hardened).lower()}", "podSource=auto", "kubelet.selfSigned=true"),
+        "devicePlugin.name=example.com/netutil",
+    )
     default = rendered(*values)
     moved = rendered(*values, "kubeletRoot=/var/lib/k0s/kubelet")
     assert "/var/lib/kubelet/" in default

@@ -156,7 +156,7 @@ def test_a_sockets_directory_holds_the_socket_alone(tmp_path: Path) -> None:
         assert_is(look(), "ok", "nothing but the socket")
     for name in ("x", "y", "z", "net.sock.d"):
         (folder / name).mkdir()
-    assert_is(look(), "warning", "did not make (4): net.sock.d, x, y, …", "admission")
+    assert_is(look(), "warning", "did not make (4): net.sock.d, x, y, …", "manifests/policies")
     (folder / "net.sock.89abcdef").mkdir()
     assert_is(look(), "warning", f"moved aside from {path} and not removed: net.sock.89abcdef")
     for name in ("x", "y", "z", "net.sock.d", "net.sock.89abcdef"):
