@@ -15,8 +15,8 @@ from netutil.agent.config import Config
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.device_plugin.plugin import PluginState
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory

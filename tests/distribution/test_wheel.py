@@ -100,9 +100,15 @@ class TestPlain:
 
     def test_its_types_and_protos_are_there(self, plain: Environment) -> None:
         (packages,) = plain.directory.glob("lib/python3*/site-packages/netutil")
-        for name in ("client", "v1alpha", "podresources/v1", "podsapi/v1alpha1"):
+        for name in (
+            "client",
+            "v1alpha",
+            "podresources/v1",
+            "podsapi/v1alpha1",
+            "deviceplugin/v1beta1",
+        ):
             assert (packages / name / "py.typed").is_file()
-        for name in ("v1alpha", "podresources/v1", "podsapi/v1alpha1"):
+        for name in ("v1alpha", "podresources/v1", "podsapi/v1alpha1", "deviceplugin/v1beta1"):
             assert list((packages / name).glob("*.proto"))
             assert list((packages / name).glob("*_pb2.pyi"))
 
