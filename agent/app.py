@@ -35,7 +35,8 @@ from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.connections.serving import MAX_REQUEST_BYTES, ServedSocket, serve
 from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import PermissionDenied, Reason
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles, plugins_directory
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.facts.plugin_tree import plugins_directory
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
