@@ -30,10 +30,12 @@ from netutil.agent.pods.http.apiserver_login import (
 from netutil.agent.pods.http.bounded import read_body
 from netutil.agent.pods.http.exec_plugin import MAX_PLUGIN_BYTES
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.sources.listwatch import decode_versions
 
 from tests.pods.api_server import NODE, ApiServer, api_server, following, pod, refusing
 from tests.pods.conftest import context_of
 from tests.pods.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
+from tests.pods.kubelet_server import dripping, gzip_bomb
 from tests.pods.streams import until
 
 PATH = "/api/v1/pods"
@@ -123,6 +125,40 @@ class TestServiceAccount:
         os.unlink(token_file)
         os.mkfifo(token_file)
         assert "no regular file" in failure(login).message
+
+    @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+    def test_an_answer_that_drips_ends_in_time(
+        self, login: Login, api: ApiServer, head: bytes
+    ) -> None:
+        drip = dripping(head or b"HTTP/1.1 200 ", 0.1)
+        api.lists.append(lambda handler, query: drip(handler))
+        client, began = ApiServerClient(login, PATH), time.monotonic()
+        with (
+            pytest.raises(Unavailable, match="did not finish its answer within 1 s"),
+            client.get(PATH, QUERY, read_seconds=5, whole_seconds=1, gzip=True) as response,
+        ):
+            decode_versions(read_body(response, 2**20))
+        assert time.monotonic() - began < 20
+
+    def test_a_body_beyond_its_bound_is_not_read(self, login: Login, api: ApiServer) -> None:
+        bomb = gzip_bomb(64 * 2**20)
+        api.lists.append(lambda handler, query: bomb(handler))
+        client = ApiServerClient(login, PATH)
+        with (
+            pytest.raises(Unavailable, match="larger than 1048576 bytes"),
+            client.get(PATH, QUERY, read_seconds=5, whole_seconds=20, gzip=True) as response,
+        ):
+            read_body(response, 2**20)
+
+    def test_a_request_leaves_no_connection(self, login: Login, api: ApiServer) -> None:
+        get(login)
+        before = len(os.listdir("/proc/self/fd")) - len(api.double.connections)
+        for _ in range(10):
+            get(login)
+        api.lists += [refusing(500, "InternalError", "no")] * 10
+        for _ in range(10):
+            failure(login)
+        assert len(os.listdir("/proc/self/fd")) - len(api.double.connections) <= before
 
     def test_a_ca_file_without_a_certificate_is_told(self, login: Login, ca_file: str) -> None:
         Path(ca_file).write_text("none\n")
