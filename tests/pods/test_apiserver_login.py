@@ -105,7 +105,7 @@ class TestServiceAccount:
         assert login.describe() == "https://192.0.2.1/rancher/c1"
 
     @pytest.mark.parametrize("content", ["", "a b", "first-token\nsecond", "t\u00f6ken"])
-    def test_a_file_without_a_token_is_told_and_not_shown(
+    def test_a_file_without_a_token_is_reported_and_not_shown(
         self, login: Login, token_file: str, content: str
     ) -> None:
         Path(token_file).write_text(content)
@@ -160,7 +160,7 @@ class TestServiceAccount:
             failure(login)
         assert len(os.listdir("/proc/self/fd")) - len(api.double.connections) <= before
 
-    def test_a_ca_file_without_a_certificate_is_told(self, login: Login, ca_file: str) -> None:
+    def test_a_ca_file_without_a_certificate_is_reported(self, login: Login, ca_file: str) -> None:
         Path(ca_file).write_text("none\n")
         assert failure(login).message == "The CA bundle of --apiserver-ca holds no certificate."
 
@@ -214,7 +214,7 @@ class TestKubeconfig:
         left = {one for one in descriptors() - before if "/dev/shm" in one or "pem" in one}
         assert not left and set(os.listdir("/dev/shm")) == files
 
-    def test_a_missing_client_certificate_is_told(
+    def test_a_missing_client_certificate_is_reported(
         self, certificate_api: ApiServer, directory: Path
     ) -> None:
         path = kubeconfig(directory, certificate_api.url, {"token": "first-token"})
@@ -236,20 +236,24 @@ class TestKubeconfig:
         ("user", "cluster", "said"),
         [
             ({"token": "a"}, {"server": "http://127.0.0.1"}, "is not https://HOST:PORT"),
-            ({"token": "a"}, {"certificate-authority": "gone.crt"}, "gone.crt, cannot be used: No"),
+            (
+                {"token": "a"},
+                {"certificate-authority": "absent.crt"},
+                "absent.crt, cannot be used: No",
+            ),
             ({"token": "a"}, {"certificate-authority-data": "%%"}, "is no base64"),
-            ({"tokenFile": "gone"}, {}, "gone, cannot be used: No such file"),
+            ({"tokenFile": "absent"}, {}, "absent, cannot be used: No such file"),
             ({"token": "a b"}, {}, "holds no bearer token"),
         ],
     )
-    def test_what_cannot_be_used_is_told(
+    def test_what_cannot_be_used_is_reported(
         self, api: ApiServer, directory: Path, user: dict[str, Any], cluster: Any, said: str
     ) -> None:
         whole = {"server": api.url, "certificate-authority": "ca.crt", **cluster}
         path = kubeconfig(directory, api.url, user, whole)
         assert said in failure(open_login(KubeconfigFile(path))).message
 
-    def test_a_missing_kubeconfig_is_told_and_found_later(
+    def test_a_missing_kubeconfig_is_reported_and_found_later(
         self, api: ApiServer, directory: Path
     ) -> None:
         login = open_login(KubeconfigFile(str(directory / "kubeconfig")))
@@ -338,7 +342,7 @@ class TestExecPlugin:
             (f"head -c {MAX_PLUGIN_BYTES + 1} /dev/zero >&2", "wrote more than 262144 bytes"),
         ],
     )
-    def test_its_failure_is_told(
+    def test_its_failure_is_reported(
         self, api: ApiServer, directory: Path, script: str, said: str
     ) -> None:
         path = kubeconfig(directory, api.url, plugin(directory, script))
@@ -348,7 +352,7 @@ class TestExecPlugin:
         assert len(failed.message) < 400
         assert api.double.requests == []
 
-    def test_a_plugin_that_is_not_there_is_told(self, api: ApiServer, directory: Path) -> None:
+    def test_a_plugin_that_is_not_there_is_reported(self, api: ApiServer, directory: Path) -> None:
         user = plugin(directory, "")
         (directory / "login-plugin").unlink()
         failed = failure(open_login(KubeconfigFile(kubeconfig(directory, api.url, user))))
@@ -408,11 +412,11 @@ def test_files_without_a_name_end_with_their_stack() -> None:
     assert not os.path.exists(path)
 
 
-def test_files_that_cannot_be_made_are_told(
+def test_files_that_cannot_be_made_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login_files, "_UNNAMED_FILES", str(tmp_path / "gone"))
-    with ExitStack() as files, pytest.raises(OSError, match="gone cannot be written: No such"):
+    monkeypatch.setattr(login_files, "_UNNAMED_FILES", str(tmp_path / "absent"))
+    with ExitStack() as files, pytest.raises(OSError, match="absent cannot be written: No such"):
         login_files.unnamed(b"key", files, OSError)
 
 
