@@ -392,6 +392,29 @@ class TestExecPlugin:
             assert (await waiting).pods == ()
         assert runs(directory) == 1
 
+    async def test_an_interrupt_during_it_ends_the_request(
+        self, api: ApiServer, directory: Path
+    ) -> None:
+        pipe = directory / "go"
+        os.mkfifo(pipe)
+        script = f"read line < {pipe}\n" + answer(token=FIRST)
+        path = kubeconfig(directory, api.url, plugin(directory, script))
+        client = ApiServerClient(open_login(KubeconfigFile(path, plugin_seconds=60.0)), PATH)
+
+        def request() -> bytearray:
+            with client.get(PATH, QUERY, read_seconds=9, whole_seconds=99, gzip=True) as response:
+                return read_body(response, 2**20)
+
+        waiting = asyncio.create_task(asyncio.to_thread(request))
+        await until(lambda: runs(directory) == 1)
+        client.interrupt()
+        await asyncio.to_thread(pipe.write_text, "go\n")
+        with pytest.raises(Unavailable):
+            await waiting
+        assert await asyncio.to_thread(
+            request
+        )  # the plugin's answer is kept, and others may follow
+
     async def test_a_closed_source_starts_none(self, api: ApiServer, directory: Path) -> None:
         path = kubeconfig(directory, api.url, plugin(directory, answer(token=FIRST)))
         client = ApiServerClient(open_login(KubeconfigFile(path)), PATH)
