@@ -123,7 +123,7 @@ class TestBuildStage:
             "for each in distributions(): print(each.name, each.version)"
         )
         installed = dict(line.split() for line in run(venv, "python", "-c", code).splitlines())
-        assert installed.pop("netutil") == version()
+        assert installed.pop("kube-netutil") == version()
         text = (ROOT / "constraints.txt").read_text(encoding="ascii")
         pinned = {
             normal(name): pin for name, pin in (line.split("==") for line in text.splitlines())
