@@ -30,10 +30,12 @@ from netutil.agent.pods.http.apiserver_login import (
 from netutil.agent.pods.http.bounded import read_body
 from netutil.agent.pods.http.exec_plugin import MAX_PLUGIN_BYTES
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.sources.listwatch import decode_versions
 
 from tests.pods.api_server import NODE, ApiServer, api_server, following, pod, refusing
 from tests.pods.conftest import context_of
 from tests.pods.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
+from tests.pods.kubelet_server import dripping, gzip_bomb
 from tests.pods.streams import until
 
 PATH = "/api/v1/pods"
@@ -103,7 +105,7 @@ class TestServiceAccount:
         assert login.describe() == "https://192.0.2.1/rancher/c1"
 
     @pytest.mark.parametrize("content", ["", "a b", "first-token\nsecond", "t\u00f6ken"])
-    def test_a_file_without_a_token_is_told_and_not_shown(
+    def test_a_file_without_a_token_is_reported_and_not_shown(
         self, login: Login, token_file: str, content: str
     ) -> None:
         Path(token_file).write_text(content)
@@ -124,7 +126,41 @@ class TestServiceAccount:
         os.mkfifo(token_file)
         assert "no regular file" in failure(login).message
 
-    def test_a_ca_file_without_a_certificate_is_told(self, login: Login, ca_file: str) -> None:
+    @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+    def test_an_answer_that_drips_ends_in_time(
+        self, login: Login, api: ApiServer, head: bytes
+    ) -> None:
+        drip = dripping(head or b"HTTP/1.1 200 ", 0.1)
+        api.lists.append(lambda handler, query: drip(handler))
+        client, began = ApiServerClient(login, PATH), time.monotonic()
+        with (
+            pytest.raises(Unavailable, match="did not finish its answer within 1 s"),
+            client.get(PATH, QUERY, read_seconds=5, whole_seconds=1, gzip=True) as response,
+        ):
+            decode_versions(read_body(response, 2**20))
+        assert time.monotonic() - began < 20
+
+    def test_a_body_beyond_its_bound_is_not_read(self, login: Login, api: ApiServer) -> None:
+        bomb = gzip_bomb(64 * 2**20)
+        api.lists.append(lambda handler, query: bomb(handler))
+        client = ApiServerClient(login, PATH)
+        with (
+            pytest.raises(Unavailable, match="larger than 1048576 bytes"),
+            client.get(PATH, QUERY, read_seconds=5, whole_seconds=20, gzip=True) as response,
+        ):
+            read_body(response, 2**20)
+
+    def test_a_request_leaves_no_connection(self, login: Login, api: ApiServer) -> None:
+        get(login)
+        before = len(os.listdir("/proc/self/fd")) - len(api.double.connections)
+        for _ in range(10):
+            get(login)
+        api.lists += [refusing(500, "InternalError", "no")] * 10
+        for _ in range(10):
+            failure(login)
+        assert len(os.listdir("/proc/self/fd")) - len(api.double.connections) <= before
+
+    def test_a_ca_file_without_a_certificate_is_reported(self, login: Login, ca_file: str) -> None:
         Path(ca_file).write_text("none\n")
         assert failure(login).message == "The CA bundle of --apiserver-ca holds no certificate."
 
@@ -178,7 +214,7 @@ class TestKubeconfig:
         left = {one for one in descriptors() - before if "/dev/shm" in one or "pem" in one}
         assert not left and set(os.listdir("/dev/shm")) == files
 
-    def test_a_missing_client_certificate_is_told(
+    def test_a_missing_client_certificate_is_reported(
         self, certificate_api: ApiServer, directory: Path
     ) -> None:
         path = kubeconfig(directory, certificate_api.url, {"token": "first-token"})
@@ -200,20 +236,24 @@ class TestKubeconfig:
         ("user", "cluster", "said"),
         [
             ({"token": "a"}, {"server": "http://127.0.0.1"}, "is not https://HOST:PORT"),
-            ({"token": "a"}, {"certificate-authority": "gone.crt"}, "gone.crt, cannot be used: No"),
+            (
+                {"token": "a"},
+                {"certificate-authority": "absent.crt"},
+                "absent.crt, cannot be used: No",
+            ),
             ({"token": "a"}, {"certificate-authority-data": "%%"}, "is no base64"),
-            ({"tokenFile": "gone"}, {}, "gone, cannot be used: No such file"),
+            ({"tokenFile": "absent"}, {}, "absent, cannot be used: No such file"),
             ({"token": "a b"}, {}, "holds no bearer token"),
         ],
     )
-    def test_what_cannot_be_used_is_told(
+    def test_what_cannot_be_used_is_reported(
         self, api: ApiServer, directory: Path, user: dict[str, Any], cluster: Any, said: str
     ) -> None:
         whole = {"server": api.url, "certificate-authority": "ca.crt", **cluster}
         path = kubeconfig(directory, api.url, user, whole)
         assert said in failure(open_login(KubeconfigFile(path))).message
 
-    def test_a_missing_kubeconfig_is_told_and_found_later(
+    def test_a_missing_kubeconfig_is_reported_and_found_later(
         self, api: ApiServer, directory: Path
     ) -> None:
         login = open_login(KubeconfigFile(str(directory / "kubeconfig")))
@@ -302,7 +342,7 @@ class TestExecPlugin:
             (f"head -c {MAX_PLUGIN_BYTES + 1} /dev/zero >&2", "wrote more than 262144 bytes"),
         ],
     )
-    def test_its_failure_is_told(
+    def test_its_failure_is_reported(
         self, api: ApiServer, directory: Path, script: str, said: str
     ) -> None:
         path = kubeconfig(directory, api.url, plugin(directory, script))
@@ -312,7 +352,7 @@ class TestExecPlugin:
         assert len(failed.message) < 400
         assert api.double.requests == []
 
-    def test_a_plugin_that_is_not_there_is_told(self, api: ApiServer, directory: Path) -> None:
+    def test_a_plugin_that_is_not_there_is_reported(self, api: ApiServer, directory: Path) -> None:
         user = plugin(directory, "")
         (directory / "login-plugin").unlink()
         failed = failure(open_login(KubeconfigFile(kubeconfig(directory, api.url, user))))
@@ -352,6 +392,29 @@ class TestExecPlugin:
             assert (await waiting).pods == ()
         assert runs(directory) == 1
 
+    async def test_an_interrupt_during_it_ends_the_request(
+        self, api: ApiServer, directory: Path
+    ) -> None:
+        pipe = directory / "go"
+        os.mkfifo(pipe)
+        script = f"read line < {pipe}\n" + answer(token=FIRST)
+        path = kubeconfig(directory, api.url, plugin(directory, script))
+        client = ApiServerClient(open_login(KubeconfigFile(path, plugin_seconds=60.0)), PATH)
+
+        def request() -> bytearray:
+            with client.get(PATH, QUERY, read_seconds=9, whole_seconds=99, gzip=True) as response:
+                return read_body(response, 2**20)
+
+        waiting = asyncio.create_task(asyncio.to_thread(request))
+        await until(lambda: runs(directory) == 1)
+        client.interrupt()
+        await asyncio.to_thread(pipe.write_text, "go\n")
+        with pytest.raises(Unavailable):
+            await waiting
+        assert await asyncio.to_thread(
+            request
+        )  # the plugin's answer is kept, and others may follow
+
     async def test_a_closed_source_starts_none(self, api: ApiServer, directory: Path) -> None:
         path = kubeconfig(directory, api.url, plugin(directory, answer(token=FIRST)))
         client = ApiServerClient(open_login(KubeconfigFile(path)), PATH)
@@ -372,11 +435,11 @@ def test_files_without_a_name_end_with_their_stack() -> None:
     assert not os.path.exists(path)
 
 
-def test_files_that_cannot_be_made_are_told(
+def test_files_that_cannot_be_made_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login_files, "_UNNAMED_FILES", str(tmp_path / "gone"))
-    with ExitStack() as files, pytest.raises(OSError, match="gone cannot be written: No such"):
+    monkeypatch.setattr(login_files, "_UNNAMED_FILES", str(tmp_path / "absent"))
+    with ExitStack() as files, pytest.raises(OSError, match="absent cannot be written: No such"):
         login_files.unnamed(b"key", files, OSError)
 
 

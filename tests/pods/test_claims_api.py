@@ -163,7 +163,7 @@ class TestRefused:
         assert "manifests/resource-claims" in refused.value.advice
 
     @pytest.mark.parametrize("served", [["v1alpha3"], []])
-    async def test_a_cluster_without_the_api_is_told(
+    async def test_a_cluster_without_the_api_is_reported(
         self, claims_api: ApiServer, held: ClaimsApi, served: list[str]
     ) -> None:
         claims_api.served = served

@@ -86,7 +86,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "more",
         [
-            {"current-context": "gone"},
+            {"current-context": "absent"},
             {"clusters": []},
             {"users": None},
             {"users": [{"name": "agent", "user": {"token": HIDDEN}}] * 2},

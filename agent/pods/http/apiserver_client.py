@@ -52,8 +52,9 @@ class ApiServerClient:
         status_advice = {**words.status_advice, **(advice or {})}
         self.messages = replace(words, status_advice=status_advice)
         self.url = f"{login.describe()}{path}" if "://" in login.describe() else login.describe()
-        self._lock = threading.Lock()  # of the two below, held for no wait
+        self._lock = threading.Lock()  # of those below, held for no wait
         self._deadline: SocketDeadline | None = None
+        self._interrupts = 0
         self._closed = False
 
     @contextmanager
@@ -72,13 +73,17 @@ class ApiServerClient:
         Raises `Expired`, and `Unavailable` for every failure, those in the block included. The
         time for the whole begins after the login, which has limits of its own.
         """
-        if self._closed:  # starts no exec plugin
-            raise errors.source_closed(self.url)
+        with self._lock:
+            if self._closed:  # starts no exec plugin
+                raise errors.source_closed(self.url)
+            interrupts = self._interrupts
         with self._login.configuration() as configuration, SocketDeadline(whole_seconds) as limit:
             with self._lock:
                 if self._closed:
                     raise errors.source_closed(self.url)
                 self._deadline = limit
+                if self._interrupts != interrupts:  # during the login
+                    limit.abort()
             headers = {"Accept": accept, "Accept-Encoding": "gzip" if gzip else "identity"}
             try:
                 with closing(_api_client(configuration, limit)) as api:
@@ -113,6 +118,7 @@ class ApiServerClient:
     def interrupt(self) -> None:
         """End the request that is under way. Others may follow."""
         with self._lock:
+            self._interrupts += 1
             if self._deadline is not None:
                 self._deadline.abort()
 

@@ -227,7 +227,7 @@ def decode_claim(raw: bytes | msgspec.Raw, flaws: Flaws) -> Claim:
 
     Raises `PodListMalformed` for one without a name, a namespace or a UID.
     """
-    del flaws  # a problem is answered to whoever has the claim
+    del flaws  # a problem is part of the answer about the claim
     metadata = _identified(raw, "ResourceClaim")
     if not metadata.namespace:
         raise PodListMalformed("it is no ResourceClaim: it has no namespace")
