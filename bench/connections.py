@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from bench import answers, h2load, node
-from bench.load_generator import AGENT_SOCKET, LoadGenerator
 from bench.h2load import Load
+from bench.load_generator import AGENT_SOCKET, LoadGenerator
 from bench.rows import Row, ratio
 from tests.lab import Lab, LabContainer
 

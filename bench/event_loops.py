@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, ExitStack
 from subprocess import Popen
 
 from bench import node
-from bench.load_generator import LoadGenerator
 from bench.h2load import Load
+from bench.load_generator import LoadGenerator
 from bench.rows import Row, ratio
 from bench.servers import LIFTED, Servers, Slice, socket_of
 from tests.lab import Lab

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from bench import answers, go_sidecar, h2load, node
-from bench.load_generator import LoadGenerator, Calls, How
 from bench.h2load import Load
+from bench.load_generator import Calls, How, LoadGenerator
 from tests.lab import Lab, LabContainer
 from tests.podresources.kubelet import pod as allocated
 from tests.service.dpdk_node import podresources

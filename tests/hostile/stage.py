@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hostile.asking import SECRET
+from tests.hostile.client_driver import SECRET
 from tests.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.lab.agent import COMMAND
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.faulty import Asker, asking, eventually, metric, probe
+from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
 from tests.lab import Lab, LabAgent
 from tests.pods import kubelet_server as kubelet
 from tests.pods.kubelet_server import Answer, Handler, KubeletDouble, serving
@@ -29,8 +29,8 @@ class Node:
     lab: Lab
     kubelet: KubeletDouble
     agent: LabAgent
-    web: Asker
-    stranger: Asker
+    web: PodClient
+    stranger: PodClient
     pods: list[dict[str, Any]]
 
     def listed(self) -> Answer:

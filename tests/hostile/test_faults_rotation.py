@@ -16,7 +16,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from tests.hostile.faulty import Asker, asking, eventually, metric, probe
+from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
 from tests.lab import Lab, LabAgent
 from tests.pods import kubelet_server as kubelet
 from tests.pods.conftest import context_of
@@ -75,7 +75,7 @@ class Guard:
 @dataclass
 class Node:
     agent: LabAgent
-    web: Asker
+    web: PodClient
     volume: Projected
     guard: Guard
     double: KubeletDouble

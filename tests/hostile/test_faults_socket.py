@@ -197,8 +197,8 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
     said = f"listener: removed a directory at {agent.socket}; a pod's subPath creates one there"
     assert said in agent.stderr_text()
     assert directory_check(agent)["outcome"] == "ok"
-    with asking(web) as asker:
-        assert asker.ask("pod", fresh=True)["said"] == "web"
+    with asking(web) as client:
+        assert client.ask("pod", fresh=True)["said"] == "web"
 
 
 def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where(
@@ -261,12 +261,12 @@ def another_lab() -> Iterator[Lab]:
 
 def test_who_is_connected_goes_on_while_the_file_is_gone(another_lab: Lab) -> None:
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
-    with asking(web) as asker:
-        assert asker.ask("pod")["said"] == "web"
+    with asking(web) as client:
+        assert client.ask("pod")["said"] == "web"
         file_deleted(agent.socket)
-        assert asker.ask("pod")["said"] == "web"
+        assert client.ask("pod")["said"] == "web"
         eventually(lambda: connects(agent.socket))
-        assert asker.ask("pod", fresh=True)["said"] == "web"
+        assert client.ask("pod", fresh=True)["said"] == "web"
 
 
 def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
@@ -279,8 +279,8 @@ def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
         assert hostile.stdout.readline() == b"listening\n"
         planted = inode(agent.socket)
         eventually(lambda: inode(agent.socket) != planted and connects(agent.socket))
-        with asking(web) as asker:
-            assert asker.ask("pod", fresh=True)["said"] == "web"
+        with asking(web) as client:
+            assert client.ask("pod", fresh=True)["said"] == "web"
         assert "was the socket of a process that is not an agent" in agent.stderr_text()
     finally:
         hostile.kill()

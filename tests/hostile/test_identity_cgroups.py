@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
     EVERYTHING,
+    POD_CLIENT,
     Call,
     Outcomes,
     asked,
@@ -90,7 +90,7 @@ def asked_from(on: Stage, path: str, marker: str) -> Outcomes:
     before = moving(tops, path)
     assert marker in path
     done = subprocess.run(
-        [sys.executable, ASKER],
+        [sys.executable, POD_CLIENT],
         input=task(QUESTIONS, before=before, socket=str(on.lab.socket)),
         capture_output=True,
         check=False,

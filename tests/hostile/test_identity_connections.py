@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
-from tests.hostile.asking import EVERYTHING, SECRET, Asker, asked, assert_nothing_leaked
+from tests.hostile.client_driver import (
+    EVERYTHING,
+    SECRET,
+    ConnectedClient,
+    asked,
+    assert_nothing_leaked,
+)
 from tests.hostile.stage import Stage, stage, victim_pod
 from tests.lab import LabContainer
 from tests.lab.observing import needs_lab
@@ -98,7 +104,7 @@ def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stag
     """The agent is kept from looking until the connector has ended and a victim has its pid."""
     os.kill(on.agent.pid, signal.SIGSTOP)
     try:
-        attacker = Asker.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
+        attacker = ConnectedClient.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
         pid = child_of(attacker.process.host_pid)
         end(pid)
         with victim_under(pid, on.victim):
@@ -115,7 +121,7 @@ def test_a_pid_that_a_victim_got_after_the_connectors_end_gives_nothing(
     kernel: str, request: pytest.FixtureRequest
 ) -> None:
     on: Stage = request.getfixturevalue("on" if kernel == "of today" else "on_an_old_kernel")
-    attacker = Asker.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
+    attacker = ConnectedClient.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
     on.await_connections(1)
     pid = child_of(attacker.process.host_pid)
     end(pid)
@@ -136,7 +142,7 @@ def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
     """Its holder is in another pod; a pid means what it means to the connector."""
     path = str(on.lab.directory / f"handed-{ends}")
     between = HAND_ON.format(path=path, ends=ends)
-    giver = Asker.connected(on.hostile, ("GetPod", {}), between=between)
+    giver = ConnectedClient.connected(on.hostile, ("GetPod", {}), between=between)
     giver.go()
     theirs = ("GetEnv", {"pid": str(on.victim.pid)})
     got = asked(on.victim, *EVERYTHING, theirs, before=TAKE_OVER.format(path=path))
@@ -157,12 +163,12 @@ def test_a_connection_of_a_pod_that_is_gone_is_not_one_of_the_pod_made_anew(on: 
     container = first.container("app")
     on.lab.write_pod_list()
     path = str(on.lab.directory / "handed-static")
-    giver = Asker.connected(
+    giver = ConnectedClient.connected(
         container, ("GetPod", {}), between=HAND_ON.format(path=path, ends=False)
     )
     on.await_connections(1)
     giver.go()
-    holder = Asker.connected(on.hostile, *EVERYTHING, before=TAKE_OVER.format(path=path))
+    holder = ConnectedClient.connected(on.hostile, *EVERYTHING, before=TAKE_OVER.format(path=path))
     first.delete()
     victim_pod(on.lab, "static", static=True, uid=first.uid).container(
         "app", env={"PASSWORD": SECRET}

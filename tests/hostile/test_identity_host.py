@@ -20,9 +20,9 @@ from netutil.agent.identity.peer import identify_process
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
     EVERYTHING,
+    POD_CLIENT,
     SECRET,
     SOCKET,
     Call,
@@ -64,7 +64,7 @@ def asked_by_host(
 ) -> Outcomes:
     """Ask from a process of the host's root."""
     done = subprocess.run(
-        [*around, sys.executable, ASKER],
+        [*around, sys.executable, POD_CLIENT],
         input=task(calls, before=before, socket=at),
         capture_output=True,
         check=False,
@@ -161,7 +161,7 @@ def test_a_host_process_in_a_pods_cgroups_is_not_there_for_the_pod(on: Stage) ->
     with process(f"import os\n{entering(on.hostile)}") as entered:
         calls = [(method, fields | {"pid": str(entered.pid)}) for method, fields in EVERYTHING[:-1]]
         line = task(calls)
-        done = on.hostile.run([sys.executable, ASKER], input=line, timeout=60)
+        done = on.hostile.run([sys.executable, POD_CLIENT], input=line, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     assert Outcomes.from_output(done.stdout).refusals() == {NOT_FOUND}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
+    POD_CLIENT,
     SECRET,
     Call,
     Outcomes,
@@ -72,7 +72,7 @@ def asked_with_host_pid(on: Stage, container: LabContainer, *calls: Call) -> Out
     files = [str(directory / "cgroup.procs") for directory in container.cgroups]
     enter = f"for file in {files!r}: open(file, 'w').write('0')"
     done = subprocess.run(
-        [sys.executable, ASKER],
+        [sys.executable, POD_CLIENT],
         input=task(calls, before=enter, socket=str(on.lab.socket)),
         capture_output=True,
         check=False,

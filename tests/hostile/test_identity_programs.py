@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import SECRET, Call, asked, assert_nothing_leaked
+from tests.hostile.client_driver import SECRET, Call, asked, assert_nothing_leaked
 from tests.hostile.stage import USER, Stage, setuid_python, stage
 from tests.identity.processes import become
 from tests.lab.observing import needs_lab

@@ -15,7 +15,7 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, task
+from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, task
 from tests.identity.processes import READY, become, wait_for_state
 from tests.lab import Lab, LabContainer, first_thread
 from tests.lab.observing import needs_lab
@@ -52,7 +52,7 @@ def node() -> Iterator[Node]:
 
 def asked(container: LabContainer, *calls: Call, runner: bool, before: str = "") -> Outcomes:
     """Ask from a new process, whose first thread has ended if `runner`."""
-    argv = [sys.executable, *([RUNNER] if runner else []), ASKER]
+    argv = [sys.executable, *([RUNNER] if runner else []), POD_CLIENT]
     done = container.run(argv, input=task(calls, before=before), timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return Outcomes.from_output(done.stdout)

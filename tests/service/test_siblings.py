@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, asked, task
+from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
 from tests.identity.processes import become, process
 from tests.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.lab.cgroups import find_hierarchies
@@ -155,7 +155,7 @@ def test_a_users_cgroup_named_like_a_container_of_the_pod_is_outside_of_it(
         enter = f"for file in {files!r}: open(file, 'w').write('0')"
         calls: list[Call] = [("GetPod", {"pid": str(forger)}), ("GetCPUInfo", {"pid": str(forger)})]
         done = subprocess.run(
-            [sys.executable, ASKER],
+            [sys.executable, POD_CLIENT],
             input=task(calls, before=enter, socket=str(node.lab.socket)),
             capture_output=True,
             check=False,

@@ -14,7 +14,7 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import Asker, Call, Outcome, asked
+from tests.hostile.client_driver import Call, ConnectedClient, Outcome, asked
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
 from tests.lab.processes import inside_pid
@@ -254,7 +254,7 @@ def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_aga
     """As gVisor's is with systemd on cgroup v2, which makes no cgroup for a container."""
     pod = node.lab.pod("sandboxed")
     sandbox = stranger_in(pod, "sandbox")
-    caller = Asker.connected(sandbox, ("GetResource", {}))
+    caller = ConnectedClient.connected(sandbox, ("GetResource", {}))
     app = pod.container("app")
     node.lab.write_pod_list()
     app.kill()

@@ -173,7 +173,7 @@ def _programs() -> tuple[tuple[str, ...], ...]:
         ("floods", "FLOODS", ("4",)),
         ("header_floods", "HEADER_FLOODS", ("4",)),
         ("window_floods", "WINDOW_FLOODS", ("4",)),
-        ("crowds", "CROWDS", ()),
+        ("connection_floods", "CONNECTION_FLOODS", ()),
     )
     for module, table, words in modules:
         name = f"tests.hostile.{module}"
