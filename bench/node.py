@@ -120,7 +120,7 @@ def pss_mib(pid: int) -> float:
 
 
 def rss_mib(pid: int) -> float:
-    """Return the resident set size: shared pages count in full, as if they were not shared."""
+    """Return the resident set size: shared pages count in full, as where nobody shares them."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

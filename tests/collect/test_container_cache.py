@@ -172,7 +172,7 @@ async def test_a_container_has_no_more_descriptors_than_are_counted_for_it(node:
     assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
 
 
-async def test_the_least_recently_used_goes_when_there_is_no_room(tmp_path: Path) -> None:
+async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
     node = Node(tmp_path, most=3 * MAX_OF_A_CONTAINER)
     found = [node.add(f"c{number}") for number in range(40)]
     kept = found[0]

@@ -34,7 +34,7 @@ from tests.support.http2 import message
 OWN = fields(p_path=METHOD)
 
 
-async def test_messages_that_no_handler_reads_give_their_room_back() -> None:
+async def test_messages_that_no_handler_reads_are_credited() -> None:
     async def ignores(requests: Any, context: Any) -> bytes:
         return b"done"
 
@@ -47,7 +47,7 @@ async def test_messages_that_no_handler_reads_give_their_room_back() -> None:
         await client.lives()
 
 
-async def test_a_message_that_stays_unfinished_gives_its_room_back() -> None:
+async def test_a_message_that_stays_unfinished_is_credited() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=2**20)
@@ -387,7 +387,7 @@ async def test_a_peer_that_takes_its_data_after_the_deadline_has_the_status_and_
         assert not connection.http2.streams
 
 
-async def test_the_requests_of_a_stuck_stream_give_their_room_back_at_its_deadline() -> None:
+async def test_requests_of_a_stuck_stream_are_credited_at_its_deadline() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=0)

@@ -130,7 +130,7 @@ async def test_the_connections_window_is_shared_and_kept() -> None:
         assert sent == 2 * 60_005
 
 
-async def test_room_is_given_back_for_data_of_streams_that_are_refused_or_answered() -> None:
+async def test_data_of_refused_or_answered_streams_is_credited() -> None:
     async with serving(ServerConfig(max_concurrent_streams=1)) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))

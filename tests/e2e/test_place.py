@@ -65,7 +65,7 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def wait_until_gone(name: str) -> None:
+def wait_until_removed(name: str) -> None:
     deadline = time.monotonic() + 30
     while processes(name):
         assert time.monotonic() < deadline, processes(name)
@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_leaves_what_the_next_one_removes() -> None:
     with running() as (process, name):
         process.kill()
         process.wait()
-        wait_until_gone(name)
+        wait_until_removed(name)
     assert seen() == before
     assert cgroups(name) and (TOP / name).exists()
     with running() as (process, _):

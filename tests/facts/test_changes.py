@@ -18,7 +18,7 @@ def nothing_open(directory: str, name: str) -> None:
     """Return what `ContainerCache.read_open` does for a container that is not held."""
 
 
-async def test_a_write_to_a_controllers_file_is_told_and_to_others_is_not(tmp_path: Path) -> None:
+async def test_only_writes_to_cpu_and_cpuset_files_notify(tmp_path: Path) -> None:
     for name in ("cpuset.cpus", "cpu.max", "memory.events"):
         (tmp_path / name).write_text("0\n")
     notifications, changes = Notifications(), CgroupChanges(nothing_open)
@@ -34,7 +34,7 @@ async def test_a_write_to_a_controllers_file_is_told_and_to_others_is_not(tmp_pa
     assert len(changes) == 0
 
 
-async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path: Path) -> None:
+async def test_the_sweep_finds_a_changed_effective_set(tmp_path: Path) -> None:
     """Replaced behind the back of inotify, as the kernel does when a CPU goes offline."""
     effective = tmp_path / "cpuset.cpus.effective"
     effective.write_text("0-1\n")
@@ -95,9 +95,7 @@ async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -
         *("cpuset.cpus.partition", "cpuset.cpus.exclusive.effective"),
     ],
 )
-async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not(
-    tmp_path: Path, name: str
-) -> None:
+async def test_a_limit_above_notifies_only_if_its_value_differs(tmp_path: Path, name: str) -> None:
     """The kubelet writes what stands there already into a QoS class's cgroup, for all its pods."""
     file, other = tmp_path / name, tmp_path / "cpu.shares"
     file.write_text("1\n")
@@ -118,11 +116,8 @@ async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not
 async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_path: Path) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
-    inside, below, changes = (
-        Notifications(),
-        Notifications(),
-        CgroupChanges(nothing_open),
-    )
+    inside, below = Notifications(), Notifications()
+    changes = CgroupChanges(nothing_open)
     changes.subscribe([str(tmp_path)], inside)
     changes.subscribe_above([str(tmp_path)], below)
     assert len(changes) == 1
@@ -156,7 +151,7 @@ async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
     changes.unsubscribe([str(tmp_path)], notifications)
 
 
-async def test_a_cgroup_that_is_gone_can_be_joined_and_left() -> None:
+async def test_a_removed_cgroup_accepts_subscriptions() -> None:
     notifications, changes = Notifications(), CgroupChanges(nothing_open)
     changes.subscribe(["/nonexistent/cgroup"], notifications)
     changes.sweep()

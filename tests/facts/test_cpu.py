@@ -193,7 +193,7 @@ def test_no_file_above_the_mount_point_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [v1, v2])
-def test_a_container_that_is_gone_does_not_get_the_cpus_of_what_stood_above_it(
+def test_a_removed_container_gets_no_cpus_of_its_parent(
     tmp_path: Path, layout: Callable[[Path], CpuDirectories]
 ) -> None:
     directories = layout(tmp_path)
@@ -415,9 +415,7 @@ def test_the_kernel_s_own_limit_of_the_pod_holds_for_its_container(
 
 
 @pytest.mark.root
-def test_the_kernel_throttles_a_container_by_the_limit_that_is_told(
-    container: LabContainer,
-) -> None:
+def test_the_kernel_throttles_at_the_reported_limit(container: LabContainer) -> None:
     """Of which no file of the container's own cgroup speaks."""
     busy = container.pod.container("busy", argv=["/bin/sh", "-c", "while :; do :; done"])
     container.pod.limit(0.75)
@@ -434,7 +432,7 @@ def test_the_kernel_throttles_a_container_by_the_limit_that_is_told(
 
 
 @pytest.mark.root
-def test_a_real_container_that_was_removed_is_gone(container: LabContainer) -> None:
+def test_a_container_that_was_removed_has_no_cpuset(container: LabContainer) -> None:
     other = container.pod.container("short-lived")
     directories = directories_of(other.pid)
     assert read_cpu(directories).cpuset

@@ -88,14 +88,14 @@ def test_a_missing_link_says_only_that(pci: Lookup) -> None:
     assert drift(pci, None, **fields) == (Drift("link", "net1"),)
 
 
-def test_a_changed_mac_and_mtu_are_told_with_both_values(pci: Lookup) -> None:
+def test_a_changed_mac_and_mtu_are_drift_with_both_values(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1"), mac="02:00:00:00:00:09", mtu=9000) == (
         Drift("mac", "02:00:00:00:00:09", "02:00:00:00:00:01"),
         Drift("mtu", "9000", "1500"),
     )
 
 
-def test_an_address_that_is_gone_is_told_with_those_that_are_there(pci: Lookup) -> None:
+def test_a_missing_address_is_drift_beside_those_present(pci: Lookup) -> None:
     live = link(2, "net1", "", "10.1.0.5/24", "10.1.0.7/24")
     assert drift(pci, live, ips=["10.1.0.5/24", "10.1.0.6/24", "not-an-ip"]) == (
         Drift("ips", "10.1.0.6/24, not-an-ip", "10.1.0.5/24, 10.1.0.7/24"),
@@ -217,7 +217,7 @@ def test_a_link_that_a_device_in_user_space_has_is_compared(pci: Lookup) -> None
     assert found == (Drift("mtu", "9000", "1500"),)
 
 
-def test_a_host_network_pod_is_told_of_a_device_that_is_gone(pci: Lookup) -> None:
+def test_a_missing_device_is_drift_in_a_host_network_pod(pci: Lookup) -> None:
     networks = reported(network("net1", mtu=9000, **pci_info(GONE)))
     (found,) = merge(networks, (link(2, "net1"),), (), pci, host_network=True)
     assert found.drift == (Drift("pci-address", GONE),)

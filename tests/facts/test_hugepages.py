@@ -257,7 +257,7 @@ def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, st
     assert refused.value.read == f"resources of container app of pod shop/web: {name}"
 
 
-def test_a_name_without_a_page_size_is_told_whole() -> None:
+def test_a_name_without_a_page_size_is_reported_whole() -> None:
     with pytest.raises(FailedPrecondition) as refused:
         asked([("app", {"hugepages-foo": "2Mi"}, {})], pod="shop/web")
     assert refused.value.message == "The resource 'hugepages-foo' names no page size in bytes."

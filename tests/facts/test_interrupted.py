@@ -80,7 +80,7 @@ def test_a_dump_that_was_interrupted_is_made_again(
     assert [message.body for message in found] == [b"lo  ", b"eth0"]
 
 
-def test_what_changes_at_each_look_is_told_as_such() -> None:
+def test_a_dump_that_changes_at_each_read_is_an_error() -> None:
     with kernel(IN_THE_MIDDLE) as connection, pytest.raises(FailedPrecondition) as refused:
         dump(connection, RTM_GETLINK, b"")
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_CHANGING

@@ -250,7 +250,7 @@ async def test_a_message_that_is_none_fails_its_call(case: str) -> None:
         await client.lives()
 
 
-async def test_no_message_at_all_is_told_on_headers_that_end_the_stream() -> None:
+async def test_a_unary_call_without_a_message_is_unimplemented() -> None:
     from netutil.agent.grpcserver.headers import encode_block
 
     async with serving() as bench:

@@ -135,7 +135,7 @@ def wait_until_frozen(directory: Path, *, frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_a_peer_that_does_not_go_on_holds_nobody_up(
+def test_a_stopped_peer_delays_no_other_peer(
     how: str, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node

@@ -58,9 +58,7 @@ def own_cgroup(agent: LabAgent) -> Path:
 
 
 @pytest.mark.usefixtures("running")
-def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_others(
-    lab: Lab,
-) -> None:
+def test_an_agent_near_its_memory_limit_rejects_new_connections(lab: Lab) -> None:
     agent = lab.agent("--memory-high-watermark-percent=90")
     web = lab.pods[0].containers[0]
     limit = own_cgroup(agent) / "memory.limit_in_bytes"
@@ -170,7 +168,7 @@ def test_a_start_that_cannot_make_its_socket_says_so_in_one_sentence(lab: Lab, s
 
 
 @pytest.mark.usefixtures("running")
-def test_a_file_system_that_fills_up_or_becomes_read_only_stops_nobody(lab: Lab) -> None:
+def test_a_full_or_read_only_file_system_stops_no_agent(lab: Lab) -> None:
     with small_file_system(lab.directory / "filling", "nr_inodes=32,size=64k") as small:
         admin = small / "admin.sock"
         agent = lab.agent(f"--admin-socket={admin}", writable=[small])

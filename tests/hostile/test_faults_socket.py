@@ -70,7 +70,7 @@ def directory_renamed(path: Path) -> None:
     path.parent.rename(path.parent.with_name(f"{path.parent.name}-{inode(path)}"))
 
 
-def directory_made_anew(path: Path) -> None:
+def directory_recreated(path: Path) -> None:
     directory_renamed(path)
     path.parent.mkdir()
 
@@ -140,7 +140,7 @@ def test_a_socket_that_is_removed_or_replaced_is_rebound(
 
 
 @pytest.mark.skipif(CONFINED, reason="the directory is a mount of the agent's own container then")
-@pytest.mark.parametrize("fault", [directory_deleted, directory_renamed, directory_made_anew])
+@pytest.mark.parametrize("fault", [directory_deleted, directory_renamed, directory_recreated])
 def test_a_socket_whose_directory_is_removed_is_rebound(
     another_lab: Lab, fault: Callable[[Path], None]
 ) -> None:
@@ -215,9 +215,7 @@ def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where
     assert "by hand" in check["remedy"]
 
 
-def test_a_name_that_a_pods_subpath_made_beside_the_socket_is_told_by_the_doctor(
-    another_lab: Lab,
-) -> None:
+def test_the_doctor_reports_a_name_that_a_subpath_created(another_lab: Lab) -> None:
     agent = another_lab.agent()
     (agent.socket.parent / "x" / "y").mkdir(parents=True)
     check = directory_check(agent)
@@ -259,7 +257,7 @@ def another_lab() -> Iterator[Lab]:
         yield another
 
 
-def test_who_is_connected_goes_on_while_the_file_is_gone(another_lab: Lab) -> None:
+def test_connections_survive_the_removal_of_the_file(another_lab: Lab) -> None:
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
     with asking(web) as client:
         assert client.ask("pod")["said"] == "web"

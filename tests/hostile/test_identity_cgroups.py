@@ -127,7 +127,7 @@ def test_root_in_a_container_of_no_kubelet_is_no_pod_by_a_name(
 
 
 @pytest.mark.parametrize("shape", ["cgroupfs", "container alone"])
-def test_a_pod_whose_cgroup_bears_no_uid_is_not_what_it_makes_within(shape: str, on: Stage) -> None:
+def test_a_pod_without_a_uid_in_its_cgroup_cannot_forge_one(shape: str, on: Stage) -> None:
     """CRI-O under some set-ups: its own container is known and stands outside."""
     own = f"system.slice/crio-{on.hostile.id}.scope"
     got = asked_from(on, f"{own}/{shapes(on)[shape]}", "crio")

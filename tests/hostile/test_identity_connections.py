@@ -157,7 +157,7 @@ def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
     giver.process.communicate()
 
 
-def test_a_connection_of_a_pod_that_is_gone_is_not_one_of_the_pod_made_anew(on: Stage) -> None:
+def test_a_connection_of_a_deleted_pod_is_not_its_successors(on: Stage) -> None:
     """A static pod has its UID again in its next life, and perhaps other secrets."""
     first = on.lab.pod("static", static=True)
     container = first.container("app")

@@ -130,7 +130,7 @@ def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
         assert "link" not in interfaces.answer["interfaces"][0]
 
 
-async def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
+async def test_no_link_of_the_nodes_network_namespace_is_returned() -> None:
     with process() as host, pinned(host.pid) as pin:
         node = pin.through_running_thread(network_namespace)
         cache = NetworkCache(ReadPool().run)
@@ -141,9 +141,7 @@ async def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
         assert len(cache) == 0
 
 
-def test_another_network_namespace_than_the_pods_is_told_as_drift(
-    on: Stage, reported: LabPod
-) -> None:
+def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: LabPod) -> None:
     if CONFINED:
         pytest.skip("confined agents tell no live links: docs/install.md")
     (app,) = reported.containers

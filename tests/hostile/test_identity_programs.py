@@ -66,9 +66,7 @@ def test_a_connector_that_became_another_users_program_has_no_environment_for_it
     assert_nothing_leaked(got)
 
 
-def test_a_connector_that_became_another_users_program_reads_nobody_for_its_child(
-    on: Stage,
-) -> None:
+def test_a_connector_with_new_ids_reads_no_process_for_its_child(on: Stage) -> None:
     """The ids of sudo's child are the victim's; those of the connection are not."""
     with on.hostile.spawn(
         ["cat"], env={"PASSWORD": SECRET}, uid=OTHER, gid=USER, stdin=subprocess.PIPE

@@ -220,7 +220,7 @@ def test_more_threads_that_have_ended_than_are_tried_are_said(
     assert refused.value.read == f"/proc/{pid}/task"
 
 
-def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
+def test_a_process_that_ends_during_the_thread_list_has_exited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = module._open
@@ -237,7 +237,7 @@ def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
     assert refused.value.reason is Reason.PEER_GONE
 
 
-def test_a_file_that_no_thread_has_is_missing_and_its_process_not_gone(tmp_path: Path) -> None:
+def test_a_file_that_no_thread_has_does_not_mean_an_exit(tmp_path: Path) -> None:
     def read(thread: int) -> os.stat_result:
         return os.stat("no such file", dir_fd=thread)
 

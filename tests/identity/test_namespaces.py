@@ -54,7 +54,7 @@ def test_the_callers_own_number_is_the_caller(one: LabContainer) -> None:
     assert found(one.pid, 1, one) == one.pid
 
 
-def test_a_number_that_nobody_bears_inside_is_missing(one: LabContainer) -> None:
+def test_an_unused_inner_pid_is_not_found(one: LabContainer) -> None:
     before = open_descriptors()
     with pytest.raises(NotFound) as refused:
         found(one.pid, 4000, one)

@@ -140,7 +140,7 @@ def test_a_host_process_is_no_pod(tree: CgroupTree) -> None:
         assert refusal(host.pid, tree).reason is Reason.NOT_A_POD
 
 
-def test_without_the_hosts_cgroups_nobody_can_tell(container: LabContainer) -> None:
+def test_ownership_is_unknown_without_the_hosts_cgroups(container: LabContainer) -> None:
     refused = refusal(container.pid, CgroupTree())
     assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
     assert "--host-root" in refused.advice
@@ -249,12 +249,12 @@ def test_cgroup_v2_another_container_of_the_pod_is_seen_beside_the_process(
     assert made.runs_beside(found, "../../etc"), "no container's ID: it cannot be told"
 
 
-def test_beside_a_process_in_the_pods_own_cgroup_nothing_is_said_to_be_gone() -> None:
+def test_a_process_in_the_pod_cgroup_keeps_containers_undecided() -> None:
     made = CgroupTree({UNIFIED: Hierarchy(2, "/nonexistent")})
     assert made.runs_beside(made.identify(f"0::/kubepods/pod{UID}\n"), ID)
 
 
-def test_a_container_with_processes_is_told_from_an_empty_cgroup() -> None:
+def test_a_container_with_processes_is_not_an_empty_cgroup() -> None:
     with Lab() as lab:
         tree = read_cgroup_tree("/", f"/{lab.name}")
         web = lab.pod("web", uid=UID)

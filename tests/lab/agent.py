@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.launch import Launch
-from tests.lab.processes import LabProcess, Processes, entries, wait_gone
+from tests.lab.processes import LabProcess, Processes, entries, wait_exited
 
 COMMAND = (sys.executable, "-m", "netutil.agent")
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -87,7 +87,7 @@ class LabAgent:
         """Send SIGKILL and wait."""
         self._process.kill()
         self._process.wait()
-        wait_gone(self.pid)
+        wait_exited(self.pid)
 
     @property
     def running(self) -> bool:

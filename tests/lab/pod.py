@@ -33,7 +33,7 @@ from tests.lab.processes import (
     arguments,
     entries,
     inside_pid,
-    wait_gone,
+    wait_exited,
 )
 from tests.lab.shapes import Driver, QoS, Runtime, container_path, pod_path
 
@@ -124,7 +124,7 @@ class LabContainer:
         with suppress(ProcessLookupError):
             if self.running:
                 os.kill(self.pid, signal.SIGKILL)
-        wait_gone(self.pid)
+        wait_exited(self.pid)
         self.running = False
         self._site.cgroups.remove(self._path)
 
@@ -261,7 +261,7 @@ class LabPod:
         for path in self._paths if self.driver in ("joined", "no-uid") else (self._path,):
             self._site.cgroups.remove(path)
         for pid in (self.sandbox_pid, *(container.pid for container in self.containers)):
-            wait_gone(pid)
+            wait_exited(pid)
         for container in self.containers:
             container.running = False
         self.deleted = True

@@ -155,7 +155,7 @@ class Processes:
             self._server.wait()
 
 
-def wait_gone(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
+def wait_exited(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
     """Wait until a process has ended (it may still be a zombie). TimeoutError if it does not."""
     try:
         process = os.pidfd_open(pid)

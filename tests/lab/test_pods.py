@@ -14,7 +14,7 @@ import pytest
 from tests.lab import Lab, LaunchFailed
 from tests.lab.cgroups import find_hierarchies
 from tests.lab.observing import cgroup_paths, namespaces, needs_lab
-from tests.lab.processes import wait_gone
+from tests.lab.processes import wait_exited
 from tests.lab.shapes import Driver, Runtime, container_name, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
@@ -164,7 +164,7 @@ def test_a_spawned_process_is_known_by_its_host_pid_and_dies_with_its_handle(lab
         process.kill()
         process.wait(5)
 
-    wait_gone(process.host_pid, timeout=5)
+    wait_exited(process.host_pid, timeout=5)
     assert process.returncode == -signal.SIGKILL
 
 

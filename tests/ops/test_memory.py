@@ -59,9 +59,7 @@ def test_a_v1_cgroup_without_a_limit_has_none(tmp_path: Path) -> None:
     assert v1(tmp_path, 100 * MIB, 256 * MIB).read() == MemoryUse(90 * MIB, 256 * MIB)
 
 
-def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
-    tmp_path: Path,
-) -> None:
+def test_connections_are_rejected_only_above_the_share(tmp_path: Path) -> None:
     clock = Clock()
     limit = MemoryLimit(v2(tmp_path, 100 * MIB, max=str(100 * MIB)), 90, clock)
     assert limit.check_capacity() is None  # 90 of 100 MiB, of which page cache does not count
@@ -77,7 +75,7 @@ def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
     limit.ensure_room()
 
 
-def test_files_that_cannot_be_read_refuse_nobody(
+def test_unreadable_files_reject_no_connection(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()

@@ -39,7 +39,7 @@ async def following(source: PushingSource) -> AsyncIterator[PodDirectory]:
         await directory.close()
 
 
-async def test_a_quiet_stream_is_compared_now_and_then_and_bears_the_time_of_the_list() -> None:
+async def test_a_quiet_stream_is_compared_and_has_the_lists_time() -> None:
     source = PushingSource(SOON)
     async with following(source) as directory:
         before = directory.last

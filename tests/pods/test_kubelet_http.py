@@ -69,7 +69,7 @@ def test_one_connection_serves_many_fetches(
     assert [path for path, _ in plain_kubelet.requests] == ["/pods"] * 3
 
 
-def test_a_connection_that_the_kubelet_closed_is_made_anew(
+def test_a_connection_that_the_kubelet_closed_is_reopened(
     source: KubeletSource, plain_kubelet: KubeletDouble
 ) -> None:
     source.fetch()
@@ -171,7 +171,7 @@ def test_an_answer_past_the_bound_is_refused(
     assert f"larger than {MEBIBYTE} bytes" in failure_of(source).message
 
 
-def test_nobody_listening_is_said_so() -> None:
+def test_the_error_says_that_no_kubelet_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     source = KubeletSource(KubeletSettings(url))

@@ -68,7 +68,7 @@ def test_a_certificate_of_another_ca_is_refused(
     assert source.fetch()
 
 
-def test_an_expired_certificate_is_told_from_a_wrong_one(
+def test_an_expired_certificate_differs_from_a_wrong_one(
     open_source: Open, kubelet: KubeletDouble, ca: trustme.CA, good_context: ssl.SSLContext
 ) -> None:
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -263,7 +263,7 @@ def without_a_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_kubelet_whose_certificate_waits_for_approval_is_told_as_one(
+def test_the_error_names_a_certificate_that_awaits_approval(
     open_source: Open, kubelet: KubeletDouble, ca: trustme.CA, version: ssl.TLSVersion
 ) -> None:
     waiting = context_of(ca.issue_cert("127.0.0.1"))

@@ -135,7 +135,7 @@ containers = st.builds(
     st.sampled_from([None, "Always", "Never", 7]),
     st.booleans(),
 )
-def test_a_stranger_is_never_called_by_a_name_beside_an_id_that_is_reported(
+def test_an_unlisted_container_never_gets_a_listed_name(
     made: list[tuple[str, dict[str, Any], dict[str, Any] | None]], policy: object, has_ended: bool
 ) -> None:
     entry = pod(*made, restartPolicy=policy)

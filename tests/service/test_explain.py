@@ -121,7 +121,7 @@ def test_an_init_container_is_named_as_one(node: Node) -> None:
     assert "init container setup" in found(answer, "pod list")
 
 
-def test_a_process_that_was_started_in_a_container_bears_another_number_there(node: Node) -> None:
+def test_a_process_in_a_container_has_another_pid_there(node: Node) -> None:
     with node.app.spawn(["sleep", "infinity"]) as inside:
         answer = node.explain(inside.host_pid)
         status = Path(f"/proc/{inside.host_pid}/status").read_text()
@@ -162,7 +162,7 @@ def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:
     assert answer.steps[-1].advice == "It asks nothing any more: explain the process that does."
 
 
-def test_a_thread_is_told_the_process_to_ask_for(node: Node) -> None:
+def test_the_error_for_a_thread_names_its_process(node: Node) -> None:
     done, ready = threading.Event(), threading.Event()
 
     def wait() -> None:

@@ -146,7 +146,7 @@ def test_the_list_and_one_pod_cost_one_look_each(node: FullNode) -> None:
         assert_one_look(cost)
 
 
-def test_a_pod_is_told_as_it_is_now(node: FullNode) -> None:
+def test_a_pod_is_described_as_it_is_now(node: FullNode) -> None:
     upf = next(pod for pod in node.lab.pods if pod.name == "upf")
     before, _ = run(node, "pod", "core-5g/upf")
     assert "release=two" not in before

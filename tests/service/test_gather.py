@@ -121,7 +121,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
 @pytest.mark.root
 @needs_lab
 @pytest.mark.xdist_group("service")
-def test_a_container_that_is_not_reported_yet_is_told_so_and_found_when_it_is() -> None:
+def test_an_unreported_container_is_an_error_until_it_is_listed() -> None:
     with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
         kubelet.pods = [allocated("web", namespace="shop")]
         pod = lab.pod("web", namespace="shop", qos="guaranteed")

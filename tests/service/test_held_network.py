@@ -171,9 +171,7 @@ def test_a_pod_s_network_is_let_go_with_its_last_process(lab: Lab) -> None:
     assert held_by(agent) == 0
 
 
-def test_a_network_whose_askers_have_ended_is_let_go_while_the_pod_runs(
-    lab: Lab, container: LabContainer
-) -> None:
+def test_a_network_without_callers_is_released(lab: Lab, container: LabContainer) -> None:
     if links_are_refused(container):
         return
     (agent,) = lab.agents

@@ -91,7 +91,7 @@ def counters_of(links: list[dict[str, Any]]) -> list[dict[str, int]]:
     return [link.pop("counters") for link in links]
 
 
-def test_each_change_is_told_in_every_field_as_ip_shows_it(container: LabContainer) -> None:
+def test_each_change_appears_in_every_field_as_ip_shows_it(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     for step in STEPS:
@@ -117,9 +117,7 @@ def settled(container: LabContainer) -> tuple[list[dict[str, Any]], ...]:
             return found
 
 
-def test_names_that_would_steer_a_terminal_are_told_and_printed_harmless(
-    container: LabContainer,
-) -> None:
+def test_names_with_terminal_codes_are_printed_harmless(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     name = "e\x1b[31m\x9b2J"
@@ -138,9 +136,7 @@ def test_names_that_would_steer_a_terminal_are_told_and_printed_harmless(
         assert "31m" in text and text.isprintable()
 
 
-def test_of_too_many_links_it_is_told_why_they_are_not_and_the_rest_is(
-    container: LabContainer,
-) -> None:
+def test_too_many_links_are_an_error_of_that_part_alone(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     lines = "".join(f"link add link eth0 many{n} type macvlan\n" for n in range(300))
@@ -155,7 +151,7 @@ def test_of_too_many_links_it_is_told_why_they_are_not_and_the_rest_is(
     assert everything["cpu"] is not None
 
 
-def test_a_container_made_anew_has_the_links_that_only_the_sandbox_held(
+def test_a_recreated_container_has_the_links_of_the_sandbox(
     lab: Lab, container: LabContainer
 ) -> None:
     if links_are_refused(container):

@@ -148,7 +148,7 @@ async def calls_of(told: AsyncIterator[Traced]) -> AsyncIterator[TracedCall]:
             yield call
 
 
-async def test_a_trace_tells_who_asks_what_and_no_value(node: Node) -> None:
+async def test_a_trace_shows_caller_and_method_but_no_value(node: Node) -> None:
     async with tracing(node.lab) as told:
         calls = calls_of(told)
         done = await asyncio.to_thread(ask, node.app, "env", "KEY")
@@ -180,7 +180,7 @@ async def test_a_trace_names_the_pid_of_who_is_refused(node: Node) -> None:
     assert (call.pid, call.pod, call.reason) == (host.pid, "", "NOT_A_POD")
 
 
-async def test_a_trace_tells_the_begin_and_the_end_of_a_stream(node: Node) -> None:
+async def test_a_trace_shows_the_begin_and_the_end_of_a_stream(node: Node) -> None:
     async with tracing(node.lab) as told:
         calls = calls_of(told)
         words = [sys.executable, "-m", "netutil.client", "watch"]
@@ -241,7 +241,7 @@ def wait_for_a_list(client: NodeClient) -> None:
 _TRY_AGAIN = "SOCKET_NOT_PERMITTED"
 
 
-def test_nobody_but_root_is_answered(node: Node) -> None:
+def test_only_root_is_answered(node: Node) -> None:
     """Each method refuses by itself: the rights of the socket are a second lock."""
     directory, socket = node.lab.admin_socket.parent, node.lab.admin_socket
     script = (
@@ -293,7 +293,7 @@ def test_nobody_but_root_is_answered(node: Node) -> None:
     assert told == ["NOT_AN_OPERATOR"] * 8, asked.stderr
 
 
-async def test_described_together_pods_are_told_as_one_by_one(
+async def test_pods_described_together_equal_those_one_by_one(
     node: Node, client: NodeClient
 ) -> None:
     async with AsyncNodeClient(node.lab.admin_socket) as together:

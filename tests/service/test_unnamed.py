@@ -49,7 +49,7 @@ class Node:
     two: LabPod
 
 
-def stranger_in(pod: LabPod, name: str = "stranger") -> LabContainer:
+def unlisted_container_in(pod: LabPod, name: str = "stranger") -> LabContainer:
     """A container that was started past the kubelet, as a sandbox is: no list has its ID."""
     made = pod.container(name, env={"WHO": name, "PATH": "/usr/bin:/bin"})
     pod.containers.remove(made)
@@ -119,7 +119,7 @@ def test_who_is_in_a_container_that_the_list_does_not_name_has_no_others_facts(
     node: Node, name: str
 ) -> None:
     pod = node.one if name == "one" else node.two
-    stranger = stranger_in(pod)
+    stranger = unlisted_container_in(pod)
     outcomes = ask_all(stranger)
     assert_pods_without_a_name(outcomes, pod, stranger.id, "CONTAINER_NOT_LISTED")
     app = pod.containers[0]
@@ -129,9 +129,9 @@ def test_who_is_in_a_container_that_the_list_does_not_name_has_no_others_facts(
     assert asked(app, ("GetResource", {})).calls[0].answer["devices"][0]["ID"] == DEVICE
 
 
-def test_who_is_in_the_pods_own_cgroup_is_told_that(node: Node) -> None:
+def test_the_error_names_a_caller_in_the_pods_own_cgroup(node: Node) -> None:
     """As a sandbox of gVisor's is on cgroup v1."""
-    app = stranger_in(node.one)
+    app = unlisted_container_in(node.one)
     if (app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip(V1_ONLY)
     outcomes = ask_all(app, before=in_the_pods_own_cgroup(app))
@@ -153,7 +153,7 @@ def test_an_answer_about_another_process_names_it_and_not_the_caller(
 ) -> None:
     pod = node.lab.pod("shared", share_process_namespace=True)
     app = pod.container("app")
-    stranger = stranger_in(pod)
+    stranger = unlisted_container_in(pod)
     node.lab.write_pod_list()
     number = str(stranger.pid_inside)
     command = [sys.executable, "-m", "netutil.client", *words, "--pid", number]
@@ -184,7 +184,7 @@ def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> N
 
 
 def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None:
-    stranger = stranger_in(node.one)
+    stranger = unlisted_container_in(node.one)
     began = time.monotonic()
     command = [
         sys.executable,
@@ -202,7 +202,7 @@ def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None
 
 
 def test_who_watches_in_such_a_container_hears_of_its_pod_and_no_more(node: Node) -> None:
-    stranger = stranger_in(node.two)
+    stranger = unlisted_container_in(node.two)
     with watching(stranger) as watcher:
         first = watcher.next()
         node.two.labels["step"] = "2"
@@ -240,7 +240,7 @@ def test_a_list_that_has_as_running_what_has_ended_is_not_believed_of_what_came_
     old.kill()
     while datetime.now(UTC) < old.started_at + timedelta(seconds=2):
         time.sleep(0.1)
-    new = stranger_in(pod, "app")
+    new = unlisted_container_in(pod, "app")
     refused = asked(new, ("GetResource", {})).calls[0]
     assert refused.refusal == ("UNAVAILABLE", "CONTAINER_NOT_REPORTED")
     pod.containers[:] = [new]
@@ -253,7 +253,7 @@ def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_aga
 ) -> None:
     """As gVisor's is with systemd on cgroup v2, which makes no cgroup for a container."""
     pod = node.lab.pod("sandboxed")
-    sandbox = stranger_in(pod, "sandbox")
+    sandbox = unlisted_container_in(pod, "sandbox")
     caller = ConnectedClient.connected(sandbox, ("GetResource", {}))
     app = pod.container("app")
     node.lab.write_pod_list()
@@ -276,8 +276,8 @@ def test_a_pods_only_container_has_its_name_before_any_id_is_reported(node: Node
     assert (named.answer["container_name"], named.answer["container_id"]) == ("app", app.id)
 
 
-def test_an_operator_is_told_the_same_of_such_a_process(node: Node) -> None:
-    stranger = stranger_in(node.two)
+def test_an_operator_sees_the_same_for_such_a_process(node: Node) -> None:
+    stranger = unlisted_container_in(node.two)
     node.lab.write_pod_list()
     with at_once(), NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
         answer = client.call(requests.explanation(stranger.pid))

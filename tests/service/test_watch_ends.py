@@ -178,7 +178,7 @@ def test_watches_count_as_calls_of_their_pod(lab: Lab) -> None:
         assert stack.enter_context(watching(other)).next()["version"] == "1"
 
 
-def test_snapshots_that_nobody_reads_are_bounded(lab: Lab) -> None:
+def test_unread_snapshots_are_bounded(lab: Lab) -> None:
     web = lab.pod("web", annotations={"large": "x" * 200 * 1024})
     container = web.container("app")
     other = lab.pod("other").container("app")

@@ -149,7 +149,7 @@ def flood_of_calls(node: Node, random: Random) -> None:
     node.run(_FLOOD, str(random.uniform(0.5, 2)), method)
 
 
-def crowd_of_connections(node: Node, random: Random) -> None:
+def burst_of_connections(node: Node, random: Random) -> None:
     """More connections than a pod may have."""
     node.run(_CROWD, str(random.uniform(0.1, 1)))
 
@@ -292,7 +292,7 @@ ATTACKS: tuple[Action, ...] = (
     pods_come_and_go,
     connect_and_die,
     flood_of_calls,
-    crowd_of_connections,
+    burst_of_connections,
     slow_bytes,
     frames_by_hand,
     unread_answers,

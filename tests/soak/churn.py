@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import Lab, LabAgent
-from tests.lab.processes import wait_gone
+from tests.lab.processes import wait_exited
 from tests.soak.aged_agent import STEP_SECONDS
 
 CONTAINERS, WARM_UP = 2000, 200
@@ -119,7 +119,7 @@ class Churn:
         ]
         self._write_pod_list()
         for container in containers:
-            wait_gone(container.pid, _SETTLE_SECONDS)
+            wait_exited(container.pid, _SETTLE_SECONDS)
             said = container.log.read_text().strip()
             if said != "ok":
                 self.failures.append(f"{name}: {said[-300:]}")

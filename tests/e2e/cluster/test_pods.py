@@ -137,7 +137,7 @@ def test_a_pod_on_the_hosts_network_has_the_nodes_address(cluster: Cluster) -> N
     assert pod["status"]["hostIP"] in answer["ips"]
 
 
-def test_two_containers_of_a_pod_are_told_apart(cluster: Cluster) -> None:
+def test_two_containers_of_a_pod_are_distinguished(cluster: Cluster) -> None:
     pod = cluster.get("pod", "twins")
     for name in ("first", "second"):
         assert_is(cluster.ask("twins", "whoami", container=name), pod, name)
@@ -191,7 +191,7 @@ def test_without_multus_the_network_is_the_pods_own(cluster: Cluster) -> None:
     assert network["ips"] == [one["ip"] for one in web["status"]["podIPs"]]
 
 
-def test_a_pod_that_does_not_mount_the_directory_is_told_so(cluster: Cluster) -> None:
+def test_the_client_reports_a_missing_mount(cluster: Cluster) -> None:
     cluster.run(
         *("run", "unmounted", "--namespace=netutil-e2e", f"--image={cluster.image}"),
         *("--restart=Never", "--command", "--", "netutil", "whoami", "--output", "json"),

@@ -71,9 +71,7 @@ def test_another_setting_fails_no_call(cluster: Cluster, caller: str) -> None:
     _assert_none_failed(cluster, caller, before)
 
 
-def test_an_image_that_cannot_be_had_stops_the_rollout_and_undo_mends_it(
-    cluster: Cluster,
-) -> None:
+def test_a_missing_image_stops_the_rollout_and_undo_repairs_it(cluster: Cluster) -> None:
     image = f"agent={cluster.image.rpartition(':')[0]}:no-such-tag"
     cluster.run("-n", AGENTS, "set", "image", "daemonset/netutil-agent", image)
     stuck = cluster.attempt(

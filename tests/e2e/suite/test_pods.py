@@ -188,7 +188,7 @@ def test_the_cpus_are_as_the_cgroup_says(app: Container, told: dict[str, Any]) -
         assert found["weight"] == int(app.cgroup("cpu.weight"))
 
 
-def test_exclusive_cpus_are_those_that_nobody_else_may_use(
+def test_exclusive_cpus_are_unusable_for_other_containers(
     app: Container, told: dict[str, Any]
 ) -> None:
     own = "1" if app.pod["metadata"]["name"] == "guaranteed-e2e" else ""
@@ -204,7 +204,7 @@ def test_devices_are_those_of_the_kubelets_socket(app: Container, told: dict[str
     assert set(told["resources"]["exclusive_cpu_ids"]) <= set(listed.cpu_ids)
 
 
-def test_the_environment_is_what_runc_was_told(app: Container, told: dict[str, Any]) -> None:
+def test_the_environment_is_that_of_the_oci_spec(app: Container, told: dict[str, Any]) -> None:
     assert told["environment"]["envs"].items() >= app.environment().items()
 
 
