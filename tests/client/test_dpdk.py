@@ -128,9 +128,9 @@ def test_a_device_without_a_driver_makes_no_line() -> None:
 
 
 def test_a_device_that_the_node_does_not_have_makes_no_line() -> None:
-    gone = answers.sriov(2)
-    gone.ClearField("pci")
-    error = refusal_of(with_interfaces(answers.sriov(1), gone))
+    without_pci = answers.sriov(2)
+    without_pci.ClearField("pci")
+    error = refusal_of(with_interfaces(answers.sriov(1), without_pci))
     assert isinstance(error, FailedPrecondition) and "0000:3b:02.2" in error.message
 
 

@@ -58,12 +58,12 @@ async def test_a_message_that_stays_unfinished_is_credited() -> None:
             assert (await client.answer(stream))[1] == message(b"x")
         whole = message(bytes(64 * 1024))
         client.send(headers(61))
-        room = ServerConfig().stream_window_bytes
+        window = ServerConfig().stream_window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
-            while room < len(part):
-                room += int.from_bytes((await client.until(f.WINDOW_UPDATE, 61)).payload, "big")
-            room -= len(part)
+            while window < len(part):
+                window += int.from_bytes((await client.until(f.WINDOW_UPDATE, 61)).payload, "big")
+            window -= len(part)
             last = f.END_STREAM if at + 4096 >= len(whole) else 0
             client.send(f.frame(f.DATA, last, 61, part))
         assert (await client.answer(61))[1] == whole

@@ -162,12 +162,12 @@ async def test_a_message_of_the_largest_size_fits_through_the_windows() -> None:
         client.send(f.window_update(0, 2**20), f.frame(f.SETTINGS, f.ACK, 0))
         whole = message(bytes(64 * 1024))
         client.send(f.header_frames(1, block(), end_stream=False))
-        room = ServerConfig().stream_window_bytes
+        window = ServerConfig().stream_window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
-            while room < len(part):
-                room += int.from_bytes((await client.until(f.WINDOW_UPDATE, 1)).payload, "big")
-            room -= len(part)
+            while window < len(part):
+                window += int.from_bytes((await client.until(f.WINDOW_UPDATE, 1)).payload, "big")
+            window -= len(part)
             last = f.END_STREAM if at + 4096 >= len(whole) else 0
             client.send(f.frame(f.DATA, last, 1, part))
         assert (await client.answer())[1] == whole

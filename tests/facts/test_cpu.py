@@ -420,15 +420,15 @@ def test_the_kernel_throttles_at_the_reported_limit(container: LabContainer) -> 
     busy = container.pod.container("busy", argv=["/bin/sh", "-c", "while :; do :; done"])
     container.pod.limit(0.75)
     try:
-        told = read_cpu(directories_of(busy.pid)).bandwidth.quota_cores
-        assert told is not None
+        quota = read_cpu(directories_of(busy.pid)).bandwidth.quota_cores
+        assert quota is not None
         before, begun = cpu_seconds(busy.pid), time.monotonic()
         time.sleep(2)
         used = (cpu_seconds(busy.pid) - before) / (time.monotonic() - begun)
     finally:
         container.pod.limit(None)
         busy.kill()
-    assert used <= told * 1.2
+    assert used <= quota * 1.2
 
 
 @pytest.mark.root

@@ -26,7 +26,7 @@ from tests.facts.sriov_node import (
     build_sriov_node,
 )
 
-GONE = "0000:99:00.0"
+ABSENT = "0000:99:00.0"
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_pod_ip_that_no_link_has_is_drift(pci: Lookup) -> None:
 
 
 def test_a_reported_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
-    assert drift(pci, link(2, "net1"), **pci_info(GONE)) == (Drift("pci-address", GONE),)
+    assert drift(pci, link(2, "net1"), **pci_info(ABSENT)) == (Drift("pci-address", ABSENT),)
 
 
 def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> None:
@@ -156,13 +156,13 @@ def test_a_reported_address_that_is_none_is_drift(pci: Lookup, own: str) -> None
 
 
 def test_an_allocated_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
-    (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": GONE}), pci)
-    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+    (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": ABSENT}), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 
 
 def test_a_links_own_device_that_the_host_does_not_show_is_drift(pci: Lookup) -> None:
-    (found,) = merge(None, (link(2, "net1", GONE),), (), pci)
-    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+    (found,) = merge(None, (link(2, "net1", ABSENT),), (), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,6 @@ def test_a_link_that_a_device_in_user_space_has_is_compared(pci: Lookup) -> None
 
 
 def test_a_missing_device_is_drift_in_a_host_network_pod(pci: Lookup) -> None:
-    networks = reported(network("net1", mtu=9000, **pci_info(GONE)))
+    networks = reported(network("net1", mtu=9000, **pci_info(ABSENT)))
     (found,) = merge(networks, (link(2, "net1"),), (), pci, host_network=True)
-    assert found.drift == (Drift("pci-address", GONE),)
+    assert found.drift == (Drift("pci-address", ABSENT),)

@@ -35,7 +35,7 @@ def lab() -> Iterator[Lab]:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as lab:
         lab.pod("web").container("app")
-        lab.pod("crowd").container("app")
+        lab.pod("many").container("app")
         yield lab
 
 
@@ -70,8 +70,8 @@ def test_an_agent_near_its_memory_limit_rejects_new_connections(lab: Lab) -> Non
         assert used > 10 * 1024 * 1024
         limit.write_text(str(int(used * 1.05)))
         eventually(lambda: 0 < metric(agent, "netutil_memory_limit_bytes") < used * 1.1)
-        told = eventually(lambda: (a := new.ask("pod", fresh=True)).get("reason") and a)
-        assert (told["reason"], told["code"]) == ("AGENT_MEMORY_LOW", "RESOURCE_EXHAUSTED")
+        answer = eventually(lambda: (a := new.ask("pod", fresh=True)).get("reason") and a)
+        assert (answer["reason"], answer["code"]) == ("AGENT_MEMORY_LOW", "RESOURCE_EXHAUSTED")
         assert old.ask("pod")["said"] == "web"
         assert old.ask("watch")["reason"] == "AGENT_MEMORY_LOW"
         limit.write_text("-1")
@@ -89,11 +89,11 @@ def test_too_few_descriptors_are_an_error_of_new_connections(lab: Lab) -> None:
     namespaces = 224 // 4 // 8  # a quarter at the most, eight descriptors each
     assert affordable == (224 - 128 - namespaces * 8) // 3
     assert f"at most {affordable} connections" in agent.stderr_text()
-    web, crowd = (pod.containers[0] for pod in lab.pods)
+    web, many = (pod.containers[0] for pod in lab.pods)
     with asking(web) as old, asking(web) as new:
         assert old.ask("pod")["said"] == "web"
         hold = [sys.executable, "-c", HOLD, str(affordable + 200)]
-        holding = crowd.spawn(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holding = many.spawn(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert holding.stdout is not None
             assert holding.stdout.readline() == b"held\n"

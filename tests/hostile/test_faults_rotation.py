@@ -223,9 +223,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "broken", "told"), BROKEN)
+@pytest.mark.parametrize(("name", "broken", "flag"), BROKEN)
 def test_a_file_that_cannot_be_used_for_a_while_takes_nothing_away(
-    node: Node, name: str, broken: Callable[[Path, bytes], None], told: str, failures: float
+    node: Node, name: str, broken: Callable[[Path, bytes], None], flag: str, failures: float
 ) -> None:
     path, log = node.volume.directory / name, len(node.agent.stderr_text())
     try:
@@ -240,7 +240,7 @@ def test_a_file_that_cannot_be_used_for_a_while_takes_nothing_away(
     # One that lasts is said again after 2, 4, 8 failures: it is the same sentence.
     assert 1 <= len(said) <= math.log2(more) + 2
     assert len({line.partition("pod list: ")[2].partition(" (read ")[0] for line in said}) == 1
-    assert told in said[0]
+    assert flag in said[0]
     came = len(node.guard.came)
     node.asked_until(lambda: len(node.guard.came) > came)
     eventually(lambda: "answers again" in node.agent.stderr_text()[log:])

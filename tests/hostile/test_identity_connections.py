@@ -26,7 +26,7 @@ from tests.lab.observing import needs_lab
 from tests.lab.reused_pid import process_under
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-connections")]
-GONE = ("UNAUTHENTICATED", "PEER_GONE")
+EXITED = ("UNAUTHENTICATED", "PEER_GONE")
 NOT_FOUND = ("NOT_FOUND", "PID_NOT_FOUND")
 OLD_KERNEL = (
     "import sys; from netutil.agent.identity import pidfd; pidfd.SO_PEERPIDFD = 30000\n"
@@ -112,7 +112,7 @@ def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stag
             got = attacker.ask()
     finally:
         os.kill(on.agent.pid, signal.SIGCONT)
-    assert got.refusals() == {GONE}
+    assert got.refusals() == {EXITED}
     assert_nothing_leaked(got)
 
 
@@ -128,7 +128,7 @@ def test_a_pid_that_a_victim_got_after_the_connectors_end_gives_nothing(
     with victim_under(pid, on.victim):
         got = attacker.ask()
     env, cpu, *_, everything = got.calls
-    assert env.refusal == GONE
+    assert env.refusal == EXITED
     assert cpu.code == "OK"
     assert "affinity" not in cpu.answer
     assert everything.answer["pod"]["name"] == "hostile"
@@ -147,8 +147,8 @@ def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
     theirs = ("GetEnv", {"pid": str(on.victim.pid)})
     got = asked(on.victim, *EVERYTHING, theirs, before=TAKE_OVER.format(path=path))
     env, *_, pod, everything, by_pid = got.calls
-    assert env.refusal == (GONE if ends else ("OK", ""))
-    assert by_pid.refusal == (GONE if ends else NOT_FOUND)
+    assert env.refusal == (EXITED if ends else ("OK", ""))
+    assert by_pid.refusal == (EXITED if ends else NOT_FOUND)
     assert pod.answer["name"] == everything.answer["pod"]["name"] == "hostile"
     if not ends:
         assert env.answer["envs"] == {"WHO": "hostile"}
@@ -175,6 +175,6 @@ def test_a_connection_of_a_deleted_pod_is_not_its_successors(on: Stage) -> None:
     )
     on.lab.write_pod_list()
     got = holder.ask()
-    assert got.refusals() == {GONE}
+    assert got.refusals() == {EXITED}
     assert_nothing_leaked(got)
     giver.process.communicate()

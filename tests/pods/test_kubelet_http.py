@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Reason, Unavailable
-from netutil.agent.pods.sources import kubelet as room
+from netutil.agent.pods.sources import kubelet as module
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource
 
 from tests.pods import kubelet_server as double
@@ -164,7 +164,7 @@ def test_an_answer_past_the_bound_is_refused(
     plain_kubelet: KubeletDouble,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room, "MAX_BYTES", MEBIBYTE)
+    monkeypatch.setattr(module, "MAX_BYTES", MEBIBYTE)
     plain_kubelet.answer = (
         double.gzip_bomb(64 * MEBIBYTE) if packed else double.body(bytes(2 * MEBIBYTE))
     )

@@ -136,10 +136,10 @@ async def test_the_error_that_ends_the_stream_is_passed_on() -> None:
     async def send(_: Any) -> None:
         raise error
 
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as raised:
         await node.describing.describe_all(5, send)
     await node.pods.close()
-    assert told.value is error
+    assert raised.value is error
 
 
 async def test_processes_that_cannot_be_read_are_an_error_of_their_container() -> None:

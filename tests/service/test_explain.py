@@ -82,9 +82,9 @@ def assert_stops(answer: Explanation, step: str, reason: str, *said: str) -> Non
     assert not answer.answered
     assert (last.name, last.outcome, last.reason) == (step, "stopped", reason)
     assert {one.outcome for one in answer.steps[:-1]} <= {"ok"}
-    told = "\n".join((*last.found, last.advice))
+    step_text = "\n".join((*last.found, last.advice))
     for text in said:
-        assert text in told
+        assert text in step_text
 
 
 def found(answer: Explanation, step: str) -> str:

@@ -114,9 +114,9 @@ def test_it_asks_for_another_process(node: Node) -> None:
     assert_same(got, asked(node.app, *calls, runner=False))
 
 
-@pytest.mark.parametrize("asker", ["app", "side"])
-def test_another_process_asks_for_it(node: Node, asker: str) -> None:
-    container: LabContainer = getattr(node, asker)
+@pytest.mark.parametrize("caller", ["app", "side"])
+def test_another_process_asks_for_it(node: Node, caller: str) -> None:
+    container: LabContainer = getattr(node, caller)
     with without_first_thread(node) as ended, waiting(node) as whole:
         of_ended, of_whole = (
             [(method, fields | {"pid": str(inside_pid(one.host_pid))}) for method, fields in ALL]

@@ -141,8 +141,8 @@ def test_the_list_and_one_pod_cost_one_look_each(node: FullNode) -> None:
     assert names == node.pod_names
     assert_one_look(cost)
     for name in (node.pod_names[0], node.pod_names[-1]):
-        told, cost = run(node, "pod", name)
-        assert name in told and "NOT KNOWN" not in told
+        output, cost = run(node, "pod", name)
+        assert name in output and "NOT KNOWN" not in output
         assert_one_look(cost)
 
 
@@ -159,7 +159,7 @@ def test_a_pod_is_described_as_it_is_now(node: FullNode) -> None:
 def test_top_asks_neither_kubelet_nor_cgroups(node: FullNode) -> None:
     costs = []
     for _ in range(3):  # a fetch that another command began may end meanwhile
-        told, cost = run(node, "top", "--once", "--interval", "100ms")
-        assert f"(without a connection or a call: {PODS})" in told
+        output, cost = run(node, "top", "--once", "--interval", "100ms")
+        assert f"(without a connection or a call: {PODS})" in output
         costs.append(cost)
     assert Cost(gets=0, resource_lists=0, walks=0) in costs

@@ -130,7 +130,7 @@ def test_an_unreported_container_is_an_error_until_it_is_listed() -> None:
         command = [sys.executable, "-m", "netutil.client", "devices", "--timeout", "2"]
         refused = app.run(command)
         assert refused.returncode == 5
-        told = f"The calling process is in container {app.id[:12]} of pod shop/web, which the"
-        assert told in refused.stderr.decode()
+        message = f"The calling process is in container {app.id[:12]} of pod shop/web, which the"
+        assert message in refused.stderr.decode()
         lab.write_pod_list()
         assert netutil(app, "cpu", "--topology")["exclusive_cpus"] == "2-3"

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 
 ROUNDS = 1000
 _SET_MTU, _SET_ADDRESS = 0x8922, 0x8916  # linux/sockios.h
-ASKER = """
+CALLER = """
 import sys, threading
 import grpc
 from netutil.v1alpha import netutil_pb2 as api, netutil_pb2_grpc
@@ -117,23 +117,23 @@ class Changes:
 @contextmanager
 def asking(container: LabContainer) -> Iterator[Callable[[], list[str]]]:
     """A process that asks without end, and once more, over one of four connections, when told."""
-    asker = container.spawn([sys.executable, "-c", ASKER], stdin=subprocess.PIPE, stderr=None)
-    assert asker.stdin is not None and asker.stdout is not None
+    caller = container.spawn([sys.executable, "-c", CALLER], stdin=subprocess.PIPE, stderr=None)
+    assert caller.stdin is not None and caller.stdout is not None
 
     def ask() -> list[str]:
         """Return the size of eth0, and its addresses."""
-        assert asker.stdin is not None and asker.stdout is not None
-        asker.stdin.write(b"\n")
-        asker.stdin.flush()
-        return asker.stdout.readline().decode().split()
+        assert caller.stdin is not None and caller.stdout is not None
+        caller.stdin.write(b"\n")
+        caller.stdin.flush()
+        return caller.stdout.readline().decode().split()
 
     try:
-        assert asker.stdout.readline() == b"asking\n"
+        assert caller.stdout.readline() == b"asking\n"
         assert ask()
         yield ask
     finally:
-        asker.kill()
-        asker.communicate()
+        caller.kill()
+        caller.communicate()
 
 
 def test_a_thousand_changes_are_in_the_next_answers_of_all_connections(

@@ -77,7 +77,7 @@ def ip(container: LabContainer, *arguments: str, lines: str = "") -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def told(container: LabContainer) -> list[dict[str, Any]]:
+def answered(container: LabContainer) -> list[dict[str, Any]]:
     interfaces = netutil(container, "interfaces")["interfaces"]
     links = [{"name": one["name"], **one["link"]} for one in interfaces]
     return sorted(links, key=lambda link: int(link["index"]))
@@ -111,7 +111,7 @@ def settled(container: LabContainer) -> tuple[list[dict[str, Any]], ...]:
     """
     deadline = time.monotonic() + 30
     while True:
-        found = (shown(container), told(container), shown(container))
+        found = (shown(container), answered(container), shown(container))
         first, _, last = ([{**link, "counters": None} for link in links] for links in found)
         if first == last or time.monotonic() > deadline:
             return found
@@ -156,11 +156,11 @@ def test_a_recreated_container_has_the_links_of_the_sandbox(
 ) -> None:
     if links_are_refused(container):
         return
-    before = told(container)
+    before = answered(container)
     container.kill()
     again = container.pod.container("app")
     lab.write_pod_list()
-    after = told(again)
+    after = answered(again)
     for links in (before, after):
         counters_of(links)
     assert after == before

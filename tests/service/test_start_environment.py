@@ -232,8 +232,8 @@ def test_qat_variables_without_an_address_have_a_problem(lab: Lab) -> None:
     app = lab.pod("web").container("app", env=env)
     lab.write_pod_list()
     started(lab)
-    told = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
-    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, told)] == [
+    allocated = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
+    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, allocated)] == [
         ("PCIDEVICE_A", "zz", "is no PCI address"),
         ("QAT0", "0000:b0:00.0x", "is no PCI address"),
         ("QAT1", "zz", "is no PCI address"),

@@ -24,12 +24,12 @@ FLAGS = ("--pod-refresh=0.2", "--pod-resources=/nonexistent/kubelet.sock")
 CACHED = """
 import queue, sys
 from netutil.client import Cached
-told = queue.Queue()
-with Cached(on_change=told.put) as facts:
+changes = queue.Queue()
+with Cached(on_change=changes.put) as facts:
     print(facts.pod().name, facts.cpu().cpuset, flush=True)
     for line in sys.stdin:
         if line == "change\\n":
-            print(*told.get(timeout=30).changed, facts.cpu().cpuset, flush=True)
+            print(*changes.get(timeout=30).changed, facts.cpu().cpuset, flush=True)
         else:
             print(facts.pod().name, "fresh" if facts.fresh else "stale", flush=True)
 """
