@@ -419,7 +419,7 @@ def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -
 
 
 def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
-    """As of a variable QAT0 that holds no address; the agent tells it among the interfaces."""
+    """As of a variable QAT0 without an address; the agent lists QAT0 among the interfaces."""
     allocated = api.AllocatedDevice(
         variable="QAT0", name="0000:b0:00.0x", problem="is no PCI address"
     )

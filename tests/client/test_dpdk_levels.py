@@ -1,4 +1,4 @@
-"""Whose limit a DPDK line is told of: the container's own, or one that it shares."""
+"""Whose limit a DPDK line is warned about: the container's own, or a shared one."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ async def test_the_sweep_runs_while_something_is_held(
     node.ask(node.add("one"))
     node.clock.now += 2 * MAX_IDLE_SECONDS
     async with asyncio.timeout(5):
-        while len(node.cache):  # noqa: ASYNC110 - nothing else tells of it
+        while len(node.cache):  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
 
 

@@ -325,7 +325,7 @@ async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> 
 
 
 async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read() -> None:
-    """With windows as large as there are; what a writer does not wait for, nobody counts."""
+    """With windows as large as there are; a write that needs no wait is not counted."""
     written: list[int] = []
     go = asyncio.Event()
 

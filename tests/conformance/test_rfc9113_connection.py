@@ -146,7 +146,7 @@ async def test_data_of_refused_or_answered_streams_is_credited() -> None:
 async def test_more_than_the_window_is_an_error() -> None:
     async with serving() as bench:
         client = await bench.connect()
-        # Nobody takes its messages: the connection's window is used up, with no byte given back.
+        # No handler takes its messages: the connection's window is used up, with no byte credited.
         client.send(f.header_frames(1, block(p_path="/test.Echo/Unread"), end_stream=False))
         client.send(f.frame(f.DATA, 0, 1, message(bytes(16_000))) * 4)
         client.send(f.frame(f.DATA, 0, 1, message(bytes(16_000))))

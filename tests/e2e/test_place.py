@@ -59,7 +59,7 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             words = process.stdout.readline().split()
             assert words[:1] == ["ready"], words
-            assert processes(words[1]), "the pod's processes stand in the node's cgroup"
+            assert processes(words[1]), "the pod's processes are in the node's cgroup"
             yield process, words[1]
         finally:
             process.kill()

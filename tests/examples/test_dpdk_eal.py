@@ -27,7 +27,7 @@ PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net
 PAST_ITS_ARGUMENTS = "Cannot get hugepage information"
 REFUSED = ("Usage:", "Invalid 'command line' arguments")
 RUN = 'mount -t tmpfs none /run && exec timeout 20 dpdk-testpmd "$@" </dev/null 2>&1'
-"""EAL's files are gone with the mount."""
+"""EAL's files end with the mount."""
 pytestmark = [pytest.mark.root, needs_lab]
 
 

@@ -57,7 +57,7 @@ def test_a_pod_and_container_in_one_segment_have_no_cgroup_of_the_pod() -> None:
 
 @pytest.mark.parametrize("qos", ["/burstable", ""])
 def test_the_pods_own_cgroup_is_no_containers(qos: str) -> None:
-    """As of gVisor on cgroup v1, whose processes stand in no container's."""
+    """As of gVisor on cgroup v1, whose processes are in no container's cgroup."""
     pod = f"/kubepods{qos}/pod{UID}"
     found = levels(pod, pod)
     assert [level for level, _ in found] == [POD, *[QOS] * bool(qos), KUBEPODS, ABOVE]

@@ -264,7 +264,7 @@ def test_a_process_that_wrote_over_its_environment_is_read_as_it_is_now(
 
 @contextmanager
 def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
-    """A process that told the kernel that its environment stands elsewhere."""
+    """A process that moved the addresses of its environment with prctl(2)."""
     with running(["env", "-i", *PYTHON, script(f"SIZE = {size}\n{MOVE}\n{then}")]) as pid:
         yield pid
 

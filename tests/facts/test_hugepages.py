@@ -226,7 +226,7 @@ def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path)
     write(tmp_path / "cpu.max", "max 100000")
     assert read_usage(None) == ()
     assert read_usage(at(2, tmp_path)) == ()
-    assert read_usage(at(1, tmp_path / "gone")) == ()
+    assert read_usage(at(1, tmp_path / "absent")) == ()
 
 
 def test_a_spec_asks_per_container_and_page_size() -> None:

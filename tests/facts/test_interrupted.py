@@ -105,7 +105,7 @@ def namespace() -> Iterator[Namespace]:
 
 @contextmanager
 def links_that_come_and_go(namespace: Namespace) -> Iterator[None]:
-    lines = [f"link add gone{n} type bridge\nlink delete gone{n}\n" for n in range(50)]
+    lines = [f"link add brief{n} type bridge\nlink delete brief{n}\n" for n in range(50)]
     end = threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Which source tells a pod's networks, and what a caller may ask of them."""
+"""Which source has a pod's networks, and which requests a caller may make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pod whose processes cannot be read in time, or do not go on: it costs itself, nobody else."""
+"""A pod whose processes are stopped or cannot be read in time delays only itself."""
 
 from __future__ import annotations
 

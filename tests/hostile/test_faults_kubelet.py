@@ -123,7 +123,7 @@ def test_a_kubelet_that_fails_takes_nothing_away(node: Node, fault: str) -> None
     eventually(failed)
     print(f"{fault}: slowest answer to a pod that is known: {slowest:.3f} s")
     assert slowest < MAX_TURN_SECONDS
-    # The kernel proves a pod that no list has; what only a list can tell is not to be had.
+    # The kernel proves a pod that no list has; facts of the list are unavailable.
     assert node.unlisted.ask("cpu", fresh=True)["said"] == "answered"
     assert node.unlisted.ask("pod")["code"] == "UNAVAILABLE"
     assert probe(node.agent, "/healthz") == (200, "ok")

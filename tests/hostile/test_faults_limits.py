@@ -22,7 +22,7 @@ held = []
 for _ in range(int(sys.argv[1])):
     held.append(socket.socket(socket.AF_UNIX))
     held[-1].connect("/etc/netutil/net.sock")
-    # The preface of HTTP/2 and empty settings: a connection that nobody closes for idleness.
+    # The preface of HTTP/2 and empty settings: a connection that is not closed for idleness.
     held[-1].sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes(3) + b"\\x04" + bytes(5))
 print("held", flush=True)
 sys.stdin.read()
@@ -86,7 +86,7 @@ def test_too_few_descriptors_are_an_error_of_new_connections(lab: Lab) -> None:
     command = ["prlimit", "--nofile=224:224", sys.executable, "-m", "netutil.agent"]
     agent = lab.agent("--max-connections-per-pod=500", command=command)
     affordable = int(metric(agent, "netutil_max_connections"))
-    namespaces = 224 // 4 // 8  # a quarter at the most, eight descriptors each
+    namespaces = 224 // 4 // 8  # at most a quarter, eight descriptors each
     assert affordable == (224 - 128 - namespaces * 8) // 3
     assert f"at most {affordable} connections" in agent.stderr_text()
     web, many = (pod.containers[0] for pod in lab.pods)

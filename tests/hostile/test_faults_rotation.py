@@ -53,7 +53,7 @@ class Projected:
 
 
 class Guard:
-    """A kubelet's door: which tokens it accepts, and who came with which certificate."""
+    """A kubelet's access control: the tokens that it accepts, and the certificates that it saw."""
 
     def __init__(self, answer: kubelet.Answer) -> None:
         self._answer = answer
@@ -143,7 +143,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture
 def failures(node: Node) -> float:
-    """How often a list could not be had so far; the last one could."""
+    """Return the number of failed fetches so far; the last fetch succeeded."""
     came = len(node.guard.came)
     node.asked_until(lambda: len(node.guard.came) > came)
     return metric(node.agent, FAILURES)
@@ -205,7 +205,7 @@ def missing(path: Path, good: bytes) -> None:
 
 
 def unreadable(path: Path, good: bytes) -> None:
-    """Root may read any file; but nobody a link to itself."""
+    """Root may read any file, but no user can read a link to itself."""
     del good
     path.unlink()
     path.symlink_to(path.name)

@@ -268,7 +268,7 @@ def test_connections_survive_the_removal_of_the_file(another_lab: Lab) -> None:
 
 
 def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
-    """Its hostPath is writable for it, and it listens: its PID namespace tells it from an agent."""
+    """Its hostPath is writable for it, and it listens: its PID namespace is not an agent's."""
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
     listen = [sys.executable, "-c", LISTEN, "/etc/netutil/net.sock"]
     hostile = web.spawn(listen, stdout=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""The event loop stands still: it is told with its stack, and liveness fails while it lasts."""
+"""A stalled event loop is logged with its stack, and liveness fails during the stall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection is its connector's, whoever bears its pid or holds the connection later."""
+"""A connection is its connector's, also after a reuse of the pid or a change of the holder."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
     )
     pod, interfaces = got.calls
     assert (pod.answer["name"], pod.answer["container_name"]) == ("reported", "app")
-    # Some machines let nobody look at the namespaces of their init.
+    # Some machines hide the namespaces of their init from all users.
     known = host_network_namespace() is not None and not CONFINED
     assert interfaces.answer.get("host_network", False) is known
     if known:
@@ -155,7 +155,7 @@ def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: 
 
 
 def test_a_host_process_in_a_pods_cgroups_is_not_there_for_the_pod(on: Stage) -> None:
-    """It bears no number in the pod's PID namespace: its environment is the host's."""
+    """It has no pid in the pod's PID namespace: its environment is the host's."""
     with process(f"import os\n{entering(on.hostile)}") as entered:
         calls = [(method, fields | {"pid": str(entered.pid)}) for method, fields in EVERYTHING[:-1]]
         line = task(calls)

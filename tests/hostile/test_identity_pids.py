@@ -164,7 +164,7 @@ task["calls"] = [[m, {**f, "pid": str(n)}] for n in numbers for m, f in task["ca
 
 
 def test_a_zombie_and_a_thread_of_the_callers_own_are_not_found(on: Stage) -> None:
-    """And 2, which on the host is a kernel thread, is nobody in here."""
+    """And 2, which on the host is a kernel thread, is no process in here."""
     calls = everything_of("")[:-1]
     got = asked(on.hostile, *calls, between=DEAD_AND_THREADED)
     assert len(got.calls) == 3 * len(calls)

@@ -74,7 +74,7 @@ def at(pid: int) -> int:
 
 @pytest.fixture(params=["pidfs", "start time"])
 def _numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes are told apart as this kernel allows, and as one before Linux 6.9 does."""
+    """Processes are distinguished as this kernel allows, and as before Linux 6.9."""
     if request.param == "start time":
         monkeypatch.setattr(first_process, "_has_pidfs", lambda: False)
 

@@ -306,7 +306,7 @@ def cgroup_files(monkeypatch: pytest.MonkeyPatch, first: str, others: str) -> It
     ("first", "others"),
     [
         pytest.param("0::/old\n", "0::/new\n", id="v2, where it keeps its last path"),
-        pytest.param("0::/old (deleted)\n", "0::/new\n", id="v2, whose directory is gone"),
+        pytest.param("0::/old (deleted)\n", "0::/new\n", id="v2, whose directory was removed"),
         pytest.param("2:cpu:/\n1:name=systemd:/\n", "2:cpu:/a\n1:name=systemd:/a\n", id="v1"),
         pytest.param("2:cpu:/\n0::/old\n", "2:cpu:/a\n0::/new\n", id="hybrid"),
     ],

@@ -1,4 +1,4 @@
-"""What each gRPC client gets of the server. What a case does stands in `cases.py`."""
+"""What each gRPC client gets from the server. `cases.py` has what a case does."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class LabAgent:
 def free_address() -> str:
     """A loopback address whose port nothing else takes before it is used.
 
-    It is not one of those that the kernel gives to whoever asks for any (ip_local_port_range
+    It is not one of those that the kernel gives to a bind to port 0 (ip_local_port_range
     begins at 32768), and each process that runs tests beside others has ports of its own.
     """
     for place in itertools.islice(_taken, _COUNT):

@@ -62,7 +62,7 @@ class Processes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spawned: list[LabProcess] = []
-        # Whoever holds the other end is told by the kernel when this process is gone.
+        # The kernel notifies the holder of the other end when this process exits.
         self._alive, self._lifeline = os.pipe()
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(_PATIENCE_SECONDS)
@@ -79,7 +79,7 @@ class Processes:
         """Start a long-lived process without streams and return its pid on the host."""
         with self._lock:
             self._channel.sendall(launch.to_json())
-            answer = json.loads(self._answers.readline() or b'{"error": "the server is gone"}')
+            answer = json.loads(self._answers.readline() or b'{"error": "the server has exited"}')
         if "error" in answer:
             raise LaunchFailed(answer["error"])
         return int(answer["pid"])
@@ -141,7 +141,7 @@ class Processes:
         return subprocess.CompletedProcess(launch.argv, process.returncode, output, errors)
 
     def close(self) -> None:
-        """Kill all and wait until they are gone."""
+        """Kill all and wait until they have exited."""
         for process in self._spawned:
             _end(process)
         self._answers.close()

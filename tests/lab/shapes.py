@@ -7,7 +7,7 @@ from typing import Literal
 Driver = Literal["cgroupfs", "systemd", "joined", "no-uid"]
 """How kubelet and runtime name cgroups. With the last two a pod has no directory of its own:
 `joined` is containerd's cgroupfs driver below a kubelet with the systemd driver, `no-uid` is CRI-O
-under some set-ups, whose paths bear no pod UID."""
+under some set-ups, whose paths have no pod UID."""
 Runtime = Literal["containerd", "cri-o", "docker"]
 QoS = Literal["guaranteed", "burstable", "besteffort"]
 

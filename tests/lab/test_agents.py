@@ -1,4 +1,4 @@
-"""Agents in the lab: ready when they listen, told with their log when they fail."""
+"""Agents in the lab: ready when they listen, reported with their log when they fail."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def test_the_pod_list_is_what_a_kubelet_prints(lab: Lab) -> None:
     pod = lab.pod("web", namespace="shop", qos="guaranteed", labels={"app": "web"}, runtime="cri-o")
     app, setup = pod.container("app"), pod.container("setup", kind="init")
     setup.kill()
-    lab.pod("gone").delete()
+    lab.pod("deleted").delete()
 
     listed = json.loads(lab.write_pod_list().read_text())
 

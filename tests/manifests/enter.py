@@ -32,7 +32,7 @@ def enter(container: dict[str, Any]) -> None:
     _check(_libc.unshare(namespaces), "unshare")
     _mount("none", "/", None, _REC | _SLAVE)
     _mount("tmpfs", root, "tmpfs", 0, "mode=755,size=1m")
-    # Or a mount of what stands above it would show it again within itself.
+    # Otherwise a mount of a parent directory would show it again within itself.
     _mount("none", root, None, _UNBINDABLE)
     _show_machine(root)
     for directory in (*_FRESH, "var/lib"):

@@ -56,7 +56,7 @@ print(json.dumps(answers))
 
 
 def run(*argv: str, confined: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command with the capabilities of the variant, and its profile unless told otherwise."""
+    """A command with the capabilities of the variant, and by default its profile."""
     return subprocess.run(
         [
             *with_capabilities(*hardened_capabilities()),

@@ -1,4 +1,4 @@
-"""When newcomers are turned away: from the files of both versions of cgroups."""
+"""When new connections are rejected, by the files of both versions of cgroups."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_unreadable_files_reject_no_connection(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "gone"), str(tmp_path)), 90, clock)
+    limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "absent"), str(tmp_path)), 90, clock)
     for _ in range(3):
         clock.now += 1
         assert limit.check_capacity() is None

@@ -224,8 +224,8 @@ def test_the_info_of_a_device_is_returned_once() -> None:
     info = json.dumps({VF: GENERIC, OTHER: {}})
     found = parse_devices({VARIABLE: f"{VF},{VF.upper()},{OTHER},{VF}", f"{VARIABLE}_INFO": info})
     again = (None, DeviceProblem.INFO_REPORTED_BEFORE)
-    told = [(one.info, one.problem) for one in found]
-    assert told == [(GENERIC, None), again, ({}, None), again]
+    parsed = [(one.info, one.problem) for one in found]
+    assert parsed == [(GENERIC, None), again, ({}, None), again]
 
 
 def test_the_answer_is_no_multiple_of_the_variables() -> None:
@@ -237,6 +237,6 @@ def test_the_answer_is_no_multiple_of_the_variables() -> None:
 
 
 def test_a_name_that_no_resource_has_is_no_list() -> None:
-    """It stands in the answer once for each device of its list."""
+    """It is in the answer once for each device of its list."""
     assert parse_devices({"PCIDEVICE_" + "X" * MAX_VARIABLE_LENGTH: VF}) == ()
     assert len(parse_devices({"PCIDEVICE_" + "X" * 317: VF})) == 1

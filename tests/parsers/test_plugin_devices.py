@@ -1,4 +1,4 @@
-"""Devices of two environments: none is lost, none is told twice, and it is marked whose it is."""
+"""Devices of two environments: none is lost or returned twice, and each has its origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for changes is told of each list whose content may differ, and only of those."""
+"""Waiters for changes are notified of each list whose content may differ, and of no other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PulledSource:
         self.fetches.append(time.monotonic())
         self.fetched.set()
         if self.failing:
-            raise unavailable("It is broken.", "here", "Mend it.")
+            raise unavailable("It is broken.", "here", "Repair it.")
         return self.pods
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""When a list is fetched, who waits for it, and what is said when none can be had."""
+"""When a list is fetched, who waits for it, and the error if no list is available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UID, ID = f"{1:032x}", f"{1:064x}"
 
 
 def pod_list(*names: str) -> bytes:
-    """Running pods with one container each; the nth bears n as its UID and container ID."""
+    """Running pods with one container each; the nth has n as its UID and container ID."""
     return list_json(
         *(
             pod_json(name, f"{number:032x}", {"app": f"{number:064x}"})
@@ -46,7 +46,7 @@ class Source:
         self.fetches += 1
         self.leave.wait(30)
         if self.failing:
-            raise unavailable("It is broken.", "here", "Mend it.")
+            raise unavailable("It is broken.", "here", "Repair it.")
         return self.pods
 
     def describe(self) -> str:

@@ -124,7 +124,7 @@ def test_a_pod_with_resources_of_its_own_comes_from_a_kubelet_that_is_believed()
 def test_a_class_that_is_not_known_is_that_of_the_spec(
     qos: dict[str, Any], resources: object, own: bool
 ) -> None:
-    """As in Kubernetes (GetPodQOS); what is told of the pod's class stays unknown."""
+    """As in Kubernetes (GetPodQOS); the pod's class stays unknown."""
     item = copy.deepcopy(RESIZED)
     item["spec"]["containers"][0]["resources"] = resources
     item["status"] = qos

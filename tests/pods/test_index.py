@@ -93,7 +93,7 @@ def test_one_container_in_two_pods_is_refused(uid: str | None) -> None:
 
 
 def test_two_pods_of_one_name_differ_by_their_uids() -> None:
-    """A pod, and the one that was made anew before the first was gone from the list."""
+    """A pod, and its successor, which was created before the first left the list."""
     twice = listed(WEB, pod("web", OTHER_UID, {"app": f"containerd://{APP}"}))
     with pytest.raises(FailedPrecondition, match=rf"default/web \(UID {UID}\)") as caught:
         twice.find(None, APP)

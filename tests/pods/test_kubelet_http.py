@@ -266,7 +266,7 @@ def test_no_descriptor_is_left_behind(source: KubeletSource, plain_kubelet: Kube
             failure_of(source)
         plain_kubelet.answer = good
         source.fetch()
-        # The double's own ends go when their handlers see that the client's are gone.
+        # The double's own ends close when their handlers see that the client's are closed.
         plain_kubelet.drop_connections()
         for connection in plain_kubelet.connections:
             connection.close()

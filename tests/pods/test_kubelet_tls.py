@@ -117,9 +117,9 @@ def test_a_kubelet_that_demands_a_client_certificate_gets_it(
     without = failure_of(open_source())
     # The alert may be overtaken by the end of the connection.
     assert "client certificate" in without.message or "broke off" in without.message
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    other = failure_of(open_source(**write_client(trustme.CA(), stranger)))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    other = failure_of(open_source(**write_client(trustme.CA(), foreign)))
     assert "client certificate" in other.message or "broke off" in other.message
     assert open_source(**write_client(ca, tmp_path)).fetch()
 
@@ -198,8 +198,8 @@ def test_a_token_stands_in_no_error(
     kubelet.answer = answer
     failure = failure_of(open_source(token_file=token_file))
     assert kubelet.requests[0][1]["Authorization"] == "Bearer first-token"
-    told = f"{failure.message}{failure.advice}{failure.read}{failure!r}{caplog.text}"
-    assert "first-token" not in told
+    texts = f"{failure.message}{failure.advice}{failure.read}{failure!r}{caplog.text}"
+    assert "first-token" not in texts
 
 
 def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(

@@ -237,11 +237,11 @@ def test_no_pod_keeps_the_body_of_the_answer() -> None:
 
     body = Body(json.dumps(SAMPLE).encode())
     pods = decode_pod_list(body)
-    gone = weakref.ref(body)
+    reference = weakref.ref(body)
     references = sys.getrefcount(body)
     del body
     gc.collect()
-    assert pods and gone() is None, references
+    assert pods and reference() is None, references
 
 
 json_values = st.recursive(

@@ -13,7 +13,7 @@ from tests.pods.streams import Clock, PushingSource, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NEW = f"{2:032x}", f"{2:064x}"
-NOBODY = "f" * 32, "f" * 64
+UNKNOWN = "f" * 32, "f" * 64
 
 
 async def test_nothing_is_followed_before_somebody_asks(
@@ -63,7 +63,7 @@ async def test_a_caller_that_a_healthy_stream_never_brings_is_none(
 ) -> None:
     pushing.push(made("web"))
     await pushed.refresh()
-    assert await pushed.lookup(*NOBODY, timeout_seconds=0.05) is None
+    assert await pushed.lookup(*UNKNOWN, timeout_seconds=0.05) is None
 
 
 async def test_a_pod_whose_container_does_not_come_is_answered_without_it(
@@ -137,7 +137,7 @@ async def test_close_ends_the_stream_and_fails_all_waiters(pushing: PushingSourc
     pushed = PodDirectory(pushing, 10)
     pushing.push(made("web"))
     await pushed.refresh()
-    waiting = asyncio.create_task(pushed.lookup(*NOBODY))
+    waiting = asyncio.create_task(pushed.lookup(*UNKNOWN))
     await asyncio.sleep(0)
     await pushed.close()
     with pytest.raises(Unavailable) as refused:

@@ -13,7 +13,7 @@ from tests.pods.streams import Clock, Pauses, PushingSource, broken, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NEW = f"{2:032x}", f"{2:064x}"
-NOBODY = "f" * 32, "f" * 64
+UNKNOWN = "f" * 32, "f" * 64
 
 
 async def test_after_a_break_the_last_list_answers_with_its_own_time(

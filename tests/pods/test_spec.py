@@ -58,6 +58,6 @@ def test_a_pod_of_one_container_of_any_kind_is_recognized(kind: str) -> None:
 
 
 def test_a_list_cannot_forge_a_derived_value() -> None:
-    told: dict[str, Any] = {"-only": "other", "-sharing": ["app"]}
-    forged = spec_of({"name": "app"}, **told)
+    derived: dict[str, Any] = {"-only": "other", "-sharing": ["app"]}
+    forged = spec_of({"name": "app"}, **derived)
     assert (forged.spec.only_container, forged.spec.sharing_cpus) == ("app", ())

@@ -101,7 +101,7 @@ class TestFollowing:
         kubelet = KubeletDouble(path, pod(1, "web"))
         async with kubelet.serving(), following(path, stream_seconds=1.1) as directory:
             await directory.refresh()
-            del kubelet.pods[f"{1:032x}"]  # and nobody is told
+            del kubelet.pods[f"{1:032x}"]  # without an event
             await until(lambda: kubelet.watches >= 2)
             await shown(directory)
             seen = directory.generation
@@ -124,7 +124,7 @@ class TestCompared:
         self, path: Path
     ) -> None:
         """It drops those of a reader that is slow, and says nothing."""
-        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "deleted"))
         async with kubelet.serving(), following(path, confirm=QUICK) as directory:
             await directory.refresh()
             kubelet.pods[f"{3:032x}"] = pod(3, "new")
@@ -144,7 +144,7 @@ class TestCompared:
             assert match.pod.metadata.name == "new"
 
     async def test_changes_that_the_stream_brings_are_no_difference(self, path: Path) -> None:
-        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "deleted"))
         async with kubelet.serving(), following(path, confirm=QUICK) as directory:
             await directory.refresh()
             for number in range(20):

@@ -1,4 +1,4 @@
-"""Limits and sets of CPUs as a container is told of them, against the kernel's own cgroups."""
+"""Limits and sets of CPUs as a container gets them, against the kernel's own cgroups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workload writes into its environment or annotation keeps nobody else waiting."""
+"""What a workload writes into its environment or annotation delays no other caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`netutil node explain` tells the truth about every kind of process, on one screen."""
+"""`netutil node explain` is true for every kind of process, on one screen."""
 
 from __future__ import annotations
 
@@ -183,17 +183,17 @@ def test_the_error_for_a_thread_names_its_process(node: Node) -> None:
 
 
 def test_a_pod_that_the_list_lacks_is_refused_there(node: Node) -> None:
-    stranger = node.lab.pod("stranger")
+    unlisted = node.lab.pod("unlisted")
     try:
-        container = stranger.container("app")
+        container = unlisted.container("app")
         assert_stops(
             node.explain(container.pid),
             "pod list",
             "UNKNOWN_TO_POD_LIST",
-            stranger.uid.replace("-", ""),
+            unlisted.uid.replace("-", ""),
         )
     finally:
-        stranger.delete()
+        unlisted.delete()
 
 
 def test_the_sandbox_of_a_pod_is_its_pods_without_a_name(node: Node) -> None:

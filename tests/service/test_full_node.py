@@ -112,7 +112,7 @@ def test_the_page_holds_the_same_picture_for_the_same_price(node: FullNode) -> N
 
 
 async def test_pods_are_sent_one_by_one_in_their_order(node: FullNode) -> None:
-    """So that no message grows with the node: gRPC in other languages takes 4 MiB at the most."""
+    """So that no message grows with the node: gRPC in other languages takes at most 4 MiB."""
     question: Request[Any] = replace(requests.described_pods(), decode=lambda message: message)
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,

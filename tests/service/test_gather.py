@@ -1,4 +1,4 @@
-"""Whose turn a read takes, and what is told of a container that was just started."""
+"""Which pod a read is charged to, and the answers for a container that was just started."""
 
 from __future__ import annotations
 

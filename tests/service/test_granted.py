@@ -1,4 +1,4 @@
-"""A real agent tells what is wanted, what was granted, and what of a pod is unknown."""
+"""A real agent reports what a pod requests, what was granted, and what is unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent holds of a pod's network: never older than a look at it, and gone with the pod."""
+"""What an agent holds of a pod's network: never older than a read, and dropped with the pod."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Changes:
 
 @contextmanager
 def asking(container: LabContainer) -> Iterator[Callable[[], list[str]]]:
-    """A process that asks without end, and once more, over one of four connections, when told."""
+    """A process that calls without end, and once more over one of four connections for a line."""
     caller = container.spawn([sys.executable, "-c", CALLER], stdin=subprocess.PIPE, stderr=None)
     assert caller.stdin is not None and caller.stdout is not None
 

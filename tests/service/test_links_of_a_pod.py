@@ -1,4 +1,4 @@
-"""What a pod is told of its links is what `ip -j` shows inside it, however they change."""
+"""A pod gets its links as `ip -j` shows them inside it, however they change."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_each_change_appears_in_every_field_as_ip_shows_it(container: LabContain
 
 
 def settled(container: LabContainer) -> tuple[list[dict[str, Any]], ...]:
-    """What ip shows, what is told, what ip shows then: once the kernel itself changes nothing.
+    """What ip shows, what the agent answers, what ip shows then: once the kernel has settled.
 
     It sets states and link-local addresses a moment after a link was set up.
     """

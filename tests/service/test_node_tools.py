@@ -226,7 +226,7 @@ def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
 
 
 def wait_for_a_list(client: NodeClient) -> None:
-    """For a second after a failed fetch the agent tells of that one; other tests come next."""
+    """For a second after a failed fetch the agent returns its error; other tests come next."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -270,7 +270,7 @@ def test_only_root_is_answered(node: Node) -> None:
     done = threading.Event()
 
     def keep_open() -> None:
-        """The agent soon binds anew a socket whose rights were changed."""
+        """The agent soon rebinds a socket whose mode was changed."""
         while not done.wait(0.05):
             with suppress(FileNotFoundError):
                 socket.chmod(0o666)

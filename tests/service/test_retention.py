@@ -119,7 +119,7 @@ async def test_a_pod_is_kept_while_its_state_is_unknown(
 async def test_a_pod_that_connects_during_the_sweep_is_kept(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A static pod that is started again bears the UID that it had."""
+    """A static pod that is started again has the UID that it had."""
     node.registry.remove(node.asks())
     node.directory.rmdir()
     run = node.reads.run

@@ -55,11 +55,11 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
         one = pod.container("one", env={"WHO": "one"}, cpus="0")
         two = pod.container("two", env={"WHO": "two"}, cpus="0-1")
         user = pod.container("user", env={"WHO": "user"}, uid=1000, gid=1000)
-        stranger = other.container("app", env={"WHO": "other"})
+        foreign = other.container("app", env={"WHO": "other"})
         apart.container("left", env={"WHO": "left"})
         apart.container("right", env={"WHO": "right"})
         agent = lab.agent("--pod-refresh=3600")
-        yield Node(lab, agent, pod, one, two, user, stranger, apart)
+        yield Node(lab, agent, pod, one, two, user, foreign, apart)
 
 
 def refusal(container: LabContainer, *argv: str) -> Any:

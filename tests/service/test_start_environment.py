@@ -91,13 +91,13 @@ def test_another_user_is_refused_the_start(node: DpdkNode) -> None:
 def test_devices_that_the_node_lacks_are_marked(node: DpdkNode) -> None:
     (pod,) = node.kubelet.pods
     pod.containers[0].devices.append(
-        v1.ContainerDevices(resource_name="intel.com/gone", device_ids=["0000:ff:00.0", "tun"])
+        v1.ContainerDevices(resource_name="intel.com/absent", device_ids=["0000:ff:00.0", "tun"])
     )
     try:
-        with_gone = netutil(node.app, "devices", "--timeout", "40")
-        while not with_gone["absent_pci"]:
-            with_gone = netutil(node.app, "devices", "--timeout", "40")
-        assert with_gone["absent_pci"] == ["0000:ff:00.0"] and with_gone["pci_error"] is None
+        answer = netutil(node.app, "devices", "--timeout", "40")
+        while not answer["absent_pci"]:
+            answer = netutil(node.app, "devices", "--timeout", "40")
+        assert answer["absent_pci"] == ["0000:ff:00.0"] and answer["pci_error"] is None
     finally:
         del pod.containers[0].devices[-1]
 
@@ -232,8 +232,8 @@ def test_qat_variables_without_an_address_have_a_problem(lab: Lab) -> None:
     app = lab.pod("web").container("app", env=env)
     lab.write_pod_list()
     started(lab)
-    allocated = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
-    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, allocated)] == [
+    devices = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
+    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, devices)] == [
         ("PCIDEVICE_A", "zz", "is no PCI address"),
         ("QAT0", "0000:b0:00.0x", "is no PCI address"),
         ("QAT1", "zz", "is no PCI address"),

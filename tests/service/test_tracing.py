@@ -1,4 +1,4 @@
-"""Onlookers of the calls: bounded, told what they missed, and free while there are none."""
+"""Subscribers to calls: bounded, informed of what they missed, and free if there are none."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_cache_hears_of_changes_and_outlives_the_agent(
     assert said(cached, "change") == "cpu 0"
     agent.stop()
     assert said(cached, "now") == "web stale"
-    set_cpus(app, "0-1")  # nobody tells it now
+    set_cpus(app, "0-1")  # no event reports it now
     lab.agent(*FLAGS)
     assert said(cached, "change") == "cpu 0-1"
     assert said(cached, "now") == "web fresh"

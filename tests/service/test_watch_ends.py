@@ -130,7 +130,7 @@ def test_watchers_that_go_leave_no_descriptor_and_no_task(lab: Lab) -> None:
             for watcher in watchers:
                 watcher.next()
             held = descriptors(agent)
-            # One socket for each namespace, and one inotify, whoever watches.
+            # One socket for each namespace, and one inotify, for any number of watchers.
             assert sum("inotify" in one for one in held) == 1
         eventually(lambda: metric(agent, "netutil_watchers") == 0)
     eventually(lambda: len(descriptors(agent)) <= len(before))

@@ -26,8 +26,8 @@ _WHOAMI = "netutil whoami --output json"
 # The kubelet reports a container some time after its first instruction: until then its pod is
 # known and its name, one of several, is not.
 _WHOAMI_ONCE_REPORTED = (
-    "until netutil whoami --output json >/tmp/told"
-    ' && grep -q \'"container_name": "[^"]\' /tmp/told; do sleep 0.2; done; cat /tmp/told'
+    "until netutil whoami --output json >/tmp/answer"
+    ' && grep -q \'"container_name": "[^"]\' /tmp/answer; do sleep 0.2; done; cat /tmp/answer'
 )
 _QUALITY = {
     "guaranteed": {"limits": {"cpu": "500m", "memory": "64Mi"}},
@@ -150,12 +150,12 @@ def test_init_containers_are_answered_while_they_run(cluster: Cluster) -> None:
 
 
 def test_the_new_container_after_a_restart(cluster: Cluster) -> None:
-    before = _told(cluster, "restarting")
+    before = _logged(cluster, "restarting")
     # The container's end ends this command too, at times before it can say how it ended.
     cluster.attempt("exec", "--namespace=netutil-e2e", "restarting", "--", "sh", "-c", "kill 1")
     cluster.wait("jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/restarting")
     cluster.wait("condition=Ready", "pod/restarting")
-    again = _told(cluster, "restarting")
+    again = _logged(cluster, "restarting")
     pod = cluster.get("pod", "restarting")
     assert_is(again, pod, "app")
     assert again["container_id"] != before["container_id"]
@@ -200,7 +200,7 @@ def test_the_client_reports_a_missing_mount(cluster: Cluster) -> None:
     assert "SOCKET_DIRECTORY_MISSING" in cluster.logs("unmounted")
 
 
-def _told(cluster: Cluster, pod: str) -> dict[str, Any]:
+def _logged(cluster: Cluster, pod: str) -> dict[str, Any]:
     """What a container printed as the answer to its first question."""
     deadline = time.monotonic() + 60.0
     while not (text := cluster.logs(pod)).endswith("}\n"):

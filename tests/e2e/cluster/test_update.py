@@ -97,6 +97,6 @@ def _assert_none_failed(cluster: Cluster, pod: str, before: dict[str, Any]) -> N
     deadline = time.monotonic() + 180
     while (now := _calls(cluster, pod))["calls"] < at_the_end["calls"] + 20:
         assert time.monotonic() < deadline, now
-    # One line for whoever reads the log of a run (pytest -rA shows it).
+    # One line for readers of the log of a run (pytest -rA shows it).
     print(f"{now['calls'] - before['calls']} calls, the longest {now['longest_seconds']:.1f} s")
     assert now["failed"] == []
