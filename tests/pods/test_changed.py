@@ -57,7 +57,7 @@ async def test_a_generation_that_passed_notifies_at_once() -> None:
     await directory.close()
 
 
-async def test_while_somebody_waits_a_pulled_list_is_fetched_every_refresh_once_for_all() -> None:
+async def test_a_waited_for_list_is_fetched_once_per_refresh() -> None:
     source = PulledSource()
     directory = PodDirectory(source, 0.1)
     waiting = [asyncio.create_task(directory.changed(1)) for _ in range(100)]

@@ -16,7 +16,7 @@ NEW = f"{2:032x}", f"{2:064x}"
 UNKNOWN = "f" * 32, "f" * 64
 
 
-async def test_nothing_is_followed_before_somebody_asks(
+async def test_nothing_is_followed_before_a_first_call(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     await asyncio.sleep(0)

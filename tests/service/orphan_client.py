@@ -27,8 +27,8 @@ def _relay(listener: socket.socket, inherited: socket.socket) -> None:
             (inherited if source is accepted else accepted).sendall(data)
 
 
-def _child(inherited: socket.socket, parent_gone: int, answer: int) -> None:
-    os.read(parent_gone, 1)
+def _child(inherited: socket.socket, parent_exited: int, answer: int) -> None:
+    os.read(parent_exited, 1)
     try:
         os.write(answer, json.dumps(_ask(inherited)).encode())
     finally:
