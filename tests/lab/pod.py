@@ -245,7 +245,7 @@ class LabPod:
         mac: str | None = None,
         mtu: int | None = None,
     ) -> Interface:
-        """Give the pod a real interface; the other end stands in a namespace of the lab."""
+        """Give the pod a real interface; the other end is in a namespace of the lab."""
         if self.host_network:
             raise ValueError("a host-network pod has no network namespace of its own")
         interface = self._site.fabric.connect(self.sandbox_pid, name, addresses, mac, mtu)

@@ -65,7 +65,7 @@ class Churn:
         self.agent: LabAgent = lab.agent("--pod-refresh=1", command=_COMMAND)
 
     def pass_by(self, containers: int) -> None:
-        """Return when so many containers have come, asked and gone."""
+        """Return when so many containers have started, called and ended."""
         with ThreadPoolExecutor(_PODS_AT_ONCE) as pool:
             for _ in pool.map(lambda _: self._one_pod(), range(containers // _CONTAINERS_PER_POD)):
                 pass
