@@ -1,6 +1,6 @@
 """The agent as it is deployed: the DaemonSet as a static pod of a node without a cluster.
 
-kubectl makes the DaemonSet from the manifests, by an overlay as docs/install.md asks users to
+kubectl makes the DaemonSet from the manifests, by an overlay as docs/install.md tells users to
 write one: trust in the kubelet's own certificate, and a client certificate, since there is
 no API server that could know a token. From it the pod is taken as it stands.
 """
@@ -72,7 +72,7 @@ def static_pod(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def agent_pod(variant: str = "default", suffix: str = "") -> dict[str, Any]:
-    """Return the static pod of a variant. Pods of other suffixes may run beside it."""
+    """Return the static pod of a variant. Pods of other suffixes may stand beside it."""
     return static_pod(_objects(variant), f"netutil-agent-{variant}{suffix}")
 
 
