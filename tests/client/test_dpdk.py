@@ -316,7 +316,7 @@ def test_a_source_that_failed_makes_no_line(spoil: Callable[[api.AllResponse], N
     assert isinstance(refusal_of(response), errors.Unavailable)
 
 
-def test_resources_that_cannot_be_had_alone_stop_nothing() -> None:
+def test_an_error_of_the_resources_alone_stops_nothing() -> None:
     response = facts()
     response.ClearField("resources")
     response.errors.append(answers.part_error("resources"))

@@ -24,7 +24,7 @@ ABSENT = "0000:ff:00.0"
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that changes only when it is set."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

@@ -99,7 +99,7 @@ FINE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", FINE)
-async def test_a_request_is_answered_with_all_that_may_stand_beside_it(case: str) -> None:
+async def test_a_request_beside_permitted_frames_is_answered(case: str) -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.send(FINE[case])

@@ -36,7 +36,7 @@ def test_a_burstable_pod_of_the_cgroupfs_driver() -> None:
     ]
 
 
-def test_a_guaranteed_pod_stands_in_no_qos_class() -> None:
+def test_a_guaranteed_pod_is_in_no_qos_class() -> None:
     pod = f"/kubepods/pod{UID}"
     found = levels(f"{pod}/{ID}", pod)
     assert [level for level, _ in found] == [CONTAINER, POD, KUBEPODS, ABOVE]

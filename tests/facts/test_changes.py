@@ -96,7 +96,7 @@ async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -
     ],
 )
 async def test_a_limit_above_notifies_only_if_its_value_differs(tmp_path: Path, name: str) -> None:
-    """The kubelet writes what stands there already into a QoS class's cgroup, for all its pods."""
+    """The kubelet rewrites the same value in a QoS class's cgroup, for all its pods."""
     file, other = tmp_path / name, tmp_path / "cpu.shares"
     file.write_text("1\n")
     other.write_text("1024\n")
@@ -134,7 +134,7 @@ async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_p
     assert len(changes) == 0
 
 
-async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
+async def test_the_sweep_finds_a_new_limit_above_without_inotify(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cpu.max"

@@ -227,7 +227,7 @@ def test_a_reaped_process_is_never_the_next_of_its_pid() -> None:
 
 
 @pytest.mark.root
-def test_a_kernel_thread_has_no_environment_to_be_had() -> None:
+def test_a_kernel_thread_has_no_environment() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: environ of another user")
     if Path("/proc/2/comm").read_text() != "kthreadd\n":

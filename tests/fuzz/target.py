@@ -30,8 +30,8 @@ class Target:
     """One parser under attack.
 
     `parse` may raise `expected` and nothing else. What it returns is at most `most_times` the input
-    and `most_more`, in characters and items, each counted wherever it stands. `words` are what the
-    input is made of, for the mutation.
+    and `most_more`, in characters and items, each counted at each of its places. `words` are what
+    the input is made of, for the mutation.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The kubelet fails in every way: what is known keeps being answered, and nothing stands still."""
+"""The kubelet fails in every way: known facts are still answered, and nothing blocks."""
 
 from __future__ import annotations
 

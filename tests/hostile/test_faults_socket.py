@@ -192,7 +192,7 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
         (path / "x").mkdir(parents=True)
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
     assert all(map(connects, paths))
-    eventually(lambda: not any(map(names_aside, paths)))  # each socket stands before that
+    eventually(lambda: not any(map(names_aside, paths)))  # each socket exists before that
     eventually(lambda: metric(agent, DIRECTORIES) == len(paths))
     said = f"listener: removed a directory at {agent.socket}; a pod's subPath creates one there"
     assert said in agent.stderr_text()
@@ -244,7 +244,7 @@ def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: L
             agent.stop()
         agent = following
         assert connects(agent.socket)
-        eventually(lambda: not names_aside(another_lab.socket))  # the socket stands before that
+        eventually(lambda: not names_aside(another_lab.socket))  # the socket exists before that
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_root_in_a_container_of_no_kubelet_is_no_pod_by_a_name(
 
 @pytest.mark.parametrize("shape", ["cgroupfs", "container alone"])
 def test_a_pod_without_a_uid_in_its_cgroup_cannot_forge_one(shape: str, on: Stage) -> None:
-    """CRI-O under some set-ups: its own container is known and stands outside."""
+    """CRI-O under some set-ups: its own container is known and is outside."""
     own = f"system.slice/crio-{on.hostile.id}.scope"
     got = asked_from(on, f"{own}/{shapes(on)[shape]}", "crio")
     _, pod, everything = got.calls

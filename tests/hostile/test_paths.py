@@ -1,4 +1,4 @@
-"""What stands where a call names its method: whatever it is, the agent goes on serving."""
+"""The agent goes on serving after a call with any bytes as its path."""
 
 from __future__ import annotations
 

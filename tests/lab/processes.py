@@ -43,7 +43,7 @@ class LabProcess(subprocess.Popen[bytes]):
 
 
 def entries(environment: Environment) -> tuple[str, ...]:
-    """An environment as launch.py takes it. A list is taken as it stands, "=" or not."""
+    """An environment as launch.py takes it. A list is passed unchanged, "=" or not."""
     if isinstance(environment, Mapping):
         raw = [key.encode() + b"=" + _as_bytes(value) for key, value in environment.items()]
     else:

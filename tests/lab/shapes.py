@@ -17,7 +17,7 @@ _SCOPES: dict[Runtime, str] = {"containerd": "cri-containerd", "cri-o": "crio", 
 def pod_path(uid: str, qos: QoS, driver: Driver) -> str:
     """Path of a pod's cgroup below the kubelet's cgroupRoot.
 
-    kubelet, pkg/kubelet/cm: a guaranteed pod stands directly in kubepods; the
+    kubelet, pkg/kubelet/cm: a guaranteed pod is directly in kubepods; the
     systemd driver joins all names above with dashes, so those of the UID become
     underscores. Of a driver that gives a pod no directory, it is the one in which the containers
     of all pods stand.

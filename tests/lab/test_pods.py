@@ -170,7 +170,7 @@ def test_a_spawned_process_is_known_by_its_host_pid_and_dies_with_its_handle(lab
 
 @pytest.mark.root
 @needs_lab
-def test_the_socket_directory_stands_at_etc_netutil_inside_only(lab: Lab) -> None:
+def test_the_socket_directory_is_at_etc_netutil_only_inside(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     (lab.socket.parent / "hello").write_text("from the host")
 

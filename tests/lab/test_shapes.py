@@ -62,7 +62,7 @@ def test_container_cgroups_are_named_as_the_runtime_does(
         ("containerd", "cgroupfs", f"kubepods/burstable/pod{UID}/ID"),
     ],
 )
-def test_containers_of_pods_without_a_cgroup_stand_beside_each_other(
+def test_containers_of_pods_without_a_cgroup_are_siblings(
     runtime: Runtime, driver: Driver, path: str
 ) -> None:
     assert container_path(UID, "burstable", driver, runtime, "ID") == path

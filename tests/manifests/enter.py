@@ -1,7 +1,7 @@
 """Starts one program as a container runtime would: its own mounts, then the program.
 
-Runs as a script (`python -I -S enter.py JSON`), in place of which the program
-then stands: same pid, same parent. The root file system is the machine's own,
+Runs as a script (`python -I -S enter.py JSON`), which the program then
+replaces: same pid, same parent. The root file system is the machine's own,
 read-only, without its /proc, /sys, /run, /tmp and /var; see `Container`.
 """
 

@@ -44,7 +44,7 @@ def test_probes_are_distinguished() -> None:
         assert status_of(server.port, "/other") == 404
 
 
-def test_the_address_can_be_had_again_while_connections_to_it_are_in_time_wait() -> None:
+def test_an_address_with_connections_in_time_wait_can_be_bound() -> None:
     """As after a SIGKILL: the kernel closes the agent's side first (tcp(7), TIME_WAIT)."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]

@@ -39,7 +39,7 @@ REAL_WORLD = {
         (UID, ID),
     ),
     "guaranteed pod": (f"0::/kubepods/pod{UID}/{ID}\n", (UID, ID)),
-    "hybrid: the unified line stands elsewhere": (
+    "hybrid: the unified line has another path": (
         f"5:cpuset:/kubepods/besteffort/pod{UID}/{ID}\n0::/system.slice/containerd.service\n",
         (UID, ID),
     ),

@@ -113,7 +113,7 @@ async def test_a_known_caller_causes_none() -> None:
         assert source.compared == 0
 
 
-async def test_an_unknown_caller_is_not_refused_while_no_list_can_be_had() -> None:
+async def test_an_unknown_caller_is_not_refused_without_a_list() -> None:
     source = PushingSource(LATER)
     source.lists = [unavailable("It is overloaded.", "there", "Wait.")]
     async with following(source) as directory:

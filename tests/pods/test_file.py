@@ -146,7 +146,7 @@ def test_a_file_past_the_bound_is_refused(path: Path, monkeypatch: pytest.Monkey
     assert "larger than 100 bytes" in failure_of(FileSource(str(path))).message
 
 
-def test_aliases_that_stand_for_more_than_memory_holds_are_refused(path: Path) -> None:
+def test_aliases_that_expand_beyond_memory_are_refused(path: Path) -> None:
     """Each line names the one before nine times: 600 bytes for 9 ** 12 texts."""
     lines = ["a0: &a0 [x]"]
     for number in range(1, 13):

@@ -162,7 +162,7 @@ def test_a_rotated_ca_is_read_again(
     assert len(kubelet.connections) == 2
 
 
-def test_a_missing_token_is_said_unless_a_client_certificate_stands_in(
+def test_a_missing_token_is_an_error_without_a_certificate(
     open_source: Open, ca: trustme.CA, tmp_path: Path
 ) -> None:
     nowhere = str(tmp_path / "nowhere")
@@ -188,7 +188,7 @@ def test_a_file_that_holds_no_token_is_refused_without_being_quoted(
 
 
 @pytest.mark.parametrize("answer", [double.status(401), double.status(302), double.truncated(b"{")])
-def test_a_token_stands_in_no_error(
+def test_no_error_contains_a_token(
     answer: double.Answer,
     open_source: Open,
     kubelet: KubeletDouble,

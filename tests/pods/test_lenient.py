@@ -74,7 +74,7 @@ def read(item: object) -> tuple[Pod, ...]:
 
 
 def leaves(value: object, inside: tuple[object, ...] = ()) -> dict[tuple[object, ...], object]:
-    """Every value that was read, by where it stands."""
+    """Every value that was read, by its place."""
     if isinstance(value, dict):
         return {k: v for key, one in value.items() for k, v in leaves(one, (*inside, key)).items()}
     if isinstance(value, list | tuple):

@@ -43,7 +43,7 @@ def test_a_container_without_a_request_of_its_own_may_own_cpus_of_its_pods() -> 
     assert spec_of({"name": "app"}).may_own_cpus("app")
 
 
-def test_a_limit_stands_for_a_request_that_is_not_there() -> None:
+def test_a_limit_replaces_a_missing_request() -> None:
     shared = {"name": "app", "resources": {"limits": {"cpu": "500m"}}}
     assert spec_of(shared).spec.sharing_cpus == ("app",)
 

@@ -142,7 +142,7 @@ def test_the_client_prints_null_for_what_was_not_asked_for(limited: Node) -> Non
     assert (found["quota_cores"], found["quota_level"]) == (0.5, "pod")
 
 
-def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
+def test_the_table_shows_where_the_limit_is_set(limited: Node) -> None:
     said = command(limited.app, "cpu")
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "quota 0.5 CPUs (50000 us in 100000 us), limit of the pod cgroup" in lines

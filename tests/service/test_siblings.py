@@ -98,7 +98,7 @@ def test_a_process_of_another_pod_is_not_there(node: Node) -> None:
     assert got.refusals() == {("NOT_FOUND", "PID_NOT_FOUND")}
 
 
-def test_a_call_of_many_parts_waits_for_one_newer_list_at_the_most(node: Node) -> None:
+def test_a_call_of_many_parts_waits_for_at_most_one_newer_list(node: Node) -> None:
     before = metric(node.agent, "netutil_pod_list_fetches")
     (got,) = asked(node.one, ("GetAll", {"pid": "4000"})).calls
     assert metric(node.agent, "netutil_pod_list_fetches") - before <= 1
