@@ -236,7 +236,7 @@ LIMITED = [(v1, limits_v1), (v2, limits_v2)]
         ({"container": -1, "pod": -1, "kubepods": -1}, None, None, None),
     ],
 )
-def test_the_smallest_limit_up_to_the_root_counts_with_its_cgroup(
+def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
     tmp_path: Path,
     layout: Layout,
     limits: Callable[..., dict[str, str]],

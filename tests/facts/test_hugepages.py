@@ -179,7 +179,7 @@ def limit_v2(directory: Path, limit: int | None) -> None:
         (None, None, None, None, None),
     ],
 )
-def test_the_smallest_limit_up_to_the_root_counts_with_its_cgroup(
+def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
     tmp_path: Path,
     version: int,
     limit: Callable[[Path, int | None], None],
