@@ -57,7 +57,7 @@ def documents(text: str) -> list[Manifest]:
 
 
 def read(path: Path) -> list[Manifest]:
-    """The documents of a file, parsed anew: whoever asks may change them."""
+    """The documents of a file, parsed again: each caller may change them."""
     return documents(_text(path))
 
 
@@ -124,7 +124,7 @@ def mounts_of(objects: list[Manifest]) -> dict[str, tuple[Manifest, Manifest]]:
 
 
 def assert_bound(objects: list[Manifest], account: Manifest) -> None:
-    """The objects' one binding gives their one role to that account and nobody else."""
+    """The objects' one binding gives their one role to that account and no other."""
     binding = one(objects, "ClusterRoleBinding")
     assert binding["roleRef"]["name"] == one(objects, "ClusterRole")["metadata"]["name"]
     assert binding["subjects"] == [
