@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 
+_KUBELET_ROOT = "/var/lib/kubelet"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
@@ -43,6 +44,8 @@ class Config:
     pod_resources: str
     host_root: str
     cgroup_root: str
+    kubelet_root: str
+    resource_claims: str
     metrics_address: str
     max_connections: int
     max_connections_per_pod: int
@@ -79,6 +82,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     service = environment.get("KUBERNETES_SERVICE_HOST", "")
     port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
     apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
+    kubelet_root = _kubelet_root(argv, environment)
 
     def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
         value = environment.get(variable_of(name), default)
@@ -118,13 +122,16 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     )
     flag(
         "pods-api",
-        "/var/lib/kubelet/pods-api/pods-api.sock",
+        f"{kubelet_root}/pods-api/pods-api.sock",
         PATH,
         "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
     )
     flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
     flag(
-        "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
+        "pod-resources",
+        f"{kubelet_root}/pod-resources/kubelet.sock",
+        TEXT,
+        "PodResources socket",
     )
     flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
     flag(
@@ -132,6 +139,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "",
         CGROUP,
         "the kubelet's cgroupRoot, where it is neither / nor above the agent's own cgroup",
+    )
+    flag(
+        "kubelet-root",
+        _KUBELET_ROOT,
+        DIR,
+        "the kubelet's --root-dir: the sockets of its APIs and the device metadata are below it",
+    )
+    flag(
+        "resource-claims",
+        "node",
+        CLAIMS,
+        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root); off",
     )
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
@@ -199,6 +218,16 @@ def _is_given(name: str, found: dict[str, Any], environment: Mapping[str, str]) 
 def variable_of(flag_name: str) -> str:
     """Return the environment variable of a flag."""
     return "NETUTIL_" + flag_name.upper().replace("-", "_")
+
+
+def _kubelet_root(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return --kubelet-root without a slash at its end: defaults of other flags are below it."""
+    parser = _Parser(prog="netutil-agent", add_help=False, allow_abbrev=False)
+    default = environment.get(variable_of("kubelet-root"), _KUBELET_ROOT)
+    parser.add_argument("--kubelet-root", type=DIR, default=default, metavar=DIR.__name__)
+    found, _ = parser.parse_known_args(argv)
+    root: str = found.kubelet_root
+    return root.rstrip("/")
 
 
 def _bracketed(address: str) -> str:
@@ -322,5 +351,6 @@ def ADDRESS(text: str) -> str:  # noqa: N802
 
 
 VERIFY = _choice("MODE", "full", "ca", "none")
+CLAIMS = _choice("MODE", "node", "off")
 LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
 FORMAT = _choice("FORMAT", "text", "json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.admin import checks
@@ -13,6 +14,7 @@ from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
@@ -34,6 +36,8 @@ class Installation:
     max_connections: int
     descriptors_needed: int
     pin_name: str
+    metadata: DeviceMetadataFiles | None = None
+    """The files of drivers of ResourceClaims, None where they are not read."""
 
 
 class Diagnostics:
@@ -67,6 +71,7 @@ class Diagnostics:
             checks.pod_fields(last.pods if last else (), self._pods.flaws),
             checks.clock(_starts(last)),
             await self._pod_resources(),
+            await self._resource_claims(last),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])
@@ -125,6 +130,12 @@ class Diagnostics:
             return Check("PodResources", "ok", self._installation.pod_resources)
         found = f"{error.message} Devices and exclusive CPUs are not answered."
         return Check("PodResources", "warning", found, error.advice)
+
+    async def _resource_claims(self, pod_list: PodList | None) -> Check:
+        pods = pod_list.pods if pod_list is not None else ()
+        waiting = [pod.full_name for pod in pods if pod.spec.resource_claims]
+        look = partial(checks.resource_claims, self._installation.metadata, waiting)
+        return await self._reads.run("", look, "the device metadata of drivers on the node")
 
 
 def _starts(pod_list: PodList | None) -> list[datetime]:

@@ -94,8 +94,8 @@ def test_each_path_of_the_kubelet_follows_its_root(hardened: bool) -> None:
     values = (f"hardened={str(hardened).lower()}", "podSource=auto", "kubelet.selfSigned=true")
     default = rendered(*values)
     moved = rendered(*values, "kubeletRoot=/var/lib/k0s/kubelet")
-    assert "/var/lib/kubelet/" in default
-    assert moved == default.replace("/var/lib/kubelet/", "/var/lib/k0s/kubelet/")
+    assert "/var/lib/kubelet" in default
+    assert moved == default.replace("/var/lib/kubelet", "/var/lib/k0s/kubelet")
 
 
 def test_the_kubelets_certificate_may_be_elsewhere() -> None:
