@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import grpc
 from netutil.agent.admin.describe import NodeDescriber, PodDescriber
 from netutil.agent.admin.diagnostics import Diagnostics, Installation
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
@@ -58,6 +58,7 @@ from netutil.agent.listener.unix_socket import listen
 from netutil.agent.messages.all_facts import AllFacts
 from netutil.agent.messages.answers import Answers
 from netutil.agent.observability.audit import Audit, Names
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.observability.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.observability.metrics import Metrics
@@ -154,7 +155,7 @@ def build(config: Config) -> Components:
     )
     closer = None if can_refuse_descriptors() else Closer()
     metrics = Metrics()
-    audit = Audit(_names_in(pods), metrics.count_rejection, metrics.count_suppressed)
+    audit = Audit(_names_in(pods), metrics.count_error, metrics.count_suppressed)
     recorder = CallRecorder(log, metrics.observe, call_feed)
     rejections = Rejections(recorder, audit.record_rejection)
     policy = PodPolicy(
@@ -194,7 +195,7 @@ def build(config: Config) -> Components:
             metadata=metadata,
         )
     )
-    metrics.set_version(version("netutil"))
+    metrics.set_build_info(read_build_info())
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
@@ -229,7 +230,7 @@ def build(config: Config) -> Components:
         by_call={
             "pods_in_flight": in_flight,
             "pods_with_reads": reads,
-            "refusals": audit,
+            "audit_windows": audit,
             "processes_over_a_limit": known.over_limit,
             "containers": containers,
             "network_namespaces": networks,
@@ -363,6 +364,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.call_stats,
             components.in_flight,
             components.notifier,
+            components.reads,
         ),
         traces=TraceStreams(components.call_feed, components.pods),
         explainer=Explainer(
@@ -371,15 +373,19 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.pods,
             components.registry,
             components.limits,
+            components.reads,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name),
+            installation_of(config, components.pin_name, components.memory),
             components.tree,
             components.callers,
             components.pods,
             components.resources,
             components.registry,
             components.reads,
+        ),
+        processes=ProcessLister(
+            components.callers, components.pods, components.resources, components.reads
         ),
     )
     return Node(runner, reports)
@@ -395,7 +401,7 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str) -> Installation:
+def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         metadata=_device_metadata(config),
@@ -408,4 +414,5 @@ def installation_of(config: Config, pin_name: str) -> Installation:
         max_connections=config.max_connections,
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
+        memory=memory,
     )

@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from importlib.metadata import PackageNotFoundError
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
+from netutil.agent.observability.build_info import read_build_info
 
 _KUBELET_ROOT = "/var/lib/kubelet"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -18,8 +20,6 @@ _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
-_REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
-"""Flags of the minor release before. They are accepted for this one, and have no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Config:
     apiserver_url: str
     apiserver_ca: str
     apiserver_token: str
+    kubeconfig: str
     node_name: str
     pods_api: str
     pod_refresh: float
@@ -64,8 +65,6 @@ class Config:
     log_level: str
     log_format: str
     check: bool
-    ignored_flags: tuple[str, ...] = ()
-    """Removed flags that were given, by argument or by environment variable."""
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noqa: PLR0915 - a flag each
@@ -114,6 +113,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
     flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
     flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
+    flag(
+        "kubeconfig",
+        "",
+        FILE_OR_NONE,
+        "kubeconfig for the API server, instead of the three above; its current context is used",
+    )
     flag(
         "node-name",
         environment.get("NODE_NAME", ""),
@@ -197,22 +202,23 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     parser.add_argument(
         "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
-    for name in _REMOVED_FLAGS:
-        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the versions of agent, Python and grpcio",
+    )
     found = vars(parser.parse_args(argv))
-    ignored = tuple(name for name in _REMOVED_FLAGS if _is_given(name, found, environment))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    kubeconfig = found["kubeconfig"]
     if found["pod_source"] == "apiserver":
         for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
-            if not found[name.replace("-", "_")]:
+            is_given = found[name.replace("-", "_")] or (name == "apiserver-url" and kubeconfig)
+            if not is_given:
                 parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
-    return Config(**found, ignored_flags=ignored)
-
-
-def _is_given(name: str, found: dict[str, Any], environment: Mapping[str, str]) -> bool:
-    """Remove a removed flag from the parsed ones; return whether it or its variable was given."""
-    return found.pop(name.replace("-", "_")) is not None or variable_of(name) in environment
+    return Config(**found)
 
 
 def variable_of(flag_name: str) -> str:
@@ -237,6 +243,18 @@ def _bracketed(address: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"netutil-agent: {message}; see netutil-agent --help\n")
+
+
+class _Version(argparse.Action):
+    """Prints the versions and ends the process with status 0; 1 if a package is missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        try:
+            print(f"netutil-agent {read_build_info()}")
+        except PackageNotFoundError as error:
+            missing = f"the Python package {error.name} is missing: install kube-netutil[agent]"
+            parser.exit(1, f"netutil-agent: {missing}\n")
+        parser.exit(0)
 
 
 def _choice(name: str, *accepted: str) -> Callable[[str], str]:
@@ -273,6 +291,11 @@ def DIR(text: str) -> str:  # noqa: N802
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
     return text
+
+
+def FILE_OR_NONE(text: str) -> str:  # noqa: N802
+    """An absolute path of a file, or empty."""
+    return DIR(text) if text else ""
 
 
 def CGROUP(text: str) -> str:  # noqa: N802

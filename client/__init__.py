@@ -87,6 +87,15 @@ from netutil.client.models.devices import (
 )
 from netutil.client.models.node import NodeContainer, NodePod, NodePods
 from netutil.client.models.observation import Observation
+from netutil.client.models.processes import (
+    ExclusiveContainer,
+    ExclusiveCPUs,
+    NodeProcess,
+    NodeThread,
+    PodProcesses,
+    ProcessReading,
+    ReadProcess,
+)
 
 if TYPE_CHECKING:
     from netutil.client.cache.aio import AsyncCached
@@ -127,6 +136,8 @@ __all__ = [
     "Drift",
     "DynamicResource",
     "Environment",
+    "ExclusiveCPUs",
+    "ExclusiveContainer",
     "FailedPrecondition",
     "HugepagePool",
     "HugepageUsage",
@@ -148,6 +159,8 @@ __all__ = [
     "NodeContainer",
     "NodePod",
     "NodePods",
+    "NodeProcess",
+    "NodeThread",
     "NotFound",
     "NumaHugepages",
     "Observation",
@@ -156,6 +169,9 @@ __all__ = [
     "PartError",
     "PermissionDenied",
     "Pod",
+    "PodProcesses",
+    "ProcessReading",
+    "ReadProcess",
     "Reading",
     "ResourceExhausted",
     "Resources",

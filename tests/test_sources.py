@@ -36,7 +36,7 @@ class TestApiServer:
         source = create_source(parse(["--pod-source", "apiserver"], IN_CLUSTER))
         assert isinstance(source, ApiServerSource)
         assert source.describe() == "https://10.96.0.1:443/api/v1/pods"
-        assert source._selector() == "spec.nodeName=node-1.example.com"
+        assert source._selected() == {"fieldSelector": "spec.nodeName=node-1.example.com"}
 
     def test_an_ipv6_address_is_put_in_brackets(self) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": "fd00::1"}

@@ -100,7 +100,7 @@ class PodDescriber:
         `seconds` is how long to wait for what the kubelet allocated.
         """
         look = await self._look(seconds, each_cpu=True)
-        return await self._describe(_named(look.pod_list, namespace, name), look)
+        return await self._describe(named(look.pod_list, namespace, name), look)
 
     async def describe_all(self, seconds: float, send: Send) -> None:
         """Send every pod, by namespace and name; a few are held until they are taken.
@@ -235,7 +235,8 @@ def by_name(pod_list: PodList) -> list[Pod]:
     return sorted(pod_list.pods, key=lambda pod: (pod.metadata.namespace, pod.metadata.name))
 
 
-def _named(pod_list: PodList, namespace: str, name: str) -> Pod:
+def named(pod_list: PodList, namespace: str, name: str) -> Pod:
+    """Return the pod of that name. Raises `NotFound` if the list has none."""
     for pod in pod_list.pods:
         if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
             return pod

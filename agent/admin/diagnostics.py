@@ -17,6 +17,9 @@ from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.observability.build_info import read_build_info
+from netutil.agent.observability.memory import MemoryLimit
+from netutil.agent.observability.process_use import own_use
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
 from netutil.agent.pods.sources.kubelet import KubeletSource
@@ -25,7 +28,7 @@ from netutil.v1alpha import node_pb2 as api
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Values of the configuration that the checks need."""
+    """Values of the configuration that the checks need, and the memory of the agent's cgroup."""
 
     host_root: str
     socket: str
@@ -36,6 +39,7 @@ class Installation:
     max_connections: int
     descriptors_needed: int
     pin_name: str
+    memory: MemoryLimit
     metadata: DeviceMetadataFiles | None = None
     """The files of drivers of ResourceClaims, None where they are not read."""
 
@@ -78,6 +82,7 @@ class Diagnostics:
 
     async def _of_node(self) -> list[Check]:
         installation = self._installation
+        memory_use = installation.memory.use
         directories = {
             container_id: one.cpuset
             for container_id, one in (await self._callers.all_cpu_directories()).items()
@@ -93,6 +98,7 @@ class Diagnostics:
                 checks.socket_directory("socket directory", installation.socket),
             ]
             return [
+                checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
                 checks.host_files(installation.host_root),
@@ -100,6 +106,7 @@ class Diagnostics:
                 checks.kernel(installation.pin_name),
                 *sockets,
                 checks.descriptors(installation.descriptors_needed),
+                checks.memory(memory_use, own_use(), installation.memory.percent),
                 checks.file_watches(),
             ]
 

@@ -167,8 +167,20 @@ class PodActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentUse:
+    """What the agent's own process uses. `cpu_seconds` is user and system time since its start."""
+
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    threads: int
+    descriptors: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
-    """The counters of all pods."""
+    """The counters of all pods. `agent` is None where its use is not known: see `agent_error`."""
 
     uptime_seconds: float
     pods: tuple[PodActivity, ...]
@@ -176,6 +188,8 @@ class Activity:
     connections: int
     max_connections: int
     watchers: int
+    agent: AgentUse | None = None
+    agent_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from netutil.client import (
     Pod,
     Resources,
 )
-from netutil.client.models import core, devices, node, observation
+from netutil.client.models import core, devices, node, observation, processes
 from netutil.client.rpc.convert import attribute, plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -174,6 +174,7 @@ NAMES = {
     "TraceResponse": "Traced",
     "ExplainResponse": "Explanation",
     "DiagnoseResponse": "Diagnosis",
+    "ListProcessesResponse": "ProcessesPart",
 }
 """The results that do not bear the name of their message."""
 MESSAGES = [
@@ -189,7 +190,7 @@ OTHER_FIELDS = {"DeviceAttribute": {"type", "value"}}
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
-    modules = (core, devices, observation, node)
+    modules = (core, devices, observation, node, processes)
     (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
     fields = {one.metadata.get(core.MESSAGE_FIELD, one.name) for one in dataclasses.fields(kind)}
     assert fields == OTHER_FIELDS.get(name, set(message.fields_by_name))

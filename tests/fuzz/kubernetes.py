@@ -44,7 +44,7 @@ from netutil.agent.parsers.plugin_devices import (
 )
 from netutil.agent.parsers.quantity import MAX_BYTES, parse_bytes
 from netutil.agent.parsers.userspace_cni import UserspaceInterface, parse_userspace
-from netutil.agent.pods.http.client import read_body
+from netutil.agent.pods.http.bounded import read_body
 from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
 from netutil.agent.pods.sources.file import FileSource
