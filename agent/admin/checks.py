@@ -9,15 +9,18 @@ import ctypes
 import os
 import resource
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from netutil.agent.errors import AgentError
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.listener.unix_socket import is_temporary_name
+from netutil.agent.observability.build_info import BuildInfo
 from netutil.agent.observability.memory import MemoryUse
 from netutil.agent.observability.process_use import ProcessUse, own_descriptors
 from netutil.agent.parsers.process import parse_status
@@ -53,6 +56,11 @@ class Check:
     outcome: Outcome
     found: str
     remedy: str = ""
+
+
+def versions(build: BuildInfo) -> Check:
+    """Return the versions of the agent and of what its answers depend on."""
+    return Check("version", "ok", str(build))
 
 
 def process_ids(members: Iterable[str], number: int | None = None) -> Check:
@@ -189,6 +197,28 @@ def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
         return Check(name, "ok", "all that the agent uses of the pods is as core/v1 says")
     remedy = "Compare them with core/v1 at the pod source; the agent's log names each with its pod."
     return Check(name, "warning", "; ".join(found), remedy)
+
+
+def resource_claims(metadata: DeviceMetadataFiles | None, waiting: Collection[str] = ()) -> Check:
+    """Return whether the device metadata of drivers can be read, and which drivers write it.
+
+    `waiting` are pods that refer to claims, whose devices are not known without metadata.
+    """
+    name = "ResourceClaims"
+    if metadata is None:
+        return Check(name, "ok", "not read: --resource-claims=off")
+    try:
+        drivers = metadata.drivers()
+    except AgentError as error:
+        if waiting:
+            return Check(name, "warning", error.message, error.advice)
+        return Check(name, "ok", f"{error.message} No pod refers to claims.")
+    found = f"device metadata in {metadata.plugins}: {_names(list(drivers)) or 'of no driver'}"
+    if waiting and not drivers:
+        found += f"; {counted(len(waiting), 'pod')} with claims: {_names(list(waiting))}"
+        remedy = "See whether the drivers can write device metadata (KEP-5304), and enable it."
+        return Check(name, "warning", found, remedy)
+    return Check(name, "ok", found)
 
 
 def clock(started: Iterable[datetime], now: datetime | None = None) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.admin import checks
@@ -13,8 +14,10 @@ from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.memory import MemoryLimit
 from netutil.agent.observability.process_use import own_use
 from netutil.agent.pods.directory import PodDirectory
@@ -37,6 +40,8 @@ class Installation:
     descriptors_needed: int
     pin_name: str
     memory: MemoryLimit
+    metadata: DeviceMetadataFiles | None = None
+    """The files of drivers of ResourceClaims, None where they are not read."""
 
 
 class Diagnostics:
@@ -70,6 +75,7 @@ class Diagnostics:
             checks.pod_fields(last.pods if last else (), self._pods.flaws),
             checks.clock(_starts(last)),
             await self._pod_resources(),
+            await self._resource_claims(last),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])
@@ -92,6 +98,7 @@ class Diagnostics:
                 checks.socket_directory("socket directory", installation.socket),
             ]
             return [
+                checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
                 checks.host_files(installation.host_root),
@@ -130,6 +137,12 @@ class Diagnostics:
             return Check("PodResources", "ok", self._installation.pod_resources)
         found = f"{error.message} Devices and exclusive CPUs are not answered."
         return Check("PodResources", "warning", found, error.advice)
+
+    async def _resource_claims(self, pod_list: PodList | None) -> Check:
+        pods = pod_list.pods if pod_list is not None else ()
+        waiting = [pod.full_name for pod in pods if pod.spec.resource_claims]
+        look = partial(checks.resource_claims, self._installation.metadata, waiting)
+        return await self._reads.run("", look, "the device metadata of drivers on the node")
 
 
 def _starts(pod_list: PodList | None) -> list[datetime]:

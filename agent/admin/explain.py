@@ -39,6 +39,7 @@ from netutil.agent.parsers.cgroup import (
 )
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.process import Description, describe
+from netutil.agent.pods.claims import claims_of
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.v1alpha import node_pb2 as api
@@ -153,7 +154,24 @@ def describe_match(match: Match, source: str, now: datetime) -> list[str]:
     return [
         f"pod {match.pod.full_name}, {_container(match)}",
         f"from {source}, {age:.0f} s old{remembered}",
+        *describe_claims(match),
     ]
+
+
+def describe_claims(match: Match) -> list[str]:
+    """Return the ResourceClaims that the container refers to, in one line, none for none."""
+    try:
+        claims = claims_of(match.pod, match.container_name)
+    except AgentError as error:
+        return [error.message]
+    named = [
+        f"{one.pod_claim or one.extended_resource} = {one.claim_name or 'a claim not made yet'}"
+        f" ({f'request {one.request}' if one.request else 'all requests'})"
+        for one in claims[:_MAX_PATHS]
+    ]
+    if len(claims) > _MAX_PATHS:
+        named.append(f"and {len(claims) - _MAX_PATHS} others")
+    return [f"refers to claims {', '.join(named)}"] if named else []
 
 
 def _container(match: Match) -> str:

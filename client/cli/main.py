@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from netutil.client.cli.args import OUTPUTS, TIMEOUT, WATCHES, Outputs, Parser, awaited
@@ -60,6 +61,8 @@ _DPDK_OUTPUTS = Outputs(("args", "shell", "json"))
 _ALL_OUTPUTS = Outputs(
     dict.fromkeys((*OUTPUTS, *NODE_OUTPUTS, *_ENV_OUTPUTS, *_WATCH_OUTPUTS, *_DPDK_OUTPUTS))
 )
+_EXTRA = ("argcomplete", "yaml")
+"""Packages of the extra `cli`, which a program that uses the library alone does not install."""
 _SHOWS_ENVIRONMENT = ("overview", "all", "watch")
 
 
@@ -121,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="INTERFACE=NAME",
             help="wait until that interface is reported or live, 60 s or --timeout",
         )
-    add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
+    add("devices", "devices, exclusive CPUs, memory and claims of the container")
     add("hugepages", "huge pages of the pod, the container and the node")
     _add_env(
         add("all", "everything in one answer; a part that is missing is listed with its reason")
@@ -199,6 +202,11 @@ def _check_order(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code that `netutil --help` explains."""
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        what = f"the Python package {missing[0]} is missing: install kube-netutil[cli]"
+        print(f"netutil: {what}", file=sys.stderr)
+        return Exit.FAILED
     parser = _parser()
     answer_shell(parser)
     chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS, **NODE_DEFAULTS))

@@ -85,9 +85,12 @@ class DescribedContainer:
 
     @property
     def every_error(self) -> tuple[PartError, ...]:
-        """The errors, with those of the requests of the container and its pod."""
-        asked = (part.spec_error for part in (self.cpu, self.hugepages) if part is not None)
-        return (*self.errors, *(error for error in asked if error is not None))
+        """The errors, with those of what container and pod request, and of their claims."""
+        parts = [part.spec_error for part in (self.cpu, self.hugepages) if part is not None]
+        if self.resources is not None:
+            parts.append(self.resources.claims_error)
+            parts += (one.error for one in self.resources.claims or ())
+        return (*self.errors, *(error for error in parts if error is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,8 @@ def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
     before = memory(agent)
     with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
         assert 0 < metric(agent, "netutil_send_buffer_bytes") <= UNREAD_BYTES
-        refused = r'netutil_rejections_total\{reason="TOO_MANY_UNREAD_ANSWERS",stage="call"\}'
+        labels = r'outcome="refused",reason="TOO_MANY_UNREAD_ANSWERS",stage="call"'
+        refused = rf"netutil_errors_total\{{{labels}\}}"
         assert metric(agent, refused) > 0
         assert memory(agent) - before < MAX_GROWTH
         assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"
