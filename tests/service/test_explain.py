@@ -150,7 +150,7 @@ def test_a_dead_process_is_none(node: Node) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
     answer = node.explain(ended.pid)
-    assert_stops(answer, "pid", "PEER_GONE", "no process of this node bears", "other numbers")
+    assert_stops(answer, "pid", "PEER_GONE", "no process of this node has that number", "other numbers")
 
 
 def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:
@@ -266,7 +266,7 @@ def forged(uid: str, container_id: str) -> Iterator[int]:
 def test_a_forged_cgroup_stops_at_its_place(node: Node) -> None:
     with forged(node.web.uid, node.app.id) as pid:
         answer = node.explain(pid)
-    said = "does not stand where this node's kubelet keeps its pods"
+    said = "where this node's kubelet keeps its pods"
     assert_stops(answer, "cgroup", "OUTSIDE_KUBELET_CGROUPS", said)
     assert "--cgroup-root" in answer.steps[-1].advice
     assert f"pod{node.web.uid}" in found(answer, "cgroup")
