@@ -150,7 +150,9 @@ def test_a_dead_process_is_none(node: Node) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
     answer = node.explain(ended.pid)
-    assert_stops(answer, "pid", "PEER_GONE", "no process of this node has that number", "other numbers")
+    assert_stops(
+        answer, "pid", "PEER_GONE", "no process of this node has that number", "other numbers"
+    )
 
 
 def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:

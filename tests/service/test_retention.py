@@ -111,7 +111,7 @@ async def test_a_pod_is_kept_while_nobody_can_tell_whether_it_runs(
         patched.setattr(node.reads, "run", times_out)
         await node.retention.sweep()
     assert KEY in node.log.by_pod
-    assert "nobody can tell which pods have ended" in caplog.text
+    assert "it is not known which pods have ended" in caplog.text
     await node.retention.sweep()
     assert KEY not in node.log.by_pod
 
