@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 from netutil.client import NodeClient, NotFound, Unavailable
@@ -345,6 +346,20 @@ def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
     by_kernel = choose_pin()[0] is pin_by_peer_pidfd  # since Linux 6.5
     assert checks["kernel"].outcome == ("ok" if by_kernel else "warning")
     assert checks["agent"].remedy and isinstance(found, Diagnosis)
+
+
+def test_the_agent_reports_what_it_uses(node: Node, client: NodeClient) -> None:
+    answer = client.call(requests.activity())
+    assert answer.agent is not None and answer.agent_error is None
+    real = psutil.Process(answer.agent.pid)
+    assert abs(answer.agent.started_at.timestamp() - real.create_time()) < 1
+    assert abs(answer.agent.rss_bytes - real.memory_info().rss) < 4 * 2**20
+    assert 0 < answer.agent.cpu_seconds <= round(sum(real.cpu_times()[:2]), 2)
+    assert answer.agent.threads > 1 and answer.agent.descriptors > 3
+    memory = next(one for one in client.call(requests.diagnosis()).checks if one.name == "memory")
+    assert "MiB resident" in memory.found
+    explained = client.call(requests.explanation(node.app.pid))
+    assert "may use CPUs 0, last on 0" in explained.steps[1].found[-1]
 
 
 def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> None:
