@@ -153,11 +153,11 @@ func (NetworkSource) EnumDescriptor() ([]byte, []int) {
 	return file_netutil_v1alpha_netutil_proto_rawDescGZIP(), []int{1}
 }
 
-// Which source told of a request's devices.
+// Which source names a request's devices.
 type ClaimSource int32
 
 const (
-	// None did: the driver writes no metadata on the node, or has not yet.
+	// No source does: the driver writes no metadata on the node, or has not yet.
 	ClaimSource_CLAIM_SOURCE_UNSPECIFIED ClaimSource = 0
 	// The driver's device metadata on the node (KEP-5304).
 	ClaimSource_CLAIM_SOURCE_NODE ClaimSource = 1
@@ -358,7 +358,7 @@ const (
 	// An inference: the only network device of the container that is left, and
 	// the only reported network that it can belong to.
 	DeviceSource_DEVICE_SOURCE_ELIMINATION DeviceSource = 4
-	// A guess: its resource bears the name of the network.
+	// A guess: its resource has the name of the network.
 	DeviceSource_DEVICE_SOURCE_RESOURCE_NAME DeviceSource = 5
 	// A guess: the order of the devices and that of the reported networks.
 	DeviceSource_DEVICE_SOURCE_ORDER DeviceSource = 6
@@ -488,7 +488,7 @@ type CPUResponse struct {
 	EffectiveCpus string `protobuf:"bytes,2,opt,name=effective_cpus,json=effectiveCpus,proto3" json:"effective_cpus,omitempty"`
 	// CPUs that the scheduler may put the process on: sched_getaffinity(2), which is
 	// Cpus_allowed_list of /proc/pid/status without CPUs that are offline. Absent when
-	// the calling process is gone and a child asks over the connection that it inherited.
+	// the calling process has exited and a child asks over the connection that it inherited.
 	Affinity *string `protobuf:"bytes,3,opt,name=affinity,proto3,oneof" json:"affinity,omitempty"`
 	// CPU bandwidth limit that the container meets, in CPUs: quota divided by period
 	// (cpu.cfs_quota_us / cpu.cfs_period_us, or cpu.max), the smallest of the
@@ -550,7 +550,7 @@ type CPUResponse struct {
 	// The container has no cgroup in a cpu hierarchy that the agent sees: that
 	// quota_cores is absent says nothing.
 	QuotaUnknown bool `protobuf:"varint,24,opt,name=quota_unknown,json=quotaUnknown,proto3" json:"quota_unknown,omitempty"`
-	// What the kernel says of who else may run on the CPUs, whoever had it do so.
+	// What the kernel says of who else may run on the CPUs, by whatever means.
 	// Absent: not asked for.
 	CpusetPartition *CpusetPartition `protobuf:"bytes,25,opt,name=cpuset_partition,json=cpusetPartition,proto3" json:"cpuset_partition,omitempty"`
 }
@@ -2049,7 +2049,7 @@ type ResourceResponse struct {
 	unknownFields protoimpl.UnknownFields
 
 	// ContainerDevices, one entry for each device ID: by resource name, NUMA
-	// nodes and ID, as the kubelet tells them in another order each time.
+	// nodes and ID, as the kubelet lists them in another order each time.
 	Devices []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
 	// cpu_ids: CPUs that the kubelet's CPU manager (its static policy) gave to this
 	// container alone. Empty: it gave none, as PodResources says, or as follows from
@@ -2328,7 +2328,8 @@ func (x *ClaimRequest) GetExtendedResource() string {
 	return ""
 }
 
-// A device of a request.
+// A device of a request, as the device metadata or the claim's status has it: `source`
+// of the request.
 type ClaimDevice struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -2451,7 +2452,8 @@ func (x *ClaimDevice) GetHealthMessage() string {
 	return ""
 }
 
-// A value of one type: one field of `value`, or one of the lists, which then is not empty.
+// An attribute in the device metadata or in the ResourceSlice's spec. It has one type: one
+// field of `value`, or one of the lists, which then is not empty.
 type DeviceAttribute struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -2594,7 +2596,8 @@ func (*DeviceAttribute_StringValue) isDeviceAttribute_Value() {}
 
 func (*DeviceAttribute_VersionValue) isDeviceAttribute_Value() {}
 
-// NetworkDeviceData of resource.k8s.io: what a network driver reports of a device.
+// networkData of the device metadata, or of the claim's status.devices[]: what a network
+// driver reports of a device.
 type ClaimNetworkData struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -2660,7 +2663,8 @@ func (x *ClaimNetworkData) GetHardwareAddress() string {
 	return ""
 }
 
-// Condition of meta/v1: "Ready", "NetworkReady", "RDMALinkReady", ….
+// A condition of the claim's status.devices[], metav1.Condition of Kubernetes' metadata API:
+// "Ready", "NetworkReady", "RDMALinkReady", ….
 type DeviceCondition struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -3091,12 +3095,12 @@ type InterfacesResponse struct {
 	unknownFields protoimpl.UnknownFields
 
 	// First the networks in the order in which they are reported, then links
-	// that nobody reports by index, then devices that no interface could be
+	// that are not reported, by index, then devices that no interface could be
 	// found for, by variable name and position.
 	Interfaces []*Interface `protobuf:"bytes,1,rep,name=interfaces,proto3" json:"interfaces,omitempty"`
 	// Where `network` of the entries comes from: which annotation, or none.
 	Source NetworkSource `protobuf:"varint,2,opt,name=source,proto3,enum=v1alpha.NetworkSource" json:"source,omitempty"`
-	// When the pod was read from the kubelet. Absent: no pod list can be had,
+	// When the pod was read from the kubelet. Absent: no pod list can be read,
 	// and only what the kernel shows is answered.
 	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
 	// The pod uses the node's own network namespace (spec.hostNetwork, or
@@ -3112,7 +3116,7 @@ type InterfacesResponse struct {
 	// Entries then have no `link` and no `drift` about it.
 	LinkError *PartError `protobuf:"bytes,7,opt,name=link_error,json=linkError,proto3" json:"link_error,omitempty"`
 	// Why the environment that the container was started with is not known (its
-	// first process's, told by the rule of GetEnv). `allocated` then holds only
+	// first process's, answered by the rule of GetEnv). `allocated` then holds only
 	// what the process's own environment names.
 	StartError *PartError `protobuf:"bytes,13,opt,name=start_error,json=startError,proto3" json:"start_error,omitempty"`
 	// Links that the AF_XDP device plugin gave to the container, as AFXDP_DEVICES
@@ -3263,7 +3267,7 @@ type Interface struct {
 	// By the rule of DeviceType, from device-info, `link` and `pci`.
 	DeviceType DeviceType `protobuf:"varint,2,opt,name=device_type,json=deviceType,proto3,enum=v1alpha.DeviceType" json:"device_type,omitempty"`
 	// As reported: the network-status annotation, or the pod's own IPs. Absent:
-	// nobody reported this interface.
+	// this interface was not reported.
 	Network *NetworkStatus `protobuf:"bytes,3,opt,name=network,proto3" json:"network,omitempty"`
 	// As the pod's network namespace shows it now (rtnetlink(7)). Absent: there
 	// is no such link, the pod uses the host's network, or `link_error` is set.
@@ -3400,7 +3404,8 @@ func (x *Interface) GetClaim() *InterfaceClaim {
 	return nil
 }
 
-// A device of the container's claims, under the names of ClaimRequest.
+// A device of the container's claims, under the names of ClaimRequest and from the same
+// device metadata or status.
 type InterfaceClaim struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -3848,7 +3853,7 @@ func (x *PCIInfo) GetClassCode() string {
 }
 
 // A link of the network namespace: RTM_GETLINK, RTM_GETADDR and RTM_GETROUTE of
-// rtnetlink(7), with the attributes that stand in brackets.
+// rtnetlink(7), with the attributes given in brackets.
 type Link struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -5415,7 +5420,7 @@ func (x *WatchRequest) GetEnvironment() bool {
 // change of something else: `affinity`, drivers of PCI devices.
 //
 // Two snapshots of a stream that follow each other differ in more than that.
-// They come at least 0.1 s apart; whoever reads more slowly gets the newest.
+// They come at least 0.1 s apart; a slower reader gets the newest.
 type WatchResponse struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
