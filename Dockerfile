@@ -27,10 +27,15 @@ RUN "$VENV/bin/pip" install --quiet --no-deps --no-index dist/*.whl \
 # The hardened variant gives it to the node.
 RUN install -D -m 0644 seccomp.json "$VENV/share/netutil/seccomp.json"
 # Shells complete by `netutil completion`, not by a command of the library's; of pyroute2 the agent
-# uses the decoder of netlink, none of its commands.
+# uses the decoder of netlink, none of its commands. Of kubernetes it uses no asyncio: that part has
+# 68 MB and is alone in needing aiohttp, which is thus not there to be attacked or updated.
+RUN "$VENV/bin/pip" uninstall --quiet --yes aiohappyeyeballs aiohttp aiohttp-retry aiosignal attrs \
+    frozenlist multidict propcache yarl \
+ && rm -rf "$VENV"/lib/python3*/site-packages/kubernetes/aio
 RUN "$VENV/bin/pip" uninstall --quiet --yes setuptools pip \
  && rm -f "$VENV"/bin/register-python-argcomplete "$VENV"/bin/python-argcomplete-* \
     "$VENV"/bin/ss2 "$VENV"/bin/pyroute2-* "$VENV"/bin/dhcp-server-detector \
+    "$VENV"/bin/wsdump "$VENV"/bin/normalizer "$VENV"/bin/idna \
  && find "$VENV" \( -name __pycache__ -o -name tests -o -name 'activate*' -o -name Activate.ps1 \) \
       -prune -exec rm -rf {} +
 # A start compiles nothing then, and a container's root file system is read-only.

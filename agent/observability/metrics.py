@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from netutil.agent.observability.build_info import BuildInfo
+from netutil.agent.observability.process_use import own_threads
 from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -118,6 +119,20 @@ class _Held(Collector):
         )
 
 
+class _Threads(Collector):
+    """Threads of the process: of the standard process metrics the one that the library lacks.
+
+    As there, the metric is absent where the process has no descriptor left to read it with.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            threads = own_threads()
+        except OSError:
+            return
+        yield GaugeMetricFamily("process_threads", "Number of OS threads in the process.", threads)
+
+
 class Metrics:
     """The registry of the agent's metrics."""
 
@@ -147,6 +162,7 @@ class Metrics:
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
+        self.registry.register(_Threads())
         PlatformCollector(registry=self.registry)
 
     def add(self, gauges: Readings, counters: Readings, labelled: LabelledReadings) -> None:

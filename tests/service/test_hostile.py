@@ -9,8 +9,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.lab import Lab, LabAgent, LabContainer
@@ -41,10 +41,7 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
 
 
 def memory(agent: LabAgent) -> int:
-    status = Path(f"/proc/{agent.pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
+    return int(psutil.Process(agent.pid).memory_info().rss)
 
 
 def metric(agent: LabAgent, name: str) -> float:

@@ -56,6 +56,11 @@ class NodeStub(object):
                 request_serializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.SerializeToString,
                 response_deserializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.FromString,
                 )
+        self.ListProcesses = channel.unary_stream(
+                '/v1alpha.Node/ListProcesses',
+                request_serializer=netutil_dot_v1alpha_dot_node__pb2.ListProcessesRequest.SerializeToString,
+                response_deserializer=netutil_dot_v1alpha_dot_node__pb2.ListProcessesResponse.FromString,
+                )
 
 
 class NodeServicer(object):
@@ -123,6 +128,16 @@ class NodeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProcesses(self, request, context):
+        """The processes of one pod, or of every pod that the pod source reports, as they
+        are now: several messages for a pod with many processes or threads, by namespace
+        and name of the pods. Arguments and environment are never read. NOT_FOUND for a
+        pod that the pod source does not report.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +180,11 @@ def add_NodeServicer_to_server(servicer, server):
                     servicer.Diagnose,
                     request_deserializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.FromString,
                     response_serializer=netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'ListProcesses': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListProcesses,
+                    request_deserializer=netutil_dot_v1alpha_dot_node__pb2.ListProcessesRequest.FromString,
+                    response_serializer=netutil_dot_v1alpha_dot_node__pb2.ListProcessesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,5 +331,22 @@ class Node(object):
         return grpc.experimental.unary_unary(request, target, '/v1alpha.Node/Diagnose',
             netutil_dot_v1alpha_dot_node__pb2.DiagnoseRequest.SerializeToString,
             netutil_dot_v1alpha_dot_node__pb2.DiagnoseResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def ListProcesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/v1alpha.Node/ListProcesses',
+            netutil_dot_v1alpha_dot_node__pb2.ListProcessesRequest.SerializeToString,
+            netutil_dot_v1alpha_dot_node__pb2.ListProcessesResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -363,7 +363,8 @@ const (
 	// A guess: the order of the devices and that of the reported networks.
 	DeviceSource_DEVICE_SOURCE_ORDER DeviceSource = 6
 	// A fact: a device of a ResourceClaim, of which the driver reports this interface
-	// name, or of which the PCI address is the live link's.
+	// name, or of which the PCI address is the live link's. Also a device of a claim that
+	// no interface was found for.
 	DeviceSource_DEVICE_SOURCE_CLAIM DeviceSource = 7
 )
 
@@ -3411,12 +3412,13 @@ type InterfaceClaim struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	PodClaim  string       `protobuf:"bytes,1,opt,name=pod_claim,json=podClaim,proto3" json:"pod_claim,omitempty"`
-	ClaimName string       `protobuf:"bytes,2,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
-	Request   string       `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
-	Driver    string       `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"`
-	Source    ClaimSource  `protobuf:"varint,5,opt,name=source,proto3,enum=v1alpha.ClaimSource" json:"source,omitempty"`
-	Device    *ClaimDevice `protobuf:"bytes,6,opt,name=device,proto3" json:"device,omitempty"`
+	PodClaim  string      `protobuf:"bytes,1,opt,name=pod_claim,json=podClaim,proto3" json:"pod_claim,omitempty"`
+	ClaimName string      `protobuf:"bytes,2,opt,name=claim_name,json=claimName,proto3" json:"claim_name,omitempty"`
+	Request   string      `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
+	Driver    string      `protobuf:"bytes,4,opt,name=driver,proto3" json:"driver,omitempty"`
+	Source    ClaimSource `protobuf:"varint,5,opt,name=source,proto3,enum=v1alpha.ClaimSource" json:"source,omitempty"`
+	// Without `health`, which the answer to GetResource has.
+	Device *ClaimDevice `protobuf:"bytes,6,opt,name=device,proto3" json:"device,omitempty"`
 }
 
 func (x *InterfaceClaim) Reset() {
@@ -3500,7 +3502,9 @@ type Drift struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address".
+	// "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address". What a
+	// claim's driver reports: "claim-interface-name", "claim-hardware-address",
+	// "claim-ips" or "claim-pci-address".
 	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
 	// What was reported.
 	Reported string `protobuf:"bytes,2,opt,name=reported,proto3" json:"reported,omitempty"`
