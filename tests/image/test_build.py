@@ -18,7 +18,8 @@ import pytest
 
 from tests.image.dockerfile import ROOT, Stage, stage, version
 
-pytestmark = pytest.mark.xdist_group("image")
+# The first test makes the environment: a busy machine takes minutes for that.
+pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
