@@ -9,6 +9,7 @@ TREE := build/tree
 PROTO := proto/netutil/v1alpha
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
+CSI := proto/netutil/csi
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
@@ -110,15 +111,17 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
 	@ln -sfn $(CURDIR)/$(POD_RESOURCES) $(TREE)/netutil/podresources
 	@ln -sfn $(CURDIR)/$(PODS_API) $(TREE)/netutil/podsapi
+	@ln -sfn $(CURDIR)/$(CSI) $(TREE)/netutil/csi
 	@touch $(TREE)
 
 proto: venv  ## generate the Python code of proto/ anew
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto
+	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \
+	  netutil/csi/v1/*.proto
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
-	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API)
+	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API) $(CSI)
 
 proto-compat: venv  ## fail if proto/netutil/v1alpha breaks clients of the sidecar or of the last release
 	for baseline in $(BASELINES)/*/; do $(BIN)/buf breaking --against "$$baseline" || exit 1; done
@@ -146,8 +149,11 @@ packages-check: wheel  ## install the wheel, and the tree, each into a clean env
 	p = r.files('netutil.podresources.v1'); \
 	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed')); \
 	p = r.files('netutil.podsapi.v1alpha1'); \
-	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed'))") && \
-	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null \
+	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed')); \
+	p = r.files('netutil.csi.v1'); \
+	assert all((p / n).is_file() for n in ('csi.proto', 'csi_pb2.pyi', 'py.typed'))") && \
+	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null && \
+	  build/packages/bin/netutil-csi --help >/dev/null \
 	  || exit 1; done
 
 clean:  ## remove what the targets made
