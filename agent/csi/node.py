@@ -53,7 +53,10 @@ class NodeService(csi_pb2_grpc.NodeServicer):
             target = parse_unpublish(request, self.pods)
             mounts = self.volumes.unpublish(target)
             _LOG.info(
-                "csi: pod %s volume %s: removed, %d mounts", target.pod_uid, target.volume, mounts
+                "csi: pod %s volume %s: unmounted, %d mount(s)",
+                target.pod_uid,
+                target.volume,
+                mounts,
             )
         return csi_pb2.NodeUnpublishVolumeResponse()
 
