@@ -10,6 +10,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -72,7 +73,7 @@ def test_the_services_answer_what_the_kubelet_needs(fresh: Host) -> None:
         with kubelet_at(fresh.registry / _REGISTRATION) as kubelet:
             info = kubelet.registration.GetInfo(registration.InfoRequest())
         assert (info.type, info.name) == ("CSIPlugin", NAME)
-        assert (info.endpoint, info.supported_versions) == (str(fresh.endpoint), ["1.0.0"])
+        assert (info.endpoint, list(info.supported_versions)) == (str(fresh.endpoint), ["1.0.0"])
         with kubelet_at(fresh.endpoint) as kubelet:
             plugin = kubelet.identity.GetPluginInfo(csi_pb2.GetPluginInfoRequest())
             capabilities = kubelet.identity.GetPluginCapabilities(
@@ -101,7 +102,8 @@ def test_a_method_that_is_not_served_is_unimplemented(fresh: Host, method: str) 
         grpc.insecure_channel(f"unix:{fresh.endpoint}") as channel,
         rejected(grpc.StatusCode.UNIMPLEMENTED, ""),
     ):
-        channel.unary_unary(f"/{method}")(b"", timeout=SECONDS)
+        call: Any = channel.unary_unary(f"/{method}")
+        call(b"", timeout=SECONDS)
 
 
 def test_a_request_beyond_the_limit_is_rejected(fresh: Host) -> None:

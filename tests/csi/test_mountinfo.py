@@ -21,7 +21,7 @@ RECORDED = (
     b" - tmpfs tmpfs rw,size=4k\n"
 )
 PATHS = st.text(
-    alphabet=st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=40
+    alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40
 ).map(lambda text: "/" + text)
 
 

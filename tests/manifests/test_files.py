@@ -69,7 +69,11 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "monitoring" / name
         for name in ("kustomization.yaml", "alerts.yaml", "podmonitor.yaml", "dashboard.json")
     }
-    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring}
+    csi = {  # test_csi.py
+        *(MANIFESTS / "csi" / f"{name}.yaml" for name in ("csidriver", "daemonset")),
+        *(MANIFESTS / "csi" / "kustomization.yaml", MANIFESTS / "examples" / "pod-csi.yaml"),
+    }
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *csi}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
     assert files == set(VERSIONS) | kustomizations | others

@@ -9,6 +9,12 @@ app.kubernetes.io/name: netutil
 app.kubernetes.io/component: agent
 {{- end }}
 
+{{/* The selector labels of the CSI driver. */}}
+{{- define "netutil.csi.selector" -}}
+app.kubernetes.io/name: netutil
+app.kubernetes.io/component: csi
+{{- end }}
+
 {{- define "netutil.image" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
