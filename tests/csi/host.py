@@ -156,15 +156,20 @@ class Host:
 
 
 @contextlib.contextmanager
-def running_host() -> Iterator[Host]:
-    """A host until the end of the block. Its mounts end with it."""
+def running_host(*, tmpfs: bool = False) -> Iterator[Host]:
+    """A host until the end of the block. Its mounts end with it.
+
+    `tmpfs`: the source's parent is a file system of its own, as /run is; the test's own mount
+    namespace then has no source.
+    """
     # pytest's own temporary directories are longer than a socket's path may be.
     directory = Path(tempfile.mkdtemp(prefix="nu-", dir="/tmp"))
     for name in ("run/netutil", "kubelet/pods", f"kubelet/plugins/{NAME}"):
         (directory / name).mkdir(parents=True)
     (directory / "kubelet/plugins_registry").mkdir()
     pods = directory / "kubelet/pods"
-    script = (
+    run = directory / "run"
+    script = (f"mount -t tmpfs tmpfs {run} && mkdir {run}/netutil && " if tmpfs else "") + (
         f"mount --bind {pods} {pods} && mount --make-shared {pods} && echo ready"
         " && exec sleep infinity"
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
-from netutil.agent.csi.config import MAX_SOCKET_PATH_BYTES, parse
+from netutil.agent.csi.config import MAX_SOCKET_PATH_BYTES, Config, parse
 
 NODE = {"NODE_NAME": "node-1"}
 
@@ -77,3 +80,15 @@ def test_a_path_too_long_for_a_socket_stops_the_start(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit):
         parse([f"--kubelet-root={root}k"], NODE)
     assert "--kubelet-root and --name are too long" in capsys.readouterr().err
+
+
+def test_the_documented_flags_are_those_of_the_driver() -> None:
+    text = (Path(__file__).parents[2] / "docs/operate.md").read_text(encoding="utf-8")
+    section = text.partition("## The CSI driver")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", section, re.MULTILINE)
+    config = parse([], {"NODE_NAME": "node-name"})
+    assert {name.replace("-", "_") for name, _ in rows} == {one.name for one in fields(Config)}
+    for name, default in rows:
+        value = getattr(config, name.replace("-", "_"))
+        expected = {True: "on", False: "off", "node-name": "`$NODE_NAME`"}.get(value, f"`{value}`")
+        assert default == expected

@@ -258,6 +258,21 @@ def test_a_second_driver_takes_over_without_a_gap(fresh: Host) -> None:
     assert fresh.registration_sockets() == []
 
 
+def test_a_source_on_a_file_system_of_its_own_is_mounted() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mount namespaces")
+    with running_host(tmpfs=True) as host, host.driver(), kubelet_at(host.endpoint) as kubelet:
+        uid, path = host.target()
+        host.run("touch", f"{host.source}/net.sock")
+        for _ in range(2):
+            kubelet.publish(uid, path)
+        (mount,) = host.mounts_at(path)
+        assert mount.root == "/netutil" and mount.is_read_only
+        assert os.listdir(host.seen(path)) == ["net.sock"]
+        kubelet.unpublish(path)
+        assert not host.mounts_at(path)
+
+
 def test_two_names_serve_beside_each_other(fresh: Host) -> None:
     other = fresh.kubelet_root / "plugins/csi.other"
     other.mkdir()

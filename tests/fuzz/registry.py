@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import first_bytes, grpc_server, kernel, kubernetes, wire
+from tests.fuzz import csi, first_bytes, grpc_server, kernel, kubernetes, wire
 from tests.fuzz.target import Target
 
 
@@ -14,6 +14,7 @@ def targets() -> dict[str, Target]:
         *wire.targets(),
         *grpc_server.targets(),
         *first_bytes.targets(),
+        *csi.targets(),
     )
     named = {target.name: target for target in every}
     if len(named) < len(every):
