@@ -18,7 +18,6 @@ from netutil.agent.csi.mountinfo import Mount, read_mounts_at
 from tests.e2e.cluster import overlay
 from tests.e2e.cluster.kubectl import AGENTS, NAMESPACE, Cluster
 from tests.e2e.cluster.objects import container, pod
-from tests.e2e.files import daemon
 from tests.e2e.node import wait_for
 from tests.e2e.settings import KUBELET_HEALTH_PORT
 
@@ -149,8 +148,8 @@ def wait_for_event(cluster: Cluster, name: str, text: str) -> str:
 
 
 def log(cluster: Cluster, name: str = _DAEMON_SET) -> str:
-    """Return what a driver wrote."""
-    return cluster.logs(f"daemonset/{name}", namespace=AGENTS)
+    """Return what a driver wrote; nothing while its container or the kubelet is starting."""
+    return cluster.attempt("logs", "-n", AGENTS, f"daemonset/{name}").stdout
 
 
 def target(pod_uid: str) -> str:
@@ -187,7 +186,15 @@ def restart_kubelet() -> None:
     command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").rstrip("\0").split("\0")
     os.kill(pid, signal.SIGTERM)
     wait_for(lambda: _kubelet(missing_is_zero=True) == 0, "the end of the kubelet", 30)
-    daemon(Path("/var/log/node/kubelet.log"), *command)
+    with Path("/var/log/node/kubelet.log").open("ab") as output:
+        # A process of the node's, not of the tests: it outlives them.
+        subprocess.run(
+            ["setsid", "--fork", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=True,
+        )
     wait_for(_healthy, "the kubelet's /healthz", 60)
 
 

@@ -203,7 +203,7 @@ class TestRefused:
         other = csi.daemon_set(cluster, "netutil-csi-deaf", only_from_the_host)
         cluster.run("apply", "-f", "-", given=json.dumps(other))
         try:
-            wait_for(lambda: "Bidirectional" in _log(cluster, "netutil-csi-deaf"), "the log", 60)
+            wait_for(lambda: "Bidirectional" in csi.log(cluster, "netutil-csi-deaf"), "the log", 60)
         finally:
             cluster.run("-n", AGENTS, "delete", "daemonset/netutil-csi-deaf")
         csi.start(cluster, "csi-unharmed")
@@ -281,12 +281,6 @@ class TestRemoved:
             csi.host("rmdir", csi.target(uid), str(volume))
         wait_for(lambda: not directory.exists(), "the kubelet's clean-up", 120)
         assert csi.mounts(uid) == ()
-
-
-def _log(cluster: Cluster, name: str) -> str:
-    """What a driver wrote that may not run yet, or not any more."""
-    done = cluster.attempt("logs", "-n", AGENTS, f"daemonset/{name}")
-    return done.stdout
 
 
 def _runs(uid: str) -> bool:
