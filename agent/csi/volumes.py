@@ -33,7 +33,7 @@ class Volumes:
 
     source: str
     _locks: tuple[threading.Lock, ...] = field(
-        default_factory=lambda: tuple(threading.Lock() for _ in range(_LOCKS))
+        init=False, default_factory=lambda: tuple(threading.Lock() for _ in range(_LOCKS))
     )
 
     def publish(self, target: Target) -> bool:
