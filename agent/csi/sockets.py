@@ -59,20 +59,13 @@ def move_into_place(temporary: str, path: str) -> BoundSocket:
 def unlink_if_ours(bound: BoundSocket) -> bool:
     """Remove a socket's file unless another instance has put its own there; return whether it was.
 
-    The file is renamed first, which takes whatever is there at that moment, and looked at
-    afterwards; another instance's goes back. Raises OSError.
+    Only unlink(2) lets the kubelet forget the plugin: its watch ignores a file that is renamed
+    (plugin_watcher.go). An instance that comes between check and removal loses its file; its
+    liveness probe finds that. Raises OSError.
     """
     if not bound.is_in_place():
         return False
-    directory, name = os.path.split(bound.path)
-    aside = temporary_path(directory, name.removesuffix(_SUFFIX))
-    os.rename(bound.path, aside)
-    moved = BoundSocket(aside, bound.device, bound.inode)
-    if not moved.is_in_place():
-        os.link(aside, bound.path, follow_symlinks=False)
-        os.unlink(aside)
-        return False
-    os.unlink(aside)
+    os.unlink(bound.path)
     return True
 
 

@@ -144,21 +144,3 @@ def test_only_the_own_socket_is_removed(registry: str, listeners: list[socket.so
     assert unlink_if_ours(second)
     assert os.listdir(registry) == []
     assert not unlink_if_ours(second)
-
-
-def test_a_socket_put_there_meanwhile_goes_back(
-    registry: str, listeners: list[socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = f"{registry}/{NAME}-reg.sock"
-    listen(f"{registry}/.a", listeners)
-    first = move_into_place(f"{registry}/.a", path)
-    listen(f"{registry}/.b", listeners)
-    rename = os.rename
-
-    def late(source: str, target: str) -> None:
-        rename(f"{registry}/.b", path)
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", late)
-    assert not unlink_if_ours(first)
-    assert is_listening(path) and os.listdir(registry) == [f"{NAME}-reg.sock"]

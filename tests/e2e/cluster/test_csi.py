@@ -162,7 +162,12 @@ class TestRestarts:
         second = csi.daemon_set(cluster, "netutil-csi-next", lambda spec: None)
         cluster.run("apply", "-f", "-", given=json.dumps(second))
         csi.rolled_out(cluster, "netutil-csi-next")
-        wait_for(lambda: "serves" in csi.log(cluster, "netutil-csi-next"), "the second driver", 60)
+        # A kubelet forgets the first registration, and takes the second one a second later.
+        wait_for(
+            lambda: "the kubelet registered" in csi.log(cluster, "netutil-csi-next"),
+            "the registration of the second driver",
+            60,
+        )
         csi.start(cluster, "csi-both")
         cluster.run("-n", AGENTS, "delete", "daemonset/netutil-csi", "--cascade=foreground")
         wait_for(lambda: len(csi.pids()) == 1, "the end of the first driver", 60)
