@@ -40,7 +40,7 @@ def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource:
         found = stat.S_ISSOCK(os.stat(config.pods_api).st_mode)
         why = "is there" if found else "is no socket"
     except OSError as error:
-        found, why = False, f"is not to be had: {error.strerror}"
+        found, why = False, f"cannot be used: {error.strerror}"
     chosen = "pods-api" if found else "kubelet"
     _LOG.info("agent: --pod-source auto: %s, since %s %s", chosen, config.pods_api, why)
     return PodsApiSource(config.pods_api, flaws=flaws) if found else _kubelet(config, flaws)
@@ -63,8 +63,8 @@ def _apiserver(config: Config, flaws: Flaws) -> ApiServerSource:
 def _kubelet(config: Config, flaws: Flaws) -> KubeletSource:
     if config.kubelet_verify == "none":
         _LOG.warning(
-            "agent: --kubelet-verify none: whoever answers at %s is believed, and is sent the"
-            " agent's token",
+            "agent: --kubelet-verify none: any server that answers at %s is believed, and"
+            " gets the agent's token",
             config.kubelet_url,
         )
     return KubeletSource(

@@ -144,6 +144,10 @@ def readings(
             accept("floods"),
         ),
         "netutil_accept_failures": ("Accepts that failed.", accept("accept_failures")),
+        "netutil_accept_pauses": (
+            "Pauses of accepting while as many sockets wait to be closed as may.",
+            accept("pauses"),
+        ),
         "netutil_scheduler_throttled": (
             "Portions of work that waited for the work of other pods.",
             lambda: float(policy.scheduler.waits),

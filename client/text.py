@@ -14,7 +14,7 @@ from netutil.client.models.core import CgroupLevel
 from netutil.client.models.devices import DeviceSource
 
 NOTHING = "-"
-"""Stands for a value that is not there."""
+"""Printed for a value that is not there."""
 _CUT = "..."
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ZERO_WIDTH = frozenset({"Mn", "Me"})

@@ -114,6 +114,6 @@ class TestPodsApi:
             path.touch()
         source = create_source(parse(["--pod-source", "auto", "--pods-api", str(path)], {}))
         assert isinstance(source, KubeletSource)
-        missing = "is not to be had: No such file or directory"
+        missing = "cannot be used: No such file or directory"
         why = "is no socket" if stands == "a file" else missing
         assert caplog.messages == [f"agent: --pod-source auto: kubelet, since {path} {why}"]

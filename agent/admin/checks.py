@@ -180,7 +180,7 @@ def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
     if flaws.entries:
         found.append(
             f"left out {counted(flaws.entries, 'time')} since the start: an entry that is no pod,"
-            f" or bears no usable name, namespace or UID; the last, {flaws.last_entry}"
+            f" or has no usable name, namespace or UID; the last, {flaws.last_entry}"
         )
     if not found:
         return Check(name, "ok", "all that the agent uses of the pods is as core/v1 says")
@@ -212,7 +212,7 @@ def _is_synchronised() -> bool | None:
 
 def socket_file(name: str, path: str, mode: int, *, others_enter: bool) -> Check:
     """Return whether a socket of the agent is at its path, with its rights."""
-    remedy = "The agent binds it anew within two seconds; if not, its log says why."
+    remedy = "The agent binds it again within two seconds; if not, its log says why."
     try:
         status, directory = os.lstat(path), os.stat(os.path.dirname(path))
     except OSError as error:
@@ -318,5 +318,5 @@ def file_watches(path: str = "/proc/sys/fs/inotify/max_user_watches") -> Check:
         return Check("inotify", "warning", f"{path} cannot be read: {error}")
     if most < _FEW_WATCHES:
         remedy = f"sysctl fs.inotify.max_user_watches={_FEW_WATCHES * 8}; until then CPUs that"
-        return Check("inotify", "warning", f"{most} watches", f"{remedy} change are told late.")
+        return Check("inotify", "warning", f"{most} watches", f"{remedy} change are noticed late.")
     return Check("inotify", "ok", f"{most} watches")

@@ -115,7 +115,7 @@ class Diagnostics:
         # With --pod-source auto it may be the Pods API that is asked.
         if self._installation.believes_anybody and self._pods.kind is KubeletSource.kind:
             remedy = "Give --kubelet-ca and --kubelet-verify full, or ca."
-            return Check(name, "warning", f"{found}, whoever answers there", remedy)
+            return Check(name, "warning", f"{found}, whichever server answers there", remedy)
         return Check(name, "ok", found)
 
     async def _pod_resources(self) -> Check:

@@ -71,7 +71,7 @@ def describe_missing(pid: int) -> tuple[list[str], str | None]:
     try:
         known = describe(_text(pid, "status"), _text(pid, "stat"))
     except (FileNotFoundError, ProcessLookupError):
-        return ["no process of this node bears that number, seen from the agent"], ANOTHER_NUMBER
+        return ["no process of this node has that number, seen from the agent"], ANOTHER_NUMBER
     except (OSError, ValueError):
         return [], None
     if known.thread_of != pid:
@@ -121,7 +121,7 @@ def describe_cgroups(cgroups: CgroupIdentity) -> list[str]:
     placement = cgroups.placements[0]
     if cgroups.pod_uid is None:
         ids = dict.fromkeys(one for p in cgroups.placements for one, _ in p.containers)
-        return [f"no segment bears a pod UID; containers: {', '.join(ids)}"]
+        return [f"no segment has a pod UID; containers: {', '.join(ids)}"]
     lines = [f"pod segment: {_last(placement.pod_path)}"]
     if cgroups.container_id is None:
         lines.append("no container segment: it is in the pod's own cgroup")
@@ -306,7 +306,7 @@ class Explainer:
                 found.extend(describe_match(walk.match, self._pods.describe(), datetime.now(UTC)))
             if not walk.match.container_name:
                 walk.steps.pop()
-                found.append("All is answered but what is told by a container's name:")
+                found.append("All is answered but what needs a container's name:")
                 walk.add("pod list", "degraded", found, unnamed(walk.match, str(walk.pid)))
         except Unavailable as error:
             if cgroups.pod_uid is None:

@@ -106,7 +106,7 @@ class TraceStreams:
             self._call_feed.unsubscribe(subscriber)
         raise Unavailable(
             Reason.AGENT_RESTARTING,
-            "The agent is stopping and tells no calls any more.",
+            "The agent is stopping and reports no more calls.",
             read="the agent's own calls",
             advice="Connect and ask again.",
         )

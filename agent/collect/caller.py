@@ -628,7 +628,7 @@ def _malformed(pid: str) -> InvalidArgument:
 def _no_container() -> NotFound:
     return NotFound(
         Reason.PID_NOT_FOUND,
-        "The process stands in no container's cgroup that the agent can see, so the process that"
+        "The process is in no container's cgroup that the agent can see, so the process that"
         " its container was started with is not known.",
         read="/proc/<pid>/cgroup",
     )

@@ -591,7 +591,7 @@ class Collector:
         if container.cpu is None or container.partition is None:
             raise FailedPrecondition(
                 Reason.CPUSET_NOT_FOUND,
-                "The container stands in no cpuset hierarchy that the agent can see.",
+                "The container is in no cpuset hierarchy that the agent can see.",
                 read="/proc/<pid>/cgroup",
                 advice="Mount the host's /sys into the agent and name it in --host-root.",
             )

@@ -34,7 +34,7 @@ class Allocated:
     those of plugins that give none. `af_xdp` are links that the AF_XDP device plugin gave, None
     beside an `error` and where no environment was read. `start_error` says why the environment
     that the container was started with is not known: then only the process's own was read.
-    `characters` is how long the variables are that all of it is made of.
+    `characters` is how long the variables are that all of this is made of.
     """
 
     devices: tuple[AllocatedDevice, ...] = ()

@@ -1,6 +1,6 @@
 """Releases what is kept of pods, containers and processes that have ended.
 
-A pod has ended when the kernel has removed its cgroup and no connection of it is open. Then its
+A pod has ended when the kernel has removed its cgroup and its last connection is closed. Then its
 counters and accounts are dropped. What can be worked out again (`RecentCache` and the like) is not
 tied to a pod: it is dropped when nothing has used it for one to two periods.
 docs/architecture.md, "Retention after the end of a container", lists all of it.
@@ -137,7 +137,7 @@ class Retention:
                 _READS_KEY, partial(ended_of, closed), "the pods' cgroups"
             )
         except AgentError as error:
-            _LOG.warning("retention: nobody can tell which pods have ended: %s", error)
+            _LOG.warning("retention: it is not known which pods have ended: %s", error)
             return frozenset()
         # A pod of the same key may have connected meanwhile: a static pod that was started again.
         return ended - set(self._connections.keys())

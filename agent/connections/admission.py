@@ -23,6 +23,7 @@ from netutil.agent.identity.peer import NO_POD, Peer, Requester, requester_of
 from netutil.agent.identity.pidfd import peer_credentials, peer_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.limits.limits import (
+    MAX_CLOSING_CONNECTIONS,
     MAX_DEFERRED_CONNECTIONS,
     MAX_HOST_ROOT_CONNECTIONS,
     ConnectionLimits,
@@ -80,7 +81,7 @@ class ConnectionAdmission:
         check_capacity: Callable[[], AgentError | None] = lambda: None,
         known: KnownPeers | None = None,
     ) -> None:
-        """`check_capacity` returns the error of new connections, None while there is room."""
+        """`check_capacity` returns the error of new connections, None while there is none."""
         self._server = server
         self._policy = policy
         self._registry: ConnectionRegistry = policy.registry
@@ -107,6 +108,10 @@ class ConnectionAdmission:
             self._identify_and_serve(accepted, pid, None)
         else:
             self._taken.append(_Deferred(accepted, pid, account))
+
+    def is_full(self) -> bool:
+        """Return whether as many connections wait to be closed as may: they count for no pod."""
+        return self._server.waiting_to_close >= MAX_CLOSING_CONNECTIONS
 
     def burst_ended(self) -> None:
         """Begin with a connection that was taken alone; leave many to the order of the pods."""
@@ -182,7 +187,7 @@ class ConnectionAdmission:
             self._watch(accepted, connection, work)
 
     def _closed_if_hung_up(self, accepted: socket.socket) -> bool:
-        """Close a connection whose peer has hung up, and charge its pod; return whether it has."""
+        """Close a connection that its peer has closed, charge the pod; return whether it has."""
         if not is_hung_up(accepted.fileno()):
             return False
         self._counts.accept.hung_up += 1
@@ -204,12 +209,13 @@ class ConnectionAdmission:
     def _watch(self, accepted: socket.socket, connection: Connection, work: Work) -> None:
         """Release a connection that waits as soon as its peer has closed it."""
 
-        def drop() -> None:
+        def drop(_events: int) -> None:
+            self._server.poller.remove(accepted.fileno())
             self._policy.forget(connection, work)
             self._drop(accepted, connection)
 
         try:
-            self._server.hangups.watch(accepted.fileno(), drop)
+            self._server.poller.add(accepted.fileno(), 0, drop)
         except OSError as error:  # it is looked at when its turn comes
             _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
 
@@ -220,7 +226,7 @@ class ConnectionAdmission:
 
     def _is_still_there(self, accepted: socket.socket, connection: Connection) -> bool:
         """Return whether the peer of a connection that has waited is there; release it if not."""
-        self._server.hangups.forget(accepted.fileno())
+        self._server.poller.remove(accepted.fileno())
         if not is_hung_up(accepted.fileno()):
             return True
         self._drop(accepted, connection)

@@ -18,8 +18,7 @@ _MAX_PODS = 4096
 class SeenPods:
     """The quota keys of the pods that have connected, until they have ended.
 
-    A pod of which `_MAX_PODS` others have left no room is not noted: what is kept for it lasts as
-    long as its connections.
+    A pod past `_MAX_PODS` is not noted: what is kept for it lasts as long as its connections.
     """
 
     def __init__(self, tree: CgroupTree) -> None:

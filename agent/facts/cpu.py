@@ -117,7 +117,7 @@ def ensure_there(directories: CpuDirectories, files: Files) -> None:
         if not files.is_there(directory):
             raise FailedPrecondition(
                 Reason.CPUSET_NOT_FOUND,
-                "The container's cgroup is gone.",
+                "The container's cgroup does not exist any more.",
                 read=directory,
                 advice="The container has ended.",
             )
@@ -161,9 +161,9 @@ def _bandwidth(files: Files, cpu: ControllerDirectory | None) -> CpuBandwidth:
     is_v1 = cpu.cgroup_version == 1
     read = _limit_v1 if is_v1 else _limit_v2
     limits = [(read(files, directory), level) for level, directory in cpu.levels]
-    standing = [(limit, level) for limit, level in limits if limit is not None]
+    given = [(limit, level) for limit, level in limits if limit is not None]
     # `min` returns the first of equal ones, which is the nearest to the container.
-    limit, level = min(standing, key=lambda one: one[0].cores, default=(None, None))
+    limit, level = min(given, key=lambda one: one[0].cores, default=(None, None))
     nearest = limits[0][0]
     period = nearest.period_microseconds if nearest else _period(files, cpu)
     return CpuBandwidth(

@@ -99,7 +99,7 @@ def _open(name: str, flags: int, directory: int) -> int:
 def _unreadable(why: str) -> Unavailable:
     return Unavailable(
         Reason.READ_TIMED_OUT,
-        f"The process's environment is not to be had now: {why}.",
+        f"The process's environment cannot be read now: {why}.",
         read="/proc/<pid>/environ",
         advice="Try again; if it stays so, look at what the process does with its memory.",
     )

@@ -182,9 +182,9 @@ def read_usage(
             (level, _limit(files, directory, limit_name, size))
             for level, directory in hugetlb.levels
         ]
-        standing = [(limit, level) for level, limit in limits if limit is not None]
+        given = [(limit, level) for level, limit in limits if limit is not None]
         # `min` returns the first of equal ones, which is the nearest to the container.
-        smallest = min(standing, key=lambda one: one[0], default=(None, None))
+        smallest = min(given, key=lambda one: one[0], default=(None, None))
         found.append(
             HugepageUsage(
                 page_size_bytes=size,

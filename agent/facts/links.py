@@ -310,7 +310,7 @@ def _decoded(
     if len(wanted) > most:
         raise ResourceExhausted(
             Reason.NETWORK_NAMESPACE_TOO_LARGE,
-            f"The network namespace has {len(wanted)} {what}; the agent reads {most} at the most.",
+            f"The network namespace has {len(wanted)} {what}; the agent reads at most {most}.",
             read="rtnetlink in the caller's network namespace",
         )
     return [parse(message.data) for message in wanted]
@@ -370,7 +370,7 @@ def _default_routes(found: RouteMessage) -> Iterable[tuple[int, DefaultRoute]]:
 def _unreadable(why: str) -> Unavailable:
     return Unavailable(
         Reason.NETWORK_NAMESPACE_NOT_READABLE,
-        f"The links of the caller's network namespace are not to be had: {why}.",
+        f"The links of the caller's network namespace cannot be read: {why}.",
         read=_READ_FROM,
         advice="The agent needs CAP_SYS_ADMIN to look into a network namespace; else try again.",
     )

@@ -3,8 +3,8 @@
 Held are a socket that hears of changes, one for dumps, and two files of /proc/net. All of them
 belong to the namespace for as long as they are open, and keep it in being.
 
-The kernel queues a notification before the system call that made the change returns, so whoever
-has emptied the queue and found nothing knows what is there now. Not all is notified:
+The kernel queues a notification before the system call that made the change returns, so a
+reader that has emptied the queue and found nothing knows what is there now. Not all is notified:
 
 - An IPv6 address is there before its notification: one of the kernel's own (link-local, SLAAC) and
 one   with IFA_F_NODAD are notified by a work queue, after duplicate address detection

@@ -126,7 +126,7 @@ def _reason(source: DeviceSource, network: str, variable: str) -> str:
         case DeviceSource.ELIMINATION:
             return f"inferred: {variable} has the only device that fits"
         case DeviceSource.RESOURCE_NAME:
-            return f"a guess: the resource of {variable} bears the name of network {network}"
+            return f"a guess: the resource of {variable} has the name of network {network}"
         case _:
             return f"a guess: by the order of {variable} and of the reported networks"
 

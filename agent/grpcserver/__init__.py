@@ -6,7 +6,7 @@ It knows nothing of the agent, and serves grpcio's own servicers unmodified.
 from netutil.agent.grpcserver.call import Call, Status, call_of
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.framing import EncodedMessage
-from netutil.agent.grpcserver.hangup import is_hung_up
+from netutil.agent.grpcserver.poller import is_hung_up
 from netutil.agent.grpcserver.protocol import Connection
 from netutil.agent.grpcserver.server import CallPolicy, Server
 

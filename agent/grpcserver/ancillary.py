@@ -2,11 +2,11 @@
 
 The kernel closes descriptors that were passed (SCM_RIGHTS, unix(7)) and not asked for when the data
 that they came with is read, or the socket closed, in the thread that does so; such a close may
-block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), and without room for
+block (SO_LINGER, socket(7)). So data is looked at first (MSG_PEEK), and without space for
 descriptors: the kernel says that there are some (MSG_CTRUNC), and passes none. One that was passed
 would have to be closed, and each close(2) of a file on FUSE or NFS waits for its file system
-(`flush` of fs/open.c, filp_close), whoever else has the file open. A socket with descriptors in its
-queue is closed by a thread of its own.
+(`flush` of fs/open.c, filp_close) even where others have the file open. A socket with descriptors
+in its queue is closed by a thread of its own.
 
 Not needed where the listener refuses descriptors (SO_PASSRIGHTS, Linux 6.16).
 """

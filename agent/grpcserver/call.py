@@ -148,7 +148,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
     """Not there where the head has none: such a call ends at once."""
     _expires: float | None = None
     _granted = 0
-    """Of the message that has begun: how much room its stream was given for it."""
+    """Of the message that has begun: by how much the window of its stream was opened for it."""
     _reserved = 0
     """How much the connection counts for it."""
     _received = 0
@@ -226,10 +226,10 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             size, self._granted = whole - self._granted, 0
             reserved, self._reserved = self._reserved, 0
             self._take(_Message(body, size, bool(flag), whole, reserved), flag)
-        if self._lacks_room():
+        if self._lacks_window():
             self.connection.reserve(self)
 
-    def _lacks_room(self) -> bool:
+    def _lacks_window(self) -> bool:
         """Return whether a message has begun that is larger than the stream's window."""
         if len(self._buffer) < framing.PREFIX_BYTES or self._reserved:
             return False
@@ -237,18 +237,18 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _lacking_bytes(self) -> int:
         to_come = self._begun_bytes() - len(self._buffer)
-        return to_come - self.connection.http2.room(self._stream)
+        return to_come - self.connection.http2.open_window(self._stream)
 
     def _begun_bytes(self) -> int:
         """Return the size of the message that has begun, with its prefix."""
         return framing.PREFIX_BYTES + int.from_bytes(self._buffer[1:5], "big")
 
     def credit(self) -> int:
-        """Give the peer room for the rest of a message; return how large that message is.
+        """Open the window for the rest of a message; return how large that message is.
 
-        0 if its stream has room by now, since the handler took the messages before it.
+        0 if its window is open by now, since the handler took the messages before it.
         """
-        if not self._lacks_room():
+        if not self._lacks_window():
             return 0
         self._granted = self._lacking_bytes()
         self._reserved = self._begun_bytes()
@@ -257,7 +257,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         return self._reserved
 
     def _drop_request(self) -> None:
-        """Give back the room of what no handler will take any more."""
+        """Give back the window of what no handler will take any more."""
         messages, self._messages = self._messages, deque()
         for message in messages:
             self._drop(message)
@@ -268,7 +268,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         self._buffer.clear()
 
     def _drop(self, message: _Message) -> None:
-        """Give back the room of a message, apart from its stream's."""
+        """Give back the connection's window of a message."""
         if message.held_bytes:
             self.connection.http2.release(message.held_bytes)
             self.connection.release(message.reserved)
@@ -894,10 +894,10 @@ def _trailers(status: Status) -> list[Field]:
     if status.message:
         fields.append((b"grpc-message", framing.encode_status_message(status.message)))
     further = framing.metadata_fields(status.trailers)
-    room = _MAX_TRAILERS_BYTES - sum(len(name) + len(value) + 32 for name, value in fields)
+    left = _MAX_TRAILERS_BYTES - sum(len(name) + len(value) + 32 for name, value in fields)
     for name, value in further:
-        room -= len(name) + len(value) + 32
-        if room >= 0:
+        left -= len(name) + len(value) + 32
+        if left >= 0:
             fields.append((name, value))
     return fields
 

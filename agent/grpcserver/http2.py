@@ -47,7 +47,7 @@ class Events(Protocol):
         """A request's headers are whole. `stream.remote_closed` says whether that is all of it."""
 
     def on_data(self, stream: Stream, data: memoryview) -> None:
-        """Bytes of a request's body. `consumed` gives their room in the window back."""
+        """Bytes of a request's body. `consumed` opens the window for as many again."""
 
     def on_end(self, stream: Stream) -> None:
         """The peer sends no more on the stream."""
@@ -99,7 +99,7 @@ class Stream:
 
 class Http2Connection:
     """The state of one connection. What is to be sent is in `out`, in its order;
-    whoever takes it from there calls `taken`.
+    the connection that takes it from there calls `taken`.
 
     `closing` is set once the connection is to be closed as soon as `out` is sent.
     """
@@ -224,7 +224,7 @@ class Http2Connection:
             raise _ConnectionError(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
 
     def consumed(self, stream: Stream | None, size: int) -> None:
-        """Give room for `size` bytes of a request back to the peer, on the stream if it is open."""
+        """Open the window by `size` bytes of a request, that of the stream too if it is open."""
         self._unreturned += size
         if self._unreturned >= frames.DEFAULT_WINDOW // 2:
             self.out.append(frames.window_update(0, self._unreturned))
@@ -241,7 +241,7 @@ class Http2Connection:
             self.grant(stream, size)
 
     def hold(self, size: int) -> None:
-        """Give room back to the connection for bytes that are kept: their streams' windows bound
+        """Open the connection's window for bytes that are kept: their streams' windows bound
         them, and without it a message could not end while others are held.
 
         Not before the peer goes by these windows.
@@ -252,12 +252,12 @@ class Http2Connection:
             self.consumed(None, size)
 
     def release(self, size: int) -> None:
-        """Give room back for bytes that were held and are not any more, where `hold` has not."""
+        """Open the window for bytes that were held and are not any more, where `hold` has not."""
         size = min(size, self._held_bytes)
         self._held_bytes -= size
         self.consumed(None, size)
 
-    def room(self, stream: Stream) -> int:
+    def open_window(self, stream: Stream) -> int:
         """Return how many bytes a peer that goes by our SETTINGS may still send on a stream."""
         return stream.receive_window - self._stream_window + self._config.stream_window_bytes
 
@@ -401,7 +401,7 @@ class Http2Connection:
             self._ended_remotely(stream)
 
     def _pass_over(self, stream: Stream | None, stream_id: int, size: int) -> None:
-        """Take data of a stream that takes none, and give its room back."""
+        """Take data of a stream that takes none, and open the window again."""
         self.consumed(None, size)
         if stream is not None:
             self._stream_error(stream, ErrorCode.STREAM_CLOSED)

@@ -17,7 +17,6 @@ from netutil.agent.grpcserver.ancillary import readable
 from netutil.agent.grpcserver.call import Call, CallHead, Status, http_error, parse_head
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.frames import ErrorCode
-from netutil.agent.grpcserver.hangup import is_hung_up
 from netutil.agent.grpcserver.headers import Request
 from netutil.agent.grpcserver.http2 import Http2Connection, Stream
 from netutil.agent.grpcserver.transport import SocketTransport
@@ -65,8 +64,6 @@ class Connection:
         self._max_age = max_age
         self._age_timer: asyncio.TimerHandle | None = None
         self._shutdown_ping: bytes | None = None
-        self.descriptor = -1
-        self._is_watched = False
         self._closing = False
         self.calls = 0
         """Calls that the policy admitted."""
@@ -78,8 +75,9 @@ class Connection:
         have come, and the answer leaves with our SETTINGS in one write.
         """
         # What the kernel does not take at once waits in the streams, where it is counted.
-        self._transport = transport = SocketTransport(self.loop, self._accepted, self)
-        self.descriptor = transport.descriptor
+        self._transport = transport = SocketTransport(
+            self.loop, self._server.poller, self._accepted, self
+        )
         if self._max_age is not None:
             self._age_timer = self.loop.call_later(self._max_age, self._end_of_age)
         self._server.opened(self)
@@ -182,25 +180,13 @@ class Connection:
             self._server.policy.processed(self, seconds, 0)
 
     def eof_received(self) -> None:
-        """The peer sends no more: answer what is open, then close. If it has hung up, close now."""
-        if is_hung_up(self.descriptor):
-            if self._server.hangups.may_release():
-                self.abort()
-            else:
-                self._watch_hangup()
-            return
+        """The peer sends no more: answer what is open, then close."""
         for stream in list(self.http2.streams.values()):
             if not stream.remote_closed and (stream.call is None or stream.call.awaits_request):
                 self.http2.reset(stream, ErrorCode.CANCEL)
                 self.on_reset(stream)
         self.http2.finish()
         self.flush()
-        self._watch_hangup()
-
-    def hung_up(self) -> None:
-        """The peer has closed its socket: it reads no answer."""
-        self.descriptor = -1
-        self.abort()
 
     def pause_writing(self) -> None:
         """The peer does not read: neither is it read from, and data stays in its streams."""
@@ -238,16 +224,8 @@ class Connection:
             return
         if self.http2.paused or self._is_queued:
             transport.pause_reading()
-            self._watch_hangup()
         elif not transport.is_reading():
             transport.resume_reading()
-
-    def _watch_hangup(self) -> None:
-        """Watch for the peer's end apart from reading, from the first time that nothing is read."""
-        if self._is_watched or self._closing or self.descriptor < 0:
-            return
-        self._is_watched = True
-        self._server.watch_hangup(self)
 
     # Writing
 
@@ -415,7 +393,7 @@ class Connection:
     # For calls
 
     def reserve(self, call: Call) -> None:
-        """Give a call room for its message once the connection holds little enough."""
+        """Open a call's window for its message once the connection holds little enough."""
         if self._held_bytes <= self.config.max_buffered_request_bytes:
             self._held_bytes += call.credit()
         else:

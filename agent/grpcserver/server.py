@@ -14,8 +14,8 @@ import grpc
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.grpcserver.call import Call, Method, Status
 from netutil.agent.grpcserver.config import ServerConfig
-from netutil.agent.grpcserver.hangup import HangupMonitor
 from netutil.agent.grpcserver.headers import FirstBlocks
+from netutil.agent.grpcserver.poller import Poller
 from netutil.agent.grpcserver.protocol import READ_BYTES, Connection
 
 _LOG = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Server:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.first_blocks = FirstBlocks()
         self.connections: set[Connection] = set()
-        self.hangups = HangupMonitor(self.loop)
+        self.poller = Poller(self.loop)
         self.closer = closer
         self._methods: dict[str, Method] = {}
         self._generic: list[Any] = []
@@ -134,6 +134,11 @@ class Server:
         except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
             connection.fail(error)
 
+    @property
+    def waiting_to_close(self) -> int:
+        """Return how many connections have ended and are not closed yet (see `Closer`)."""
+        return 0 if self.closer is None else self.closer.waiting
+
     def close_accepted(self, accepted: socket.socket) -> None:
         """Close an accepted connection that is not served, and what its peer has passed."""
         if self.closer is not None:
@@ -167,19 +172,9 @@ class Server:
         if self._stopping:
             connection.shut_down()
 
-    def watch_hangup(self, connection: Connection) -> None:
-        """Close a connection of which nothing is read as soon as its peer has closed it."""
-        try:
-            self.hangups.watch(connection.descriptor, connection.hung_up)
-        except OSError as error:
-            _LOG.error("grpcserver: a peer cannot be watched for hang-up: %s", error)
-            connection.hung_up()
-
     def closed(self, connection: Connection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
-        if connection.descriptor >= 0:
-            self.hangups.forget(connection.descriptor)
         if not self.connections:
             self._empty.set()
 
@@ -203,7 +198,7 @@ class Server:
                 connection.abort()
             await self._empty.wait()
         self._stopped = True
-        self.hangups.close()
+        self.poller.close()
 
 
 def _do_nothing() -> None:

@@ -1,7 +1,7 @@
 """Reads and writes one non-blocking stream socket for its connection, on an event loop.
 
 asyncio's own transport needs a task, a future and three iterations of the loop until it reads for
-the first time. This one reads at once, and needs the loop for nothing but waiting.
+the first time. This one reads at once, and waits with the poller of its server.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import logging
 import socket
 from typing import Protocol
+
+from netutil.agent.grpcserver.poller import ENDED, READABLE, WRITABLE, Poller
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +47,9 @@ class TransportEvents(Protocol):
 class SocketTransport:
     """A connected socket, which it closes in the end. Used on one event loop.
 
-    Nothing is read before `read` or `resume_reading`. An error of the socket ends the connection.
+    Nothing is read before `read` or `resume_reading`. An error of the socket ends the connection,
+    as does a peer that has closed its own: from `resume_reading` or `pause_reading` on, whatever
+    is read.
     """
 
     __slots__ = (
@@ -54,22 +58,29 @@ class SocketTransport:
         "_is_closing",
         "_is_in_read",
         "_is_lost",
+        "_is_polled",
         "_is_reading",
         "_loop",
+        "_poller",
         "_socket",
         "_unsent",
         "descriptor",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: socket.socket, events: TransportEvents
+        self,
+        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
+        connection: socket.socket,
+        events: TransportEvents,
     ) -> None:
         self._loop = loop
+        self._poller = poller
         self._socket = connection
         self._events: TransportEvents | None = events
         self.descriptor = connection.fileno()
         self._unsent = bytearray()
-        self._is_reading = self._is_at_end = False
+        self._is_polled = self._is_reading = self._is_at_end = False
         self._is_closing = self._is_lost = self._is_in_read = False
 
     # Reading
@@ -114,21 +125,44 @@ class SocketTransport:
         return self._is_reading
 
     def pause_reading(self) -> None:
-        """Read nothing until `resume_reading`."""
-        if self._is_reading:
-            self._is_reading = False
-            self._loop.remove_reader(self.descriptor)
+        """Read nothing until `resume_reading`. The end of the peer still ends the connection."""
+        if self._is_closing or (self._is_polled and not self._is_reading):
+            return
+        self._is_reading = False
+        self._wait()
 
     def resume_reading(self) -> None:
         """Read what comes from now on. Nothing happens at the end of what the peer sends."""
         if self._is_reading or self._is_at_end or self._is_closing:
             return
-        try:
-            self._loop.add_reader(self.descriptor, self.read)
-        except OSError as error:
-            self._fail(error)
-            return
         self._is_reading = True
+        self._wait()
+
+    # Waiting
+
+    def _wait(self) -> None:
+        """Wait for what is wanted now."""
+        interest = READABLE if self._is_reading else 0
+        if self._unsent:
+            interest |= WRITABLE
+        try:
+            if self._is_polled:
+                self._poller.modify(self.descriptor, interest)
+            else:
+                self._poller.add(self.descriptor, interest, self._handle)
+                self._is_polled = True
+        except OSError as error:
+            _LOG.error("grpcserver: a connection could not be served: %s", error)
+            self.abort()
+
+    def _handle(self, events: int) -> None:
+        if events & ENDED:
+            self.abort()
+            return
+        if events & READABLE:
+            self.read()
+        if events & WRITABLE and not self._is_lost:
+            self._write_unsent()
 
     # Writing
 
@@ -150,16 +184,9 @@ class SocketTransport:
         begins = not self._unsent
         self._unsent += memoryview(data)[sent:]
         if begins:
-            self._wait_until_writable()
-
-    def _wait_until_writable(self) -> None:
-        try:
-            self._loop.add_writer(self.descriptor, self._write_unsent)
-        except OSError as error:
-            self._fail(error)
-            return
-        if self._events is not None:
-            self._events.pause_writing()
+            self._wait()
+            if self._events is not None and not self._is_lost:
+                self._events.pause_writing()
 
     def _write_unsent(self) -> None:
         try:
@@ -172,10 +199,11 @@ class SocketTransport:
         del self._unsent[:sent]
         if self._unsent:
             return
-        self._loop.remove_writer(self.descriptor)
         if self._is_closing:
             self._lose()
-        elif self._events is not None:
+            return
+        self._wait()
+        if self._events is not None and not self._is_lost:
             self._resume_writing(self._events)
 
     def _resume_writing(self, events: TransportEvents) -> None:
@@ -200,27 +228,26 @@ class SocketTransport:
         if self._is_closing:
             return
         self._is_closing = True
-        self.pause_reading()
         if not self._unsent:
             self._lose()
+        elif self._is_reading:
+            self._is_reading = False
+            self._wait()
 
     def abort(self) -> None:
         """Close the socket at once. What is not sent yet is lost."""
         if self._is_lost:
             return
         self._is_closing = True
-        self.pause_reading()
-        if self._unsent:
-            self._unsent.clear()
-            self._loop.remove_writer(self.descriptor)
+        self._unsent.clear()
         self._lose()
-
-    def _fail(self, error: OSError) -> None:
-        _LOG.error("grpcserver: a connection could not be served: %s", error)
-        self.abort()
 
     def _lose(self) -> None:
         self._is_lost = True
+        self._is_reading = False
+        if self._is_polled:
+            self._is_polled = False
+            self._poller.remove(self.descriptor)
         if not self._is_in_read:
             self._loop.call_soon(self._end)
 

@@ -321,7 +321,7 @@ class CgroupTree:
         if not guarded:
             raise PermissionDenied(
                 Reason.CGROUP_NOT_OWNED_BY_ROOT,
-                "Nobody can tell who made the caller's cgroup, because the host's cgroup"
+                "It is not known who made the caller's cgroup, because the host's cgroup"
                 " file systems are not visible to the agent.",
                 read=", ".join(sorted(h.directory for h in self.hierarchies.values())),
                 advice="Mount the host's /sys into the agent's container; --host-root names it.",

@@ -44,7 +44,7 @@ MAX_PARENTS = 48
 a descriptor more for each directory above it, mostly two."""
 _PARENTS_SHARE = 8
 _HELD_PER_PARENT = 2
-"""A directory above pods' own takes the room of two: four descriptors."""
+"""A directory above pods' own takes the places of two: four descriptors."""
 MAX_SWEPT = 64
 """Directories that one sweep looks at: a tenth of a millisecond. Sixty sweeps look at all."""
 _ROOT_UID = 0
@@ -236,12 +236,12 @@ class HeldCgroups:
             return None
 
     def _hold(self, path: str, held: HeldCgroup) -> None:
-        room = self.max_held - _HELD_PER_PARENT * len(self._parents)
-        _put(self._held, path, held, room)
+        limit = self.max_held - _HELD_PER_PARENT * len(self._parents)
+        _put(self._held, path, held, limit)
 
 
 def _put(directories: OrderedDict[str, HeldCgroup], path: str, held: HeldCgroup, most: int) -> None:
-    """Hold a directory; close the one that it replaces, and those that there is no room for."""
+    """Hold a directory; close the one that it replaces, and those past the limit."""
     replaced = directories.pop(path, None)
     if replaced is not None:
         replaced.close()

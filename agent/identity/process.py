@@ -2,8 +2,8 @@
 
 A pid alone may be given to a new process between two reads. A directory
 descriptor of /proc/<pid> goes dead with its process (reads fail with ESRCH), and
-a pidfd shows whether the process still runs (pidfd_open(2)): whoever reads
-through the descriptor and then finds the pidfd alive has read that process.
+a pidfd shows whether the process still runs (pidfd_open(2)): a
+reader that reads through the descriptor and then finds the pidfd alive has read that process.
 
 /proc/<pid> shows the first thread. That thread may end before the others do (pthread_exit(3) in
 main); the process still runs then, and its pidfd says so, but the kernel shows a first thread

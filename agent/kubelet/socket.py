@@ -31,7 +31,7 @@ class KubeletSocket:
                 return f"The agent may not use the kubelet's {self.name} socket.", self.if_denied
             case errno.ECONNREFUSED:
                 advice = "Look whether the kubelet runs; the agent tries again."
-                return f"Nobody listens on the kubelet's {self.name} socket.", advice
+                return f"No process listens on the kubelet's {self.name} socket.", advice
             case errno.ENOTSOCK:
                 return f"The path of the kubelet's {self.name} socket is no socket.", look
             case errno.EAGAIN:

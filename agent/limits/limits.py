@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted
 
+MAX_CLOSING_CONNECTIONS = 256
+"""Connections, of all pods, that wait for the thread that closes what their peers have passed. Past
+it nothing is accepted for a moment: those that ended before they were accepted are no pod's."""
 MAX_DEFERRED_CONNECTIONS = 256
 """Accepted connections, of all pods, whose identification waits with the work of their pod. What is
 accepted beyond is identified at once, in the order in which it was accepted."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 _MAX_PODS = 4096
 _ROUNDING_SECONDS = 1e-9
 _SHARED = ""
-"""The key of callers that are no known pod, and of pods that there is no room for."""
+"""The key of callers that are no known pod, and of pods past the limit."""
 
 
 class TokenBuckets:
@@ -17,7 +17,7 @@ class TokenBuckets:
 
     The generic cell rate algorithm (ITU-T I.371): a bucket is one number, the time at which it
     is full again. A full bucket is not kept. Another one is forgotten only when its pod has ended
-    (`retain`), so that no pod gets tokens back by making the agent forget. Where there is no room,
+    (`retain`), so that no pod gets tokens back by making the agent forget. Past the limit,
     new pods share one bucket.
     """
 

@@ -1,6 +1,6 @@
 """Accepts connections on a listener without starving those that are already open.
 
-A new connection waits behind all others in the kernel's queue, whoever made them. So to accept is
+A new connection waits behind all others in the kernel's queue, of all pods. So to accept is
 cheap, and what follows is left to the receiver. A flood of connections may never end: the event
 loop accepts in one short burst in each of its iterations.
 """
@@ -29,6 +29,7 @@ FLOOD_BACKLOG = 64
 """A new connection waits behind the whole queue: with 256 places that one pod kept full, it took 3
 to 6 times the quiet time (make hostile)."""
 _PAUSE_SECONDS = 0.5
+_FULL_PAUSE_SECONDS = 0.005
 _FLOOD_WINDOW_SECONDS = 0.02
 
 
@@ -38,13 +39,15 @@ class AcceptCounts:
 
     `hung_up` and `closed_at_once` are counted by the owner of the descriptors: connections that
     the peer had closed before they were accepted, and those that the agent closed without an
-    answer. A high rate of both is a flood.
+    answer. A high rate of both is a flood. `pauses` counts how often the acceptor waited for a
+    receiver that was full.
     """
 
     accepted: int = 0
     hung_up: int = 0
     closed_at_once: int = 0
     accept_failures: int = 0
+    pauses: int = 0
     floods: int = 0
 
 
@@ -74,6 +77,9 @@ class Receiver(Protocol):
         The descriptor is close-on-exec, and blocking: accept4(2) does not inherit O_NONBLOCK from
         the listener.
         """
+
+    def is_full(self) -> bool:
+        """Return whether nothing is to be accepted for a moment."""
 
     def burst_ended(self) -> None:
         """No more connections follow in this iteration of the loop."""
@@ -126,6 +132,10 @@ class Acceptor:
         self._listener.connection.close()
 
     def _accept(self) -> None:
+        if self._receiver.is_full():
+            self._counts.pauses += 1
+            self._pause(_FULL_PAUSE_SECONDS)
+            return
         end = time.monotonic() + BURST_SECONDS
         while self._accept_one():
             if time.monotonic() >= end:
@@ -164,10 +174,14 @@ class Acceptor:
             # Out of descriptors or memory: the queue holds the connections until there are some.
             self._counts.accept_failures += 1
             _LOG.error("listener: accept failed, pausing %s s: %s", _PAUSE_SECONDS, error)
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._listener.connection)
-            self._resume = loop.call_later(_PAUSE_SECONDS, self.open)
+            self._pause(_PAUSE_SECONDS)
             return False
         self._counts.accepted += 1
         self._receiver.take(descriptor)
         return True
+
+    def _pause(self, seconds: float) -> None:
+        """Leave new connections to the kernel's queue for some time."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener.connection)
+        self._resume = loop.call_later(seconds, self.open)

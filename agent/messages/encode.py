@@ -123,7 +123,7 @@ def cpus(found: Cpus) -> EncodedMessage:
 def cpus_with_topology(
     found: Cpus, each: tuple[Cpu, ...], exclusive: tuple[int, ...]
 ) -> EncodedMessage:
-    """Return the answer to GetCPUInfo with each CPU, the same while all of it is the same.
+    """Return the answer to GetCPUInfo with each CPU: the same object while the values are the same.
 
     `exclusive` are the CPUs that the kubelet gave to the container alone.
     """

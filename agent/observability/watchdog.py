@@ -85,7 +85,7 @@ class Watchdog:
         self.stalls += 1
         self._stalled = True
         _LOG.error(
-            "agent: the event loop has not turned for %.1f s; it stands at: %s",
+            "agent: the event loop has not iterated for %.1f s; it is at: %s",
             time.monotonic() - self._asked_at,
             self._where(),
         )

@@ -224,7 +224,7 @@ def _the_one(what: str, values: Iterable[str | None]) -> str | None:
             Reason.CGROUPS_DISAGREE,
             f"The caller's cgroup hierarchies name different {what}: {', '.join(different)}.",
             read="/proc/<pid>/cgroup",
-            advice="A process must stand in one container in every hierarchy; look at"
+            advice="A process must be in one container in every hierarchy; look at"
             " /proc/<pid>/cgroup on the node.",
         )
     return different[0] if different else None
@@ -233,7 +233,7 @@ def _the_one(what: str, values: Iterable[str | None]) -> str | None:
 def _not_a_pod() -> PermissionDenied:
     return PermissionDenied(
         Reason.NOT_A_POD,
-        "The calling process is not in a pod's container: no cgroup that it stands in"
+        "The calling process is not in a pod's container: no cgroup of the process"
         " is one that a kubelet and a container runtime make.",
         read="/proc/<pid>/cgroup",
         advice="Only processes in pods of this node are answered; operators use the"
@@ -244,7 +244,7 @@ def _not_a_pod() -> PermissionDenied:
 def _outside_kubelet_tree() -> PermissionDenied:
     return PermissionDenied(
         Reason.OUTSIDE_KUBELET_CGROUPS,
-        "The calling process's cgroup bears the name of a pod or a container, but does not stand"
+        "The calling process's cgroup has the name of a pod or a container, but is not"
         " where this node's kubelet keeps its pods.",
         read="/proc/<pid>/cgroup",
         advice="A container that no kubelet started is not answered. If the kubelet has a"

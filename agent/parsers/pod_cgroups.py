@@ -159,9 +159,9 @@ def _below_top(top: str, path: str, places: PodPlaces) -> Located | None:
     candidates = []
     for parent in dict.fromkeys((*(top + parent for parent in _USUAL_PARENTS), *roots)):
         segment, _, _ = path[len(parent) + 1 :].partition("/")
-        standing, container_id = f"{parent}/{segment}", _container_id(segment)
-        if path.startswith(f"{parent}/") and container_id and standing not in places.node:
-            candidates.append((container_id, standing))
+        place, container_id = f"{parent}/{segment}", _container_id(segment)
+        if path.startswith(f"{parent}/") and container_id and place not in places.node:
+            candidates.append((container_id, place))
     return Located(containers=tuple(candidates)) if candidates else None
 
 
@@ -181,8 +181,8 @@ def _joined(top: str, path: str) -> Located | None:
     pod = _POD_SLICE.fullmatch(match["pod"]) if match else None
     if match is None or pod is None:
         return None
-    standing = "/".join([top, *segments[: index + 1]])
-    return Located(normalise_uid(pod["uid"]), standing, match["id"], standing)
+    place = "/".join([top, *segments[: index + 1]])
+    return Located(normalise_uid(pod["uid"]), place, match["id"], place)
 
 
 def kubepods_directories(places: PodPlaces) -> Iterator[str]:

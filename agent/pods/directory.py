@@ -72,7 +72,7 @@ class PodDirectory:
     def kept_bytes(self) -> int:
         """Return how much is kept that was made of the last list."""
         last = self._lists.last
-        return last.room.bytes if last is not None else 0
+        return last.budget.bytes if last is not None else 0
 
     def describe(self) -> str:
         """Return what is read: an address or a path."""
@@ -169,7 +169,7 @@ class PodDirectory:
         def known() -> Match | None:
             try:
                 return found()
-            except FailedPrecondition:  # mended perhaps by now: the fresh list decides
+            except FailedPrecondition:  # fixed perhaps by now: the fresh list decides
                 return None
 
         is_enough = partial(_is_enough, need_container=need_container, good_enough=good_enough)
@@ -246,12 +246,12 @@ class PodDirectory:
         """
         last = self.last
         match = last.find(pod_uid, container_id) if last is not None else None
-        if match is not None and (match.container_name or match.bears(pod_uid)):
+        if match is not None and (match.container_name or match.has_uid(pod_uid)):
             return match
         # An annotation, which the creator of a pod may write, does not outweigh
         # the UID of a pod that was there before.
         remembered = self.remembered.find(pod_uid, container_id)
-        if remembered is not None and (remembered.container_name or remembered.bears(pod_uid)):
+        if remembered is not None and (remembered.container_name or remembered.has_uid(pod_uid)):
             return remembered
         return match or remembered
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.pod_cgroups import normalise_uid
-from netutil.agent.pods.kept import NOTHING_KEPT, Kept, KeptRoom
+from netutil.agent.pods.kept import NOTHING_KEPT, Kept, KeptBudget
 from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.pods.pending import has_nameless, only_unreported, pending
 
@@ -41,7 +41,7 @@ class Match:
     kept: Kept = field(default=NOTHING_KEPT, init=False, repr=False, compare=False)
     """What was made of this match: of this one alone, so `replace` does not copy it."""
 
-    def bears(self, pod_uid: str | None) -> bool:
+    def has_uid(self, pod_uid: str | None) -> bool:
         """Return whether a UID is the pod's own, and not only one that its annotation claims."""
         return pod_uid is not None and normalise_uid(pod_uid) == normalise_uid(
             self.pod.metadata.uid
@@ -113,13 +113,13 @@ class PodList:
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Matches that were found by container ID, each with the pod UID that was asked for."""
-    room: KeptRoom = field(default_factory=KeptRoom, init=False, repr=False, compare=False)
+    budget: KeptBudget = field(default_factory=KeptBudget, init=False, repr=False, compare=False)
     """For what is kept with the matches of `named`."""
 
     def named(self, pod_uid: str | None, container_id: str) -> Match | None:
         """Return what `find` does for a container that the list names, else None.
 
-        It is the same object each time, with room for what is made of it.
+        It is the same object each time, and keeps what is made of it.
         """
         known = self._named.get(container_id)
         if known is not None and known[0] == pod_uid:
@@ -131,7 +131,7 @@ class PodList:
         if match is None or not match.container_name:
             return None
         # No argument of Match: a variant of the match would copy what was made of this one.
-        object.__setattr__(match, "kept", Kept(self.room, match.pod.metadata.uid))
+        object.__setattr__(match, "kept", Kept(self.budget, match.pod.metadata.uid))
         self._named[container_id] = pod_uid, match
         return match
 
@@ -239,5 +239,5 @@ def _in_two_pods(what: str, pods: Iterable[Pod]) -> FailedPrecondition:
         Reason.CONTAINER_IN_TWO_PODS,
         f"The pod list has {what} in more than one pod: {names}.",
         read="the pod list",
-        advice="No pod can be told from the other; look at `netutil node pods` on the node.",
+        advice="The pods cannot be told apart; look at `netutil node pods` on the node.",
     )

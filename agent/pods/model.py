@@ -156,7 +156,7 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         msgspec.structs.force_setattr(self, "has_more_not_understood", False)
 
     def not_understood_at(self, *path: str) -> str:
-        """Return the path of what is not understood of a field, "" if all of it is.
+        """Return the path of what is not understood of a field, "" if all is understood.
 
         That is the field, an object that it is in, or anything inside it. `path` is the names
         of the objects and of the field: "metadata", "annotations", … Where paths were left out,
@@ -334,7 +334,7 @@ def convert_pod_list(document: object, flaws: Flaws | None = None) -> tuple[Pod,
 
 
 def decode_pod(raw: bytes | msgspec.Raw, flaws: Flaws) -> Pod:
-    """Return a pod in JSON; `flaws` counts what of it is unknown. Raises `PodListMalformed`."""
+    """Return a pod in JSON; `flaws` counts its unknown fields. Raises `PodListMalformed`."""
     try:
         return _PODS.decode(raw)
     except _BROKEN:

@@ -18,7 +18,7 @@ ENVIRONMENT = "environment"
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a part is like: `encoded` is of its bytes, `lasting` of what of it is no counter.
+    """What a part is like: `encoded` is of its bytes, `lasting` of its fields but the counters.
 
     None is the `encoded` of an error. `is_short` says that the agent lacked something for it.
     """

@@ -150,7 +150,7 @@ def _ensure_of_the_kernel(interface: Interface) -> None:
         return
     info = network.device_info
     if info is None:
-        raise _unusable(interface, "it is reported, but neither a link nor a device of it is there")
+        raise _unusable(interface, "it is reported, but there is neither a link nor a device")
     raise _unusable(interface, f"there is no argument for a device of type {info.type!r:.40}")
 
 
@@ -271,7 +271,7 @@ def _ensure_path(interface: Interface, path: str) -> None:
     """A space would end the argument, a comma would end the value within the argument."""
     printable = path.isprintable() and not any(char.isspace() or char == "," for char in path)
     if not (printable and path.startswith("/") and 1 < len(os.fsencode(path)) <= _MAX_PATH):
-        raise _unusable(interface, f"{path!r} cannot stand in a device argument as a path")
+        raise _unusable(interface, f"{path!r} cannot be a path in a device argument")
 
 
 def _far_devices(

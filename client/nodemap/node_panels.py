@@ -73,11 +73,11 @@ class NodePanels:
         cores: dict[tuple[int, ...], list[NodeCPU]] = defaultdict(list)
         for cpu in cpus:
             cores[cpu.siblings or (cpu.id,)].append(cpu)
-        room = width - 2 * _PADDING
+        space = width - 2 * _PADDING
         inner = stacked(
             [
-                _joined_cores([self._core(each) for each in cores.values()], room),
-                *(self._device(device, room) for device in devices),
+                _joined_cores([self._core(each) for each in cores.values()], space),
+                *(self._device(device, space) for device in devices),
             ],
             gap=10,
         )

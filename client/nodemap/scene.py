@@ -75,9 +75,9 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def fitted(text: str, room: float, size: float = 11.0) -> str:
+def fitted(text: str, space: float, size: float = 11.0) -> str:
     """Drawn text within that many pixels; longer text loses its middle."""
-    return cut_middle(text, max(4, int(room / (size * GLYPH_EM))))
+    return cut_middle(text, max(4, int(space / (size * GLYPH_EM))))
 
 
 def width_of(text: str, size: float = 11.0) -> float:

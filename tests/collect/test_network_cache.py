@@ -191,7 +191,7 @@ CHANGES: dict[str, tuple[list[str], list[str]]] = {
         ["address del 192.0.2.10 peer 192.0.2.11 dev eth0"],
     ),
     "ipv6": (["address add 2001:db8::9/64 dev eth0"], ["address del 2001:db8::9/64 dev eth0"]),
-    "ipv6, told late": (
+    "ipv6, notified late": (
         ["address add 2001:db8:1::9/64 dev eth0 nodad noprefixroute"],
         ["address del 2001:db8:1::9/64 dev eth0"],
     ),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,10 @@ from netutil.agent.errors import (
     Reason,
     Unauthenticated,
 )
+from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.peer import Peer
 from netutil.agent.limits import scheduler
-from netutil.agent.limits.limits import ConnectionLimits
+from netutil.agent.limits.limits import MAX_CLOSING_CONNECTIONS, ConnectionLimits
 from netutil.agent.listener import acceptor
 
 from tests.connections.harness import (
@@ -444,3 +446,27 @@ async def test_connections_that_wait_are_served_when_the_socket_closes(
         await connected_at_once(it, 10)
         it.acceptor.close()
         assert len(it.registry) == 10
+
+
+class FullCloser(Closer):
+    """As many sockets wait to be closed as may."""
+
+    def __init__(self) -> None:
+        self.is_full = True
+
+    @property
+    def waiting(self) -> int:
+        return MAX_CLOSING_CONNECTIONS if self.is_full else MAX_CLOSING_CONNECTIONS - 1
+
+    def release(self, connection: socket.socket, when_closed: Callable[[], None]) -> bool:
+        return False
+
+
+async def test_no_connection_is_accepted_while_many_wait_to_be_closed(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        it.server.closer = closer = FullCloser()
+        connecting = asyncio.create_task(it.client())
+        await eventually(lambda: it.counts.accept.pauses >= 3)
+        assert it.counts.accept.accepted == 0
+        closer.is_full = False
+        assert await told(await connecting) == POD_KEY

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Unauthenticated
-from netutil.agent.grpcserver.hangup import HangupMonitor, is_hung_up
+from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
 
 from tests.connections.harness import POD_KEY, Rig, eventually, rig, told
 from tests.grpcserver.raw import RawClient
@@ -70,46 +71,138 @@ async def test_peers_that_close_with_answers_unread_are_released(tmp_path: Path)
         await eventually(lambda: len(it.registry) == 0)
 
 
-async def test_a_descriptor_that_is_used_again_is_watched_for_its_new_connection() -> None:
-    loop = asyncio.get_running_loop()
-    monitor, closed = HangupMonitor(loop), list[str]()
+def note(events: list[tuple[str, int]], name: str) -> Callable[[int], None]:
+    return lambda seen: events.append((name, seen))
+
+
+@pytest.fixture
+async def poller() -> AsyncIterator[Poller]:
+    one = Poller(asyncio.get_running_loop())
+    yield one
+    one.close()
+
+
+async def test_a_reused_descriptor_is_watched_anew(poller: Poller) -> None:
+    events = list[tuple[str, int]]()
     one, its_peer = socket.socketpair()
     number = one.fileno()
-    monitor.watch(number, partial(closed.append, "one"))
-    monitor.forget(number)
+    poller.add(number, 0, note(events, "one"))
+    poller.remove(number)
     one.close()
     other, other_peer = socket.socketpair()
     assert other.fileno() == number
-    monitor.watch(number, partial(closed.append, "other"))
+    poller.add(number, 0, note(events, "other"))
     its_peer.close()
     other_peer.close()
-    await eventually(lambda: closed == ["other"])
+    await eventually(lambda: bool(events))
+    assert {name for name, _ in events} == {"other"}
     other.close()
-    monitor.close()
 
 
-async def test_a_forgotten_connection_is_not_reported() -> None:
-    monitor, closed = HangupMonitor(asyncio.get_running_loop()), list[str]()
+async def test_a_removed_socket_is_not_reported(poller: Poller) -> None:
+    events = list[tuple[str, int]]()
     pairs = {name: socket.socketpair() for name in ("first", "second")}
     for name, (one, _) in pairs.items():
-        monitor.watch(one.fileno(), partial(closed.append, name))
+        poller.add(one.fileno(), READABLE, note(events, name))
     for _ in range(2):
-        monitor.forget(pairs["first"][0].fileno())
+        poller.remove(pairs["first"][0].fileno())
     for _, peer in pairs.values():
         peer.close()
-    await eventually(lambda: bool(closed))
-    assert closed == ["second"]
-    monitor.close()
+    await eventually(lambda: bool(events))
+    assert {name for name, _ in events} == {"second"}
     for one, _ in pairs.values():
         one.close()
 
 
-async def test_many_peers_that_close_at_once_are_released_over_several_iterations() -> None:
-    monitor, closed = HangupMonitor(asyncio.get_running_loop()), list[int]()
-    pairs = [socket.socketpair() for _ in range(_MANY)]
-    for one, _ in pairs:
-        monitor.watch(one.fileno(), partial(closed.append, one.fileno()))
+async def test_a_callback_removes_a_socket_of_the_same_batch(poller: Poller) -> None:
+    seen = list[int]()
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def remove_both(descriptor: int, _events: int) -> None:
+        seen.append(descriptor)
+        for one, _ in pairs:
+            poller.remove(one.fileno())
+
+    for one, peer in pairs:
+        poller.add(one.fileno(), READABLE, partial(remove_both, one.fileno()))
+        peer.send(b"data")
+    await asyncio.sleep(0.02)
+    assert len(seen) == 1
+    for pair in pairs:
+        for one in pair:
+            one.close()
+
+
+async def test_only_a_closed_peer_has_ended(poller: Poller) -> None:
+    events = list[tuple[str, int]]()
+    one, peer = socket.socketpair()
+    poller.add(one.fileno(), 0, note(events, "one"))
+    peer.send(b"unread")
+    peer.shutdown(socket.SHUT_WR)
+    await asyncio.sleep(0.02)
+    assert events == []
+    peer.close()
+    await eventually(lambda: bool(events))
+    assert all(seen & ENDED for _, seen in events)
+    one.close()
+
+
+async def test_an_error_in_one_callback_leaves_the_others(poller: Poller) -> None:
+    events, failures = list[tuple[str, int]](), list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    def fail(_events: int) -> None:
+        poller.remove(pairs[0][0].fileno())
+        raise RuntimeError("a bug")
+
+    poller.add(pairs[0][0].fileno(), READABLE, fail)
+    poller.add(pairs[1][0].fileno(), READABLE, note(events, "other"))
     for _, peer in pairs:
+        peer.send(b"data")
+    await eventually(lambda: bool(events) and bool(failures))
+    assert [str(one["exception"]) for one in failures] == ["a bug"]
+    for pair in pairs:
+        for one in pair:
+            one.close()
+
+
+async def test_sockets_that_go_on_are_reported_before_ended_ones(poller: Poller) -> None:
+    seen = list[str]()
+    pairs = [socket.socketpair() for _ in range(_MANY)]
+
+    def end(descriptor: int, _events: int) -> None:
+        seen.append("ended")
+        poller.remove(descriptor)
+
+    def read() -> None:
+        seen.append("read")
+        live.recv(100)
+
+    for one, peer in pairs:
+        poller.add(one.fileno(), READABLE, partial(end, one.fileno()))
+        peer.close()
+    live, its_peer = socket.socketpair()
+    poller.add(live.fileno(), READABLE, lambda _: read())
+    its_peer.send(b"data")
+    await eventually(lambda: seen.count("ended") == _MANY)
+    assert seen[0] == "read"
+    for one, _ in pairs:
+        one.close()
+    live.close()
+    its_peer.close()
+
+
+async def test_ended_sockets_are_reported_over_iterations(poller: Poller) -> None:
+    closed = list[int]()
+    pairs = [socket.socketpair() for _ in range(_MANY)]
+
+    def end(descriptor: int, _events: int) -> None:
+        poller.remove(descriptor)
+        closed.append(descriptor)
+
+    for one, peer in pairs:
+        poller.add(one.fileno(), 0, partial(end, one.fileno()))
         peer.close()
     counts = [0]
     while len(closed) < _MANY:
@@ -117,32 +210,19 @@ async def test_many_peers_that_close_at_once_are_released_over_several_iteration
         counts.append(len(closed))
     assert max(after - before for before, after in pairwise(counts)) <= _MANY // 8
     assert sorted(closed) == sorted(one.fileno() for one, _ in pairs)
-    monitor.close()
     for one, _ in pairs:
         one.close()
 
 
-async def test_few_connections_are_released_at_once_in_a_short_time() -> None:
-    now = [0.0]
-    monitor = HangupMonitor(asyncio.get_running_loop(), lambda: now[0])
-    assert [monitor.may_release() for _ in range(10)] == [True] * 8 + [False] * 2
-    now[0] += 0.001
-    assert not monitor.may_release()
-    now[0] += 0.001
-    assert [monitor.may_release() for _ in range(10)] == [True] * 8 + [False] * 2
-    monitor.close()
-
-
 async def test_peers_that_close_at_once_are_released_over_several_iterations(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
         clients = [await it.client() for _ in range(_MANY)]
         for client in clients:
             assert await told(client) == POD_KEY
-        monkeypatch.setattr(it.server.hangups, "may_release", lambda: False)
         for client in clients:
-            client.writer.close()
+            client.writer.transport.abort()
         counts = [len(it.registry)]
         async with asyncio.timeout(20):
             while len(it.registry):
@@ -151,14 +231,15 @@ async def test_peers_that_close_at_once_are_released_over_several_iterations(
         assert max(before - after for before, after in pairwise(counts)) <= _MANY // 8
 
 
-async def test_a_closed_monitor_reports_nothing() -> None:
-    monitor, closed = HangupMonitor(asyncio.get_running_loop()), list[str]()
+async def test_a_closed_poller_reports_nothing() -> None:
+    events = list[tuple[str, int]]()
+    poller = Poller(asyncio.get_running_loop())
     one, peer = socket.socketpair()
-    monitor.watch(one.fileno(), partial(closed.append, "one"))
-    monitor.close()
+    poller.add(one.fileno(), 0, note(events, "one"))
+    poller.close()
     peer.close()
     await asyncio.sleep(0.05)
-    assert closed == []
+    assert events == []
     one.close()
 
 
@@ -173,14 +254,14 @@ def test_a_hang_up_is_known_without_a_read() -> None:
         assert is_hung_up(one.fileno())
 
 
-async def test_a_monitor_holds_one_descriptor() -> None:
+async def test_a_poller_holds_one_descriptor() -> None:
     before = len(os.listdir("/proc/self/fd"))
-    monitor = HangupMonitor(asyncio.get_running_loop())
+    poller = Poller(asyncio.get_running_loop())
     pairs = [socket.socketpair() for _ in range(8)]
     for one, _ in pairs:
-        monitor.watch(one.fileno(), lambda: None)
+        poller.add(one.fileno(), 0, lambda _: None)
     assert len(os.listdir("/proc/self/fd")) == before + 16 + 1
-    monitor.close()
+    poller.close()
     for pair in pairs:
         for one in pair:
             one.close()

@@ -27,7 +27,7 @@ from tests.e2e.kubernetes import CONTROL_PLANE, binaries
 from tests.e2e.namespaces import run
 from tests.e2e.node import PACKAGES
 from tests.e2e.packages import ensure_installed, unpacked
-from tests.manifests.kubectl import find_kubectl
+from tests.manifests.kubectl import find_helm, find_kubectl
 
 NODE_TESTS, CLUSTER_TESTS = "tests/e2e/suite", "tests/e2e/cluster"
 PLACE_TESTS = "tests/e2e/test_place.py"
@@ -57,6 +57,7 @@ def prepared() -> dict[str, str]:
         **{variable(name): str(path) for name, path in commands.items()},
         "NETUTIL_AGENT_IMAGE": str(agent_image()),
         "KUBECTL": find_kubectl(),
+        "HELM": find_helm(),
     }
 
 

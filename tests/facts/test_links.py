@@ -302,7 +302,7 @@ def test_more_links_than_the_bound_are_refused(
     with pytest.raises(ResourceExhausted) as refused:
         read_links(namespace.directory)
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_TOO_LARGE
-    assert "reads 3 at the most" in refused.value.message
+    assert "reads at most 3" in refused.value.message
 
 
 def test_a_dump_past_the_bound_is_refused(

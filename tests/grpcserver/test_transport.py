@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator
 
 import pytest
+from netutil.agent.grpcserver.poller import Poller
 from netutil.agent.grpcserver.transport import SocketTransport
 
 _LARGE = bytes(range(256)) * 8192
@@ -57,7 +58,8 @@ class Pair:
         self.peer.setblocking(False)
         self.socket.setblocking(False)
         self.recorder = Recorder()
-        self.transport = SocketTransport(self.loop, self.socket, self.recorder)
+        self.poller = Poller(self.loop)
+        self.transport = SocketTransport(self.loop, self.poller, self.socket, self.recorder)
 
     async def until(self, *events: object) -> None:
         async with asyncio.timeout(_SECONDS):
@@ -78,6 +80,7 @@ async def pair() -> AsyncIterator[Pair]:
     yield one
     one.transport.abort()
     await asyncio.sleep(0)
+    one.poller.close()
     one.peer.close()
 
 
@@ -213,7 +216,7 @@ async def test_an_error_of_the_receiver_is_raised_and_ends_the_connection(pair: 
     await pair.until("lost")
 
 
-@pytest.mark.parametrize("what", ["add_reader", "add_writer"])
+@pytest.mark.parametrize("what", ["read", "write", "resume"])
 async def test_a_socket_that_cannot_be_watched_is_closed(
     what: str, pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,13 +224,39 @@ async def test_a_socket_that_cannot_be_watched_is_closed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(pair.loop, what, fail)
-        if what == "add_reader":
-            pair.transport.resume_reading()
-        else:
+        if what == "resume":
+            pair.transport.pause_reading()
+        patch.setattr(pair.poller, "modify" if what == "resume" else "add", fail)
+        if what == "write":
             pair.transport.write(_LARGE)
+        else:
+            pair.transport.resume_reading()
     await pair.until("lost")
     assert "No space left on device" in caplog.text
+
+
+async def test_a_closed_peer_ends_a_paused_transport(pair: Pair) -> None:
+    pair.transport.pause_reading()
+    pair.peer.send(b"abc")
+    pair.peer.close()
+    await pair.until("lost")
+
+
+async def test_a_closed_peer_ends_a_transport_that_closes(pair: Pair) -> None:
+    pair.transport.write(_LARGE)
+    pair.transport.close()
+    pair.peer.close()
+    await pair.until("pause", "lost")
+
+
+async def test_a_peer_that_reads_late_gets_all_after_the_end_of_input(pair: Pair) -> None:
+    pair.transport.resume_reading()
+    pair.peer.shutdown(socket.SHUT_WR)
+    await pair.until("eof")
+    pair.transport.write(_LARGE)
+    pair.transport.close()
+    assert await pair.received(len(_LARGE)) == _LARGE
+    await pair.until("eof", "pause", "lost")
 
 
 async def test_a_lost_connection_leaves_nothing_to_the_garbage_collector() -> None:

@@ -67,7 +67,7 @@ def ensure_told(agent: LabAgent) -> None:
     assert metric(agent, "netutil_event_loop_stalls_total") == 1
     assert metric(agent, "netutil_event_loop_lag_seconds") >= 1
     assert check(agent) == 1
-    told = [line for line in lines(agent) if "it stands at" in line["message"]]
+    told = [line for line in lines(agent) if "it is at" in line["message"]]
     assert len(told) == 1
     assert "stand_still" in told[0]["message"]
     assert told[0]["level"] == "error"

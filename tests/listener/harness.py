@@ -33,6 +33,7 @@ class EchoServer:
         self.counts = AcceptCounts()
         self.bursts = 0
         self.is_drained = False
+        self.full = False
         self.acceptor = Acceptor(start(path), self, self.counts)
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -70,6 +71,9 @@ class EchoServer:
             self.tasks.discard(task)
 
         task.add_done_callback(ended)
+
+    def is_full(self) -> bool:
+        return self.full
 
     def burst_ended(self) -> None:
         self.bursts += 1

@@ -133,3 +133,14 @@ async def test_a_rebound_acceptor_serves_both_the_old_queue_and_the_new_path(
         assert server.acceptor.listener.still_ours()
         assert await ask(waiting) == b"?"
         assert await ask(server.connect()) == b"?"
+
+
+async def test_a_full_receiver_pauses_the_acceptor(tmp_path: Path) -> None:
+    async with echo_server(tmp_path) as server:
+        server.full = True
+        client = server.connect()
+        await eventually(lambda: server.counts.pauses >= 3)
+        assert server.counts.accepted == 0
+        server.full = False
+        assert await ask(client) == b"?"
+        assert server.counts.pauses < 1000

@@ -19,6 +19,9 @@ EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
 ADMISSION = MANIFESTS / "admission" / "only-this-hostpath.yaml"
 APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
+NETWORK_POLICY = MANIFESTS / "networkpolicy" / "networkpolicy.yaml"
+SCC = MANIFESTS / "openshift" / "scc.yaml"
+HARDENED_SCC = MANIFESTS / "hardened" / "openshift" / "scc.yaml"
 
 # What the kubelet puts into the environment; the two families of addresses.
 NODES = (
@@ -29,8 +32,24 @@ NODES = (
 Manifest = dict[str, Any]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, which YAML forbids and PyYAML accepts."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            problem = f"keys that occur twice: {twice}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def documents(text: str) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    """The documents of a text.
+
+    Raises `yaml.YAMLError` for a key that a mapping has twice.
+    """
+    return [document for document in yaml.load_all(text, _Loader) if document]
 
 
 def read(path: Path) -> list[Manifest]:
@@ -68,7 +87,8 @@ def initial_of(objects: list[Manifest]) -> list[Manifest]:
 def environment_of(container: Manifest, node: dict[str, str]) -> dict[str, str]:
     """The variables that the kubelet of that node would set."""
     return {
-        variable["name"]: node[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        variable["name"]: variable.get("value")
+        or node[variable["valueFrom"]["fieldRef"]["fieldPath"]]
         for variable in container["env"]
     }
 

@@ -23,12 +23,17 @@ def objects_of(variant: str) -> list[Manifest]:
     if variant in _FILES:
         return read(_FILES[variant])
     base = "hardened" if variant.endswith("hardened") else "default"
-    return documents(_overlay(_FOLDERS[base], _SELF_SIGNED))
+    return with_components(base, "examples/self-signed-kubelet")
 
 
 def with_component(base: str, component: str) -> list[Manifest]:
     """The objects of a variant with one of the components of manifests/."""
-    return documents(_overlay(_FOLDERS[base], f"netutil/manifests/{component}"))
+    return with_components(base, component)
+
+
+def with_components(base: str, *components: str, patch: str = "") -> list[Manifest]:
+    """The objects of a variant with components of manifests/, and lines at the overlay's end."""
+    return documents(_overlay(_FOLDERS[base], components, patch))
 
 
 def documented_overlay() -> str:
@@ -39,12 +44,15 @@ def documented_overlay() -> str:
 
 
 @cache
-def _overlay(folder: str, component: str) -> str:
+def _overlay(folder: str, components: tuple[str, ...], patch: str) -> str:
     kubectl = find_kubectl()
     overlay, replaced = re.subn(r"\bnetutil/manifests(?=\s)", folder, documented_overlay(), count=1)
     assert replaced == 1
-    assert _SELF_SIGNED in overlay
-    overlay = overlay.replace(_SELF_SIGNED, component)
+    listed = f"components:\n  - {_SELF_SIGNED}\n"
+    assert listed in overlay
+    lines = [f"  - netutil/manifests/{component}\n" for component in components]
+    overlay = overlay.replace(listed, "".join(["components:\n", *lines]) if lines else "")
+    overlay += patch
     with tempfile.TemporaryDirectory() as top:
         # A link will do: kustomize asks only that the base is not above the overlay.
         Path(top, "netutil").mkdir()

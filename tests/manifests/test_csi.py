@@ -9,17 +9,16 @@ import kubernetes_validate
 import pytest
 from netutil.agent.csi.config import Config, parse
 
+from tests.manifests.chart import chart
 from tests.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
     MANIFESTS,
     Manifest,
-    documents,
     one,
     read,
 )
-from tests.manifests.kubectl import find_helm, helm_template
 from tests.manifests.overlays import with_component
 
 CSI = MANIFESTS / "csi"
@@ -31,13 +30,6 @@ _RESTRICTED_VOLUMES = {
     *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
     *("persistentVolumeClaim", "projected", "secret", "image"),
 }
-
-
-def chart(*values: str) -> list[Manifest]:
-    # An image of the user's own: a chart may refuse the placeholder.
-    image = "image.repository=registry.example.com/netutil"
-    arguments = [f"--set={value}" for value in (image, *values)]
-    return documents(helm_template(find_helm(), MANIFESTS / "helm" / "netutil", *arguments))
 
 
 def driver_objects(objects: list[Manifest]) -> dict[str, Manifest]:

@@ -98,7 +98,7 @@ def test_two_agents_fit_on_a_node_during_an_update(objects: list[Manifest]) -> N
     spec = one(objects, "DaemonSet")["spec"]
     assert spec["updateStrategy"] == {
         "type": "RollingUpdate",
-        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+        "rollingUpdate": {"maxSurge": "10%", "maxUnavailable": 0},
     }
     assert "hostNetwork" not in pod_of(objects)
     assert [set(port) for port in agent_of(objects)["ports"]] == [{"name", "containerPort"}]

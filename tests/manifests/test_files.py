@@ -14,8 +14,11 @@ from tests.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
+    HARDENED_SCC,
     MANIFESTS,
+    NETWORK_POLICY,
     NODES_PROXY,
+    SCC,
     documents,
     one,
     read,
@@ -30,6 +33,7 @@ VERSIONS = {
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
     ADMISSION: ("1.30", "1.33", "1.37"),
+    NETWORK_POLICY: ("1.25", "1.33", "1.37"),
 }
 
 
@@ -63,6 +67,10 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "admission" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
+        MANIFESTS / "networkpolicy" / "kustomization.yaml",
+        MANIFESTS / "selinux" / "kustomization.yaml",
+        MANIFESTS / "openshift" / "kustomization.yaml",
+        MANIFESTS / "hardened" / "openshift" / "kustomization.yaml",
         MANIFESTS / "examples" / "self-signed-kubelet" / "kustomization.yaml",
     }
     monitoring = {  # test_monitoring.py
@@ -73,7 +81,8 @@ def test_there_is_no_other_file() -> None:
         *(MANIFESTS / "csi" / f"{name}.yaml" for name in ("csidriver", "daemonset")),
         *(MANIFESTS / "csi" / "kustomization.yaml", MANIFESTS / "examples" / "pod-csi.yaml"),
     }
-    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *csi}
+    openshift = {SCC, HARDENED_SCC}  # test_openshift.py
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift, *csi}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
     assert files == set(VERSIONS) | kustomizations | others

@@ -4,54 +4,26 @@ from __future__ import annotations
 
 import configparser
 import subprocess
-from functools import cache
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from tests.manifests.chart import CHART, IMAGE, by_name, chart, rendered
 from tests.manifests.documents import (
     DEFAULT,
     HARDENED,
-    MANIFESTS,
     NODES,
     NODES_PROXY,
     ROOT,
-    Manifest,
     agent_of,
-    documents,
-    initial_of,
     one,
     pod_of,
     read,
     settings_of,
 )
-from tests.manifests.kubectl import find_helm, helm_template
+from tests.manifests.kubectl import find_helm
 from tests.manifests.overlays import objects_of, with_component
-
-CHART = MANIFESTS / "helm" / "netutil"
-
-
-@cache
-def _rendered(*values: str) -> str:
-    return helm_template(find_helm(), CHART, *(f"--set={value}" for value in values))
-
-
-def chart(*values: str) -> list[Manifest]:
-    return documents(_rendered(*values))
-
-
-def by_name(objects: list[Manifest]) -> dict[tuple[str, str], Manifest]:
-    """The objects but for the namespace, which is the release's, and the image's name."""
-    found = {
-        (manifest["kind"], manifest["metadata"]["name"]): manifest
-        for manifest in objects
-        if manifest["kind"] != "Namespace"
-    }
-    if any(kind == "DaemonSet" for kind, _ in found):
-        for container in (agent_of(objects), *initial_of(objects)):
-            container["image"] = "the agent's"
-    return found
 
 
 def test_by_itself_it_makes_what_the_file_has() -> None:
@@ -91,12 +63,11 @@ def test_auto_keeps_the_right_and_adds_the_mount() -> None:
 def test_flags_and_image_are_the_users() -> None:
     digest = f"sha256:{'0' * 64}"
     objects = chart(
-        "image.repository=registry.example.com/netutil",
         f"image.digest={digest}",
         "image.pullPolicy=Always",
         "imagePullSecrets[0].name=registry",
         "kubelet.verify=ca",
-        "extraArgs={--log-format=json,--pod-refresh=5}",
+        'extraArgs=["--log-format=json","--pod-refresh=5"]',
         "podAnnotations.team=network",
         "quota=false",
     )
@@ -123,19 +94,22 @@ def test_is_valid(values: tuple[str, ...]) -> None:
         ("podSource=file", "podSource"),
         ("hardenned=true", "hardenned"),
         ("kubelet.verify=maybe", "verify"),
-        ("extraArgs={log-format=json}", "extraArgs"),
+        ('extraArgs=["log-format=json"]', "extraArgs"),
         ("image.digest=latest", "digest"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        _rendered(value)
+        rendered(value)
     assert named in refused.value.stderr
 
 
 def test_helm_finds_nothing_to_mend() -> None:
     done = subprocess.run(
-        [find_helm(), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False
+        [find_helm(), "lint", "--strict", str(CHART), f"--set={IMAGE}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
 
@@ -146,4 +120,6 @@ def test_its_versions_are_the_packages() -> None:
     meta = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert {meta["version"], meta["appVersion"]} == {package["metadata"]["version"]}
     repository, _, tag = agent_of(read(DEFAULT))["image"].rpartition(":")
-    assert agent_of(documents(_rendered()))["image"] == f"{repository}:{tag}"
+    assert agent_of(chart(f"image.repository={repository}", "guards=false"))["image"] == (
+        f"{repository}:{tag}"
+    )

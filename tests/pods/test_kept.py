@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from netutil.agent.pods.index import Match, PodList
-from netutil.agent.pods.kept import MAX_BYTES, MAX_BYTES_PER_POD, NOTHING_KEPT, Kept, KeptRoom
+from netutil.agent.pods.kept import MAX_BYTES, MAX_BYTES_PER_POD, NOTHING_KEPT, Kept, KeptBudget
 
 from tests.pods.test_index import APP, DEBUG, OTHER, OTHER_UID, UID, WEB, listed, pod
 
@@ -75,36 +75,36 @@ def test_what_is_kept_is_released_with_the_list() -> None:
     named(pods).kept.keep("answer", made, 5)
     released = weakref.ref(made)
     del made
-    assert released() is not None and pods.room.bytes == 5
+    assert released() is not None and pods.budget.bytes == 5
     del pods
     gc.collect()
     assert released() is None
 
 
 def test_one_pod_takes_no_room_of_others() -> None:
-    room = KeptRoom()
-    first, second, other = Kept(room, "a"), Kept(room, "a"), Kept(room, "b")
+    budget = KeptBudget()
+    first, second, other = Kept(budget, "a"), Kept(budget, "a"), Kept(budget, "b")
     first.keep("answer", 1, MAX_BYTES_PER_POD)
     second.keep("answer", 2, 1)
     other.keep("answer", 3, 1)
     assert (first.get("answer"), second.get("answer"), other.get("answer")) == (1, None, 3)
-    assert room.bytes == MAX_BYTES_PER_POD + 1
+    assert budget.bytes == MAX_BYTES_PER_POD + 1
 
 
 def test_all_pods_together_have_a_limit() -> None:
-    room = KeptRoom()
+    budget = KeptBudget()
     most = MAX_BYTES // MAX_BYTES_PER_POD
-    kept = [Kept(room, str(number)) for number in range(most + 1)]
+    kept = [Kept(budget, str(number)) for number in range(most + 1)]
     for one in kept:
         one.keep("answer", 1, MAX_BYTES_PER_POD)
     assert [one.get("answer") for one in kept] == [1] * most + [None]
-    assert room.bytes == MAX_BYTES
+    assert budget.bytes == MAX_BYTES
 
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_what_is_kept_under_a_name_counts_once(times: int) -> None:
-    room = KeptRoom()
-    kept = Kept(room, "a")
+    budget = KeptBudget()
+    kept = Kept(budget, "a")
     for number in range(times):
         kept.keep("answer", number, 10)
-    assert (kept.get("answer"), room.bytes) == (0, 10)
+    assert (kept.get("answer"), budget.bytes) == (0, 10)

@@ -32,7 +32,7 @@ class TestFailures:
     async def test_a_socket_of_a_kubelet_that_has_ended(self, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(path))
-        assert "Nobody listens" in (await self.failure(path)).message
+        assert "No process listens" in (await self.failure(path)).message
 
     async def test_a_path_that_is_no_socket(self, path: Path) -> None:
         path.write_text("")  # noqa: ASYNC240 - in a test
@@ -94,7 +94,7 @@ class TestFailures:
             waiting = asyncio.create_task(directory.refresh())
             await until(lambda: kubelet.watches == 1)
             kubelet.end(grpc.StatusCode.OK, "")
-            with pytest.raises(Unavailable, match="before it had told its pods"):
+            with pytest.raises(Unavailable, match="before it had sent its pods"):
                 await waiting
 
 

@@ -100,7 +100,7 @@ class PodResourcesClient:
                 raise
             # Another call found a new socket and closed this channel.
             raise errors.unavailable(
-                "The kubelet was started anew while it was asked.",
+                "The kubelet was restarted while the agent asked it.",
                 self.socket_path,
                 "Try again.",
             ) from None

@@ -255,7 +255,7 @@ def _container(
     if entry is not None and entry.pods > 1:
         raise FailedPrecondition(
             Reason.POD_RESOURCES_AMBIGUOUS,
-            f"The kubelet knows {entry.pods} pods named {full_name}, and tells resources by name.",
+            f"The kubelet has {entry.pods} pods named {full_name}, and reports resources by name.",
             read=read,
             advice="Ask again once the older one has ended.",
         )

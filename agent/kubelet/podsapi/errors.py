@@ -83,7 +83,7 @@ def stuck(seconds: float, path: str) -> Unavailable:
 def ended_early(path: str) -> Unavailable:
     """Return the error of a stream that ended before all pods were sent."""
     return unavailable(
-        "The kubelet ended the stream before it had told its pods.", path, LOOK_AT_KUBELET
+        "The kubelet ended the stream before it had sent its pods.", path, LOOK_AT_KUBELET
     )
 
 

@@ -16,7 +16,7 @@ from netutil.podsapi.v1alpha1 import pod_pb2
 
 
 def decode_pod(body: bytes, flaws: Flaws | None = None) -> Pod:
-    """Return the pod; `flaws` counts what of it is not understood.
+    """Return the pod; `flaws` counts its fields that are not understood.
 
     Raises `PodListMalformed` for bytes that are no pod, and for one without UID or name.
     """

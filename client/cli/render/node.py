@@ -27,7 +27,7 @@ from netutil.client.text import NOTHING, certainty_mark, container_name
 
 _NUMBERS = frozenset({"CONNS", "CALLS", "REFUSED", "FAILED", "NOT FOUND"})
 _FULL_COLUMNS = 120
-"""Columns of a terminal that has room for every column of the table."""
+"""Columns of a terminal that is wide enough for every column of the table."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _ORDERS: dict[str, Callable[[NodePod], Any]] = {
     "name": lambda pod: 0,

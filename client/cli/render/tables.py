@@ -25,7 +25,7 @@ class Style:
 
 
 def is_roomy(width: int | None) -> bool:
-    """Whether there is room for all columns: a wide terminal, or no terminal."""
+    """Whether all columns fit: a wide terminal, or no terminal."""
     return width is None or width >= _ROOMY_COLUMNS
 
 
@@ -92,8 +92,8 @@ def _shrunk(
 
 def _wrapped(row: tuple[str, ...], widths: Sequence[int], width: int) -> Iterator[tuple[str, ...]]:
     """The row as several lines, so that its last cell fits; other cells are in the first line."""
-    room = max(_NARROWEST_COLUMN, width - sum(widths[:-1]) - len(_GAP) * (len(row) - 1))
-    for index, piece in enumerate(textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]):
+    space = max(_NARROWEST_COLUMN, width - sum(widths[:-1]) - len(_GAP) * (len(row) - 1))
+    for index, piece in enumerate(textwrap.wrap(row[-1], space, break_on_hyphens=False) or [""]):
         yield (*row[:-1], piece) if index == 0 else (*("" for _ in row[:-1]), piece)
 
 

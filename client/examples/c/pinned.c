@@ -1,4 +1,4 @@
-/* Pins itself to the first of its CPUs and says where it runs. It is told its facts by
+/* Pins itself to the first of its CPUs and says where it runs. It gets its facts from
  * ../shell/with-facts.sh, so it needs no gRPC:
  *   cc -o pinned pinned.c && with-facts.sh ./pinned
  */

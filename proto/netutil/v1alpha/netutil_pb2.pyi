@@ -99,17 +99,17 @@ class _ClaimSource:
 class _ClaimSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimSource.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CLAIM_SOURCE_UNSPECIFIED: _ClaimSource.ValueType  # 0
-    """None did: the driver writes no metadata on the node, or has not yet."""
+    """No source does: the driver writes no metadata on the node, or has not yet."""
     CLAIM_SOURCE_NODE: _ClaimSource.ValueType  # 1
     """The driver's device metadata on the node (KEP-5304)."""
     CLAIM_SOURCE_API_SERVER: _ClaimSource.ValueType  # 2
     """The claim's status and the node's ResourceSlices at the API server (KEP-4817)."""
 
 class ClaimSource(_ClaimSource, metaclass=_ClaimSourceEnumTypeWrapper):
-    """Which source told of a request's devices."""
+    """Which source names a request's devices."""
 
 CLAIM_SOURCE_UNSPECIFIED: ClaimSource.ValueType  # 0
-"""None did: the driver writes no metadata on the node, or has not yet."""
+"""No source does: the driver writes no metadata on the node, or has not yet."""
 CLAIM_SOURCE_NODE: ClaimSource.ValueType  # 1
 """The driver's device metadata on the node (KEP-5304)."""
 CLAIM_SOURCE_API_SERVER: ClaimSource.ValueType  # 2
@@ -213,7 +213,7 @@ class _DeviceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSo
     the only reported network that it can belong to.
     """
     DEVICE_SOURCE_RESOURCE_NAME: _DeviceSource.ValueType  # 5
-    """A guess: its resource bears the name of the network."""
+    """A guess: its resource has the name of the network."""
     DEVICE_SOURCE_ORDER: _DeviceSource.ValueType  # 6
     """A guess: the order of the devices and that of the reported networks."""
     DEVICE_SOURCE_CLAIM: _DeviceSource.ValueType  # 7
@@ -241,7 +241,7 @@ DEVICE_SOURCE_ELIMINATION: DeviceSource.ValueType  # 4
 the only reported network that it can belong to.
 """
 DEVICE_SOURCE_RESOURCE_NAME: DeviceSource.ValueType  # 5
-"""A guess: its resource bears the name of the network."""
+"""A guess: its resource has the name of the network."""
 DEVICE_SOURCE_ORDER: DeviceSource.ValueType  # 6
 """A guess: the order of the devices and that of the reported networks."""
 DEVICE_SOURCE_CLAIM: DeviceSource.ValueType  # 7
@@ -314,7 +314,7 @@ class CPUResponse(_message.Message):
     affinity: _builtins.str
     """CPUs that the scheduler may put the process on: sched_getaffinity(2), which is
     Cpus_allowed_list of /proc/pid/status without CPUs that are offline. Absent when
-    the calling process is gone and a child asks over the connection that it inherited.
+    the calling process has exited and a child asks over the connection that it inherited.
     """
     quota_cores: _builtins.float
     """CPU bandwidth limit that the container meets, in CPUs: quota divided by period
@@ -405,7 +405,7 @@ class CPUResponse(_message.Message):
 
     @_builtins.property
     def cpuset_partition(self) -> Global___CpusetPartition:
-        """What the kernel says of who else may run on the CPUs, whoever had it do so.
+        """What the kernel says of who else may run on the CPUs, by whatever means.
         Absent: not asked for.
         """
 
@@ -1352,7 +1352,7 @@ class ResourceResponse(_message.Message):
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
         """ContainerDevices, one entry for each device ID: by resource name, NUMA
-        nodes and ID, as the kubelet tells them in another order each time.
+        nodes and ID, as the kubelet lists them in another order each time.
         """
 
     @_builtins.property
@@ -1496,7 +1496,9 @@ Global___ClaimRequest: _TypeAlias = ClaimRequest  # noqa: Y015
 
 @_typing.final
 class ClaimDevice(_message.Message):
-    """A device of a request."""
+    """A device of a request, as the device metadata or the claim's status has it: `source`
+    of the request.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1584,7 +1586,9 @@ Global___ClaimDevice: _TypeAlias = ClaimDevice  # noqa: Y015
 
 @_typing.final
 class DeviceAttribute(_message.Message):
-    """A value of one type: one field of `value`, or one of the lists, which then is not empty."""
+    """An attribute in the device metadata or in the ResourceSlice's spec. It has one type: one
+    field of `value`, or one of the lists, which then is not empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1633,7 +1637,9 @@ Global___DeviceAttribute: _TypeAlias = DeviceAttribute  # noqa: Y015
 
 @_typing.final
 class ClaimNetworkData(_message.Message):
-    """NetworkDeviceData of resource.k8s.io: what a network driver reports of a device."""
+    """networkData of the device metadata, or of the claim's status.devices[]: what a network
+    driver reports of a device.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1664,7 +1670,9 @@ Global___ClaimNetworkData: _TypeAlias = ClaimNetworkData  # noqa: Y015
 
 @_typing.final
 class DeviceCondition(_message.Message):
-    """Condition of meta/v1: "Ready", "NetworkReady", "RDMALinkReady", …."""
+    """A condition of the claim's status.devices[], metav1.Condition of Kubernetes' metadata API:
+    "Ready", "NetworkReady", "RDMALinkReady", ….
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1878,13 +1886,13 @@ class InterfacesResponse(_message.Message):
     @_builtins.property
     def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interface]:
         """First the networks in the order in which they are reported, then links
-        that nobody reports by index, then devices that no interface could be
+        that are not reported, by index, then devices that no interface could be
         found for, by variable name and position.
         """
 
     @_builtins.property
     def observed_at(self) -> _timestamp_pb2.Timestamp:
-        """When the pod was read from the kubelet. Absent: no pod list can be had,
+        """When the pod was read from the kubelet. Absent: no pod list can be read,
         and only what the kernel shows is answered.
         """
 
@@ -1906,7 +1914,7 @@ class InterfacesResponse(_message.Message):
     @_builtins.property
     def start_error(self) -> Global___PartError:
         """Why the environment that the container was started with is not known (its
-        first process's, told by the rule of GetEnv). `allocated` then holds only
+        first process's, answered by the rule of GetEnv). `allocated` then holds only
         what the process's own environment names.
         """
 
@@ -2003,7 +2011,7 @@ class Interface(_message.Message):
     @_builtins.property
     def network(self) -> Global___NetworkStatus:
         """As reported: the network-status annotation, or the pod's own IPs. Absent:
-        nobody reported this interface.
+        this interface was not reported.
         """
 
     @_builtins.property
@@ -2057,7 +2065,9 @@ Global___Interface: _TypeAlias = Interface  # noqa: Y015
 
 @_typing.final
 class InterfaceClaim(_message.Message):
-    """A device of the container's claims, under the names of ClaimRequest."""
+    """A device of the container's claims, under the names of ClaimRequest and from the same
+    device metadata or status.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2287,7 +2297,7 @@ Global___PCIInfo: _TypeAlias = PCIInfo  # noqa: Y015
 @_typing.final
 class Link(_message.Message):
     """A link of the network namespace: RTM_GETLINK, RTM_GETADDR and RTM_GETROUTE of
-    rtnetlink(7), with the attributes that stand in brackets.
+    rtnetlink(7), with the attributes given in brackets.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -3117,7 +3127,7 @@ class WatchResponse(_message.Message):
     change of something else: `affinity`, drivers of PCI devices.
 
     Two snapshots of a stream that follow each other differ in more than that.
-    They come at least 0.1 s apart; whoever reads more slowly gets the newest.
+    They come at least 0.1 s apart; a slower reader gets the newest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

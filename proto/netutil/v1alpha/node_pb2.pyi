@@ -282,7 +282,7 @@ class DescribePodResponse(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     NOT_UNDERSTOOD_FIELD_NUMBER: _builtins.int
     cgroup_uid: _builtins.str
-    """The UID that the pod's cgroups bear: a static pod's is its config hash."""
+    """The UID in the names of the pod's cgroups: a static pod's is its config hash."""
     node_name: _builtins.str
     service_account: _builtins.str
     host_network: _builtins.bool
@@ -312,7 +312,7 @@ class DescribePodResponse(_message.Message):
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FactSource]: ...
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
-        """Parts that could not be had, with their reasons."""
+        """Parts that could not be read, with their reasons."""
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceAmount]:
@@ -633,7 +633,7 @@ class PodActivity(_message.Message):
     """
     name: _builtins.str
     uid: _builtins.str
-    """As the cgroups bear it, 32 hexadecimal digits; empty for callers that could
+    """As in the cgroups' names, 32 hexadecimal digits; empty for callers that could
     not be identified; "host-root" for processes of the host's root outside of pods.
     """
     connections: _builtins.int
@@ -695,7 +695,7 @@ class TraceResponse(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     LOST_FIELD_NUMBER: _builtins.int
     lost: _builtins.int
-    """Calls since the message before that are not told: the reader was too slow."""
+    """Calls since the message before that are not reported: the reader was too slow."""
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___TracedCall]: ...
     def __init__(
@@ -737,7 +737,7 @@ class TracedCall(_message.Message):
     container: _builtins.str
     container_id: _builtins.str
     pid: _builtins.int
-    """Of the process that connected, as the host sees it; 0 where nobody could tell."""
+    """Of the process that connected, as the host sees it; 0 where it is not known."""
     uid: _builtins.int
     """Of the process that connected, if there is a pid."""
     code: _builtins.str
@@ -848,7 +848,7 @@ class ExplainStep(_message.Message):
     outcome: _builtins.str
     """"ok", "degraded" (a part of the facts is not answered) or "stopped"."""
     code: _builtins.str
-    """Why it stopped, as the process itself is told; empty if it passed."""
+    """Why it stopped, as the process itself gets it; empty if it passed."""
     reason: _builtins.str
     read: _builtins.str
     advice: _builtins.str

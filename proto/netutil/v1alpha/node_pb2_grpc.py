@@ -101,7 +101,7 @@ class NodeServicer:
     def DescribePods(self, request, context):
         """The same of every pod that the pod source reports, a message each, by namespace
         and name: all of one pod list and of one look at the node's cgroups. The `cpus`
-        of a container are left out, DescribeNode has them. What could not be had of a
+        of a container are left out, DescribeNode has them. What could not be read of a
         pod is said in its message.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

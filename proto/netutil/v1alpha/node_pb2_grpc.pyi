@@ -46,7 +46,7 @@ class NodeStub:
     DescribePods: _grpc.UnaryStreamMultiCallable[_node_pb2.DescribePodsRequest, _node_pb2.DescribePodResponse]
     """The same of every pod that the pod source reports, a message each, by namespace
     and name: all of one pod list and of one look at the node's cgroups. The `cpus`
-    of a container are left out, DescribeNode has them. What could not be had of a
+    of a container are left out, DescribeNode has them. What could not be read of a
     pod is said in its message.
     """
     DescribeNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]
@@ -76,7 +76,7 @@ class NodeAsyncStub(NodeStub):
     DescribePods: _aio.UnaryStreamMultiCallable[_node_pb2.DescribePodsRequest, _node_pb2.DescribePodResponse]  # type: ignore[assignment]
     """The same of every pod that the pod source reports, a message each, by namespace
     and name: all of one pod list and of one look at the node's cgroups. The `cpus`
-    of a container are left out, DescribeNode has them. What could not be had of a
+    of a container are left out, DescribeNode has them. What could not be read of a
     pod is said in its message.
     """
     DescribeNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]  # type: ignore[assignment]
@@ -121,7 +121,7 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_node_pb2.DescribePodResponse], _abc.AsyncIterator[_node_pb2.DescribePodResponse]]:
         """The same of every pod that the pod source reports, a message each, by namespace
         and name: all of one pod list and of one look at the node's cgroups. The `cpus`
-        of a container are left out, DescribeNode has them. What could not be had of a
+        of a container are left out, DescribeNode has them. What could not be read of a
         pod is said in its message.
         """
 

@@ -19,12 +19,14 @@ OWN_CLUSTER = bool(os.environ.get("NETUTIL_OWN_CLUSTER"))
 # These need a kubelet that forgets at once what rights there were, the node's network, its mounts.
 _OF_THIS_MACHINE = ["test_rights.py", "test_registered_node.py", "test_csi.py"]
 collect_ignore = [] if OWN_CLUSTER else _OF_THIS_MACHINE
-_LAST = "test_uninstall.py"
+# The other ways end with the uninstallation; the chart then has the cluster for itself.
+_LAST = ("test_uninstall.py", "test_helm.py")
 _FIRST_WITH_NODES_PODS = 33
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name == _LAST)
+    last = {name: number for number, name in enumerate(_LAST, 1)}
+    items.sort(key=lambda item: last.get(item.path.name, 0))
 
 
 @pytest.fixture(scope="session")

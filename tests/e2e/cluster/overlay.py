@@ -22,6 +22,8 @@ _WITHOUT_SURGE: list[dict[str, Any]] = [
     {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": 1},
 ]
 FIRST_WITH_SURGE = 22
+# Components that need nothing of the cluster and do nothing on its nodes.
+_ON_OWN_CLUSTER = ("networkpolicy", "selinux")
 # By this mark a later run knows that a killed one left the namespace and no user made it.
 _MARKED: list[dict[str, Any]] = [
     {"op": "add", "path": "/metadata/annotations", "value": {MARK: "e2e"}}
@@ -43,6 +45,8 @@ def _overlay(image: str, server_minor: int) -> dict[str, Any]:
     overlay: dict[str, Any] = yaml.safe_load(documented_overlay())
     components = os.environ.get("NETUTIL_COMPONENTS", "").replace(",", " ").split()
     overlay["components"] = [f"netutil/manifests/examples/{name}" for name in components]
+    if os.environ.get("NETUTIL_OWN_CLUSTER"):
+        overlay["components"] += [f"netutil/manifests/{name}" for name in _ON_OWN_CLUSTER]
     overlay["images"] = [{"name": PLACEHOLDER, **image_fields(image)}]
     overlay["patches"] = [_patch("Namespace", _MARKED)]
     if server_minor < FIRST_WITH_SURGE:

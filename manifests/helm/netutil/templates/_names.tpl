@@ -15,6 +15,13 @@ app.kubernetes.io/name: netutil
 app.kubernetes.io/component: csi
 {{- end }}
 
+{{/* Annotations of the pods, which podAnnotations may replace. */}}
+{{- define "netutil.annotations" -}}
+kubectl.kubernetes.io/default-container: agent
+prometheus.io/scrape: "true"
+prometheus.io/port: "9464"
+{{- end }}
+
 {{- define "netutil.image" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
@@ -37,6 +44,6 @@ roleRef:
   name: {{ $name }}
 subjects:
   - kind: ServiceAccount
-    name: netutil-agent
+    name: {{ $context.Values.serviceAccount.name }}
     namespace: {{ $context.Release.Namespace }}
 {{- end }}

@@ -144,7 +144,7 @@ Global___GetPodResourcesResponse: _TypeAlias = GetPodResourcesResponse  # noqa: 
 
 @_typing.final
 class PodResources(_message.Message):
-    """A pod is named, its UID is not told."""
+    """A pod is named; its UID is not given."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -158,7 +158,7 @@ class PodResources(_message.Message):
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerResources]:
         """Containers, and init containers that are restarted always (sidecars). Other
-        init containers and ephemeral containers are not told.
+        init containers and ephemeral containers are not listed.
         """
 
     @_builtins.property

@@ -33,7 +33,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     ADDED: _EventType.ValueType  # 1
     MODIFIED: _EventType.ValueType  # 2
     DELETED: _EventType.ValueType  # 3
-    """The pod bears name, namespace and UID only."""
+    """The pod has name, namespace and UID only."""
     INITIAL_SYNC_COMPLETE: _EventType.ValueType  # 4
     """Without a pod."""
 
@@ -43,7 +43,7 @@ UNSPECIFIED: EventType.ValueType  # 0
 ADDED: EventType.ValueType  # 1
 MODIFIED: EventType.ValueType  # 2
 DELETED: EventType.ValueType  # 3
-"""The pod bears name, namespace and UID only."""
+"""The pod has name, namespace and UID only."""
 INITIAL_SYNC_COMPLETE: EventType.ValueType  # 4
 """Without a pod."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015

@@ -1,0 +1,93 @@
+"""Waits for the sockets of many connections with one epoll, below the event loop's selector.
+
+The loop's selector returns ready sockets in the kernel's order, and knows nothing of their ends. A
+process that exits closes all of its connections at once, and to release one takes as long as a
+call. So connections that have ended are released a few in each iteration of the loop, after those
+that go on.
+
+The kernel reports a peer that has closed its socket (EPOLLHUP of epoll_ctl(2)) without being asked
+for it, also while nothing is read of the connection. A peer that has only ended its sending
+(shutdown(2)) still reads, and is not reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+
+READABLE = select.EPOLLIN
+WRITABLE = select.EPOLLOUT
+ENDED = select.EPOLLHUP | select.EPOLLERR
+"""The peer has closed its socket. Reported whatever the interest is."""
+
+_MAX_EVENTS = 512
+"""In one iteration. The kernel then reports those that it has not reported for longest."""
+_MAX_ENDED = 8
+"""Connections that are released in one iteration."""
+
+OnEvents = Callable[[int], None]
+"""Takes the events of epoll_ctl(2) that have come."""
+
+
+class Poller:
+    """Watches any number of connected sockets. Used on one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, OnEvents] = {}
+        self._is_polling = False
+
+    def add(self, descriptor: int, interest: int, on_events: OnEvents) -> None:
+        """Call `on_events` while a socket is as `interest` says, or has ended. Raises OSError."""
+        self._epoll.register(descriptor, interest)
+        if not self._is_polling:
+            self._loop.add_reader(self._epoll.fileno(), self._poll)
+            self._is_polling = True
+        self._callbacks[descriptor] = on_events
+
+    def modify(self, descriptor: int, interest: int) -> None:
+        """Watch an added socket for something else. Raises OSError."""
+        self._epoll.modify(descriptor, interest)
+
+    def remove(self, descriptor: int) -> None:
+        """Stop watching a socket, which is still open. May be called again."""
+        if self._callbacks.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def close(self) -> None:
+        """Stop watching all sockets. May be called again."""
+        if self._epoll.closed:
+            return
+        self._loop.remove_reader(self._epoll.fileno())
+        self._callbacks.clear()
+        self._epoll.close()
+
+    def _poll(self) -> None:
+        callbacks = self._callbacks
+        ended: list[tuple[int, int]] = []
+        for descriptor, events in self._epoll.poll(0, _MAX_EVENTS):
+            if events & ENDED:
+                if len(ended) < _MAX_ENDED:
+                    ended.append((descriptor, events))
+            elif descriptor in callbacks:  # the callback of another one may have removed it
+                self._report(callbacks[descriptor], events)
+        for descriptor, events in ended:
+            if descriptor in callbacks:
+                self._report(callbacks[descriptor], events)
+
+    def _report(self, on_events: OnEvents, events: int) -> None:
+        try:
+            on_events(events)
+        except Exception as error:  # noqa: BLE001 - a bug in one connection: the others go on
+            self._loop.call_exception_handler(
+                {"message": "grpcserver: an event could not be handled", "exception": error}
+            )
+
+
+def is_hung_up(descriptor: int) -> bool:
+    """Return whether the peer has closed the connection, so that it would read no answer."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
