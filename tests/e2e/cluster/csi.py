@@ -152,6 +152,11 @@ def log(cluster: Cluster, name: str = _DAEMON_SET) -> str:
     return cluster.attempt("logs", "-n", AGENTS, f"daemonset/{name}").stdout
 
 
+def wait_for_log(cluster: Cluster, text: str, times: int) -> None:
+    """Wait until the driver has written a text that often."""
+    wait_for(lambda: log(cluster).count(text) >= times, f"{times} times: {text}", 180)
+
+
 def target(pod_uid: str) -> str:
     """Return the path at which a pod's volume is mounted on the host."""
     return f"{KUBELET_ROOT}/pods/{pod_uid}/volumes/kubernetes.io~csi/netutil/mount"
