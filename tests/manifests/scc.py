@@ -1,8 +1,9 @@
 """What OpenShift checks of a pod against security context constraints.
 
 A model, as far as a pod of these manifests meets the rules: that of seccomp profiles was read in
-openshift/apiserver-library-go, the others are taken from constraints that exist. Strategies for users, groups and SELinux are not
-modelled: the constraints here permit every user, group and SELinux label.
+openshift/apiserver-library-go, the others are taken from constraints that exist. Strategies for
+users, groups and SELinux are not modelled: the constraints here permit every user, group and
+SELinux label.
 """
 
 from __future__ import annotations
