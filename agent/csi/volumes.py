@@ -135,7 +135,7 @@ def _check_flags(path: str, mounts: tuple[Mount, ...]) -> None:
     if not mounts:
         raise VolumeFailed(f"the mount at {path} is not in /proc/self/mountinfo")
     if not all(mount.is_read_only for mount in mounts):
-        raise VolumeFailed(f"the mount at {path} is writable: restart the pod of netutil-csi")
+        raise VolumeFailed(f"the mount at {path} is writable: unmount it on the node")
     if not all(mount.is_shared for mount in mounts):
         raise VolumeFailed(
             f"the mount at {path} does not reach the host: netutil-csi needs mountPropagation:"
