@@ -6,29 +6,36 @@
 ARG PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
-ARG SETUPTOOLS_VERSION=84.2.1
 ENV VENV=/opt/netutil \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_COMPILE=1
 WORKDIR /src
-COPY setup.cfg pyproject.toml constraints.txt README.md ./
+COPY setup.cfg pyproject.toml requirements.txt requirements-build.txt README.md ./
 COPY agent ./agent
 COPY client ./client
 COPY proto ./proto
 COPY manifests/hardened/seccomp.json ./seccomp.json
+# Wheels with known hashes only: no dependency may run code of its own here, want a compiler, or
+# differ from what was tested. `make requirements` writes both files, for amd64 and arm64.
 RUN python -m venv "$VENV" \
- && "$VENV/bin/pip" install --quiet "setuptools==$SETUPTOOLS_VERSION"
+ && "$VENV/bin/pip" install --quiet --only-binary :all: --require-hashes \
+      --requirement requirements-build.txt --requirement requirements.txt
 RUN "$VENV/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-# Wheels only: no dependency may run code of its own here, or want a compiler.
-RUN "$VENV/bin/pip" install --quiet --only-binary :all: --constraint constraints.txt dist/*.whl
+RUN "$VENV/bin/pip" install --quiet --no-deps --no-index dist/*.whl \
+ && "$VENV/bin/pip" check
 # The hardened variant gives it to the node.
 RUN install -D -m 0644 seccomp.json "$VENV/share/netutil/seccomp.json"
 # Shells complete by `netutil completion`, not by a command of the library's; of pyroute2 the agent
-# uses the decoder of netlink, none of its commands.
+# uses the decoder of netlink, none of its commands. Of kubernetes it uses no asyncio: that part has
+# 68 MB and is alone in needing aiohttp, which is thus not there to be attacked or updated.
+RUN "$VENV/bin/pip" uninstall --quiet --yes aiohappyeyeballs aiohttp aiohttp-retry aiosignal attrs \
+    frozenlist multidict propcache yarl \
+ && rm -rf "$VENV"/lib/python3*/site-packages/kubernetes/aio
 RUN "$VENV/bin/pip" uninstall --quiet --yes setuptools pip \
  && rm -f "$VENV"/bin/register-python-argcomplete "$VENV"/bin/python-argcomplete-* \
     "$VENV"/bin/ss2 "$VENV"/bin/pyroute2-* "$VENV"/bin/dhcp-server-detector \
+    "$VENV"/bin/wsdump "$VENV"/bin/normalizer "$VENV"/bin/idna \
  && find "$VENV" \( -name __pycache__ -o -name tests -o -name 'activate*' -o -name Activate.ps1 \) \
       -prune -exec rm -rf {} +
 # A start compiles nothing then, and a container's root file system is read-only.

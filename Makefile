@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # package_dir of setup.cfg, so they are shown the same tree as links.
 TREE := build/tree
 PROTO := proto/netutil/v1alpha
+PROTOC := build/protoc
+RELEASE := build/release
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
 CSI := proto/netutil/csi
@@ -20,7 +22,7 @@ WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?a
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints wheel packages-check clean
+.PHONY: help venv demo test test-again coverage test-hardened examples interop fuzz soak soak-connections churn e2e e2e-vm hostile trace bench bench-check bench-record lint proto proto-check proto-compat proto-release constraints requirements sbom reference wheel packages-check clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z0-9-]+:.*##/ { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,14 +31,15 @@ venv: $(VENV)/.installed  ## make the virtual environment that every other targe
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[agent,cli,dev]'
 	@touch $@
 
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
 	@$(BIN)/python -m tests.lab.demo
 
 test: venv lint  ## lint, types, import contract, and all tests
-	$(BIN)/python -m pytest -m 'not alone'
+	$(BIN)/python -m pytest -m 'not alone and not packages'
 	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
 
 test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
@@ -96,12 +99,13 @@ $(H2LOAD):
 	apt-get update --quiet
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends nghttp2-client
 
-lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, the import contract
+lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared dependencies, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench scripts client/examples/python/pinned.py
 	$(BIN)/python -m scripts.unasync --check
+	$(BIN)/python -m scripts.dependencies
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
 $(TREE): Makefile
@@ -114,8 +118,13 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/$(CSI) $(TREE)/netutil/csi
 	@touch $(TREE)
 
-proto: venv  ## generate the Python code of proto/ anew
-	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(BIN)/python -m grpc_tools.protoc -I. \
+$(PROTOC)/.installed: proto/requirements.txt
+	$(PYTHON) -m venv $(PROTOC)
+	$(PROTOC)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ anew
+	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(PROTOC)/bin/python -W ignore -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \
 	  netutil/csi/v1/*.proto
@@ -132,29 +141,31 @@ proto-release:  ## make the API of now the one that proto-compat compares with: 
 
 constraints:  ## set constraints.txt to the newest versions that setup.cfg allows
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/pip install --quiet --upgrade '.[dev,fuzz]'
-	build/constraints/bin/pip freeze --exclude netutil > constraints.txt
+	build/constraints/bin/pip install --quiet --upgrade '.[agent,cli,dev,fuzz,release]'
+	build/constraints/bin/pip freeze --exclude kube-netutil > constraints.txt
+	$(MAKE) requirements
+
+requirements: venv $(RELEASE)/.installed  ## set requirements*.txt, with the hashes for amd64 and arm64, by constraints.txt
+	$(BIN)/python -m scripts.requirements $(RELEASE)/bin/uv
+
+# The tools of the extra `release`, beside .venv: only maintainers need these.
+$(RELEASE)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt cyclonedx-bom uv
+	@touch $@
+
+sbom: venv $(RELEASE)/.installed  ## an SBOM (CycloneDX) of the image's Python packages for each architecture, in build/sbom
+	$(BIN)/python -m scripts.sbom $(RELEASE)/bin/cyclonedx-py build/sbom
+
+reference: venv $(TREE)  ## the API reference of the Python client, from its docstrings, in build/reference
+	$(BIN)/python -m scripts.reference build/reference
 
 wheel: venv  ## build the wheel into dist/
 	@rm -rf dist build/lib build/bdist*
 	$(BIN)/python -m build --wheel
 
-packages-check: wheel  ## install the wheel, and the tree, each into a clean environment
-	for what in dist/netutil-*.whl .; do \
-	  rm -rf build/packages && $(PYTHON) -m venv build/packages && \
-	  build/packages/bin/pip install --quiet --disable-pip-version-check -c constraints.txt $$what && \
-	  (cd / && $(CURDIR)/build/packages/bin/python -c "import netutil.agent.lifecycle, netutil.client, \
-	importlib.resources as r; p = r.files('netutil.v1alpha'); \
-	assert all((p / n).is_file() for n in ('netutil.proto', 'netutil_pb2.pyi', 'py.typed')); \
-	p = r.files('netutil.podresources.v1'); \
-	assert all((p / n).is_file() for n in ('podresources.proto', 'podresources_pb2.pyi', 'py.typed')); \
-	p = r.files('netutil.podsapi.v1alpha1'); \
-	assert all((p / n).is_file() for n in ('pods.proto', 'pod_pb2.pyi', 'py.typed')); \
-	p = r.files('netutil.csi.v1'); \
-	assert all((p / n).is_file() for n in ('csi.proto', 'csi_pb2.pyi', 'py.typed'))") && \
-	  build/packages/bin/netutil --help >/dev/null && build/packages/bin/netutil-agent --help >/dev/null && \
-	  build/packages/bin/netutil-csi --help >/dev/null \
-	  || exit 1; done
+packages-check: venv  ## install the wheel plainly, with each extra and with the lowest versions, into clean environments
+	$(BIN)/python -m pytest -n 0 -m packages tests/distribution
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

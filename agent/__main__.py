@@ -7,8 +7,11 @@ import ctypes
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from netutil.agent import config as config_module
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.log_setup import set_up
 
 _LOG = logging.getLogger(__name__)
@@ -40,24 +43,37 @@ def _silence_grpc() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
+@contextmanager
+def _extra_required() -> Iterator[None]:
+    """End the process with one line and status 1 if an import finds a package missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = error.name or str(error)
+        if name.partition(".")[0] == "netutil":
+            raise
+        print(
+            f"netutil-agent: the Python package {name} is missing: install kube-netutil[agent]",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
 def main() -> int:
     """Run the agent; exit 0 after a clean stop, 1 if it cannot start, 2 for a wrong flag."""
     config = config_module.parse(sys.argv[1:], os.environ)
     if config.check:
-        from netutil.agent.healthcheck import check  # noqa: PLC0415 - a short-lived process
+        with _extra_required():
+            from netutil.agent.healthcheck import check  # noqa: PLC0415 - a short-lived process
 
         return check(config.socket)
     _return_freed_memory()
     _silence_grpc()
     set_up(config.log_level, config.log_format)
-    for name in config.ignored_flags:
-        _LOG.warning(
-            "agent: --%s (%s) has no effect any more, and will be an unknown flag in the next minor"
-            " release: remove it; --pod-cost-per-second limits what a pod may cost",
-            name,
-            config_module.variable_of(name),
-        )
-    from netutil.agent.lifecycle import Agent  # noqa: PLC0415 - a wrong flag is reported at once
+    with _extra_required():
+        # Imported here: a wrong flag is reported at once.
+        from netutil.agent.lifecycle import Agent  # noqa: PLC0415
+    _LOG.info("agent: version %s", read_build_info())
 
     async def run() -> None:
         await Agent(config).run()

@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 import grpc
 from netutil.agent.admin.describe import NodeDescriber, PodDescriber
 from netutil.agent.admin.diagnostics import Diagnostics, Installation
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
@@ -34,6 +34,7 @@ from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.connections.serving import MAX_REQUEST_BYTES, ServedSocket, serve
 from netutil.agent.errors import PermissionDenied, Reason
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles, plugins_directory
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
@@ -56,6 +57,7 @@ from netutil.agent.listener.unix_socket import listen
 from netutil.agent.messages.all_facts import AllFacts
 from netutil.agent.messages.answers import Answers
 from netutil.agent.observability.audit import Audit, Names
+from netutil.agent.observability.build_info import read_build_info
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.observability.memory import MemoryLimit, own_memory_cgroup
 from netutil.agent.observability.metrics import Metrics
@@ -129,8 +131,17 @@ def build(config: Config) -> Components:
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
     held_files = affordable_held_files(limits.total, namespaces, held_cgroups.max_held)
     containers = ContainerCache(callers.container_places, held_files)
-    notifier = ChangeNotifier(callers, pods, resources, live, containers, config.pod_refresh)
-    collector = Collector(callers, reads, resources, config.host_root, containers, live)
+    metadata = _device_metadata(config)
+    collector = Collector(callers, reads, resources, config.host_root, containers, live, metadata)
+    notifier = ChangeNotifier(
+        callers,
+        pods,
+        resources,
+        live,
+        containers,
+        config.pod_refresh,
+        collector.claim_devices,
+    )
     watchdog = Watchdog(config.event_loop_stall_seconds)
     memory = MemoryLimit(own_memory_cgroup(tree), config.memory_high_watermark_percent)
     in_flight = InFlight(
@@ -143,7 +154,7 @@ def build(config: Config) -> Components:
     )
     closer = None if can_refuse_descriptors() else Closer()
     metrics = Metrics()
-    audit = Audit(_names_in(pods), metrics.count_rejection, metrics.count_suppressed)
+    audit = Audit(_names_in(pods), metrics.count_error, metrics.count_suppressed)
     recorder = CallRecorder(log, metrics.observe, call_feed)
     rejections = Rejections(recorder, audit.record_rejection)
     policy = PodPolicy(
@@ -180,9 +191,10 @@ def build(config: Config) -> Components:
             resources=resources,
             environments=collector.environments,
             pci=collector.pci,
+            metadata=metadata,
         )
     )
-    metrics.set_version(version("netutil"))
+    metrics.set_build_info(read_build_info())
     metrics.set_limits(limits_of(config))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
@@ -212,11 +224,12 @@ def build(config: Config) -> Components:
             "reported_networks": collector.reported_networks,
             "netlink_messages": Memos(rtnetlink.MEMOS),
             "pci_functions": collector.pci,
+            **({} if metadata is None else {"device_metadata": metadata}),
         },
         by_call={
             "pods_in_flight": in_flight,
             "pods_with_reads": reads,
-            "refusals": audit,
+            "audit_windows": audit,
             "processes_over_a_limit": known.over_limit,
             "containers": containers,
             "network_namespaces": networks,
@@ -268,6 +281,13 @@ def build(config: Config) -> Components:
         netutil=NetUtil(callers, collector, answers, all_facts, runner, watches),
         retention=retention,
     )
+
+
+def _device_metadata(config: Config) -> DeviceMetadataFiles | None:
+    """Return the files of the drivers of ResourceClaims, None where they are not to be read."""
+    if config.resource_claims == "off":
+        return None
+    return DeviceMetadataFiles(plugins_directory(config.kubelet_root))
 
 
 def _identify_pod(pin: PinPeer, tree: CgroupTree, connection: socket.socket) -> Peer:
@@ -343,6 +363,7 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.call_stats,
             components.in_flight,
             components.notifier,
+            components.reads,
         ),
         traces=TraceStreams(components.call_feed, components.pods),
         explainer=Explainer(
@@ -351,15 +372,19 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.pods,
             components.registry,
             components.limits,
+            components.reads,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name),
+            installation_of(config, components.pin_name, components.memory),
             components.tree,
             components.callers,
             components.pods,
             components.resources,
             components.registry,
             components.reads,
+        ),
+        processes=ProcessLister(
+            components.callers, components.pods, components.resources, components.reads
         ),
     )
     return Node(runner, reports)
@@ -375,9 +400,10 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str) -> Installation:
+def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
+        metadata=_device_metadata(config),
         host_root=config.host_root,
         socket=config.socket,
         admin_socket=config.admin_socket,
@@ -387,4 +413,5 @@ def installation_of(config: Config, pin_name: str) -> Installation:
         max_connections=config.max_connections,
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
+        memory=memory,
     )

@@ -7,18 +7,19 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from importlib.metadata import PackageNotFoundError
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
+from netutil.agent.observability.build_info import read_build_info
 
+_KUBELET_ROOT = "/var/lib/kubelet"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
-_REMOVED_FLAGS = ("max-frames-per-pod", "max-unanswered-bytes-per-pod")
-"""Flags of the minor release before. They are accepted for this one, and have no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,15 @@ class Config:
     apiserver_url: str
     apiserver_ca: str
     apiserver_token: str
+    kubeconfig: str
     node_name: str
     pods_api: str
     pod_refresh: float
     pod_resources: str
     host_root: str
     cgroup_root: str
+    kubelet_root: str
+    resource_claims: str
     metrics_address: str
     max_connections: int
     max_connections_per_pod: int
@@ -61,8 +65,6 @@ class Config:
     log_level: str
     log_format: str
     check: bool
-    ignored_flags: tuple[str, ...] = ()
-    """Removed flags that were given, by argument or by environment variable."""
 
 
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noqa: PLR0915 - a flag each
@@ -79,6 +81,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     service = environment.get("KUBERNETES_SERVICE_HOST", "")
     port = environment.get("KUBERNETES_SERVICE_PORT") or "443"
     apiserver = f"https://{_bracketed(service)}:{port}" if service else ""
+    kubelet_root = _kubelet_root(argv, environment)
 
     def flag(name: str, default: object, kind: Callable[[str], object], text: str) -> None:
         value = environment.get(variable_of(name), default)
@@ -111,6 +114,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
     flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
     flag(
+        "kubeconfig",
+        "",
+        FILE_OR_NONE,
+        "kubeconfig for the API server, instead of the three above; its current context is used",
+    )
+    flag(
         "node-name",
         environment.get("NODE_NAME", ""),
         NODE,
@@ -118,13 +127,16 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     )
     flag(
         "pods-api",
-        "/var/lib/kubelet/pods-api/pods-api.sock",
+        f"{kubelet_root}/pods-api/pods-api.sock",
         PATH,
         "socket of the kubelet's Pods API, for --pod-source pods-api and auto",
     )
     flag("pod-refresh", "10", SECONDS, "longest age of a fetched pod list while there are callers")
     flag(
-        "pod-resources", "/var/lib/kubelet/pod-resources/kubelet.sock", TEXT, "PodResources socket"
+        "pod-resources",
+        f"{kubelet_root}/pod-resources/kubelet.sock",
+        TEXT,
+        "PodResources socket",
     )
     flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
     flag(
@@ -132,6 +144,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "",
         CGROUP,
         "the kubelet's cgroupRoot, where it is neither / nor above the agent's own cgroup",
+    )
+    flag(
+        "kubelet-root",
+        _KUBELET_ROOT,
+        DIR,
+        "the kubelet's --root-dir: the sockets of its APIs and the device metadata are below it",
+    )
+    flag(
+        "resource-claims",
+        "node",
+        CLAIMS,
+        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root); off",
     )
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
@@ -178,27 +202,38 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     parser.add_argument(
         "--check", action="store_true", help="check the health of the running agent; exit 0 or 1"
     )
-    for name in _REMOVED_FLAGS:
-        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the versions of agent, Python and grpcio",
+    )
     found = vars(parser.parse_args(argv))
-    ignored = tuple(name for name in _REMOVED_FLAGS if _is_given(name, found, environment))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    kubeconfig = found["kubeconfig"]
     if found["pod_source"] == "apiserver":
         for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
-            if not found[name.replace("-", "_")]:
+            is_given = found[name.replace("-", "_")] or (name == "apiserver-url" and kubeconfig)
+            if not is_given:
                 parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
-    return Config(**found, ignored_flags=ignored)
-
-
-def _is_given(name: str, found: dict[str, Any], environment: Mapping[str, str]) -> bool:
-    """Remove a removed flag from the parsed ones; return whether it or its variable was given."""
-    return found.pop(name.replace("-", "_")) is not None or variable_of(name) in environment
+    return Config(**found)
 
 
 def variable_of(flag_name: str) -> str:
     """Return the environment variable of a flag."""
     return "NETUTIL_" + flag_name.upper().replace("-", "_")
+
+
+def _kubelet_root(argv: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Return --kubelet-root without a slash at its end: defaults of other flags are below it."""
+    parser = _Parser(prog="netutil-agent", add_help=False, allow_abbrev=False)
+    default = environment.get(variable_of("kubelet-root"), _KUBELET_ROOT)
+    parser.add_argument("--kubelet-root", type=DIR, default=default, metavar=DIR.__name__)
+    found, _ = parser.parse_known_args(argv)
+    root: str = found.kubelet_root
+    return root.rstrip("/")
 
 
 def _bracketed(address: str) -> str:
@@ -208,6 +243,18 @@ def _bracketed(address: str) -> str:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"netutil-agent: {message}; see netutil-agent --help\n")
+
+
+class _Version(argparse.Action):
+    """Prints the versions and ends the process with status 0; 1 if a package is missing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        try:
+            print(f"netutil-agent {read_build_info()}")
+        except PackageNotFoundError as error:
+            missing = f"the Python package {error.name} is missing: install kube-netutil[agent]"
+            parser.exit(1, f"netutil-agent: {missing}\n")
+        parser.exit(0)
 
 
 def _choice(name: str, *accepted: str) -> Callable[[str], str]:
@@ -244,6 +291,11 @@ def DIR(text: str) -> str:  # noqa: N802
     if not text.startswith("/"):
         raise argparse.ArgumentTypeError(f"{text!r} is not an absolute path")
     return text
+
+
+def FILE_OR_NONE(text: str) -> str:  # noqa: N802
+    """An absolute path of a file, or empty."""
+    return DIR(text) if text else ""
 
 
 def CGROUP(text: str) -> str:  # noqa: N802
@@ -322,5 +374,6 @@ def ADDRESS(text: str) -> str:  # noqa: N802
 
 
 VERIFY = _choice("MODE", "full", "ca", "none")
+CLAIMS = _choice("MODE", "node", "off")
 LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
 FORMAT = _choice("FORMAT", "text", "json")

@@ -9,8 +9,7 @@ import stat
 from netutil.agent.config import Config
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.http.client import ApiServerAddress
-from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
+from netutil.agent.pods.model import Pod
 from netutil.agent.pods.sources.base import PodSource, StreamingSource
 from netutil.agent.pods.sources.file import FileSource
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
@@ -18,7 +17,7 @@ from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, V
 _LOG = logging.getLogger(__name__)
 
 
-def create_source(config: Config, flaws: Flaws | None = None) -> PodSource | StreamingSource:
+def create_source(config: Config, flaws: Flaws | None = None) -> PodSource | StreamingSource[Pod]:
     """Return the pod source that --pod-source names; `flaws` counts what it cannot understand."""
     flaws = flaws or Flaws()
     if config.pod_source.startswith("file:"):
@@ -34,7 +33,7 @@ def create_source(config: Config, flaws: Flaws | None = None) -> PodSource | Str
             return _kubelet(config, flaws)
 
 
-def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource:
+def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource[Pod]:
     """Choose once, at the start: the source must not change while the agent runs."""
     try:
         found = stat.S_ISSOCK(os.stat(config.pods_api).st_mode)
@@ -46,18 +45,23 @@ def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource:
     return PodsApiSource(config.pods_api, flaws=flaws) if found else _kubelet(config, flaws)
 
 
-def _apiserver(config: Config, flaws: Flaws) -> ApiServerSource:
-    return ApiServerSource(
-        ApiServerSettings(
-            ApiServerAddress(
-                url=config.apiserver_url,
-                ca_file=config.apiserver_ca,
-                token_file=config.apiserver_token,
-            ),
-            node_name=config.node_name,
-        ),
-        flaws,
+def _apiserver(config: Config, flaws: Flaws) -> StreamingSource[Pod]:
+    # The package `kubernetes` costs tens of MiB: other sources must not import it.
+    from netutil.agent.pods.http.apiserver_login import (  # noqa: PLC0415
+        KubeconfigFile,
+        ServiceAccount,
     )
+    from netutil.agent.pods.sources.apiserver import (  # noqa: PLC0415
+        ApiServerSettings,
+        ApiServerSource,
+    )
+
+    login: ServiceAccount | KubeconfigFile
+    if config.kubeconfig:
+        login = KubeconfigFile(config.kubeconfig)
+    else:
+        login = ServiceAccount(config.apiserver_url, config.apiserver_ca, config.apiserver_token)
+    return ApiServerSource(ApiServerSettings(login, node_name=config.node_name), flaws)
 
 
 def _kubelet(config: Config, flaws: Flaws) -> KubeletSource:

@@ -15,6 +15,7 @@ from netutil.agent.config import Config
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
@@ -49,6 +50,7 @@ def readings(
     resources: ResourceDirectory,
     environments: EnvironmentCache,
     pci: PciCache,
+    metadata: DeviceMetadataFiles | None,
 ) -> tuple[Readings, Readings, LabelledReadings]:
     """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
 
@@ -115,6 +117,14 @@ def readings(
         "netutil_held_pci_functions": (
             "PCI functions that are held, those that the host lacks included.",
             lambda: float(len(pci)),
+        ),
+        "netutil_held_device_metadata": (
+            "Files of drivers of ResourceClaims that are held.",
+            lambda: 0.0 if metadata is None else float(len(metadata)),
+        ),
+        "netutil_held_device_metadata_bytes": (
+            "Memory of held files of drivers of ResourceClaims.",
+            lambda: 0.0 if metadata is None else float(metadata.held_bytes),
         ),
         "netutil_held_containers": (
             "Containers whose cgroup files are held open.",
@@ -217,6 +227,14 @@ def readings(
             stats("missed"),
         ),
         "netutil_pod_stream_changes": ("Changed lists that were pushed.", stats("changes")),
+        "netutil_device_metadata_reads": (
+            "Readings of a file of a driver of ResourceClaims.",
+            lambda: 0.0 if metadata is None else float(metadata.stats.reads),
+        ),
+        "netutil_device_metadata_failures": (
+            "Readings of such a file that could not be used.",
+            lambda: 0.0 if metadata is None else float(metadata.stats.failures),
+        ),
         "netutil_snapshots_sent": (
             "Snapshots sent to watchers.",
             lambda: float(notifier.snapshots),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
 
 _PACKAGES = ("grpcio", "protobuf", "msgspec")
 
@@ -19,16 +20,16 @@ def description() -> dict[str, str]:
         for line in Path("/proc/cpuinfo").read_text().split("\n")
         if line.startswith(("model name", "CPU implementer"))
     )
-    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 2**20
+    memory = psutil.virtual_memory().total // 2**30
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return {
-        "machine": f"{os.cpu_count()} CPUs ({cpu}), {memory} GiB",
+        "machine": f"{psutil.cpu_count()} CPUs ({cpu}), {memory} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "versions": f"Python {platform.python_version()}, {packages}",
         "commit": commit or "unknown",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "load at the start": f"{os.getloadavg()[0]:.1f}",
+        "load at the start": f"{psutil.getloadavg()[0]:.1f}",
     }

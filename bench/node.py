@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import psutil
 
 from bench.answers import METHODS
 from tests.lab import Lab, LabContainer, LabPod
@@ -113,23 +114,19 @@ def cpu_seconds(pid: int) -> float:
 
 def pss_mib(pid: int) -> float:
     """Return the proportional set size: shared pages count by their share (smaps_rollup)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no Pss in smaps_rollup")
+    return float(psutil.Process(pid).memory_full_info().pss) / 2**20
 
 
 def rss_mib(pid: int) -> float:
     """Return the resident set size: shared pages count in full, as where nobody shares them."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
 def descriptors(pid: int) -> int:
     """Return how many files a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return psutil.Process(pid).num_fds()
 
 
 def threads(pid: int) -> int:
     """Return how many threads a process has."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+    return psutil.Process(pid).num_threads()

@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import Any, NoReturn
 
 _LABELS = "app.kubernetes.io/name=netutil,app.kubernetes.io/component=agent"
@@ -101,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of the plugin and of Python"
+    )
     parser.add_argument("-n", "--namespace", help="namespace of a pod that is named without one")
     parser.add_argument("--context", help="context of the kubeconfig")
     parser.add_argument("--kubeconfig", help="path of the kubeconfig")
@@ -123,6 +128,18 @@ def _parser() -> argparse.ArgumentParser:
     for command in (pod, node):
         command.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the versions and ends the process; a file that was copied alone has no version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        try:
+            number = version("kube-netutil")
+        except PackageNotFoundError:
+            number = "unknown version: this Python has no distribution kube-netutil"
+        _write(f"{_NAME} {number} (Python {python_version()})\n")
+        parser.exit()
 
 
 def _passed_on(options: argparse.Namespace) -> list[str]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import unicodedata
 
 from netutil.client.models.core import CgroupLevel
-from netutil.client.models.devices import DeviceSource
+from netutil.client.models.devices import ClaimRequest, DeviceSource, InterfaceClaim
 
 NOTHING = "-"
 """Printed for a value that is not there."""
 _CUT = "..."
+_MAX_NAME = 64
+"""Columns of a name within a sentence."""
 _SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _ZERO_WIDTH = frozenset({"Mn", "Me"})
 
@@ -93,3 +95,12 @@ def container_name(name: str) -> str:
 def certainty_mark(source: DeviceSource) -> str:
     """What is said beside a device that is no fact, "" of one that is."""
     return " (inferred)" if source.is_inferred else " (guess)" if source.is_guessed else ""
+
+
+def claim_title(claim: ClaimRequest | InterfaceClaim) -> str:
+    """Whose request it is ("request vf of claim nic"). Names that are too long are cut."""
+    resource = claim.extended_resource if isinstance(claim, ClaimRequest) else ""
+    name = f"claim {cut(claim.pod_claim or claim.claim_name, _MAX_NAME)}"
+    if not claim.pod_claim and resource:
+        name = f"extended resource {cut(resource, _MAX_NAME)}"
+    return f"request {cut(claim.request, _MAX_NAME)} of {name}" if claim.request else name

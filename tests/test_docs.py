@@ -141,8 +141,6 @@ def test_the_environment_twins_are_those_that_are_read() -> None:
 def test_the_defaults_are_those_of_the_settings() -> None:
     settings = parse([], {})
     for field in fields(Config):
-        if field.name == "ignored_flags":
-            continue  # no flag of its own
         value = getattr(settings, field.name)
         match value:
             case bool():

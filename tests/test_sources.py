@@ -36,7 +36,7 @@ class TestApiServer:
         source = create_source(parse(["--pod-source", "apiserver"], IN_CLUSTER))
         assert isinstance(source, ApiServerSource)
         assert source.describe() == "https://10.96.0.1:443/api/v1/pods"
-        assert source._selector() == "spec.nodeName=node-1.example.com"
+        assert source._selected() == {"fieldSelector": "spec.nodeName=node-1.example.com"}
 
     def test_an_ipv6_address_is_put_in_brackets(self) -> None:
         environment = {"KUBERNETES_SERVICE_HOST": "fd00::1"}
@@ -117,3 +117,34 @@ class TestPodsApi:
         missing = "cannot be used: No such file or directory"
         why = "is no socket" if stands == "a file" else missing
         assert caplog.messages == [f"agent: --pod-source auto: kubelet, since {path} {why}"]
+
+
+class TestKubeletRoot:
+    def test_paths_of_the_kubelet_follow_its_root(self) -> None:
+        found = parse(["--kubelet-root", "/var/snap/kubelet/"], {})
+        assert found.pods_api == "/var/snap/kubelet/pods-api/pods-api.sock"
+        assert found.pod_resources == "/var/snap/kubelet/pod-resources/kubelet.sock"
+
+    def test_the_variable_counts_where_no_flag_is_given(self) -> None:
+        variables = {"NETUTIL_KUBELET_ROOT": "/k0s", "NETUTIL_PODS_API": "/x.sock"}
+        found = parse([], variables)
+        assert found.kubelet_root == "/k0s"
+        assert found.pod_resources == "/k0s/pod-resources/kubelet.sock"
+        assert found.pods_api == "/x.sock"
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--kubelet-root", "kubelet"],
+            ["--resource-claims", "apiserver"],
+            ["--resource-claims", ""],
+        ],
+    )
+    def test_an_ill_formed_value_stops_the_start(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            parse(arguments, {})
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert arguments[0] in said and said.count("\n") == 1

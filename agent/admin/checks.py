@@ -9,15 +9,20 @@ import ctypes
 import os
 import resource
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from netutil.agent.errors import AgentError
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.listener.unix_socket import is_temporary_name
+from netutil.agent.observability.build_info import BuildInfo
+from netutil.agent.observability.memory import MemoryUse
+from netutil.agent.observability.process_use import ProcessUse, own_descriptors
 from netutil.agent.parsers.process import parse_status
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod
@@ -37,6 +42,7 @@ _TIMEX_BYTES = 512  # struct timex has 208
 _FEW_WATCHES = 1024
 _WARN_RATIO = 0.8
 _MAX_ENTRIES = 4096
+_MEBIBYTE = 2**20
 _MAX_NAMES = 3
 _MIN_FREE_INODES = 0.05  # of all that the file system has
 _SCOPES = ("cri-containerd-", "crio-", "docker-")
@@ -50,6 +56,11 @@ class Check:
     outcome: Outcome
     found: str
     remedy: str = ""
+
+
+def versions(build: BuildInfo) -> Check:
+    """Return the versions of the agent and of what its answers depend on."""
+    return Check("version", "ok", str(build))
 
 
 def process_ids(members: Iterable[str], number: int | None = None) -> Check:
@@ -188,6 +199,28 @@ def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
     return Check(name, "warning", "; ".join(found), remedy)
 
 
+def resource_claims(metadata: DeviceMetadataFiles | None, waiting: Collection[str] = ()) -> Check:
+    """Return whether the device metadata of drivers can be read, and which drivers write it.
+
+    `waiting` are pods that refer to claims, whose devices are not known without metadata.
+    """
+    name = "ResourceClaims"
+    if metadata is None:
+        return Check(name, "ok", "not read: --resource-claims=off")
+    try:
+        drivers = metadata.drivers()
+    except AgentError as error:
+        if waiting:
+            return Check(name, "warning", error.message, error.advice)
+        return Check(name, "ok", f"{error.message} No pod refers to claims.")
+    found = f"device metadata in {metadata.plugins}: {_names(list(drivers)) or 'of no driver'}"
+    if waiting and not drivers:
+        found += f"; {counted(len(waiting), 'pod')} with claims: {_names(list(waiting))}"
+        remedy = "See whether the drivers can write device metadata (KEP-5304), and enable it."
+        return Check(name, "warning", found, remedy)
+    return Check(name, "ok", found)
+
+
 def clock(started: Iterable[datetime], now: datetime | None = None) -> Check:
     """Return whether the clock is set: certificates and the age of devices depend on it."""
     now = now or datetime.now(UTC)
@@ -291,7 +324,7 @@ def _names(names: list[str]) -> str:
 def descriptors(needed: int) -> Check:
     """Return whether the agent may open as many files as its limit of connections takes."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))
+    used = own_descriptors()
     found = f"{used} open of {soft if soft != resource.RLIM_INFINITY else 'any number'}"
     remedy = "Raise the container's RLIMIT_NOFILE, or lower --max-connections."
     if soft != resource.RLIM_INFINITY and used > soft * _WARN_RATIO:
@@ -299,6 +332,30 @@ def descriptors(needed: int) -> Check:
     if soft != resource.RLIM_INFINITY and soft < needed:
         return Check("descriptors", "warning", f"{found}; all connections need {needed}", remedy)
     return Check("descriptors", "ok", found)
+
+
+def memory(use: MemoryUse, process: ProcessUse, percent: int, now: datetime | None = None) -> Check:
+    """Return how near the memory of the agent's cgroup is to the high watermark.
+
+    `percent` is the watermark, as a share of the limit. What the agent's process uses is said too.
+    """
+    age = (now or datetime.now(UTC)).timestamp() - process.started_seconds
+    age_seconds = max(1, int(age))
+    found = (
+        f"{process.rss_bytes / _MEBIBYTE:.1f} MiB resident,"
+        f" {process.cpu_seconds / age_seconds:.1%} of a CPU since the start"
+        f" {timedelta(seconds=age_seconds)} ago, {counted(process.threads, 'thread')}"
+    )
+    if use.limit_bytes is None:
+        return Check("memory", "ok", f"{found}; no limit of the agent's cgroup is seen")
+    found += f"; its cgroup uses {use.used_bytes / use.limit_bytes:.0%} of its limit"
+    remedy = "Raise the memory limit of the agent's container; `netutil node top` shows callers."
+    if use.used_bytes * 100 > use.limit_bytes * percent:
+        return Check("memory", "failed", f"{found}: new connections are rejected", remedy)
+    if use.used_bytes * 100 > use.limit_bytes * percent * _WARN_RATIO:
+        found += f"; beyond {percent} % new connections are rejected"
+        return Check("memory", "warning", found, remedy)
+    return Check("memory", "ok", found)
 
 
 def connections(held: int, most: int) -> Check:

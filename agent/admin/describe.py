@@ -28,7 +28,8 @@ from netutil.agent.facts.topology import read_topology
 from netutil.agent.identity.cgroups import CgroupTree, processes_below
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.convert import LEVELS, timestamp
-from netutil.agent.messages.convert_devices import cpu_of_node, pci_info
+from netutil.agent.messages.convert_claims import pci_info
+from netutil.agent.messages.convert_devices import cpu_of_node
 from netutil.agent.messages.encode import Send, everything
 from netutil.agent.messages.status import part_error
 from netutil.agent.pods.directory import PodDirectory
@@ -99,7 +100,7 @@ class PodDescriber:
         `seconds` is how long to wait for what the kubelet allocated.
         """
         look = await self._look(seconds, each_cpu=True)
-        return await self._describe(_named(look.pod_list, namespace, name), look)
+        return await self._describe(named(look.pod_list, namespace, name), look)
 
     async def describe_all(self, seconds: float, send: Send) -> None:
         """Send every pod, by namespace and name; a few are held until they are taken.
@@ -222,6 +223,10 @@ class PodDescriber:
             for level in dict.fromkeys(one.limit_level for one in facts.hugepages.usage):
                 _add_level(answer, "hugepages limit", level, hugetlb)
         answer.sources.add(part="resources", read=self._pod_resources)
+        for claim in facts.resources.claims:
+            if claim.source == netutil_pb2.CLAIM_SOURCE_NODE:
+                read = f"device metadata of {claim.driver}, claim {claim.claim_name}"
+                answer.sources.add(part="resources", read=f"{read}, request {claim.request}")
         return facts
 
 
@@ -230,7 +235,8 @@ def by_name(pod_list: PodList) -> list[Pod]:
     return sorted(pod_list.pods, key=lambda pod: (pod.metadata.namespace, pod.metadata.name))
 
 
-def _named(pod_list: PodList, namespace: str, name: str) -> Pod:
+def named(pod_list: PodList, namespace: str, name: str) -> Pod:
+    """Return the pod of that name. Raises `NotFound` if the list has none."""
     for pod in pod_list.pods:
         if (pod.metadata.namespace, pod.metadata.name) == (namespace, name):
             return pod

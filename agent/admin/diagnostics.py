@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.admin import checks
@@ -13,8 +14,12 @@ from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import AgentError
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
+from netutil.agent.observability.build_info import read_build_info
+from netutil.agent.observability.memory import MemoryLimit
+from netutil.agent.observability.process_use import own_use
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import PodList
 from netutil.agent.pods.sources.kubelet import KubeletSource
@@ -23,7 +28,7 @@ from netutil.v1alpha import node_pb2 as api
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """Values of the configuration that the checks need."""
+    """Values of the configuration that the checks need, and the memory of the agent's cgroup."""
 
     host_root: str
     socket: str
@@ -34,6 +39,9 @@ class Installation:
     max_connections: int
     descriptors_needed: int
     pin_name: str
+    memory: MemoryLimit
+    metadata: DeviceMetadataFiles | None = None
+    """The files of drivers of ResourceClaims, None where they are not read."""
 
 
 class Diagnostics:
@@ -67,12 +75,14 @@ class Diagnostics:
             checks.pod_fields(last.pods if last else (), self._pods.flaws),
             checks.clock(_starts(last)),
             await self._pod_resources(),
+            await self._resource_claims(last),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])
 
     async def _of_node(self) -> list[Check]:
         installation = self._installation
+        memory_use = installation.memory.use
         directories = {
             container_id: one.cpuset
             for container_id, one in (await self._callers.all_cpu_directories()).items()
@@ -88,6 +98,7 @@ class Diagnostics:
                 checks.socket_directory("socket directory", installation.socket),
             ]
             return [
+                checks.versions(read_build_info()),
                 checks.process_ids(members),
                 *checks.cgroups(self._tree, directories),
                 checks.host_files(installation.host_root),
@@ -95,6 +106,7 @@ class Diagnostics:
                 checks.kernel(installation.pin_name),
                 *sockets,
                 checks.descriptors(installation.descriptors_needed),
+                checks.memory(memory_use, own_use(), installation.memory.percent),
                 checks.file_watches(),
             ]
 
@@ -125,6 +137,12 @@ class Diagnostics:
             return Check("PodResources", "ok", self._installation.pod_resources)
         found = f"{error.message} Devices and exclusive CPUs are not answered."
         return Check("PodResources", "warning", found, error.advice)
+
+    async def _resource_claims(self, pod_list: PodList | None) -> Check:
+        pods = pod_list.pods if pod_list is not None else ()
+        waiting = [pod.full_name for pod in pods if pod.spec.resource_claims]
+        look = partial(checks.resource_claims, self._installation.metadata, waiting)
+        return await self._reads.run("", look, "the device metadata of drivers on the node")
 
 
 def _starts(pod_list: PodList | None) -> list[datetime]:

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from netutil.agent.collect.caller import Caller, CallerResolver, connection_of, parse_pid
+from netutil.agent.collect.processes import ProcessFacts, read_process
+from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.errors import (
@@ -21,10 +24,11 @@ from netutil.agent.errors import (
     Unauthenticated,
     Unavailable,
     resource_exhausted,
+    unreadable,
 )
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pidfd import pin_pid
-from netutil.agent.identity.process import PinnedProcess, read_file
+from netutil.agent.identity.process import PinnedProcess, process_exited, read_file
 from netutil.agent.limits.limits import ConnectionLimits
 from netutil.agent.messages.status import code_of
 from netutil.agent.parsers.cgroup import (
@@ -35,6 +39,7 @@ from netutil.agent.parsers.cgroup import (
 )
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.process import Description, describe
+from netutil.agent.pods.claims import claims_of
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
 from netutil.v1alpha import node_pb2 as api
@@ -50,6 +55,8 @@ _STATES = {
     "X": "dead",
 }
 _ENDED = ("Z", "X")
+_LANE = "explain"
+"""The lane of reads of what a process uses: such a read may wait for the process's memory."""
 _MAX_PATHS = 8
 _FEW_LINES = 3
 ANOTHER_NUMBER = (
@@ -102,6 +109,16 @@ def describe_process(process: PinnedProcess) -> list[str]:
     return lines
 
 
+def describe_use(process: ProcessFacts) -> str:
+    """Return the threads, the memory, the CPUs and the start of a process."""
+    started = datetime.fromtimestamp(process.started_seconds, UTC)
+    memory = "" if process.rss_bytes is None else f", {process.rss_bytes / 2**20:.1f} MiB resident"
+    cpus = "" if process.allowed_cpus is None else f", may use CPUs {process.allowed_cpus}"
+    last = "" if process.cpu is None else f", last on {process.cpu}"
+    threads = f"{process.thread_count} thread{'' if process.thread_count == 1 else 's'}"
+    return f"{threads}{memory}{cpus}{last}, started {started:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def describe_cgroup_file(text: str) -> list[str]:
     """Return the paths of a cgroup file, and the lines of each.
 
@@ -137,7 +154,24 @@ def describe_match(match: Match, source: str, now: datetime) -> list[str]:
     return [
         f"pod {match.pod.full_name}, {_container(match)}",
         f"from {source}, {age:.0f} s old{remembered}",
+        *describe_claims(match),
     ]
+
+
+def describe_claims(match: Match) -> list[str]:
+    """Return the ResourceClaims that the container refers to, in one line, none for none."""
+    try:
+        claims = claims_of(match.pod, match.container_name)
+    except AgentError as error:
+        return [error.message]
+    named = [
+        f"{one.pod_claim or one.extended_resource} = {one.claim_name or 'a claim not made yet'}"
+        f" ({f'request {one.request}' if one.request else 'all requests'})"
+        for one in claims[:_MAX_PATHS]
+    ]
+    if len(claims) > _MAX_PATHS:
+        named.append(f"and {len(claims) - _MAX_PATHS} others")
+    return [f"refers to claims {', '.join(named)}"] if named else []
 
 
 def _container(match: Match) -> str:
@@ -238,7 +272,9 @@ class Explainer:
         pods: PodDirectory,
         connections: ConnectionRegistry,
         limits: ConnectionLimits,
+        reads: ReadPool,
     ) -> None:
+        self._reads = reads
         self._tree = tree
         self._callers = callers
         self._pods = pods
@@ -272,6 +308,7 @@ class Explainer:
     async def _walk(self, walk: _Walk, process: PinnedProcess, until: float) -> None:
         with walk.step("process") as found:
             found.extend(describe_process(process))
+            found.append(await self._describe_use(process.pid))
             process.ensure_alive()
         with walk.step("cgroup") as found:
             cgroups = _named(process, self._tree, found)
@@ -293,6 +330,19 @@ class Explainer:
             most = self._limits.per_pod
             found.append(f"its calls are answered; its pod holds {held} of {most} connections")
         walk.answered = True
+
+    async def _describe_use(self, pid: int) -> str:
+        """Return what a process uses, read by its number: its caller shows that it still runs."""
+        read = f"/proc/{pid}"
+        try:
+            found = await self._reads.run(_LANE, partial(read_process, pid), read)
+        except AgentError as error:
+            return f"what it uses is not known: {error.message}"
+        except OSError as error:
+            return f"what it uses is not known: {unreadable(error, read).message}"
+        if found is None:
+            raise process_exited(pid)
+        return describe_use(found)
 
     async def _look_up(
         self, walk: _Walk, process: PinnedProcess, cgroups: CgroupIdentity, until: float

@@ -6,10 +6,12 @@ import asyncio
 import time
 from typing import NoReturn
 
+from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
-from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.errors import AgentError, Reason, Unavailable, unreadable
 from netutil.agent.limits.in_flight import InFlight
 from netutil.agent.messages.encode import Send
+from netutil.agent.messages.status import part_error
 from netutil.agent.observability.call_stats import (
     LATENCY_BOUNDS_SECONDS,
     CallFeed,
@@ -17,12 +19,14 @@ from netutil.agent.observability.call_stats import (
     PodCalls,
     TracedCall,
 )
+from netutil.agent.observability.process_use import ProcessUse, own_use
 from netutil.agent.parsers.pod_cgroups import normalise_uid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.agent.watch.notifier import ChangeNotifier
 from netutil.v1alpha import node_pb2 as api
 
+_SELF = "/proc/self"
 _TOGETHER_SECONDS = 0.05
 """Calls of so long a time are sent as one message."""
 
@@ -38,7 +42,9 @@ class Activity:
         log: CallStats,
         in_flight: InFlight,
         notifier: ChangeNotifier,
+        reads: ReadPool,
     ) -> None:
+        self._reads = reads
         self._pods = pods
         self._connections = connections
         self._max_connections = max_connections
@@ -52,7 +58,7 @@ class Activity:
         pod_list = self._pods.last or await self._pods.refresh()
         listed = {normalise_uid(pod.cgroup_uid): pod for pod in pod_list.pods}
         others = [key for key in self._log.by_pod if key not in listed]
-        return api.GetActivityResponse(
+        answer = api.GetActivityResponse(
             uptime_seconds=time.monotonic() - self._started,
             pods=[
                 *(self._activity(key, pod) for key, pod in listed.items()),
@@ -63,6 +69,15 @@ class Activity:
             max_connections=self._max_connections,
             watchers=len(self._notifier),
         )
+        try:
+            use = await self._reads.run("", own_use, _SELF)
+        except AgentError as error:
+            answer.agent_error.CopyFrom(part_error("agent", error))
+        except OSError as error:
+            answer.agent_error.CopyFrom(part_error("agent", unreadable(error, _SELF)))
+        else:
+            answer.agent.CopyFrom(_agent_use(use))
+        return answer
 
     def _activity(self, key: str, pod: Pod | None) -> api.PodActivity:
         calls = self._log.by_pod.get(key) or PodCalls()
@@ -80,6 +95,18 @@ class Activity:
             latency_counts=calls.latency_counts,
             last_error=calls.last_error,
         )
+
+
+def _agent_use(use: ProcessUse) -> api.AgentUse:
+    answer = api.AgentUse(
+        pid=use.pid,
+        rss_bytes=use.rss_bytes,
+        cpu_seconds=use.cpu_seconds,
+        threads=use.threads,
+        descriptors=use.descriptors,
+    )
+    answer.started_at.FromNanoseconds(round(use.started_seconds * 1e9))
+    return answer
 
 
 class TraceStreams:

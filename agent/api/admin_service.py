@@ -11,6 +11,7 @@ from netutil.agent.admin.describe import NodeDescriber, PodDescriber, by_name
 from netutil.agent.admin.diagnostics import Diagnostics
 from netutil.agent.admin.explain import Explainer
 from netutil.agent.admin.pod_summary import PodSummaries
+from netutil.agent.admin.processes import ProcessLister
 from netutil.agent.admin.stats import Activity, TraceStreams
 from netutil.agent.api.call_runner import CallRunner, Context, wait_seconds
 from netutil.agent.collect.caller import CallerResolver
@@ -37,6 +38,7 @@ class NodeReports:
     traces: TraceStreams
     explainer: Explainer
     diagnostics: Diagnostics
+    processes: ProcessLister
 
 
 class Node(node_pb2_grpc.NodeServicer):
@@ -127,6 +129,17 @@ class Node(node_pb2_grpc.NodeServicer):
         """Look whether the agent has what it needs."""
         del request
         return await self._answer("Diagnose", context, self._reports.diagnostics.diagnose)
+
+    async def ListProcesses(  # type: ignore[override]  # it writes to the context, as Trace does
+        self, request: api.ListProcessesRequest, context: Context
+    ) -> None:
+        """Send the processes of pods."""
+
+        async def body(connection: Connection, send: Send) -> None:
+            _ensure_operator(connection)
+            await self._reports.processes.run(request, wait_seconds(context), send)
+
+        await self._runner.stream("ListProcesses", context, body)
 
     async def _answer(self, method: str, context: Context, body: Callable[[], Awaitable[T]]) -> T:
         async def admitted(connection: Connection) -> T:

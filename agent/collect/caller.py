@@ -27,7 +27,13 @@ from netutil.agent.errors import (
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.links import host_network_namespace
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, containers_below, processes_below
+from netutil.agent.identity.cgroups import (
+    UNIFIED,
+    CgroupTree,
+    Hierarchy,
+    containers_below,
+    processes_below,
+)
 from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
@@ -278,16 +284,37 @@ class CallerResolver:
 
     async def all_cpu_directories(self) -> dict[str, CpuDirectories]:
         """Return where the CPU files of every container on the node are, by container ID."""
-        controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
-        if controller is None:
+        hierarchy = self._cpuset_hierarchy()
+        if hierarchy is None:
             return {}
-        hierarchy = self._tree.hierarchies[controller]
-        self.walks += 1
-        found = await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
         return {
             container_id: CpuDirectories(hierarchy.version, directory, hierarchy.directory, None)
-            for container_id, directory in found.items()
+            for container_id, directory in (await self._walk(hierarchy)).items()
         }
+
+    async def containers_by_pod(self) -> dict[str, dict[str, str]]:
+        """Return the cgroup directories of each pod's containers by ID, sandboxes included.
+
+        The pods are normalised UIDs. The directories are those of the hierarchy of cpuset, or of
+        cgroup v2.
+        """
+        hierarchy = self._cpuset_hierarchy()
+        found: dict[str, dict[str, str]] = {}
+        if hierarchy is None:
+            return found
+        for container_id, directory in (await self._walk(hierarchy)).items():
+            pod_uid = hierarchy.pod_at(directory)
+            if pod_uid is not None:
+                found.setdefault(pod_uid, {})[container_id] = directory
+        return found
+
+    def _cpuset_hierarchy(self) -> Hierarchy | None:
+        controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)
+        return None if controller is None else self._tree.hierarchies[controller]
+
+    async def _walk(self, hierarchy: Hierarchy) -> dict[str, str]:
+        self.walks += 1
+        return await self._reads.run("", partial(containers_below, hierarchy), hierarchy.directory)
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, CgroupIdentity]:
         """Return a new pin of the process that a request's `pid` names, and its container.

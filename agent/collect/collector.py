@@ -15,7 +15,9 @@ from typing import Any, TypeVar, cast
 
 from netutil.agent.collect import amounts
 from netutil.agent.collect.caller import Caller, CallerResolver
+from netutil.agent.collect.claim_devices import ClaimDevices
 from netutil.agent.collect.container_cache import ContainerCache
+from netutil.agent.collect.device_health import device_health, with_health
 from netutil.agent.collect.environment_cache import (
     EnvironmentCache,
     HeldEnvironment,
@@ -33,10 +35,14 @@ from netutil.agent.collect.pod_networks import ensure_networks_understood, netwo
 from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.results import (
+    NO_FUNCTIONS,
+    NO_HEALTH,
+    NOTHING_GIVEN,
     Allocated,
     AskedCpus,
     AskedHugepages,
     Cpus,
+    GivenDevices,
     GivenFunctions,
     Hugepages,
     Interfaces,
@@ -44,8 +50,10 @@ from netutil.agent.collect.results import (
 )
 from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.errors import AgentError, FailedPrecondition, NotFound, Reason
+from netutil.agent.facts.claims import NO_CLAIMS, Claims, interface_claims
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.cpu_partition import CpusetPartition
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.facts.hugepages import (
     HeldPools,
     HugepagePool,
@@ -74,6 +82,7 @@ from netutil.agent.parsers.environment import (
     too_many_devices,
 )
 from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
+from netutil.agent.pods.claims import may_refer_to_claims
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import Pod
 from netutil.agent.recent_cache import RecentCache
@@ -90,7 +99,6 @@ _KERNEL_RELEASE = os.uname().release
 _PODS_REMEMBERED = 512
 _MAX_SETS = 256
 
-_NO_FUNCTIONS = GivenFunctions()
 
 _Listed = tuple[Match | None, AgentError | None]
 """The pod list's entry for a process, or why there is none."""
@@ -120,6 +128,7 @@ class InterfaceParts:
     allocated: Allocated
     live: LiveLinks
     match: Match | None
+    claims: Claims = NO_CLAIMS
 
     def are_same(self, other: InterfaceParts) -> bool:
         """Return whether another answer would be the same, but for counters."""
@@ -129,6 +138,7 @@ class InterfaceParts:
             and self.network_error is other.network_error
             and self.observed_at == other.observed_at
             and self.allocated == other.allocated
+            and (self.claims is other.claims or self.claims == other.claims)
         )
 
     @property
@@ -157,7 +167,9 @@ class Collector:
         host_root: str,
         containers: ContainerCache,
         live: LiveNetworks,
+        metadata: DeviceMetadataFiles | None = None,
     ) -> None:
+        """`metadata` is None where the devices of claims are not to be read."""
         self._live = live
         self._callers = callers
         self._reads = reads
@@ -165,6 +177,7 @@ class Collector:
         self._host_root = host_root
         self.environments = EnvironmentCache()
         self.pci = PciCache(host_root)
+        self.claim_devices = ClaimDevices(metadata, reads, self.pci)
         self._containers = containers
         self._topology = Topology(host_root)
         self._pools = HeldPools(host_root)
@@ -375,11 +388,45 @@ class Collector:
         found = self._resources.known(key, match.container_name, started_by)
         return found if found is None or may_own_cpus else found.without_cpus
 
+    def known_devices(self, caller: Caller, found: ContainerResources) -> GivenDevices | None:
+        """Return what `given_devices` does of the calling process itself.
+
+        None where something has to be read.
+        """
+        match, functions = caller.match, self.known_functions(found)
+        if match is None or functions is None or may_refer_to_claims(match.pod):
+            return None
+        health = device_health(match)
+        if functions is NO_FUNCTIONS and health is NO_HEALTH:
+            return NOTHING_GIVEN
+        return GivenDevices(functions, NO_CLAIMS, health)
+
+    async def given_devices(
+        self, caller: Caller, pid: str, found: ContainerResources
+    ) -> GivenDevices:
+        """Return the PCI functions, claims and health of what a process's container was given."""
+        functions = await self.given_functions(caller, found)
+        match, error = await self._listed(caller, pid)
+        if match is None:
+            return GivenDevices(functions, Claims(error=error))
+        claims = await self.claim_devices.read(caller.peer.pod_key, match, pid)
+        claims = with_health(claims, match, found.dynamic_resources)
+        return GivenDevices(functions, claims, device_health(match))
+
+    async def _claims(self, caller: Caller, pid: str) -> Claims:
+        """Return the claims that a process's container refers to."""
+        if caller.match is not None and not may_refer_to_claims(caller.match.pod):
+            return NO_CLAIMS
+        match, error = await self._listed(caller, pid)
+        if match is None:
+            return Claims(error=error)
+        return await self.claim_devices.read(caller.peer.pod_key, match, pid)
+
     def known_functions(self, found: ContainerResources) -> GivenFunctions | None:
         """Return what `given_functions` does, None where something has to be read."""
         addresses = found.pci_addresses
         if not addresses:
-            return _NO_FUNCTIONS
+            return NO_FUNCTIONS
         held = self.pci.held(addresses)
         return _given(held) if held is not None else None
 
@@ -457,8 +504,9 @@ class Collector:
         """
         networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
+        claims = await self._claims(caller, pid)
         live = await self._links(caller, pid)
-        parts = InterfaceParts(networks, network_error, allocated, live, caller.match)
+        parts = InterfaceParts(networks, network_error, allocated, live, caller.match, claims)
         kept = self._kept_answer(parts, interface, answer)
         if kept is not None:
             return kept
@@ -490,6 +538,8 @@ class Collector:
         """
         networks, network_error = None, caller.unavailable
         if caller.match is not None:
+            if may_refer_to_claims(caller.match.pod):
+                return None
             networks, network_error = self._known_networks(caller.match.pod), None
             if networks is None:
                 return None
@@ -520,7 +570,8 @@ class Collector:
     def _are_few(self, parts: InterfaceParts) -> bool:
         """Return whether an answer is made of little."""
         allocated, links = parts.allocated, parts.live.links or ()
-        if max(len(links), len(allocated.af_xdp or ())) > MAX_INLINE_LINKS:
+        claimed = parts.claims.device_count if parts.claims is not NO_CLAIMS else 0
+        if max(len(links), len(allocated.af_xdp or ()), claimed) > MAX_INLINE_LINKS:
             return False
         if parts.networks is None or parts.match is None:
             return True
@@ -533,6 +584,7 @@ class Collector:
             live.links,
             allocated.devices,
             pci.look,
+            claims=interface_claims(parts.claims),
             host_network=live.host_network,
             parents_are_named=names_parent_devices(_KERNEL_RELEASE, live.links or ()),
         )
@@ -540,7 +592,12 @@ class Collector:
         if interface:
             hidden = networks.device_info_error if networks is not None else None
             device_info_error = hidden.without_frames() if hidden is not None else None
-            errors = (parts.network_error, device_info_error, live.error)
+            errors = (
+                parts.network_error,
+                device_info_error,
+                live.error,
+                parts.claims.first_error,
+            )
             merged = only(interface, merged, *errors, host_network=live.host_network)
         return Interfaces(
             merged,
@@ -550,7 +607,8 @@ class Collector:
             parts.network_error,
             _of_link(allocated, interface),
             live.error,
-            pci.error,
+            pci.error or parts.claims.pci_error,
+            parts.claims.first_error,
         )
 
     async def run_offloaded(
@@ -678,7 +736,7 @@ def _start_and_ownership(match: Match) -> tuple[datetime, bool]:
 
 def _may_have_devices(parts: InterfaceParts) -> bool:
     """Return whether PCI functions may have to be looked at for an answer."""
-    if parts.allocated.devices or parts.allocated.others:
+    if parts.allocated.devices or parts.allocated.others or parts.claims.requests:
         return True
     if any(link.parent_device_bus == PCI_BUS for link in parts.live.links or ()):
         return True

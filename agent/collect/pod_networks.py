@@ -25,7 +25,7 @@ _LISTS = {
 """Lists of containers that may ask for something, and the kind of container in each."""
 _OF_CONTAINER = re.compile(
     r"(?P<list>[a-zA-Z.]+)\[(?P<number>[0-9]+)\]"
-    r"(?P<field>$|\.(?:name|restartPolicy|resources|allocatedResources)(?![a-zA-Z]))"
+    r"(?P<field>$|\.(?:name|restartPolicy|resources(?!\.claims)|allocatedResources)(?![a-zA-Z]))"
 )
 """Paths of what decides the amounts of a container: its own entry, or such a field of it."""
 

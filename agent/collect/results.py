@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from netutil.agent.errors import AgentError
+from netutil.agent.facts.claims import NO_CLAIMS, Claims
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.hugepages import (
@@ -52,6 +53,34 @@ class GivenFunctions:
     pci: tuple[PciInfo, ...] = ()
     absent: tuple[str, ...] = ()
     error: AgentError | None = None
+
+
+NO_FUNCTIONS = GivenFunctions()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """Health of devices of extended resources, by resource and ID: (health, message).
+
+    As the container's status in the pod list says it.
+    """
+
+    by_device: Mapping[tuple[str, str], tuple[str, str]]
+
+
+NO_HEALTH = DeviceHealth({})
+
+
+@dataclass(frozen=True, slots=True)
+class GivenDevices:
+    """What is known of a container's devices beyond what PodResources says."""
+
+    functions: GivenFunctions = NO_FUNCTIONS
+    claims: Claims = NO_CLAIMS
+    health: DeviceHealth = NO_HEALTH
+
+
+NOTHING_GIVEN = GivenDevices()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,7 @@ class Interfaces:
     allocated: Allocated
     link_error: AgentError | None
     pci_error: AgentError | None = None
+    claims_error: AgentError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from netutil.csi.v1 import csi_pb2_grpc, pluginregistration_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 
+_DISTRIBUTION = "kube-netutil"
 _THREADS = 4
 MAX_CALLS = 512
 """Calls that run or wait; others get RESOURCE_EXHAUSTED, after which the kubelet calls again. A
@@ -59,7 +60,7 @@ def run(config: Config) -> int:
             _LOG.info(
                 "csi: %s %s serves %s on node %s",
                 config.name,
-                version("netutil"),
+                version(_DISTRIBUTION),
                 config.source,
                 config.node_name,
             )
@@ -81,7 +82,7 @@ def _server(config: Config, end: Callable[[], None]) -> grpc.Server:
     volumes = Volumes(config.source)
     node = NodeService(config.node_id, config.pods, volumes, end)
     csi_pb2_grpc.add_NodeServicer_to_server(node, server)
-    identity = IdentityService(config.name, version("netutil"))
+    identity = IdentityService(config.name, version(_DISTRIBUTION))
     csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
     pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(
         RegistrationService(config.name, config.endpoint, end), server

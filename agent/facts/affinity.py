@@ -31,14 +31,24 @@ def read_affinity(thread: int, number: int) -> str:
     mask of a first thread that has ended before others. PermissionError where the agent may not
     ask; OSError for every other failure.
     """
-    mask = _Mask()
-    if _LIBC.sched_getaffinity(number, ctypes.sizeof(mask), mask) < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    cpus = affinity_of(number)
     # A thread has its namespaces until it ends (exit_task_namespaces in the kernel's
     # kernel/exit.c), and a directory in /proc is never another thread's. Unlike stat and status,
     # this does not take a reference of the process's memory, whose last one frees it all.
     os.readlink("ns/net", dir_fd=thread)
+    return cpus
+
+
+def affinity_of(number: int) -> str:
+    """Return the CPUs of the thread that has a number now, as a kernel list.
+
+    Its caller shows that the number is still that thread's. Raises OSError, ProcessLookupError for
+    no thread of that number.
+    """
+    mask = _Mask()
+    if _LIBC.sched_getaffinity(number, ctypes.sizeof(mask), mask) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
     return _as_list(mask.raw.rstrip(b"\0"))
 
 

@@ -18,7 +18,9 @@ IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Drift:
     """One disagreement; "" in `found` is nothing.
 
-    `field` is "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address".
+    `field` is "link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address"; of what a
+    claim's driver reports "claim-interface-name", "claim-hardware-address", "claim-ips" or
+    "claim-pci-address".
     """
 
     field: str
@@ -58,16 +60,18 @@ def link_drift(network: NetworkStatus | None, link: Link | None) -> Iterator[Dri
         yield Drift("gateway", ", ".join(lost), found)
 
 
-def pci_drift(reported: str, own: str, pci: PciInfo | None) -> Iterator[Drift]:
+def pci_drift(
+    reported: str, own: str, pci: PciInfo | None, field: str = "pci-address"
+) -> Iterator[Drift]:
     """Yield whether a PCI address is not the link's own, or not the host's.
 
     `reported` is as written, `own` what the kernel names for the link ("" for
     none), `pci` what the host has of it.
     """
     if own and own != normalise_pci_address(reported):
-        yield Drift("pci-address", reported, own)
+        yield Drift(field, reported, own)
     elif reported and pci is None:
-        yield Drift("pci-address", reported)
+        yield Drift(field, reported)
 
 
 def pf_drift(reported: str, pci: PciInfo | None) -> Iterator[Drift]:
@@ -84,6 +88,11 @@ def pf_drift(reported: str, pci: PciInfo | None) -> Iterator[Drift]:
 def shared_ips(network: NetworkStatus, link: Link) -> bool:
     """Return whether a link has one of the reported addresses."""
     return not _ips_of(link).isdisjoint(ip for one in network.ips if (ip := _ip(one)) is not None)
+
+
+def has_address(link: Link, reported: str) -> bool:
+    """Return whether a link has a reported address, with or without its prefix length."""
+    return _ip(reported) in _ips_of(link)
 
 
 def _ips_of(link: Link) -> set[IP | None]:

@@ -1,10 +1,13 @@
 """The interfaces of a pod: reported networks, live links and devices, merged.
 
 Pure: the reported networks, the live links, the devices that the environment
-names and a function that looks up PCI devices go in, one entry per interface comes out.
+names, those of the container's ResourceClaims and a function that looks up PCI devices go in, one
+entry per interface comes out.
 
 Which device belongs to which interface, first match:
 
+0. A device of a claim, of which the driver reports the interface's name, or of which the PCI
+   address is the link's (`netutil.agent.facts.claims`).
 1. The reported device-info names its PCI address.
 2. The live link names its device on bus pci (IFLA_PARENT_DEV_NAME).
 3. Network controllers that are left and that no live link names are paired with the reported
@@ -16,10 +19,11 @@ Which device belongs to which interface, first match:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from netutil.agent.facts.claims import InterfaceClaim, claim_drift, match_claims
 from netutil.agent.facts.drift import Drift, link_drift, pci_drift, pf_drift
 from netutil.agent.facts.links import Link
 from netutil.agent.facts.naming import interface_name, link_of
@@ -68,7 +72,8 @@ class Interface:
 
     `network` is None if it is not reported, `link` if there is none, `pci` if it has
     no PCI device, the host does not have it or it cannot be read, `allocated` if the environment
-    does not name it. `device_reason` says why a device was inferred or guessed, or why none was.
+    does not name it, `claim` if no device of a claim is it. `device_reason` says why a device was
+    inferred or guessed, or why none was.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Interface:
     device_source: DeviceSource = DeviceSource.NONE
     device_reason: str = ""
     type_source: TypeSource = TypeSource.NONE
+    claim: InterfaceClaim | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +99,7 @@ class _Entry:
     allocated: AllocatedDevice | None = None
     source: DeviceSource = DeviceSource.NONE
     reason: str = ""
+    claim: InterfaceClaim | None = None
     reported_address: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,9 +112,10 @@ class _Entry:
     @property
     def name(self) -> str:
         """Return the name, "" for a device without an interface."""
-        if self.network is None:
-            return self.link.name if self.link else ""
-        return interface_name(self.network, self.link)
+        name = self.link.name if self.link else ""
+        if self.network is not None:
+            name = interface_name(self.network, self.link)
+        return name or (self.claim.device.interface_name if self.claim is not None else "")
 
     @property
     def has_no_device(self) -> bool:
@@ -116,6 +124,7 @@ class _Entry:
             and not self.network.default
             and self.device_info is None
             and self.link is None
+            and self.claim is None
         )
 
 
@@ -125,10 +134,13 @@ def merge(
     allocated: Sequence[AllocatedDevice],
     pci: Callable[[str], PciInfo | None],
     *,
+    claims: Sequence[InterfaceClaim] = (),
     host_network: bool = False,
     parents_are_named: bool = True,
 ) -> tuple[Interface, ...]:
     """Return the networks as reported, then links that are not reported by index, then devices.
+
+    Of the devices those of claims come first.
 
     A reported network without an interface name (the pod's own IPs) is the first link
     that has one of its addresses. `lo` is listed only if it is reported. With `host_network`
@@ -156,6 +168,7 @@ def merge(
             entry.source = DeviceSource.DEVICE_INFO
         elif entry.link is not None and entry.link.parent_device:
             entry.source = DeviceSource.LINK
+    entries += _claim(entries, claims)
     devices = _Devices(pci, parents_are_named=parents_are_named)
     left = _give(entries, allocated)
     if links is not None:
@@ -165,6 +178,31 @@ def merge(
         for one in left
     ]
     return tuple(_interface(entry, devices, known_links=known_links) for entry in entries)
+
+
+def _claim(entries: Sequence[_Entry], claims: Sequence[InterfaceClaim]) -> list[_Entry]:
+    """Give the interfaces their devices of claims; return an entry for each device that is left.
+
+    A device that is left and may well be none of the network gets no entry.
+    """
+    if not claims:
+        return []
+    found = match_claims(
+        claims,
+        [entry.link.name if entry.link else "" for entry in entries],
+        [entry.name for entry in entries],
+        [_own_address(entry.link) or entry.address for entry in entries],
+    )
+    for position, number in found.items():
+        entry, claim = entries[position], claims[number]
+        entry.claim, entry.source = claim, DeviceSource.CLAIM
+        entry.address = claim.device.pci_address or entry.address
+    left = set(range(len(claims))) - set(found.values())
+    return [
+        _Entry(address=claim.device.pci_address, claim=claim, source=DeviceSource.CLAIM)
+        for number, claim in enumerate(claims)
+        if number in left and claim.device.may_be_interface
+    ]
 
 
 class _Devices:
@@ -243,14 +281,15 @@ def _pair(
 
 def _interface(entry: _Entry, devices: _Devices, *, known_links: bool) -> Interface:
     pci, unreadable = devices[entry.address], devices.is_unreadable(entry.address)
-    reported = entry.reported_address or entry.address
     drift = [*pf_drift(_device_field(entry.device_info, "pf-pci-address"), pci)]
     if not unreadable:
-        drift = [*pci_drift(reported, _own_address(entry.link), pci), *drift]
+        drift = [*_address_drift(entry, pci, devices), *drift]
     # Whether a device has a link its driver says.
     needs_link = not unreadable and not _is_in_user_space(entry.device_info, pci)
     if known_links and (entry.link is not None or needs_link):
         drift = [*link_drift(entry.network, entry.link), *drift]
+        if entry.claim is not None:
+            drift += claim_drift(entry.claim.device, entry.link)
     device_type, type_source = _device_type(entry, pci, devices)
     return Interface(
         name=entry.name,
@@ -263,7 +302,21 @@ def _interface(entry: _Entry, devices: _Devices, *, known_links: bool) -> Interf
         device_source=entry.source,
         device_reason=entry.reason,
         type_source=type_source,
+        claim=entry.claim,
     )
+
+
+def _address_drift(entry: _Entry, pci: PciInfo | None, devices: _Devices) -> Iterator[Drift]:
+    """Yield where PCI addresses that are reported are not the link's own, or not the host's."""
+    own = _own_address(entry.link)
+    claimed = entry.claim.device.pci_address if entry.claim is not None else ""
+    if claimed:
+        yield from pci_drift(claimed, own, pci, "claim-pci-address")
+    reported = entry.reported_address or ("" if claimed else entry.address)
+    address = normalise_pci_address(reported) if reported else ""
+    if not reported or (address and devices.is_unreadable(address)):
+        return
+    yield from pci_drift(reported, own, pci if address == entry.address else devices[address or ""])
 
 
 def _device_type(

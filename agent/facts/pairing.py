@@ -34,6 +34,7 @@ class DeviceSource(Enum):
     ELIMINATION = "elimination"
     RESOURCE_NAME = "resource-name"
     ORDER = "order"
+    CLAIM = "claim"
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,24 +66,25 @@ class Poller:
 
     def _poll(self) -> None:
         callbacks = self._callbacks
-        ended: list[tuple[int, int]] = []
-        for descriptor, events in self._epoll.poll(0, _MAX_EVENTS):
-            if events & ENDED:
-                if len(ended) < _MAX_ENDED:
-                    ended.append((descriptor, events))
-            elif descriptor in callbacks:  # the callback of another one may have removed it
-                self._report(callbacks[descriptor], events)
-        for descriptor, events in ended:
-            if descriptor in callbacks:
-                self._report(callbacks[descriptor], events)
+        events = self._epoll.poll(0, _MAX_EVENTS)
+        if len(events) > 1:
+            events = _ordered(events)
+        for descriptor, flags in events:
+            on_events = callbacks.get(descriptor)  # the callback of another one may have removed it
+            if on_events is None:
+                continue
+            try:
+                on_events(flags)
+            except Exception as error:  # noqa: BLE001 - a bug in one connection: the others go on
+                self._loop.call_exception_handler(
+                    {"message": "grpcserver: an event could not be handled", "exception": error}
+                )
 
-    def _report(self, on_events: OnEvents, events: int) -> None:
-        try:
-            on_events(events)
-        except Exception as error:  # noqa: BLE001 - a bug in one connection: the others go on
-            self._loop.call_exception_handler(
-                {"message": "grpcserver: an event could not be handled", "exception": error}
-            )
+
+def _ordered(events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the events of sockets that go on, and then those of a few that have ended."""
+    ended = [each for each in events if each[1] & ENDED]
+    return [each for each in events if not each[1] & ENDED] + ended[:_MAX_ENDED]
 
 
 def is_hung_up(descriptor: int) -> bool:

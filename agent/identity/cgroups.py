@@ -99,10 +99,17 @@ class Hierarchy:
 
         Only of a container whose path has a pod UID.
         """
-        below = directory.removeprefix(self.directory)
-        path = f"{'' if self.root == '/' else self.root}{below}"
+        path = self._path_of(directory)
         found = locate(path, self.places)
         return found.container_id if found.pod_uid and found.container_path == path else None
+
+    def pod_at(self, directory: str) -> str | None:
+        """Return the normalised UID of the pod that a directory's path names, None for no pod."""
+        return locate(self._path_of(directory), self.places).pod_uid
+
+    def _path_of(self, directory: str) -> str:
+        below = directory.removeprefix(self.directory)
+        return f"{'' if self.root == '/' else self.root}{below}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,15 +110,15 @@ class Answers:
     def resources(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
         """Return what the kubelet allocated to the container of a process."""
         found = None if pid else self._collector.known_resources(caller)
-        functions = self._collector.known_functions(found) if found is not None else None
-        if found is None or functions is None:
+        given = self._collector.known_devices(caller, found) if found is not None else None
+        if found is None or given is None:
             return self._read_resources(caller, pid, seconds)
-        return encode.resources(found, functions)
+        return encode.resources(found, given)
 
     async def _read_resources(self, caller: Caller, pid: str, seconds: float) -> EncodedMessage:
         found = await self._collector.resources(caller, pid, seconds)
-        functions = await self._collector.given_functions(caller, found)
-        return encode.resources(found, functions)
+        given = await self._collector.given_devices(caller, pid, found)
+        return encode.resources(found, given)
 
     def interfaces(
         self, caller: Caller, pid: str, allocated: Allocated

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
-from netutil.agent.collect.results import AskedCpus, Cpus, GivenFunctions, Hugepages, Interfaces
+from netutil.agent.collect.results import AskedCpus, Cpus, GivenDevices, Hugepages, Interfaces
 from netutil.agent.facts.hugepages import HugepagePool, HugepageUsage
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource
 from netutil.agent.facts.links import Link
 from netutil.agent.facts.pairing import DeviceSource
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu
-from netutil.agent.kubelet.podresources.model import ContainerResources
-from netutil.agent.messages import convert
+from netutil.agent.kubelet.podresources.model import ContainerResources, DeviceAllocation
+from netutil.agent.messages import convert, convert_claims
+from netutil.agent.messages.convert_claims import pci_info
 from netutil.agent.messages.status import part_error, truncate_utf8
 from netutil.agent.parsers.cpulist import format_cpu_list
 from netutil.agent.parsers.environment import AllocatedDevice
@@ -43,6 +43,7 @@ _DEVICE_SOURCES = {
     DeviceSource.ELIMINATION: api.DEVICE_SOURCE_ELIMINATION,
     DeviceSource.RESOURCE_NAME: api.DEVICE_SOURCE_RESOURCE_NAME,
     DeviceSource.ORDER: api.DEVICE_SOURCE_ORDER,
+    DeviceSource.CLAIM: api.DEVICE_SOURCE_CLAIM,
 }
 
 
@@ -70,6 +71,8 @@ def interfaces(found: Interfaces) -> api.InterfacesResponse:
         response.link_error.CopyFrom(part_error("link", found.link_error))
     if found.pci_error is not None:
         response.pci_error.CopyFrom(part_error("pci", found.pci_error))
+    if found.claims_error is not None:
+        response.claims_error.CopyFrom(part_error("claims", found.claims_error))
     return response
 
 
@@ -86,13 +89,12 @@ def hugepages(found: Hugepages) -> api.HugepagesResponse:
     return response
 
 
-def resources(found: ContainerResources, functions: GivenFunctions) -> api.ResourceResponse:
+def resources(found: ContainerResources, given: GivenDevices) -> api.ResourceResponse:
     """Return the answer to GetResource."""
+    functions, claims, health = given.functions, given.claims, given.health.by_device
     response = api.ResourceResponse(
         devices=[
-            api.Device(ID=device_id, resourceName=one.resource_name, numa_nodes=one.numa_nodes)
-            for one in found.devices
-            for device_id in one.device_ids
+            _device(one, device_id, health) for one in found.devices for device_id in one.device_ids
         ],
         exclusive_cpu_ids=found.cpu_ids,
         exclusive_cpus=format_cpu_list(found.cpu_ids),
@@ -115,10 +117,27 @@ def resources(found: ContainerResources, functions: GivenFunctions) -> api.Resou
         observed_at=convert.timestamp(found.observed_at),
         pci=[pci_info(one) for one in functions.pci],
         absent_pci=functions.absent,
+        claims=[convert_claims.request(one) for one in claims.requests],
     )
-    if functions.error is not None:
-        response.pci_error.CopyFrom(part_error("pci", functions.error))
+    pci_error = functions.error or claims.pci_error
+    if pci_error is not None:
+        response.pci_error.CopyFrom(part_error("pci", pci_error))
+    if claims.error is not None:
+        response.claims_error.CopyFrom(part_error("claims", claims.error))
     return response
+
+
+def _device(
+    one: DeviceAllocation, device_id: str, health: Mapping[tuple[str, str], tuple[str, str]]
+) -> api.Device:
+    known, message = health.get((one.resource_name, device_id), ("", ""))
+    return api.Device(
+        ID=device_id,
+        resourceName=one.resource_name,
+        numa_nodes=one.numa_nodes,
+        health=known,
+        health_message=truncate_utf8(message),
+    )
 
 
 def cpus(found: Cpus) -> api.CPUResponse:
@@ -167,11 +186,6 @@ def cpu_of_node(cpu: Cpu, exclusive: bool | None = None) -> api.CPU:
     )
 
 
-def pci_info(pci: PciInfo) -> api.PCIInfo:
-    """Return a PCI device as the host shows it."""
-    return api.PCIInfo(**_fields(pci))
-
-
 def _fields(one: Any) -> dict[str, Any]:
     """Return what a dataclass says, by name. `asdict` copies each value, and takes ten times it."""
     return {name: getattr(one, name) for name in one.__dataclass_fields__}
@@ -201,6 +215,7 @@ def _interface(one: Interface) -> api.Interface:
         device_source=_DEVICE_SOURCES[one.device_source],
         device_reason=truncate_utf8(one.device_reason),
         device_type_source=_TYPE_SOURCES[one.type_source],
+        claim=convert_claims.interface_claim(one.claim) if one.claim else None,
     )
 
 

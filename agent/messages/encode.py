@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
-from netutil.agent.collect.results import Cpus, GivenFunctions, Hugepages
+from netutil.agent.collect.results import Cpus, GivenDevices, Hugepages
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.topology import Cpu
@@ -196,11 +196,11 @@ def keep_network(match: Match, answer: EncodedMessage) -> None:
     match.kept.keep(_NETWORK, answer, answer.ByteSize())
 
 
-def resources(found: ContainerResources, functions: GivenFunctions) -> EncodedMessage:
+def resources(found: ContainerResources, given: GivenDevices) -> EncodedMessage:
     """Return the answer to GetResource, the same while nothing of it changes."""
     made_with, answer = found.kept.get(_RESOURCES, (None, None))
-    if isinstance(answer, EncodedMessage) and made_with == functions:
+    if isinstance(answer, EncodedMessage) and (made_with is given or made_with == given):
         return answer
-    answer = encode(convert_devices.resources(found, functions))
-    found.kept[_RESOURCES] = functions, answer
+    answer = encode(convert_devices.resources(found, given))
+    found.kept[_RESOURCES] = given, answer
     return answer

@@ -115,7 +115,7 @@ class MemoryLimit:
     ) -> None:
         """`percent` is the high watermark, as a share of the limit."""
         self._cgroup = cgroup
-        self._percent = percent
+        self.percent = percent
         self._clock = clock
         self._read_at = -float("inf")
         self._use = MemoryUse()
@@ -139,9 +139,7 @@ class MemoryLimit:
     def check_capacity(self) -> QuotaExceeded | None:
         """Return the error of new connections beyond the high watermark, else None."""
         use = self.use
-        full = (
-            use.limit_bytes is not None and use.used_bytes * 100 > use.limit_bytes * self._percent
-        )
+        full = use.limit_bytes is not None and use.used_bytes * 100 > use.limit_bytes * self.percent
         if full is not self._rejecting:
             self._rejecting = full
             _LOG.warning(
@@ -154,7 +152,7 @@ class MemoryLimit:
             return None
         return QuotaExceeded(
             Reason.AGENT_MEMORY_LOW,
-            f"The agent uses more than {self._percent} % of the memory that it may have; it"
+            f"The agent uses more than {self.percent} % of the memory that it may have; it"
             " answers open connections and accepts no new ones.",
             read="the agent's own cgroup",
             advice="Try again later; raise the memory limit of the agent's container.",

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from netutil.agent.observability.build_info import BuildInfo
+from netutil.agent.observability.process_use import own_threads
 from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -117,6 +119,20 @@ class _Held(Collector):
         )
 
 
+class _Threads(Collector):
+    """Threads of the process: of the standard process metrics the one that the library lacks.
+
+    As there, the metric is absent where the process has no descriptor left to read it with.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            threads = own_threads()
+        except OSError:
+            return
+        yield GaugeMetricFamily("process_threads", "Number of OS threads in the process.", threads)
+
+
 class Metrics:
     """The registry of the agent's metrics."""
 
@@ -125,15 +141,15 @@ class Metrics:
         calls = _Calls()
         self.registry.register(calls)
         self.observe = calls.observe
-        self._rejections = Counter(
-            "netutil_rejections",
-            "Rejections by stage and reason.",
-            ("stage", "reason"),
+        self._errors = Counter(
+            "netutil_errors",
+            "Connections, calls and parts of answers that failed, by outcome, stage and reason.",
+            ("outcome", "stage", "reason"),
             registry=self.registry,
         )
         self._suppressed = Counter(
             "netutil_audit_suppressed",
-            "Rejections without a line of their own in the log.",
+            "Errors without a line of their own in the log.",
             registry=self.registry,
         )
         self._limits = Gauge(
@@ -141,11 +157,12 @@ class Metrics:
         )
         self._build = Gauge(
             "netutil_build_info",
-            "Always 1, with the version of the agent.",
-            ("version",),
+            "Always 1, with the versions of the agent, of Python and of grpcio.",
+            ("version", "python", "grpcio"),
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
+        self.registry.register(_Threads())
         PlatformCollector(registry=self.registry)
 
     def add(self, gauges: Readings, counters: Readings, labelled: LabelledReadings) -> None:
@@ -156,17 +173,17 @@ class Metrics:
         """Register how many entries are kept, by kind, and the sweeps that release them."""
         self.registry.register(_Held(counts, sweeps))
 
-    def count_rejection(self, stage: str, reason: str) -> None:
-        """Count one rejection."""
-        self._rejections.labels(stage, reason).inc()
+    def count_error(self, outcome: str, stage: str, reason: str) -> None:
+        """Count one error, as the audit log has it."""
+        self._errors.labels(outcome, stage, reason).inc()
 
     def count_suppressed(self) -> None:
-        """Count one rejection without a log line."""
+        """Count one error without a log line."""
         self._suppressed.inc()
 
-    def set_version(self, version: str) -> None:
-        """Show the version of the agent."""
-        self._build.labels(version).set(1)
+    def set_build_info(self, build: BuildInfo) -> None:
+        """Show the versions of the agent, of Python and of grpcio."""
+        self._build.labels(build.version, build.python, build.grpcio).set(1)
 
     def set_limits(self, limits: Mapping[str, float]) -> None:
         """Show limits, by name."""

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 _FIELDS_AFTER_NAME = 3
 _FLAGS = 9
+_USER_TIME = 14
+_SYSTEM_TIME = 15
 _START_TIME = 22
+_PROCESSOR = 39
 _ENVIRONMENT_START = 50
 _ENVIRONMENT_END = 51
 # include/linux/sched.h
@@ -69,6 +72,34 @@ class ThreadCredentials:
     def effective_ids(self) -> tuple[int, int]:
         """Return the effective user and group id."""
         return self.ids[1], self.ids[4]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What identifies a process or a thread to an operator: part of its status file.
+
+    `name` is the command's, as the kernel escapes it, without arguments. `number_inside` is its own
+    number in its innermost PID namespace (NSpid). `threads` is how many the process has.
+    """
+
+    name: str
+    number_inside: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUse:
+    """What a process or a thread uses, and since when: part of its stat file.
+
+    `state` is the letter of proc_pid_stat(5). `cpu_ticks` is user and system time, and
+    `start_ticks` the start since that of the node, both in clock ticks. `cpu` is the CPU that it
+    runs on or ran on last.
+    """
+
+    state: str
+    cpu_ticks: int
+    start_ticks: int
+    cpu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +170,43 @@ def parse_status(text: str) -> ProcessStatus:
         effective_capabilities=int(_value(text, "CapEff"), 16),
         cpus_allowed=_value(text, "Cpus_allowed_list").strip(),
         has_ended=_value(text, "State").strip()[:1] in _ENDED_STATES,
+    )
+
+
+def parse_task_status(text: str) -> TaskStatus:
+    """Return the parsed status file. Raises ValueError if it is not as documented.
+
+    The process chooses its name, which is on the first line: no field is searched for there.
+    """
+    first, _, _ = text.partition("\n")
+    head, tab, name = first.partition(":\t")
+    if head != "Name" or not tab:
+        raise ValueError("no Name line in the status file")
+    numbers = _value(text, "NSpid").split()
+    if not numbers:
+        raise ValueError("the status file's NSpid line is empty")
+    return TaskStatus(
+        name=name,
+        number_inside=int(numbers[-1]),
+        threads=int(_value(text, "Threads")),
+    )
+
+
+def parse_task_use(text: str) -> TaskUse:
+    """Return the parsed stat file. Raises ValueError if it is not as proc_pid_stat(5) says."""
+    _, parenthesis, rest = text.rpartition(")")
+    fields = rest.split()
+    if not parenthesis or len(fields) <= _PROCESSOR - _FIELDS_AFTER_NAME:
+        raise ValueError(f"not a stat line: {text!r}")
+
+    def number(field: int) -> int:
+        return int(fields[field - _FIELDS_AFTER_NAME])
+
+    return TaskUse(
+        state=fields[0],
+        cpu_ticks=number(_USER_TIME) + number(_SYSTEM_TIME),
+        start_ticks=number(_START_TIME),
+        cpu=number(_PROCESSOR),
     )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.feed import DirectoryStats, LoggedBackoff
@@ -49,13 +50,18 @@ class Confirmation:
     loop.
     """
 
-    def __init__(self, source: StreamingSource, stats: DirectoryStats, outcomes: Outcomes) -> None:
+    def __init__(
+        self, source: StreamingSource[Any], stats: DirectoryStats, outcomes: Outcomes
+    ) -> None:
         self._source = source
         self._stats = stats
         self._outcomes = outcomes
         self._timing = source.confirm_timing
         self._failures = LoggedBackoff(
-            source.describe(), source.first_pause_seconds, source.longest_pause_seconds
+            source.describe(),
+            source.first_pause_seconds,
+            source.longest_pause_seconds,
+            source.kind.list_name,
         )
         self._due_at = _NEVER
         self._changed = asyncio.Event()
@@ -196,21 +202,22 @@ class Confirmation:
         self._outcomes.failed()
 
     def _missed(self, found: Comparison) -> Unavailable:
+        plural = self._source.kind.plural
         if found.went_back:
             why = (
                 "The resource versions of the API server went back, so its watch, which goes on"
                 " from a later one, brings nothing"
             )
             advice = (
-                "The cluster's etcd was probably restored from a backup. The agent lists the pods"
-                " again."
+                "The cluster's etcd was probably restored from a backup. The agent lists the"
+                f" {plural} again."
             )
         else:
             why = (
-                f"The stream of pods did not bring {len(found.differences)} of the changes that a"
-                " list of the same pods has"
+                f"The stream of {plural} did not bring {len(found.differences)} of the changes that"
+                f" a list of the same {plural} has"
             )
-            advice = "The agent lists the pods again."
+            advice = f"The agent lists the {plural} again."
         return unavailable(f"{why}.", self._source.describe(), advice)
 
     def _wait_for_silence(self, seconds: float) -> None:
@@ -228,8 +235,8 @@ class Confirmation:
         why = f" The last try failed: {self.error.message}" if self.error is not None else ""
         self._outcomes.unconfirmed(
             unavailable(
-                f"For {silent:.0f} s no list has confirmed that the stream of pods is"
-                f" complete.{why}",
+                f"For {silent:.0f} s no list has confirmed that the stream of"
+                f" {self._source.kind.plural} is complete.{why}",
                 self._source.describe(),
                 self.error.advice if self.error is not None else "The agent goes on trying.",
             )

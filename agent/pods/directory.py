@@ -16,10 +16,10 @@ from netutil.agent.pods.feed import DirectoryStats, Generation, PodFeed
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.grace_cache import RecentlyRemoved, keys_of
 from netutil.agent.pods.index import Match, PodList
-from netutil.agent.pods.model import ContainerStatus
+from netutil.agent.pods.model import ContainerStatus, Pod
 from netutil.agent.pods.polling import PollingFeed
 from netutil.agent.pods.sources.base import PodSource, StreamingSource, shutting_down, unavailable
-from netutil.agent.pods.streaming import StreamingFeed
+from netutil.agent.pods.streaming import POD_LISTS, StreamingFeed
 from netutil.agent.recent_cache import RecentCache
 
 MAX_LIST_WAIT_SECONDS = 5.0
@@ -38,7 +38,7 @@ class PodDirectory:
 
     def __init__(
         self,
-        source: PodSource | StreamingSource,
+        source: PodSource | StreamingSource[Pod],
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -63,7 +63,7 @@ class PodDirectory:
         self._clock = clock
         self.stats = DirectoryStats()
         self._lists: PodFeed = (
-            StreamingFeed(source, self.stats, self._changes, clock, sleep)
+            StreamingFeed(source, POD_LISTS, self.stats, self._changes, clock, sleep)
             if isinstance(source, StreamingSource)
             else PollingFeed(source, refresh_seconds, self.stats, self._changes, clock, sleep)
         )

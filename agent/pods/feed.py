@@ -131,20 +131,25 @@ class Generation:
 class LoggedBackoff(Backoff):
     """Back-off that logs the failures of a pod source and the recovery."""
 
-    def __init__(self, source: str, first_seconds: float, max_seconds: float) -> None:
+    def __init__(
+        self, source: str, first_seconds: float, max_seconds: float, list_name: str = "pod list"
+    ) -> None:
         super().__init__(first_seconds, max_seconds)
         self._source = source
+        self._list_name = list_name
         self._last_message = ""
 
     def log(self, error: Unavailable) -> None:
         """Log an error; the same error again only at each doubling of the failures."""
         is_new, self._last_message = self._last_message != error.message, error.message
         if is_new or self.consecutive & (self.consecutive - 1) == 0:
-            text = "pod list: %s (read %s; failed: %d) %s"
-            _LOG.warning(text, error.message, error.read, self.consecutive, error.advice)
+            text = "%s: %s (read %s; failed: %d) %s"
+            found = error.message, error.read, self.consecutive, error.advice
+            _LOG.warning(text, self._list_name, *found)
 
     def log_recovered(self) -> None:
         """Log that the source answers again, if a failure was logged."""
         if self._last_message:
-            _LOG.info("pod list: %s answers again, failed: %d", self._source, self.consecutive)
+            text = "%s: %s answers again, failed: %d"
+            _LOG.info(text, self._list_name, self._source, self.consecutive)
             self._last_message = ""

@@ -65,6 +65,42 @@ class ContainerState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     is_unknown: bool = msgspec.field(name="-unknown", default=False)
 
 
+class ResourceHealth(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """ResourceHealth (KEP-4680): "Healthy", "Unhealthy" or "Unknown" of one device.
+
+    `resource_id` is the device's ID; of a device of a claim the first name that CDI has of it, or
+    "driver/pool/device" (pkg/kubelet/cm/dra, UpdateAllocatedResourcesStatus).
+    """
+
+    resource_id: str = msgspec.field(name="resourceID", default="")
+    health: str = ""
+    message: str | None = None
+
+
+class ResourceStatus(msgspec.Struct, frozen=True, gc=False):
+    """ResourceStatus: `name` is an extended resource's, or "claim:<name of the pod's claim>".
+
+    The kubelet lists devices in another order each time, so they are sorted: what has not changed
+    reads the same.
+    """
+
+    name: str = ""
+    resources: tuple[ResourceHealth, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.resources is not None:
+            found = sorted(self.resources, key=_resource_id)
+            msgspec.structs.force_setattr(self, "resources", tuple(found))
+
+
+def _resource_id(one: ResourceHealth) -> tuple[str, str]:
+    return one.resource_id, one.health
+
+
+def _resource_name(one: ResourceStatus) -> str:
+    return one.name
+
+
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ContainerStatus. `container_id` is `<runtime>://<id>`, empty before the first start.
 
@@ -76,9 +112,15 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     state: ContainerState | None = None
     allocated_resources: Amounts | None = msgspec.field(name="allocatedResources", default=None)
     resources: Requirements | None = None
+    allocated_resources_status: tuple[ResourceStatus, ...] | None = msgspec.field(
+        name="allocatedResourcesStatus", default=None
+    )
     granted: Granted | None = msgspec.field(name="-granted", default=None)
 
     def __post_init__(self) -> None:
+        if self.allocated_resources_status is not None:
+            health = tuple(sorted(self.allocated_resources_status, key=_resource_name))
+            msgspec.structs.force_setattr(self, "allocated_resources_status", health)
         granted = granted_of(self.allocated_resources, self.resources)
         msgspec.structs.force_setattr(self, "granted", granted)
         msgspec.structs.force_setattr(self, "allocated_resources", None)
@@ -122,6 +164,31 @@ class IP(msgspec.Struct, frozen=True, gc=False):
     ip: str = ""
 
 
+class ClaimStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodResourceClaimStatus: the claim that was made from a template for a pod.
+
+    Without `resource_claim_name` no claim was necessary.
+    """
+
+    name: str = ""
+    resource_claim_name: str | None = None
+
+
+class ExtendedResourceRequest(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """ContainerExtendedResourceRequest: a container's extended resource, and its request."""
+
+    container_name: str = ""
+    resource_name: str = ""
+    request_name: str = ""
+
+
+class ExtendedResourceClaim(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """PodExtendedResourceClaimStatus: the claim that backs a pod's extended resources."""
+
+    request_mappings: tuple[ExtendedResourceRequest, ...] | None = None
+    resource_claim_name: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """PodStatus. `allocated_resources` and `resources` are the pod's as a whole (KEP-5419)."""
 
@@ -134,6 +201,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False
     ephemeral_container_statuses: tuple[ContainerStatus, ...] | None = None
     allocated_resources: Amounts | None = None
     resources: Requirements | None = None
+    resource_claim_statuses: tuple[ClaimStatus, ...] | None = None
+    extended_resource_claim_status: ExtendedResourceClaim | None = None
 
 
 class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -32,6 +32,24 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     limits: Amounts | None = None
 
 
+class ContainerClaim(msgspec.Struct, frozen=True, gc=False):
+    """ResourceClaim of a container: an entry of `resourceClaims` of its pod's spec.
+
+    `request` is the one request of the claim that is for the container, "" for all.
+    """
+
+    name: str = ""
+    request: str = ""
+
+
+class PodClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """PodResourceClaim. A claim has a name of its own, or is made from a template."""
+
+    name: str = ""
+    resource_claim_name: str | None = None
+    resource_claim_template_name: str | None = None
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ResourceRequirements: of requests and limits only huge pages and CPUs are kept, as written.
 
@@ -41,6 +59,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     requests: Amounts | None = None
     limits: Amounts | None = None
+    claims: tuple[ContainerClaim, ...] | None = None
     cpu_request: Any = msgspec.field(name="-cpu-request", default=None)
     cpu_limit: Any = msgspec.field(name="-cpu-limit", default=None)
     is_guaranteed: bool = msgspec.field(name="-guaranteed", default=False)
@@ -66,6 +85,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return not (
             self.requests
             or self.limits
+            or self.claims
             or self.cpu_request is not None
             or self.cpu_limit is not None
         )
@@ -151,7 +171,7 @@ def _planned(spec: Spec) -> tuple[PlannedContainer, ...]:
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """PodSpec. Of its containers only those are kept that ask for CPUs or huge pages.
+    """PodSpec. Of its containers only those are kept that ask for CPUs, huge pages or claims.
 
     `resources` is what the pod's containers have together (KEP-2837).
     `planned` are all of its containers, init first; none where they are not understood.
@@ -166,6 +186,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     containers: tuple[Container, ...] | None = None
     init_containers: tuple[Container, ...] | None = None
     ephemeral_containers: tuple[Container, ...] | None = None
+    resource_claims: tuple[PodClaim, ...] | None = None
     # Derived; no JSON has these keys, and what it might say is overwritten.
     planned: tuple[PlannedContainer, ...] = msgspec.field(name="-planned", default=())
     is_guaranteed: bool = msgspec.field(name="-guaranteed", default=False)
@@ -196,7 +217,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     @property
     def asking(self) -> tuple[Container, ...]:
-        """Return the containers that ask for CPUs or huge pages, init containers first."""
+        """Return the containers that ask for CPUs, huge pages or claims, init containers first."""
         return (*(self.init_containers or ()), *(self.containers or ()))
 
     @property

@@ -19,8 +19,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Generic, Protocol, TypeVar
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.confirmation import Confirmation, Outcomes
@@ -32,7 +33,6 @@ from netutil.agent.pods.feed import (
     LoggedBackoff,
 )
 from netutil.agent.pods.index import PodList, index
-from netutil.agent.pods.model import Pod
 from netutil.agent.pods.sources.base import (
     StreamingSource,
     shutting_down,
@@ -55,31 +55,63 @@ _SPACING_SECONDS = 0.05
 _CLOSE_SECONDS = 0.5
 
 
-class StreamingFeed:
+class Dated(Protocol):
+    """What a list becomes: as it was at a time."""
+
+    @property
+    def observed_at(self) -> datetime:
+        """Return when the list was like this (UTC)."""
+
+
+T = TypeVar("T")
+L = TypeVar("L", bound=Dated)
+
+
+@dataclass(frozen=True, slots=True)
+class Lists(Generic[T, L]):
+    """How objects become a list as of a time, and the same list one of a later time."""
+
+    make: Callable[[tuple[T, ...], datetime], L]
+    redate: Callable[[L, datetime], L]
+
+
+def _redated(pods: PodList, observed_at: datetime) -> PodList:
+    return replace(pods, observed_at=observed_at)
+
+
+POD_LISTS = Lists(index, _redated)
+
+
+class StreamingFeed(Generic[T, L]):
     """Follows a source in one task, from the first call on."""
 
     def __init__(
         self,
-        source: StreamingSource,
+        source: StreamingSource[T],
+        lists: Lists[T, L],
         stats: DirectoryStats,
         changes: Generation,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         self._source = source
+        self._lists = lists
         self._stats = stats
         self._changes = changes
         self._clock = clock
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
-        self._pods: tuple[Pod, ...] | None = None
+        self._pods: tuple[T, ...] | None = None
         self._observed_at: datetime | None = None
-        self._coming: tuple[tuple[Pod, ...], datetime | None] | None = None
+        self._coming: tuple[tuple[T, ...], datetime | None] | None = None
         self._shown_at = NEVER
         self._timer: asyncio.TimerHandle | None = None
-        self._indexed: tuple[tuple[Pod, ...], PodList] | None = None
+        self._indexed: tuple[tuple[T, ...], L] | None = None
         self._failures = LoggedBackoff(
-            source.describe(), source.first_pause_seconds, source.longest_pause_seconds
+            source.describe(),
+            source.first_pause_seconds,
+            source.longest_pause_seconds,
+            source.kind.list_name,
         )
         self._began_at = 0.0
         self._next_at = 0.0
@@ -97,14 +129,14 @@ class StreamingFeed:
         self.last_error: Unavailable | None = None
 
     @property
-    def last(self) -> PodList | None:
+    def last(self) -> L | None:
         """Return the list that was pushed last, indexed when it is first asked for."""
         if self._pods is None or self._observed_at is None:
             return None
         if self._indexed is None or self._indexed[0] is not self._pods:
-            self._indexed = self._pods, index(self._pods, self._observed_at)
+            self._indexed = self._pods, self._lists.make(self._pods, self._observed_at)
         elif self._indexed[1].observed_at != self._observed_at:
-            confirmed = replace(self._indexed[1], observed_at=self._observed_at)
+            confirmed = self._lists.redate(self._indexed[1], self._observed_at)
             self._indexed = self._pods, confirmed
         return self._indexed[1]
 
@@ -222,7 +254,7 @@ class StreamingFeed:
         except Unavailable as error:
             return error.with_retry_after(error.retry_after_seconds)
         except Exception as error:  # noqa: BLE001 - whatever a source sends, the agent goes on
-            _LOG.exception("pod list: %s failed", self._source.describe())
+            _LOG.exception("%s: %s failed", self._source.kind.list_name, self._source.describe())
             return unexpected_error(error, self._source.describe())
         return None
 
@@ -236,7 +268,7 @@ class StreamingFeed:
         pause = self._failures.pause()
         if error is None and self._failures.consecutive >= _ENDS_AT_ONCE:
             error = unavailable(
-                "The stream of pods ends as soon as it begins.",
+                f"The stream of {self._source.kind.plural} ends as soon as it begins.",
                 self._source.describe(),
                 "Look at what stands between the agent and that address.",
             )
@@ -249,7 +281,7 @@ class StreamingFeed:
         self._failures.log(error)
         return max(pause, min(error.retry_after_seconds, _MAX_REQUESTED_PAUSE_SECONDS))
 
-    def _take(self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False) -> None:
+    def _take(self, pods: tuple[T, ...], observed_at: datetime, *, resumed: bool = False) -> None:
         """Show what was pushed, now or when the spacing allows it."""
         if self._closed:
             return

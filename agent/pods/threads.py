@@ -9,9 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from netutil.agent.pods.model import Pod
 from netutil.agent.pods.sources.base import Take
 
 T = TypeVar("T")
@@ -64,16 +63,16 @@ class WorkerThread:
             job()
 
 
-class LatestToLoop:
+class LatestToLoop(Generic[T]):
     """Hands over what was given last. A loop that is busy finds one list, not a queue of them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, take: Take) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, take: Take[T]) -> None:
         self._loop = loop
         self._take = take
         self._lock = threading.Lock()
-        self._newest: tuple[tuple[Pod, ...], datetime, bool] | None = None
+        self._newest: tuple[tuple[T, ...], datetime, bool] | None = None
 
-    def give(self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False) -> None:
+    def give(self, pods: tuple[T, ...], observed_at: datetime, *, resumed: bool = False) -> None:
         """Give a list. May be called from any thread; does not block."""
         with self._lock:
             on_its_way = self._newest is not None

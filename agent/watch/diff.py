@@ -45,12 +45,14 @@ _NESTED_ERRORS = (
     "device_info_error",
     "pci_error",
     "spec_error",
+    "claims_error",
 )
 _ERRORS_OF_SHORTAGE = {
-    "interfaces": ("allocated_error", "start_error", "link_error"),
-    "resources": ("pci_error",),
+    "interfaces": ("allocated_error", "start_error", "link_error", "claims_error"),
+    "resources": ("pci_error", "claims_error"),
 }
-"""Errors in a part that may be a shortage of the agent, after which the part is looked at again."""
+"""Errors in a part that pass without a notification, after which the part is looked at again."""
+_PASSING = (Reason.AGENT_OUT_OF_RESOURCES, Reason.DEVICE_METADATA_CHANGING)
 
 
 def digests(parts: Parts, before: Digests) -> Digests:
@@ -88,7 +90,9 @@ def _of_part(
     if name == ENVIRONMENT and len(body) > _MAX_PARSED_ENVIRONMENT_BYTES:
         return Digest(encoded, encoded, is_short=False)
     message = _KINDS[name].FromString(body)
-    errors = (getattr(message, field) for field in _ERRORS_OF_SHORTAGE.get(name, ()))
+    errors = [getattr(message, field) for field in _ERRORS_OF_SHORTAGE.get(name, ())]
+    if isinstance(message, api.ResourceResponse):
+        errors += (one.error for one in message.claims)
     is_short = any(map(_is_short, errors))
     _drop_what_does_not_last(message)
     return Digest(encoded, _digest(_bytes(message)), is_short)
@@ -103,7 +107,7 @@ def _digest(text: bytes) -> bytes:
 
 
 def _is_short(error: api.PartError) -> bool:
-    return error.reason == Reason.AGENT_OUT_OF_RESOURCES
+    return error.reason in _PASSING
 
 
 def _drop_what_does_not_last(part: Message) -> None:
@@ -117,12 +121,20 @@ def _drop_what_does_not_last(part: Message) -> None:
         _drop_counters(part)
     elif isinstance(part, api.HugepagesResponse):
         _drop_usage(part)
+    elif isinstance(part, api.ResourceResponse):
+        _drop_texts(part)
 
 
 def _drop_counters(interfaces: api.InterfacesResponse) -> None:
     for interface in interfaces.interfaces:
         if interface.HasField("link"):
             interface.link.ClearField("counters")
+
+
+def _drop_texts(resources: api.ResourceResponse) -> None:
+    for claim in resources.claims:
+        if claim.HasField("error"):
+            claim.error.CopyFrom(_lasting_error(claim.error))
 
 
 def _drop_usage(hugepages: api.HugepagesResponse) -> None:

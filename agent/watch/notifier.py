@@ -1,7 +1,8 @@
 """Notifies watch streams of changed facts.
 
 Each fact has one source of change, shared by all streams: one task waits for changes of the pod
-list, one polls the kubelet's allocations, and network namespaces and cgroups notify by themselves.
+list, one polls the kubelet's allocations, one looks at the device metadata of claims, and network
+namespaces and cgroups notify by themselves.
 No source is polled for a single stream. The tasks run while there are streams.
 """
 
@@ -9,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from netutil.agent.collect.caller import Caller, CallerResolver, WatchedDirectories
+from netutil.agent.collect.claim_devices import ClaimDevices
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.live_networks import LiveNetworks
 from netutil.agent.errors import AgentError, FailedPrecondition, QuotaExceeded, Reason, Unavailable
 from netutil.agent.facts.cgroup_changes import CgroupChanges
+from netutil.agent.facts.device_metadata import WatchedClaims
 from netutil.agent.facts.network_state import Namespace
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.pods.directory import PodDirectory
@@ -34,6 +37,8 @@ class Subscription:
 
     caller: Caller | None = None
     resources: object = None
+    claims: WatchedClaims | None = None
+    claim_files: object = None
     namespace: Namespace | None = None
     cgroups: WatchedDirectories = field(default_factory=WatchedDirectories)
     ended: BaseException | None = None
@@ -71,7 +76,9 @@ class ChangeNotifier:
         networks: LiveNetworks,
         containers: ContainerCache,
         refresh_seconds: float,
+        claims: ClaimDevices | None = None,
     ) -> None:
+        self._claims = claims
         self._callers = callers
         self._pods = pods
         self._resources = resources
@@ -109,6 +116,7 @@ class ChangeNotifier:
         """Take a caller's state as that of the next snapshot; notify of differences from now on."""
         subscription.caller = caller
         subscription.resources = self._peek(caller)
+        await self._follow_claims(subscription, caller)
         if not subscription.cgroups.own:
             subscription.cgroups = self._callers.watched_directories(caller.cgroups)
             self._cgroups.subscribe(subscription.cgroups.own, subscription.notify)
@@ -137,6 +145,7 @@ class ChangeNotifier:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._notify_of_pods())
                 group.create_task(self._notify_of_resources())
+                group.create_task(self._notify_of_claims())
                 group.create_task(self._sweep())
         except Exception as error:  # noqa: BLE001 - a bug, which ends every stream
             # Streams without notifications would show an old snapshot for ever.
@@ -164,6 +173,36 @@ class ChangeNotifier:
                 ):
                     subscription.notify()
             await asyncio.sleep(self._refresh_seconds)
+
+    async def _notify_of_claims(self) -> None:
+        """Look at the drivers' files of all streams every two seconds, each claim once."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            wanted = {one.claims for one in self._subscriptions if one.claims is not None}
+            files = await self._claim_files(wanted) if wanted else {}
+            for subscription in tuple(self._subscriptions):
+                claims = subscription.claims
+                if claims is None or claims not in files:
+                    continue
+                if files[claims] != subscription.claim_files:
+                    subscription.notify()
+
+    async def _follow_claims(self, subscription: Subscription, caller: Caller) -> None:
+        subscription.claims = self._claims.watched(caller.match) if self._claims else None
+        if subscription.claims is not None:
+            files = await self._claim_files({subscription.claims})
+            subscription.claim_files = files.get(subscription.claims)
+
+    async def _claim_files(self, wanted: set[WatchedClaims]) -> Mapping[WatchedClaims, object]:
+        """Return what is seen of the files of claims; nothing while it cannot be looked at."""
+        if self._claims is None:
+            return {}
+        try:
+            return await self._claims.signatures(wanted)
+        except AgentError as error:
+            # The snapshot has the same error, and the next look is due soon.
+            _LOG.debug("watch: the device metadata of claims is not looked at: %s", error)
+            return {}
 
     async def _sweep(self) -> None:
         while True:

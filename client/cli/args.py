@@ -44,8 +44,10 @@ class Version(argparse.Action):
         self, parser: argparse.ArgumentParser, *_arguments: object, **_options: object
     ) -> NoReturn:
         from importlib.metadata import version  # noqa: PLC0415
+        from platform import python_version  # noqa: PLC0415
 
-        parser._print_message(f"netutil {version('netutil')}\n", sys.stdout)
+        text = f"Python {python_version()}, grpcio {version('grpcio')}"
+        parser._print_message(f"netutil {version('kube-netutil')} ({text})\n", sys.stdout)
         parser.exit()
 
 

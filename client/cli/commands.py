@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from netutil.client.dpdk.eal import command_line
 from netutil.client.dpdk.render import render_command_line
 from netutil.client.dpdk.view import OwnView, read_own_view
 from netutil.client.errors import NetUtilError
-from netutil.client.models.core import Environment
+from netutil.client.models.core import Environment, PartError
 from netutil.client.models.devices import All
 from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncClient, AsyncConnection
@@ -162,7 +162,10 @@ def _own_view(options: Options) -> OwnView | None:
 
 
 async def _settled(options: Options) -> All:
-    """All facts; called again while a new container is not listed yet or links keep changing."""
+    """All facts; called again while they are about to change.
+
+    A new container is not listed yet, links keep changing, or a driver writes its device metadata.
+    """
     deadline = time.monotonic() + _seconds(options)
     async with _client(options) as client:
         while True:
@@ -176,9 +179,20 @@ def _is_settled(facts: All) -> bool:
     links = facts.interfaces.link_error if facts.interfaces else None
     if links is not None and links.reason == "NETWORK_NAMESPACE_CHANGING":
         return False
+    if any(error.code == "UNAVAILABLE" for error in _claim_errors(facts)):
+        return False
     if facts.pod is None or facts.pod.container_name:
         return True
     return any(one.reason in _NEVER_NAMED for one in facts.errors if one.part == "resources")
+
+
+def _claim_errors(facts: All) -> Iterator[PartError]:
+    """Yield why devices of resource claims are not known."""
+    claims = facts.resources.claims if facts.resources else ()
+    errors = [one.error for one in claims or ()]
+    if facts.interfaces is not None:
+        errors.append(facts.interfaces.claims_error)
+    yield from (error for error in errors if error is not None)
 
 
 def _overview(options: Options) -> Mapping[str, Request[Any]]:

@@ -6,13 +6,21 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from netutil.client.cli.args import OUTPUTS, TIMEOUT, WATCHES, Outputs, Parser, awaited
 from netutil.client.cli.args import shared_options as shared
 from netutil.client.cli.completion import COMPLETION, SHELLS, answer_shell, shell_code
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
-from netutil.client.cli.node_args import NODE_DEFAULTS, NODE_OUTPUTS, add_node, outputs_for
+from netutil.client.cli.node_args import (
+    NODE_DEFAULTS,
+    NODE_OUTPUTS,
+    PROCESS_ORDERS,
+    TOP_ORDERS,
+    add_node,
+    outputs_for,
+)
 from netutil.client.cli.output import write
 
 _DESCRIPTION = """\
@@ -53,6 +61,8 @@ _DPDK_OUTPUTS = Outputs(("args", "shell", "json"))
 _ALL_OUTPUTS = Outputs(
     dict.fromkeys((*OUTPUTS, *NODE_OUTPUTS, *_ENV_OUTPUTS, *_WATCH_OUTPUTS, *_DPDK_OUTPUTS))
 )
+_EXTRA = ("argcomplete", "yaml")
+"""Packages of the extra `cli`, which a program that uses the library alone does not install."""
 _SHOWS_ENVIRONMENT = ("overview", "all", "watch")
 
 
@@ -114,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="INTERFACE=NAME",
             help="wait until that interface is reported or live, 60 s or --timeout",
         )
-    add("devices", "devices, exclusive CPUs and memory that the kubelet gave to the container")
+    add("devices", "devices, exclusive CPUs, memory and claims of the container")
     add("hugepages", "huge pages of the pod, the container and the node")
     _add_env(
         add("all", "everything in one answer; a part that is missing is listed with its reason")
@@ -162,6 +172,7 @@ def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
             parser.error(f"--pid is not for {chosen.command}")
         if chosen.socket is not None and chosen.command != "node doctor":
             parser.error(f"--socket is not for {chosen.command}")
+        _check_order(parser, chosen)
     elif chosen.admin_socket is not None:
         parser.error("--admin-socket is for node commands only")
     if chosen.env and chosen.command not in _SHOWS_ENVIRONMENT:
@@ -178,8 +189,24 @@ def _check(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
         parser.error(f"{chosen.command} has no -o {chosen.output}: {', '.join(outputs)}")
 
 
+def _check_order(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """End with an error for an order that what is shown does not have."""
+    if chosen.sort is None or chosen.command not in ("node top", "node pod"):
+        return
+    of_processes = chosen.processes or chosen.threads
+    if of_processes and chosen.sort not in PROCESS_ORDERS:
+        parser.error(f"--sort {chosen.sort} is not for processes: {', '.join(PROCESS_ORDERS)}")
+    if not of_processes and (chosen.command == "node pod" or chosen.sort not in TOP_ORDERS):
+        parser.error(f"--sort {chosen.sort} is for --processes and --threads")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code that `netutil --help` explains."""
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        what = f"the Python package {missing[0]} is missing: install kube-netutil[cli]"
+        print(f"netutil: {what}", file=sys.stderr)
+        return Exit.FAILED
     parser = _parser()
     answer_shell(parser)
     chosen = parser.parse_args(arguments, argparse.Namespace(**_DEFAULTS, **NODE_DEFAULTS))

@@ -32,6 +32,8 @@ NODE_OUTPUTS = ("wide", "name", JSONPATH, "text", *_MAP_OUTPUTS)
 """Ways to print that only these commands have."""
 POD_ORDERS = ("name", "calls", "refused", "failed", "not-found", "connections", "last-error")
 TOP_ORDERS = ("calls", "refused", "failed", "not-found", "connections", "latency", "name")
+PROCESS_ORDERS = ("cpu", "memory", "threads", "name")
+"""Orders of `node top --processes` and `node pod --processes`."""
 NODE_DEFAULTS: dict[str, Any] = {
     "sort": None,
     "once": False,
@@ -45,6 +47,8 @@ NODE_DEFAULTS: dict[str, Any] = {
     "method": None,
     "code": None,
     "errors_only": False,
+    "processes": False,
+    "threads": False,
 }
 _OUTPUTS_BY_COMMAND = {
     "node pods": _POD_OUTPUTS,
@@ -70,7 +74,9 @@ templates without filters."""
 _POD = """\
 Everything the agent knows about one pod, and from where, as it is now: the facts that its
 processes get, their host pids for `netutil node explain`, and each part that is missing, with
-the reason. No environment, and of annotations the names alone."""
+the reason. No environment, and of annotations the names alone. With --processes its processes
+instead, as they are over --interval: the CPUs that each may use and the one that it runs on,
+and whether such a CPU is exclusive to a container. Never arguments or environment."""
 _EXPLAIN = """\
 Identify a process as if it had connected, step by step, and print where that stops and why.
 PID is the number that the host sees: inside a container the same process has another one
@@ -82,7 +88,7 @@ failure."""
 _TOP = """\
 Connections, calls and latencies of each pod that has any, since the last refresh. P99 is
 the upper bound of the bucket in which it lies. OPEN: calls under way, Watch among them. On a
-terminal, q ends it."""
+terminal, q ends it. With --processes the processes of all pods instead."""
 _TRACE = """\
 A line for each call as it is answered: caller, method, status and time, never a value. A
 reader that is too slow gets the number of calls that were left out. With several filters a
@@ -157,13 +163,22 @@ def add_node(commands: Commands) -> None:
         return added
 
     _add_pods(add("pods", "every pod on the node, and its calls to the agent", _PODS))
-    pod = add("pod", "everything the agent knows about one pod, and from where", _POD)
+    timeout = TIMEOUT.format("5; with --processes 30")
+    pod = add("pod", "everything the agent knows about one pod, and from where", _POD, timeout)
     name = pod.add_argument("full_name", type=_full_name, metavar="NAMESPACE/NAME", help="the pod")
     name.completer = complete_pods  # type: ignore[attr-defined]  # argcomplete's own attribute
+    _add_processes(pod)
+    pod.add_argument("--sort", choices=PROCESS_ORDERS, help="the order of the processes (cpu)")
+    _add_interval(pod)
     drawn = "a picture of the node: who shares what, and what crosses NUMA nodes"
     add("map", drawn, _MAP, TIMEOUT.format("30"))
     top = add("top", "calls of each pod now, and how fast they are answered", _TOP, WATCHES)
-    top.add_argument("--sort", choices=TOP_ORDERS, help="the order of the pods (calls)")
+    top.add_argument(
+        "--sort",
+        choices=tuple(dict.fromkeys((*TOP_ORDERS, *PROCESS_ORDERS))),
+        help=f"the order of the pods (calls), or of processes (cpu): {', '.join(PROCESS_ORDERS)}",
+    )
+    _add_processes(top)
     top.add_argument("--once", action="store_true", help="print one interval and end")
     _add_interval(top)
     _add_trace(add("trace", "each call as it is answered", _TRACE, WATCHES))
@@ -191,6 +206,13 @@ def _add_pods(pods: argparse.ArgumentParser) -> None:
         help="go on, and print each pod that is new or has changed, until interrupted",
     )
     _add_interval(pods)
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", action="store_true", help="processes instead")
+    parser.add_argument(
+        "--threads", action="store_true", help="processes, and a line for each of their threads"
+    )
 
 
 def _add_trace(trace: argparse.ArgumentParser) -> None:

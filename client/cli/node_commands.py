@@ -24,7 +24,8 @@ from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncNodeClient
 
 _ANSWER_SECONDS = 5.0
-_MAP_SECONDS = 30.0
+_LONG_SECONDS = 30.0
+"""Of a picture of the node, and of a list of processes."""
 
 
 def run_node(options: NodeOptions) -> Exit:
@@ -40,10 +41,11 @@ def run_node(options: NodeOptions) -> Exit:
     }[options.command]
 
     async def connected() -> Exit:
-        usual = _MAP_SECONDS if options.command == "node map" else _ANSWER_SECONDS
+        is_long = options.command == "node map" or options.view.processes
+        usual = _LONG_SECONDS if is_long else _ANSWER_SECONDS
         seconds = options.timeout_seconds or usual
         if options.view.watch or options.command in ("node top", "node trace"):  # the whole time
-            seconds = _ANSWER_SECONDS
+            seconds = usual
         async with AsyncNodeClient(options.admin_socket, seconds) as client:
             return await run(client, options)
 
@@ -55,6 +57,8 @@ def run_node(options: NodeOptions) -> Exit:
 
 
 async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
+    if options.view.processes:
+        return await node_live.processes(client, options)
     namespace, _, name = (options.filters.full_name or "").partition("/")
     answer = await client.call(requests.described_pod(namespace, name))
     if options.output == "table":
@@ -64,7 +68,7 @@ async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
 
 
 async def _map(client: AsyncNodeClient, options: NodeOptions) -> Exit:
-    picture = await gather_picture(client, options.timeout_seconds or _MAP_SECONDS)
+    picture = await gather_picture(client, options.timeout_seconds or _LONG_SECONDS)
     if options.output == "dot":
         if len(picture.pods) > MAX_DOT_PODS:
             raise InvalidArgument(

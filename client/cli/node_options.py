@@ -34,13 +34,15 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How pods or calls are shown. `interval_seconds` is the time between two readings."""
+    """How pods, calls or processes are shown. `interval_seconds` is between two readings."""
 
     sort: str | None
     headers: bool
     once: bool
     watch: bool
     interval_seconds: float
+    processes: bool
+    threads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def read_options(chosen: argparse.Namespace) -> NodeOptions:
             once=chosen.once,
             watch=chosen.watch,
             interval_seconds=chosen.interval_seconds,
+            processes=chosen.processes or chosen.threads,
+            threads=chosen.threads,
         ),
         filters=Filters(
             namespace=chosen.namespace,

@@ -12,6 +12,14 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from netutil.client.cpulist import format_cpulist
+from netutil.client.dpdk.claims import (
+    ClaimedDevices,
+    add_devices_of_claims,
+    claimed_devices,
+    device_warnings,
+    has_known_addresses,
+    unknown_claims,
+)
 from netutil.client.dpdk.functions import (
     PCI_ADDRESS,
     READ,
@@ -29,6 +37,7 @@ from netutil.client.dpdk.functions import (
     read_token,
     unusable_device,
     variable_of,
+    warn_of_missing_link,
 )
 from netutil.client.dpdk.plugins import add_devices_of_plugins
 from netutil.client.errors import FailedPrecondition, NotFound
@@ -41,6 +50,7 @@ from netutil.client.models.devices import (
     PCIInfo,
     Resources,
 )
+from netutil.client.text import claim_title
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _QAT = re.compile(r"QAT[0-9]{1,4}")
@@ -69,8 +79,14 @@ def device_arguments(
         found.warnings.append(f"a device that only a link of the pod names is left out: {why}")
     for interface in interfaces.interfaces:
         _WRITERS.get(interface.device_type, _physical)(interface, found)
+        if address := _claimed_address(interface):
+            found.seen.add(address)
+    claims = claimed_devices(interfaces, given)
+    unknown = add_devices_of_claims(claims, environment, found)
     add_devices_of_plugins(interfaces, resources, environment, found)
     if not (found.arguments or found.af_xdp):
+        if unknown:
+            raise unknown_claims(claims, unknown)
         raise NotFound(
             "the container has no device that DPDK can use"
             + "".join(f"; {warning}" for warning in found.warnings),
@@ -87,17 +103,19 @@ def device_arguments(
         source = "vhost-user hands over at most 8 files of huge pages, not one for each page"
         found.arguments.append(Argument((SINGLE_FILES,), source))
     add_token(found)
-    found.warnings += _far_devices(found, given, cpu_nodes)
+    found.warnings += _far_devices(found, _near_nodes(given, claims), cpu_nodes)
+    found.warnings += device_warnings(found, given, claims)
     return found
 
 
 def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozenset[str] | None:
-    """PCI devices of the container, from its PCIDEVICE_* variables and PodResources.
+    """PCI devices of the container, from its variables, PodResources and resource claims.
 
     A network belongs to the whole pod, and its device may be another container's. None if the
-    kubelet does not answer, or gave claims or devices with names of their own.
+    kubelet does not answer, or gave devices with names of their own, or if a claim has devices of
+    which no address is known.
     """
-    if resources is None or resources.dynamic_resources:
+    if resources is None or not has_known_addresses(resources):
         return None
     own = {
         one.allocated.pci_address
@@ -105,17 +123,20 @@ def _own_devices(interfaces: Interfaces, resources: Resources | None) -> frozens
         if one.allocated and names_a_device(one.allocated)
     }
     own |= {one.id.lower() for one in resources.devices if PCI_ADDRESS.fullmatch(one.id.lower())}
+    own |= {device.pci_bus_id for one in resources.claims or () for device in one.devices or ()}
     return frozenset(own) if own or not resources.devices else None
 
 
 def _is_of_another(interface: Interface, address: str, found: Devices) -> bool:
     """Whether a reported device is another container's; adds a warning if so."""
     info = interface.network.device_info if interface.network else None
-    if info is None or found.own is None or address in found.own:
+    if info is None or interface.claim is not None:
+        return False
+    if found.own is None or address in found.own:
         return False
     found.warnings.append(
-        f"{_named(interface)} is left out: neither PCIDEVICE_* nor PodResources name device"
-        f" {address} for this container; it may be another container's of the pod"
+        f"{_named(interface)} is left out: neither PCIDEVICE_*, PodResources nor a claim names"
+        f" device {address} for this container; it may be another container's of the pod"
     )
     return True
 
@@ -162,29 +183,24 @@ def _pci(interface: Interface, address: str, found: Devices) -> None:
         raise _unusable(interface, f"the node has no PCI device {address}")
     if _is_of_another(interface, address, found):
         return
-    _ensure_one_address(interface)
+    _ensure_one_address(interface, address)
     source = _source(interface, f"bound to {interface.pci.driver}")
     if add_function(_named(interface), interface.pci, source, found):
         found.given.append(interface)
         if interface.allocated is not None and interface.pci.driver == VFIO:
             read_token(address, interface.allocated, found)
         if interface.link is None and interface.pci.driver in SHARED_WITH_KERNEL:
-            _warn_of_missing_link(interface, found)
+            warn_of_missing_link(_named(interface), interface.pci, found)
 
 
-def _warn_of_missing_link(interface: Interface, found: Devices) -> None:
-    """Warn if the link is missing: the DPDK driver needs it in its own network namespace."""
-    if found.known_links and interface.pci is not None:
-        found.warnings.append(
-            f"{_named(interface)}: no link of PCI device {interface.pci.address} is in the pod's"
-            f" network namespace, where DPDK's driver for {interface.pci.driver} looks for it"
-        )
-
-
-def _ensure_one_address(interface: Interface) -> None:
-    """Raise for a link whose device is not the reported device."""
+def _ensure_one_address(interface: Interface, address: str) -> None:
+    """Raise for a link whose device is not the device that is reported or claimed."""
+    claimed = _claimed_address(interface)
+    if claimed not in ("", address):
+        what = f"its claim has PCI device {claimed!r:.40}, but its device is {address}"
+        raise _unusable(interface, what)
     for drift in interface.drift:
-        if drift.field == "pci-address":
+        if drift.field in ("pci-address", "claim-pci-address"):
             what = f"PCI device {drift.reported} is reported, but its link is one of {drift.found}"
             raise _unusable(interface, what)
 
@@ -259,7 +275,13 @@ def _address(interface: Interface) -> str:
     info = interface.network.device_info if interface.network else None
     reported = info.pci.pci_address if info and info.pci else ""
     allocated = interface.allocated.pci_address if interface.allocated else ""
-    return (interface.pci.address if interface.pci else "") or allocated or reported
+    present = interface.pci.address if interface.pci else ""
+    return present or allocated or reported or _claimed_address(interface)
+
+
+def _claimed_address(interface: Interface) -> str:
+    device = interface.claim.device if interface.claim else None
+    return device.pci_bus_id if device else ""
 
 
 def _mac(interface: Interface) -> str:
@@ -274,11 +296,18 @@ def _ensure_path(interface: Interface, path: str) -> None:
         raise _unusable(interface, f"{path!r} cannot be a path in a device argument")
 
 
+def _near_nodes(resources: Resources | None, claims: ClaimedDevices) -> dict[str, set[int]]:
+    """By address or ID: the NUMA nodes that the kubelet or a driver names."""
+    nodes = {device.pci_bus_id: set(device.numa_nodes) for _, device in claims.devices}
+    if resources is not None:
+        nodes.update({one.id: set(one.numa_nodes) for one in resources.devices})
+    return nodes
+
+
 def _far_devices(
-    found: Devices, resources: Resources | None, cpu_nodes: Collection[int]
+    found: Devices, near: Mapping[str, set[int]], cpu_nodes: Collection[int]
 ) -> list[str]:
     """A sentence for each device of the command line that is far from all CPUs."""
-    plugins = {one.id: set(one.numa_nodes) for one in resources.devices} if resources else {}
     places: list[tuple[str, str, PCIInfo | None]] = [
         (one.label, one.pci.address, one.pci) for one in found.functions
     ]
@@ -287,7 +316,7 @@ def _far_devices(
         places.append((_named(interface), address, interface.pci))
     warnings = []
     for label, address, pci in places:
-        nodes = plugins.get(address, set())
+        nodes = near.get(address, set())
         if pci is not None and pci.numa_node is not None:
             nodes = {pci.numa_node}
         if nodes and cpu_nodes and nodes.isdisjoint(cpu_nodes):
@@ -301,7 +330,9 @@ def _far_devices(
 def _named(interface: Interface) -> str:
     if interface.name:
         return f"interface {interface.name}"
-    return f"device of {interface.allocated.variable}" if interface.allocated else "a device"
+    if interface.allocated is not None:
+        return f"device of {interface.allocated.variable}"
+    return f"device of {claim_title(interface.claim)}" if interface.claim else "a device"
 
 
 def _source(interface: Interface, what: str) -> str:
@@ -309,6 +340,7 @@ def _source(interface: Interface, what: str) -> str:
     other = interface.network.device_info_annotation if interface.network else ""
     facts = [network and f"{other or 'network-status'} of {network}"]
     facts.append(variable_of(interface.allocated) if interface.allocated else "")
+    facts.append(claim_title(interface.claim) if interface.claim else "")
     facts.append(interface.device_reason)
     device_type = str(interface.device_type)
     if interface.device_type_source is DeviceTypeSource.DEVICE_ID:

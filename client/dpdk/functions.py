@@ -26,8 +26,8 @@ SHOWN_BY_INTERFACES = "netutil interfaces shows what is reported and what is the
 SHOWN_BY_DEVICES = "netutil devices shows what the kubelet gave, and what the node lacks of it"
 SINGLE_FILES = "--single-file-segments"
 READ = (
-    "network-status, PCIDEVICE_*, QAT* and AFXDP_DEVICES variables, PodResources and"
-    " /sys/bus/pci/devices"
+    "network-status, PCIDEVICE_*, QAT* and AFXDP_DEVICES variables, PodResources, resource claims"
+    " and /sys/bus/pci/devices"
 )
 _KERNEL_ONLY = {"0x15b3": ("NVIDIA (Mellanox)", "mlx5_core"), "0x1414": ("Microsoft", "mana")}
 """Vendors whose DPDK drivers work beside the kernel's driver, and never without it."""
@@ -160,6 +160,15 @@ def add_function(
     if all(one.pci.address != address for one in found.functions):
         found.functions.append(Function(label, pci, advice))
     return True
+
+
+def warn_of_missing_link(label: str, pci: PCIInfo, found: Devices) -> None:
+    """Warn if the link is missing: the DPDK driver needs it in its own network namespace."""
+    if found.known_links:
+        found.warnings.append(
+            f"{label}: no link of PCI device {pci.address} is in the pod's network namespace, where"
+            f" DPDK's driver for {pci.driver} looks for it"
+        )
 
 
 def read_token(address: str, allocated: AllocatedDevice, found: Devices) -> None:

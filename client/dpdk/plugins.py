@@ -85,11 +85,6 @@ def _why_none(resources: PartError | Resources | None) -> str:
 
 def _add_given(resources: Resources, found: Devices, lost: str) -> None:
     """Add the devices of PodResources; `lost` is why variables with devices are not known."""
-    for claim in resources.dynamic_resources:
-        found.warnings.append(
-            f"of resource claim {claim.claim_namespace}/{claim.claim_name} only devices are given"
-            " that a variable or a network names"
-        )
     facts = {one.address: one for one in resources.pci}
     for device in resources.devices:
         address, label = device.id.lower(), f"device {device.id} of {device.resource_name}"

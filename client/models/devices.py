@@ -6,6 +6,7 @@ of netutil.proto, which says where each fact comes from. Sizes are in bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,14 +26,32 @@ from netutil.client.models.core import (
     Pod,
 )
 
+_ADDRESS = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+_PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
+_NUMA_NODE = "resource.kubernetes.io/numaNode"
+"""Standard attributes (deviceattribute of k8s.io/dynamic-resource-allocation)."""
+_NO_FAULT = ("", "Healthy")
+_READINESS = ("Ready", "NetworkReady", "RDMALinkReady")
+"""Conditions of network drivers that say whether a device works (KEP-4817)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say."""
+    """A device that a device plugin allocated; `numa_nodes` is empty if it does not say.
+
+    `health` is "Healthy", "Unhealthy" or "Unknown", empty if the kubelet does not say.
+    """
 
     id: str = field(metadata={MESSAGE_FIELD: "ID"})
     resource_name: str = field(metadata={MESSAGE_FIELD: "resourceName"})
     numa_nodes: tuple[int, ...]
+    health: str = ""
+    health_message: str = ""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the kubelet reports anything but "Healthy"."""
+        return self.health not in _NO_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +98,161 @@ class PCIInfo:
     class_code: str = ""
 
 
+class ClaimSource(StrEnum):
+    """The source of a request's devices. `UNSPECIFIED`: no source has them."""
+
+    NODE = "node"
+    API_SERVER = "apiserver"
+    UNSPECIFIED = "unspecified"
+
+
+class AttributeType(StrEnum):
+    """The type of an attribute, by its name in the Kubernetes API (DeviceAttribute)."""
+
+    INT = "int"
+    BOOL = "bool"
+    STRING = "string"
+    VERSION = "version"
+    INTS = "ints"
+    BOOLS = "bools"
+    STRINGS = "strings"
+    VERSIONS = "versions"
+    UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAttribute:
+    """An attribute of a device, with its type.
+
+    `value` is an int, bool or str, or a tuple of these for a list. A version is a str. None: a
+    type that this client does not know, `UNSPECIFIED`.
+    """
+
+    type: AttributeType
+    value: int | bool | str | tuple[int | bool | str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimNetworkData:
+    """What a network driver reports of a device; `ips` have a prefix length."""
+
+    interface_name: str
+    ips: tuple[str, ...]
+    hardware_address: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCondition:
+    """A condition of a device ("NetworkReady"); `status` is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimDevice:
+    """A device of a resource claim.
+
+    `pci` is the PCI function that the attribute resource.kubernetes.io/pciBusID names, None if
+    there is no such attribute or the node has no such function. `health` is as that of `Device`.
+    """
+
+    pool: str
+    device: str
+    attributes: Mapping[str, DeviceAttribute]
+    network_data: ClaimNetworkData | None
+    share_id: str
+    conditions: tuple[DeviceCondition, ...]
+    pci: PCIInfo | None
+    health: str
+    health_message: str
+
+    @property
+    def pci_bus_id(self) -> str:
+        """The attribute resource.kubernetes.io/pciBusID as sysfs spells it, "" without a value.
+
+        A driver writes the attribute: a value that is no PCI address is returned in lower case.
+        """
+        found = self.attributes.get(_PCI_BUS_ID)
+        if found is None or found.value is None:
+            return ""
+        text = str(found.value).lower()
+        address = _ADDRESS.fullmatch(text)
+        return text if address is None else f"{int(address[1], 16):04x}:{address[2]}"
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the kubelet reports anything but "Healthy"."""
+        return self.health not in _NO_FAULT
+
+    @property
+    def not_ready(self) -> tuple[DeviceCondition, ...]:
+        """The conditions Ready, NetworkReady and RDMALinkReady that the driver reports as False."""
+        return tuple(
+            one for one in self.conditions if one.type in _READINESS and one.status == "False"
+        )
+
+    @property
+    def numa_nodes(self) -> tuple[int, ...]:
+        """The NUMA node of `pci`, else the attribute resource.kubernetes.io/numaNode, else ()."""
+        if self.pci is not None and self.pci.numa_node is not None:
+            return (self.pci.numa_node,)
+        found = self.attributes.get(_NUMA_NODE)
+        if found is None or found.type not in (AttributeType.INT, AttributeType.INTS):
+            return ()
+        values = found.value if isinstance(found.value, tuple) else (found.value,)
+        return tuple(one for one in values if isinstance(one, int) and one >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A request of a resource claim, and the devices that one driver allocated for it.
+
+    `devices` is None if `error` says why they are not known. Without a source `devices` is empty,
+    and nothing is known of them either: `is_known` is False in both cases.
+    """
+
+    pod_claim: str
+    claim_name: str
+    claim_namespace: str
+    claim_uid: str
+    request: str
+    driver: str
+    source: ClaimSource
+    generation: int
+    devices: tuple[ClaimDevice, ...] | None = field(metadata={UNKNOWN_WITH: "error"})
+    error: PartError | None
+    extended_resource: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a source has the devices, all of them. A newer source is `UNSPECIFIED` too."""
+        has_source = self.source is not ClaimSource.UNSPECIFIED or bool(self.devices)
+        return self.error is None and has_source
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceClaim:
+    """The device of a resource claim that is an interface, or that has none."""
+
+    pod_claim: str
+    claim_name: str
+    request: str
+    driver: str
+    source: ClaimSource
+    device: ClaimDevice | None
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Resources that the kubelet's managers allocated to the container.
 
     `pci` are the PCI functions among `devices` as the host shows them, `absent_pci` the addresses
-    that it does not have; `pci_error` says why neither is known.
+    that it does not have; `pci_error` says why neither is known. `claims` are the requests of the
+    claims that the container refers to, None if `claims_error` says why they are not known.
     """
 
     devices: tuple[Device, ...]
@@ -96,6 +264,10 @@ class Resources:
     pci: tuple[PCIInfo, ...] = ()
     absent_pci: tuple[str, ...] = ()
     pci_error: PartError | None = None
+    claims: tuple[ClaimRequest, ...] | None = field(
+        default=(), metadata={UNKNOWN_WITH: "claims_error"}
+    )
+    claims_error: PartError | None = None
 
 
 class DeviceType(StrEnum):
@@ -129,6 +301,7 @@ class DeviceSource(StrEnum):
     ELIMINATION = "elimination"
     RESOURCE_NAME = "resource-name"
     ORDER = "order"
+    CLAIM = "claim"
     UNSPECIFIED = "unspecified"
 
     @property
@@ -257,6 +430,7 @@ class Interface:
     device_source: DeviceSource = DeviceSource.UNSPECIFIED
     device_reason: str = ""
     device_type_source: DeviceTypeSource = DeviceTypeSource.UNSPECIFIED
+    claim: InterfaceClaim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +453,7 @@ class Interfaces:
     device_info_error: PartError | None = None
     pci_error: PartError | None = None
     af_xdp: AfXdpDevices | None = None
+    claims_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

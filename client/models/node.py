@@ -85,9 +85,12 @@ class DescribedContainer:
 
     @property
     def every_error(self) -> tuple[PartError, ...]:
-        """The errors, with those of the requests of the container and its pod."""
-        asked = (part.spec_error for part in (self.cpu, self.hugepages) if part is not None)
-        return (*self.errors, *(error for error in asked if error is not None))
+        """The errors, with those of what container and pod request, and of their claims."""
+        parts = [part.spec_error for part in (self.cpu, self.hugepages) if part is not None]
+        if self.resources is not None:
+            parts.append(self.resources.claims_error)
+            parts += (one.error for one in self.resources.claims or ())
+        return (*self.errors, *(error for error in parts if error is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +167,20 @@ class PodActivity:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentUse:
+    """What the agent's own process uses. `cpu_seconds` is user and system time since its start."""
+
+    pid: int
+    rss_bytes: int
+    cpu_seconds: float
+    threads: int
+    descriptors: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Activity:
-    """The counters of all pods."""
+    """The counters of all pods. `agent` is None where its use is not known: see `agent_error`."""
 
     uptime_seconds: float
     pods: tuple[PodActivity, ...]
@@ -173,6 +188,8 @@ class Activity:
     connections: int
     max_connections: int
     watchers: int
+    agent: AgentUse | None = None
+    agent_error: PartError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ def lasting(facts: All) -> dict[str, Any]:
     for interface in _listed(found["interfaces"], "interfaces"):
         if interface["link"]:
             interface["link"].pop("counters", None)
+    for request in _listed(found["resources"], "claims"):
+        request["error"] = _lasting_error("claims_error", request["error"])
     for usage in _listed(found["hugepages"], "usage"):
         usage.pop("usage_bytes")
         usage.pop("failures")
@@ -82,5 +84,5 @@ def _lasting_error(name: str, value: Any) -> Any:
 
 
 def _listed(part: Any, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (part or {}).get(name, [])
+    found: list[dict[str, Any]] = (part or {}).get(name) or []
     return found

@@ -101,20 +101,26 @@ def _pod(
     for pool in relations.pools_of_pod.get(number, ()):
         yield f"{me} -- {_pool(pool)};"
     there = {device.pci.address for device in picture.devices}
-    addresses = {
-        one.pci_address: f"{one.name}{certainty_mark(one.source)}"
-        for one in pod.interfaces
-        if one.pci_address
-    }
-    for container in pod.containers:
-        for device in container.devices:
-            addresses.setdefault(device.id, device.resource)
-    for address, name in addresses.items():
+    for address, name in _devices(pod).items():
         if address not in there:
             label = _label(f"{shown(name)} {shown(address)}")
             yield f"{_device(address)} [{_DEVICE} {label}];"
         tag = _FAR if address in far else _label(shown(name))
         yield f"{me} -- {_device(address)} [{tag}];"
+
+
+def _devices(pod: PicturedPod) -> dict[str, str]:
+    """By address or ID: the name of each device, with its health if that is not good."""
+    devices = [device for container in pod.containers for device in container.devices]
+    names = {
+        one.pci_address: f"{one.name}{certainty_mark(one.source)}"
+        for one in pod.interfaces
+        if one.pci_address
+    }
+    for device in devices:
+        names.setdefault(device.id, device.resource)
+    health = {device.id: f" ({device.health})" for device in devices if device.health}
+    return {address: f"{name}{health.get(address, '')}" for address, name in names.items()}
 
 
 def _cores(picture: NodePicture) -> dict[tuple[int, ...], list[NodeCPU]]:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from netutil.client.cpulist import parse_cpulist
 from netutil.client.models.core import NodeCPU, PartError
-from netutil.client.models.devices import DeviceSource, Drift, Interface
+from netutil.client.models.devices import DeviceSource, Drift, Interface, Resources
 from netutil.client.models.node import (
     DescribedContainer,
     DescribedPod,
@@ -32,11 +32,16 @@ _MAX_FIELDS = 4
 
 @dataclass(frozen=True, slots=True)
 class AllottedDevice:
-    """A device that a device plugin gave to a container."""
+    """A device that a device plugin or a resource claim gave to a container.
+
+    `resource` names the claim as "claim nic". `id` is a PCI address if the device has one.
+    `health` is empty for a healthy device, and where the kubelet does not say.
+    """
 
     resource: str
     id: str
     numa_nodes: tuple[int, ...]
+    health: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class PicturedInterface:
 class PicturedPod:
     """A pod; `problems` are its unknown parts, with reasons.
 
-    `faults` are faults of its network: malformed sources, links that are down, and drift between
-    report and kernel.
+    `faults` are faults of its network: malformed sources, links that are down, drift between
+    report and kernel, and conditions that a network driver reports as False.
     """
 
     namespace: str
@@ -153,6 +158,9 @@ def _faults(answer: DescribedPod) -> Iterator[str]:
             yield f"{name}: down"
         for drift in one.drift:
             yield f"{name}: {_drift(drift)}"
+        claimed = one.claim.device if one.claim is not None else None
+        for condition in claimed.not_ready if claimed is not None else ():
+            yield f"{name}: {condition.type} is False ({condition.reason or 'no reason'})"
 
 
 def _drift(drift: Drift) -> str:
@@ -168,7 +176,7 @@ def _network_errors(answer: DescribedPod) -> tuple[PartError, ...]:
         return answer.errors
     pieces = (
         *(interfaces.network_error, interfaces.device_info_error),
-        *(interfaces.link_error, interfaces.pci_error),
+        *(interfaces.link_error, interfaces.pci_error, interfaces.claims_error),
     )
     return (*answer.errors, *(error for error in pieces if error is not None))
 
@@ -193,14 +201,28 @@ def _container(found: DescribedContainer) -> PicturedContainer:
         # The cgroup's set may be wider than what the kubelet gave: another program's doing.
         own = set(found.cpu.exclusive_cpu_ids or ())
         exclusive = bool(own) and own.issuperset(cpus)
-    devices = found.resources.devices if found.resources is not None else ()
     return PicturedContainer(
         name=found.container.name,
         state=found.container.state,
         cpus=cpus,
         exclusive=exclusive,
-        devices=tuple(AllottedDevice(one.resource_name, one.id, one.numa_nodes) for one in devices),
+        devices=tuple(dict.fromkeys(_devices(found.resources))),
     )
+
+
+def _devices(found: Resources | None) -> Iterator[AllottedDevice]:
+    if found is None:
+        return
+    for one in found.devices:
+        health = one.health if one.is_suspect else ""
+        yield AllottedDevice(one.resource_name, one.id, one.numa_nodes, health)
+    for request in found.claims or ():
+        name = request.pod_claim or request.claim_name
+        resource = f"claim {name}" if request.pod_claim else request.extended_resource or name
+        for device in request.devices or ():
+            whole = f"{request.driver}/{device.pool}/{device.device}"
+            health = device.health if device.is_suspect else ""
+            yield AllottedDevice(resource, device.pci_bus_id or whole, device.numa_nodes, health)
 
 
 def _cpus(container: NodeContainer) -> tuple[int, ...]:
@@ -209,11 +231,13 @@ def _cpus(container: NodeContainer) -> tuple[int, ...]:
 
 def _interface(found: Interface) -> PicturedInterface:
     reported = found.allocated.pci_address if found.allocated is not None else ""
+    device = found.claim.device if found.claim is not None else None
+    claimed = device.pci_bus_id if device is not None else ""
     pci = found.pci
     return PicturedInterface(
         name=found.name,
         device_type=str(found.device_type),
-        pci_address=pci.address if pci is not None else reported,
+        pci_address=pci.address if pci is not None else reported or claimed,
         pf_address=pci.pf_address if pci is not None else "",
         numa_node=pci.numa_node if pci is not None else None,
         source=found.device_source,

@@ -157,18 +157,22 @@ class PodCards:
         if plain:
             yield "muted", " ".join(plain)
         addresses = set()
+        health = {one.id: one.health for each in pod.containers for one in each.devices}
         for interface in pod.interfaces:
             if interface.pci_address:
                 addresses.add(interface.pci_address)
                 near = _near(() if interface.numa_node is None else (interface.numa_node,))
                 name = shown(interface.name) or "no interface"
                 held = certainty_mark(interface.source)
-                yield "device", f"{name} {shown(interface.pci_address)}{near}{held}"
-        for container in pod.containers:
-            for device in container.devices:
-                if device.id not in addresses:
-                    near = _near(device.numa_nodes)
-                    yield "device", f"{shown(device.resource)} {shown(device.id)}{near}"
+                state = _state(health.get(interface.pci_address, ""))
+                yield "device", f"{name} {shown(interface.pci_address)}{near}{held}{state}"
+        # Two containers may share a claim.
+        devices = (device for container in pod.containers for device in container.devices)
+        for device in dict.fromkeys(devices):
+            if device.id not in addresses:
+                near = _near(device.numa_nodes)
+                named = f"{shown(device.resource)} {shown(device.id)}{near}"
+                yield "device", f"{named}{_state(device.health)}"
 
     def _cpus(self, container: PicturedContainer) -> str:
         if not container.cpus:
@@ -192,3 +196,7 @@ def _name_lines(number: int, pod: PicturedPod, width: float) -> list[tuple[str, 
 
 def _near(numa_nodes: Sequence[int]) -> str:
     return f" NUMA {format_cpulist(numa_nodes)}" if numa_nodes else ""
+
+
+def _state(health: str) -> str:
+    return f" ({shown(health)})" if health else ""

@@ -19,11 +19,18 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from netutil.client.models.core import KNOWN_WITH, MESSAGE_FIELD, UNKNOWN_WITH
+from netutil.client.models.devices import AttributeType, DeviceAttribute
 
 _MAX_EXACT_INTEGER = 2**53
 Result = TypeVar("Result")
 _Read = Callable[[Message, str], Any]
 """Reads one field of a message, by its name."""
+_ATTRIBUTE_TYPES = {
+    f"{kind.removesuffix('s')}_value{'s' * kind.endswith('s')}": kind
+    for kind in AttributeType
+    if kind is not AttributeType.UNSPECIFIED
+}
+"""By field of the message DeviceAttribute."""
 _READERS: dict[type[Any], dict[str, tuple[str, _Read]]] = {}
 """By type: of each of its fields the name in the message, and what reads it."""
 
@@ -88,7 +95,7 @@ def _converter(hint: Any) -> Callable[[Any], Any]:
     if hint is datetime:
         return _time
     if get_origin(hint) is Mapping:
-        return _mapping
+        return _attributes if DeviceAttribute in get_args(hint) else _mapping
     return _same
 
 
@@ -106,6 +113,19 @@ def _mapping(mapping: Struct | Mapping[str, Any]) -> dict[str, Any]:
         key: plain(value) if isinstance(value, Value) else value
         for key, value in sorted(items.items())
     }
+
+
+def _attributes(attributes: Mapping[str, Message]) -> dict[str, DeviceAttribute]:
+    return {name: attribute(message) for name, message in sorted(attributes.items())}
+
+
+def attribute(message: Message) -> DeviceAttribute:
+    """The attribute of a device: its only field that is set, which names the type."""
+    for descriptor, value in message.ListFields():
+        kind = _ATTRIBUTE_TYPES.get(descriptor.name)
+        if kind is not None:
+            return DeviceAttribute(kind, value if descriptor.has_presence else tuple(value))
+    return DeviceAttribute(AttributeType.UNSPECIFIED, None)
 
 
 def _member(kind: type[StrEnum], message: Message, name: str) -> StrEnum:

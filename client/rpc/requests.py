@@ -24,6 +24,7 @@ from netutil.client.models.node import (
     Traced,
 )
 from netutil.client.models.observation import Observation
+from netutil.client.models.processes import ProcessesPart
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -165,6 +166,14 @@ def described_pods() -> Request[DescribedPod]:
     """DescribePods: a stream, each message of which `decode` takes."""
     message = node_pb2.DescribePodsRequest()
     return _node_request("DescribePods", message, node_pb2.DescribePodResponse, DescribedPod)
+
+
+def processes(
+    namespace: str = "", name: str = "", *, threads: bool = False
+) -> Request[ProcessesPart]:
+    """ListProcesses, of every pod if none is named: a stream, each message `decode` takes."""
+    message = node_pb2.ListProcessesRequest(namespace=namespace, name=name, threads=threads)
+    return _node_request("ListProcesses", message, node_pb2.ListProcessesResponse, ProcessesPart)
 
 
 def described_node() -> Request[DescribedNode]:

@@ -29,6 +29,8 @@ _MIN_ATTEMPT_SECONDS = 0.001
 
 
 _UNIMPLEMENTED = "UNIMPLEMENTED"
+_UNKNOWN = "UNKNOWN"
+"""gRPC's code for a socket path that is too long, among others."""
 _FIRST_RECONNECT_SECONDS = 0.5
 _MAX_RECONNECT_SECONDS = 3.0
 _MIN_RECONNECT_SECONDS = 0.01
@@ -114,7 +116,10 @@ class Attempts:
 
 def _is_explained(error: NetUtilError) -> bool:
     """Whether the cause of an error without a reason can be found out here."""
-    return isinstance(error, Unavailable | DeadlineExceeded) or error.code == _UNIMPLEMENTED
+    return isinstance(error, Unavailable | DeadlineExceeded) or error.code in (
+        _UNIMPLEMENTED,
+        _UNKNOWN,
+    )
 
 
 def explained(error: NetUtilError, settings: Settings) -> NetUtilError:
@@ -128,6 +133,8 @@ def explained(error: NetUtilError, settings: Settings) -> NetUtilError:
         return NetUtilError(sentence, error.code, reason="METHOD_MISSING", read=path, advice=advice)
     if (cause := why_unreachable(path, settings.endpoint)) is not None:
         return cause
+    if error.code == _UNKNOWN:
+        return error
     if isinstance(error, Unavailable):
         sentence = f"the agent at {path} closed the connection: {error.message}"
         return Unavailable(sentence, error.code, reason="CONNECTION_LOST", read=path)

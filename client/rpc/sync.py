@@ -16,6 +16,7 @@ from netutil.client.models.core import CPU, Environment, NetworkStatus, Pod
 from netutil.client.models.devices import All, Hugepages, Interface, Interfaces, Resources
 from netutil.client.models.node import NodePods
 from netutil.client.models.observation import Observation, SnapshotMerger
+from netutil.client.models.processes import ProcessesMerger, ProcessReading
 from netutil.client.rpc import requests
 from netutil.client.rpc.endpoint import (
     CHANNEL_OPTIONS,
@@ -253,3 +254,17 @@ class NodeClient(Connection):
     def pods(self) -> NodePods:
         """Every pod on the node."""
         return self.call(requests.node_pods())
+
+    def processes(
+        self, namespace: str = "", name: str = "", *, threads: bool = False
+    ) -> ProcessReading:
+        """The processes of a pod, of every pod if none is named; with `threads` each thread too.
+
+        NotFound for a pod that the pod source does not report.
+        """
+        merger = ProcessesMerger()
+        request = requests.processes(namespace, name, threads=threads)
+        with self.stream(request, self.settings.timeout_seconds) as stream:
+            for part in stream:
+                merger.add(part)
+        return merger.reading()

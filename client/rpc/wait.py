@@ -108,7 +108,7 @@ class InterfaceWait:
 
 
 def _hidden(interfaces: Interfaces | None) -> Iterator[PartError]:
-    """What keeps an interface from being seen: the reported networks or the links are not known."""
+    """What keeps an interface from being seen: reported networks, links or claims not known."""
     if interfaces is not None:
         errors = (interfaces.network_error, interfaces.device_info_error, interfaces.link_error)
-        yield from filter(None, errors)
+        yield from filter(None, (*errors, interfaces.claims_error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.struct_pb2 import Struct
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -19,6 +21,94 @@ def part_error(part: str = "interfaces") -> api.PartError:
         message="The kubelet's PodResources socket cannot be reached.",
         read="/var/lib/kubelet/pod-resources/kubelet.sock",
         advice="Mount the directory.",
+    )
+
+
+PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
+SRIOV_DRIVER = "sriovnetwork.k8snetworkplumbingwg.io"
+
+
+def claim_device(
+    number: int = 5, driver: str = "vfio-pci", numa_node: int = 0, **fields: Any
+) -> api.ClaimDevice:
+    """A virtual function as the SR-IOV DRA driver publishes it. No address is in its name."""
+    address = f"0000:3b:02.{number}"
+    return api.ClaimDevice(
+        pool="node-1",
+        device=f"vf-{number}",
+        attributes={PCI_BUS_ID: api.DeviceAttribute(string_value=address)},
+        pci=api.PCIInfo(
+            address=address,
+            driver=driver,
+            vendor_id="0x8086",
+            device_id="0x1889",
+            numa_node=numa_node,
+            pf_address="0000:3b:00.0",
+            vf_index=number,
+            iommu_group=40 + number,
+        ),
+        **fields,
+    )
+
+
+def claim_request(*devices: api.ClaimDevice, **fields: Any) -> api.ClaimRequest:
+    """A request of a claim that was made from a template; its driver writes device metadata."""
+    values: dict[str, Any] = {
+        "pod_claim": "nic",
+        "claim_name": "web-0-nic-x7k2p",
+        "claim_namespace": "default",
+        "claim_uid": "6f5c1d34-8a0e-4a57-9d52-4f6f4c8e2b11",
+        "request": "vf",
+        "driver": SRIOV_DRIVER,
+        "source": api.CLAIM_SOURCE_NODE,
+        "generation": 2,
+        **fields,
+    }
+    return api.ClaimRequest(devices=devices, **values)
+
+
+def whole_claim_device() -> api.ClaimDevice:
+    """A device with every field and every type of attribute."""
+    device = claim_device(
+        network_data=api.ClaimNetworkData(
+            interface_name="net5", ips=["192.0.2.15/24"], hardware_address="c2:11:22:33:44:05"
+        ),
+        share_id="5e2f",
+        conditions=[
+            api.DeviceCondition(
+                type="NetworkReady",
+                status="False",
+                reason="NoCarrier",
+                message="the port has no carrier",
+                last_transition_time=answers.observed_at(),
+            )
+        ],
+        health="Unhealthy",
+        health_message="the firmware does not answer",
+    )
+    attributes = {
+        "numaNode": api.DeviceAttribute(int_value=0),
+        "rdma": api.DeviceAttribute(bool_value=False),
+        "firmware": api.DeviceAttribute(version_value="1.2.3"),
+        "resource.kubernetes.io/numaNode": api.DeviceAttribute(int_values=[0, 1]),
+        "flags": api.DeviceAttribute(bool_values=[True, False]),
+        "ports": api.DeviceAttribute(string_values=["a", "b"]),
+        "versions": api.DeviceAttribute(version_values=["1.0.0"]),
+    }
+    for name, value in attributes.items():
+        device.attributes[name].CopyFrom(value)
+    return device
+
+
+def interface_claim(device: api.ClaimDevice) -> api.InterfaceClaim:
+    """The claim of `claim_request`, as an interface names it."""
+    return api.InterfaceClaim(
+        pod_claim="nic",
+        claim_name="web-0-nic-x7k2p",
+        request="vf",
+        driver=SRIOV_DRIVER,
+        source=api.CLAIM_SOURCE_NODE,
+        device=device,
     )
 
 
@@ -49,6 +139,7 @@ def resources() -> api.ResourceResponse:
         pci=[sriov().pci],
         absent_pci=["0000:3b:02.9"],
         pci_error=part_error("pci"),
+        claims=[claim_request(whole_claim_device())],
     )
 
 

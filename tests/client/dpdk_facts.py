@@ -25,6 +25,7 @@ def facts() -> api.AllResponse:
     everything.cpu.ClearField("quota_cores")
     everything.cpu.ClearField("quota_microseconds")
     del everything.resources.devices[1:], everything.resources.dynamic_resources[:]
+    del everything.resources.claims[:]
     everything.resources.ClearField("pci_error")
     everything.interfaces.ClearField("start_error")
     set_from_start(everything, value=False)

@@ -77,6 +77,9 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
     described_node: node_pb2.DescribeNodeResponse = field(
         default_factory=node_answers.described_node
     )
+    processes: deque[list[node_pb2.ListProcessesResponse]] = field(
+        default_factory=node_answers.processes
+    )
     activities: deque[node_pb2.GetActivityResponse] = field(default_factory=node_answers.activities)
     traced: list[node_pb2.TraceResponse] = field(default_factory=node_answers.traced)
     explanation: node_pb2.ExplainResponse = field(default_factory=node_answers.explanation)
@@ -199,6 +202,14 @@ class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
         yield from self.traced
         while context.is_active():
             time.sleep(0.02)
+
+    def ListProcesses(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> Iterator[node_pb2.ListProcessesResponse]:
+        """Gives one list after the other, and the last of them for ever."""
+        self._note(request, context)
+        lists = self.processes
+        yield from lists.popleft() if len(lists) > 1 else lists[0]
 
     def Explain(self, request: Any, context: Any) -> node_pb2.ExplainResponse:  # noqa: N802
         self._note(request, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -110,6 +111,83 @@ def activities() -> deque[node_pb2.GetActivityResponse]:
                 pod_activity("web-0", 1100, 8, 5.2, (980, 119, 1, 0)),
                 pod_activity("", 10, 10, 60.0, (0, 0, 0, 10)),
             ),
+        ]
+    )
+
+
+def process(
+    pid: int, cpu_seconds: float, *tids: tuple[int, float], container: str = "app", **fields: Any
+) -> node_pb2.NodeProcess:
+    """A process that may use CPUs 0 to 3 and runs on 2, and its threads with their time."""
+    chosen: dict[str, Any] = {
+        "name": "server",
+        "state": "sleeping",
+        "thread_count": 2,
+        "allowed_cpus": "0-3",
+        "cpu": 2,
+        "rss_bytes": 3 * 2**20,
+        "start_ticks": pid,
+    }
+    return node_pb2.NodeProcess(
+        pid=pid,
+        pid_inside=pid - 4700,
+        container=container,
+        container_id="4" * 64,
+        cpu_seconds=cpu_seconds,
+        started_at=answers.observed_at(),
+        threads=[
+            node_pb2.NodeThread(
+                tid=tid,
+                tid_inside=tid - 4700,
+                name="worker",
+                state="running",
+                allowed_cpus="1",
+                cpu=1,
+                cpu_seconds=seconds,
+                start_ticks=tid,
+            )
+            for tid, seconds in tids
+        ],
+        **chosen | fields,
+    )
+
+
+def processes_part(
+    at: float, *found: node_pb2.NodeProcess, pod: str = "web-0", **fields: Any
+) -> node_pb2.ListProcessesResponse:
+    return node_pb2.ListProcessesResponse(
+        namespace="default", pod=pod, processes=found, read_at_seconds=at, **fields
+    )
+
+
+def exclusive_cpus() -> node_pb2.ListProcessesResponse:
+    owners = [("web-0", "app", "1"), ("db-0", "db", "2-3")]
+    containers = [
+        node_pb2.ExclusiveContainer(namespace="default", pod=pod, container=name, cpus=cpus)
+        for pod, name, cpus in owners
+    ]
+    return node_pb2.ListProcessesResponse(
+        exclusive_cpus=node_pb2.ExclusiveCPUs(containers=containers)
+    )
+
+
+def processes() -> deque[list[node_pb2.ListProcessesResponse]]:
+    """Two lists, two seconds apart, the second with the threads of a process in two messages."""
+    return deque(
+        [
+            [
+                exclusive_cpus(),
+                processes_part(100.0, process(4711, 5.0, (4712, 1.0), (4713, 1.0))),
+                processes_part(0.0),
+            ],
+            [
+                exclusive_cpus(),
+                processes_part(102.0, process(4711, 6.0, (4712, 1.5))),
+                processes_part(102.1, process(4711, 6.0, (4713, 1.0))),
+                processes_part(102.2, process(4720, 9.0, rss_bytes=9 * 2**20)),
+                processes_part(0.0, threads_truncated=True),
+                processes_part(0.0, pod="db-0", processes_truncated=True),
+            ],
         ]
     )
 

@@ -213,6 +213,11 @@ async def test_a_missing_directory_is_not_waited_for(kind: str, directory: str) 
     assert time.monotonic() - before < 10
 
 
+async def test_a_path_that_is_too_long_gets_an_advice(kind: str, directory: str) -> None:
+    with pytest.raises(Unreachable, match=r"longer than 107 bytes \[PATH_TOO_LONG\]"):
+        await ask(kind, f"{directory}/{'x' * 120}", "cpu", timeout_seconds=5)
+
+
 async def test_a_socket_without_a_listener_is_an_error_of_its_own(
     kind: str, socket_path: str
 ) -> None:

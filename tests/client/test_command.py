@@ -181,9 +181,15 @@ def test_options_stand_anywhere_around_node_pods(
         (("all",), {"--socket", "--pid", "--env"}),
         (("dpdk",), {"--socket", "--pid", "--explain", "--numa-mem"}),
         (("node",), {"--admin-socket"}),
-        (("node", "pod"), {"--admin-socket"}),
+        (
+            ("node", "pod"),
+            {"--admin-socket", "--processes", "--threads", "--sort", "--interval"},
+        ),
         (("node", "map"), {"--admin-socket"}),
-        (("node", "top"), {"--admin-socket", "--sort", "--once", "--interval"}),
+        (
+            ("node", "top"),
+            {"--admin-socket", "--processes", "--threads", "--sort", "--once", "--interval"},
+        ),
         (("node", "doctor"), {"--admin-socket", "--socket"}),
     ],
 )

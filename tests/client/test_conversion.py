@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
@@ -10,8 +11,12 @@ from netutil.client import (
     CPU,
     DNS,
     All,
+    AttributeType,
     CgroupLevel,
+    ClaimDevice,
+    ClaimSource,
     CpusetPartition,
+    DeviceAttribute,
     DeviceType,
     Hugepages,
     Interfaces,
@@ -23,12 +28,13 @@ from netutil.client import (
     Pod,
     Resources,
 )
-from netutil.client.models import core, devices, node, observation
-from netutil.client.rpc.convert import plain, result
+from netutil.client.models import core, devices, node, observation, processes
+from netutil.client.rpc.convert import attribute, plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
 from tests.client import answers, device_answers
 
+PCI_BUS_ID, NUMA_NODE = device_answers.PCI_BUS_ID, "resource.kubernetes.io/numaNode"
 EXTENSIONS = {
     "example.com/flag": True,
     "example.com/list": [1, 0.5, {"none": None}],
@@ -168,23 +174,100 @@ NAMES = {
     "TraceResponse": "Traced",
     "ExplainResponse": "Explanation",
     "DiagnoseResponse": "Diagnosis",
+    "ListProcessesResponse": "ProcessesPart",
 }
 """The results that do not bear the name of their message."""
 MESSAGES = [
     message
     for file in (netutil_pb2.DESCRIPTOR, node_pb2.DESCRIPTOR)
     for message in file.message_types_by_name.values()
-    if not message.name.endswith("Request")
+    if not message.name.endswith("Request") or message.name == "ClaimRequest"
 ]
+OTHER_FIELDS = {"DeviceAttribute": {"type", "value"}}
+"""By result: the fields that are not those of the message."""
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_no_field_of_the_api_is_dropped(message: Descriptor) -> None:
     name = NAMES.get(message.name, message.name)
-    modules = (core, devices, observation, node)
+    modules = (core, devices, observation, node, processes)
     (kind,) = {getattr(one, name) for one in modules if hasattr(one, name)}
     fields = {one.metadata.get(core.MESSAGE_FIELD, one.name) for one in dataclasses.fields(kind)}
-    assert fields == set(message.fields_by_name)
+    assert fields == OTHER_FIELDS.get(name, set(message.fields_by_name))
+
+
+def test_every_type_of_attribute_has_its_python_value() -> None:
+    (request,) = result(Resources, device_answers.resources()).claims or ()
+    assert request.devices is not None
+    (device,) = request.devices
+    assert list(device.attributes) == sorted(device.attributes)
+    assert device.attributes == {
+        "resource.kubernetes.io/pciBusID": DeviceAttribute(AttributeType.STRING, "0000:3b:02.5"),
+        "numaNode": DeviceAttribute(AttributeType.INT, 0),
+        "rdma": DeviceAttribute(AttributeType.BOOL, False),
+        "firmware": DeviceAttribute(AttributeType.VERSION, "1.2.3"),
+        "resource.kubernetes.io/numaNode": DeviceAttribute(AttributeType.INTS, (0, 1)),
+        "flags": DeviceAttribute(AttributeType.BOOLS, (True, False)),
+        "ports": DeviceAttribute(AttributeType.STRINGS, ("a", "b")),
+        "versions": DeviceAttribute(AttributeType.VERSIONS, ("1.0.0",)),
+    }
+    types = {
+        field.removesuffix("s") for field in netutil_pb2.DeviceAttribute.DESCRIPTOR.fields_by_name
+    }
+    assert types == {
+        f"{one.value.removesuffix('s')}_value"
+        for one in AttributeType
+        if one.value != "unspecified"
+    }
+
+
+def test_an_attribute_of_an_unknown_type_has_no_value() -> None:
+    newer = netutil_pb2.DeviceAttribute.FromString(b"\x7a\x01x")  # field 15, a string
+    assert attribute(newer) == DeviceAttribute(AttributeType.UNSPECIFIED, None)
+
+
+def test_devices_of_a_claim_that_are_not_known_are_none() -> None:
+    unread = device_answers.claim_request(error=device_answers.part_error("claims"))
+    unsaid = device_answers.claim_request(source=netutil_pb2.CLAIM_SOURCE_UNSPECIFIED)
+    empty = device_answers.claim_request()
+    response = netutil_pb2.ResourceResponse(claims=[unread, unsaid, empty])
+    found = result(Resources, response).claims or ()
+    assert [one.devices for one in found] == [None, (), ()]
+    assert [one.is_known for one in found] == [False, False, True]
+    newer = device_answers.claim_request(device_answers.claim_device(), source=99)
+    (found_newer,) = result(Resources, netutil_pb2.ResourceResponse(claims=[newer])).claims or ()
+    assert (found_newer.source, found_newer.is_known) == (ClaimSource.UNSPECIFIED, True)
+
+
+def test_claims_that_are_not_known_are_none() -> None:
+    response = netutil_pb2.ResourceResponse()
+    assert result(Resources, response).claims == ()
+    response.claims_error.CopyFrom(device_answers.part_error("claims"))
+    assert result(Resources, response).claims is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "address", "nodes"),
+    [
+        ({}, "", ()),
+        ({"pciBusID": {"string_value": "0000:3b:02.5"}}, "", ()),
+        ({PCI_BUS_ID: {"string_value": "0000:3B:02.5"}}, "0000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "0:3b:02.5"}}, "0000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "10000:3b:02.5"}}, "10000:3b:02.5", ()),
+        ({PCI_BUS_ID: {"string_value": "3B:02.5"}}, "3b:02.5", ()),
+        ({PCI_BUS_ID: {"int_value": 7}, NUMA_NODE: {"int_value": 1}}, "7", (1,)),
+        ({PCI_BUS_ID: {}, NUMA_NODE: {"int_values": [1, 0, -1]}}, "", (1, 0)),
+        ({NUMA_NODE: {"string_value": "1"}}, "", ()),
+    ],
+)
+def test_standard_attributes_say_address_and_numa_node(
+    attributes: dict[str, Any], address: str, nodes: tuple[int, ...]
+) -> None:
+    values = {name: netutil_pb2.DeviceAttribute(**one) for name, one in attributes.items()}
+    device = result(ClaimDevice, netutil_pb2.ClaimDevice(attributes=values))
+    assert (device.pci_bus_id, device.numa_nodes) == (address, nodes)
+    nearer = netutil_pb2.ClaimDevice(attributes=values, pci=netutil_pb2.PCIInfo(numa_node=3))
+    assert result(ClaimDevice, nearer).numa_nodes == (3,)
 
 
 @pytest.mark.parametrize("name", sorted(netutil_pb2.DeviceType.keys()))

@@ -111,11 +111,11 @@ def test_unknown_parts_of_interfaces_are_notes(netutil: Netutil, agent: FakeAgen
 def test_each_piece_that_is_not_known_is_said_below_what_is(
     netutil: Netutil, agent: FakeAgent
 ) -> None:
-    for name in ("network", "allocated", "start", "link", "device_info", "pci"):
+    for name in ("network", "allocated", "start", "link", "device_info", "pci", "claims"):
         getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
     ended = netutil("interfaces")
     assert (ended.code, ended.err) == (Exit.OK, "")
-    assert ended.out.count("not known: The kubelet's PodResources socket") == 6
+    assert ended.out.count("not known: The kubelet's PodResources socket") == 7
     assert "10.244.0.5/24" in ended.out and "0000:3b:02.1" in ended.out
     whole = json.loads(netutil("interfaces", "-o", "json").out)
     assert whole["pci_error"]["reason"] == whole["device_info_error"]["reason"]
@@ -185,7 +185,128 @@ def test_devices_show_exclusive_cpus_memory_and_claims(netutil: Netutil) -> None
     assert ["example.com/tun", "tun", "-"] in rows
     assert ["(kubelet: exclusive CPUs 2-3)"] in rows
     assert ["hugepages-1Gi", "1 GiB", "0"] in rows
-    assert [*("default/nic", "driver.example", "pool", "one", "vendor.example/class=one")] in rows
+    prepared = rows[rows.index(["CLAIMS PREPARED BY THE KUBELET"]) :]
+    cells = [*("default/nic", "driver.example", "pool", "one", "vendor.example/class=one")]
+    assert cells in prepared
+
+
+def test_a_claim_is_shown_with_devices_attributes_and_conditions(netutil: Netutil) -> None:
+    out = netutil("devices").out
+    rows = rows_of(out)
+    assert [
+        *("nic (default/web-0-nic-x7k2p)", "vf", device_answers.SRIOV_DRIVER, "node-1", "vf-5"),
+        *("0000:3b:02.5 vfio-pci", "0", "net5 c2:11:22:33:44:05 192.0.2.15/24"),
+        *("Unhealthy", "node"),
+    ] in rows
+    for name, kind, value in (
+        ("numaNode", "int", "0"),
+        ("rdma", "bool", "false"),
+        ("firmware", "version", "1.2.3"),
+        ("flags", "bools", "true, false"),
+        ("ports", "strings", "a, b"),
+        (device_answers.PCI_BUS_ID, "string", "0000:3b:02.5"),
+    ):
+        assert ["nic", "vf", "vf-5", name, kind, value] in rows
+    assert [
+        *("nic", "vf", "vf-5", "NetworkReady", "False", "NoCarrier"),
+        *("2026-01-31T12:00:00.250000Z", "the port has no carrier"),
+    ] in rows
+    assert "(device vf-5 of request vf of claim nic: Unhealthy: the firmware does not" in out
+    assert "(device vf-5 of request vf of claim nic: share 5e2f)" in out
+
+
+def test_a_claims_devices_are_json_with_stable_names(netutil: Netutil) -> None:
+    (claim,) = json.loads(netutil("devices", "-o", "json").out)["claims"]
+    assert (claim["pod_claim"], claim["claim_name"]) == ("nic", "web-0-nic-x7k2p")
+    assert (claim["source"], claim["generation"]) == ("node", 2)
+    (device,) = claim["devices"]
+    assert device["attributes"]["firmware"] == {"type": "version", "value": "1.2.3"}
+    assert device["attributes"]["flags"] == {"type": "bools", "value": [True, False]}
+    assert device["pci"]["driver"] == "vfio-pci"
+    assert yaml.safe_load(netutil("devices", "-o", "yaml").out)["claims"] == [claim]
+
+
+def test_claims_that_are_not_known_are_notes(netutil: Netutil, agent: FakeAgent) -> None:
+    del agent.resources.claims[:], agent.resources.dynamic_resources[:]
+    assert "CLAIMS" not in netutil("devices").out
+    lost = api.ClaimDevice(device="vf-6")
+    lost.attributes[device_answers.PCI_BUS_ID].string_value = "0000:ff:00.0"
+    agent.resources.claims.extend(
+        [
+            device_answers.claim_request(error=device_answers.part_error("claims")),
+            device_answers.claim_request(request="b", source=api.CLAIM_SOURCE_UNSPECIFIED),
+            device_answers.claim_request(
+                lost, request="c", pod_claim="", extended_resource="a.example/nic"
+            ),
+            device_answers.claim_request(request="d", claim_name="", driver=""),
+        ]
+    )
+    out = netutil("devices").out
+    assert "(devices of request vf of claim nic not known: The kubelet's PodResources" in out
+    assert "(devices of request b of claim nic not known: no source has them)" in out
+    assert "device vf-6 of request c of extended resource a.example/nic: no PCI device" in out
+    assert "a.example/nic (default/web-0-nic-x7k2p)" in out and "nic (not made)" in out
+    agent.resources.claims_error.CopyFrom(device_answers.part_error("claims"))
+    assert "(claims of the container not known: The kubelet's" in netutil("devices").out
+    del agent.resources.claims[:]
+    assert json.loads(netutil("devices", "-o", "json").out)["claims"] is None
+    assert "(claims of the container not known: The kubelet's" in netutil("devices").out
+
+
+def test_a_plugins_device_that_is_not_healthy_is_a_note(netutil: Netutil, agent: FakeAgent) -> None:
+    agent.resources.devices[0].health = "Unhealthy"
+    agent.resources.devices[1].health = "Healthy"
+    out = netutil("devices").out
+    assert "(0000:3b:02.1: Unhealthy)" in out and "tun: Healthy" not in out
+
+
+def test_an_interface_is_shown_with_its_claim(netutil: Netutil, agent: FakeAgent) -> None:
+    device = device_answers.whole_claim_device()
+    claim = device_answers.interface_claim(device)
+    claimed = agent.interfaces.interfaces.add(name="net5", claim=claim)
+    claimed.device_source = api.DEVICE_SOURCE_CLAIM
+    claimed.device_type = api.DEVICE_TYPE_SR_IOV
+    unplaced = agent.interfaces.interfaces.add(claim=claim)
+    unplaced.claim.device.ClearField("network_data")
+    unplaced.claim.device.ClearField("attributes")
+    agent.interfaces.interfaces.add(name="net6", claim=api.InterfaceClaim(pod_claim="b"))
+    out = netutil("interfaces").out
+    rows = rows_of(out)
+    assert [
+        *("net5", "sr-iov", "-", "c2:11:22:33:44:05", "-", "-"),
+        *("192.0.2.15/24", "0000:3b:02.5", "-", "-"),
+    ] in rows
+    assert [*("-", "unspecified", *("-",) * 5, "vf-5", "-", "-")] in rows
+    assert f"(net5: device vf-5 of request vf of claim nic, driver {claim.driver})" in out
+    assert "(net5: Unhealthy: the firmware does not answer)" in out
+    assert "(net5: NetworkReady is False: NoCarrier: the port has no carrier)" in out
+    assert "(vf-5: device vf-5 of request vf of claim nic" in out
+    assert "(net6: claim b, driver -)" in out
+    shown = json.loads(netutil("interfaces", "-o", "json").out)["interfaces"]
+    assert (shown[2]["device_source"], shown[2]["claim"]["request"]) == ("claim", "vf")
+    assert shown[0]["claim"] is None
+
+
+def test_hostile_claims_cannot_break_a_table(netutil: Netutil, agent: FakeAgent) -> None:
+    device = device_answers.whole_claim_device()
+    for field in ("pool", "device", "share_id", "health", "health_message"):
+        setattr(device, field, HOSTILE)
+    device.attributes[HOSTILE].string_value = HOSTILE
+    device.network_data.interface_name = HOSTILE
+    for field in ("type", "status", "reason", "message"):
+        setattr(device.conditions[0], field, HOSTILE)
+    names: dict[str, Any] = dict.fromkeys(("pod_claim", "claim_name", "request", "driver"), HOSTILE)
+    agent.resources.claims.append(
+        device_answers.claim_request(device, **names, claim_namespace=HOSTILE)
+    )
+    agent.resources.devices[0].health = HOSTILE
+    agent.interfaces.interfaces.add(claim=api.InterfaceClaim(device=device, **names))
+    for command in ("devices", "interfaces"):
+        out = netutil(command).out
+        assert all(char.isprintable() or char == "\n" for char in out)
+        assert "\\x1b[31mred" in out
+    shown = json.loads(netutil("devices", "-o", "json").out)["claims"][1]
+    assert shown["devices"][0]["attributes"][HOSTILE]["value"] == HOSTILE
 
 
 def test_huge_pages_are_shown_in_the_largest_whole_unit(netutil: Netutil) -> None:
@@ -346,6 +467,24 @@ def test_dpdk_waits_for_links_that_keep_changing(netutil: Netutil, agent: FakeAg
     ended = netutil("dpdk", "--timeout", "0.6")
     assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
     assert len(agent.asked) > 1
+
+
+def test_dpdk_waits_for_device_metadata(netutil: Netutil, agent: FakeAgent) -> None:
+    error = device_answers.part_error("claims")
+    request = device_answers.claim_request(error=error)
+    agent.everything.resources.claims.append(request)
+    ended = netutil("dpdk", "--timeout", "0.6")
+    assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
+    assert len(agent.asked) > 1
+    agent.everything.resources.claims[0].error.code = "FAILED_PRECONDITION"
+    agent.everything.interfaces.claims_error.CopyFrom(error)
+    asked = len(agent.asked)
+    assert netutil("dpdk", "--timeout", "0.6").code == Exit.FAILED
+    assert len(agent.asked) > asked + 1
+    agent.everything.interfaces.claims_error.code = "FAILED_PRECONDITION"
+    asked = len(agent.asked)
+    assert netutil("dpdk", "--timeout", "0.6").code == Exit.FAILED
+    assert len(agent.asked) == asked + 1
 
 
 def test_dpdk_passes_on_the_refusal_of_the_agent(netutil: Netutil, agent: FakeAgent) -> None:

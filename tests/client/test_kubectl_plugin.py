@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,20 @@ def test_it_is_installed_under_the_name_that_kubectl_looks_for() -> None:
     installed = Path(sys.executable).with_name("kubectl-netutil")
     done = subprocess.run([installed, "--help"], capture_output=True, text=True, check=True)
     assert "usage: kubectl netutil" in done.stdout
+
+
+def test_it_prints_its_versions_without_a_call(kubectl: Kubectl) -> None:
+    done = kubectl.run("--version")
+    assert done.returncode == 0
+    expected = rf"kubectl-netutil {re.escape(version('kube-netutil'))} \(Python 3[0-9.]+\)\n"
+    assert re.fullmatch(expected, done.stdout)
+    assert not (kubectl.directory / "calls").exists()
+
+
+def test_a_copy_alone_says_that_its_version_is_unknown() -> None:
+    isolated = [sys.executable, "-IS", str(FILE), "--version"]
+    done = subprocess.run(isolated, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("kubectl-netutil unknown version: ")
 
 
 @pytest.mark.parametrize("words", [(), ("pod",), ("node",), ("nothing",)])

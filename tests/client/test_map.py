@@ -29,8 +29,9 @@ from netutil.client.nodemap.relations import relate
 from netutil.client.nodemap.scene import shown
 from netutil.client.nodemap.svg import svg
 from netutil.client.rpc.convert import result
+from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import big_node, node_answers
+from tests.client import big_node, device_answers, node_answers
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
 from tests.client.svg_reader import Drawn, drawn_share, faults, read
 
@@ -56,7 +57,7 @@ def name_of(picture: NodePicture, number: int) -> str:
 def hostile_picture() -> NodePicture:
     """Every text that a workload or its plugins choose is hostile, and there is too much of it."""
     shared = PicturedContainer(HOSTILE, HOSTILE, (0, 1, 2), False, ())
-    device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,))
+    device = AllottedDevice(HOSTILE, HOSTILE * 3, (1,), HOSTILE)
     own = PicturedContainer(HOSTILE * 9, "running", (3,), True, (device,) * 30)
     interface = PicturedInterface(HOSTILE, "sr-iov", HOSTILE, HOSTILE, 1)
     pod = PicturedPod(HOSTILE * 3, HOSTILE * 3, True, (shared, own), (interface,) * 99, (HOSTILE,))
@@ -408,3 +409,75 @@ def test_faults_are_source_errors_down_links_and_drift() -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_map_fits_1280_pixels(name: str) -> None:
     assert lay_out(PICTURES[name]).width == 1280
+
+
+def of_a_claim() -> DescribedPod:
+    """Two containers share a claim, and one function of it is an interface."""
+    described = node_answers.described_pod()
+    app, side, _ = described.containers
+    other = api.ClaimDevice(pool="cpus", device="cpu-7")
+    other.attributes["resource.kubernetes.io/numaNode"].int_value = 1
+    requests = (
+        device_answers.claim_request(device_answers.whole_claim_device()),
+        device_answers.claim_request(other, pod_claim="", extended_resource="a.example/cpu"),
+    )
+    app.resources.Clear()
+    for container in (app, side):
+        container.resources.claims.extend(requests)
+    claim = device_answers.interface_claim(device_answers.whole_claim_device())
+    described.interfaces.interfaces.add(name="net5", claim=claim)
+    return result(DescribedPod, described)
+
+
+def test_the_devices_of_claims_are_those_of_the_container() -> None:
+    pod = picture_pod(of_a_claim())
+    assert [one.devices for one in pod.containers[:2]] == [
+        (
+            AllottedDevice("claim nic", "0000:3b:02.5", (0,), "Unhealthy"),
+            AllottedDevice("a.example/cpu", f"{device_answers.SRIOV_DRIVER}/cpus/cpu-7", (1,)),
+        )
+    ] * 2
+    net5 = pod.interfaces[-1]
+    assert (net5.name, net5.pci_address) == ("net5", "0000:3b:02.5")
+    assert "net5: NetworkReady is False (NoCarrier)" in pod.faults
+
+
+def test_a_device_of_a_shared_claim_is_drawn_once() -> None:
+    picture = replace(big_picture(0), pods=(picture_pod(of_a_claim()),))
+    drawing = read(svg(lay_out(picture)))
+    assert list(faults(drawing)) == []
+    card = drawing.pod("default/web-0")
+    assert card.text.count("0000:3b:02.5") == card.text.count("cpu-7 NUMA 1") == 1
+    assert "net5 0000:3b:02.5 (Unhealthy)" in card.text
+    text = dot(picture)
+    assert text.count('label="net5 (Unhealthy)') == 1
+    assert relate(picture).device_users["0000:3b:02.5"] == (1,)
+
+
+def test_a_function_of_a_claim_is_in_use() -> None:
+    pods = (picture_pod(of_a_claim()), replace(picture_pod(of_a_claim()), name="other"))
+    assert relate(replace(big_picture(0), pods=pods)).device_users["0000:3b:02.5"] == (1, 2)
+
+
+def test_devices_of_two_plugins_with_one_id_are_both_drawn() -> None:
+    devices = (AllottedDevice("a.example/x", "0", ()), AllottedDevice("b.example/y", "0", ()))
+    container = PicturedContainer("app", "running", (0,), False, devices)
+    pod = PicturedPod("default", "web", False, (container, container), ())
+    card = read(svg(lay_out(replace(big_picture(0), pods=(pod,))))).pod("default/web")
+    assert card.text.count("a.example/x 0") == card.text.count("b.example/y 0") == 1
+
+
+@pytest.mark.parametrize("where", ["interfaces", "container", "request"])
+def test_claims_that_are_not_known_are_problems(where: str) -> None:
+    described = node_answers.described_pod()
+    error = device_answers.part_error("claims")
+    resources = described.containers[0].resources
+    match where:
+        case "interfaces":
+            described.interfaces.claims_error.CopyFrom(error)
+        case "container":
+            resources.claims_error.CopyFrom(error)
+        case _:
+            resources.claims.append(device_answers.claim_request(error=error))
+    found = picture_pod(result(DescribedPod, described))
+    assert "claims: POD_RESOURCES_UNAVAILABLE" in found.problems

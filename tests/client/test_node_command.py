@@ -22,7 +22,7 @@ from netutil.client.models.node import Activity, Explanation, NodePods
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import answers, node_answers
+from tests.client import answers, device_answers, node_answers
 from tests.client.answers import POD_UID
 from tests.client.command import Netutil, rows_of
 from tests.client.fake_agent import FakeAgent, Refusal
@@ -411,3 +411,28 @@ def test_containers_that_are_not_known_are_not_counted(
     agent.node_pods = node_pb2.ListPodsResponse(pods=[pod])
     (row,) = (one for one in rows_of(netutil("node", "pods").out) if one[0] == "shop/odd")
     assert row[1] == ready
+
+
+def test_pod_shows_claims_of_its_containers(netutil: Netutil, agent: FakeAgent) -> None:
+    (app, *_) = agent.described_pod.containers
+    del app.resources.devices[:], app.resources.memory[:]
+    error = device_answers.part_error("claims")
+    app.resources.claims.append(device_answers.claim_request(request="b", error=error))
+    claim = device_answers.interface_claim(device_answers.claim_device())
+    agent.described_pod.interfaces.interfaces.add(name="net5", claim=claim)
+    out = netutil("node", "pod", "default/web-0").out
+    assert "nic (default/web-0-nic-x7k2p)" in out and "resource.kubernetes.io/pciBusID" in out
+    assert ["claims", error.reason, error.message] in rows_of(out.partition("NOT KNOWN\n")[2])
+    assert "(net5: device vf-5 of request vf of claim nic, driver" in out
+    (net5,) = (row for row in rows_of(out) if row[0] == "net5")
+    assert net5[6] == "0000:3b:02.5"
+
+
+def test_pod_says_which_claims_are_not_known(netutil: Netutil, agent: FakeAgent) -> None:
+    (app, *_) = agent.described_pod.containers
+    app.resources.Clear()
+    assert "CLAIMS" not in netutil("node", "pod", "default/web-0").out
+    app.resources.claims_error.CopyFrom(device_answers.part_error("claims"))
+    out = netutil("node", "pod", "default/web-0").out
+    assert "(claims of the container not known: The kubelet's" in out
+    assert "claims" in [row[0] for row in rows_of(out.partition("NOT KNOWN\n")[2])]

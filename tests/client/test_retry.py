@@ -8,7 +8,13 @@ from itertools import pairwise
 
 import grpc
 import pytest
-from netutil.client import DeadlineExceeded, PermissionDenied, ResourceExhausted, Unavailable
+from netutil.client import (
+    DeadlineExceeded,
+    NetUtilError,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+)
 from netutil.client.rpc.endpoint import PUBLIC, Settings
 from netutil.client.rpc.retry import Attempts, Reconnects
 
@@ -102,6 +108,12 @@ def test_a_limit_is_asked_again_when_the_agent_says_that_it_may_be() -> None:
 def test_nothing_but_unavailable_is_asked_again(code: grpc.StatusCode) -> None:
     with pytest.raises(Exception, match="SOME_REASON"):
         attempts(Clock()).pause_seconds_after(refused("SOME_REASON", code=code))
+
+
+def test_an_unknown_error_of_a_reachable_server_stays(listening: str) -> None:
+    with pytest.raises(NetUtilError) as caught:
+        attempts(Clock(), listening).pause_seconds_after(Failure(grpc.StatusCode.UNKNOWN))
+    assert (caught.value.code, caught.value.reason) == ("UNKNOWN", "")
 
 
 def test_a_deadline_after_an_error_raises_that_error(listening: str) -> None:

@@ -198,10 +198,11 @@ async def test_a_vain_wait_raises_the_error_that_hides_the_interface(
 
 
 @KINDS
-async def test_a_vain_wait_raises_the_error_of_the_userspace_plugin(
-    kind: str, agent: FakeAgent
+@pytest.mark.parametrize("name", ["device_info_error", "claims_error"])
+async def test_a_vain_wait_raises_the_error_of_a_piece(
+    kind: str, name: str, agent: FakeAgent
 ) -> None:
-    agent.everything.interfaces.device_info_error.CopyFrom(malformed())
+    getattr(agent.everything.interfaces, name).CopyFrom(malformed())
     with pytest.raises(FailedPrecondition, match="It breaks"):
         await wait(kind, agent.path, "net9", 0.5)
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.collect import network_cache as module
 from netutil.agent.collect.live_networks import LiveNetworks
@@ -594,14 +595,14 @@ async def test_who_holds_a_namespace_is_bounded(
     cache: NetworkCache, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_HOLDERS", 1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = psutil.Process().num_fds()
     with pinned(process) as pin, entered(process) as second, pinned_pid(second) as other:
         await quietly(cache, pin)
-        held = len(os.listdir("/proc/self/fd"))
+        held = psutil.Process().num_fds()
         assert cache.current(other, seen(other)) is not None
-        assert len(os.listdir("/proc/self/fd")) == held
+        assert psutil.Process().num_fds() == held
     cache.close()
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before, "all is closed")
+    await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
 
 
 @pytest.mark.parametrize(
@@ -924,13 +925,13 @@ async def test_a_reading_that_nobody_waits_for_any_more_leaves_nothing_open(
         threading.Thread(target=late).start()
         raise Unavailable(Reason.READ_TIMED_OUT, "It took too long.")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = psutil.Process().num_fds()
     cache = NetworkCache(given_up)
     with pytest.raises(Unavailable):
         await cache.network("pod", pin, seen(pin))
     cache.close()
     go_on.set()
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) == before, "all is closed")
+    await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
 
 
 async def test_without_a_thread_a_namespace_is_closed_at_once(
@@ -938,7 +939,7 @@ async def test_without_a_thread_a_namespace_is_closed_at_once(
 ) -> None:
     cache = NetworkCache(ReadPool().run)
     await quietly(cache, pin)
-    before = len(os.listdir("/proc/self/fd"))
+    before = psutil.Process().num_fds()
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -946,4 +947,4 @@ async def test_without_a_thread_a_namespace_is_closed_at_once(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         cache.close()
-    assert len(os.listdir("/proc/self/fd")) == before - 6  # and a process's pidfd and directory
+    assert psutil.Process().num_fds() == before - 6  # and a process's pidfd and directory

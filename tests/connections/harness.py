@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from netutil.agent.api.call_runner import CallRecorder, Rejections
 from netutil.agent.connections import admission as admission_module
@@ -277,4 +277,4 @@ async def eventually(condition: Callable[[], bool], pause_seconds: float = 0.005
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return psutil.Process().num_fds()

@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import ssl
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
+
+from kubernetes.config import new_client_from_config
+from urllib3.exceptions import HTTPError
 
 from tests.e2e.agent_image import AGENT_IMAGE
 from tests.e2e.authority import DIRECTORY, Authority
@@ -115,12 +117,14 @@ class ControlPlane:
             if process.poll() is not None:
                 said = (_LOGS / f"{name}.log").read_text(errors="replace")
                 raise RuntimeError(f"{name} ended:\n{said[-3000:]}")
-        context = ssl.create_default_context(cafile=CLIENT_CA)
         with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{SERVER}/readyz", context=context, timeout=5) as answer,
+            contextlib.suppress(OSError, HTTPError),
+            new_client_from_config(self.administrator) as api,
         ):
-            return bool(answer.status == 200)
+            request = api.param_serialize("GET", "/readyz", auth_settings=["BearerToken"])
+            answer = api.call_api(*request, _request_timeout=5)
+            answer.read()
+            return bool(answer.status == HTTPStatus.OK)
         return False
 
     def _spawn(self, command: str, *arguments: str) -> None:

@@ -88,19 +88,15 @@ def test_c_is_told_by_the_shell(app: LabContainer, tmp_path: Path) -> None:
 
 def test_go_with_debians_grpc(app: LabContainer, tmp_path: Path) -> None:
     needs("go", path=golang.BINARIES)
-    needs("protoc", "protoc-gen-go", "protoc-gen-go-grpc")
-    # The script finds the .proto beside it.
-    top = tmp_path / "src" / "example.org"
-    shutil.copytree(EXAMPLES / "go", top / "facts", ignore=shutil.ignore_patterns("netutilpb"))
-    script = (top / "facts" / "build.sh").read_text(encoding="utf-8")
-    proto = EXAMPLES.parents[1] / "proto"
-    (top / "facts" / "build.sh").write_text(script.replace("../../../proto", str(proto)))
+    sources = tmp_path / "src" / "example.org" / "facts"
+    shutil.copytree(EXAMPLES / "go", sources)
     subprocess.run(
-        [top / "facts" / "build.sh", "-tags", "grpc_before_1_63"],
+        ["go", "build", "-o", tmp_path / "facts", "-tags", "grpc_before_1_63", "."],
+        cwd=sources,
         check=True,
         env=golang.environment(tmp_path),
     )
-    assert output(app, str(top / "facts" / "facts")) == (
+    assert output(app, str(tmp_path / "facts")) == (
         "pod telco/upf container app\n"
         "cpus 0-1\n"
         "interface eth0 [192.0.2.7]\n"

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.facts.cgroup_file import number_if_there
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
@@ -52,7 +53,7 @@ def cgroup() -> Iterator[Path]:
 def descriptors() -> int:
     """Return how many descriptors are open, without the garbage of the tests before."""
     gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+    return psutil.Process().num_fds()
 
 
 def open_files() -> set[tuple[str, str]]:

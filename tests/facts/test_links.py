@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
 from netutil.agent.facts import links as room
@@ -252,10 +253,10 @@ def test_a_parent_in_another_namespace_is_no_index_of_this_one(namespace: Namesp
 def test_ten_thousand_looks_leave_no_descriptor_and_no_thread(namespace: Namespace) -> None:
     read_links(namespace.directory)
     gc.collect()  # what other tests left open is closed now and not while this one counts
-    descriptors, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
+    descriptors, threads = psutil.Process().num_fds(), set(threading.enumerate())
     for _ in range(10_000):
         read_links(namespace.directory)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert psutil.Process().num_fds() == descriptors
     assert set(threading.enumerate()) <= threads
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +23,16 @@ from netutil.agent.parsers.pod_cgroups import (
     normalise_uid,
     pod_places,
 )
-from netutil.agent.parsers.process import ProcessStatus, Stat, parse_stat, parse_status
+from netutil.agent.parsers.process import (
+    ProcessStatus,
+    Stat,
+    TaskStatus,
+    TaskUse,
+    parse_stat,
+    parse_status,
+    parse_task_status,
+    parse_task_use,
+)
 from netutil.client.cpulist import parse_cpulist
 
 from tests.fuzz.target import Target
@@ -219,6 +229,26 @@ def _status_holds(data: bytes, found: ProcessStatus) -> None:
         assert parse_status(f"Name:\t{name}\n{_text(data)}") == found
 
 
+def _task_status(data: bytes) -> TaskStatus:
+    return parse_task_status(f"Name:\tx\n{_text(data)}")
+
+
+def _task_status_holds(data: bytes, found: TaskStatus) -> None:
+    for name in ("", "Threads:\t99", "\x0bThreads:\t1", "\u2028NSpid:\t1"):
+        other = parse_task_status(f"Name:\t{name}\n{_text(data)}")
+        assert other == replace(found, name=name)
+
+
+def _task_use(data: bytes) -> TaskUse:
+    return parse_task_use(_text(data))
+
+
+def _task_use_holds(data: bytes, found: TaskUse) -> None:
+    rest = _text(data).rpartition(")")[2]
+    for name in ("", ") R 1", "a\n)"):
+        assert parse_task_use(f"4711 ({name}){rest}") == found
+
+
 def _hardware(data: bytes) -> str:
     return format_hardware_address(int.from_bytes(data[:2], "little"), data[2:])
 
@@ -341,6 +371,22 @@ def targets() -> tuple[Target, ...]:
             expected=(ValueError,),
             holds=_status_holds,
             words=(b"NStgid:", b"Uid:\t", b"\t", b"CapEff:"),
+        ),
+        Target(
+            "task-status",
+            _task_status,
+            (test_process.TASK_STATUS.encode(),),
+            expected=(ValueError,),
+            holds=_task_status_holds,
+            words=(b"NSpid:", b"\t", b"Threads:"),
+        ),
+        Target(
+            "task-use",
+            _task_use,
+            (stat.encode(),),
+            expected=(ValueError,),
+            holds=_task_use_holds,
+            words=(b") ", b" (", b"-1", b"\n"),
         ),
         Target(
             "hardware-address",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 import msgspec
-from netutil.agent.collect.results import Allocated, GivenFunctions, Interfaces
+from netutil.agent.collect.results import Allocated, GivenDevices, Interfaces
 from netutil.agent.errors import AgentError, FailedPrecondition, Unavailable
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.network import Networks, Source
@@ -21,6 +21,12 @@ from netutil.agent.kubelet.podresources import model as resources
 from netutil.agent.kubelet.podsapi.model import decode_pod
 from netutil.agent.messages import convert, convert_devices
 from netutil.agent.parsers.addresses import normalise_pci_address
+from netutil.agent.parsers.device_metadata import (
+    DeviceMetadata,
+    DeviceMetadataMalformed,
+    DeviceMetadataTooLarge,
+    parse_device_metadata,
+)
 from netutil.agent.parsers.environment import (
     MAX_DEVICES,
     MAX_VARIABLE_LENGTH,
@@ -38,7 +44,7 @@ from netutil.agent.parsers.plugin_devices import (
 )
 from netutil.agent.parsers.quantity import MAX_BYTES, parse_bytes
 from netutil.agent.parsers.userspace_cni import UserspaceInterface, parse_userspace
-from netutil.agent.pods.http.client import read_body
+from netutil.agent.pods.http.bounded import read_body
 from netutil.agent.pods.index import index
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod_list, decode_pod_list
 from netutil.agent.pods.sources.file import FileSource
@@ -49,6 +55,7 @@ from urllib3 import HTTPResponse
 from tests.fuzz.kernel import RECORDED
 from tests.fuzz.target import Target
 from tests.parsers import annotations as recorded_annotations
+from tests.parsers import device_metadata as recorded_metadata
 from tests.podresources.kubelet import pod as resources_of_pod
 from tests.podsapi.test_model import WHOLE
 
@@ -227,7 +234,7 @@ def _resources_hold(data: bytes, found: Mapping[resources.Key, resources.PodEntr
     assert again == found, "the kubelet's order shows"
     for entry in found.values():
         for one in entry.containers.values():
-            answer = convert_devices.resources(one, GivenFunctions()).SerializeToString()
+            answer = convert_devices.resources(one, GivenDevices()).SerializeToString()
             # A NUMA node stands beside each of a resource's devices.
             assert len(answer) <= len(data) * (len(data) + 64)
 
@@ -247,6 +254,16 @@ def _pushed_holds(data: bytes, found: Pod) -> None:
     except msgspec.ValidationError as error:
         raise AssertionError(f"JSON could not have said this: {error}") from error
     assert again == found.metadata
+
+
+def _metadata_holds(data: bytes, found: DeviceMetadata) -> None:
+    msgspec.json.encode(found)  # all of it is text that an answer can hold
+    assert all(name.encode() in data or b"\\" in data for name in _names_in(found))
+
+
+def _names_in(found: DeviceMetadata) -> list[str]:
+    devices = [device for request in found.requests for device in request.devices]
+    return [name for device in devices for name, _ in device.attributes]
 
 
 def targets() -> tuple[Target, ...]:
@@ -374,5 +391,22 @@ def targets() -> tuple[Target, ...]:
             _resources_hold,
         ),
         Target("pod-resources-pod", _resource_pod, (answer.SerializeToString(),), wrong),
+        Target(
+            "device-metadata",
+            parse_device_metadata,
+            (
+                recorded_metadata.both(recorded_metadata.vf(network=recorded_metadata.NETWORK)),
+                recorded_metadata.both(
+                    recorded_metadata.device(
+                        attributes={"a": {"int": 1}, "b": {"bools": [True]}, "c": {"version": "1"}}
+                    )
+                ),
+            ),
+            (DeviceMetadataMalformed, DeviceMetadataTooLarge),
+            _metadata_holds,
+            (*_JSON, b'"apiVersion"', b'"requests"', b'"int"', b'"strings"', b'"ips"'),
+            # Each field of an attribute counts, those that are not set as well.
+            most_times=8,
+        ),
         Target("pods-api", _pushed, (WHOLE.SerializeToString(),), wrong_list, _pushed_holds),
     )

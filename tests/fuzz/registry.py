@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import csi, first_bytes, grpc_server, kernel, kubernetes, wire
+from tests.fuzz import apiserver, csi, first_bytes, grpc_server, kernel, kubernetes, wire
 from tests.fuzz.target import Target
 
 
@@ -11,6 +11,7 @@ def targets() -> dict[str, Target]:
     every = (
         *kernel.targets(),
         *kubernetes.targets(),
+        *apiserver.targets(),
         *wire.targets(),
         *grpc_server.targets(),
         *first_bytes.targets(),

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
@@ -49,7 +50,7 @@ def pass_lingering(sender: socket.socket, data: bytes) -> socket.socket:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return psutil.Process().num_fds()
 
 
 async def settled(count: int) -> None:

@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 from tests.hostile.cgroup_churn import CGROUP_CHURN
 from tests.hostile.crowds import CROWDS
 from tests.hostile.environments import ENVIRONMENTS
@@ -53,7 +55,6 @@ _AGENTS_CPU, _PODS_CPU = "1", "0"
 _PROBE_SECONDS = 0.25
 _QUIET_TRIES = 5
 _LOG_CHARACTERS = 4000
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _REALTIME_MICROSECONDS = 100_000
 """Of each second, for one pod. Its callers need some thousands."""
 _ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT)}
@@ -65,33 +66,30 @@ def held_by(pid: int) -> Held:
     Holds the memory lock of the process meanwhile: whoever reads this and waits for a CPU, as
     this program does beside an attack, keeps the process from growing.
     """
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    pss = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return _held(pid, pss)
+    return _held(pid, psutil.Process(pid).memory_full_info().pss)
 
 
 def _held(pid: int, pss_bytes: int) -> Held:
-    proc = Path(f"/proc/{pid}")
-    return Held(pss_bytes, len(os.listdir(proc / "fd")), len(os.listdir(proc / "task")))
+    process = psutil.Process(pid)
+    return Held(pss_bytes, process.num_fds(), process.num_threads())
 
 
 def _resident_bytes(pid: int) -> int:
     """Return the resident set size, which takes no lock (proc_pid_statm(5))."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """Return the CPU time that a process has taken, and that its present threads have waited for.
 
-    proc(5), stat: user and system; sched-stats.rst, /proc/<pid>/schedstat: the second field.
+    psutil has no waiting: sched-stats.rst, /proc/<pid>/schedstat: the second field.
     """
-    proc = Path(f"/proc/{pid}")
-    user, system = (proc / "stat").read_text().rpartition(")")[2].split()[11:13]
+    times = psutil.Process(pid).cpu_times()
     waited = 0
-    for task in (proc / "task").iterdir():
+    for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end meanwhile
             waited += int((task / "schedstat").read_text().split()[1])
-    return (int(user) + int(system)) / _TICKS_PER_SECOND, waited / 1e9
+    return times.user + times.system, waited / 1e9
 
 
 class QuietPods:

@@ -16,7 +16,7 @@ from netutil.v1alpha import netutil_pb2_grpc
 
 PATH = __file__
 SOCKET = "unix:/etc/netutil/net.sock"
-FORGED = 'x\n{"event": "refusal"}\u2028\x1b[2J' + "9" * 3000
+FORGED = 'x\n{"event": "error"}\u2028\x1b[2J' + "9" * 3000
 
 
 def everything(stub: netutil_pb2_grpc.NetUtilStub, victim: str) -> list[str]:

@@ -32,8 +32,9 @@ SECRETS = {
     "body": "planted-in-a-pod-list",
 }
 KEYS = (
-    {"time", "level", "logger", "message", "event", "stage", "namespace", "pod", "pod_uid"}
-    | {"container", "container_id", "pid", "uid", "gid", "method", "reason", "why", "read"}
+    {"time", "level", "logger", "message", "event", "outcome", "stage", "namespace", "pod"}
+    | {"pod_uid", "container", "container_id", "pid", "uid", "gid", "method", "reason"}
+    | {"why", "read"}
 )  # fmt: skip
 PER_SECOND = 5
 
@@ -62,7 +63,7 @@ def node() -> Iterator[Node]:
         yield Node(lab, hostile, victim)
 
 
-def lines(agent: LabAgent, event: str = "refusal") -> list[dict[str, Any]]:
+def lines(agent: LabAgent, event: str = "error") -> list[dict[str, Any]]:
     entries = (json.loads(line) for line in agent.stderr_text().splitlines())
     return [entry for entry in entries if entry.get("event") == event]
 
@@ -172,7 +173,7 @@ def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node
     agent.stop()  # it says what it has not said yet
     seconds = time.monotonic() - began
     own = [line for line in lines(agent) if line["pod"] == "hostile"]
-    summaries = [line for line in lines(agent, "refusals") if line["pod"] == "hostile"]
+    summaries = [line for line in lines(agent, "errors") if line["pod"] == "hostile"]
     assert len(own) <= PER_SECOND * (seconds + 2)
     assert len(own) + sum(line["count"] for line in summaries) == 300
     assert [line["reason"] for line in lines(agent) if line["pod"] == "victim"] == [
@@ -183,7 +184,7 @@ def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node
 def test_every_refusal_is_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     ask(node.hostile, refused.PATH, "flood", "30")
-    name = r'netutil_rejections_total\{reason="VARIABLE_NOT_SET",stage="call"\}'
+    name = r'netutil_errors_total\{outcome="not_found",reason="VARIABLE_NOT_SET",stage="call"\}'
     assert metric(agent, name) == 30
     logged = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]
     assert metric(agent, "netutil_audit_suppressed_total") == 30 - len(logged)

@@ -55,7 +55,8 @@ SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
     "agent/identity/process.py",  # a process's start, compared with a container's
     "agent/collect/caller.py",  # a call's time, compared with the list's: a jump costs one list
     "agent/kubelet/podresources/directory.py",  # compared with a container's start
-    "agent/pods/sources/apiserver.py",  # observed_at
+    "agent/pods/http/apiserver_login.py",  # when the answer of an exec plugin expires
+    "agent/pods/sources/reflector.py",  # observed_at
     "agent/pods/sources/file.py",  # the age of a file; a jump makes it be read again
     "agent/pods/index.py",  # of a container without a start time
     "agent/pods/polling.py",  # observed_at

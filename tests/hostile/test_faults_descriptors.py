@@ -79,9 +79,7 @@ def told(agent: LabAgent) -> float:
     """How often somebody was told of a shortage."""
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
         text = answer.read().decode()
-    found = re.findall(
-        r'^netutil_rejections_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M
-    )
+    found = re.findall(r'^netutil_errors_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M)
     return sum(map(float, found))
 
 

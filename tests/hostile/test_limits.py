@@ -56,7 +56,9 @@ def call(container: LabContainer, *argv: str) -> dict[str, Any]:
 
 
 def refusals(agent: LabAgent, reason: str) -> float:
-    return metric(agent, rf'netutil_rejections_total\{{reason="{reason}",stage="[a-z]+"\}}')
+    return metric(
+        agent, rf'netutil_errors_total\{{outcome="refused",reason="{reason}",stage="[a-z]+"\}}'
+    )
 
 
 PATHS = {

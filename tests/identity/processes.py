@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 
@@ -80,4 +81,4 @@ def wait_for_state(pid: int, state: str) -> None:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return psutil.Process().num_fds()

@@ -71,6 +71,8 @@ class LabContainer:
         self.running = True
         self.resources: dict[str, Any] = {}
         """As its spec has them; set before the pod list is written."""
+        self.status: dict[str, Any] = {}
+        """Further fields of its status."""
         self._site = site
         self._path = path
         self._launch = launch
@@ -183,6 +185,9 @@ class LabPod:
         self.interfaces: list[Interface] = []
         self.ip: str | None = None
         self.deleted = False
+        self.spec: dict[str, Any] = {}
+        self.status: dict[str, Any] = {}
+        """Further fields of its spec and status."""
         self._site = site
         self._path = pod_path(self.uid, qos, driver)
         self._paths: list[str] = []

@@ -60,7 +60,7 @@ def _pod(pod: LabPod) -> dict[str, Any]:
         "labels": pod.labels,
         "annotations": pod.annotations,
     }
-    return {"metadata": metadata, "spec": spec, "status": status}
+    return {"metadata": metadata, "spec": spec | pod.spec, "status": status | pod.status}
 
 
 def _status(container: LabContainer) -> dict[str, Any]:
@@ -78,6 +78,7 @@ def _status(container: LabContainer) -> dict[str, Any]:
         "ready": container.running,
         "restartCount": 0,
         "state": state,
+        **container.status,
     }
 
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from netutil.agent.identity.pidfd import choose_pin
 from netutil.agent.listener.acceptor import AcceptCounts, Acceptor
 from netutil.agent.listener.ownership import ListenerHolder, SocketHealth, SocketWatch
@@ -147,4 +148,4 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return psutil.Process().num_fds()

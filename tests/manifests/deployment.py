@@ -64,6 +64,8 @@ class LabNode:
         place.mkdir()
         pod_resources = self.lab.directory / "pod-resources"
         pod_resources.mkdir(exist_ok=True)
+        plugins = self.lab.directory / "plugins"
+        plugins.mkdir(exist_ok=True)
         self.pods_api.mkdir(exist_ok=True)
         argv = command(
             objects,
@@ -74,6 +76,7 @@ class LabNode:
                 "/run/netutil-admin": self.lab.admin_socket.parent,
                 "/sys": Path("/sys"),
                 "/var/lib/kubelet/pod-resources": pod_resources,
+                "/var/lib/kubelet/plugins": plugins,
                 "/var/lib/kubelet/pods-api": self.pods_api,
             },
             service_account=self.service_account,

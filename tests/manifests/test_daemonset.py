@@ -67,6 +67,7 @@ def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
     for path, on_host in (
         (f"{settings.host_root}/sys", "/sys"),
         (str(Path(settings.pod_resources).parent), str(Path(settings.pod_resources).parent)),
+        (f"{settings.kubelet_root}/plugins", f"{settings.kubelet_root}/plugins"),
     ):
         mount, volume = mounts[path]
         assert mount["readOnly"] is True
@@ -74,6 +75,11 @@ def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
     writable = {path for path, (mount, _) in mounts.items() if not mount.get("readOnly")}
     assert writable == {"/run/netutil", "/run/netutil-admin", "/tmp"}
     assert "emptyDir" in mounts["/tmp"][1]
+
+
+def test_an_unmount_of_a_volume_reaches_the_agent(objects: list[Manifest]) -> None:
+    mount, _ = mounts_of(objects)["/var/lib/kubelet/plugins"]
+    assert mount["mountPropagation"] == "HostToContainer"
 
 
 def test_the_agent_has_its_token(objects: list[Manifest]) -> None:

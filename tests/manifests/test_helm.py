@@ -42,6 +42,19 @@ def test_with_another_source_it_makes_what_the_component_makes(source: str, hard
     assert by_name(chart(*values)) == by_name(with_component(base, source))
 
 
+@pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
+def test_with_claims_it_makes_what_the_component_makes(hardened: bool) -> None:
+    values = ("resourceClaims=apiserver", f"hardened={str(hardened).lower()}")
+    base = "hardened" if hardened else "default"
+    assert by_name(chart(*values)) == by_name(with_component(base, "resource-claims"))
+
+
+def test_claims_and_pods_of_the_api_server_go_together() -> None:
+    roles = by_name(chart("podSource=apiserver", "resourceClaims=apiserver"))
+    names = {name for kind, name in roles if kind == "ClusterRole"}
+    assert names == {"netutil-agent-pods", "netutil-agent-resource-claims"}
+
+
 def test_with_self_signed_kubelets_it_makes_what_the_component_makes() -> None:
     assert by_name(chart("kubelet.selfSigned=true")) == by_name(objects_of("self-signed-kubelet"))
 
@@ -92,6 +105,7 @@ def test_is_valid(values: tuple[str, ...]) -> None:
     ("value", "named"),
     [
         ("podSource=file", "podSource"),
+        ("resourceClaims=off", "resourceClaims"),
         ("hardenned=true", "hardenned"),
         ("kubelet.verify=maybe", "verify"),
         ('extraArgs=["log-format=json"]', "extraArgs"),

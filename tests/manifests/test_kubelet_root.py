@@ -66,7 +66,7 @@ def test_a_replacement_reaches_each_path(base: str, component: str) -> None:
 def test_the_flags_name_the_directories_that_are_mounted(base: str, component: str) -> None:
     objects = moved(with_component(base, component))
     settings = settings_of(agent_of(objects), NODES[0])
-    named = {str(Path(settings.pod_resources).parent)}
+    named = {str(Path(settings.pod_resources).parent), f"{settings.kubelet_root}/plugins"}
     if component == "pods-api":
         named.add(str(Path(settings.pods_api).parent))
     mounts = mounts_of(objects)
@@ -79,7 +79,8 @@ def test_the_flags_name_the_directories_that_are_mounted(base: str, component: s
 def test_the_documented_patch_moves_the_directory_on_the_node(base: str) -> None:
     objects = with_components(base, patch=documented_patch())
     plain = objects_of(base)
-    assert f"{OTHER_ROOT}/pod-resources" in kubelet_paths(objects)
+    moved_paths = {f"{OTHER_ROOT}/{name}" for name in ("pod-resources", "plugins")}
+    assert moved_paths <= kubelet_paths(objects)
     assert len(kubelet_paths(objects)) == len(kubelet_paths(plain))
     (mount, volume) = mounts_of(objects)[f"{DEFAULT_ROOT}/pod-resources"]
     assert (mount["name"], volume["hostPath"]["type"]) == ("pod-resources", "DirectoryOrCreate")
@@ -93,4 +94,4 @@ def test_the_section_names_each_volume_below_the_root() -> None:
             for volume in pod_of(with_component(base, component))["volumes"]:
                 if volume.get("hostPath", {}).get("path", "").startswith(DEFAULT_ROOT):
                     named.add(volume["name"])
-    assert named <= set(re.findall(r"`([a-z-]+)`", section())) | {"pod-resources"}
+    assert named <= set(re.findall(r"`([a-z-]+)`", section())) | {"pod-resources", "plugins"}

@@ -24,6 +24,8 @@ UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")
 OTHERS = {
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_threads",
     "kube_daemonset_status_number_unavailable",
 }
 _METRIC = re.compile(r"\b(?:netutil|process|kube)_[a-z_]+")

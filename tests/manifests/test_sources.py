@@ -34,8 +34,8 @@ def kinds(objects: list[Manifest]) -> list[str]:
     return sorted(manifest["kind"] for manifest in objects)
 
 
-@pytest.mark.parametrize("component", ["apiserver", "pods-api"])
-class TestBoth:
+@pytest.mark.parametrize("component", ["apiserver", "pods-api", "resource-claims"])
+class TestEach:
     def test_are_valid(self, base: str, component: str) -> None:
         for manifest in with_component(base, component):
             assert kubernetes_validate.validate(manifest, "1.37", strict=True) == "1.37"
@@ -66,6 +66,24 @@ class TestApiServer:
         names = {manifest["metadata"]["name"] for manifest in read(DEFAULT)}
         assert one(read(APISERVER_RBAC), "ClusterRole")["metadata"]["name"] not in names
         assert_bound(read(APISERVER_RBAC), one(read(DEFAULT), "ServiceAccount"))
+
+
+class TestResourceClaims:
+    def test_its_right_is_to_list_and_watch_claims_and_slices(self, base: str) -> None:
+        before = {(made["kind"], made["metadata"]["name"]) for made in objects_of(base)}
+        added = [
+            made
+            for made in with_component(base, "resource-claims")
+            if (made["kind"], made["metadata"]["name"]) not in before
+        ]
+        assert kinds(added) == ["ClusterRole", "ClusterRoleBinding"]
+        (rule,) = one(added, "ClusterRole")["rules"]
+        assert rule == {
+            "apiGroups": ["resource.k8s.io"],
+            "resources": ["resourceclaims", "resourceslices"],
+            "verbs": ["list", "watch"],
+        }
+        assert_bound(added, one(objects_of(base), "ServiceAccount"))
 
 
 class TestPodsApi:

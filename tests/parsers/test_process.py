@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from netutil.agent.parsers.process import (
     ProcessStatus,
     Stat,
+    TaskStatus,
+    TaskUse,
     ThreadCredentials,
     parse_credentials,
     parse_stat,
     parse_status,
+    parse_task_status,
+    parse_task_use,
 )
 
 # Linux 6.18; what stands before and after the name, up to field 52.
@@ -301,3 +305,52 @@ def test_a_real_process_with_a_hostile_name_is_read_as_any_other(name: bytes) ->
     assert found.uids == (os.getuid(),) * 4
     credentials = parse_credentials(status)
     assert credentials.ids == (os.getuid(),) * 3 + (os.getgid(),) * 3
+
+
+TASK_STATUS = (
+    "Umask:\t0022\nState:\tS (sleeping)\nTgid:\t41\nNgid:\t0\nPid:\t42\nPPid:\t1\n"
+    "NStgid:\t41\t1\nNSpid:\t42\t2\nThreads:\t7\nCpus_allowed_list:\t0-3\n"
+)
+NAMES = st.text(st.characters(exclude_characters="\n\\", codec="utf-8"))
+
+
+@given(NAMES | st.sampled_from(["Threads:\t99", "Tgid:\t1", "NSpid:\t9", "Name:\tx", ""]))
+def test_a_name_is_no_field_of_a_task(name: str) -> None:
+    assert parse_task_status(f"Name:\t{name}\n{TASK_STATUS}") == TaskStatus(name, 2, 7)
+
+
+@given(st.text())
+def test_any_status_of_a_task_is_parsed_or_refused(text: str) -> None:
+    try:
+        found = parse_task_status(text)
+    except ValueError:
+        return
+    assert "Threads:" in text.partition("\n")[2] and found.name in text
+
+
+@pytest.mark.parametrize("line", ["Name", "NSpid", "Threads"])
+def test_a_task_without_a_field_is_refused(line: str) -> None:
+    whole = f"Name:\tx\n{TASK_STATUS}"
+    lines = [one for one in whole.split("\n") if not one.startswith(f"{line}:")]
+    with pytest.raises(ValueError, match=r"status|Name"):
+        parse_task_status("\n".join(lines))
+    emptied = [f"{line}:" if one.startswith(f"{line}:") else one for one in whole.split("\n")]
+    with pytest.raises(ValueError, match=r"."):
+        parse_task_status("\n".join(emptied))
+
+
+@given(NAMES)
+def test_a_name_is_no_use_of_a_task(name: str) -> None:
+    fields = REST.split()
+    fields[11], fields[12], fields[36] = "120", "3", "17"
+    text = f"{PID} ({name}) {' '.join(fields)}\n"
+    assert parse_task_use(text) == TaskUse("S", 123, 471122, 17)
+
+
+@given(st.text())
+def test_any_use_of_a_task_is_parsed_or_refused(text: str) -> None:
+    try:
+        parse_task_use(text)
+    except ValueError:
+        return
+    assert ")" in text

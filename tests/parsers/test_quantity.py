@@ -104,7 +104,7 @@ def test_what_stands_there_is_named_in_words_of_json(quantity: object, words: st
     st.decimals(min_value=0, max_value=10**9, places=6, allow_nan=False), st.sampled_from(SUFFIXES)
 )
 def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> None:
-    theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))  # type: ignore[no-untyped-call]
+    theirs = math.ceil(parse_quantity(f"{number:f}{suffix}"))
     try:
         ours = parse_bytes(f"{number:f}{suffix}", read="")
     except FailedPrecondition:
@@ -116,7 +116,7 @@ def test_the_kubernetes_client_reads_the_same(number: object, suffix: str) -> No
 @given(st.integers(0, 10**6), st.integers(-9, 9))
 def test_the_kubernetes_client_reads_the_same_exponents(number: int, exponent: int) -> None:
     text = f"{number}e{exponent}"
-    theirs = math.ceil(parse_quantity(text))  # type: ignore[no-untyped-call]
+    theirs = math.ceil(parse_quantity(text))
     assert parse_bytes(text, read="") == theirs
 
 
@@ -131,5 +131,5 @@ def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
 @given(st.decimals(min_value=0, max_value=10**6, places=4, allow_nan=False))
 def test_whole_numbers_are_those_that_the_kubernetes_client_reads_as_such(number: object) -> None:
     for suffix in ("", "m", "k"):
-        theirs = parse_quantity(f"{number:f}{suffix}")  # type: ignore[no-untyped-call]
+        theirs = parse_quantity(f"{number:f}{suffix}")
         assert is_whole(f"{number:f}{suffix}") == (theirs >= 1 and theirs == theirs.to_integral())

@@ -23,6 +23,7 @@ from tests.pods.kubelet_server import Handler, KubeletDouble, pod_json, serving
 
 NODE = "node-1"
 PATH = "/api/v1/pods"
+ONE_NAME = "metadata.name="
 ONE_NAMESPACE = "/api/v1/namespaces/default/pods"
 Pod = dict[str, Any]
 Answer = Callable[[Handler, dict[str, str]], None]
@@ -62,8 +63,11 @@ class ApiServer:
         node: str = NODE,
     ) -> None:
         self.double = KubeletDouble(self._answer, context, address)
-        self._selector = f"spec.nodeName={node}"
+        self.path, self.one_name = PATH, ONE_NAMESPACE
+        self.selector: str | None = f"spec.nodeName={node}"
+        self.served: list[str] = []  # versions of the group of `path`
         self.tokens = {"first-token"}
+        self.needs_token = True  # else its context asks for a client certificate
         self.lists: list[Answer] = []
         self.watches: list[Answer] = []
         self.compares: list[Answer] = []
@@ -152,12 +156,15 @@ class ApiServer:
         parts = urlsplit(handler.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         scheme, _, token = handler.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or token not in self.tokens:
+        if self.needs_token and (scheme.lower() != "bearer" or token not in self.tokens):
             refuse(handler, 401, "Unauthorized", "Unauthorized")
-        elif parts.path == ONE_NAMESPACE:
+        elif self.served and parts.path == self.path.rsplit("/", 2)[0]:
+            versions = [{"groupVersion": f"g/{one}", "version": one} for one in self.served]
+            handler.send(json.dumps({"kind": "APIGroup", "versions": versions}).encode())
+        elif parts.path == self.one_name and query.get("fieldSelector", "").startswith(ONE_NAME):
             self.of_one_name.append(query)
             send_list(handler, [], self._version)
-        elif parts.path != PATH or query.get("fieldSelector") != self._selector:
+        elif parts.path != self.path or query.get("fieldSelector") != self.selector:
             refuse(handler, 404, "NotFound", "the server could not find the requested resource")
         elif "PartialObjectMetadataList" in handler.headers["Accept"]:
             self.compared.append(query)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.http.apiserver_login import ServiceAccount
 
 from tests.pods.api_server import NODE, ApiServer, api_server
 from tests.pods.kubelet_server import KubeletDouble, pod_json, pods, serving
@@ -65,8 +65,8 @@ def api(good_context: ssl.SSLContext) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def api_settings(api: ApiServer, ca_file: str, token_file: str) -> dict[str, Any]:
-    address = ApiServerAddress(api.url, ca_file, token_file)
-    return {"address": address, "node_name": NODE, "silence_seconds": 30.0}
+    login = ServiceAccount(api.url, ca_file, token_file)
+    return {"login": login, "node_name": NODE, "silence_seconds": 30.0}
 
 
 @pytest.fixture

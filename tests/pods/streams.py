@@ -70,7 +70,7 @@ class PushingSource:
         self.started_over += 1
         self.steps.put_nowait(None)
 
-    async def follow(self, take: Take) -> None:
+    async def follow(self, take: Take[Pod]) -> None:
         self.streams += 1
         resumed = self.resumes and self.streams > 1
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.http.apiserver_login import ServiceAccount
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
 from tests.pods.api_server import (
@@ -181,8 +181,8 @@ class TestBegunAgain:
     ) -> None:
         with api_server(good_context) as api:
             api.put(pod(1, "web"))
-            address = ApiServerAddress(api.url, ca_file, token_file)
-            source = ApiServerSource(ApiServerSettings(address, NODE))
+            login = ServiceAccount(api.url, ca_file, token_file)
+            source = ApiServerSource(ApiServerSettings(login, NODE))
             directory = PodDirectory(source, 10)
             before = (await directory.refresh()).observed_at
             await until(lambda: len(api.watched) == 1)

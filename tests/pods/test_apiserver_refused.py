@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.http.apiserver_login import ServiceAccount
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
@@ -76,8 +76,8 @@ class TestRefused:
     async def test_a_missing_token_is_told(
         self, api_settings: dict[str, Any], token_file: str
     ) -> None:
-        address = replace(api_settings["address"], token_file=f"{token_file}-not")
-        async with following(api_settings, address=address) as directory:
+        login = replace(api_settings["login"], token_file=f"{token_file}-not")
+        async with following(api_settings, login=login) as directory:
             with pytest.raises(Unavailable, match=r"The file of --apiserver-token.*No such file"):
                 await directory.refresh()
 
@@ -86,8 +86,8 @@ class TestRefused:
     ) -> None:
         other = tmp_path / "other.crt"
         trustme.CA().cert_pem.write_to_path(str(other))
-        address = ApiServerAddress(api.url, str(other), api_settings["address"].token_file)
-        async with following(api_settings, address=address) as directory:
+        login = ServiceAccount(api.url, str(other), api_settings["login"].token_file)
+        async with following(api_settings, login=login) as directory:
             with pytest.raises(Unavailable, match="CA that is not in --apiserver-ca"):
                 await directory.refresh()
         assert api.asked == []
@@ -95,7 +95,7 @@ class TestRefused:
     async def test_a_list_of_too_many_pods_is_refused(
         self, api: ApiServer, api_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("netutil.agent.pods.store.PodStore._ensure_bounded", _at_most_two)
+        monkeypatch.setattr("netutil.agent.pods.store.ObjectStore._ensure_bounded", _at_most_two)
         for number in range(1, 4):
             api.put(pod(number))
         async with following(api_settings) as directory:
@@ -111,9 +111,9 @@ class TestRefused:
                 await directory.refresh()
 
     async def test_an_address_that_is_not_https_is_none(self) -> None:
-        address = ApiServerAddress("http://127.0.0.1:8080", "", "")
+        login = ServiceAccount("http://127.0.0.1:8080", "", "")
         with pytest.raises(ValueError, match="https"):
-            ApiServerSource(ApiServerSettings(address, NODE))
+            ApiServerSource(ApiServerSettings(login, NODE))
 
 
 def write(path: str, text: str) -> None:

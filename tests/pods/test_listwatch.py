@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
+from netutil.agent.pods.sources.apiserver import PODS
 from netutil.agent.pods.sources.listwatch import (
     EventType,
     Expired,
@@ -67,31 +68,37 @@ class TestLines:
 class TestEvents:
     @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
     def test_a_change_bears_its_pod_and_version(self, kind: str) -> None:
-        found = decode_event(event(kind, versioned(pod(1, "web"))))
+        found = decode_event(PODS, event(kind, versioned(pod(1, "web"))), Flaws())
         assert (found.type, found.version, found.uid) == (kind, "7", f"{1:032x}")
-        assert found.pod is not None
-        assert found.pod.full_name == "default/web"
+        assert found.object is not None
+        assert found.object.full_name == "default/web"
 
     def test_a_bookmark_bears_a_version_alone(self) -> None:
-        found = decode_event(event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}))
-        assert (found.type, found.version, found.pod) == (EventType.BOOKMARK, "9", None)
+        found = decode_event(
+            PODS, event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}), Flaws()
+        )
+        assert (found.type, found.version, found.object) == (EventType.BOOKMARK, "9", None)
 
     @pytest.mark.parametrize("reason", ["Expired", "Gone"])
     def test_a_version_that_is_too_old_is_told_apart(self, reason: str) -> None:
         with pytest.raises(Expired):
-            decode_event(event("ERROR", status(410, reason, "too old resource version")))
+            decode_event(
+                PODS, event("ERROR", status(410, reason, "too old resource version")), Flaws()
+            )
 
     def test_another_error_is_told_in_its_own_words(self) -> None:
         with pytest.raises(WatchFailed, match=r"^500 no \[31m leader$"):
-            decode_event(event("ERROR", status(500, "InternalError", "no\n\x1b[31m leader.")))
+            decode_event(
+                PODS, event("ERROR", status(500, "InternalError", "no\n\x1b[31m leader.")), Flaws()
+            )
 
     def test_a_pod_that_cannot_be_identified_is_named_in_the_log(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         bad, flaws = versioned(pod(1, "bad")), Flaws()
         bad["metadata"]["uid"] = 7
-        found = decode_event(event("MODIFIED", bad), flaws)
-        assert (found.pod, found.uid, found.version) == (None, "", "7")
+        found = decode_event(PODS, event("MODIFIED", bad), flaws)
+        assert (found.object, found.uid, found.version) == (None, "", "7")
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
         assert "left out; the first, an event of 'default/bad': $.metadata.uid is a number" in (
@@ -104,53 +111,53 @@ class TestEvents:
     def test_odd_metadata_ends_no_stream(self, name: str, odd: object) -> None:
         content = versioned(pod(1, "web"))
         content["metadata"][name] = odd
-        found = decode_event(event("MODIFIED", content))
-        assert found.pod is not None
-        assert found.pod.full_name == "default/web"
+        found = decode_event(PODS, event("MODIFIED", content), Flaws())
+        assert found.object is not None
+        assert found.object.full_name == "default/web"
         assert found.version == ("" if name == "resourceVersion" else "7")
 
     @pytest.mark.parametrize("metadata", [None, 7, "none", [], {"resourceVersion": None}], ids=repr)
     def test_an_object_without_metadata_ends_no_stream(self, metadata: object) -> None:
-        found = decode_event(event("ADDED", {"metadata": metadata}), flaws := Flaws())
-        assert (found.pod, found.version, flaws.entries) == (None, "", 1)
-        assert decode_event(event("BOOKMARK", {"metadata": metadata})).version == ""
+        found = decode_event(PODS, event("ADDED", {"metadata": metadata}), flaws := Flaws())
+        assert (found.object, found.version, flaws.entries) == (None, "", 1)
+        assert decode_event(PODS, event("BOOKMARK", {"metadata": metadata}), Flaws()).version == ""
 
     def test_a_pod_that_is_gone_is_named_or_the_list_is_read_again(self) -> None:
         content = versioned(pod(1, "web"))
         content["metadata"]["name"] = None
-        assert decode_event(event("DELETED", content)).uid == f"{1:032x}"
+        assert decode_event(PODS, event("DELETED", content), Flaws()).uid == f"{1:032x}"
         content["metadata"]["uid"] = None
         with pytest.raises(PodListMalformed, match="which pod is gone"):
-            decode_event(event("DELETED", content))
+            decode_event(PODS, event("DELETED", content), Flaws())
 
     @given(st.binary(max_size=200))
     def test_whatever_comes_is_an_event_or_refused(self, line: bytes) -> None:
         with pytest.raises(PodListMalformed):
-            decode_event(line)
+            decode_event(PODS, line, Flaws())
 
 
 class TestPages:
     def test_the_last_one_names_no_next(self) -> None:
         body = {"kind": "PodList", "metadata": {"resourceVersion": "5"}, "items": [pod(1)]}
-        page = decode_page(json.dumps(body).encode())
-        assert (len(page.pods), page.version, page.next_page) == (1, "5", "")
+        page = decode_page(PODS, json.dumps(body).encode(), Flaws())
+        assert (len(page.objects), page.version, page.next_page) == (1, "5", "")
 
     def test_another_names_the_next(self) -> None:
         metadata = {"resourceVersion": "5", "continue": "token"}
         body = {"kind": "PodList", "metadata": metadata, "items": None}
-        assert decode_page(json.dumps(body).encode()).next_page == "token"
+        assert decode_page(PODS, json.dumps(body).encode(), Flaws()).next_page == "token"
 
     def test_a_page_that_does_not_say_what_follows_is_no_end(self) -> None:
         metadata = {"resourceVersion": "5", "continue": 7}
         body = {"kind": "PodList", "metadata": metadata, "items": []}
         with pytest.raises(PodListMalformed, match="continue"):
-            decode_page(json.dumps(body).encode())
+            decode_page(PODS, json.dumps(body).encode(), Flaws())
 
     @pytest.mark.parametrize("metadata", [{}, {"resourceVersion": ""}, {"resourceVersion": 5}])
     def test_one_without_a_version_is_none(self, metadata: dict[str, Any]) -> None:
         body = {"kind": "PodList", "metadata": metadata, "items": []}
         with pytest.raises(PodListMalformed):
-            decode_page(json.dumps(body).encode())
+            decode_page(PODS, json.dumps(body).encode(), Flaws())
 
 
 class TestStore:

@@ -123,6 +123,8 @@ def test_the_numbers_are_those_that_are_published() -> None:
         "initContainerStatuses": 10,
         "podIPs": 12,
         "ephemeralContainerStatuses": 13,
+        "resourceClaimStatuses": 15,
+        "extendedResourceClaimStatus": 18,
         "allocatedResources": 19,
         "resources": 20,
     }
@@ -130,3 +132,12 @@ def test_the_numbers_are_those_that_are_published() -> None:
     assert numbers["ContainerStatus"]["resources"] == 11
     assert numbers["PodSpec"]["resources"] == 40
     assert numbers["Container"]["restartPolicy"] == 24
+    assert numbers["ContainerStatus"]["allocatedResourcesStatus"] == 14
+    assert numbers["PodSpec"]["resourceClaims"] == 39
+    assert numbers["ResourceRequirements"]["claims"] == 3
+    assert numbers["PodResourceClaim"] == {
+        "name": 1,
+        "resourceClaimName": 3,
+        "resourceClaimTemplateName": 4,
+    }
+    assert numbers["ResourceHealth"] == {"resourceID": 1, "health": 2, "message": 6}

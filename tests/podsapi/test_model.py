@@ -36,6 +36,7 @@ WHOLE = pod_pb2.Pod(
                         "cpu": pod_pb2.Quantity(string="2"),
                     },
                     requests={"hugepages-2Mi": pod_pb2.Quantity(string="64Mi")},
+                    claims=[pod_pb2.ResourceClaim(name="nic", request="vf")],
                 ),
             ),
             pod_pb2.Container(name="plain"),
@@ -44,6 +45,10 @@ WHOLE = pod_pb2.Pod(
         ephemeralContainers=[
             pod_pb2.EphemeralContainer(ephemeralContainerCommon=pod_pb2.Container(name="debugger"))
         ],
+        resourceClaims=[
+            pod_pb2.PodResourceClaim(name="nic", resourceClaimTemplateName="vf"),
+            pod_pb2.PodResourceClaim(name="gpu", resourceClaimName="shared-gpu"),
+        ],
     ),
     status=pod_pb2.PodStatus(
         phase="Running",
@@ -51,7 +56,22 @@ WHOLE = pod_pb2.Pod(
         podIP="10.0.0.7",
         podIPs=[pod_pb2.PodIP(ip="10.0.0.7"), pod_pb2.PodIP(ip="fd00::7")],
         containerStatuses=[
-            pod_pb2.ContainerStatus(name="app", containerID="containerd://aa", state=MOMENT),
+            pod_pb2.ContainerStatus(
+                name="app",
+                containerID="containerd://aa",
+                state=MOMENT,
+                allocatedResourcesStatus=[
+                    pod_pb2.ResourceStatus(
+                        name="claim:nic/vf",
+                        resources=[
+                            pod_pb2.ResourceHealth(
+                                resourceID="d/p/x", health="Unhealthy", message="no link"
+                            ),
+                            pod_pb2.ResourceHealth(resourceID="d/p/a", health="Healthy"),
+                        ],
+                    )
+                ],
+            ),
             pod_pb2.ContainerStatus(
                 name="plain", state=pod_pb2.ContainerState(waiting=pod_pb2.Present())
             ),
@@ -66,6 +86,18 @@ WHOLE = pod_pb2.Pod(
         ephemeralContainerStatuses=[
             pod_pb2.ContainerStatus(name="debug", containerID="containerd://cc")
         ],
+        resourceClaimStatuses=[
+            pod_pb2.PodResourceClaimStatus(name="nic", resourceClaimName="web-nic-x7k2p"),
+            pod_pb2.PodResourceClaimStatus(name="spare"),
+        ],
+        extendedResourceClaimStatus=pod_pb2.PodExtendedResourceClaimStatus(
+            resourceClaimName="web-extended",
+            requestMappings=[
+                pod_pb2.ContainerExtendedResourceRequest(
+                    containerName="plain", resourceName="example.com/nic", requestName="r0"
+                )
+            ],
+        ),
     ),
 )
 AS_JSON = {
@@ -87,12 +119,17 @@ AS_JSON = {
                 "resources": {
                     "limits": {"hugepages-2Mi": "64Mi", "cpu": "2"},
                     "requests": {"hugepages-2Mi": "64Mi"},
+                    "claims": [{"name": "nic", "request": "vf"}],
                 },
             },
             {"name": "plain", "resources": {}},
         ],
         "initContainers": [{"name": "init", "restartPolicy": "Always"}],
         "ephemeralContainers": [{"name": "debugger"}],
+        "resourceClaims": [
+            {"name": "nic", "resourceClaimTemplateName": "vf"},
+            {"name": "gpu", "resourceClaimName": "shared-gpu"},
+        ],
     },
     "status": {
         "phase": "Running",
@@ -104,6 +141,15 @@ AS_JSON = {
                 "name": "app",
                 "containerID": "containerd://aa",
                 "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+                "allocatedResourcesStatus": [
+                    {
+                        "name": "claim:nic/vf",
+                        "resources": [
+                            {"resourceID": "d/p/x", "health": "Unhealthy", "message": "no link"},
+                            {"resourceID": "d/p/a", "health": "Healthy"},
+                        ],
+                    }
+                ],
             },
             {"name": "plain", "state": {"waiting": {}}},
         ],
@@ -111,6 +157,16 @@ AS_JSON = {
             {"name": "init", "containerID": "containerd://bb", "state": {"terminated": {}}}
         ],
         "ephemeralContainerStatuses": [{"name": "debug", "containerID": "containerd://cc"}],
+        "resourceClaimStatuses": [
+            {"name": "nic", "resourceClaimName": "web-nic-x7k2p"},
+            {"name": "spare"},
+        ],
+        "extendedResourceClaimStatus": {
+            "resourceClaimName": "web-extended",
+            "requestMappings": [
+                {"containerName": "plain", "resourceName": "example.com/nic", "requestName": "r0"}
+            ],
+        },
     },
 }
 
@@ -167,6 +223,14 @@ def test_other_text_that_is_not_utf_8_is_unknown() -> None:
     assert pod.not_understood == ("metadata.annotations[text]", "spec.nodeName")
     assert (pod.spec.node_name, pod.metadata.labels) == ("", {"app": "web"})
     assert pod.status == whole.status
+
+
+def test_a_map_with_a_key_that_is_not_utf_8_is_unknown() -> None:
+    body = WHOLE.SerializeToString().replace(b"\x03app\x12\x03web", b"\x03a\xffp\x12\x03web")
+    body = body.replace(b"\x03cpu", b"\x03c\xffu")
+    pod = decode_pod(body)
+    assert pod.not_understood == ("metadata.labels", "spec.containers[0].resources.limits")
+    assert pod.metadata.labels is None
 
 
 def test_a_time_beyond_all_calendars_is_unknown() -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 from netutil.agent.admin import checks
 from netutil.agent.admin.checks import Check
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, decode_pod_list
+
+from tests.facts.dra_tree import DraTree
+from tests.parsers.device_metadata import DRIVER, both, vf
 
 NESTED = 4026532999
 ALL = (1 << 41) - 1
@@ -213,3 +217,30 @@ def test_an_entry_that_was_left_out_is_a_warning_with_its_reason() -> None:
     check = checks.pod_fields(*pods_of({"metadata": {"name": "web"}}))
     assert_is(check, "warning", "left out 1 time since the start", "core/v1")
     assert check.found.endswith("item 1 ('default/web'): $.metadata.uid is missing")
+
+
+class TestResourceClaims:
+    def tree(self, path: Path) -> DraTree:
+        return DraTree(path / "kubelet")
+
+    def check(self, tree: DraTree, *waiting: str) -> Check:
+        return checks.resource_claims(DeviceMetadataFiles(str(tree.plugins)), waiting)
+
+    def test_drivers_that_write_metadata_are_named(self, tmp_path: Path) -> None:
+        tree = self.tree(tmp_path)
+        tree.write_now(both(vf()))
+        assert_is(self.check(tree, "shop/web"), "ok", DRIVER, str(tree.plugins))
+
+    def test_pods_with_claims_and_no_driver_are_a_warning(self, tmp_path: Path) -> None:
+        tree = self.tree(tmp_path)
+        assert_is(self.check(tree, "shop/web"), "warning", "1 pod with claims: shop/web")
+        assert_is(self.check(tree), "ok", "of no driver")
+
+    def test_a_missing_mount_matters_to_pods_with_claims(self, tmp_path: Path) -> None:
+        tree = self.tree(tmp_path)
+        tree.plugins.rmdir()
+        assert_is(self.check(tree, "shop/web"), "warning", "could not be read", "--kubelet-root")
+        assert_is(self.check(tree), "ok", "No pod refers to claims")
+
+    def test_off_is_said(self) -> None:
+        assert_is(checks.resource_claims(None, ["shop/web"]), "ok", "--resource-claims=off")

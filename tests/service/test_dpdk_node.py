@@ -89,7 +89,9 @@ def test_the_function_is_the_one_of_annotation_environment_and_node(node: DpdkNo
 
 def test_devices_cpus_and_memory_are_what_the_kubelet_gave(node: DpdkNode) -> None:
     given = netutil(node.app, "devices")
-    assert given["devices"] == [{"id": VFIO_VF, "resource_name": "intel.com/n3", "numa_nodes": [0]}]
+    (device,) = given["devices"]
+    assert (device["id"], device["resource_name"]) == (VFIO_VF, "intel.com/n3")
+    assert (device["numa_nodes"], device["health"], given["claims"]) == ([0], "", [])
     assert given["exclusive_cpus"] == "1"
     assert given["memory"] == [{"type": "hugepages-1Gi", "size_bytes": GIBIBYTE, "numa_nodes": [0]}]
     cpus = netutil(node.app, "cpu", "--topology")

@@ -12,7 +12,14 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.collect.pod_networks import networks_of
-from netutil.agent.collect.results import AskedCpus, CpuAmounts, Cpus, GivenFunctions, Hugepages
+from netutil.agent.collect.results import (
+    AskedCpus,
+    CpuAmounts,
+    Cpus,
+    GivenDevices,
+    GivenFunctions,
+    Hugepages,
+)
 from netutil.agent.errors import AgentError, PermissionDenied, Reason, Unavailable
 from netutil.agent.facts.cpu import CpuBandwidth, CpuFacts, CpuLimit
 from netutil.agent.facts.hugepages import HugepagePool
@@ -259,12 +266,12 @@ def test_an_answer_of_held_values_is_encoded_once_with_them() -> None:
 
 def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change() -> None:
     found = ContainerResources((), (1, 2), (), (), NOW)
-    first = encode.resources(found, GivenFunctions())
-    assert encode.resources(found, GivenFunctions()) is first
-    changed = encode.resources(found, GivenFunctions(absent=("0000:3b:00.1",)))
+    first = encode.resources(found, GivenDevices())
+    assert encode.resources(found, GivenDevices()) is first
+    changed = encode.resources(found, GivenDevices(GivenFunctions(absent=("0000:3b:00.1",))))
     assert api.ResourceResponse.FromString(first.body).absent_pci == []
     assert api.ResourceResponse.FromString(changed.body).absent_pci == ["0000:3b:00.1"]
-    assert encode.resources(found, GivenFunctions()) is not changed
+    assert encode.resources(found, GivenDevices()) is not changed
 
 
 @pytest.mark.parametrize(("count", "characters"), [(0, 0), (3, 10), (20_000, 10), (40, 130_000)])

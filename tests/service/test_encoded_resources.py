@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from netutil.agent.collect.results import GivenFunctions
+from netutil.agent.collect.results import GivenDevices, GivenFunctions
 from netutil.agent.facts.pci import PciInfo
 from netutil.agent.kubelet.podresources.model import ContainerResources, DeviceAllocation
 from netutil.agent.messages import convert_devices, encode
@@ -16,8 +16,8 @@ FOUND = ContainerResources(
 )
 
 
-def functions(driver: str) -> GivenFunctions:
-    return GivenFunctions((PciInfo(VF, driver=driver),))
+def functions(driver: str) -> GivenDevices:
+    return GivenDevices(GivenFunctions((PciInfo(VF, driver=driver),)))
 
 
 def test_the_same_answer_is_given_while_nothing_changes() -> None:

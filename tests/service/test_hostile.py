@@ -9,8 +9,8 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.lab import Lab, LabAgent, LabContainer
@@ -41,10 +41,7 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
 
 
 def memory(agent: LabAgent) -> int:
-    status = Path(f"/proc/{agent.pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) * 1024
+    return int(psutil.Process(agent.pid).memory_info().rss)
 
 
 def metric(agent: LabAgent, name: str) -> float:
@@ -108,7 +105,8 @@ def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
     before = memory(agent)
     with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
         assert 0 < metric(agent, "netutil_send_buffer_bytes") <= UNREAD_BYTES
-        refused = r'netutil_rejections_total\{reason="TOO_MANY_UNREAD_ANSWERS",stage="call"\}'
+        labels = r'outcome="refused",reason="TOO_MANY_UNREAD_ANSWERS",stage="call"'
+        refused = rf"netutil_errors_total\{{{labels}\}}"
         assert metric(agent, refused) > 0
         assert memory(agent) - before < MAX_GROWTH
         assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"

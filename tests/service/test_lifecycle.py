@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,39 +95,3 @@ def test_an_ill_formed_environment_twin_stops_too() -> None:
     with pytest.raises(SystemExit) as stop:
         config.parse([], {"NETUTIL_MAX_CONNECTIONS": "many"})
     assert stop.value.code == 2
-
-
-@pytest.mark.parametrize("flag", ["max-frames-per-pod", "max-unanswered-bytes-per-pod"])
-def test_a_removed_flag_is_accepted_and_hidden(
-    flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    unchanged = config.parse([], {})
-    variable = config.variable_of(flag)
-    assert unchanged.ignored_flags == ()
-    for given in (
-        config.parse([f"--{flag}", "5000"], {}),
-        config.parse([f"--{flag}=5000"], {}),
-        config.parse([], {variable: "5000"}),
-        config.parse([f"--{flag}=1"], {variable: "5000"}),
-    ):
-        assert given == replace(unchanged, ignored_flags=(flag,))
-    with pytest.raises(SystemExit):
-        config.parse(["--help"], {})
-    assert flag not in capsys.readouterr().out
-
-
-def test_a_removed_flag_is_a_warning_in_the_log(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    command = [sys.executable, "-m", "netutil.agent", f"--socket={tmp_path}/file/net.sock"]
-    command += ["--admin-socket=", "--metrics-address=", f"--pod-source=file:{tmp_path}/pods.json"]
-    command += ["--max-frames-per-pod=5000"]
-    environment = os.environ | {"NETUTIL_MAX_UNANSWERED_BYTES_PER_POD": "1"}
-    done = subprocess.run(
-        command, env=environment, check=False, timeout=60, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    warnings = [line for line in done.stderr.splitlines() if "has no effect any more" in line]
-    assert len(warnings) == 2
-    assert "--max-frames-per-pod (NETUTIL_MAX_FRAMES_PER_POD)" in warnings[0]
-    assert "--max-unanswered-bytes-per-pod" in warnings[1]
-    assert all("WARNING" in line.upper() for line in warnings)

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 
+import psutil
 import pytest
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unavailable
@@ -125,7 +126,7 @@ async def test_more_than_the_waiting_of_one_pod_are_refused_at_once() -> None:
 
 async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
     pool = ReadPool(timeout_seconds=0.05)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = psutil.Process().num_fds()
     release, found = threading.Event(), threading.Event()
 
     def find() -> object:
@@ -138,7 +139,7 @@ async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
         await pool.run("pod", find, "/proc/<pid>/status")
     release.set()
     await eventually(found.is_set)
-    await eventually(lambda: len(os.listdir("/proc/self/fd")) == descriptors)
+    await eventually(lambda: psutil.Process().num_fds() == descriptors)
 
 
 class NoThreads:

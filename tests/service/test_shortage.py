@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import QuotaExceeded, Reason, resource_exhausted
@@ -57,14 +58,14 @@ def test_a_process_that_cannot_be_held_for_a_shortage_is_neither_gone_nor_missin
     number: int, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = pin_pid(os.getpid())
-    before = len(os.listdir("/proc/self/fd"))
+    before = psutil.Process().num_fds()
     hold = own.duplicate if call == "dup" else partial(pin_pid, os.getpid())
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
         with pytest.raises(QuotaExceeded) as told:
             hold()
     assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert psutil.Process().num_fds() == before
     own.close()
 
 

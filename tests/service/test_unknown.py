@@ -11,8 +11,8 @@ from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.http.client import ApiServerAddress
-from netutil.agent.pods.model import decode_pod_list
+from netutil.agent.pods.http.apiserver_login import ServiceAccount
+from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import PodSource, StreamingSource
 from netutil.agent.pods.sources.file import FileSource
@@ -34,7 +34,7 @@ CONTROLLERS = (
     "pids",
 )
 
-Source = PodSource | StreamingSource
+Source = PodSource | StreamingSource[Pod]
 
 
 def kubelet() -> Source:
@@ -42,8 +42,8 @@ def kubelet() -> Source:
 
 
 def api_server() -> Source:
-    address = ApiServerAddress("https://192.0.2.2:6443", "/ca", "/token")
-    return ApiServerSource(ApiServerSettings(address, "node-1"))
+    login = ServiceAccount("https://192.0.2.2:6443", "/ca", "/token")
+    return ApiServerSource(ApiServerSettings(login, "node-1"))
 
 
 def pods_api() -> Source:

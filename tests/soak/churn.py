@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.lab import Lab, LabAgent
 from tests.lab.processes import wait_gone
 from tests.soak.aged_agent import STEP_SECONDS
@@ -88,7 +90,7 @@ class Churn:
         rollup = (process / "smaps_rollup").read_text(encoding="ascii")
         memory = re.search(r"^Anonymous: +(\d+) kB", rollup, re.MULTILINE)
         assert memory is not None
-        descriptors = len(os.listdir(process / "fd"))
+        descriptors = psutil.Process(self.agent.pid).num_fds()
         return Held(round(int(memory[1]) / 1024, 2), descriptors, dict(self._counts()))
 
     def settled(self, before: Held | None = None) -> Held:

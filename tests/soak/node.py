@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+import psutil
 from netutil.podresources.v1 import podresources_pb2 as v1
 
 from tests.lab import Lab, LabAgent, LabContainer, LabPod
@@ -181,10 +182,10 @@ class Node:
         read_threads = int(metric["netutil_host_read_threads"])
         return Resources(
             # What is held of containers and of pods is let go some time after their last question.
-            descriptors=len(os.listdir(process / "fd"))
+            descriptors=psutil.Process(self.agent.pid).num_fds()
             - int(metric["netutil_held_files"])
             - 2 * int(metric["netutil_held_cgroups"]),
-            threads=len(os.listdir(process / "task")) - read_threads,
+            threads=psutil.Process(self.agent.pid).num_threads() - read_threads,
             read_threads=read_threads,
             anonymous_mebibytes=round(int(memory["Pss_Anon"]) / 1024, 1),
             pss_mebibytes=round(int(memory["Pss"]) / 1024, 1),

@@ -165,6 +165,24 @@ class ResourceDirectory:
             return entry.pods
         return found.devices, found.cpu_ids, found.memory, found.dynamic_resources
 
+    def exclusive_cpus(self) -> dict[tuple[str, str, str], tuple[int, ...]]:
+        """Return the exclusive CPUs of each container that has any, as the kubelet last said.
+
+        The keys are namespace, pod and container, in rising order. Call `refresh` before. Raises
+        `Unavailable` if the last list failed. The kubelet reports two pods of one name
+        without their UIDs: then raises `FailedPrecondition`.
+        """
+        if self._error is not None:
+            raise self._error.without_frames()
+        found: dict[tuple[str, str, str], tuple[int, ...]] = {}
+        for (namespace, name), entry in sorted(self._entries.items()):
+            if entry.pods > 1:
+                raise _ambiguous(entry, (namespace, name), self._path)
+            for container, resources in sorted(entry.containers.items()):
+                if resources.cpu_ids:
+                    found[namespace, name, container] = resources.cpu_ids
+        return found
+
     async def close(self) -> None:
         """Close the connection; waiting calls end with an error."""
         if self._listing is not None:
@@ -253,12 +271,7 @@ def _container(
 ) -> ContainerResources:
     full_name = "/".join(key)
     if entry is not None and entry.pods > 1:
-        raise FailedPrecondition(
-            Reason.POD_RESOURCES_AMBIGUOUS,
-            f"The kubelet has {entry.pods} pods named {full_name}, and reports resources by name.",
-            read=read,
-            advice="Ask again once the older one has ended.",
-        )
+        raise _ambiguous(entry, key, read)
     found = entry.containers.get(container_name) if entry is not None else None
     if found is None:
         raise FailedPrecondition(
@@ -269,3 +282,12 @@ def _container(
             " no resources of their own.",
         )
     return found
+
+
+def _ambiguous(entry: PodEntry, key: Key, read: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        Reason.POD_RESOURCES_AMBIGUOUS,
+        f"The kubelet has {entry.pods} pods named {'/'.join(key)}, and reports resources by name.",
+        read=read,
+        advice="Ask again once the older one has ended.",
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, PodListMalformed, convert_pod
 from netutil.podsapi.v1alpha1 import pod_pb2
@@ -52,8 +52,8 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "name": metadata.name,
             "uid": metadata.uid,
             "namespace": metadata.namespace or "default",
-            "labels": dict(metadata.labels) or None,
-            "annotations": dict(metadata.annotations) or None,
+            "labels": _texts(metadata.labels),
+            "annotations": _texts(metadata.annotations),
         },
         "spec": {
             "nodeName": spec.nodeName,
@@ -66,6 +66,7 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "ephemeralContainers": _containers(
                 one.ephemeralContainerCommon for one in spec.ephemeralContainers
             ),
+            "resourceClaims": [_set_fields(one) for one in spec.resourceClaims] or None,
         },
         "status": {
             "phase": status.phase,
@@ -77,7 +78,34 @@ def _document(pod: pod_pb2.Pod) -> dict[str, Any]:
             "ephemeralContainerStatuses": _statuses(status.ephemeralContainerStatuses),
             "allocatedResources": _amounts(status.allocatedResources) or None,
             "resources": _resources_if_any(status),
+            "resourceClaimStatuses": [_set_fields(one) for one in status.resourceClaimStatuses]
+            or None,
+            "extendedResourceClaimStatus": _extended_resource_claim(status),
         },
+    }
+
+
+def _texts(found: Mapping[str, str]) -> dict[str, str] | bytes | None:
+    """Return a map, None if it is empty, and bytes for one with a key that is not UTF-8."""
+    try:
+        return dict(found) or None
+    except UnicodeDecodeError as error:
+        return bytes(error.object)
+
+
+def _set_fields(message: Message) -> dict[str, Any]:
+    """Return the fields of a message that are set, each a text; bytes for what is not UTF-8."""
+    names = (field.name for field in message.DESCRIPTOR.fields)
+    return {name: getattr(message, name) for name in names if message.HasField(name)}
+
+
+def _extended_resource_claim(status: pod_pb2.PodStatus) -> dict[str, Any] | None:
+    if not status.HasField("extendedResourceClaimStatus"):
+        return None
+    found = status.extendedResourceClaimStatus
+    return {
+        "requestMappings": [_set_fields(one) for one in found.requestMappings] or None,
+        "resourceClaimName": found.resourceClaimName,
     }
 
 
@@ -99,11 +127,19 @@ def _resources_if_any(
 
 
 def _resources(resources: pod_pb2.ResourceRequirements) -> dict[str, Any]:
-    return {"requests": _amounts(resources.requests), "limits": _amounts(resources.limits)}
+    return {
+        "requests": _amounts(resources.requests),
+        "limits": _amounts(resources.limits),
+        "claims": [_set_fields(one) for one in resources.claims] or None,
+    }
 
 
-def _amounts(quantities: Mapping[str, pod_pb2.Quantity]) -> dict[str, str]:
-    return {name: quantity.string for name, quantity in quantities.items()}
+def _amounts(quantities: Mapping[str, pod_pb2.Quantity]) -> dict[str, str] | bytes:
+    """Return quantities by name, and bytes for a name that is not UTF-8."""
+    try:
+        return {name: quantity.string for name, quantity in quantities.items()}
+    except UnicodeDecodeError as error:
+        return bytes(error.object)
 
 
 def _statuses(statuses: Iterable[pod_pb2.ContainerStatus]) -> list[dict[str, Any]] | None:
@@ -114,7 +150,15 @@ def _statuses(statuses: Iterable[pod_pb2.ContainerStatus]) -> list[dict[str, Any
             "state": _state(one.state) if one.HasField("state") else None,
             "allocatedResources": _amounts(one.allocatedResources) or None,
             "resources": _resources_if_any(one),
+            "allocatedResourcesStatus": _health(one.allocatedResourcesStatus),
         }
+        for one in statuses
+    ] or None
+
+
+def _health(statuses: Iterable[pod_pb2.ResourceStatus]) -> list[dict[str, Any]] | None:
+    return [
+        {"name": one.name, "resources": [_set_fields(each) for each in one.resources] or None}
         for one in statuses
     ] or None
 

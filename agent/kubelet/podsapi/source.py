@@ -23,7 +23,7 @@ from netutil.agent.kubelet.podsapi import errors
 from netutil.agent.kubelet.podsapi.model import decode_pod, decode_uid
 from netutil.agent.kubelet.socket import connection_problem
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.model import PodListMalformed
+from netutil.agent.pods.model import Pod, PodListMalformed
 from netutil.agent.pods.sources.base import (
     MAX_BYTES,
     Comparison,
@@ -146,7 +146,7 @@ class PodsApiSource:
         """Return the path."""
         return self._path
 
-    async def follow(self, take: Take) -> None:
+    async def follow(self, take: Take[Pod]) -> None:
         """Hand over the kubelet's pods until the stream ends. Raises `Unavailable`."""
         if (problem := connection_problem(self._path)) is not None:
             raise errors.not_connected(problem, self._path)
@@ -174,7 +174,7 @@ class PodsApiSource:
     async def close(self) -> None:
         """Do nothing: `follow` lets go of what it holds."""
 
-    async def _begin(self, stream: Stream, take: Take) -> None:
+    async def _begin(self, stream: Stream, take: Take[Pod]) -> None:
         """Read all pods, and hand them over together."""
         store, digests = PodStore(), dict[str, int]()
         while (event := _event(await stream.read())) is not None:
@@ -186,7 +186,7 @@ class PodsApiSource:
             _apply(event, store, digests, self._flaws)
         raise errors.ended_early(self._path)
 
-    async def _go_on(self, stream: Stream, take: Take) -> None:
+    async def _go_on(self, stream: Stream, take: Take[Pod]) -> None:
         """Hand over each change, until the stream ends or is to be started again."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._timing.stream_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import PodListMalformed
@@ -41,12 +41,13 @@ _CERTIFICATE_PROBLEMS = {
 class ServerMessages:
     """Words about a server: `name` begins a sentence, `name_inside` is inside a sentence.
 
-    `flags` is the beginning of its flags.
+    `url_flag` is the flag of its address, `ca_flag` that of the CA of its certificate.
     """
 
     name: str
     name_inside: str
-    flags: str
+    url_flag: str
+    ca_flag: str
     status_advice: Mapping[int, str]
     ca_advice: str
     clock_advice: str
@@ -62,16 +63,6 @@ class ServerMessages:
         return f"{self.name_inside}'s"
 
     @property
-    def url_flag(self) -> str:
-        """Return the flag of its address."""
-        return f"{self.flags}-url"
-
-    @property
-    def ca_flag(self) -> str:
-        """Return the flag of the CA that signed its certificate."""
-        return f"{self.flags}-ca"
-
-    @property
     def again(self) -> str:
         """Return what to look at where nothing more is known."""
         return f"Look at {self.url_flag} and at {self.name_inside}; the agent tries again."
@@ -80,7 +71,8 @@ class ServerMessages:
 KUBELET = ServerMessages(
     name="The kubelet",
     name_inside="the kubelet",
-    flags="--kubelet",
+    url_flag="--kubelet-url",
+    ca_flag="--kubelet-ca",
     status_advice={
         401: "The kubelet accepts neither the token nor the client certificate: look at"
         " --kubelet-token, --kubelet-client-cert, and the kubelet's webhook authentication.",
@@ -103,7 +95,8 @@ KUBELET = ServerMessages(
 API_SERVER = ServerMessages(
     name="The API server",
     name_inside="the API server",
-    flags="--apiserver",
+    url_flag="--apiserver-url",
+    ca_flag="--apiserver-ca",
     status_advice={
         401: "The API server does not accept the token of --apiserver-token, which is read anew"
         " each time: look whether it has expired, and whether it is of this cluster.",
@@ -120,6 +113,29 @@ API_SERVER = ServerMessages(
     bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
     internal_error=("", "Look at its log, and at what stands before it; the agent tries again."),
 )
+_USER_CERTIFICATE = (
+    "Look at the client certificate of the user in --kubeconfig, and at the API server's"
+    " --client-ca-file."
+)
+KUBECONFIG_SERVER = replace(
+    API_SERVER,
+    url_flag="--kubeconfig",
+    ca_flag="--kubeconfig",
+    status_advice={
+        **API_SERVER.status_advice,
+        401: "The API server does not accept the user of --kubeconfig: look whether its token or"
+        " client certificate has expired, and whether it is of this cluster.",
+        403: "Give the user of --kubeconfig list and watch on pods: manifests/apiserver has the"
+        " ClusterRole.",
+        404: "Look at the server in --kubeconfig: what answers there has no /api/v1/pods.",
+    },
+    ca_advice="Name the CA of the API server's certificate in --kubeconfig.",
+    host_name_advice="The certificate does not bear the name or address of the server in"
+    " --kubeconfig; tls-server-name names another one to check.",
+    no_certificate_advice=_USER_CERTIFICATE,
+    bad_certificate_advice=_USER_CERTIFICATE,
+)
+"""The API server as a kubeconfig names it."""
 
 
 def request_rejected(server: ServerMessages, status: int, said: str, url: str) -> Unavailable:
@@ -188,7 +204,7 @@ def _explained(server: ServerMessages, error: Exception) -> tuple[str, str]:
             broke_off = "broke off the connection before its answer was whole"
             return f"{server.name} {broke_off}.", server.again
     text = " ".join(str(causes[-1]).split())[:300]
-    return f"{server.name} cannot be asked for its pods: {text}.", server.again
+    return f"{server.name} cannot be asked: {text}.", server.again
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -197,7 +213,8 @@ def _causes(error: BaseException) -> list[BaseException]:
     cause: BaseException | None = error
     while cause is not None and cause not in causes:
         causes.append(cause)
-        cause = cause.__cause__
+        context = None if cause.__suppress_context__ else cause.__context__
+        cause = cause.__cause__ or context
     return causes
 
 
@@ -232,6 +249,8 @@ def _tls(server: ServerMessages, error: ssl.SSLError) -> tuple[str, str]:
         why, advice = server.internal_error
         why = f": {why}" if why else ""
         return f"{server.name} ended the TLS handshake with alert 80, internal_error{why}.", advice
+    if "NO_CERTIFICATE_OR_CRL_FOUND" in reason:
+        return f"The CA bundle of {server.ca_flag} holds no certificate.", server.ca_advice
     if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"):
         return (
             f"What answers at {server.own} address speaks no TLS.",

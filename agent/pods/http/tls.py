@@ -1,4 +1,4 @@
-"""TLS files and tokens of a pod source, read again when they are rotated."""
+"""TLS files and the token for the kubelet, read again when they are rotated."""
 
 from __future__ import annotations
 
@@ -24,16 +24,12 @@ class Verify(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files of a TLS connection. `ca_file` None means the system's own CAs.
-
-    `flags` begin the flags that name them, for what is said of files that cannot be used.
-    """
+    """The files of a TLS connection. `ca_file` None means the system's own CAs."""
 
     verify: Verify
     ca_file: str | None
     client_cert: str | None = None
     client_key: str | None = None
-    flags: str = "--kubelet"
 
     def signatures(self) -> tuple[Signature, ...]:
         """Return what changes when one of the files is rotated. Raises `Unavailable`."""
@@ -49,27 +45,27 @@ class TlsFiles:
             try:
                 context.load_verify_locations(cafile=self.ca_file)
             except OSError as error:  # an ssl.SSLError is one
-                raise _unusable(f"{self.flags}-ca", self.ca_file, error) from None
+                raise _unusable("--kubelet-ca", self.ca_file, error) from None
         else:
             context.load_default_certs()
         if self.client_cert:
             try:
                 context.load_cert_chain(self.client_cert, self.client_key)
             except OSError as error:
-                raise _unusable(f"{self.flags}-client-cert", self.client_cert, error) from None
+                raise _unusable("--kubelet-client-cert", self.client_cert, error) from None
         return context
 
     def _used(self) -> list[tuple[str, str]]:
         ca_file = self.ca_file if self.verify is not Verify.NONE else None
         files = (
-            (f"{self.flags}-ca", ca_file),
-            (f"{self.flags}-client-cert", self.client_cert),
-            (f"{self.flags}-client-key", self.client_key),
+            ("--kubelet-ca", ca_file),
+            ("--kubelet-client-cert", self.client_cert),
+            ("--kubelet-client-key", self.client_key),
         )
         return [(flag, path) for flag, path in files if path]
 
 
-def read_token(path: str, *, required: bool, flag: str = "--kubelet-token") -> str:
+def read_token(path: str, *, required: bool) -> str:
     """Return the bearer token in a file, "" if there is no file and none is required.
 
     Raises `Unavailable`, which never has the token, if there is no token in it.
@@ -82,12 +78,12 @@ def read_token(path: str, *, required: bool, flag: str = "--kubelet-token") -> s
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not required:
             return ""
-        raise _unusable(flag, path, error) from None
+        raise _unusable("--kubelet-token", path, error) from None
     token = content.strip()
     # RFC 6750: visible ASCII. http.client would quote anything else in its error.
     if not token or not all(0x21 <= byte <= 0x7E for byte in token):  # noqa: PLR2004
         raise unavailable(
-            f"The file of {flag}, {path}, holds no bearer token.",
+            f"The file of --kubelet-token, {path}, holds no bearer token.",
             path,
             "The file must hold the token and nothing else.",
         )

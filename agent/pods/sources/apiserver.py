@@ -1,76 +1,32 @@
-"""Pod source: the API server, by a list and a watch.
-
-Kubernetes API Concepts, "Efficient detection of changes". What the reflector of client-go
-does, done with the HTTP library that the agent has anyway: `import kubernetes` costs 19 MiB
-before its first request and 41 MiB with the class that lists pods, of 64 MiB for the whole
-agent. A test lets that package read the same server, so that the double speaks as it expects.
-"""
+"""Pod source: the pods of one node at the API server."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import threading
-import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
-from http import HTTPStatus
 
-from netutil.agent.errors import Unavailable
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.http import errors
-from netutil.agent.pods.http.client import ApiServerAddress, HttpsClient, read_body
-from netutil.agent.pods.http.errors import API_SERVER
-from netutil.agent.pods.model import PodListMalformed
-from netutil.agent.pods.sources.base import (
-    MAX_BYTES,
-    MAX_PODS,
-    Comparison,
-    ConfirmTiming,
-    SourceKind,
-    Take,
-    unavailable,
-)
-from netutil.agent.pods.sources.listwatch import (
-    EventType,
-    Expired,
-    Lines,
-    Page,
-    Versions,
-    WatchFailed,
-    decode_event,
-    decode_page,
-    decode_versions,
-    is_older,
-)
-from netutil.agent.pods.store import PodStore
-from netutil.agent.pods.threads import LatestToLoop, WorkerThread
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import ReadTimeoutError
+from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccount, open_login
+from netutil.agent.pods.model import Pod, decode_pod, decode_pod_list
+from netutil.agent.pods.sources.base import MAX_PODS, ConfirmTiming, SourceKind
+from netutil.agent.pods.sources.listwatch import Kind
+from netutil.agent.pods.sources.reflector import Reflector, ReflectorSettings, Resource
+from netutil.agent.pods.store import uid_of_pod
 
-_PAGE_PODS = 250
-_MAX_PAGES = 100
-_CHUNK_BYTES = 64 * 1024
-_CLOSE_SECONDS = 0.5
-_FROM_ANY_CACHE = "0"
-_NAMESPACE = "default"
-_NO_POD = "netutil-no-such-pod"
-"""Any name: a list of one name reads one key of etcd, whatever the cluster's size."""
+PODS = Kind("pods", decode_pod_list, decode_pod, uid_of_pod, MAX_PODS, "pods for one node")
+_PATH = "/api/v1/pods"
+_KIND = SourceKind(
+    "The API server",
+    "The API server has no such pod on the node of --node-name: compare that name with `kubectl"
+    " get nodes`, and `netutil node pods` on the node with `kubectl get pods -A`.",
+    needs_mirrors=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiServerSettings:
-    """Whom to ask for which node, and how long to wait.
+    """Whom to ask for which node, and how long to wait, as `ReflectorSettings`."""
 
-    A watch lasts between `watch_seconds` and twice that; one from which nothing
-    came for `silence_seconds`, not even a bookmark, is given up and begun again where it
-    stood. Bookmarks come about once a minute, but 1.20 sent none for minutes. `compare_seconds`
-    is the time for the list that a watch is compared with, `confirm` when that is asked for.
-    """
-
-    address: ApiServerAddress
+    login: ServiceAccount | KubeconfigFile
     node_name: str
     list_seconds: float = 30.0
     watch_seconds: int = 300
@@ -79,264 +35,25 @@ class ApiServerSettings:
     confirm: ConfirmTiming = field(default_factory=ConfirmTiming)
 
 
-class ApiServerSource:
-    """Follows one node's pods on one thread, and compares them with lists on another."""
-
-    kind = SourceKind(
-        "The API server",
-        "The API server has no such pod on the node of --node-name: compare that name with `kubectl"
-        " get nodes`, and `netutil node pods` on the node with `kubectl get pods -A`.",
-        needs_mirrors=True,
-    )
-    # All agents of a cluster lose the same API server at the same moment.
-    first_pause_seconds = 2.0
-    longest_pause_seconds = 30.0
+class ApiServerSource(Reflector[Pod]):
+    """Follows one node's pods."""
 
     def __init__(self, settings: ApiServerSettings, flaws: Flaws | None = None) -> None:
         """Raise ValueError for a URL that is not https, or names no host.
 
         `flaws` counts what of the pods is not understood.
         """
-        self._settings = settings
-        self._flaws = flaws or Flaws()
-        self._requests = HttpsClient(settings.address)
-        self._worker = WorkerThread("pod-source")
-        self._comparing = HttpsClient(settings.address)
-        self._comparer = WorkerThread("pod-source-compare")
-        self._store = PodStore()
-        self._observed_at = datetime.now(UTC)
-        self._version = ""  # to watch from; "" = list first
-        self._list_from = _FROM_ANY_CACHE
-        self._lock = threading.Lock()  # of `_versions` and `_version` where they change together
-        self._versions: dict[str, str] = {}  # of each pod that the watch has brought, by its UID
-        self._starting_over = False
-        self._went_back = False
-
-    def describe(self) -> str:
-        """Return the address."""
-        return self._requests.url
-
-    @property
-    def confirm_timing(self) -> ConfirmTiming:
-        """Return when the watch is compared with a list."""
-        return self._settings.confirm
-
-    async def compare(self) -> Comparison:
-        """Compare with the API server's cache: of each pod its metadata. Raises `Unavailable`.
-
-        The list may come from another API server than the watch, whose cache is a little behind or
-        ahead; only a version that etcd itself denies is older.
-        """
-        return await self._comparer.run(self._compare)
-
-    def start_over(self) -> None:
-        """End the watch; the next follows a list."""
-        self._starting_over = True
-        self._requests.interrupt()
-
-    async def follow(self, take: Take) -> None:
-        """Hand over the node's pods until the watch ends. Raises `Unavailable`."""
-        handover = LatestToLoop(asyncio.get_running_loop(), take)
-        stream = self._worker.run(partial(self._stream, handover))
-        try:
-            # Cancelled alone, the future would leave the thread in its read.
-            await asyncio.shield(stream)
-        except asyncio.CancelledError:
-            stream.add_done_callback(_forget)
-            self._requests.abort()
-            raise
-        finally:
-            handover.close()
-
-    async def close(self) -> None:
-        """End the watch and let the threads end. No other follows."""
-        self._requests.abort()
-        self._comparing.abort()
-        await asyncio.gather(self._worker.stop(_CLOSE_SECONDS), self._comparer.stop(_CLOSE_SECONDS))
-
-    def _stream(self, handover: LatestToLoop) -> None:
-        """List if need be, then watch until the watch ends. Blocks."""
-        if self._starting_over:
-            # Not older than what was seen, unless the database itself is older now.
-            self._list_from = _FROM_ANY_CACHE if self._went_back else self._version
-            self._version, self._starting_over = "", False
-        resumed = bool(self._version)
-        if not resumed:
-            try:
-                self._list()
-            except Expired:
-                self._list_from = ""  # no cache has it: ask for the newest
-                return
-            self._give(handover)
-        try:
-            self._watch(handover, resumed=resumed)
-        except Expired:
-            self._version = ""
-
-    def _list(self) -> None:
-        """Read the whole list.
-
-        From a cache of the API server, as it is or not older than what was seen; only if
-        none has that, from the database: it has no index of nodes and would read all pods.
-        """
-        asked = datetime.now(UTC)
-        page = first = self._page("")
-        pods, versions = list(first.pods), dict(first.versions.by_uid)
-        for _ in range(_MAX_PAGES):
-            if not page.next_page or len(pods) > MAX_PODS:
-                break
-            page = self._page(page.next_page)
-            pods += page.pods
-            versions |= page.versions.by_uid
-        else:
-            raise self._unusable(PodListMalformed(f"it has more than {_MAX_PAGES} pages"))
-        try:
-            self._store.replace(pods)
-        except PodListMalformed as error:
-            raise self._unusable(error) from None
-        with self._lock:
-            self._version, self._versions = first.version, versions
-        self._list_from = first.version
-        self._observed_at = asked
-
-    def _page(self, token: str) -> Page:
-        query = {"fieldSelector": self._selector(), "limit": str(_PAGE_PODS)}
-        if token:
-            query["continue"] = token
-        elif self._list_from:
-            query["resourceVersion"] = self._list_from
-            if self._list_from != _FROM_ANY_CACHE:
-                query["resourceVersionMatch"] = "NotOlderThan"
-        seconds = self._settings.list_seconds
-        with self._requests.get(
-            query, read_seconds=seconds, whole_seconds=seconds, gzip=True
-        ) as response:
-            return decode_page(read_body(response, MAX_BYTES), self._flaws)
-
-    def _compare(self) -> Comparison:
-        """Ask for the versions of the pods, and compare them. Blocks. Raises `Unavailable`."""
-        asked, stood_at = datetime.now(UTC), self._version
-        try:
-            listed = self._listed_versions()
-            self._went_back = is_older(listed.version, stood_at) and is_older(
-                self._newest_version(), stood_at
-            )
-        except Expired as error:
-            raise errors.request_rejected(
-                API_SERVER, HTTPStatus.GONE, str(error), self.describe()
-            ) from None
-        with self._lock:
-            brought = dict(self._versions)
-        if not stood_at or self._starting_over:
-            raise unavailable(
-                "The API server's pods are being listed now.", self.describe(), "Ask again."
-            )
-        uids = brought.keys() | listed.by_uid.keys()
-        pairs = ((uid, brought.get(uid, ""), listed.by_uid.get(uid, "")) for uid in uids)
-        differences = frozenset(one for one in pairs if one[1] != one[2])
-        return Comparison(asked, differences, self._went_back)
-
-    def _listed_versions(self) -> Versions:
-        """Return the versions of the node's pods, from any cache."""
-        query = {"fieldSelector": self._selector(), "resourceVersion": _FROM_ANY_CACHE}
-        found = first = self._versions_page(query)
-        by_uid = dict(first.by_uid)
-        for _ in range(_MAX_PAGES):
-            if not found.next_page:
-                return Versions(by_uid, first.version, "")
-            found = self._versions_page({**query, "continue": found.next_page})
-            by_uid |= found.by_uid
-        raise self._unusable(PodListMalformed(f"it has more than {_MAX_PAGES} pages"))
-
-    def _newest_version(self) -> str:
-        """Return the version that etcd is at: a list of one name, from no cache."""
-        query = {"fieldSelector": f"metadata.name={_NO_POD}", "limit": "1"}
-        return self._versions_page(query, namespace=_NAMESPACE).version
-
-    def _versions_page(self, query: dict[str, str], namespace: str = "") -> Versions:
-        seconds = self._settings.compare_seconds
-        with self._comparing.get(
-            query,
-            read_seconds=seconds,
-            whole_seconds=seconds,
-            gzip=True,
-            namespace=namespace,
-            metadata_only=True,
-        ) as response:
-            return decode_versions(read_body(response, MAX_BYTES))
-
-    def _watch(self, handover: LatestToLoop, *, resumed: bool) -> None:
-        seconds = self._settings.watch_seconds
-        lasts = random.randint(seconds, 2 * seconds)  # noqa: S311 - no secret
-        query = {
-            "fieldSelector": self._selector(),
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
-            "timeoutSeconds": str(lasts),
-        }
-        silence = self._settings.silence_seconds
-        ends_at = time.monotonic() + lasts + silence
-        with self._requests.get(
-            query, read_seconds=silence, whole_seconds=lasts + 3 * silence, gzip=False
-        ) as response:
-            if resumed:
-                # An API server accepts a version that it has not given out yet, and says nothing.
-                self._give(handover, resumed=True)
-            with suppress(ReadTimeoutError):  # silence is an end, and no failure
-                self._read(response, handover, ends_at, resumed=resumed)
-
-    def _read(
-        self, response: BaseHTTPResponse, handover: LatestToLoop, ends_at: float, *, resumed: bool
-    ) -> None:
-        lines = Lines()
-        while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
-            try:
-                found = lines.feed(chunk)
-                for line in found:
-                    self._apply(line)
-            except (PodListMalformed, WatchFailed) as error:
-                self._version = ""  # a list makes good whatever was missed
-                raise self._unusable(error) from None
-            if found:
-                self._observed_at = datetime.now(UTC)
-                self._give(handover, resumed=resumed)
-            if time.monotonic() > ends_at:  # a server that does not end it in time
-                return
-        if not lines.is_between:
-            raise ConnectionError("the watch ended within an event")
-
-    def _apply(self, line: bytes) -> None:
-        event = decode_event(line, self._flaws)
-        if event.type is EventType.DELETED:
-            self._store.remove(event.uid)
-        elif event.pod is not None:
-            self._store.put(event.pod)
-        with self._lock:
-            # An event without a version of its own is sent again if the watch starts again.
-            self._version = event.version or self._version
-            if event.type is EventType.DELETED:
-                self._versions.pop(event.uid, None)
-            elif event.type is not EventType.BOOKMARK and event.uid:
-                self._versions[event.uid] = event.version
-
-    def _give(self, handover: LatestToLoop, *, resumed: bool = False) -> None:
-        handover.give(self._store.pods, self._observed_at, resumed=resumed)
-
-    def _unusable(self, error: PodListMalformed | WatchFailed) -> Unavailable:
-        if isinstance(error, PodListMalformed):
-            return errors.malformed(API_SERVER, error, self.describe())
-        return unavailable(
-            f"The API server ended the watch of pods with an error: {error}.",
-            self.describe(),
-            "The agent lists the pods anew.",
+        selector = f"spec.nodeName={settings.node_name}"
+        super().__init__(
+            _KIND,
+            Resource(PODS, _PATH, lambda _: _PATH, True, selector, "pod-source"),
+            ReflectorSettings(
+                open_login(settings.login),
+                settings.list_seconds,
+                settings.watch_seconds,
+                settings.silence_seconds,
+                settings.compare_seconds,
+                settings.confirm,
+            ),
+            flaws,
         )
-
-    def _selector(self) -> str:
-        return f"spec.nodeName={self._settings.node_name}"
-
-
-def _forget(stream: asyncio.Future[None]) -> None:
-    """Retrieve the exception of an aborted stream, for which no caller waits."""
-    if not stream.cancelled():
-        stream.exception()

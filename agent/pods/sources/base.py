@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.model import Pod
+
+T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 MAX_BYTES = 64 * 1024 * 1024
 """The largest pod list that is read: 250 pods are about 5 MiB."""
@@ -21,12 +24,15 @@ class SourceKind:
     """How a sentence names a source. `name` begins one.
 
     `if_unknown` is what to do about a caller that the source does not know, "" for what holds for
-    all. `needs_mirrors`: it knows a static pod only by its mirror pod.
+    all. `needs_mirrors`: it knows a static pod only by its mirror pod. `list_name` begins lines of
+    the log, `plural` is what it lists.
     """
 
     name: str
     if_unknown: str = ""
     needs_mirrors: bool = False
+    list_name: str = "pod list"
+    plural: str = "pods"
 
 
 class PodSource(Protocol):
@@ -49,11 +55,11 @@ class PodSource(Protocol):
         """
 
 
-class Take(Protocol):
+class Take(Protocol[T_contra]):
     """Takes what a source pushes. Called on the event loop; does not block."""
 
     def __call__(
-        self, pods: tuple[Pod, ...], observed_at: datetime, *, resumed: bool = False
+        self, pods: tuple[T_contra, ...], observed_at: datetime, *, resumed: bool = False
     ) -> None:
         """Take all pods of the node as they were at a time (UTC).
 
@@ -100,8 +106,8 @@ class ConfirmTiming:
 
 
 @runtime_checkable
-class StreamingSource(Protocol):
-    """Follows the pods of this node over a stream. Used on one event loop."""
+class StreamingSource(Protocol[T_co]):
+    """Follows the pods of this node, or other objects, over a stream. Used on one event loop."""
 
     @property
     def kind(self) -> SourceKind:
@@ -128,7 +134,7 @@ class StreamingSource(Protocol):
     def start_over(self) -> None:
         """End the stream that is followed; the next begins with all pods. Does not block."""
 
-    async def follow(self, take: Take) -> None:
+    async def follow(self, take: Take[T_co]) -> None:
         """Hand over all pods, and again at each change, until the stream ends.
 
         The first call of `take` says that the stream is there. Returns when the stream

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.http.client import SocketDeadline, read_body
+from netutil.agent.pods.http.bounded import SocketDeadline, read_body
 from netutil.agent.pods.http.errors import (
     KUBELET,
     failed,

@@ -6,13 +6,16 @@ Kubernetes API Concepts, "Efficient detection of changes", "Watch bookmarks" and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 import msgspec
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.model import Pod, PodListMalformed, decode_pod, decode_pod_list
+from netutil.agent.pods.model import PodListMalformed
+
+T = TypeVar("T")
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The largest event that is read: etcd takes objects of 1.5 MiB, and JSON is longer."""
@@ -38,8 +41,24 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """What is listed and watched, and how it is decoded.
+
+    Both functions raise `PodListMalformed`, and count in the flaws what they leave out. `most` is
+    how many are held, which `most_of` names: "pods for one node".
+    """
+
+    plural: str
+    decode_list: Callable[[bytes | bytearray, Flaws], tuple[T, ...]]
+    decode: Callable[[msgspec.Raw, Flaws], T]
+    uid_of: Callable[[T], str]
+    most: int
+    most_of: str
+
+
+@dataclass(frozen=True, slots=True)
 class Versions:
-    """A part of a list, of which the pods' resource versions by UID are read alone."""
+    """A part of a list, of which the objects' resource versions by UID are read alone."""
 
     by_uid: Mapping[str, str]
     version: str
@@ -47,10 +66,10 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[T]):
     """A part of a list; `next_page` is "" at its end."""
 
-    pods: tuple[Pod, ...]
+    objects: tuple[T, ...]
     versions: Versions
 
     @property
@@ -65,8 +84,8 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """A change. `pod` is None for a bookmark, and for a pod that cannot be identified.
+class Event(Generic[T]):
+    """A change. `object` is None for a bookmark, and for one that cannot be identified.
 
     `version` and `uid` are "" where the object has none that can be used.
     """
@@ -74,7 +93,7 @@ class Event:
     type: EventType
     version: str
     uid: str
-    pod: Pod | None
+    object: T | None
 
 
 class _Metadata(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -140,9 +159,9 @@ class Lines:
         return not self._rest.strip()
 
 
-def decode_page(body: bytes | bytearray, flaws: Flaws | None = None) -> Page:
-    """Return one page of a PodList. Raises `PodListMalformed`."""
-    return Page(decode_pod_list(body, flaws), decode_versions(body))
+def decode_page(kind: Kind[T], body: bytes | bytearray, flaws: Flaws) -> Page[T]:
+    """Return one page of a list. Raises `PodListMalformed`."""
+    return Page(kind.decode_list(body, flaws), decode_versions(body))
 
 
 def decode_versions(body: bytes | bytearray) -> Versions:
@@ -185,7 +204,7 @@ def _is_number(version: str) -> bool:
     return version.isascii() and version.isdigit() and len(version) <= _MAX_VERSION_DIGITS
 
 
-def decode_event(line: bytes, flaws: Flaws | None = None) -> Event:
+def decode_event(kind: Kind[T], line: bytes, flaws: Flaws) -> Event[T]:
     """Return an event; what is odd of its object is counted in `flaws`, and breaks nothing.
 
     Raises `Expired`, `WatchFailed`, and `PodListMalformed`.
@@ -205,10 +224,10 @@ def decode_event(line: bytes, flaws: Flaws | None = None) -> Event:
     version, uid = _text(metadata.resource_version), _text(metadata.uid)
     if event_type is EventType.DELETED and not uid:
         raise PodListMalformed("an event, DELETED, does not say which pod is gone")
-    pod = None
+    made = None
     if event_type is not EventType.BOOKMARK:
-        pod = _pod(found.object, metadata, flaws or Flaws())
-    return Event(event_type, version, uid, pod)
+        made = _object(kind, found.object, metadata, flaws)
+    return Event(event_type, version, uid, made)
 
 
 def decode_status(body: bytes) -> str:
@@ -226,9 +245,9 @@ def _failure(status: _Status) -> Exception:
     return WatchFailed(f"{status.code} {' '.join(words)}".rstrip(". "))
 
 
-def _pod(raw: msgspec.Raw, metadata: _Metadata, flaws: Flaws) -> Pod | None:
+def _object(kind: Kind[T], raw: msgspec.Raw, metadata: _Metadata, flaws: Flaws) -> T | None:
     try:
-        return decode_pod(raw, flaws)
+        return kind.decode(raw, flaws)
     except PodListMalformed as error:
         name = f"{_text(metadata.namespace)}/{_text(metadata.name)}"
         flaws.left_out([f"an event of {name!r:.256}: {error}"], 1)

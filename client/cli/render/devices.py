@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from netutil.client.cli.render.cells import listed, observed, or_nothing, size, unknown, yes_no
+from netutil.client.cli.render.claims import claim_notes, claims, health_note, pci_device
 from netutil.client.cli.render.tables import Table
 from netutil.client.models.core import DeviceInfo
 from netutil.client.models.devices import (
@@ -35,16 +36,13 @@ def interfaces(answer: Interfaces) -> tuple[Table, ...]:
         *(["the pod uses the node's own network: links are not listed"] * answer.host_network),
         *_af_xdp(answer),
         *not_known(answer),
+        *(f"{subject(one)}: {one.device_reason}" for one in answer.interfaces if one.device_reason),
         *(
-            f"{_subject(one)}: {one.device_reason}"
-            for one in answer.interfaces
-            if one.device_reason
-        ),
-        *(
-            f"{_subject(one)}: {one.device_type} is inferred from the device's ids or driver"
+            f"{subject(one)}: {one.device_type} is inferred from the device's ids or driver"
             for one in answer.interfaces
             if one.device_type_source is DeviceTypeSource.DEVICE_ID
         ),
+        *(note for one in answer.interfaces for note in claim_notes(subject(one), one.claim)),
     ]
     rows = tuple(map(_interface, answer.interfaces))
     # Two networks on one link are two interfaces of that link.
@@ -73,13 +71,23 @@ def not_known(answer: Interfaces) -> tuple[str, ...]:
         *unknown("devices that the container was started with", answer.start_error),
         *unknown("live links", answer.link_error),
         *unknown("PCI devices of the node", answer.pci_error),
+        *unknown("devices of resource claims", answer.claims_error),
     )
 
 
-def _subject(interface: Interface) -> str:
+def subject(interface: Interface) -> str:
+    """What a note about an interface begins with: its name, else the name of its device."""
     if interface.name:
         return interface.name
-    return interface.allocated.name if interface.allocated is not None else NOTHING
+    if interface.allocated is not None:
+        return interface.allocated.name
+    return claimed(interface)
+
+
+def claimed(interface: Interface) -> str:
+    """The device of a claim: its address by the driver's attribute, else its name."""
+    device = interface.claim.device if interface.claim is not None else None
+    return NOTHING if device is None else device.pci_bus_id or device.device or NOTHING
 
 
 def _interface(interface: Interface) -> tuple[str, ...]:
@@ -100,24 +108,26 @@ def _interface(interface: Interface) -> tuple[str, ...]:
 
 
 def _now(interface: Interface) -> tuple[str, str, str, str]:
-    """Hardware address, MTU, state and addresses of the link, else of the report."""
+    """Hardware address, MTU, state and addresses of the link, else of a report."""
     link, network = interface.link, interface.network
     if link is not None:
         addresses = listed(one.address for one in link.addresses)
         return link.mac or NOTHING, str(link.mtu), link.operational_state or NOTHING, addresses
     if network is not None:
         return network.mac or NOTHING, or_nothing(network.mtu), NOTHING, listed(network.ips)
+    device = interface.claim.device if interface.claim is not None else None
+    if device is not None and (data := device.network_data) is not None:
+        return data.hardware_address or NOTHING, NOTHING, NOTHING, listed(data.ips)
     return (NOTHING,) * 4
 
 
 def _behind(interface: Interface) -> str:
     if interface.pci is not None:
-        driver = interface.pci.driver or "(no driver)"
-        return f"{interface.pci.address} {driver}{certainty_mark(interface.device_source)}"
+        return f"{pci_device(interface.pci)}{certainty_mark(interface.device_source)}"
     reported = device(interface.network.device_info if interface.network else None)
     if reported == NOTHING and interface.allocated is not None:
         return f"{interface.allocated.name}{certainty_mark(interface.device_source)}"
-    return reported
+    return claimed(interface) if reported == NOTHING else reported
 
 
 def _links(links: list[tuple[str, Link]]) -> Table:
@@ -157,7 +167,7 @@ def _foreign(index: int | None) -> str:
 
 
 def resources(answer: Resources) -> tuple[Table, ...]:
-    """Devices, with notes on missing PCI devices; memory and claims if there are any."""
+    """Devices, with notes on missing and unhealthy ones; memory and claims if there are any."""
     # No list may be the agent's conclusion from class and spec: no word of the kubelet.
     given = f"kubelet: exclusive CPUs {answer.exclusive_cpus}"
     none = "no exclusive CPUs from the kubelet"
@@ -169,6 +179,7 @@ def resources(answer: Resources) -> tuple[Table, ...]:
             for address in answer.absent_pci
         ),
         *(f"{one.address}: bound to no driver" for one in answer.pci if not one.driver),
+        *(note for one in answer.devices for note in health_note(one.id, one)),
     ]
     devices = tuple((one.resource_name, one.id, listed(one.numa_nodes)) for one in answer.devices)
     tables = [Table("DEVICES", ("RESOURCE", "DEVICE", "NUMA"), devices, tuple(notes))]
@@ -177,17 +188,7 @@ def resources(answer: Resources) -> tuple[Table, ...]:
             (one.type, size(one.size_bytes), listed(one.numa_nodes)) for one in answer.memory
         )
         tables.append(Table("MEMORY", ("TYPE", "SIZE", "NUMA"), memory))
-    if answer.dynamic_resources:
-        headers = ("CLAIM", "DRIVER", "POOL", "DEVICE", "CDI DEVICES")
-        claims = tuple(
-            (
-                f"{claim.claim_namespace}/{claim.claim_name}",
-                *(one.driver_name, one.pool_name, one.device_name, listed(one.cdi_devices)),
-            )
-            for claim in answer.dynamic_resources
-            for one in claim.claim_resources
-        )
-        tables.append(Table("CLAIMS", headers, claims))
+    tables += claims(answer)
     return tuple(tables)
 
 

@@ -12,6 +12,12 @@ from netutil.client.text import NOTHING
 
 _NAMES = ("name", "interface", "id", "container_name", "page_size_bytes")
 """The first of these fields that an item of a list has identifies the item."""
+_IDENTITIES = {
+    "pod_claim": ("pod_claim", "extended_resource", "request", "driver"),
+    "pool": ("pool", "device", "share_id"),
+    "status": ("type",),
+}
+"""Of an item with the field on the left, these fields together: claims, devices, conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,9 @@ def _name(item: Any, number: int) -> object:
                 return item[field]
         if isinstance(item.get("address"), str):
             return item["address"]
+        for mark, fields in _IDENTITIES.items():
+            if mark in item and (named := "/".join(filter(None, map(item.get, fields)))):
+                return named
     return number
 
 

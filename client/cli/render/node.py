@@ -7,13 +7,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from netutil.client.cli.render.cells import listed, observed, or_nothing, yes_no
-from netutil.client.cli.render.devices import device, hugepages, not_known, resources
+from netutil.client.cli.render.claims import claim_notes
+from netutil.client.cli.render.devices import (
+    claimed,
+    device,
+    hugepages,
+    not_known,
+    resources,
+    subject,
+)
 from netutil.client.cli.render.pod import tables_for
 from netutil.client.cli.render.tables import Table, is_roomy
 from netutil.client.cpulist import format_cpulist, parse_cpulist
 from netutil.client.documents import rfc3339
 from netutil.client.models.core import PartError
-from netutil.client.models.devices import Interface, Interfaces
+from netutil.client.models.devices import Interface, Interfaces, Resources
 from netutil.client.models.node import (
     DescribedContainer,
     DescribedPod,
@@ -238,6 +246,7 @@ def _interfaces(found: Interfaces) -> Table:
         for one in found.interfaces
         for drift in one.drift
     ]
+    notes += [note for one in found.interfaces for note in claim_notes(subject(one), one.claim)]
     notes += not_known(found)
     return Table("INTERFACES", headers, tuple(map(_interface, found.interfaces)), tuple(notes))
 
@@ -252,7 +261,7 @@ def _interface(one: Interface) -> tuple[str, ...]:
         or_nothing(link.mtu if link else None),
         or_nothing(link.mac if link else None),
         or_nothing(one.pci.numa_node if one.pci else None),
-        f"{one.pci.address}{certainty_mark(one.device_source)}" if one.pci else NOTHING,
+        f"{one.pci.address}{certainty_mark(one.device_source)}" if one.pci else claimed(one),
         listed(addresses),
     )
 
@@ -272,11 +281,17 @@ def _described_container(one: DescribedContainer) -> list[Table]:
         rows += [(name, value) for name, value in properties.rows if value != NOTHING]
     rows += _sources(one.sources)
     tables = [Table(f"CONTAINER {container_name(container.name)}", (), tuple(rows), wraps=True)]
-    if one.resources is not None and (one.resources.devices or one.resources.memory):
+    if one.resources is not None and _has_resources(one.resources):
         tables += resources(one.resources)
     if one.hugepages is not None and (one.hugepages.containers or one.hugepages.pod):
         tables += hugepages(one.hugepages)
     return tables
+
+
+def _has_resources(found: Resources) -> bool:
+    """Whether the container has, or may have, more than CPUs."""
+    given = (found.devices, found.memory, found.claims, found.dynamic_resources)
+    return any(given) or found.claims_error is not None
 
 
 def _sources(sources: Sequence[FactSource]) -> list[tuple[str, str]]:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from netutil.client.cli.render.cells import unknown
 from netutil.client.cli.render.tables import Table
-from netutil.client.models.node import Activity, PodActivity
+from netutil.client.models.core import PartError
+from netutil.client.models.node import Activity, AgentUse, PodActivity
 from netutil.client.text import NOTHING
 
 _MILLISECONDS = 1000.0
+_PERCENT = 100.0
+_MEBIBYTE = 2**20
 _MIN_SECONDS = 0.001
 _HOST_ROOT = "host-root"
 """What the agent counts processes of the host's root outside of pods under."""
@@ -38,7 +42,10 @@ class PodRates:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """All pods over an interval."""
+    """All pods over an interval. `agent` is None where its use is not known: `agent_error`.
+
+    `agent_cpu_percent` is of one CPU, None without two readings of one agent.
+    """
 
     seconds: float
     uptime_seconds: float
@@ -48,6 +55,9 @@ class Rates:
     pods: tuple[PodRates, ...]
     quiet: int
     """Pods that have neither a connection nor a call; they are not in `pods`."""
+    agent: AgentUse | None
+    agent_cpu_percent: float | None
+    agent_error: PartError | None
 
 
 _ORDERS: dict[str, Callable[[PodRates], Any]] = {
@@ -78,7 +88,16 @@ def rates(before: Activity, now: Activity, order: str) -> Rates:
         watchers=now.watchers,
         pods=tuple(sorted(found, key=_ORDERS[order])),
         quiet=len(now.pods) - len(active),
+        agent=now.agent,
+        agent_cpu_percent=_agent_percent(None if restarted else before.agent, now.agent, seconds),
+        agent_error=now.agent_error,
     )
+
+
+def _agent_percent(before: AgentUse | None, now: AgentUse | None, seconds: float) -> float | None:
+    if before is None or now is None or before.pid != now.pid:
+        return None
+    return max(0.0, (now.cpu_seconds - before.cpu_seconds) / seconds * _PERCENT)
 
 
 def _is_active(before: PodActivity | None, now: PodActivity) -> bool:
@@ -160,10 +179,21 @@ def table(found: Rates, most_rows: int | None, width: int | None) -> Table:
         title,
         tuple(columns),
         tuple(tuple(cell(one) for cell in columns.values()) for one in shown),
-        (", ".join(notes),) if notes else (),
+        (*([", ".join(notes)] if notes else []), *_agent(found)),
         frozenset(columns) - _TEXTS,
         _TEXTS,
     )
+
+
+def _agent(found: Rates) -> list[str]:
+    """A note of what the agent itself uses."""
+    use = found.agent
+    if use is None:
+        return unknown("the agent's own use", found.agent_error)
+    percent = found.agent_cpu_percent
+    cpu = "" if percent is None else f"{percent:.1f} % of a CPU, "
+    memory = f"{use.rss_bytes / _MEBIBYTE:.1f} MiB resident"
+    return [f"agent: {memory}, {cpu}{use.threads} threads, {use.descriptors} descriptors"]
 
 
 def _mean(one: PodRates) -> str:

@@ -218,7 +218,8 @@ class _DeviceSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceSo
     """A guess: the order of the devices and that of the reported networks."""
     DEVICE_SOURCE_CLAIM: _DeviceSource.ValueType  # 7
     """A fact: a device of a ResourceClaim, of which the driver reports this interface
-    name, or of which the PCI address is the live link's.
+    name, or of which the PCI address is the live link's. Also a device of a claim that
+    no interface was found for.
     """
 
 class DeviceSource(_DeviceSource, metaclass=_DeviceSourceEnumTypeWrapper):
@@ -246,7 +247,8 @@ DEVICE_SOURCE_ORDER: DeviceSource.ValueType  # 6
 """A guess: the order of the devices and that of the reported networks."""
 DEVICE_SOURCE_CLAIM: DeviceSource.ValueType  # 7
 """A fact: a device of a ResourceClaim, of which the driver reports this interface
-name, or of which the PCI address is the live link's.
+name, or of which the PCI address is the live link's. Also a device of a claim that
+no interface was found for.
 """
 Global___DeviceSource: _TypeAlias = DeviceSource  # noqa: Y015
 
@@ -2083,7 +2085,9 @@ class InterfaceClaim(_message.Message):
     driver: _builtins.str
     source: Global___ClaimSource.ValueType
     @_builtins.property
-    def device(self) -> Global___ClaimDevice: ...
+    def device(self) -> Global___ClaimDevice:
+        """Without `health`, which the answer to GetResource has."""
+
     def __init__(
         self,
         *,
@@ -2114,7 +2118,10 @@ class Drift(_message.Message):
     REPORTED_FIELD_NUMBER: _builtins.int
     FOUND_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """"link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address"."""
+    """"link", "mac", "mtu", "ips", "gateway", "pci-address" or "pf-pci-address". What a
+    claim's driver reports: "claim-interface-name", "claim-hardware-address",
+    "claim-ips" or "claim-pci-address".
+    """
     reported: _builtins.str
     """What was reported."""
     found: _builtins.str

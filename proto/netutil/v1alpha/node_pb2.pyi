@@ -580,6 +580,8 @@ class GetActivityResponse(_message.Message):
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
     WATCHERS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_ERROR_FIELD_NUMBER: _builtins.int
     uptime_seconds: _builtins.float
     """Seconds since the agent started, by a clock that is never set."""
     connections: _builtins.int
@@ -593,6 +595,14 @@ class GetActivityResponse(_message.Message):
         bucket, beyond them, has none.
         """
 
+    @_builtins.property
+    def agent(self) -> Global___AgentUse:
+        """What the agent itself uses; not set if it could not be read."""
+
+    @_builtins.property
+    def agent_error(self) -> _netutil_pb2.PartError:
+        """Why `agent` could not be read."""
+
     def __init__(
         self,
         *,
@@ -602,14 +612,55 @@ class GetActivityResponse(_message.Message):
         connections: _builtins.int = ...,
         max_connections: _builtins.int = ...,
         watchers: _builtins.int = ...,
+        agent: Global___AgentUse | None = ...,
+        agent_error: _netutil_pb2.PartError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_error", b"agent_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connections", b"connections", "latency_bounds_seconds", b"latency_bounds_seconds", "max_connections", b"max_connections", "pods", b"pods", "uptime_seconds", b"uptime_seconds", "watchers", b"watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_error", b"agent_error", "connections", b"connections", "latency_bounds_seconds", b"latency_bounds_seconds", "max_connections", b"max_connections", "pods", b"pods", "uptime_seconds", b"uptime_seconds", "watchers", b"watchers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetActivityResponse: _TypeAlias = GetActivityResponse  # noqa: Y015
+
+@_typing.final
+class AgentUse(_message.Message):
+    """Resources of the agent's process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    RSS_BYTES_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    DESCRIPTORS_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    rss_bytes: _builtins.int
+    """Resident pages, shared ones too."""
+    cpu_seconds: _builtins.float
+    """User and system time since its start."""
+    threads: _builtins.int
+    descriptors: _builtins.int
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        rss_bytes: _builtins.int = ...,
+        cpu_seconds: _builtins.float = ...,
+        threads: _builtins.int = ...,
+        descriptors: _builtins.int = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_seconds", b"cpu_seconds", "descriptors", b"descriptors", "pid", b"pid", "rss_bytes", b"rss_bytes", "started_at", b"started_at", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentUse: _TypeAlias = AgentUse  # noqa: Y015
 
 @_typing.final
 class PodActivity(_message.Message):
@@ -939,3 +990,295 @@ class Check(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Check: _TypeAlias = Check  # noqa: Y015
+
+@_typing.final
+class ListProcessesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Both empty: every pod."""
+    name: _builtins.str
+    threads: _builtins.bool
+    """Each thread of each process too."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        name: _builtins.str = ...,
+        threads: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "namespace", b"namespace", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProcessesRequest: _TypeAlias = ListProcessesRequest  # noqa: Y015
+
+@_typing.final
+class ListProcessesResponse(_message.Message):
+    """A part of the processes of one pod; in the first message of all no pod, but the
+    exclusive CPUs of the node.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    READ_AT_SECONDS_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_CPUS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    PROCESSES_TRUNCATED_FIELD_NUMBER: _builtins.int
+    THREADS_TRUNCATED_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    pod: _builtins.str
+    read_at_seconds: _builtins.float
+    """When these processes were read, by a clock that is never set: two readings of
+    `cpu_seconds` give the use of a CPU.
+    """
+    processes_truncated: _builtins.bool
+    """Of the last message of a pod: it has more processes than are read."""
+    threads_truncated: _builtins.bool
+    """Of the last message of a pod: it has more threads than are read."""
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeProcess]: ...
+    @_builtins.property
+    def exclusive_cpus(self) -> Global___ExclusiveCPUs:
+        """Of the first message only. Not set: not known, `errors` says why."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
+        """Parts that could not be read, with their reasons: "exclusive_cpus", or "processes"
+        of a container.
+        """
+
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        pod: _builtins.str = ...,
+        processes: _abc.Iterable[Global___NodeProcess] | None = ...,
+        read_at_seconds: _builtins.float = ...,
+        exclusive_cpus: Global___ExclusiveCPUs | None = ...,
+        errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+        processes_truncated: _builtins.bool = ...,
+        threads_truncated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exclusive_cpus", b"exclusive_cpus"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors", b"errors", "exclusive_cpus", b"exclusive_cpus", "namespace", b"namespace", "pod", b"pod", "processes", b"processes", "processes_truncated", b"processes_truncated", "read_at_seconds", b"read_at_seconds", "threads_truncated", b"threads_truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProcessesResponse: _TypeAlias = ListProcessesResponse  # noqa: Y015
+
+@_typing.final
+class ExclusiveCPUs(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExclusiveContainer]:
+        """Only containers that have any, by pod and name."""
+
+    def __init__(
+        self,
+        *,
+        containers: _abc.Iterable[Global___ExclusiveContainer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExclusiveCPUs: _TypeAlias = ExclusiveCPUs  # noqa: Y015
+
+@_typing.final
+class ExclusiveContainer(_message.Message):
+    """CPUs that the kubelet's CPU manager gave to one container alone (PodResources,
+    `cpu_ids`).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    POD_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CPUS_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    pod: _builtins.str
+    container: _builtins.str
+    cpus: _builtins.str
+    """A kernel list ("2-3")."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        pod: _builtins.str = ...,
+        container: _builtins.str = ...,
+        cpus: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "cpus", b"cpus", "namespace", b"namespace", "pod", b"pod"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExclusiveContainer: _TypeAlias = ExclusiveContainer  # noqa: Y015
+
+@_typing.final
+class NodeProcess(_message.Message):
+    """A process of a pod. `pid` and `start_ticks` together are never another process's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PID_FIELD_NUMBER: _builtins.int
+    PID_INSIDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    THREAD_COUNT_FIELD_NUMBER: _builtins.int
+    ALLOWED_CPUS_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    RSS_BYTES_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    START_TICKS_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    pid: _builtins.int
+    """As the host sees it."""
+    pid_inside: _builtins.int
+    """As its innermost PID namespace shows it (NSpid in /proc/<pid>/status)."""
+    name: _builtins.str
+    """Of the command, at most 15 bytes that the process chooses; never its arguments."""
+    state: _builtins.str
+    """"running", "sleeping", "disk-sleep", "stopped", "tracing-stop", "zombie", "dead",
+    "idle", "parked"; the letter of proc_pid_stat(5) for any other.
+    """
+    container: _builtins.str
+    """Empty for a container that the pod list does not have: the pod's sandbox, or one
+    that was just started.
+    """
+    container_id: _builtins.str
+    thread_count: _builtins.int
+    """How many the process has."""
+    allowed_cpus: _builtins.str
+    """That the kernel lets the first thread run on, a kernel list; empty where not known."""
+    cpu: _builtins.int
+    """That the first thread runs on, or ran on last."""
+    cpu_seconds: _builtins.float
+    """User and system time of all threads since the start."""
+    rss_bytes: _builtins.int
+    """Resident pages, shared ones too; not set for a zombie."""
+    start_ticks: _builtins.int
+    """Field 22 of proc_pid_stat(5): clock ticks since the start of the node."""
+    error: _builtins.str
+    """What could not be read of it, and why; empty if nothing."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def threads(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeThread]:
+        """If they are requested. Those of a process with many are in several messages, each
+        with the process and the next ones of its threads.
+        """
+
+    def __init__(
+        self,
+        *,
+        pid: _builtins.int = ...,
+        pid_inside: _builtins.int = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        container: _builtins.str = ...,
+        container_id: _builtins.str = ...,
+        thread_count: _builtins.int = ...,
+        allowed_cpus: _builtins.str = ...,
+        cpu: _builtins.int | None = ...,
+        cpu_seconds: _builtins.float | None = ...,
+        rss_bytes: _builtins.int | None = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        start_ticks: _builtins.int = ...,
+        threads: _abc.Iterable[Global___NodeThread] | None = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu", b"_cpu", "_cpu_seconds", b"_cpu_seconds", "_rss_bytes", b"_rss_bytes", "cpu", b"cpu", "cpu_seconds", b"cpu_seconds", "rss_bytes", b"rss_bytes", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu", b"_cpu", "_cpu_seconds", b"_cpu_seconds", "_rss_bytes", b"_rss_bytes", "allowed_cpus", b"allowed_cpus", "container", b"container", "container_id", b"container_id", "cpu", b"cpu", "cpu_seconds", b"cpu_seconds", "error", b"error", "name", b"name", "pid", b"pid", "pid_inside", b"pid_inside", "rss_bytes", b"rss_bytes", "start_ticks", b"start_ticks", "started_at", b"started_at", "state", b"state", "thread_count", b"thread_count", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu: _TypeAlias = _typing.Literal["cpu"]  # noqa: Y015
+    _WhichOneofArgType__cpu: _TypeAlias = _typing.Literal["_cpu", b"_cpu"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_seconds: _TypeAlias = _typing.Literal["cpu_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_seconds: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__rss_bytes: _TypeAlias = _typing.Literal["rss_bytes"]  # noqa: Y015
+    _WhichOneofArgType__rss_bytes: _TypeAlias = _typing.Literal["_rss_bytes", b"_rss_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu) -> _WhichOneofReturnType__cpu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_seconds) -> _WhichOneofReturnType__cpu_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rss_bytes) -> _WhichOneofReturnType__rss_bytes | None: ...
+
+Global___NodeProcess: _TypeAlias = NodeProcess  # noqa: Y015
+
+@_typing.final
+class NodeThread(_message.Message):
+    """A thread of a process. `tid` and `start_ticks` together are never another thread's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TID_FIELD_NUMBER: _builtins.int
+    TID_INSIDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ALLOWED_CPUS_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    CPU_SECONDS_FIELD_NUMBER: _builtins.int
+    START_TICKS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    tid: _builtins.int
+    """As the host sees it."""
+    tid_inside: _builtins.int
+    """As the innermost PID namespace of the process shows it."""
+    name: _builtins.str
+    state: _builtins.str
+    """As in NodeProcess."""
+    allowed_cpus: _builtins.str
+    cpu: _builtins.int
+    """That it runs on, or ran on last."""
+    cpu_seconds: _builtins.float
+    start_ticks: _builtins.int
+    error: _builtins.str
+    def __init__(
+        self,
+        *,
+        tid: _builtins.int = ...,
+        tid_inside: _builtins.int = ...,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        allowed_cpus: _builtins.str = ...,
+        cpu: _builtins.int | None = ...,
+        cpu_seconds: _builtins.float | None = ...,
+        start_ticks: _builtins.int = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu", b"_cpu", "_cpu_seconds", b"_cpu_seconds", "cpu", b"cpu", "cpu_seconds", b"cpu_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu", b"_cpu", "_cpu_seconds", b"_cpu_seconds", "allowed_cpus", b"allowed_cpus", "cpu", b"cpu", "cpu_seconds", b"cpu_seconds", "error", b"error", "name", b"name", "start_ticks", b"start_ticks", "state", b"state", "tid", b"tid", "tid_inside", b"tid_inside"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu: _TypeAlias = _typing.Literal["cpu"]  # noqa: Y015
+    _WhichOneofArgType__cpu: _TypeAlias = _typing.Literal["_cpu", b"_cpu"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_seconds: _TypeAlias = _typing.Literal["cpu_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_seconds: _TypeAlias = _typing.Literal["_cpu_seconds", b"_cpu_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu) -> _WhichOneofReturnType__cpu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_seconds) -> _WhichOneofReturnType__cpu_seconds | None: ...
+
+Global___NodeThread: _TypeAlias = NodeThread  # noqa: Y015

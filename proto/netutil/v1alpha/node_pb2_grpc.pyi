@@ -59,6 +59,12 @@ class NodeStub:
     """Identifies a process of the node as if it had connected, step by step."""
     Diagnose: _grpc.UnaryUnaryMultiCallable[_node_pb2.DiagnoseRequest, _node_pb2.DiagnoseResponse]
     """Looks whether the agent has on this node what it needs."""
+    ListProcesses: _grpc.UnaryStreamMultiCallable[_node_pb2.ListProcessesRequest, _node_pb2.ListProcessesResponse]
+    """The processes of one pod, or of every pod that the pod source reports, as they
+    are now: several messages for a pod with many processes or threads, by namespace
+    and name of the pods. Arguments and environment are never read. NOT_FOUND for a
+    pod that the pod source does not report.
+    """
 
 @_typing.type_check_only
 class NodeAsyncStub(NodeStub):
@@ -89,6 +95,12 @@ class NodeAsyncStub(NodeStub):
     """Identifies a process of the node as if it had connected, step by step."""
     Diagnose: _aio.UnaryUnaryMultiCallable[_node_pb2.DiagnoseRequest, _node_pb2.DiagnoseResponse]  # type: ignore[assignment]
     """Looks whether the agent has on this node what it needs."""
+    ListProcesses: _aio.UnaryStreamMultiCallable[_node_pb2.ListProcessesRequest, _node_pb2.ListProcessesResponse]  # type: ignore[assignment]
+    """The processes of one pod, or of every pod that the pod source reports, as they
+    are now: several messages for a pod with many processes or threads, by namespace
+    and name of the pods. Arguments and environment are never read. NOT_FOUND for a
+    pod that the pod source does not report.
+    """
 
 class NodeServicer(metaclass=_abc_1.ABCMeta):
     """No answer of this service holds the value of an environment variable, the
@@ -164,5 +176,17 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.DiagnoseResponse, _abc.Awaitable[_node_pb2.DiagnoseResponse]]:
         """Looks whether the agent has on this node what it needs."""
+
+    @_abc_1.abstractmethod
+    def ListProcesses(
+        self,
+        request: _node_pb2.ListProcessesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_node_pb2.ListProcessesResponse], _abc.AsyncIterator[_node_pb2.ListProcessesResponse]]:
+        """The processes of one pod, or of every pod that the pod source reports, as they
+        are now: several messages for a pod with many processes or threads, by namespace
+        and name of the pods. Arguments and environment are never read. NOT_FOUND for a
+        pod that the pod source does not report.
+        """
 
 def add_NodeServicer_to_server(servicer: NodeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,22 +9,25 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.directory import PodDirectory
-from netutil.agent.pods.http.client import ApiServerAddress
+from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccount
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.base import ConfirmTiming
 
-from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
+from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer, real_api_server
 from tests.manifests.documents import APISERVER_RBAC
 from tests.pods.api_server import names, shown
+from tests.pods.kubeconfigs import answer, kubeconfig, plugin, runs
 from tests.pods.streams import until
 
 PODS = "/api/v1/namespaces/default/pods"
+SECRETS = "/api/v1/namespaces/netutil/secrets"
 MERGE = "application/merge-patch+json"
 
 
@@ -53,6 +56,9 @@ def server(bare_server: RealApiServer, refusal: str) -> RealApiServer:
     """The same with the right that the component gives."""
     del refusal  # it was asked for before
     bare_server.apply(APISERVER_RBAC)
+    bare_server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "netutil"}})
+    accounts = SECRETS.replace("secrets", "serviceaccounts")
+    bare_server.call("POST", accounts, {"metadata": {"name": "netutil-agent"}})
     return bare_server
 
 
@@ -96,10 +102,10 @@ def run_container(server: RealApiServer, name: str, container_id: str) -> None:
 
 @asynccontextmanager
 async def following(
-    server: RealApiServer, **changed: Any
+    server: RealApiServer, login: ServiceAccount | KubeconfigFile | None = None, **changed: Any
 ) -> AsyncIterator[tuple[PodDirectory, ApiServerSource]]:
-    address = ApiServerAddress(server.url, str(server.ca_file), str(server.token_file))
-    source = ApiServerSource(ApiServerSettings(address, "node-1", **changed))
+    login = login or ServiceAccount(server.url, str(server.ca_file), str(server.token_file))
+    source = ApiServerSource(ApiServerSettings(login, "node-1", **changed))
     directory = PodDirectory(source, 10)
     try:
         yield directory, source
@@ -214,6 +220,67 @@ async def test_an_annotation_is_seen_at_once(
     record_property("delays", json.dumps(shown_as))
     print("annotation to changed(), seconds:", shown_as)
     assert shown_as["p99"] < 1
+
+
+class TestLogin:
+    @pytest.mark.parametrize("how", ["certificate", "plugin"])
+    async def test_a_kubeconfig_logs_in(
+        self, server: RealApiServer, tmp_path: Path, how: str
+    ) -> None:
+        pem = str(server.certificate)
+        user: dict[str, Any] = {"client-certificate": pem, "client-key": pem}
+        if how == "plugin":
+            user = plugin(tmp_path, answer(token=AGENT))
+        cluster = {"server": server.url, "certificate-authority": str(server.ca_file)}
+        path = kubeconfig(tmp_path, server.url, user, cluster)
+        create(server, "web")
+        async with following(server, KubeconfigFile(path)) as (directory, _):
+            await directory.refresh()
+            await asyncio.to_thread(create, server, "new")
+            await shown(directory, "web", "new")
+            assert directory.stats.failures == 0
+        assert runs(tmp_path) == (how == "plugin")
+
+    async def test_a_revoked_token_is_replaced_without_a_failure(
+        self, server: RealApiServer, tmp_path: Path
+    ) -> None:
+        """As the kubelet rotates one: tokens of the server's own, each bound to a Secret."""
+        first = await asyncio.to_thread(bound_token, server, "a")
+        second = await asyncio.to_thread(bound_token, server, "b")
+        file = tmp_path / "token"
+        file.write_text(first)
+        login = ServiceAccount(server.url, str(server.ca_file), str(file))
+        async with following(server, login, watch_seconds=1) as (directory, _):
+            await directory.refresh()
+            file.write_text(second)
+            await asyncio.to_thread(server.call, "DELETE", f"{SECRETS}/a")
+            await asyncio.to_thread(wait_for_rejection, server, first)
+            restarts = directory.stats.restarts
+            await until(lambda: directory.stats.restarts >= restarts + 2)
+            await asyncio.to_thread(create, server, "new")
+            await shown(directory, "new")
+            assert directory.stats.failures == 0
+
+
+def bound_token(server: RealApiServer, name: str) -> str:
+    """Return a token of the agent's account that ends with a Secret of that name."""
+    secret = server.call("POST", SECRETS, {"metadata": {"name": name}})
+    to = {"kind": "Secret", "apiVersion": "v1", "name": name, "uid": secret["metadata"]["uid"]}
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [], "boundObjectRef": to},
+    }
+    path = f"{SECRETS.replace('secrets', 'serviceaccounts')}/netutil-agent/token"
+    return str(server.call("POST", path, body)["status"]["token"])
+
+
+def wait_for_rejection(server: RealApiServer, token: str) -> None:
+    """Return when the API server rejects a token, which it keeps for ten seconds."""
+    deadline = time.monotonic() + 60
+    while server.status("/api/v1/pods", token) != HTTPStatus.UNAUTHORIZED:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def value(directory: PodDirectory) -> str:

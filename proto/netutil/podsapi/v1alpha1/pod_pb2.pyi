@@ -136,6 +136,7 @@ class PodSpec(_message.Message):
     HOSTNETWORK_FIELD_NUMBER: _builtins.int
     INITCONTAINERS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERS_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMS_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     restartPolicy: _builtins.str
     serviceAccountName: _builtins.str
@@ -148,6 +149,8 @@ class PodSpec(_message.Message):
     @_builtins.property
     def ephemeralContainers(self) -> _containers.RepeatedCompositeFieldContainer[Global___EphemeralContainer]: ...
     @_builtins.property
+    def resourceClaims(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodResourceClaim]: ...
+    @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
     def __init__(
         self,
@@ -159,15 +162,41 @@ class PodSpec(_message.Message):
         hostNetwork: _builtins.bool | None = ...,
         initContainers: _abc.Iterable[Global___Container] | None = ...,
         ephemeralContainers: _abc.Iterable[Global___EphemeralContainer] | None = ...,
+        resourceClaims: _abc.Iterable[Global___PodResourceClaim] | None = ...,
         resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hostNetwork", b"hostNetwork", "nodeName", b"nodeName", "resources", b"resources", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resources", b"resources", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "ephemeralContainers", b"ephemeralContainers", "hostNetwork", b"hostNetwork", "initContainers", b"initContainers", "nodeName", b"nodeName", "resourceClaims", b"resourceClaims", "resources", b"resources", "restartPolicy", b"restartPolicy", "serviceAccountName", b"serviceAccountName"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PodSpec: _TypeAlias = PodSpec  # noqa: Y015
+
+@_typing.final
+class PodResourceClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMNAME_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMTEMPLATENAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    resourceClaimName: _builtins.str
+    resourceClaimTemplateName: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        resourceClaimName: _builtins.str | None = ...,
+        resourceClaimTemplateName: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resourceClaimName", b"resourceClaimName", "resourceClaimTemplateName", b"resourceClaimTemplateName"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resourceClaimName", b"resourceClaimName", "resourceClaimTemplateName", b"resourceClaimTemplateName"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodResourceClaim: _TypeAlias = PodResourceClaim  # noqa: Y015
 
 @_typing.final
 class EphemeralContainer(_message.Message):
@@ -265,23 +294,49 @@ class ResourceRequirements(_message.Message):
 
     LIMITS_FIELD_NUMBER: _builtins.int
     REQUESTS_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def limits(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
     @_builtins.property
     def requests(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceClaim]: ...
     def __init__(
         self,
         *,
         limits: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
         requests: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
+        claims: _abc.Iterable[Global___ResourceClaim] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "limits", b"limits", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResourceRequirements: _TypeAlias = ResourceRequirements  # noqa: Y015
+
+@_typing.final
+class ResourceClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    request: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        request: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceClaim: _TypeAlias = ResourceClaim  # noqa: Y015
 
 @_typing.final
 class Quantity(_message.Message):
@@ -334,6 +389,8 @@ class PodStatus(_message.Message):
     INITCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
     PODIPS_FIELD_NUMBER: _builtins.int
     EPHEMERALCONTAINERSTATUSES_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMSTATUSES_FIELD_NUMBER: _builtins.int
+    EXTENDEDRESOURCECLAIMSTATUS_FIELD_NUMBER: _builtins.int
     ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     phase: _builtins.str
@@ -348,6 +405,10 @@ class PodStatus(_message.Message):
     @_builtins.property
     def ephemeralContainerStatuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerStatus]: ...
     @_builtins.property
+    def resourceClaimStatuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___PodResourceClaimStatus]: ...
+    @_builtins.property
+    def extendedResourceClaimStatus(self) -> Global___PodExtendedResourceClaimStatus: ...
+    @_builtins.property
     def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
@@ -361,16 +422,88 @@ class PodStatus(_message.Message):
         initContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
         podIPs: _abc.Iterable[Global___PodIP] | None = ...,
         ephemeralContainerStatuses: _abc.Iterable[Global___ContainerStatus] | None = ...,
+        resourceClaimStatuses: _abc.Iterable[Global___PodResourceClaimStatus] | None = ...,
+        extendedResourceClaimStatus: Global___PodExtendedResourceClaimStatus | None = ...,
         allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
         resources: Global___ResourceRequirements | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "podIP", b"podIP", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extendedResourceClaimStatus", b"extendedResourceClaimStatus", "phase", b"phase", "podIP", b"podIP", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerStatuses", b"containerStatuses", "ephemeralContainerStatuses", b"ephemeralContainerStatuses", "extendedResourceClaimStatus", b"extendedResourceClaimStatus", "initContainerStatuses", b"initContainerStatuses", "phase", b"phase", "podIP", b"podIP", "podIPs", b"podIPs", "qosClass", b"qosClass", "resourceClaimStatuses", b"resourceClaimStatuses", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PodStatus: _TypeAlias = PodStatus  # noqa: Y015
+
+@_typing.final
+class PodResourceClaimStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMNAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    resourceClaimName: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        resourceClaimName: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resourceClaimName", b"resourceClaimName"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resourceClaimName", b"resourceClaimName"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodResourceClaimStatus: _TypeAlias = PodResourceClaimStatus  # noqa: Y015
+
+@_typing.final
+class PodExtendedResourceClaimStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTMAPPINGS_FIELD_NUMBER: _builtins.int
+    RESOURCECLAIMNAME_FIELD_NUMBER: _builtins.int
+    resourceClaimName: _builtins.str
+    @_builtins.property
+    def requestMappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerExtendedResourceRequest]: ...
+    def __init__(
+        self,
+        *,
+        requestMappings: _abc.Iterable[Global___ContainerExtendedResourceRequest] | None = ...,
+        resourceClaimName: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resourceClaimName", b"resourceClaimName"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requestMappings", b"requestMappings", "resourceClaimName", b"resourceClaimName"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PodExtendedResourceClaimStatus: _TypeAlias = PodExtendedResourceClaimStatus  # noqa: Y015
+
+@_typing.final
+class ContainerExtendedResourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINERNAME_FIELD_NUMBER: _builtins.int
+    RESOURCENAME_FIELD_NUMBER: _builtins.int
+    REQUESTNAME_FIELD_NUMBER: _builtins.int
+    containerName: _builtins.str
+    resourceName: _builtins.str
+    requestName: _builtins.str
+    def __init__(
+        self,
+        *,
+        containerName: _builtins.str | None = ...,
+        resourceName: _builtins.str | None = ...,
+        requestName: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["containerName", b"containerName", "requestName", b"requestName", "resourceName", b"resourceName"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containerName", b"containerName", "requestName", b"requestName", "resourceName", b"resourceName"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerExtendedResourceRequest: _TypeAlias = ContainerExtendedResourceRequest  # noqa: Y015
 
 @_typing.final
 class PodIP(_message.Message):
@@ -421,6 +554,7 @@ class ContainerStatus(_message.Message):
     CONTAINERID_FIELD_NUMBER: _builtins.int
     ALLOCATEDRESOURCES_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
+    ALLOCATEDRESOURCESSTATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     containerID: _builtins.str
     @_builtins.property
@@ -429,6 +563,8 @@ class ContainerStatus(_message.Message):
     def allocatedResources(self) -> _containers.MessageMap[_builtins.str, Global___Quantity]: ...
     @_builtins.property
     def resources(self) -> Global___ResourceRequirements: ...
+    @_builtins.property
+    def allocatedResourcesStatus(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceStatus]: ...
     def __init__(
         self,
         *,
@@ -437,14 +573,63 @@ class ContainerStatus(_message.Message):
         containerID: _builtins.str | None = ...,
         allocatedResources: _abc.Mapping[_builtins.str, Global___Quantity] | None = ...,
         resources: Global___ResourceRequirements | None = ...,
+        allocatedResourcesStatus: _abc.Iterable[Global___ResourceStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatedResources", b"allocatedResources", "allocatedResourcesStatus", b"allocatedResourcesStatus", "containerID", b"containerID", "name", b"name", "resources", b"resources", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContainerStatus: _TypeAlias = ContainerStatus  # noqa: Y015
+
+@_typing.final
+class ResourceStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceHealth]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        resources: _abc.Iterable[Global___ResourceHealth] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceStatus: _TypeAlias = ResourceStatus  # noqa: Y015
+
+@_typing.final
+class ResourceHealth(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCEID_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    resourceID: _builtins.str
+    health: _builtins.str
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        resourceID: _builtins.str | None = ...,
+        health: _builtins.str | None = ...,
+        message: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "message", b"message", "resourceID", b"resourceID"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "message", b"message", "resourceID", b"resourceID"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceHealth: _TypeAlias = ResourceHealth  # noqa: Y015
 
 @_typing.final
 class ContainerState(_message.Message):

@@ -1,0 +1,224 @@
+"""What the API server says of ResourceClaims, held and joined for answers.
+
+Claims and slices are followed by one stream each. A claim is answered from the last lists. The
+join is by the key that the API fixes: driver, pool, device and share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from netutil.agent.errors import Unavailable
+from netutil.agent.pods.feed import DirectoryStats, Generation
+from netutil.agent.pods.sources.base import StreamingSource, unavailable
+from netutil.agent.pods.sources.claims_model import (
+    Attribute,
+    Claim,
+    Condition,
+    DeviceStatus,
+    NetworkData,
+    Result,
+    Slice,
+    SliceDevice,
+    newest,
+)
+from netutil.agent.pods.streaming import Lists, StreamingFeed
+
+DevicesByPool = Mapping[tuple[str, str], Mapping[str, SliceDevice]]
+"""Published devices by name, of each driver and pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClaimDevice:
+    """A device of a request, in the shape of ClaimDevice.
+
+    `attributes` is None where no slice of this node has the device; `network_data` and
+    `conditions` are None where the claim's status has nothing of it.
+    """
+
+    pool: str
+    device: str
+    attributes: tuple[tuple[str, Attribute], ...] | None
+    network_data: NetworkData | None
+    share_id: str
+    conditions: tuple[Condition, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClaimRequest:
+    """A request of a claim and the devices that one driver allocated, as in ClaimRequest."""
+
+    claim_name: str
+    claim_namespace: str
+    claim_uid: str
+    request: str
+    driver: str
+    devices: tuple[ApiClaimDevice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimList:
+    """The allocated claims by namespace and name, as they were at a time (UTC)."""
+
+    claims: Mapping[tuple[str, str], Claim]
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SliceList:
+    """The devices that this node's slices publish, as they were at a time (UTC)."""
+
+    devices: DevicesByPool
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAnswer:
+    """What the API server says of one claim.
+
+    `requests` is None for a claim that is not allocated, or not known. `problem` says why a claim
+    that is known cannot be read. `attributes_error` says why attributes are not known.
+    `observed_at` is the time of the claims.
+    """
+
+    requests: tuple[ApiClaimRequest, ...] | None
+    problem: str
+    attributes_error: Unavailable | None
+    observed_at: datetime
+
+
+def requests_of(claim: Claim, devices: DevicesByPool) -> tuple[ApiClaimRequest, ...]:
+    """Return the requests of a claim with their devices, in the order of the allocation."""
+    statuses = {(one.driver, one.pool, one.device, one.share_id): one for one in claim.devices}
+    found: dict[tuple[str, str], list[ApiClaimDevice]] = {}
+    for result in claim.results:
+        status = statuses.get((result.driver, result.pool, result.device, result.share_id))
+        published = devices.get((result.driver, result.pool), {}).get(result.device)
+        made = _device(result, status, published)
+        found.setdefault((result.request, result.driver), []).append(made)
+    return tuple(
+        ApiClaimRequest(claim.name, claim.namespace, claim.uid, request, driver, tuple(made))
+        for (request, driver), made in found.items()
+    )
+
+
+def _device(
+    result: Result, status: DeviceStatus | None, published: SliceDevice | None
+) -> ApiClaimDevice:
+    return ApiClaimDevice(
+        result.pool,
+        result.device,
+        None if published is None else published.attributes,
+        None if status is None else status.network_data,
+        result.share_id or "",
+        None if status is None else status.conditions,
+    )
+
+
+class ClaimsApi:
+    """Follows claims and slices from `start` on. Used on one event loop."""
+
+    def __init__(
+        self,
+        claims: StreamingSource[Claim],
+        slices: StreamingSource[Slice],
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`on_change` is called when claims or slices may say something else."""
+        self.claim_stats, self.slice_stats = DirectoryStats(), DirectoryStats()
+        self._changes = Generation(on_change)
+        self._claims = StreamingFeed(
+            claims, CLAIM_LISTS, self.claim_stats, self._changes, clock, sleep
+        )
+        self._slices = StreamingFeed(
+            slices, SLICE_LISTS, self.slice_stats, self._changes, clock, sleep
+        )
+        self._source = claims
+        self._following = ExitStack()
+
+    @property
+    def generation(self) -> int:
+        """Return a number that grows with each change."""
+        return self._changes.generation
+
+    @property
+    def error(self) -> Unavailable | None:
+        """Return why claims or slices are not current now, None if they are."""
+        return self._claims.last_error or self._slices.last_error
+
+    def start(self) -> None:
+        """Follow both streams from now on. Called on the event loop."""
+        self._following.enter_context(self._claims.keep_fresh())
+        self._following.enter_context(self._slices.keep_fresh())
+
+    async def changed(self, seen: int) -> int:
+        """Return the generation once it is another than was seen."""
+        while self._changes.generation == seen:
+            await self._changes.wait()
+        return self._changes.generation
+
+    async def current(self) -> None:
+        """Return when the claims are current. Raises `Unavailable`. Waits without a bound."""
+        await self._claims.wait_current()
+
+    def answer(self, namespace: str, name: str) -> ClaimAnswer:
+        """Return what the API server says of a claim, by the last lists.
+
+        Raises `Unavailable` before the first list of claims, and for a claim that a list lacks
+        that is not current.
+        """
+        claims = self._claims.last
+        if claims is None:
+            raise self._claims.last_error or unavailable(
+                "The API server's claims have not been listed yet.",
+                self._source.describe(),
+                "Ask again.",
+            )
+        claim = claims.claims.get((namespace, name))
+        if claim is None and (error := self._claims.last_error) is not None:
+            raise error
+        slices = self._slices.last
+        requests, problem = None, ""
+        if claim is not None:
+            problem = claim.problem
+            requests = None if problem else requests_of(claim, slices.devices if slices else {})
+        attributes_error = self._slices.last_error
+        if slices is None and attributes_error is None:
+            attributes_error = unavailable(
+                "The API server's slices have not been listed yet.",
+                self._source.describe(),
+                "Ask again.",
+            )
+        return ClaimAnswer(requests, problem, attributes_error, claims.observed_at)
+
+    async def close(self) -> None:
+        """End both streams."""
+        self._following.close()
+        await asyncio.gather(self._claims.close(), self._slices.close())
+
+
+def _claim_list(claims: Iterable[Claim], observed_at: datetime) -> ClaimList:
+    return ClaimList({(one.namespace, one.name): one for one in claims}, observed_at)
+
+
+def _slice_list(slices: Iterable[Slice], observed_at: datetime) -> SliceList:
+    return SliceList(newest(slices), observed_at)
+
+
+def _claims_of(found: ClaimList, observed_at: datetime) -> ClaimList:
+    return replace(found, observed_at=observed_at)
+
+
+def _slices_of(found: SliceList, observed_at: datetime) -> SliceList:
+    return replace(found, observed_at=observed_at)
+
+
+CLAIM_LISTS: Lists[Claim, ClaimList] = Lists(_claim_list, _claims_of)
+SLICE_LISTS: Lists[Slice, SliceList] = Lists(_slice_list, _slices_of)

@@ -1,0 +1,355 @@
+"""ResourceClaims and ResourceSlices of the API server, as far as the agent tells of them. Pure.
+
+resource.k8s.io v1, v1beta2 and v1beta1 (`k8s.io/api/resource`; KEP-4381, KEP-4817, KEP-5304). The
+versions differ for the agent in one thing: in v1beta1 the attributes of a device stand below
+`basic`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import msgspec
+from netutil.agent.pods.flaws import Flaws
+from netutil.agent.pods.model import PodListMalformed
+
+T = TypeVar("T")
+
+VERSIONS = ("v1", "v1beta2", "v1beta1")
+"""Of resource.k8s.io, the best first."""
+MAX_DEVICES = 128
+"""Of one claim, and of one slice. The API has at most 32 and 128."""
+MAX_ATTRIBUTES = 64
+"""Of one device. The API has at most 32 with capacities."""
+MAX_VALUES = 64
+"""Of one list: values of an attribute, addresses, conditions."""
+_MAX_TEXT = 32 * 1024
+_NODE_NAME = "metadata.name"
+_BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+Text = Annotated[str, msgspec.Meta(max_length=_MAX_TEXT)]
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""An int64, as in Go."""
+_Values = msgspec.Meta(max_length=MAX_VALUES)
+
+
+class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """DeviceAttribute: one of the fields is set, by the type of the value."""
+
+    int_value: Integer | None = msgspec.field(name="int", default=None)
+    bool_value: bool | None = msgspec.field(name="bool", default=None)
+    string_value: Text | None = msgspec.field(name="string", default=None)
+    version_value: Text | None = msgspec.field(name="version", default=None)
+    int_values: Annotated[tuple[Integer, ...], _Values] | None = msgspec.field(
+        name="ints", default=None
+    )
+    bool_values: Annotated[tuple[bool, ...], _Values] | None = msgspec.field(
+        name="bools", default=None
+    )
+    string_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
+        name="strings", default=None
+    )
+    version_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
+        name="versions", default=None
+    )
+
+
+class NetworkData(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """NetworkDeviceData; None is what the driver does not say."""
+
+    interface_name: Text | None = None
+    ips: Annotated[tuple[Text, ...], _Values] | None = None
+    hardware_address: Text | None = None
+
+
+class Condition(msgspec.Struct, frozen=True, rename="camel"):
+    """Condition of meta/v1: "Ready", "NetworkReady", …; `status` is "True", "False", "Unknown"."""
+
+    type: Text
+    status: Text
+    reason: Text = ""
+    message: Text = ""
+    last_transition_time: datetime | None = None
+
+
+class Result(msgspec.Struct, frozen=True, gc=False):
+    """DeviceRequestAllocationResult: `request` is "request/subrequest" with a prioritized list."""
+
+    request: Text
+    driver: Text
+    pool: Text
+    device: Text
+    share_id: Text | None = msgspec.field(name="shareID", default=None)
+
+
+class DeviceStatus(msgspec.Struct, frozen=True):
+    """AllocatedDeviceStatus, without the driver's own `data`."""
+
+    driver: Text
+    pool: Text
+    device: Text
+    share_id: Text | None = msgspec.field(name="shareID", default=None)
+    conditions: Annotated[tuple[Condition, ...], _Values] | None = None
+    network_data: NetworkData | None = msgspec.field(name="networkData", default=None)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A ResourceClaim. `problem` says why `results` and `devices` are not known, "" if they are.
+
+    `nodes` are the nodes that the allocation is for, None for any.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    is_allocated: bool = False
+    nodes: frozenset[str] | None = None
+    results: tuple[Result, ...] = ()
+    devices: tuple[DeviceStatus, ...] = ()
+    problem: str = ""
+
+    def is_for(self, node: str) -> bool:
+        """Return whether the claim is allocated, and may be so for a node."""
+        return self.is_allocated and (self.nodes is None or node in self.nodes)
+
+
+class SliceDevice(msgspec.Struct, frozen=True):
+    """A device that a driver has published; `attributes` are by name, sorted."""
+
+    name: str
+    attributes: tuple[tuple[str, Attribute], ...]
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """A ResourceSlice: a part of a pool. Of a pool only the highest generation counts."""
+
+    uid: str
+    driver: str
+    pool: str
+    generation: int
+    devices: tuple[SliceDevice, ...]
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    uid: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    namespace: Annotated[str, msgspec.Meta(max_length=63)] = ""
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+
+
+class _Requirement(msgspec.Struct, frozen=True):
+    key: str
+    operator: str
+    values: tuple[str, ...] | None = None
+
+
+class _Term(msgspec.Struct, frozen=True, rename="camel"):
+    match_fields: tuple[_Requirement, ...] | None = None
+
+
+class _NodeSelector(msgspec.Struct, frozen=True, rename="camel"):
+    node_selector_terms: tuple[_Term, ...]
+
+
+class _Results(msgspec.Struct, frozen=True):
+    results: Annotated[tuple[Result, ...], msgspec.Meta(max_length=MAX_DEVICES)] | None = None
+
+
+class _Allocation(msgspec.Struct, frozen=True, rename="camel"):
+    devices: _Results | None = None
+    node_selector: _NodeSelector | None = None
+
+
+class _Status(msgspec.Struct, frozen=True):
+    allocation: _Allocation | None = None
+    devices: Annotated[tuple[DeviceStatus, ...], msgspec.Meta(max_length=MAX_DEVICES)] | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    status: _Status | None = None
+
+
+_Attributes = Annotated[dict[Text, Attribute], msgspec.Meta(max_length=MAX_ATTRIBUTES)]
+
+
+class _Basic(msgspec.Struct, frozen=True):
+    attributes: _Attributes | None = None
+
+
+class _Device(msgspec.Struct, frozen=True):
+    name: Text
+    attributes: _Attributes | None = None
+    basic: _Basic | None = None
+
+
+class _Pool(msgspec.Struct, frozen=True):
+    name: Text
+    generation: Integer = 0
+
+
+class _SliceSpec(msgspec.Struct, frozen=True):
+    driver: Text
+    pool: _Pool
+    devices: Annotated[tuple[_Device, ...], msgspec.Meta(max_length=MAX_DEVICES)] | None = None
+
+
+class _Slice(msgspec.Struct, frozen=True):
+    metadata: _Metadata
+    spec: _SliceSpec
+
+
+class _List(msgspec.Struct, frozen=True):
+    items: list[msgspec.Raw] | None = None
+
+
+class _ApiVersion(msgspec.Struct, frozen=True):
+    version: str
+
+
+class _ApiGroup(msgspec.Struct, frozen=True):
+    versions: Annotated[list[_ApiVersion], msgspec.Meta(max_length=MAX_VALUES)]
+
+
+_IDENTITIES = msgspec.json.Decoder(_Identity)
+_CLAIMS = msgspec.json.Decoder(_Claim)
+_SLICES = msgspec.json.Decoder(_Slice)
+_LISTS = msgspec.json.Decoder(_List)
+_GROUPS = msgspec.json.Decoder(_ApiGroup)
+
+
+def decode_claim(raw: bytes | msgspec.Raw, flaws: Flaws) -> Claim:
+    """Return a claim; one of which the status is not as the API says has a `problem`.
+
+    Raises `PodListMalformed` for one without a name, a namespace or a UID.
+    """
+    del flaws  # a problem is answered to whoever has the claim
+    metadata = _identified(raw, "ResourceClaim")
+    if not metadata.namespace:
+        raise PodListMalformed("it is no ResourceClaim: it has no namespace")
+    named = Claim(namespace=metadata.namespace, name=metadata.name, uid=metadata.uid)
+    try:
+        status = _CLAIMS.decode(raw).status or _Status()
+    except _BROKEN as error:
+        problem = f"the claim cannot be read: {error}"
+        return msgspec.structs.replace(named, is_allocated=True, problem=problem)
+    allocation = status.allocation
+    if allocation is None:
+        return named
+    return msgspec.structs.replace(
+        named,
+        is_allocated=True,
+        nodes=_nodes(allocation.node_selector),
+        results=(allocation.devices and allocation.devices.results) or (),
+        devices=status.devices or (),
+    )
+
+
+def decode_slice(raw: bytes | msgspec.Raw, flaws: Flaws) -> Slice:
+    """Return a slice. Raises `PodListMalformed` for one that is not as the API says."""
+    del flaws
+    try:
+        found = _SLICES.decode(raw)
+    except _BROKEN as error:
+        raise PodListMalformed(f"it is no ResourceSlice: {error}") from None
+    spec = found.spec
+    devices = tuple(SliceDevice(one.name, _attributes(one)) for one in spec.devices or ())
+    return Slice(found.metadata.uid, spec.driver, spec.pool.name, spec.pool.generation, devices)
+
+
+def decode_claims(body: bytes | bytearray, flaws: Flaws) -> tuple[Claim, ...]:
+    """Return the claims of a list. Raises `PodListMalformed` for what is none."""
+    return _decode_list(body, flaws, decode_claim, "ResourceClaimList")
+
+
+def decode_slices(body: bytes | bytearray, flaws: Flaws) -> tuple[Slice, ...]:
+    """Return the slices of a list. Raises `PodListMalformed` for what is none."""
+    return _decode_list(body, flaws, decode_slice, "ResourceSliceList")
+
+
+def decode_version(body: bytes | bytearray) -> str:
+    """Return the best version of an APIGroup that the agent reads, "" for none.
+
+    Raises `PodListMalformed` for what is no APIGroup.
+    """
+    try:
+        served = {one.version for one in _GROUPS.decode(body).versions}
+    except _BROKEN as error:
+        raise PodListMalformed(f"it is no APIGroup: {error}") from None
+    return next((version for version in VERSIONS if version in served), "")
+
+
+def _identified(raw: bytes | msgspec.Raw, kind: str) -> _Metadata:
+    try:
+        return _IDENTITIES.decode(raw).metadata
+    except _BROKEN as error:
+        raise PodListMalformed(f"it is no {kind}: {error}") from None
+
+
+def _decode_list(
+    body: bytes | bytearray,
+    flaws: Flaws,
+    decode: Callable[[msgspec.Raw, Flaws], T],
+    kind: str,
+) -> tuple[T, ...]:
+    """Return what can be read, and count the rest. A list without `items` is empty."""
+    try:
+        items = _LISTS.decode(body).items or []
+    except _BROKEN as error:
+        raise PodListMalformed(f"it is no {kind}: {error}") from None
+    found, left_out = [], []
+    for number, item in enumerate(items):
+        try:
+            found.append(decode(item, flaws))
+        except PodListMalformed as error:
+            left_out.append(f"items[{number}]: {error}")
+    if items and not found:
+        raise PodListMalformed(f"nothing of its {len(items)} entries can be read: {left_out[0]}")
+    flaws.left_out(left_out, len(items))
+    return tuple(found)
+
+
+def _nodes(selector: _NodeSelector | None) -> frozenset[str] | None:
+    """Return the nodes that a selector names, None where one of its terms names none.
+
+    core/v1: terms are alternatives, the requirements of a term hold together.
+    """
+    if selector is None:
+        return None
+    nodes: set[str] = set()
+    for term in selector.node_selector_terms:
+        named = [
+            frozenset(one.values or ())
+            for one in term.match_fields or ()
+            if one.key == _NODE_NAME and one.operator == "In"
+        ]
+        if not named:
+            return None
+        nodes |= frozenset.intersection(*named)
+    return frozenset(nodes)
+
+
+def _attributes(device: _Device) -> tuple[tuple[str, Attribute], ...]:
+    found = device.attributes or (device.basic and device.basic.attributes) or {}
+    return tuple(sorted(found.items(), key=_first))
+
+
+def _first(entry: tuple[str, Attribute]) -> str:
+    return entry[0]
+
+
+def newest(slices: Iterable[Slice]) -> dict[tuple[str, str], dict[str, SliceDevice]]:
+    """Return devices by name, of each driver and pool, of the pool's highest generation."""
+    generations: dict[tuple[str, str], int] = {}
+    devices: dict[tuple[str, str], dict[str, SliceDevice]] = {}
+    for one in slices:
+        key = one.driver, one.pool
+        if key not in generations or one.generation > generations[key]:
+            generations[key], devices[key] = one.generation, {}
+        if one.generation == generations[key]:
+            devices[key].update((device.name, device) for device in one.devices)
+    return devices
