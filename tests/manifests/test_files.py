@@ -33,6 +33,7 @@ VERSIONS = {
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
     ADMISSION: ("1.30", "1.33", "1.37"),
+    MANIFESTS / "resource-claims" / "rbac.yaml": ("1.25", "1.33", "1.37"),
     NETWORK_POLICY: ("1.25", "1.33", "1.37"),
 }
 
@@ -67,6 +68,7 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "admission" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
+        MANIFESTS / "resource-claims" / "kustomization.yaml",
         MANIFESTS / "networkpolicy" / "kustomization.yaml",
         MANIFESTS / "selinux" / "kustomization.yaml",
         MANIFESTS / "openshift" / "kustomization.yaml",
