@@ -35,6 +35,7 @@ VERSIONS = {
     HARDENED: ("1.31", "1.33", "1.37"),
     NODES_PROXY: ("1.25", "1.33", "1.37"),
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
+    MANIFESTS / "resource-claims" / "rbac.yaml": ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
     CSI_POD: ("1.25", "1.33", "1.37"),
     DEVICE_PLUGIN_POD: ("1.25", "1.33", "1.37"),
@@ -76,6 +77,7 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "apiserver" / "kustomization.yaml",
         MANIFESTS / "device-plugin" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
+        MANIFESTS / "resource-claims" / "kustomization.yaml",
         MANIFESTS / "networkpolicy" / "kustomization.yaml",
         MANIFESTS / "selinux" / "kustomization.yaml",
         MANIFESTS / "openshift" / "kustomization.yaml",
@@ -86,8 +88,12 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "monitoring" / name
         for name in ("kustomization.yaml", "alerts.yaml", "podmonitor.yaml", "dashboard.json")
     }
+    csi = {  # test_csi.py
+        *(MANIFESTS / "csi" / f"{name}.yaml" for name in ("csidriver", "daemonset")),
+        *(MANIFESTS / "csi" / "kustomization.yaml",),
+    }
     openshift = {SCC, HARDENED_SCC}  # test_openshift.py
-    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift}
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift, *csi}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
     assert files == set(VERSIONS) | kustomizations | others
