@@ -64,7 +64,9 @@ SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
     "agent/observability/call_stats.py",  # time of the last refusal, for the operator
     "agent/admin/checks.py",  # the diagnosis compares the clock with the kubelet's
     "agent/admin/explain.py",  # the age of the list, for the operator
+    "agent/facts/device_metadata.py",  # the age of a file; a jump makes it be read again
     "client/cli/node_commands.py",  # ages in tables
+    "client/cli/node_live.py",  # ages in tables
     "client/cli/node_pods.py",  # ages in tables
     "agent/watch/stream.py",  # observed_at
 }
