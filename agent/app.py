@@ -20,6 +20,7 @@ from netutil.agent.api.admin_service import Node, NodeReports
 from netutil.agent.api.call_runner import CallRecorder, CallRunner, Rejections
 from netutil.agent.api.pod_service import NetUtil
 from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.live_networks import LiveNetworks
@@ -66,7 +67,8 @@ from netutil.agent.observability.metrics import Metrics
 from netutil.agent.observability.watchdog import Watchdog
 from netutil.agent.parsers import rtnetlink
 from netutil.agent.parsers.pod_cgroups import locate
-from netutil.agent.pod_source import create_source
+from netutil.agent.pod_source import create_claims_api, create_source
+from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.readings import limits_of, readings
@@ -89,6 +91,7 @@ class Components:
     pin_name: str
     pods: PodDirectory
     resources: ResourceDirectory
+    claims_api: ClaimsApi | None
     reads: ReadPool
     callers: CallerResolver
     containers: ContainerCache
@@ -138,8 +141,9 @@ def build(config: Config) -> Components:
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
     held_files = affordable_held_files(limits.total, namespaces, held_cgroups.max_held)
     containers = ContainerCache(callers.container_places, held_files)
-    metadata = _device_metadata(config)
-    collector = Collector(callers, reads, resources, config.host_root, containers, live, metadata)
+    metadata, claims_api = _device_metadata(config), create_claims_api(config)
+    claims = ClaimSources(metadata, claims_api)
+    collector = Collector(callers, reads, resources, config.host_root, containers, live, claims)
     notifier = ChangeNotifier(
         callers,
         pods,
@@ -198,7 +202,7 @@ def build(config: Config) -> Components:
             resources=resources,
             environments=collector.environments,
             pci=collector.pci,
-            metadata=metadata,
+            claims=claims,
             device_plugin=device_plugin,
         )
     )
@@ -259,6 +263,7 @@ def build(config: Config) -> Components:
         pin_name=pin_name,
         pods=pods,
         resources=resources,
+        claims_api=claims_api,
         reads=reads,
         callers=callers,
         containers=containers,
@@ -385,7 +390,11 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
         ),
         diagnostics=Diagnostics(
             installation_of(
-                config, components.pin_name, components.memory, components.device_plugin
+                config,
+                components.pin_name,
+                components.memory,
+                components.device_plugin,
+                components.claims_api,
             ),
             components.tree,
             components.callers,
@@ -412,11 +421,15 @@ def _identify_admin(connection: socket.socket) -> None:
 
 
 def installation_of(
-    config: Config, pin_name: str, memory: MemoryLimit, device_plugin: PluginState
+    config: Config,
+    pin_name: str,
+    memory: MemoryLimit,
+    device_plugin: PluginState,
+    claims_api: ClaimsApi | None = None,
 ) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
-        metadata=_device_metadata(config),
+        claims=ClaimSources(_device_metadata(config), claims_api),
         host_root=config.host_root,
         socket=config.socket,
         admin_socket=config.admin_socket,

@@ -114,7 +114,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag("kubelet-client-cert", "", TEXT, "client certificate file")
     flag("kubelet-client-key", "", TEXT, "client key file")
     flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
-    flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
+    flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for pods or claims from there")
     flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
     flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
     flag(
@@ -127,7 +127,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "node-name",
         environment.get("NODE_NAME", ""),
         NODE,
-        "this node, as the API server knows it, for --pod-source apiserver",
+        "this node, as the API server knows it, for pods or claims from there",
     )
     flag(
         "pods-api",
@@ -171,7 +171,8 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "resource-claims",
         "node",
         CLAIMS,
-        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root); off",
+        "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root);"
+        " apiserver (that, and the status of claims at the API server); off",
     )
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
     flag("max-connections", "4096", COUNT, "open connections in all")
@@ -229,11 +230,13 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
     kubeconfig = found["kubeconfig"]
-    if found["pod_source"] == "apiserver":
+    for flag_name in ("pod-source", "resource-claims"):
+        if found[flag_name.replace("-", "_")] != "apiserver":
+            continue
         for name, meant in (("apiserver-url", _SERVICE_VARIABLES), ("node-name", "NODE_NAME")):
             is_given = found[name.replace("-", "_")] or (name == "apiserver-url" and kubeconfig)
             if not is_given:
-                parser.error(f"--pod-source apiserver needs --{name}, or {meant} to be set")
+                parser.error(f"--{flag_name} apiserver needs --{name}, or {meant} to be set")
     return Config(**found)
 
 
@@ -405,6 +408,6 @@ def ADDRESS(text: str) -> str:  # noqa: N802
 
 
 VERIFY = _choice("MODE", "full", "ca", "none")
-CLAIMS = _choice("MODE", "node", "off")
+CLAIMS = _choice("MODE", "node", "apiserver", "off")
 LEVEL = _choice("LEVEL", "debug", "info", "warning", "error")
 FORMAT = _choice("FORMAT", "text", "json")

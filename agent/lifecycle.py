@@ -55,6 +55,8 @@ class Agent:
             stack.callback(components.tree.held.close)
             stack.push_async_callback(components.pods.close)
             stack.push_async_callback(components.resources.close)
+            if components.claims_api is not None:
+                stack.push_async_callback(components.claims_api.close)
             stack.callback(components.networks.close)
             stack.push_async_callback(components.notifier.close)
             # Started before the sockets: an agent whose address is in use must not take the
@@ -73,6 +75,8 @@ class Agent:
             acceptor = await stack.enter_async_context(_serve_pods(components))
             if config.device_plugin:
                 await stack.enter_async_context(_device_plugin(components, acceptor))
+            if components.claims_api is not None:
+                components.claims_api.start()
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", config.socket)

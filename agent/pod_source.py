@@ -1,18 +1,23 @@
-"""Creates the pod source that --pod-source names."""
+"""Creates the sources that --pod-source and --resource-claims name."""
 
 from __future__ import annotations
 
 import logging
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from netutil.agent.config import Config
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
+from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod
 from netutil.agent.pods.sources.base import PodSource, StreamingSource
 from netutil.agent.pods.sources.file import FileSource
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
+
+if TYPE_CHECKING:
+    from netutil.agent.pods.http.apiserver_login import KubeconfigFile, ServiceAccount
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,21 +52,45 @@ def _detect_source(config: Config, flaws: Flaws) -> PodSource | StreamingSource[
 
 def _apiserver(config: Config, flaws: Flaws) -> StreamingSource[Pod]:
     # The package `kubernetes` costs tens of MiB: other sources must not import it.
-    from netutil.agent.pods.http.apiserver_login import (  # noqa: PLC0415
-        KubeconfigFile,
-        ServiceAccount,
-    )
     from netutil.agent.pods.sources.apiserver import (  # noqa: PLC0415
         ApiServerSettings,
         ApiServerSource,
     )
 
-    login: ServiceAccount | KubeconfigFile
+    return ApiServerSource(ApiServerSettings(_login(config), node_name=config.node_name), flaws)
+
+
+def create_claims_api(config: Config) -> ClaimsApi | None:
+    """Return the feed of the API server's claims, None without --resource-claims=apiserver.
+
+    Raises ValueError for a URL that is not https, or names no host.
+    """
+    if config.resource_claims != "apiserver":
+        return None
+    # As for pods.
+    from netutil.agent.pods.http.apiserver_login import open_login  # noqa: PLC0415
+    from netutil.agent.pods.sources.claims import (  # noqa: PLC0415
+        ClaimSource,
+        SliceSource,
+        claim_settings,
+    )
+
+    settings = claim_settings(open_login(_login(config)))
+    return ClaimsApi(
+        ClaimSource(settings, config.node_name), SliceSource(settings, config.node_name)
+    )
+
+
+def _login(config: Config) -> ServiceAccount | KubeconfigFile:
+    """Return how the agent logs in at the API server."""
+    from netutil.agent.pods.http.apiserver_login import (  # noqa: PLC0415
+        KubeconfigFile,
+        ServiceAccount,
+    )
+
     if config.kubeconfig:
-        login = KubeconfigFile(config.kubeconfig)
-    else:
-        login = ServiceAccount(config.apiserver_url, config.apiserver_ca, config.apiserver_token)
-    return ApiServerSource(ApiServerSettings(login, node_name=config.node_name), flaws)
+        return KubeconfigFile(config.kubeconfig)
+    return ServiceAccount(config.apiserver_url, config.apiserver_ca, config.apiserver_token)
 
 
 def _kubelet(config: Config, flaws: Flaws) -> KubeletSource:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.environment_cache import EnvironmentCache
 from netutil.agent.collect.network_cache import NetworkCache
@@ -16,7 +17,6 @@ from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.device_plugin.plugin import PluginState
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
@@ -26,6 +26,7 @@ from netutil.agent.listener.ownership import SocketHealth
 from netutil.agent.observability.memory import MemoryLimit
 from netutil.agent.observability.metrics import LabelledReadings, Readings
 from netutil.agent.observability.watchdog import Watchdog
+from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.watch.notifier import ChangeNotifier
 
@@ -51,7 +52,7 @@ def readings(
     resources: ResourceDirectory,
     environments: EnvironmentCache,
     pci: PciCache,
-    metadata: DeviceMetadataFiles | None,
+    claims: ClaimSources,
     device_plugin: PluginState,
 ) -> tuple[Readings, Readings, LabelledReadings]:
     """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
@@ -65,6 +66,10 @@ def readings(
     def resource_stats(name: str) -> Callable[[], float]:
         return lambda: float(getattr(resources.stats, name))
 
+    def claims_api(read: Callable[[ClaimsApi], float]) -> Callable[[], float]:
+        return lambda: 0.0 if claims.api is None else float(read(claims.api))
+
+    metadata = claims.files
     loop = asyncio.get_running_loop()
     gauges = {
         "netutil_tasks": ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks(loop)))),
@@ -127,6 +132,15 @@ def readings(
         "netutil_held_device_metadata_bytes": (
             "Memory of held files of drivers of ResourceClaims.",
             lambda: 0.0 if metadata is None else float(metadata.held_bytes),
+        ),
+        "netutil_held_claims": ("Claims of the API server that are held.", claims_api(len)),
+        "netutil_claim_streams_up": (
+            "1 while the API server's claims and slices are followed.",
+            claims_api(lambda api: float(api.is_current)),
+        ),
+        "netutil_claim_streams_unconfirmed_seconds": (
+            "Time since claims and slices were last known to be complete.",
+            claims_api(lambda api: api.unconfirmed_seconds),
         ),
         "netutil_held_containers": (
             "Containers whose cgroup files are held open.",
@@ -244,6 +258,10 @@ def readings(
         "netutil_device_metadata_failures": (
             "Readings of such a file that could not be used.",
             lambda: 0.0 if metadata is None else float(metadata.stats.failures),
+        ),
+        "netutil_claim_stream_failures": (
+            "Failures of the streams of claims and slices.",
+            claims_api(lambda api: float(api.failures)),
         ),
         "netutil_snapshots_sent": (
             "Snapshots sent to watchers.",

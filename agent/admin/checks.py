@@ -9,7 +9,7 @@ import ctypes
 import os
 import resource
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -25,6 +25,7 @@ from netutil.agent.observability.build_info import BuildInfo
 from netutil.agent.observability.memory import MemoryUse
 from netutil.agent.observability.process_use import ProcessUse, own_descriptors
 from netutil.agent.parsers.process import parse_status
+from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod
 
@@ -200,10 +201,16 @@ def pod_fields(pods: Iterable[Pod], flaws: Flaws) -> Check:
     return Check(name, "warning", "; ".join(found), remedy)
 
 
-def resource_claims(metadata: DeviceMetadataFiles | None, waiting: Collection[str] = ()) -> Check:
+def resource_claims(
+    metadata: DeviceMetadataFiles | None,
+    waiting: Collection[str] = (),
+    *,
+    has_other_source: bool = False,
+) -> Check:
     """Return whether the device metadata of drivers can be read, and which drivers write it.
 
-    `waiting` are pods that refer to claims, whose devices are not known without metadata.
+    `waiting` are pods that refer to claims, whose devices are not known without metadata, unless
+    the API server is another source.
     """
     name = "ResourceClaims"
     if metadata is None:
@@ -215,11 +222,31 @@ def resource_claims(metadata: DeviceMetadataFiles | None, waiting: Collection[st
             return Check(name, "warning", error.message, error.advice)
         return Check(name, "ok", f"{error.message} No pod refers to claims.")
     found = f"device metadata in {metadata.plugins}: {_names(list(drivers)) or 'of no driver'}"
-    if waiting and not drivers:
+    if waiting and not drivers and not has_other_source:
         found += f"; {counted(len(waiting), 'pod')} with claims: {_names(list(waiting))}"
-        remedy = "See whether the drivers can write device metadata (KEP-5304), and enable it."
+        remedy = (
+            "See whether the drivers can write device metadata (KEP-5304), and enable it; or follow"
+            " the claims' status with --resource-claims=apiserver."
+        )
         return Check(name, "warning", found, remedy)
     return Check(name, "ok", found)
+
+
+def claims_api(api: ClaimsApi | None) -> Iterator[Check]:
+    """Yield whether the API server's claims and slices are followed, nothing where they need not.
+
+    What the API server does not say is missing beside the device metadata: no failure.
+    """
+    if api is None:
+        return
+    name, error = "ResourceClaims at the API server", api.error
+    held = f"{counted(len(api), 'claim')} of this node from {api.describe()}"
+    if error is not None:
+        yield Check(name, "warning", f"{error.message} Held: {held}", error.advice)
+    elif not api.is_current:
+        yield Check(name, "warning", f"not listed yet, from {api.describe()}", "Ask again.")
+    else:
+        yield Check(name, "ok", f"{held}, confirmed {api.unconfirmed_seconds:.0f} s ago")
 
 
 def clock(started: Iterable[datetime], now: datetime | None = None) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,11 @@ from netutil.agent.admin import checks
 from netutil.agent.admin.checks import Check
 from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.collect.caller import CallerResolver
+from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.observability.build_info import read_build_info
@@ -43,8 +43,8 @@ class Installation:
     memory: MemoryLimit
     device_plugin: PluginState
     """What became of it, not a value of the configuration."""
-    metadata: DeviceMetadataFiles | None = None
-    """The files of drivers of ResourceClaims, None where they are not read."""
+    claims: ClaimSources = field(default_factory=ClaimSources)
+    """The sources of the devices of ResourceClaims."""
 
 
 class Diagnostics:
@@ -79,6 +79,7 @@ class Diagnostics:
             checks.clock(_starts(last)),
             await self._pod_resources(),
             await self._resource_claims(last),
+            *checks.claims_api(self._installation.claims.api),
             *checks.device_plugin(self._installation.device_plugin),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
@@ -145,7 +146,10 @@ class Diagnostics:
     async def _resource_claims(self, pod_list: PodList | None) -> Check:
         pods = pod_list.pods if pod_list is not None else ()
         waiting = [pod.full_name for pod in pods if pod.spec.resource_claims]
-        look = partial(checks.resource_claims, self._installation.metadata, waiting)
+        claims = self._installation.claims
+        look = partial(
+            checks.resource_claims, claims.files, waiting, has_other_source=claims.api is not None
+        )
         return await self._reads.run("", look, "the device metadata of drivers on the node")
 
 

@@ -1,12 +1,13 @@
 """Collects the devices of the ResourceClaims that a container refers to.
 
 Most pods refer to none: that the pod list says so is all that is looked at for them. For the others
-the files of the drivers are looked at for each answer, in the pod's lane of reads.
+the files of the drivers are looked at for each answer, in the pod's lane of reads, and joined with
+what the API server says where it is followed.
 
-No source but the files names the UID of a claim, so the UID alone does not tell a file that a
-driver left behind of an earlier claim of the same name. What is checked: a file is about the claim,
-the request and the driver of its path; all files of a claim have one UID; a claim that was made
-from a template for this pod has the name that the pod's spec has for it.
+What tells a file that a driver left behind of an earlier claim of the same name: a file is about
+the claim, the request and the driver of its path; all files of a claim, and the API server, name
+one UID; a claim that was made from a template for this pod has the name that the pod's spec has
+for it. Where the API server is not followed, a single file of an earlier claim is not detected.
 """
 
 from __future__ import annotations
@@ -15,6 +16,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from netutil.agent.collect.claim_sources import (
+    NOT_ASKED,
+    ApiClaims,
+    ClaimSources,
+    ask_api,
+    device_count,
+    join,
+    signature,
+    uid_of,
+)
 from netutil.agent.collect.live_networks import PciDevices
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.read_pool import ReadPool
@@ -44,10 +55,11 @@ _READ = "the device metadata of drivers on the node"
 
 
 class ClaimDevices:
-    """Reads the claims of containers. Used on the event loop. `files` is None where it is off."""
+    """Reads the claims of containers. Used on the event loop. Without files it is off."""
 
-    def __init__(self, files: DeviceMetadataFiles | None, reads: ReadPool, pci: PciCache) -> None:
-        self._files = files
+    def __init__(self, sources: ClaimSources, reads: ReadPool, pci: PciCache) -> None:
+        self._files = sources.files
+        self._api = sources.api
         self._reads = reads
         self._pci = pci
 
@@ -62,9 +74,11 @@ class ClaimDevices:
             if self._files is None:
                 raise _off()
             files, namespace = self._files, match.pod.metadata.namespace
+            made = [one.claim_name for one in references if one.claim_name]
+            told = ask_api(self._api, namespace, made)
 
             def read() -> Claims:
-                return _read(files, self._pci, namespace, references)
+                return _read(files, self._pci, namespace, references, told)
 
             return await self._reads.run(pod_key, read, _READ)
         except AgentError as error:
@@ -84,7 +98,7 @@ class ClaimDevices:
         return (match.pod.metadata.namespace, named) if named else None
 
     async def signatures(self, wanted: Collection[WatchedClaims]) -> Mapping[WatchedClaims, object]:
-        """Return for each what differs as soon as `read` would say something else of it.
+        """Return for each what differs as soon as `read` would say something else by files.
 
         All are looked at in one job, on one thread. Raises `AgentError`.
         """
@@ -92,6 +106,22 @@ class ClaimDevices:
             return {}
         look = partial(self._files.signatures, tuple(wanted))
         return await self._reads.run(_WATCHED, look, _READ)
+
+    @property
+    def is_followed(self) -> bool:
+        """Return whether the API server's claims are followed."""
+        return self._api is not None
+
+    async def changed(self, seen: int) -> int:
+        """Return the generation of the API server's claims once it is another than was seen.
+
+        Returns at once what was seen where they are not followed.
+        """
+        return seen if self._api is None else await self._api.changed(seen)
+
+    def status(self, wanted: WatchedClaims) -> object:
+        """Return what differs as soon as the API server says something else of watched claims."""
+        return signature(self._api, *wanted)
 
 
 def _references(match: Match, pid: str) -> tuple[ClaimReference, ...]:
@@ -116,12 +146,23 @@ def _read(
     functions: PciCache,
     namespace: str,
     references: Sequence[ClaimReference],
+    told: ApiClaims = NOT_ASKED,
 ) -> Claims:
-    """Return the requests of references. Blocks. Raises `AgentError`."""
+    """Return the requests of references, `told` what the API server says of their claims. Blocks.
+
+    Raises `AgentError` if the files cannot be read and the API server says nothing.
+    """
     made = [one for one in references if one.claim_name]
-    found = files.read(namespace, [(one.claim_name, one.request) for one in made])
+    error = told.error
+    try:
+        found = files.read(namespace, [(one.claim_name, one.request) for one in made])
+    except AgentError as not_read:
+        if not told.by_name:
+            raise
+        found, error = ((),) * len(made), not_read.with_traceback(None)
     by_reference = dict(zip(made, found, strict=True))
     pci, left = PciDevices(functions), MAX_CLAIM_DEVICES
+    look = partial(_with_function, pci=pci)
     requests: list[ClaimRequest] = []
     for reference in references:
         base = ClaimRequest(
@@ -131,13 +172,23 @@ def _read(
         if isinstance(outcome, AgentError):
             requests.append(replace(base, request=reference.request, error=outcome))
             continue
-        if not outcome:
-            requests.append(replace(base, request=reference.request))
+        of_node: list[ClaimRequest] = []
         for one in outcome:
             left -= _device_count(one)
             file = one if left >= 0 else replace(one, outcome=_too_many())
-            requests += _requests(base, reference, file, pci)
-    return Claims(tuple(sorted(_of_one_uid(requests), key=_order)), None, pci.error)
+            of_node += _requests(base, reference, file, pci)
+        answer = told.by_name.get(reference.claim_name)
+        joined = of_node
+        if answer is not None:
+            known = sum(len(one.devices) for one in of_node)
+            left -= max(0, device_count(answer, reference) - known)
+            if left >= 0:
+                joined = join(of_node, base, answer, reference, look)
+            else:
+                error = _too_many()
+        requests += joined or [replace(base, request=reference.request)]
+    uids = {name: uid_of(answer) for name, answer in told.by_name.items()}
+    return Claims(tuple(sorted(_of_one_uid(requests, uids), key=_order)), error, pci.error)
 
 
 def _device_count(file: RequestFile) -> int:
@@ -172,6 +223,10 @@ def _requests(
 
 def _device(found: MetadataDevice, pci: PciDevices) -> ClaimDevice:
     device = ClaimDevice(found.pool, found.name, found.attributes, found.network_data)
+    return _with_function(device, pci)
+
+
+def _with_function(device: ClaimDevice, pci: PciDevices) -> ClaimDevice:
     address = device.pci_address
     if not address:
         return device
@@ -181,25 +236,38 @@ def _device(found: MetadataDevice, pci: PciDevices) -> ClaimDevice:
         return device
 
 
-def _of_one_uid(requests: Sequence[ClaimRequest]) -> Iterator[ClaimRequest]:
-    """Yield the requests; of a claim that has two UIDs none has devices."""
-    uids: dict[str, set[str]] = {}
+def _of_one_uid(
+    requests: Sequence[ClaimRequest], told: Mapping[str, str]
+) -> Iterator[ClaimRequest]:
+    """Yield the requests; of a claim that has two UIDs none has devices.
+
+    `told` is the UID of each claim at the API server, "" where it does not say.
+    """
+    uids: dict[str, set[str]] = {name: {uid} for name, uid in told.items() if uid}
     for one in requests:
         if one.claim_uid:
             uids.setdefault(one.claim_name, set()).add(one.claim_uid)
     for one in requests:
         named = sorted(uids.get(one.claim_name, ()))
-        if len(named) > 1 and one.source is ClaimSource.NODE and one.error is None:
-            yield replace(one, devices=(), error=_two_uids(one, named))
+        if len(named) > 1 and one.source is not ClaimSource.NONE:
+            error = one.error or _two_uids(one, named, told.get(one.claim_name, ""))
+            yield replace(one, devices=(), error=error)
         else:
             yield one
 
 
-def _two_uids(request: ClaimRequest, uids: Sequence[str]) -> FailedPrecondition:
-    named = ", ".join(one[:64] for one in uids[:4])
+def _two_uids(request: ClaimRequest, uids: Sequence[str], told: str) -> FailedPrecondition:
+    others = [one for one in uids if one != told]
+    named = ", ".join(one[:64] for one in others[:4])
+    what = f"Drivers have files of claim {request.claim_name} with different UIDs: {named}."
+    if told:
+        what = (
+            f"Drivers have files of claim {request.claim_name} with another UID than the API"
+            f" server's, {told[:64]}: {named}."
+        )
     return FailedPrecondition(
         Reason.DEVICE_METADATA_CONTRADICTS,
-        f"Drivers have files of claim {request.claim_name} with different UIDs: {named}.",
+        what,
         read=_READ,
         advice="A driver left a file of an earlier claim of that name behind; compare the UIDs with"
         " the claim, and remove the directory of the earlier one on the node.",

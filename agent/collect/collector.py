@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from netutil.agent.collect import amounts
 from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.claim_devices import ClaimDevices
+from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.device_health import device_health, with_health
 from netutil.agent.collect.environment_cache import (
@@ -53,7 +54,6 @@ from netutil.agent.errors import AgentError, FailedPrecondition, NotFound, Reaso
 from netutil.agent.facts.claims import NO_CLAIMS, Claims, interface_claims
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.cpu_partition import CpusetPartition
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.facts.hugepages import (
     HeldPools,
     HugepagePool,
@@ -167,9 +167,9 @@ class Collector:
         host_root: str,
         containers: ContainerCache,
         live: LiveNetworks,
-        metadata: DeviceMetadataFiles | None = None,
+        claims: ClaimSources | None = None,
     ) -> None:
-        """`metadata` is None where the devices of claims are not to be read."""
+        """`claims` is None where the devices of claims are not to be read."""
         self._live = live
         self._callers = callers
         self._reads = reads
@@ -177,7 +177,7 @@ class Collector:
         self._host_root = host_root
         self.environments = EnvironmentCache()
         self.pci = PciCache(host_root)
-        self.claim_devices = ClaimDevices(metadata, reads, self.pci)
+        self.claim_devices = ClaimDevices(claims or ClaimSources(), reads, self.pci)
         self._containers = containers
         self._topology = Topology(host_root)
         self._pools = HeldPools(host_root)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from netutil.agent.errors import AgentError
@@ -34,13 +35,26 @@ class ClaimSource(Enum):
 
     NONE = "none"
     NODE = "node"
+    API_SERVER = "apiserver"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCondition:
+    """A condition of a device in the claim's status; see message DeviceCondition of the proto."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    last_transition_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimDevice:
     """A device of a request. `pci` is None if it has no PCI address, or the host no such function.
 
-    `attributes` are by name, sorted. `health` is "" where the kubelet does not say.
+    `attributes` are by name, sorted. `health` is "" where the kubelet does not say. `share_id` and
+    `conditions` are what the API server says.
     """
 
     pool: str
@@ -50,6 +64,8 @@ class ClaimDevice:
     pci: PciInfo | None = None
     health: str = ""
     health_message: str = ""
+    share_id: str = ""
+    conditions: tuple[DeviceCondition, ...] = ()
 
     @property
     def pci_address(self) -> str:
@@ -78,7 +94,7 @@ class ClaimRequest:
     """A request of a claim, and the devices that one driver allocated for it.
 
     Fields are as in message ClaimRequest of the proto; "" and 0 are what no source says. `error` is
-    why `devices` are not known.
+    why `devices` are not known, or not by the node where `source` is the API server.
     """
 
     pod_claim: str
@@ -96,7 +112,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The requests that a container refers to; `error` is why they are not known.
+    """The requests that a container refers to; `error` is why they are not known, or not all.
 
     `pci_error` is why the PCI function of a device is not known.
     """

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, ClaimSource, InterfaceClaim
+from netutil.agent.facts.claims import (
+    ClaimDevice,
+    ClaimRequest,
+    ClaimSource,
+    DeviceCondition,
+    InterfaceClaim,
+)
 from netutil.agent.facts.pci import PciInfo
+from netutil.agent.messages.convert import timestamp
 from netutil.agent.messages.status import part_error, truncate_utf8
 from netutil.agent.parsers.device_metadata import Attribute, NetworkData
 from netutil.v1alpha import netutil_pb2 as api
@@ -11,6 +18,7 @@ from netutil.v1alpha import netutil_pb2 as api
 _SOURCES = {
     ClaimSource.NONE: api.CLAIM_SOURCE_UNSPECIFIED,
     ClaimSource.NODE: api.CLAIM_SOURCE_NODE,
+    ClaimSource.API_SERVER: api.CLAIM_SOURCE_API_SERVER,
 }
 
 
@@ -57,6 +65,19 @@ def _device(found: ClaimDevice) -> api.ClaimDevice:
         pci=pci_info(found.pci) if found.pci is not None else None,
         health=found.health,
         health_message=truncate_utf8(found.health_message),
+        share_id=found.share_id,
+        conditions=[_condition(one) for one in found.conditions],
+    )
+
+
+def _condition(found: DeviceCondition) -> api.DeviceCondition:
+    since = found.last_transition_time
+    return api.DeviceCondition(
+        type=found.type,
+        status=found.status,
+        reason=truncate_utf8(found.reason),
+        message=truncate_utf8(found.message),
+        last_transition_time=timestamp(since) if since is not None else None,
     )
 
 

@@ -82,12 +82,14 @@ class ClaimAnswer:
     """What the API server says of one claim.
 
     `requests` is None for a claim that is not allocated, or not known. `problem` says why a claim
-    that is known cannot be read. `attributes_error` says why attributes are not known.
-    `observed_at` is the time of the claims.
+    that is known cannot be read. `claims_error` says why the claims are not current,
+    `attributes_error` why attributes are not known, or not current. `observed_at` is the time of
+    the claims.
     """
 
     requests: tuple[ApiClaimRequest, ...] | None
     problem: str
+    claims_error: Unavailable | None
     attributes_error: Unavailable | None
     observed_at: datetime
 
@@ -148,6 +150,29 @@ class ClaimsApi:
         """Return a number that grows with each change."""
         return self._changes.generation
 
+    def __len__(self) -> int:
+        """Return how many claims are held."""
+        return len(self._claims.last.claims) if self._claims.last is not None else 0
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether both streams are there and healthy."""
+        return bool(self.claim_stats.streaming and self.slice_stats.streaming)
+
+    @property
+    def unconfirmed_seconds(self) -> float:
+        """Return how long ago both were last known to be complete, 0 before the first lists."""
+        return max(self.claim_stats.unconfirmed_seconds, self.slice_stats.unconfirmed_seconds)
+
+    @property
+    def failures(self) -> int:
+        """Return how often one of the streams failed."""
+        return self.claim_stats.failures + self.slice_stats.failures
+
+    def describe(self) -> str:
+        """Return where claims are followed."""
+        return self._source.describe()
+
     @property
     def error(self) -> Unavailable | None:
         """Return why claims or slices are not current now, None if they are."""
@@ -196,7 +221,9 @@ class ClaimsApi:
                 self._source.describe(),
                 "Ask again.",
             )
-        return ClaimAnswer(requests, problem, attributes_error, claims.observed_at)
+        return ClaimAnswer(
+            requests, problem, self._claims.last_error, attributes_error, claims.observed_at
+        )
 
     async def close(self) -> None:
         """End both streams."""

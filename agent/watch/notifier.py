@@ -1,8 +1,8 @@
 """Notifies watch streams of changed facts.
 
 Each fact has one source of change, shared by all streams: one task waits for changes of the pod
-list, one polls the kubelet's allocations, one looks at the device metadata of claims, and network
-namespaces and cgroups notify by themselves.
+list, one polls the kubelet's allocations, one looks at the device metadata of claims, one waits for
+changes of claims at the API server, and network namespaces and cgroups notify by themselves.
 No source is polled for a single stream. The tasks run while there are streams.
 """
 
@@ -39,6 +39,7 @@ class Subscription:
     resources: object = None
     claims: WatchedClaims | None = None
     claim_files: object = None
+    claim_status: object = None
     namespace: Namespace | None = None
     cgroups: WatchedDirectories = field(default_factory=WatchedDirectories)
     ended: BaseException | None = None
@@ -146,6 +147,7 @@ class ChangeNotifier:
                 group.create_task(self._notify_of_pods())
                 group.create_task(self._notify_of_resources())
                 group.create_task(self._notify_of_claims())
+                group.create_task(self._notify_of_status())
                 group.create_task(self._sweep())
         except Exception as error:  # noqa: BLE001 - a bug, which ends every stream
             # Streams without notifications would show an old snapshot for ever.
@@ -182,14 +184,31 @@ class ChangeNotifier:
             files = await self._claim_files(wanted) if wanted else {}
             for subscription in tuple(self._subscriptions):
                 claims = subscription.claims
-                if claims is None or claims not in files:
+                if claims is None:
                     continue
-                if files[claims] != subscription.claim_files:
+                if claims in files and files[claims] != subscription.claim_files:
                     subscription.notify()
+                # That the API server does not answer, or answers again, is no change of claims.
+                self._notify_of_other_status(subscription)
+
+    async def _notify_of_status(self) -> None:
+        """Wait for changes of claims at the API server, where they are followed."""
+        generation = 0
+        while self._claims is not None and self._claims.is_followed:
+            generation = await self._claims.changed(generation)
+            for subscription in tuple(self._subscriptions):
+                self._notify_of_other_status(subscription)
+
+    def _notify_of_other_status(self, subscription: Subscription) -> None:
+        if subscription.claims is None or self._claims is None:
+            return
+        if self._claims.status(subscription.claims) != subscription.claim_status:
+            subscription.notify()
 
     async def _follow_claims(self, subscription: Subscription, caller: Caller) -> None:
         subscription.claims = self._claims.watched(caller.match) if self._claims else None
-        if subscription.claims is not None:
+        if subscription.claims is not None and self._claims is not None:
+            subscription.claim_status = self._claims.status(subscription.claims)
             files = await self._claim_files({subscription.claims})
             subscription.claim_files = files.get(subscription.claims)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from netutil.agent.collect.claim_devices import ClaimDevices
+from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import Reason
@@ -35,7 +36,7 @@ class Node:
         self.tree = DraTree(path / "kubelet")
         self.files = DeviceMetadataFiles(str(self.tree.plugins))
         self.pci = PciCache(build_sriov_node(path / "node"))
-        self.devices = ClaimDevices(self.files, ReadPool(threads=2), self.pci)
+        self.devices = ClaimDevices(ClaimSources(self.files), ReadPool(threads=2), self.pci)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def match(container: str = "app", pod: Any = None, **more: Any) -> Match:
 
 async def test_a_pod_without_claims_causes_no_read(node: Node) -> None:
     plain = pod_of({"metadata": {"name": "a", "uid": "b"}, "spec": {"containers": [{"name": "c"}]}})
-    devices = ClaimDevices(node.files, NoReads(), node.pci)
+    devices = ClaimDevices(ClaimSources(node.files), NoReads(), node.pci)
     assert await devices.read("key", match("c", plain), "") is NO_CLAIMS
     assert await devices.read("key", match("other"), "") is NO_CLAIMS
     assert devices.watched(match("c", plain)) is None
@@ -139,7 +140,7 @@ async def test_a_name_that_is_none_hides_no_other_watcher(node: Node) -> None:
 
 
 async def test_off_is_an_error_for_claims_alone(node: Node) -> None:
-    devices = ClaimDevices(None, NoReads(), node.pci)
+    devices = ClaimDevices(ClaimSources(), NoReads(), node.pci)
     found = await devices.read("key", match(), "")
     assert found.error is not None
     assert found.error.reason is Reason.RESOURCE_CLAIMS_OFF

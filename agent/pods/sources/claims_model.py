@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
+from netutil.agent.parsers import device_metadata
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 
@@ -35,8 +36,8 @@ Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Values = msgspec.Meta(max_length=MAX_VALUES)
 
 
-class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """DeviceAttribute: one of the fields is set, by the type of the value."""
+class Attribute(device_metadata.Attribute, frozen=True, kw_only=True, gc=False):
+    """The same as in device metadata, bounded: claims and slices are held for long."""
 
     int_value: Integer | None = msgspec.field(name="int", default=None)
     bool_value: bool | None = msgspec.field(name="bool", default=None)

@@ -1,0 +1,252 @@
+"""Joins what the node and the API server say of a container's ResourceClaims. Pure.
+
+The node's file of a driver counts first: a driver counts its generation up with each change, and
+writes networkData there as soon as the network is made. The API server adds what no file has: the
+devices of drivers without a file, conditions, and the share of a shared device. Both agree on the
+key of a device: driver, pool and device of the allocation (resource.k8s.io).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from netutil.agent.errors import AgentError, FailedPrecondition, Reason, Unavailable
+from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, ClaimSource, DeviceCondition
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.parsers.device_metadata import NetworkData
+from netutil.agent.pods.claims import ClaimReference
+from netutil.agent.pods.claims_api import (
+    ApiClaimDevice,
+    ApiClaimRequest,
+    ClaimAnswer,
+    ClaimsApi,
+)
+
+_READ = "resource claims at the API server"
+Look = Callable[[ClaimDevice], ClaimDevice]
+"""Adds the PCI function of the host to a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSources:
+    """The sources of the devices of claims, None for those that are not asked."""
+
+    files: DeviceMetadataFiles | None = None
+    api: ClaimsApi | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiClaims:
+    """What the API server says of claims, by their names; `error` is why it is not all known."""
+
+    by_name: Mapping[str, ClaimAnswer] = field(default_factory=dict)
+    error: AgentError | None = None
+
+
+NOT_ASKED = ApiClaims()
+
+
+def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiClaims:
+    """Return what the API server says of claims, by the last lists. Called on the event loop.
+
+    A list that is not current answers still, beside the error that says so.
+    """
+    if api is None:
+        return NOT_ASKED
+    found: dict[str, ClaimAnswer] = {}
+    errors: list[AgentError] = []
+    for name in dict.fromkeys(names):
+        try:
+            answer = api.answer(namespace, name)
+        except Unavailable as error:
+            errors.append(_unavailable(error))
+            continue
+        found[name] = answer
+        if answer.claims_error is not None:
+            errors.append(_unavailable(answer.claims_error))
+        if answer.problem:
+            errors.append(_malformed(namespace, name, answer.problem))
+        if answer.requests and answer.attributes_error is not None:
+            errors.append(_unavailable(answer.attributes_error))
+    return ApiClaims(found, errors[0] if errors else None)
+
+
+def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ApiClaimRequest]:
+    """Return the requests of a claim that a reference is about: one request, or all of the claim.
+
+    A request of a prioritized list is named "request/subrequest" in the allocation.
+    """
+    if answer is None:
+        return []
+    wanted = reference.request
+    return [one for one in answer.requests or () if not wanted or _main(one.request) == wanted]
+
+
+def signature(api: ClaimsApi | None, namespace: str, claims: Iterable[tuple[str, str]]) -> object:
+    """Return what differs as soon as the API server says something else of claims' requests."""
+    if api is None:
+        return None
+    seen: list[object] = []
+    for name, request in claims:
+        try:
+            answer = api.answer(namespace, name)
+        except Unavailable as error:
+            seen.append(error.message)
+            continue
+        own = requests_for(answer, ClaimReference("", name, request))
+        seen.append((own, answer.problem, _text(answer.claims_error)))
+        if own:
+            seen.append(_text(answer.attributes_error))
+    return seen
+
+
+def device_count(answer: ClaimAnswer, reference: ClaimReference) -> int:
+    """Return how many devices the API server says of what a reference is about."""
+    return sum(len(one.devices) for one in requests_for(answer, reference))
+
+
+def uid_of(answer: ClaimAnswer | None) -> str:
+    """Return the UID of a claim by a list that is current, "" where none says it."""
+    if answer is None or answer.claims_error is not None:
+        return ""
+    return next((one.claim_uid for one in answer.requests or ()), "")
+
+
+def join(
+    of_node: Sequence[ClaimRequest],
+    base: ClaimRequest,
+    answer: ClaimAnswer | None,
+    reference: ClaimReference,
+    look: Look,
+) -> list[ClaimRequest]:
+    """Return the requests of a reference, of both sources.
+
+    `of_node` are those that drivers' files say; `base` has the names that all requests of the
+    reference have. An old list of the API server does not contradict a file.
+    """
+    told = requests_for(answer, reference)
+    if answer is not None and answer.claims_error is not None:
+        uids = {one.claim_uid for one in of_node if one.claim_uid}
+        told = [one for one in told if not uids or one.claim_uid in uids]
+    left = {(one.request, one.driver): one for one in told}
+    found: list[ClaimRequest] = []
+    for one in of_node:
+        if one.error is not None:
+            found += _beside_error(one, left, look)
+        else:
+            found += _of_both(one, left.pop((one.request, one.driver), None), look)
+    found += (_of_api(base, one, one.devices, look) for one in left.values())
+    return found
+
+
+def _beside_error(
+    failed: ClaimRequest, left: dict[tuple[str, str], ApiClaimRequest], look: Look
+) -> Iterator[ClaimRequest]:
+    """Yield what the API server says where a file cannot be used, beside the file's error."""
+    keys = [
+        (request, driver)
+        for request, driver in left
+        if _main(request) == _main(failed.request) and driver == failed.driver
+    ]
+    for key in keys:
+        told = left.pop(key)
+        yield _of_api(failed, told, told.devices, look)
+    if not keys:
+        yield failed
+
+
+def _of_both(one: ClaimRequest, told: ApiClaimRequest | None, look: Look) -> Iterator[ClaimRequest]:
+    """Yield a request of a file with what the API server adds, then devices that it alone has."""
+    if told is None:
+        yield one
+        return
+    by_name: dict[tuple[str, str], list[ApiClaimDevice]] = {}
+    for device in told.devices:
+        by_name.setdefault((device.pool, device.device), []).append(device)
+    devices: dict[tuple[str, str], list[ClaimDevice]] = {}
+    for known in one.devices:
+        key = known.pool, known.name
+        shares = by_name.get(key, [])
+        if not shares:
+            devices.setdefault(key, []).append(known)
+        elif len(shares) == 1:
+            devices[key] = [_with_status(known, shares[0])]
+        else:  # the file does not say which share is which
+            devices[key] = [_share(known, share) for share in shares]
+    joined = tuple(device for found in devices.values() for device in found)
+    yield replace(one, devices=joined)
+    others = tuple(device for device in told.devices if (device.pool, device.device) not in devices)
+    if others:
+        yield _of_api(one, told, others, look)
+
+
+def _of_api(
+    base: ClaimRequest, told: ApiClaimRequest, devices: Iterable[ApiClaimDevice], look: Look
+) -> ClaimRequest:
+    return replace(
+        base,
+        claim_uid=told.claim_uid,
+        request=told.request,
+        driver=told.driver,
+        source=ClaimSource.API_SERVER,
+        generation=0,
+        devices=tuple(look(_device(one)) for one in devices),
+    )
+
+
+def _device(told: ApiClaimDevice) -> ClaimDevice:
+    device = ClaimDevice(told.pool, told.device, told.attributes or (), _network_data(told))
+    return _with_status(device, told)
+
+
+def _with_status(device: ClaimDevice, told: ApiClaimDevice) -> ClaimDevice:
+    return replace(device, share_id=told.share_id, conditions=_conditions(told))
+
+
+def _share(device: ClaimDevice, told: ApiClaimDevice) -> ClaimDevice:
+    return replace(_with_status(device, told), network_data=_network_data(told))
+
+
+def _conditions(told: ApiClaimDevice) -> tuple[DeviceCondition, ...]:
+    return tuple(
+        DeviceCondition(one.type, one.status, one.reason, one.message, one.last_transition_time)
+        for one in told.conditions or ()
+    )
+
+
+def _network_data(told: ApiClaimDevice) -> NetworkData | None:
+    found = told.network_data
+    if found is None:
+        return None
+    return NetworkData(
+        interface_name=found.interface_name or "",
+        ips=found.ips or (),
+        hardware_address=found.hardware_address or "",
+    )
+
+
+def _main(request: str) -> str:
+    return request.partition("/")[0]
+
+
+def _text(error: AgentError | None) -> str:
+    return "" if error is None else error.message
+
+
+def _unavailable(error: Unavailable) -> Unavailable:
+    """Return an error of the feed as one of claims: the feed is that of pods."""
+    made = Unavailable(
+        Reason.RESOURCE_CLAIMS_UNAVAILABLE, error.message, read=error.read, advice=error.advice
+    )
+    return made.with_retry_after(error.retry_after_seconds)
+
+
+def _malformed(namespace: str, name: str, problem: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        Reason.RESOURCE_CLAIMS_MALFORMED,
+        f"The API server's claim {namespace}/{name} cannot be used: {problem:.300}.",
+        read=_READ,
+        advice="Drivers write the claim's status; look at it with `kubectl get resourceclaim"
+        " -o yaml`, and at the driver.",
+    )
