@@ -137,7 +137,7 @@ def _off() -> FailedPrecondition:
         Reason.RESOURCE_CLAIMS_OFF,
         "The agent does not read the devices of ResourceClaims (--resource-claims=off).",
         read="--resource-claims",
-        advice="The node's operator sets --resource-claims=node.",
+        advice="The node's operator sets --resource-claims=node, or apiserver.",
     )
 
 
