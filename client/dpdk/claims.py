@@ -207,7 +207,8 @@ def unknown_claims(claims: ClaimedDevices, why: Iterable[str]) -> NetUtilError:
         reason="DEVICES_NOT_KNOWN",
         read=READ,
         advice="netutil devices shows the claims; their devices are known if the driver publishes"
-        " resource.kubernetes.io/pciBusID in device metadata on the node (KEP-5304)",
+        " resource.kubernetes.io/pciBusID in device metadata on the node (KEP-5304), or in its"
+        " ResourceSlices if the agent runs with --resource-claims=apiserver",
     )
 
 

@@ -66,6 +66,7 @@ def eventually(node: DraNode, enough: Callable[[Any], bool], container: str = "a
     deadline = time.monotonic() + 30
     while not enough(found := answer(node, container)):
         assert time.monotonic() < deadline, found
+        assert "code" not in found, (found, node.agent.stderr_text())
         time.sleep(0.1)
     return found
 
@@ -238,7 +239,8 @@ def test_doctor_says_that_claims_are_followed(node: DraNode, server: ClaimsServe
     server.put(NIC, DEVICE)
     eventually(node, lambda found: bool(found["claims"][0].get("devices")))
     check = checked(node)["ResourceClaims at the API server"]
-    assert check.outcome == "ok" and check.found.startswith("1 claim of this node from https://")
+    assert check.outcome == "ok", check.found
+    assert check.found.startswith("1 claim of this node from ") and "confirmed" in check.found
 
 
 def checked(node: DraNode) -> dict[str, Any]:
