@@ -12,7 +12,7 @@ for it. Where the API server is not followed, a single file of an earlier claim 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,7 +21,6 @@ from netutil.agent.collect.claim_sources import (
     ApiClaims,
     ClaimSources,
     ask_api,
-    device_count,
     join,
     signature,
     uid_of,
@@ -162,7 +161,6 @@ def _read(
         found, error = ((),) * len(made), not_read.with_traceback(None)
     by_reference = dict(zip(made, found, strict=True))
     pci, left = PciDevices(functions), MAX_CLAIM_DEVICES
-    look = partial(_with_function, pci=pci)
     requests: list[ClaimRequest] = []
     for reference in references:
         base = ClaimRequest(
@@ -179,16 +177,21 @@ def _read(
             of_node += _requests(base, reference, file, pci)
         answer = told.by_name.get(reference.claim_name)
         joined = of_node
-        if answer is not None:
-            known = sum(len(one.devices) for one in of_node)
-            left -= max(0, device_count(answer, reference) - known)
-            if left >= 0:
-                joined = join(of_node, base, answer, reference, look)
+        if answer is not None and answer.requests:
+            more = join(of_node, base, answer, reference)
+            added = _count(more) - _count(of_node)
+            if added <= left:
+                left -= added
+                joined = [_with_functions(one, pci) for one in more]
             else:
                 error = _too_many()
         requests += joined or [replace(base, request=reference.request)]
     uids = {name: uid_of(answer) for name, answer in told.by_name.items()}
     return Claims(tuple(sorted(_of_one_uid(requests, uids), key=_order)), error, pci.error)
+
+
+def _count(requests: Iterable[ClaimRequest]) -> int:
+    return sum(len(one.devices) for one in requests)
 
 
 def _device_count(file: RequestFile) -> int:
@@ -224,6 +227,13 @@ def _requests(
 def _device(found: MetadataDevice, pci: PciDevices) -> ClaimDevice:
     device = ClaimDevice(found.pool, found.name, found.attributes, found.network_data)
     return _with_function(device, pci)
+
+
+def _with_functions(request: ClaimRequest, pci: PciDevices) -> ClaimRequest:
+    """Return a request with the functions of devices that the API server alone has."""
+    if request.source is not ClaimSource.API_SERVER:
+        return request
+    return replace(request, devices=tuple(_with_function(one, pci) for one in request.devices))
 
 
 def _with_function(device: ClaimDevice, pci: PciDevices) -> ClaimDevice:

@@ -8,7 +8,7 @@ key of a device: driver, pool and device of the allocation (resource.k8s.io).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netutil.agent.errors import AgentError, FailedPrecondition, Reason, Unavailable
@@ -24,8 +24,6 @@ from netutil.agent.pods.claims_api import (
 )
 
 _READ = "resource claims at the API server"
-Look = Callable[[ClaimDevice], ClaimDevice]
-"""Adds the PCI function of the host to a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +99,6 @@ def signature(api: ClaimsApi | None, namespace: str, claims: Iterable[tuple[str,
     return seen
 
 
-def device_count(answer: ClaimAnswer, reference: ClaimReference) -> int:
-    """Return how many devices the API server says of what a reference is about."""
-    return sum(len(one.devices) for one in requests_for(answer, reference))
-
-
 def uid_of(answer: ClaimAnswer | None) -> str:
     """Return the UID of a claim by a list that is current, "" where none says it."""
     if answer is None or answer.claims_error is not None:
@@ -118,7 +111,6 @@ def join(
     base: ClaimRequest,
     answer: ClaimAnswer | None,
     reference: ClaimReference,
-    look: Look,
 ) -> list[ClaimRequest]:
     """Return the requests of a reference, of both sources.
 
@@ -133,15 +125,15 @@ def join(
     found: list[ClaimRequest] = []
     for one in of_node:
         if one.error is not None:
-            found += _beside_error(one, left, look)
+            found += _beside_error(one, left)
         else:
-            found += _of_both(one, left.pop((one.request, one.driver), None), look)
-    found += (_of_api(base, one, one.devices, look) for one in left.values())
+            found += _of_both(one, left.pop((one.request, one.driver), None))
+    found += (_of_api(base, one, one.devices) for one in left.values())
     return found
 
 
 def _beside_error(
-    failed: ClaimRequest, left: dict[tuple[str, str], ApiClaimRequest], look: Look
+    failed: ClaimRequest, left: dict[tuple[str, str], ApiClaimRequest]
 ) -> Iterator[ClaimRequest]:
     """Yield what the API server says where a file cannot be used, beside the file's error."""
     keys = [
@@ -151,12 +143,12 @@ def _beside_error(
     ]
     for key in keys:
         told = left.pop(key)
-        yield _of_api(failed, told, told.devices, look)
+        yield _of_api(failed, told, told.devices)
     if not keys:
         yield failed
 
 
-def _of_both(one: ClaimRequest, told: ApiClaimRequest | None, look: Look) -> Iterator[ClaimRequest]:
+def _of_both(one: ClaimRequest, told: ApiClaimRequest | None) -> Iterator[ClaimRequest]:
     """Yield a request of a file with what the API server adds, then devices that it alone has."""
     if told is None:
         yield one
@@ -178,11 +170,11 @@ def _of_both(one: ClaimRequest, told: ApiClaimRequest | None, look: Look) -> Ite
     yield replace(one, devices=joined)
     others = tuple(device for device in told.devices if (device.pool, device.device) not in devices)
     if others:
-        yield _of_api(one, told, others, look)
+        yield _of_api(one, told, others)
 
 
 def _of_api(
-    base: ClaimRequest, told: ApiClaimRequest, devices: Iterable[ApiClaimDevice], look: Look
+    base: ClaimRequest, told: ApiClaimRequest, devices: Iterable[ApiClaimDevice]
 ) -> ClaimRequest:
     return replace(
         base,
@@ -191,7 +183,7 @@ def _of_api(
         driver=told.driver,
         source=ClaimSource.API_SERVER,
         generation=0,
-        devices=tuple(look(_device(one)) for one in devices),
+        devices=tuple(_device(one) for one in devices),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from netutil.agent.errors import Reason
 from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS, ClaimSource
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.parsers.device_metadata import MAX_DEVICES
+from netutil.agent.pods.claims_api import (
+    ApiClaimDevice,
+    ApiClaimRequest,
+    ClaimAnswer,
+    ClaimsApi,
+)
 from netutil.agent.pods.index import Match
 
 from tests.facts.dra_tree import DraTree, settle
@@ -167,3 +174,29 @@ async def test_the_same_files_are_an_equal_answer(node: Node) -> None:
     assert await node.devices.read("key", match(), "") == first
     node.tree.write(both(vf(VF), claim=MADE, generation=2), claim=MADE)
     assert await node.devices.read("key", match(), "") != first
+
+
+async def test_devices_of_the_api_server_count_as_well(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
+    api = ClaimsApi.__new__(ClaimsApi)
+    devices = tuple(
+        ApiClaimDevice("p", f"d{number}", None, None, "", None)
+        for number in range(MAX_CLAIM_DEVICES)
+    )
+    uid = "0b1c2d3e-0000-4000-8000-000000000001"
+    told = ApiClaimRequest(MADE, "shop", uid, "vf", "other.example.com", devices)
+    answered = [replace(told, devices=devices[1:]), told]
+
+    def answer(self: ClaimsApi, namespace: str, name: str) -> ClaimAnswer:
+        return ClaimAnswer((answered.pop(0),), "", None, None, NOW)
+
+    monkeypatch.setattr(ClaimsApi, "answer", answer)
+    collected = ClaimDevices(ClaimSources(node.files, api), ReadPool(threads=2), node.pci)
+    # One of the file and 255 of the API server, of which none is the file's.
+    first = await collected.read("key", match(), "")
+    assert (first.device_count, first.error) == (MAX_CLAIM_DEVICES, None)
+    second = await collected.read("key", match(), "")
+    assert second.error is not None and second.device_count == 1
+    assert second.error.reason is Reason.TOO_MANY_CLAIM_DEVICES
