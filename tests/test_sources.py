@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.config import parse
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
-from netutil.agent.pod_source import create_source
+from netutil.agent.pod_source import create_claims_api, create_source
 from netutil.agent.pods.sources.apiserver import ApiServerSource
 from netutil.agent.pods.sources.file import FileSource
 from netutil.agent.pods.sources.kubelet import KubeletSource
@@ -58,6 +58,20 @@ class TestApiServer:
         assert ended.value.code == 2
         said = capsys.readouterr().err
         assert named in said and missing in said
+
+    @pytest.mark.parametrize("missing", ["KUBERNETES_SERVICE_HOST", "NODE_NAME"])
+    def test_claims_need_the_same(self, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+        environment = {name: value for name, value in IN_CLUSTER.items() if name != missing}
+        with pytest.raises(SystemExit):
+            parse(["--resource-claims", "apiserver"], environment)
+        said = capsys.readouterr().err
+        assert "--resource-claims apiserver needs" in said and missing in said
+
+    def test_claims_and_slices_are_those_of_the_node(self) -> None:
+        found = create_claims_api(parse(["--resource-claims", "apiserver"], IN_CLUSTER))
+        assert found is not None
+        assert found.describe() == "https://10.96.0.1:443/apis/resource.k8s.io/resourceclaims"
+        assert create_claims_api(parse([], IN_CLUSTER)) is None
 
     def test_what_another_source_does_not_need_stops_nothing(self) -> None:
         assert parse([], {}).node_name == ""

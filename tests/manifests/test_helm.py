@@ -24,6 +24,7 @@ from tests.manifests.documents import (
 )
 from tests.manifests.kubectl import find_helm
 from tests.manifests.overlays import objects_of, with_component
+from tests.manifests.test_sources import IN_CLUSTER
 
 RESOURCE = "netutil.example.com/agent"
 
@@ -49,6 +50,12 @@ def test_with_claims_it_makes_what_the_component_makes(hardened: bool) -> None:
     values = ("resourceClaims=apiserver", f"hardened={str(hardened).lower()}")
     base = "hardened" if hardened else "default"
     assert by_name(chart(*values)) == by_name(with_component(base, "resource-claims"))
+
+
+def test_claims_need_a_token_beside_the_pods_api_too() -> None:
+    objects = chart("podSource=pods-api", "resourceClaims=apiserver")
+    assert pod_of(objects)["automountServiceAccountToken"] is True
+    assert settings_of(agent_of(objects), NODES[0], IN_CLUSTER).resource_claims == "apiserver"
 
 
 def test_claims_and_pods_of_the_api_server_go_together() -> None:

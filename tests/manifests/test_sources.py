@@ -20,7 +20,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import BASES, objects_of, with_component
+from tests.manifests.overlays import BASES, objects_of, with_component, with_components
 
 IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -84,6 +84,18 @@ class TestResourceClaims:
             "verbs": ["list", "watch"],
         }
         assert_bound(added, one(objects_of(base), "ServiceAccount"))
+
+    def test_the_agent_follows_claims_of_its_own_node(self, base: str) -> None:
+        objects = with_component(base, "resource-claims")
+        settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
+        assert (settings.pod_source, settings.resource_claims) == ("kubelet", "apiserver")
+        assert settings.node_name == NODES[0]["spec.nodeName"]
+
+    def test_beside_the_pods_api_it_brings_its_token(self, base: str) -> None:
+        objects = with_components(base, "pods-api", "resource-claims")
+        settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
+        assert (settings.pod_source, settings.resource_claims) == ("pods-api", "apiserver")
+        assert pod_of(objects)["automountServiceAccountToken"] is True
 
 
 class TestPodsApi:

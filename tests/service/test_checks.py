@@ -276,5 +276,10 @@ class TestResourceClaims:
         assert_is(self.check(tree, "shop/web"), "warning", "could not be read", "--kubelet-root")
         assert_is(self.check(tree), "ok", "No pod refers to claims")
 
+    def test_another_source_is_as_good(self, tmp_path: Path) -> None:
+        files = DeviceMetadataFiles(str(self.tree(tmp_path).plugins))
+        found = checks.resource_claims(files, ["shop/web"], has_other_source=True)
+        assert_is(found, "ok", "of no driver")
+
     def test_off_is_said(self) -> None:
         assert_is(checks.resource_claims(None, ["shop/web"]), "ok", "--resource-claims=off")

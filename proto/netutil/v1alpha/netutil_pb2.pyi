@@ -1401,7 +1401,9 @@ class ResourceResponse(_message.Message):
 
     @_builtins.property
     def claims_error(self) -> Global___PartError:
-        """Why it is not known which claims the container refers to."""
+        """Why it is not known which claims the container refers to, or not all that the sources
+        of their devices say: `claims` has what is known.
+        """
 
     def __init__(
         self,
@@ -1472,7 +1474,9 @@ class ClaimRequest(_message.Message):
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimDevice]: ...
     @_builtins.property
     def error(self) -> Global___PartError:
-        """Why `devices` is not known although a source has something of the request."""
+        """Why `devices` is not known although a source has something of the request.
+        Devices beside it are those of the API server, where a file cannot be used.
+        """
 
     def __init__(
         self,

@@ -2077,7 +2077,8 @@ type ResourceResponse struct {
 	// claims), each with its devices: by claim, request and driver. A claim of another
 	// container of the pod is not listed.
 	Claims []*ClaimRequest `protobuf:"bytes,10,rep,name=claims,proto3" json:"claims,omitempty"`
-	// Why it is not known which claims the container refers to.
+	// Why it is not known which claims the container refers to, or not all that the sources
+	// of their devices say: `claims` has what is known.
 	ClaimsError *PartError `protobuf:"bytes,11,opt,name=claims_error,json=claimsError,proto3" json:"claims_error,omitempty"`
 }
 
@@ -2215,6 +2216,7 @@ type ClaimRequest struct {
 	Generation uint64         `protobuf:"varint,8,opt,name=generation,proto3" json:"generation,omitempty"`
 	Devices    []*ClaimDevice `protobuf:"bytes,9,rep,name=devices,proto3" json:"devices,omitempty"`
 	// Why `devices` is not known although a source has something of the request.
+	// Devices beside it are those of the API server, where a file cannot be used.
 	Error *PartError `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// Name of the extended resource that the claim backs, "vendor.example/nic"
 	// (status.extendedResourceClaimStatus of the pod).
