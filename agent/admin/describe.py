@@ -44,6 +44,10 @@ _TRIED = 4
 """Processes of a container that are tried: one may end while it is looked at."""
 _AT_ONCE = 8
 """Pods that are looked at together: what waits for the kubelet waits once for all of them."""
+_CLAIM_SOURCES = {
+    netutil_pb2.CLAIM_SOURCE_NODE: "device metadata of",
+    netutil_pb2.CLAIM_SOURCE_API_SERVER: "API server, devices of",
+}
 _NO_WAIT_SECONDS = 0.0
 """For a list that knows a process: the one just read named its container."""
 _NO_ENVIRONMENT: EnvironmentRead = (None, Allocated())
@@ -224,8 +228,8 @@ class PodDescriber:
                 _add_level(answer, "hugepages limit", level, hugetlb)
         answer.sources.add(part="resources", read=self._pod_resources)
         for claim in facts.resources.claims:
-            if claim.source == netutil_pb2.CLAIM_SOURCE_NODE:
-                read = f"device metadata of {claim.driver}, claim {claim.claim_name}"
+            if claim.source in _CLAIM_SOURCES:
+                read = f"{_CLAIM_SOURCES[claim.source]} {claim.driver}, claim {claim.claim_name}"
                 answer.sources.add(part="resources", read=f"{read}, request {claim.request}")
         return facts
 

@@ -188,7 +188,7 @@ class ChangeNotifier:
                     continue
                 if claims in files and files[claims] != subscription.claim_files:
                     subscription.notify()
-                # That the API server does not answer, or answers again, is no change of claims.
+                # A stream that fails or recovers changes the errors, and no claim.
                 self._notify_of_other_status(subscription)
 
     async def _notify_of_status(self) -> None:

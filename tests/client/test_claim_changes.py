@@ -94,6 +94,18 @@ def test_claims_that_are_not_known_are_a_change() -> None:
     assert changed_parts(result(All, old), result(All, new)) == ("resources",)
 
 
+def test_a_request_of_two_sources_is_two_items() -> None:
+    old, new = answers.everything(), answers.everything()
+    for response in (old, new):
+        response.resources.claims.append(response.resources.claims[0])
+    new.resources.claims[0].generation += 1
+    (line,) = lines(old, new)
+    assert line[0] == f"{REQUEST}.generation"
+    new.resources.claims[-1].claim_uid = "another"
+    paths = {path for path, _, _ in lines(old, new)}
+    assert f"resources.claims[nic/vf/{answers.SRIOV_DRIVER}#2].claim_uid" in paths
+
+
 def test_the_claim_of_an_interface_is_a_line() -> None:
     old, new = answers.everything(), answers.everything()
     new.interfaces.interfaces[1].claim.CopyFrom(answers.interface_claim(answers.claim_device()))

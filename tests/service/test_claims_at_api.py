@@ -238,6 +238,12 @@ def test_a_missing_mount_leaves_the_api_server(node: DraNode, server: ClaimsServ
 def test_doctor_says_that_claims_are_followed(node: DraNode, server: ClaimsServer) -> None:
     server.put(NIC, DEVICE)
     eventually(node, lambda found: bool(found["claims"][0].get("devices")))
+    address = f"unix:{node.lab.admin_socket}"
+    with grpc.insecure_channel(address, [("grpc.default_authority", "localhost")]) as channel:
+        stub = node_pb2_grpc.NodeStub(channel)
+        pod = stub.DescribePod(node_pb2.DescribePodRequest(namespace="shop", name="web"))
+    read = f"API server, devices of {DRIVER}, claim {NIC}, request vf"
+    assert read in {source.read for one in pod.containers for source in one.sources}
     check = checked(node)["ResourceClaims at the API server"]
     assert check.outcome == "ok", check.found
     assert check.found.startswith("1 claim of this node from ") and "confirmed" in check.found

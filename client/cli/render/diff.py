@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -46,8 +47,13 @@ def _values(value: Any, path: str) -> Iterator[tuple[str, str]]:
         for key, item in value.items():
             yield from _values(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        seen: Counter[object] = Counter()
         for number, item in enumerate(value):
-            yield from _values(item, f"{path}[{_name(item, number)}]")
+            name = _name(item, number)
+            seen[name] += 1
+            # A request may have devices of two sources: the second is no change of the first.
+            again = f"#{seen[name]}" if seen[name] > 1 else ""
+            yield from _values(item, f"{path}[{name}{again}]")
     else:
         yield path, _text(value)
 
