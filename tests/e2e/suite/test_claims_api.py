@@ -1,9 +1,10 @@
-"""ResourceClaims from a real API server, with the right that the component gives.
+"""ResourceClaims at a real API server: discovery, RBAC, list and watch, without any claim.
 
 Kubernetes 1.20 does not know resource.k8s.io. A CustomResourceDefinition of that group and version
-makes the real server store, list, watch and bookmark such objects, and ask RBAC. It refuses the
-field selector of slices, which custom resources have from 1.30 on only: attributes are then not
-known, and claims are.
+makes the real server list and watch such objects, and ask RBAC. It cannot hold one: 1.20.2, built
+with Debian's Go 1.19, crashes as it decodes the metadata of any custom resource (iteration of maps
+in the old github.com/modern-go/reflect2). It refuses the field selector of slices as well, which
+custom resources have from 1.30 on only. What claims say is tested with the double.
 """
 
 from __future__ import annotations
@@ -20,12 +21,9 @@ from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_se
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
 from tests.manifests.documents import MANIFESTS
-from tests.pods.claims_of_api import claim, device_status
 from tests.pods.streams import until
 
 GROUP = "resource.k8s.io"
-CLAIMS = f"/apis/{GROUP}/v1/namespaces/default/resourceclaims"
-MERGE = "application/merge-patch+json"
 
 
 def definition(plural: str, kind: str, scope: str) -> dict[str, Any]:
@@ -69,29 +67,7 @@ async def following(server: RealApiServer) -> AsyncIterator[ClaimsApi]:
         await made.close()
 
 
-def create(server: RealApiServer, **status: Any) -> None:
-    made = claim(**status)
-    metadata = {"name": made["metadata"]["name"]}
-    kind = {"apiVersion": f"{GROUP}/v1", "kind": "ResourceClaim"}
-    server.call("POST", CLAIMS, {**kind, "metadata": metadata, "spec": made["spec"]})
-    set_status(server, made["status"])
-
-
-def set_status(server: RealApiServer, status: dict[str, Any]) -> None:
-    server.call("PATCH", f"{CLAIMS}/claim-1/status", {"status": status}, MERGE)
-
-
-def condition_of(held: ClaimsApi) -> str:
-    """The status of the one condition of the claim's device, "" while none is known."""
-    try:
-        found = held.answer("default", "claim-1")
-    except Unavailable:
-        return ""
-    devices = found.requests[0].devices if found.requests else ()
-    return devices[0].conditions[0].status if devices and devices[0].conditions else ""
-
-
-async def test_a_claims_life_is_followed(bare_server: RealApiServer) -> None:
+async def test_claims_are_followed_with_the_components_right(bare_server: RealApiServer) -> None:
     async with following(bare_server) as held:
         with pytest.raises(Unavailable) as refused:
             await held.current()
@@ -99,14 +75,10 @@ async def test_a_claims_life_is_followed(bare_server: RealApiServer) -> None:
         assert "manifests/resource-claims" in refused.value.advice
     bare_server.apply(MANIFESTS / "resource-claims" / "rbac.yaml")
     async with following(bare_server) as held:
-        await until(lambda: held.claim_stats.streaming == 1)
-        create(bare_server)
-        await until(lambda: condition_of(held) == "False")
+        await held.current()
+        await until(lambda: held.error is not None)
         found = held.answer("default", "claim-1")
-        assert found.claims_error is None and found.attributes_error is not None
-        ready = [{"type": "NetworkReady", "status": "True"}]
-        set_status(bare_server, {"devices": [device_status(conditions=ready)]})
-        await until(lambda: condition_of(held) == "True")
-        bare_server.call("DELETE", f"{CLAIMS}/claim-1")
-        await until(lambda: held.answer("default", "claim-1").requests is None)
-        assert len(held) == 0
+        assert (found.requests, found.claims_error) == (None, None)
+        assert held.claim_stats.streaming == 1
+        assert found.attributes_error is not None
+        assert "field label not supported: spec.nodeName" in found.attributes_error.message
