@@ -11,6 +11,8 @@ PROTOC := build/protoc
 RELEASE := build/release
 POD_RESOURCES := proto/netutil/podresources
 PODS_API := proto/netutil/podsapi
+DEVICE_PLUGIN := proto/netutil/deviceplugin
+CSI := proto/netutil/csi
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
@@ -114,6 +116,8 @@ $(TREE): Makefile
 	@ln -sfn $(CURDIR)/$(PROTO) $(TREE)/netutil/v1alpha
 	@ln -sfn $(CURDIR)/$(POD_RESOURCES) $(TREE)/netutil/podresources
 	@ln -sfn $(CURDIR)/$(PODS_API) $(TREE)/netutil/podsapi
+	@ln -sfn $(CURDIR)/$(DEVICE_PLUGIN) $(TREE)/netutil/deviceplugin
+	@ln -sfn $(CURDIR)/$(CSI) $(TREE)/netutil/csi
 	@touch $(TREE)
 
 $(PROTOC)/.installed: proto/requirements.txt
@@ -124,10 +128,11 @@ $(PROTOC)/.installed: proto/requirements.txt
 proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ anew
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(PROTOC)/bin/python -W ignore -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
-	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto
+	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \
+	  netutil/deviceplugin/v1beta1/*.proto netutil/csi/v1/*.proto
 
 proto-check: proto  ## fail if the committed generated code is not what proto/ gives
-	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API)
+	git diff --exit-code -- $(PROTO) $(POD_RESOURCES) $(PODS_API) $(DEVICE_PLUGIN) $(CSI)
 
 proto-compat: venv  ## fail if proto/netutil/v1alpha breaks clients of the sidecar or of the last release
 	for baseline in $(BASELINES)/*/; do $(BIN)/buf breaking --against "$$baseline" || exit 1; done

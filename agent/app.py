@@ -33,8 +33,10 @@ from netutil.agent.connections.policy import PodPolicy, ServerSizes
 from netutil.agent.connections.registry import ConnectionRegistry
 from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.connections.serving import MAX_REQUEST_BYTES, ServedSocket, serve
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import PermissionDenied, Reason
-from netutil.agent.facts.device_metadata import DeviceMetadataFiles, plugins_directory
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.facts.plugin_tree import plugins_directory
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
@@ -107,6 +109,7 @@ class Components:
     all_facts: AllFacts
     netutil: NetUtil
     retention: Retention
+    device_plugin: PluginState
 
 
 def build(config: Config) -> Components:
@@ -122,7 +125,11 @@ def build(config: Config) -> Components:
     flaws = Flaws()
     source = create_source(config, flaws)
     pods = PodDirectory(source, refresh_seconds=config.pod_refresh, flaws=flaws)
-    resources = ResourceDirectory(config.pod_resources, config.pod_refresh)
+    # The mount of the socket, which every caller with such a device knows of.
+    resources = ResourceDirectory(
+        config.pod_resources, config.pod_refresh, hidden_resource=config.device_plugin
+    )
+    device_plugin = PluginState(config.device_plugin)
     reads = ReadPool(threads=config.host_read_threads)
     callers = CallerResolver(tree, pods, reads)
     networks = NetworkCache(reads.run, namespaces)
@@ -192,6 +199,7 @@ def build(config: Config) -> Components:
             environments=collector.environments,
             pci=collector.pci,
             metadata=metadata,
+            device_plugin=device_plugin,
         )
     )
     metrics.set_build_info(read_build_info())
@@ -280,6 +288,7 @@ def build(config: Config) -> Components:
         all_facts=all_facts,
         netutil=NetUtil(callers, collector, answers, all_facts, runner, watches),
         retention=retention,
+        device_plugin=device_plugin,
     )
 
 
@@ -375,7 +384,9 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.reads,
         ),
         diagnostics=Diagnostics(
-            installation_of(config, components.pin_name, components.memory),
+            installation_of(
+                config, components.pin_name, components.memory, components.device_plugin
+            ),
             components.tree,
             components.callers,
             components.pods,
@@ -400,7 +411,9 @@ def _identify_admin(connection: socket.socket) -> None:
         )
 
 
-def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Installation:
+def installation_of(
+    config: Config, pin_name: str, memory: MemoryLimit, device_plugin: PluginState
+) -> Installation:
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         metadata=_device_metadata(config),
@@ -414,4 +427,5 @@ def installation_of(config: Config, pin_name: str, memory: MemoryLimit) -> Insta
         descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
         pin_name=pin_name,
         memory=memory,
+        device_plugin=device_plugin,
     )

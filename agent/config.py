@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from netutil.agent.device_plugin.resource_name import is_extended_resource_name
 from netutil.agent.listener.unix_socket import MAX_PATH_BYTES
 from netutil.agent.observability.build_info import read_build_info
 
@@ -19,6 +20,7 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SERVICE_VARIABLES = "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 # RFC 1123, as Kubernetes checks the names of nodes. It goes into a field selector.
 _NODE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_DEVICE_PLUGIN_SOCKET = "/netutil.sock"
 _POD_SOURCES = ("kubelet", "apiserver", "pods-api", "auto")
 
 
@@ -43,6 +45,8 @@ class Config:
     pods_api: str
     pod_refresh: float
     pod_resources: str
+    device_plugin: str
+    device_plugin_dir: str
     host_root: str
     cgroup_root: str
     kubelet_root: str
@@ -137,6 +141,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         f"{kubelet_root}/pod-resources/kubelet.sock",
         TEXT,
         "PodResources socket",
+    )
+    flag(
+        "device-plugin",
+        "",
+        RESOURCE,
+        "extended resource with which the kubelet mounts the socket's directory in containers",
+    )
+    flag(
+        "device-plugin-dir",
+        f"{kubelet_root}/device-plugins",
+        PLUGIN_DIR,
+        "the kubelet's directory of device plugins, for --device-plugin",
     )
     flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
     flag(
@@ -296,6 +312,21 @@ def DIR(text: str) -> str:  # noqa: N802
 def FILE_OR_NONE(text: str) -> str:  # noqa: N802
     """An absolute path of a file, or empty."""
     return DIR(text) if text else ""
+
+
+def RESOURCE(text: str) -> str:  # noqa: N802
+    """An extended resource's name, or empty."""
+    if text and not is_extended_resource_name(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no extended resource such as example.com/netutil, nor empty"
+        )
+    return text
+
+
+def PLUGIN_DIR(text: str) -> str:  # noqa: N802
+    """An absolute directory in which the path of a socket fits a Unix socket address."""
+    PATH(DIR(text).rstrip("/") + _DEVICE_PLUGIN_SOCKET)
+    return text
 
 
 def CGROUP(text: str) -> str:  # noqa: N802

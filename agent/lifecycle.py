@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -15,7 +16,9 @@ import grpc
 from netutil.agent.app import Components, build, serve_admin
 from netutil.agent.config import Config
 from netutil.agent.connections.serving import serve
+from netutil.agent.device_plugin.plugin import DevicePlugin, PluginSettings
 from netutil.agent.errors import AgentError
+from netutil.agent.listener.acceptor import Acceptor
 from netutil.agent.listener.stale import remove_private_directories, remove_stale_sockets
 from netutil.agent.listener.unix_socket import listen
 from netutil.agent.observability.log_setup import report_failure
@@ -67,7 +70,9 @@ class Agent:
                 remove_stale_sockets(path)
             if config.admin_socket:
                 await stack.enter_async_context(serve_admin(components))
-            await stack.enter_async_context(_serve_pods(components))
+            acceptor = await stack.enter_async_context(_serve_pods(components))
+            if config.device_plugin:
+                await stack.enter_async_context(_device_plugin(components, acceptor))
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
             _LOG.info("agent: serving on %s", config.socket)
@@ -104,7 +109,7 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def _serve_pods(components: Components) -> AsyncIterator[None]:
+async def _serve_pods(components: Components) -> AsyncIterator[Acceptor]:
     """Serve `v1alpha.NetUtil` on the public socket until the end of the block. Raises OSError."""
 
     def add(server: grpc.aio.Server) -> tuple[str, ...]:
@@ -114,8 +119,31 @@ async def _serve_pods(components: Components) -> AsyncIterator[None]:
     listener = listen(components.config.socket, mode=0o666, directory_mode=0o755)
     async with serve(
         listener, components.pod_socket, components.policy, add, components.notifier.stop
-    ):
+    ) as acceptor:
+        yield acceptor
+
+
+@contextlib.asynccontextmanager
+async def _device_plugin(components: Components, acceptor: Acceptor) -> AsyncIterator[None]:
+    """Keep the device plugin registered until the end of the block. A failure ends nothing else."""
+    config = components.config
+
+    def has_socket() -> bool:
+        return acceptor.listener.still_ours()
+
+    plugin = DevicePlugin(
+        PluginSettings(
+            config.device_plugin, config.device_plugin_dir, os.path.dirname(config.socket)
+        ),
+        components.device_plugin,
+        has_socket,
+    )
+    task = asyncio.create_task(plugin.run(), name="device plugin")
+    try:
         yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _limit_pauses() -> None:

@@ -15,6 +15,7 @@ from netutil.agent.config import Config
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.identity.held_cgroups import HeldCgroups
@@ -51,6 +52,7 @@ def readings(
     environments: EnvironmentCache,
     pci: PciCache,
     metadata: DeviceMetadataFiles | None,
+    device_plugin: PluginState,
 ) -> tuple[Readings, Readings, LabelledReadings]:
     """Return the gauges, the counters, and the labelled counters. docs/operate.md lists them."""
 
@@ -142,6 +144,14 @@ def readings(
         "netutil_pod_stream_unconfirmed_seconds": (
             "Time since the pushed pods were last known to be complete.",
             stats("unconfirmed_seconds"),
+        ),
+        "netutil_device_plugin_configured": (
+            "1 with --device-plugin.",
+            lambda: float(bool(device_plugin.resource_name)),
+        ),
+        "netutil_device_plugin_registered": (
+            "1 while the kubelet has the device plugin.",
+            lambda: float(device_plugin.registered),
         ),
     }
     counters = {
@@ -242,6 +252,18 @@ def readings(
         "netutil_podresources_failures": (
             "PodResources lists that failed.",
             resource_stats("failures"),
+        ),
+        "netutil_device_plugin_registrations": (
+            "Registrations of the device plugin.",
+            lambda: float(device_plugin.registrations),
+        ),
+        "netutil_device_plugin_failures": (
+            "Failed registrations of the device plugin.",
+            lambda: float(device_plugin.failures),
+        ),
+        "netutil_device_plugin_allocations": (
+            "Containers that got the mount from the device plugin.",
+            lambda: float(device_plugin.allocations.containers),
         ),
     }
     labelled = {

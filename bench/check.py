@@ -103,7 +103,7 @@ def sections(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def read(path: Path) -> dict[str, float]:
-    """Return the rows of all sections. ValueError for one that stands in another section.
+    """Return the rows of all sections. ValueError for a row of another section.
 
     A bound that was changed without recording again would otherwise be judged by nothing.
     """

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from bench import answers, h2load, node
-from bench.asker import AGENT_SOCKET, Asker
 from bench.h2load import Load
+from bench.load_generator import AGENT_SOCKET, LoadGenerator
 from bench.rows import Row, ratio
 from tests.lab import Lab, LabContainer
 
@@ -33,7 +33,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
         echo = stack.enter_context(
             node.server(echo_socket, ["bench.echo", str(echo_socket), str(kept)])
         )
-        victim = stack.enter_context(Asker(containers[0]))
+        victim = stack.enter_context(LoadGenerator(containers[0]))
         victim.ask("kept", "GetPod", _SLICE)
         ours = _hold(stack, containers, agent.pid, AGENT_SOCKET)
         theirs = _hold(stack, containers, echo.pid, "/etc/netutil/echo.sock")
@@ -59,7 +59,7 @@ def _hold(
 ) -> tuple[float, float]:
     memory, descriptors = node.pss_mib(pid), node.descriptors(pid)
     for container in containers[1:]:
-        stack.enter_context(Asker(container, socket)).ask("hold", "GetPod", _EACH - 1)
+        stack.enter_context(LoadGenerator(container, socket)).ask("hold", "GetPod", _EACH - 1)
     held = (len(containers) - 1) * _EACH
     time.sleep(1)
     return (
@@ -68,7 +68,7 @@ def _hold(
     )
 
 
-def _hostile(victim: Asker, hostile: LabContainer, slices: int) -> Iterator[Row]:
+def _hostile(victim: LoadGenerator, hostile: LabContainer, slices: int) -> Iterator[Row]:
     without: list[float] = []
     during: list[float] = []
     for _ in range(slices):

@@ -163,6 +163,6 @@ def _delay(watchers: Watchers, change: Callable[[], None]) -> float:
     change()
     came = watchers.next()
     time.sleep(_QUIET_SECONDS)
-    while not watchers.lines.empty():  # a change that the kernel tells in several steps
+    while not watchers.lines.empty():  # a change that the kernel reports in several steps
         watchers.next()
     return came - made

@@ -2,7 +2,7 @@
 
 `python -m bench.echo SOCKET ANSWERS`. ANSWERS is what `bench.answers` wrote: what the agent
 answered to each method, so that both serve messages of the same kind and size. It identifies
-nobody and reads nothing: what grpcio and protobuf cost by themselves.
+no caller and reads nothing: what grpcio and protobuf cost by themselves.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, ExitStack
 from subprocess import Popen
 
 from bench import node
-from bench.asker import Asker
 from bench.h2load import Load
+from bench.load_generator import LoadGenerator
 from bench.rows import Row, ratio
 from bench.servers import LIFTED, Servers, Slice, socket_of
 from tests.lab import Lab
@@ -35,12 +35,14 @@ def rows(loop: str, *, quick: bool) -> Iterator[Row]:
         yield _starts(lab, loop, times=3 if quick else 9)
         for name in (_ASYNCIO, loop):
             found.pids[name] = stack.enter_context(_agent(lab, name)).pid
-            found.askers[name] = stack.enter_context(Asker(found.container, socket_of(name)))
+            found.generators[name] = stack.enter_context(
+                LoadGenerator(found.container, socket_of(name))
+            )
         yield from _calls(found, loop, quick=quick)
         for name in found.pids:
             for container in (found.container, *others):
-                asker = stack.enter_context(Asker(container, socket_of(name)))
-                asker.ask("watch", "Watch", 1)
+                generator = stack.enter_context(LoadGenerator(container, socket_of(name)))
+                generator.ask("watch", "Watch", 1)
         yield from _idle(found, loop, seconds=5.0 if quick else 20.0)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from bench.asker import SERVICE
+from bench.load_generator import SERVICE
 from tests.lab import LabContainer, LabProcess
 
 # h2load takes the request from a file, and its own pid is known only in its own process. The

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bench import node
-from bench.asker import Asker
+from bench.load_generator import LoadGenerator
 from bench.rows import Row
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.pods import kubelet_server
@@ -40,11 +40,11 @@ def rows(*, quick: bool) -> Iterator[Row]:
         containers = node.light_pods(lab, NUMBERS[-1])
         agent = lab.agent("--log-level=warning")
         node.wait_for_socket(lab.socket)
-        watching: list[Asker] = []
+        watching: list[LoadGenerator] = []
         costs: list[Cost] = []
         for number in NUMBERS:
             for container in containers[len(watching) : number]:
-                watching.append(stack.enter_context(Asker(container)))
+                watching.append(stack.enter_context(LoadGenerator(container)))
                 watching[-1].ask("watch", "Watch", 1)
             costs.append(_cost(agent, number, seconds))
             yield from _held(costs[-1])
@@ -107,18 +107,18 @@ def _gets(stack: ExitStack, lab: Lab, containers: list[LabContainer], seconds: f
         pod_source="kubelet",
     )
     node.wait_for_socket(lab.socket)
-    askers = [stack.enter_context(Asker(container)) for container in containers]
-    for asker in askers:
-        asker.ask("kept", "GetPod", 1)
+    generators = [stack.enter_context(LoadGenerator(container)) for container in containers]
+    for generator in generators:
+        generator.ask("kept", "GetPod", 1)
     before, began, calls = len(double.requests), time.monotonic(), 0
     while time.monotonic() - began < seconds:
-        for asker in askers:
-            asker.start("kept", "GetPod", _CALLS_AT_ONCE)
-        calls += sum(asker.result().calls for asker in askers)
+        for generator in generators:
+            generator.start("kept", "GetPod", _CALLS_AT_ONCE)
+        calls += sum(generator.result().calls for generator in generators)
     took = time.monotonic() - began
     return Row(
         "kubelet.gets",
-        f"GETs to the kubelet, {len(askers)} pods asking all the time",
+        f"GETs to the kubelet, {len(generators)} pods asking all the time",
         "one each refresh",
         (len(double.requests) - before) / (took / _REFRESH_SECONDS),
         "",

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench import node
-from bench.asker import Asker
+from bench.load_generator import LoadGenerator
 from bench.rows import Row
 from tests.lab import Lab
 from tests.pods import kubelet_server
@@ -41,8 +41,8 @@ def _refreshes(number: int, seconds: float) -> Row:
             pod_source="kubelet",
         )
         node.wait_for_socket(lab.socket)
-        asker = stack.enter_context(Asker(node.app(one)))
-        asker.ask("watch", "Watch", 1)  # so that somebody is interested
+        generator = stack.enter_context(LoadGenerator(node.app(one)))
+        generator.ask("watch", "Watch", 1)  # so that a caller is interested
         time.sleep(1)
         fetches, before = len(double.requests), node.cpu_seconds(agent.pid)
         time.sleep(seconds)
@@ -57,7 +57,7 @@ def _refreshes(number: int, seconds: float) -> Row:
 
 
 def _like(pod: dict[str, Any]) -> dict[str, Any]:
-    """Return another pod of the same content, with the parts of a spec that nobody reads."""
+    """Return another pod of the same content, with the parts of a spec that are never read."""
     copy: dict[str, Any] = json.loads(json.dumps(pod))
     copy["metadata"] |= {"uid": str(uuid4()), "name": f"upf-{uuid4()}"}
     for status in copy["status"]["containerStatuses"]:

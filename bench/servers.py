@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from bench import answers, go_sidecar, h2load, node
-from bench.asker import Asker, Calls, How
 from bench.h2load import Load
+from bench.load_generator import Calls, How, LoadGenerator
 from tests.lab import Lab, LabContainer
 from tests.podresources.kubelet import pod as allocated
 from tests.service.dpdk_node import podresources
@@ -37,19 +37,19 @@ class Servers:
 
     container: LabContainer
     pids: dict[str, int] = field(default_factory=dict)
-    askers: dict[str, Asker] = field(default_factory=dict)
+    generators: dict[str, LoadGenerator] = field(default_factory=dict)
 
     def in_turns(
         self, how: How, method: str, calls: int, slices: int, *, own_pid: bool = False
     ) -> dict[str, list[Slice]]:
         """Ask all in turns, so that what else the machine does hits all alike."""
-        for asker in self.askers.values():
-            asker.ask(how, method, max(10, calls // 10), own_pid=own_pid)
-        found: dict[str, list[Slice]] = {name: [] for name in self.askers}
+        for generator in self.generators.values():
+            generator.ask(how, method, max(10, calls // 10), own_pid=own_pid)
+        found: dict[str, list[Slice]] = {name: [] for name in self.generators}
         for _ in range(slices):
-            for name, asker in self.askers.items():
+            for name, generator in self.generators.items():
                 before = node.cpu_seconds(self.pids[name])
-                made = asker.ask(how, method, calls, own_pid=own_pid)
+                made = generator.ask(how, method, calls, own_pid=own_pid)
                 time.sleep(_SETTLE_SECONDS)  # what follows a call belongs to it
                 used = node.cpu_seconds(self.pids[name]) - before
                 found[name].append(Slice(made, used / calls))
@@ -104,5 +104,5 @@ def servers(*beside: str) -> Iterator[Servers]:
             process = stack.enter_context(go_sidecar.running(app, socket, lab.directory))
             found.pids[SIDECAR] = process.host_pid
         for name in found.pids:
-            found.askers[name] = stack.enter_context(Asker(app, socket_of(name)))
+            found.generators[name] = stack.enter_context(LoadGenerator(app, socket_of(name)))
         yield found

@@ -14,7 +14,7 @@ from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
 from bench import node
-from bench.asker import Asker
+from bench.load_generator import LoadGenerator
 from bench.rows import Row
 from tests.lab import Lab, LabProcess
 
@@ -48,10 +48,10 @@ def compare(*, quick: bool) -> Iterator[tuple[Cost, Cost]]:
         node.wait_for_socket(lab.socket)
         start = node.cpu_seconds(agent.pid)
         agents = []
-        watching: list[Asker] = []
+        watching: list[LoadGenerator] = []
         for number in numbers:
             for container in containers[len(watching) : number]:
-                watching.append(stack.enter_context(Asker(container)))
+                watching.append(stack.enter_context(LoadGenerator(container)))
                 watching[-1].ask("kept", "GetPod", 1)
                 watching[-1].ask("watch", "Watch", 1)
             time.sleep(1)

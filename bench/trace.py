@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import answers, node
-from bench.asker import Asker
+from bench.load_generator import LoadGenerator
 from tests.lab import Lab, why_no_lab
 from tests.podresources.kubelet import pod as allocated
 from tests.service.dpdk_node import podresources
@@ -63,18 +63,18 @@ class Way:
 class Traced:
     """An agent that counts, and a pod that asks it."""
 
-    asker: Asker
+    generator: LoadGenerator
     pid: int
     output: Path
 
     def way(self, method: str, *, own_pid: bool = False) -> Way:
         """Return the way of a call. What happens in less than every second call is left out."""
-        self.asker.ask("kept", method, _WARM_UP, own_pid=own_pid)
+        self.generator.ask("kept", method, _WARM_UP, own_pid=own_pid)
         time.sleep(_SETTLE_SECONDS)
         self.output.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
         time.sleep(_SETTLE_SECONDS)
-        self.asker.ask("kept", method, _CALLS, own_pid=own_pid)
+        self.generator.ask("kept", method, _CALLS, own_pid=own_pid)
         os.kill(self.pid, signal.SIGUSR2)
         counted = _read(self.output)
         functions = tuple(
@@ -97,8 +97,8 @@ def traced() -> Iterator[Traced]:
         command = (sys.executable, "-P", str(_PROGRAM), str(output))
         flags = (f"--pod-resources={kubelet.path}", "--log-level=error", "--pod-refresh=3600")
         agent = lab.agent(*flags, command=command)
-        with Asker(app) as asker:
-            yield Traced(asker, agent.pid, output)
+        with LoadGenerator(app) as generator:
+            yield Traced(generator, agent.pid, output)
 
 
 def _read(output: Path) -> dict[str, Any]:

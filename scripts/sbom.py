@@ -9,6 +9,7 @@ The base image has its own packages: `docker buildx build --sbom=true` lists all
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -24,10 +25,23 @@ MACHINES: Mapping[str, str] = {"amd64": "x86_64", "arm64": "aarch64"}
 _TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 
+def kept(requirements: str, dockerfile: str) -> str:
+    """Return the requirements without those that the Dockerfile uninstalls from its environment."""
+    lines = dockerfile.replace("\\\n", " ")
+    found = re.findall(r'"\$VENV/bin/pip" uninstall --quiet --yes ([a-z0-9 -]+)', lines)
+    removed = {name for names in found for name in names.split()}
+    entries = re.split(r"^(?=[A-Za-z0-9])", requirements, flags=re.MULTILINE)
+    return "".join(one for one in entries if one.partition("==")[0] not in removed)
+
+
 def install(machine: str, environment: Path) -> None:
     """Make an environment with the packages of the image. CalledProcessError if pip fails."""
     venv.create(environment, clear=True, with_pip=False)
     (target,) = environment.glob("lib/python3*/site-packages")
+    requirements = environment / "requirements.txt"
+    requirements.write_text(
+        kept((ROOT / "requirements.txt").read_text(), (ROOT / "Dockerfile").read_text())
+    )
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     platforms = [f"--platform={tag}_{machine}" for tag in _TAGS]
     subprocess.run(
@@ -36,7 +50,7 @@ def install(machine: str, environment: Path) -> None:
             *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
             *("--python-version", PYTHON, "--implementation", "cp"),
             *platforms,
-            *("--target", str(target), "--requirement", str(ROOT / "requirements.txt")),
+            *("--target", str(target), "--requirement", str(requirements)),
         ],
         check=True,
     )

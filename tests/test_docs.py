@@ -134,8 +134,8 @@ def test_the_environment_twins_are_those_that_are_read() -> None:
         f"KUBERNETES_SERVICE_{what}" for what in ("HOST", "PORT")
     }
     assert documented == environment.asked - given_by_kubernetes
-    for flag, (twin, *_) in flag_rows().items():
-        assert twin in ("none", "NETUTIL_" + flag.removeprefix("--").upper().replace("-", "_"))
+    for flag, (variable, *_) in flag_rows().items():
+        assert variable in ("none", "NETUTIL_" + flag.removeprefix("--").upper().replace("-", "_"))
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:

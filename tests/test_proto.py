@@ -16,7 +16,7 @@ MESSAGES = {found["name"]: found for found in MESSAGE.finditer(PROTO.read_text(e
 
 
 def unsaid(body: str) -> list[str]:
-    """The fields that no comment stands above; a comment counts for the fields right below it."""
+    """The fields without a comment above; a comment counts for the fields right below it."""
     fields, said = [], False
     for line in body.split("\n"):
         if line.startswith("  //"):

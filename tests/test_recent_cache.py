@@ -89,7 +89,7 @@ def test_an_owner_past_its_limit_keeps_what_it_has_and_nothing_more() -> None:
     assert [cache.get(text) for text in ("a1", "a2", "a3", "b1")] == ["a1", "a2", None, "b1"]
 
 
-def test_an_owner_has_twice_its_limit_at_the_most_whatever_it_uses() -> None:
+def test_an_owner_has_at_most_twice_its_limit() -> None:
     cache = shared()
     for period in range(5):
         for number in range(5):

@@ -164,7 +164,7 @@ async def test_list_is_unimplemented_as_in_grpcios_servicer(tmp_path: Path) -> N
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_shutdown_tells_watchers_that_nothing_is_serving(tmp_path: Path) -> None:
+async def test_a_shutdown_sends_not_serving_to_watchers(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, connected(served) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watches = [stub.Watch(_request(name)) for name in ("", NETUTIL)]

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
@@ -306,7 +307,7 @@ def socket_directory(name: str, path: str) -> Check:
     return Check(name, "ok", f"{directory} holds nothing but the socket")
 
 
-_POLICY = "manifests/admission keeps pods from making names there (docs/threat-model.md)."
+_POLICY = "manifests/policies keeps pods from making names there (docs/threat-model.md)."
 
 
 def _is_socket(directory: str, name: str) -> bool:
@@ -365,6 +366,19 @@ def connections(held: int, most: int) -> Check:
         remedy = "`netutil node top` shows the holders; --max-connections sets the limit."
         return Check("connections", "warning", found, remedy)
     return Check("connections", "ok", found)
+
+
+def device_plugin(state: PluginState) -> tuple[Check, ...]:
+    """Return whether the kubelet has the device plugin; nothing for an agent without it."""
+    name = "device plugin"
+    if not state.resource_name:
+        return ()
+    if state.registered:
+        containers = counted(state.allocations.containers, "container")
+        found = f"{state.resource_name}, mounted in {containers} since the agent's start"
+        return (Check(name, "ok", found),)
+    problem = state.problem or "The device plugin has not registered yet."
+    return (Check(name, "warning", f"{state.resource_name}: {problem}", state.remedy),)
 
 
 def file_watches(path: str = "/proc/sys/fs/inotify/max_user_watches") -> Check:

@@ -13,6 +13,7 @@ from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.connections.registry import ConnectionRegistry
+from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import CgroupTree
@@ -40,6 +41,8 @@ class Installation:
     descriptors_needed: int
     pin_name: str
     memory: MemoryLimit
+    device_plugin: PluginState
+    """What became of it, not a value of the configuration."""
     metadata: DeviceMetadataFiles | None = None
     """The files of drivers of ResourceClaims, None where they are not read."""
 
@@ -76,6 +79,7 @@ class Diagnostics:
             checks.clock(_starts(last)),
             await self._pod_resources(),
             await self._resource_claims(last),
+            *checks.device_plugin(self._installation.device_plugin),
             checks.connections(len(self._connections), self._installation.max_connections),
         ]
         return api.DiagnoseResponse(checks=[_message(one) for one in found])

@@ -56,10 +56,11 @@ async def serve(
     policy: PodPolicy,
     add: Callable[[grpc.aio.Server], tuple[str, ...]],
     end_streams: Callable[[], None],
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Acceptor]:
     """Serve gRPC on a listener until the end of the block; then drain.
 
-    `add` registers the services and returns their names.
+    `add` registers the services and returns their names. The block gets the acceptor, which has
+    the listener in use.
     """
     server = Server(server_config(policy.sizes), policy, served_socket.closer)
     registering = cast("grpc.aio.Server", server)  # what generated code takes it for
@@ -80,7 +81,7 @@ async def serve(
     acceptor.open()
     watch_task = asyncio.create_task(socket_watch.run(), name="socket watch")
     try:
-        yield
+        yield acceptor
     finally:
         watch_task.cancel()
         await asyncio.gather(watch_task, return_exceptions=True)

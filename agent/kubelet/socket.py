@@ -9,6 +9,8 @@ import stat
 from dataclasses import dataclass
 
 LOOK_AT_KUBELET = "Look at the kubelet and its log; the agent tries again."
+Signature = tuple[int, int, int]
+"""Device, inode and time of a socket's file. The inode alone may be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,15 @@ class KubeletSocket:
             case _:
                 why = error.strerror or str(error)
                 return f"{socket_name} cannot be connected to: {why}.", look
+
+
+def socket_signature(path: str) -> Signature | None:
+    """Return what changes when a socket is made again, None if there is none to be seen."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def connection_problem(path: str) -> OSError | None:

@@ -98,7 +98,7 @@ def test_the_parts_that_are_compared_are_parts_of_the_bench() -> None:
 
 
 class Runs:
-    """Stands for the bench: gives one row, with the next of the values each time."""
+    """A double of the bench: returns one row, each time with the next of the values."""
 
     def __init__(self, values: list[float]) -> None:
         self.values: Iterator[float] = iter(values)

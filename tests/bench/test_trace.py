@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.root, needs_lab]
 
 GET_POD_CALLS, GET_POD_FILES = 72, 22
 GET_CPU_INFO_CALLS, GET_CPU_INFO_FILES = 86, 26
-"""Python calls in the agent's own code, and its files, at the most. With those of the standard
+"""Python calls in the agent's own code, and its files, as maxima. With those of the standard
 library GetCPUInfo takes fewer than a hundred, but how many is the load of the machine's."""
 
 GET_ALL_CALLS = 90

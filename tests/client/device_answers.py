@@ -165,7 +165,7 @@ def link() -> api.Link:
 
 
 def sriov(number: int = 1, numa_node: int = 0, driver: str = "vfio-pci") -> api.Interface:
-    """A virtual function that nobody can see as a link."""
+    """A virtual function that is not visible as a link."""
     address = f"0000:3b:02.{number}"
     info = Struct()
     info.update({"generic": {"deviceID": address}})

@@ -50,7 +50,7 @@ class Refusal:
 
 @dataclass
 class FakeAgent(netutil_pb2_grpc.NetUtilServicer, node_pb2_grpc.NodeServicer):
-    """Answers what is recorded, after it has refused what stands in `refusals`."""
+    """Answers what is recorded, after the refusals of `refusals`."""
 
     path: str
     refusals: deque[Refusal] = field(default_factory=deque)

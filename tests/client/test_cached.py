@@ -87,13 +87,13 @@ async def test_it_answers_what_a_client_answers(kind: str, agent: FakeAgent) -> 
 async def test_a_change_replaces_the_facts_and_keeps_the_environment(
     kind: str, agent: FakeAgent
 ) -> None:
-    told: list[Observation] = []
-    async with cached(kind, agent.path, told.append) as facts:
+    observations: list[Observation] = []
+    async with cached(kind, agent.path, observations.append) as facts:
         before = facts.environment()
         agent.news.put(news("7"))
         await eventually(lambda: facts.cpu().cpuset == "7")
-        await eventually(lambda: len(told) == 1)
-        assert told[0].changed == ("cpu",)
+        await eventually(lambda: len(observations) == 1)
+        assert observations[0].changed == ("cpu",)
         assert facts.environment() == before
 
 
@@ -113,12 +113,12 @@ async def test_a_callback_that_fails_ends_nothing(
 
 @KINDS
 async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_path: str) -> None:
-    told: list[Observation] = []
+    observations: list[Observation] = []
     first, second = FakeAgent(socket_path), FakeAgent(socket_path)
     second.everything.cpu.cpuset = "5"
     second.everything.pod.observed_at.seconds += 60  # no change
     with serving(first):
-        task = cached(kind, socket_path, told.append)
+        task = cached(kind, socket_path, observations.append)
         facts = await task.__aenter__()
         first.news.put(RESTARTING)
         await eventually(lambda: not facts.fresh)
@@ -130,8 +130,8 @@ async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_pa
         await eventually(lambda: facts.fresh)
         assert facts.cpu().cpuset == "5"
         assert facts.age_seconds < age + 20
-        await eventually(lambda: len(told) == 1)
-        assert told[0].changed == ("cpu",)
+        await eventually(lambda: len(observations) == 1)
+        assert observations[0].changed == ("cpu",)
         await task.__aexit__(None, None, None)
 
 
@@ -245,8 +245,8 @@ def test_a_cache_that_is_closed_leaves_no_thread(agent: FakeAgent) -> None:
 
 
 def test_a_stream_ends_with_what_the_agent_says(agent: FakeAgent) -> None:
-    gone = Refusal(grpc.StatusCode.NOT_FOUND, reason="POD_GONE")
-    agent.news.put(gone)
+    refusal = Refusal(grpc.StatusCode.NOT_FOUND, reason="POD_GONE")
+    agent.news.put(refusal)
     with Client(agent.path) as client, client.watch() as stream:
         assert next(stream).version == 1
         with pytest.raises(NotFound) as raised:

@@ -22,7 +22,7 @@ def observation(agent: FakeAgent) -> Observation:
 
 
 class Interrupted:
-    """Stands for a clock or a dictionary; calls something before it answers."""
+    """A double of a clock or a dictionary; calls a function before it answers."""
 
     def __init__(self, inner: Any, before: Callable[[], None]) -> None:
         self.inner = inner

@@ -289,10 +289,10 @@ def test_a_wrong_command_line_ends_as_usage(
 def test_the_exit_code_follows_the_kind_of_error(
     netutil: Netutil, agent: FakeAgent, code: grpc.StatusCode, expected: Exit
 ) -> None:
-    agent.refusals = deque([Refusal(code, "It failed.", "R", "", "Mend it.", "netutil", 60)])
+    agent.refusals = deque([Refusal(code, "It failed.", "R", "", "Repair it.", "netutil", 60)])
     ended = netutil("cpu")
     assert ended.code == expected
-    assert ended.err == "netutil: It failed. [R]\nMend it.\n"
+    assert ended.err == "netutil: It failed. [R]\nRepair it.\n"
 
 
 def test_json_was_asked_for_so_errors_are_json(netutil: Netutil, agent: FakeAgent) -> None:

@@ -26,7 +26,7 @@ def code(shell: str, directory: Path) -> Path:
     return path
 
 
-def told(shell: str, script: str, directory: Path, **more: str) -> list[str]:
+def output_of(shell: str, script: str, directory: Path, **more: str) -> list[str]:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"needs {shell}; make examples installs it")
@@ -53,7 +53,7 @@ def in_bash(line: str, directory: Path, **more: str) -> list[str]:
         _python_argcomplete netutil
         echo "${{COMPREPLY[@]}}"
     """
-    return told("bash", script, directory, **more)
+    return output_of("bash", script, directory, **more)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_bash_completes(line: str, offered: set[str], tmp_path: Path) -> None:
 
 def test_fish_completes(tmp_path: Path) -> None:
     script = f"source {code('fish', tmp_path)}; complete --do-complete 'netutil netw'"
-    offered = told("fish", script, tmp_path)
+    offered = output_of("fish", script, tmp_path)
     assert offered[:3] == ["network", "the", "pod's"]  # with what its help says
 
 
 def test_zsh_knows_who_completes(tmp_path: Path) -> None:
     script = f"autoload -U compinit; compinit -D; source {code('zsh', tmp_path)}"
-    completer = told("zsh", f"{script}; print $_comps[netutil]", tmp_path)
+    completer = output_of("zsh", f"{script}; print $_comps[netutil]", tmp_path)
     assert completer == ["_python_argcomplete"]
 
 

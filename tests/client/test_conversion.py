@@ -176,7 +176,7 @@ NAMES = {
     "DiagnoseResponse": "Diagnosis",
     "ListProcessesResponse": "ProcessesPart",
 }
-"""The results that do not bear the name of their message."""
+"""The results that do not have the name of their message."""
 MESSAGES = [
     message
     for file in (netutil_pb2.DESCRIPTOR, node_pb2.DESCRIPTOR)

@@ -1,4 +1,4 @@
-"""Lists of CPUs as an agent sends them, or whoever else listens at its path."""
+"""Lists of CPUs as an agent, or another process at its path, sends them."""
 
 from __future__ import annotations
 

@@ -128,9 +128,9 @@ def test_a_device_without_a_driver_makes_no_line() -> None:
 
 
 def test_a_device_that_the_node_does_not_have_makes_no_line() -> None:
-    gone = answers.sriov(2)
-    gone.ClearField("pci")
-    error = refusal_of(with_interfaces(answers.sriov(1), gone))
+    without_pci = answers.sriov(2)
+    without_pci.ClearField("pci")
+    error = refusal_of(with_interfaces(answers.sriov(1), without_pci))
     assert isinstance(error, FailedPrecondition) and "0000:3b:02.2" in error.message
 
 
@@ -316,7 +316,7 @@ def test_a_source_that_failed_makes_no_line(spoil: Callable[[api.AllResponse], N
     assert isinstance(refusal_of(response), errors.Unavailable)
 
 
-def test_resources_that_cannot_be_had_alone_stop_nothing() -> None:
+def test_an_error_of_the_resources_alone_stops_nothing() -> None:
     response = facts()
     response.ClearField("resources")
     response.errors.append(answers.part_error("resources"))

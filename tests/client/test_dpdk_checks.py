@@ -227,9 +227,9 @@ def test_without_a_hugetlbfs_of_the_page_size_memory_has_no_files(container: Pat
 
 
 def test_a_hugetlbfs_that_may_not_be_read_makes_no_line(container: Path) -> None:
-    mounts = (HugetlbMount("/dev/gone", GIBIBYTE, None),)
+    mounts = (HugetlbMount("/dev/absent", GIBIBYTE, None),)
     error = refusal_of(facts(), view_of(container, mounts=mounts))
-    assert error.reason == "HUGEPAGES_UNUSABLE" and "may not read /dev/gone" in error.message
+    assert error.reason == "HUGEPAGES_UNUSABLE" and "may not read /dev/absent" in error.message
 
 
 def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
 
 
 def test_the_first_mount_of_a_page_size_is_the_one_that_eal_takes(container: Path) -> None:
-    first = HugetlbMount("/dev/gone", GIBIBYTE, None)
+    first = HugetlbMount("/dev/absent", GIBIBYTE, None)
     second = HugetlbMount("/dev/hugepages", GIBIBYTE, None)
     assert refusal_of(facts(), view_of(container, mounts=(first, second)))
     assert (

@@ -167,7 +167,7 @@ def test_one_that_cannot_work_makes_no_line(pci: api.PCIInfo, why: str) -> None:
     assert (error.advice or "").startswith("netutil devices shows")
 
 
-def gone(response: api.AllResponse) -> None:
+def removed(response: api.AllResponse) -> None:
     del response.resources.pci[1:]
     response.resources.absent_pci.append(QAT)
 
@@ -184,7 +184,7 @@ def of_an_older_agent(response: api.AllResponse) -> None:
 @pytest.mark.parametrize(
     ("change", "why", "advice"),
     [
-        (gone, "the node has no PCI device 0000:3d:01.0", "netutil devices shows"),
+        (removed, "the node has no PCI device 0000:3d:01.0", "netutil devices shows"),
         (unread, "The kubelet's PodResources socket cannot be reached", ""),
         (of_an_older_agent, "this agent, older than the client", "upgrade the agent"),
     ],
@@ -419,7 +419,7 @@ def test_an_af_xdp_device_that_is_not_there_makes_no_line(name: str, why: str) -
 
 
 def with_malformed_qat(*interfaces: api.Interface) -> api.AllResponse:
-    """As of a variable QAT0 that holds no address; the agent tells it among the interfaces."""
+    """As of a variable QAT0 without an address; the agent lists QAT0 among the interfaces."""
     allocated = api.AllocatedDevice(
         variable="QAT0", name="0000:b0:00.0x", problem="is no PCI address"
     )

@@ -1,4 +1,4 @@
-"""Whose limit a DPDK line is told of: the container's own, or one that it shares."""
+"""Whose limit a DPDK line is warned about: the container's own, or a shared one."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_a_quota_above_the_pod_is_the_administrators_to_raise(
 
 
 def test_one_cpu_and_two_threads_are_counted_in_words_that_fit() -> None:
-    told = throttled(api.CGROUP_LEVEL_CONTAINER, 1.0, "1-2")
-    assert told.startswith("a CPU quota of 1 CPU stops 2 polling threads in each period")
+    text = throttled(api.CGROUP_LEVEL_CONTAINER, 1.0, "1-2")
+    assert text.startswith("a CPU quota of 1 CPU stops 2 polling threads in each period")
 
 
 @pytest.mark.parametrize("of_the_pod", [False, True])

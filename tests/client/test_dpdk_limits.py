@@ -215,7 +215,7 @@ def test_more_cpus_than_dpdk_takes_are_a_warning() -> None:
     assert "129 CPUs" in warning and "128" in warning
 
 
-def test_a_long_container_name_leaves_eal_room_for_its_sockets() -> None:
+def test_a_long_container_name_leaves_space_for_eal_sockets() -> None:
     response = facts()
     prefixes = set()
     for end in ("a", "b"):

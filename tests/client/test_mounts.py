@@ -50,13 +50,13 @@ def test_a_blank_in_a_mount_point_is_octal() -> None:
 
 @pytest.mark.parametrize("path", ["/proc/self/status", "/sys/kernel", "/dev/shm"])
 def test_it_is_what_findmnt_says(path: str) -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         ["findmnt", "--noheadings", "--output=FSTYPE", f"--target={path}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert read_filesystem_type(path) == told.stdout.split()[-1]
+    assert read_filesystem_type(path) == done.stdout.split()[-1]
 
 
 def test_a_path_that_is_not_there_is_on_the_mount_above(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from netutil.client.cli.render.node import ago, pods
 from netutil.client.cli.render.node_text import explanation
 from netutil.client.cli.render.tables import Style, render
 from netutil.client.cli.render.top import rates, table
-from netutil.client.models.node import Activity, Explanation, NodePods
+from netutil.client.models.core import PartError
+from netutil.client.models.node import Activity, AgentUse, Explanation, NodePods
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -233,6 +234,22 @@ def test_top_goes_on_and_sorts(netutil: Netutil, agent: FakeAgent) -> None:
     agent.activities = node_answers.activities()
     out = netutil("node", "top", "--once", "--interval", "1ms", "--sort", "latency").out
     assert rows_of(out)[2][0] == "(not listed: gone-uid)"
+
+
+def test_top_shows_what_the_agent_uses() -> None:
+    before, now = (result(Activity, one) for one in node_answers.activities())
+    use = AgentUse(7, 40 * 2**20, 5.0, 9, 80, datetime.now(UTC))
+    before = replace(before, agent=use)
+    now = replace(now, agent=replace(use, cpu_seconds=5.25))
+    notes = table(rates(before, now, "name"), None, None).notes
+    assert notes[-1] == "agent: 40.0 MiB resident, 2.5 % of a CPU, 9 threads, 80 descriptors"
+    other = rates(before, replace(now, agent=replace(use, pid=8)), "name")
+    assert other.agent_cpu_percent is None  # another agent's
+    error = PartError("agent", "RESOURCE_EXHAUSTED", "X", "No descriptors.", "", "")
+    unknown = rates(before, replace(now, agent=None, agent_error=error), "name")
+    assert table(unknown, None, None).notes[-1] == (
+        "the agent's own use not known: No descriptors. [X]"
+    )
 
 
 def test_top_counts_from_zero_after_a_restart_of_the_agent() -> None:

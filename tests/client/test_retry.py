@@ -23,7 +23,7 @@ from tests.client.test_translation import Failure
 
 
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only during a sleep."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

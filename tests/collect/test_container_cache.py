@@ -172,7 +172,7 @@ async def test_a_container_has_no_more_descriptors_than_are_counted_for_it(node:
     assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
 
 
-async def test_the_least_recently_used_goes_when_there_is_no_room(tmp_path: Path) -> None:
+async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
     node = Node(tmp_path, most=3 * MAX_OF_A_CONTAINER)
     found = [node.add(f"c{number}") for number in range(40)]
     kept = found[0]
@@ -237,7 +237,7 @@ async def test_the_sweep_runs_while_something_is_held(
     node.ask(node.add("one"))
     node.clock.now += 2 * MAX_IDLE_SECONDS
     async with asyncio.timeout(5):
-        while len(node.cache):  # noqa: ASYNC110 - nothing else tells of it
+        while len(node.cache):  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0.01)
 
 

@@ -26,7 +26,7 @@ from netutil.agent.parsers.plugin_devices import devices_of_both
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that changes only when it is set."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0

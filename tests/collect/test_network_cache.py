@@ -45,7 +45,7 @@ from netutil.agent.parsers.rtnetlink import NO_COUNTERS
 
 from tests.facts.namespaces import Namespace as Process
 from tests.facts.namespaces import network_namespace
-from tests.facts.told import Told
+from tests.facts.notifications import Notifications as Told
 
 pytestmark = pytest.mark.root
 

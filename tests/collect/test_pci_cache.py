@@ -20,11 +20,11 @@ from netutil.agent.facts.pci import read_pci
 
 from tests.facts.sriov_node import PF, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, VFS, build_sriov_node
 
-GONE = "0000:ff:00.0"
+ABSENT = "0000:ff:00.0"
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that changes only when it is set."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -67,11 +67,11 @@ def cache_root(devices: Path) -> str:
 
 def test_a_held_function_is_not_read_again(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = cache_of(devices)
-    found = {address: cache.look(address) for address in (*VFS, GONE)}
+    found = {address: cache.look(address) for address in (*VFS, ABSENT)}
     monkeypatch.setattr(pci_cache, "read_pci", None)
     assert cache.held(found) == found
     assert [cache.look(address) for address in found] == list(found.values())
-    assert found[GONE] is None
+    assert found[ABSENT] is None
 
 
 def test_a_driver_that_is_bound_or_unbound_is_seen_at_once(devices: Path) -> None:

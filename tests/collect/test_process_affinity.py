@@ -60,7 +60,7 @@ def test_an_ended_process_that_nothing_waits_for_any_more_has_none() -> None:
         assert process_affinity(pin) is None
 
 
-def test_of_a_number_that_is_another_process_s_now_nothing_is_returned() -> None:
+def test_a_reused_pid_returns_nothing() -> None:
     """The mask is asked for by number: that the process still runs is seen afterwards."""
     with sleeping() as ended:
         directory = os.dup(ended.directory())

@@ -198,7 +198,7 @@ async def test_an_answer_that_is_too_large_is_resource_exhausted() -> None:
         await client.lives()
 
 
-async def test_data_after_an_early_answer_is_dropped_and_its_room_given_back() -> None:
+async def test_data_after_an_early_answer_is_dropped_and_credited() -> None:
     """5.7: also of streams that were answered a hundred answers ago."""
     async with serving() as bench:
         client = await bench.connect()

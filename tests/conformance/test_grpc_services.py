@@ -32,7 +32,7 @@ async def next_status(client: RawClient, stream: int) -> int:
     return int(health_pb2.HealthCheckResponse.FromString(data[5:]).status)
 
 
-async def test_health_of_a_service_is_told_and_of_an_unknown_one_not_found() -> None:
+async def test_health_reports_a_service_and_rejects_an_unknown_one() -> None:
     async with serving() as bench:
         servicer = with_health(bench)
         await servicer.set("known", health_pb2.HealthCheckResponse.SERVING)

@@ -34,7 +34,7 @@ from tests.support.http2 import message
 OWN = fields(p_path=METHOD)
 
 
-async def test_messages_that_no_handler_reads_give_their_room_back() -> None:
+async def test_messages_that_no_handler_reads_are_credited() -> None:
     async def ignores(requests: Any, context: Any) -> bytes:
         return b"done"
 
@@ -47,7 +47,7 @@ async def test_messages_that_no_handler_reads_give_their_room_back() -> None:
         await client.lives()
 
 
-async def test_a_message_that_stays_unfinished_gives_its_room_back() -> None:
+async def test_a_message_that_stays_unfinished_is_credited() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=2**20)
@@ -58,12 +58,12 @@ async def test_a_message_that_stays_unfinished_gives_its_room_back() -> None:
             assert (await client.answer(stream))[1] == message(b"x")
         whole = message(bytes(64 * 1024))
         client.send(headers(61))
-        room = ServerConfig().stream_window_bytes
+        window = ServerConfig().stream_window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
-            while room < len(part):
-                room += int.from_bytes((await client.until(f.WINDOW_UPDATE, 61)).payload, "big")
-            room -= len(part)
+            while window < len(part):
+                window += int.from_bytes((await client.until(f.WINDOW_UPDATE, 61)).payload, "big")
+            window -= len(part)
             last = f.END_STREAM if at + 4096 >= len(whole) else 0
             client.send(f.frame(f.DATA, last, 61, part))
         assert (await client.answer(61))[1] == whole
@@ -325,7 +325,7 @@ async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> 
 
 
 async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read() -> None:
-    """With windows as large as there are; what a writer does not wait for, nobody counts."""
+    """With windows as large as there are; a write that needs no wait is not counted."""
     written: list[int] = []
     go = asyncio.Event()
 
@@ -387,7 +387,7 @@ async def test_a_peer_that_takes_its_data_after_the_deadline_has_the_status_and_
         assert not connection.http2.streams
 
 
-async def test_the_requests_of_a_stuck_stream_give_their_room_back_at_its_deadline() -> None:
+async def test_requests_of_a_stuck_stream_are_credited_at_its_deadline() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=0)

@@ -68,7 +68,7 @@ async def test_indexed_fields_are_read_from_the_static_table() -> None:
         assert (await client.answer(1))[0]["grpc-status"] == "0"
 
 
-async def test_table_size_updates_stand_at_the_beginning_and_may_be_two() -> None:
+async def test_up_to_two_table_size_updates_may_begin_a_block() -> None:
     """[generic 5/14, 5/15]"""
     async with serving() as bench:
         client = await bench.connect()

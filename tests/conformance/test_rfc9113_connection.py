@@ -130,7 +130,7 @@ async def test_the_connections_window_is_shared_and_kept() -> None:
         assert sent == 2 * 60_005
 
 
-async def test_room_is_given_back_for_data_of_streams_that_are_refused_or_answered() -> None:
+async def test_data_of_refused_or_answered_streams_is_credited() -> None:
     async with serving(ServerConfig(max_concurrent_streams=1)) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))
@@ -146,7 +146,7 @@ async def test_room_is_given_back_for_data_of_streams_that_are_refused_or_answer
 async def test_more_than_the_window_is_an_error() -> None:
     async with serving() as bench:
         client = await bench.connect()
-        # Nobody takes its messages: the connection's window is used up, with no byte given back.
+        # No handler takes its messages: the connection's window is used up, with no byte credited.
         client.send(f.header_frames(1, block(p_path="/test.Echo/Unread"), end_stream=False))
         client.send(f.frame(f.DATA, 0, 1, message(bytes(16_000))) * 4)
         client.send(f.frame(f.DATA, 0, 1, message(bytes(16_000))))
@@ -162,12 +162,12 @@ async def test_a_message_of_the_largest_size_fits_through_the_windows() -> None:
         client.send(f.window_update(0, 2**20), f.frame(f.SETTINGS, f.ACK, 0))
         whole = message(bytes(64 * 1024))
         client.send(f.header_frames(1, block(), end_stream=False))
-        room = ServerConfig().stream_window_bytes
+        window = ServerConfig().stream_window_bytes
         for at in range(0, len(whole), 4096):
             part = whole[at : at + 4096]
-            while room < len(part):
-                room += int.from_bytes((await client.until(f.WINDOW_UPDATE, 1)).payload, "big")
-            room -= len(part)
+            while window < len(part):
+                window += int.from_bytes((await client.until(f.WINDOW_UPDATE, 1)).payload, "big")
+            window -= len(part)
             last = f.END_STREAM if at + 4096 >= len(whole) else 0
             client.send(f.frame(f.DATA, last, 1, part))
         assert (await client.answer())[1] == whole

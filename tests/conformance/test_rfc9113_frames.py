@@ -78,11 +78,11 @@ FINE: dict[str, bytes] = {
     + headers(1, None, f.END_HEADERS | 0xD2)
     + END,
     "the reserved bit [4.1/3]": headers(1 | 1 << 31) + END,
-    "PING ACK that nobody waits for": f.frame(f.PING, f.ACK, 0, b"x" * 8) * 20 + headers(1) + END,
+    "unexpected PING ACK": f.frame(f.PING, f.ACK, 0, b"x" * 8) * 20 + headers(1) + END,
     "SETTINGS that are unknown [6.5.2/5]": f.settings_frame({0xFE03: 1, 8: 1, 0: 7})
     + headers(1)
     + END,
-    "SETTINGS ACK that nobody waits for": f.frame(f.SETTINGS, f.ACK, 0) * 2 + headers(1) + END,
+    "unexpected SETTINGS ACK": f.frame(f.SETTINGS, f.ACK, 0) * 2 + headers(1) + END,
     "the smallest and largest MAX_FRAME_SIZE": f.settings_frame({f.MAX_FRAME_SIZE: 2**14})
     + f.settings_frame({f.MAX_FRAME_SIZE: 2**24 - 1})
     + headers(1)
@@ -99,7 +99,7 @@ FINE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", FINE)
-async def test_a_request_is_answered_with_all_that_may_stand_beside_it(case: str) -> None:
+async def test_a_request_beside_permitted_frames_is_answered(case: str) -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.send(FINE[case])

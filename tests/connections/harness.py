@@ -150,9 +150,9 @@ class Rig:
         return speaking
 
     async def who(self) -> str:
-        """Return what a new connection is told: its pod's key, a reason, or "closed"."""
+        """Return the result of a call on a new connection, as `call_result` does."""
         client = await self.client()
-        found = await told(client)
+        found = await call_result(client)
         client.writer.close()
         return found
 
@@ -170,8 +170,8 @@ class Rig:
         return [rejection.reason for rejection in self.rejections]
 
 
-async def told(client: RawClient, stream: int = 1) -> str:
-    """Return what a connection's call is told: its pod's key, a reason, or "closed"."""
+async def call_result(client: RawClient, stream: int = 1) -> str:
+    """Return the result of a connection's call: the quota key of its pod, a reason, or "closed"."""
     client.ask(stream, head=fields(p_path=WHO))
     frame = await client.frame()
     if frame is None:
@@ -201,7 +201,7 @@ async def rig(
     check_capacity: Callable[[], AgentError | None] = lambda: None,
     known: KnownPeers | None = None,
 ) -> AsyncIterator[Rig]:
-    """Serve at `net.sock` below a directory; afterwards nothing of it is open."""
+    """Serve at `net.sock` below a directory; afterwards no descriptor is open."""
     path = str(directory / "net.sock")
     descriptors = open_descriptors()
     rejections: list[Rejection] = []

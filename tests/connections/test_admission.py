@@ -31,12 +31,12 @@ from tests.connections.harness import (
     POD,
     POD_KEY,
     Rig,
+    call_result,
     eventually,
     one_process_per_connection,
     peer_of,
     peers_of,
     rig,
-    told,
 )
 
 
@@ -58,7 +58,7 @@ async def accepted(it: Rig, number: int) -> list[socket.socket]:
 async def test_a_call_finds_the_peer_of_its_connection(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         (entry,) = it.connections()
         assert entry.peer is not None and entry.peer.credentials.pid == os.getpid()
         assert entry.requester.pod_uid == POD_KEY
@@ -69,7 +69,7 @@ async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
 ) -> None:
     async with rig(tmp_path) as it:
         client = await it.client()
-        await told(client)
+        await call_result(client)
         (entry,) = it.connections()
         assert entry.peer is not None
         entry.peer.process.directory()
@@ -167,7 +167,7 @@ async def test_past_a_pods_limit_calls_get_an_error_and_past_that_connections_ar
         assert await it.who() == POD_KEY
 
 
-async def test_a_connection_past_the_limit_is_told_so(tmp_path: Path) -> None:
+async def test_a_connection_past_the_limit_gets_the_reason(tmp_path: Path) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
         await it.connected()
         assert await it.who() == Reason.TOO_MANY_CONNECTIONS_OF_POD
@@ -185,7 +185,7 @@ async def test_a_connection_past_a_limit_ends_when_its_peer_may_try_again(
     async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
         first = await it.connected()
         rejected = await it.client()
-        assert await told(rejected) == Reason.TOO_MANY_CONNECTIONS_OF_POD
+        assert await call_result(rejected) == Reason.TOO_MANY_CONNECTIONS_OF_POD
         first.close()
         assert (await rejected.goaway())[1] == 0
         await rejected.ends()
@@ -198,9 +198,9 @@ async def test_a_connection_whose_error_stays_is_kept(tmp_path: Path) -> None:
 
     async with rig(tmp_path, identify=identify) as it:
         client = await it.client()
-        assert await told(client) == Reason.NOT_A_POD
+        assert await call_result(client) == Reason.NOT_A_POD
         await asyncio.sleep(0.2)
-        assert await told(client, 3) == Reason.NOT_A_POD
+        assert await call_result(client, 3) == Reason.NOT_A_POD
 
 
 async def test_past_the_limit_of_all_calls_get_an_error_and_past_that_connections_are_closed(
@@ -234,9 +234,7 @@ async def test_a_process_of_a_pod_past_its_limits_is_not_identified_again(tmp_pa
         assert it.counts.accept.closed_at_once == 100 - len(it.registry)
 
 
-async def test_a_process_that_was_past_a_limit_is_identified_once_its_pod_has_room(
-    tmp_path: Path,
-) -> None:
+async def test_a_process_past_a_limit_is_identified_after_others_close(tmp_path: Path) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(1000, 1)) as it:
         clients = await accepted(it, 1 + OVERFLOW_SLOTS + 3)
         assert it.counts.accept.closed_at_once == 3
@@ -279,9 +277,9 @@ async def test_low_memory_ends_no_connection_that_is_open(tmp_path: Path) -> Non
 
     async with rig(tmp_path, check_capacity=check) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         low.append(True)
-        assert await told(client, 3) == POD_KEY
+        assert await call_result(client, 3) == POD_KEY
 
 
 async def test_silent_peers_hold_only_their_own_connections(tmp_path: Path) -> None:
@@ -326,7 +324,7 @@ async def test_a_connection_waits_for_its_pods_turn_and_others_go_first(
         it.scheduler.block(it.scheduler.account(POD_KEY), 0.3)
         first = await it.client()
         assert await it.who() == OTHER_POD.replace("-", "")
-        assert await told(first) == POD_KEY
+        assert await call_result(first) == POD_KEY
 
 
 OTHER_KEY = OTHER_POD.replace("-", "")
@@ -469,4 +467,4 @@ async def test_no_connection_is_accepted_while_many_wait_to_be_closed(tmp_path: 
         await eventually(lambda: it.counts.accept.pauses >= 3)
         assert it.counts.accept.accepted == 0
         closer.is_full = False
-        assert await told(await connecting) == POD_KEY
+        assert await call_result(await connecting) == POD_KEY

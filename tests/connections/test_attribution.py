@@ -1,4 +1,4 @@
-"""Work for a peer that has exited is charged to its pod, where the kernel tells its cgroup."""
+"""Work for a peer that has exited is charged to its pod, if the kernel reports its cgroup."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def exited_peer(path: Path) -> tuple[socket.socket, socket.socket]:
     return listener, accepted
 
 
-def kernel_tells_of_the_dead() -> bool:
+def kernel_reports_cgroups_of_dead_peers() -> bool:
     release = tuple(int(part) for part in os.uname().release.split(".")[:2])
     return release >= (6, 16)
 
@@ -60,7 +60,7 @@ def test_the_cgroup_of_a_peer_is_that_of_its_process(tmp_path: Path) -> None:
     listener, accepted = exited_peer(tmp_path / "s")
     with ours, theirs, listener, accepted:
         living, dead = peer_cgroup_id(ours), peer_cgroup_id(accepted)
-        if kernel_tells_of_the_dead():
+        if kernel_reports_cgroups_of_dead_peers():
             assert living is not None and dead == living
         else:
             assert dead in (None, living)
@@ -81,9 +81,7 @@ def test_what_is_no_socket_of_a_process_has_no_cgroup() -> None:
         assert peer_cgroup_id(alone) is None
 
 
-def test_a_cgroup_of_one_pod_is_that_pod_s_and_one_of_two_is_nobody_s(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_cgroup_is_charged_to_its_only_pod_or_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = {1: 7, 2: 7, 3: 8}
     for name in ("peer_cgroup_id", "process_cgroup_id"):
         monkeypatch.setattr(attribution, name, lambda one: ids.get(one.fileno()))

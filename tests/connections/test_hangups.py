@@ -14,7 +14,7 @@ import pytest
 from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
 
-from tests.connections.harness import POD_KEY, Rig, eventually, rig, told
+from tests.connections.harness import POD_KEY, Rig, call_result, eventually, rig
 from tests.grpcserver.raw import RawClient
 
 _MANY = 64
@@ -28,7 +28,7 @@ def block(it: Rig, seconds: float) -> None:
 async def waiting(it: Rig) -> RawClient:
     """Return a client with a call that waits for its pod's turn."""
     client = await it.client()
-    assert await told(client) == POD_KEY
+    assert await call_result(client) == POD_KEY
     block(it, _LONG_SECONDS)
     client.ask(3)
     before = it.scheduler.waits
@@ -52,7 +52,7 @@ async def test_a_paused_peer_that_has_only_ended_its_sending_is_answered_later(
 ) -> None:
     async with rig(tmp_path) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         block(it, 0.3)
         client.ask(3)
         client.writer.write_eof()
@@ -220,7 +220,7 @@ async def test_peers_that_close_at_once_are_released_over_several_iterations(
     async with rig(tmp_path) as it:
         clients = [await it.client() for _ in range(_MANY)]
         for client in clients:
-            assert await told(client) == POD_KEY
+            assert await call_result(client) == POD_KEY
         for client in clients:
             client.writer.transport.abort()
         counts = [len(it.registry)]

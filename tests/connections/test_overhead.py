@@ -20,10 +20,10 @@ from tests.connections.harness import (
     POD,
     POD_KEY,
     Rig,
+    call_result,
     eventually,
     peers_of,
     rig,
-    told,
 )
 from tests.grpcserver.raw import RawClient
 from tests.support.http2 import message
@@ -41,7 +41,7 @@ def block(it: Rig, seconds: float) -> None:
 async def is_answered(client: RawClient, stream: int, seconds: float = 0.3) -> bool:
     try:
         async with asyncio.timeout(seconds):
-            return await told(client, stream) == POD_KEY
+            return await call_result(client, stream) == POD_KEY
     except TimeoutError:
         return False
 
@@ -55,7 +55,7 @@ async def pause(it: Rig, client: RawClient) -> None:
 async def test_a_paused_pod_is_read_over_no_connection_old_or_new(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         old = await it.client()
-        assert await told(old) == POD_KEY
+        assert await call_result(old) == POD_KEY
         block(it, 1.0)
         new = await it.client()
         assert not await is_answered(old, 3)
@@ -73,17 +73,17 @@ async def test_reconnecting_does_not_end_a_pause(tmp_path: Path) -> None:
 async def test_what_a_paused_pod_sent_is_answered_afterwards(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         old = await it.client()
-        assert await told(old) == POD_KEY
+        assert await call_result(old) == POD_KEY
         block(it, 0.2)
         new = await it.client()
-        assert await told(old, 3) == POD_KEY
-        assert await told(new) == POD_KEY
+        assert await call_result(old, 3) == POD_KEY
+        assert await call_result(new) == POD_KEY
 
 
 async def test_frames_that_bring_nothing_pause_their_pod_once(tmp_path: Path) -> None:
     async with rig(tmp_path, rates=_SLOW) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         await pause(it, client)
         assert it.scheduler.is_blocked(it.scheduler.account(POD_KEY))
         (rejection,) = it.rejections
@@ -97,11 +97,11 @@ async def test_a_pause_is_no_other_pods(tmp_path: Path) -> None:
     identify = peers_of(POD, OTHER_POD)
     async with rig(tmp_path, identify=identify, rates=_SLOW) as it:
         hostile = await it.client()
-        assert await told(hostile) == POD_KEY
+        assert await call_result(hostile) == POD_KEY
         await pause(it, hostile)
         other = await it.client()
         for stream in range(1, 41, 2):
-            assert await told(other, stream) == OTHER_POD.replace("-", "")
+            assert await call_result(other, stream) == OTHER_POD.replace("-", "")
 
 
 async def test_a_pod_that_only_calls_is_never_paused(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ async def test_a_pod_that_only_calls_is_never_paused(tmp_path: Path) -> None:
         client = await it.client()
         for stream in range(1, 601, 2):
             client.send(_PRIORITY)
-            assert await told(client, stream) == POD_KEY
+            assert await call_result(client, stream) == POD_KEY
         assert it.policy.pauses == 0
 
 
 async def test_a_call_makes_up_for_the_frames_that_came_before_it(tmp_path: Path) -> None:
     async with rig(tmp_path, rates=_SMALL) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         processed = 0
         for stream in range(3, 121, 2):
             client.send(_PRIORITY * 3)
@@ -124,7 +124,7 @@ async def test_a_call_makes_up_for_the_frames_that_came_before_it(tmp_path: Path
             goal = connection.http2.cost + 3
             await eventually(lambda: connection.http2.cost >= goal)  # noqa: B023
             processed += 3
-            assert await told(client, stream) == POD_KEY
+            assert await call_result(client, stream) == POD_KEY
         assert processed > 2 * _SMALL.cost_per_second
         assert it.policy.pauses == 0
 
@@ -154,7 +154,7 @@ async def test_refused_calls_use_the_budget_and_are_refused_with_their_limit(
     rates = RateLimits(calls_per_second=0.001, call_burst=1, cost_per_second=100)
     async with rig(tmp_path, rates=rates) as it:
         client = await it.client()
-        assert await told(client) == POD_KEY
+        assert await call_result(client) == POD_KEY
         client.ask(3)
         found, _ = await client.answer(3)
         assert found["grpc-status"] == "8"
@@ -181,7 +181,7 @@ async def test_a_limit_of_calls_in_flight_holds_over_all_connections_of_a_pod(
         assert it.reasons() == [Reason.TOO_MANY_CALLS_OF_POD]
         clients[0].writer.close()
         await eventually(lambda: it.in_flight.calls == 1)
-        assert await told(clients[2], 3) == POD_KEY
+        assert await call_result(clients[2], 3) == POD_KEY
 
 
 async def test_metadata_past_the_limit_is_a_rejection_of_its_call(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ async def test_metadata_past_the_limit_is_a_rejection_of_its_call(tmp_path: Path
         assert rejection.reason is Reason.TOO_MANY_HEADER_BYTES
         assert "--max-header-bytes" in rejection.error.advice
         assert rejection.error.retry_after_seconds is None
-        assert await told(client, 3) == POD_KEY
+        assert await call_result(client, 3) == POD_KEY
 
 
 async def test_a_message_past_the_limit_is_a_rejection_of_its_call(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ async def test_a_message_past_the_limit_is_a_rejection_of_its_call(tmp_path: Pat
         (rejection,) = it.rejections
         assert rejection.reason is Reason.REQUEST_TOO_LARGE
         assert rejection.error.retry_after_seconds is None
-        assert await told(client, 3) == POD_KEY
+        assert await call_result(client, 3) == POD_KEY
 
 
 async def test_a_method_that_does_not_exist_is_no_rejection(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def peer_of(tree: CgroupTree, uid: str = UID, container: str = CONTAINER) -> Pee
     return Peer(Credentials(1, 0, 0), process, identity, identity.pod_uid or NO_POD)
 
 
-def test_a_pod_has_ended_when_its_cgroup_is_gone(tmp_path: Path) -> None:
+def test_a_pod_has_ended_when_its_cgroup_is_removed(tmp_path: Path) -> None:
     directory = tmp_path / "kubepods" / f"pod{UID}"
     directory.mkdir(parents=True)
     tree = tree_of(tmp_path)
@@ -49,7 +49,7 @@ def test_a_pod_lives_on_when_one_of_its_containers_has_ended(tmp_path: Path) -> 
     assert ended_of(seen.directories) == frozenset()
 
 
-def test_a_directory_that_cannot_be_looked_at_is_not_taken_for_gone(tmp_path: Path) -> None:
+def test_an_unreadable_directory_does_not_count_as_removed(tmp_path: Path) -> None:
     """The kernel says ENAMETOOLONG of this one."""
     assert ended_of({KEY: str(tmp_path / ("x" * 300))}) == frozenset()
 

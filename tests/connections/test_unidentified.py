@@ -19,11 +19,11 @@ from netutil.agent.limits.limits import (
 
 from tests.connections.harness import (
     POD_KEY,
+    call_result,
     eventually,
     one_process_per_connection,
     peer_of,
     rig,
-    told,
 )
 
 
@@ -46,7 +46,7 @@ def no_pod() -> PermissionDenied:
 async def test_the_calls_of_an_unidentified_peer_get_its_error(tmp_path: Path) -> None:
     async with rig(tmp_path, identify=Switched(no_pod())) as it:
         client = await it.client()
-        assert [await told(client, stream) for stream in (1, 3)] == [Reason.NOT_A_POD] * 2
+        assert [await call_result(client, stream) for stream in (1, 3)] == [Reason.NOT_A_POD] * 2
         (entry,) = it.connections()
         assert (entry.peer, entry.key) == (None, NO_POD)
         (rejection,) = it.rejections
@@ -63,7 +63,9 @@ async def test_unidentified_peers_share_one_limit_and_past_it_they_are_closed(
     limits = ConnectionLimits(1000, 3)
     async with rig(tmp_path, identify=Switched(no_pod()), limits=limits) as it:
         clients = [await it.client() for _ in range(5)]
-        assert [await told(client) for client in clients] == [Reason.NOT_A_POD] * 3 + ["closed"] * 2
+        assert [await call_result(client) for client in clients] == [Reason.NOT_A_POD] * 3 + [
+            "closed"
+        ] * 2
         assert it.counts.accept.closed_at_once == 2
 
 
@@ -96,7 +98,7 @@ async def test_unidentified_peers_at_their_limit_take_nothing_from_a_pod(
             await it.connected()
         identify.error = None
         clients = [await it.client() for _ in range(2)]
-        assert [await told(client) for client in clients] == [POD_KEY] * 2
+        assert [await call_result(client) for client in clients] == [POD_KEY] * 2
         assert it.errors().count(None) == 2
 
 
@@ -131,7 +133,7 @@ async def test_a_shortage_while_a_peer_is_identified_is_the_error_of_its_calls(
 async def test_a_kept_error_holds_no_frames(tmp_path: Path) -> None:
     async with rig(tmp_path, identify=Switched(no_pod())) as it:
         client = await it.client()
-        await told(client)
+        await call_result(client)
         (entry,) = it.connections()
         assert entry.error is not None
         assert entry.error.__traceback__ is None and entry.error.__context__ is None
@@ -145,7 +147,7 @@ async def test_a_silent_peer_counts_against_the_limit_of_its_pod(tmp_path: Path)
 
 
 class OfKeys:
-    """Identifies nobody; each next error has the next quota key."""
+    """Identifies no peer; each next error has the next quota key."""
 
     def __init__(self, *keys: str | None) -> None:
         self._left = iter(keys)
@@ -163,9 +165,9 @@ async def test_unidentified_peers_take_no_place_of_the_hosts_root(
     identify = OfKeys(*[None] * 5, *[HOST_ROOT] * (MAX_HOST_ROOT_CONNECTIONS + 1), None)
     async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 3)) as it:
         unidentified = [await it.client() for _ in range(5)]
-        assert await told(unidentified[4]) == "closed"
+        assert await call_result(unidentified[4]) == "closed"
         of_root = [await it.client() for _ in range(MAX_HOST_ROOT_CONNECTIONS + 1)]
-        assert [await told(client) for client in of_root] == [
+        assert [await call_result(client) for client in of_root] == [
             *[Reason.NOT_A_POD] * MAX_HOST_ROOT_CONNECTIONS,
             "closed",
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import requirements
+from scripts import requirements, sbom
 from scripts.dependencies import PLAIN, declarations, normal
 from tests.distribution.environments import ROOT
 
@@ -71,6 +71,13 @@ def test_what_uv_cannot_resolve_is_an_error(
     assert requirements.main([uv]) == 1
     assert "no such package" in capsys.readouterr().err
     assert (ROOT / "requirements.txt").read_bytes() == before
+
+
+def test_the_sbom_leaves_out_what_the_image_removes() -> None:
+    hashes = " \\\n    --hash=sha256:0\n"
+    text = f"# Head.\naiohttp==1{hashes}grpcio==2{hashes}"
+    dockerfile = 'RUN "$VENV/bin/pip" uninstall --quiet --yes attrs \\\n    aiohttp \\\n && rm x\n'
+    assert sbom.kept(text, dockerfile) == f"# Head.\ngrpcio==2{hashes}"
 
 
 @pytest.mark.packages

@@ -100,9 +100,22 @@ class TestPlain:
 
     def test_its_types_and_protos_are_there(self, plain: Environment) -> None:
         (packages,) = plain.directory.glob("lib/python3*/site-packages/netutil")
-        for name in ("client", "v1alpha", "podresources/v1", "podsapi/v1alpha1"):
+        for name in (
+            "client",
+            "v1alpha",
+            "podresources/v1",
+            "podsapi/v1alpha1",
+            "deviceplugin/v1beta1",
+            "csi/v1",
+        ):
             assert (packages / name / "py.typed").is_file()
-        for name in ("v1alpha", "podresources/v1", "podsapi/v1alpha1"):
+        for name in (
+            "v1alpha",
+            "podresources/v1",
+            "podsapi/v1alpha1",
+            "deviceplugin/v1beta1",
+            "csi/v1",
+        ):
             assert list((packages / name).glob("*.proto"))
             assert list((packages / name).glob("*_pb2.pyi"))
 
@@ -165,3 +178,4 @@ def test_the_source_tree_installs_with_the_agent(source: Path, tmp_path: Path) -
     version = environment.distributions()["kube-netutil"]
     assert environment.output("netutil-agent", "--version").startswith(f"netutil-agent {version} (")
     assert "--pod-source" in environment.output("netutil-agent", "--help")
+    assert "--kubelet-root" in environment.output("netutil-csi", "--help")

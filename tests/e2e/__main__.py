@@ -3,8 +3,8 @@
 On this machine: a real node by itself, and beside it a whole cluster, each in a place of its own;
 what the cluster's tests say is printed when the node's have ended. With KUBECONFIG set: on that
 cluster instead, which needs the agent's image, named in NETUTIL_IMAGE.
-Arguments go to pytest; one that begins with tests/ stands for all tests. `--prepare` alone
-only makes what needs a package index and minutes.
+Arguments go to pytest; one that begins with tests/ replaces all tests. `--prepare` alone only
+makes what needs a package index and minutes.
 """
 
 from __future__ import annotations

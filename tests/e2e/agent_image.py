@@ -1,6 +1,6 @@
 """The agent's image, made by the Dockerfile's own steps without an engine.
 
-The Dockerfile's base, python:slim, is on a registry; in its place stands a root file system
+The Dockerfile's base, python:slim, is on a registry; it is replaced by a root file system
 of Debian's packages with what the Dockerfile expects of it: `python` and pip in /usr/local.
 """
 

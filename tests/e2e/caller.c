@@ -1,11 +1,11 @@
-/* Asks the agent one thing, from its first instruction on, and tells how long that took.
+/* Makes one call to the agent, from its first instruction on, and prints the duration.
  *
  *     caller METHOD FILE
  *
  * One unary call of v1alpha.NetUtil with an empty request, over HTTP/2 by hand (RFC 9113): what
  * a container can do at the earliest, with no runtime to load first and no second try. Writes one
  * line to FILE: nanoseconds from its start to the answer, the answer's bytes in hexadecimal, those
- * of its header blocks. Then it sleeps, holding the connection, until it is told to end.
+ * of its header blocks. Then it sleeps, holding the connection, until a signal ends it.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -25,13 +25,20 @@ CLIENT = Path("/var/lib/pki/agent.pem"), Path("/var/lib/pki/agent.key")
 _CERTIFICATES = "/etc/netutil-client"
 
 
-def daemon_set(variant: str, patches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the objects of an overlay over a variant of the manifests, as kubectl makes them."""
+def daemon_set(
+    variant: str, patches: list[dict[str, Any]], *components: str
+) -> list[dict[str, Any]]:
+    """Return the objects of an overlay over a variant of the manifests, as kubectl makes them.
+
+    `components` are names of folders of manifests/.
+    """
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [VARIANTS[variant]],
-        "components": ["netutil/manifests/examples/self-signed-kubelet"],
+        "components": [
+            f"netutil/manifests/{one}" for one in ("examples/self-signed-kubelet", *components)
+        ],
         "patches": [
             {"target": {"kind": "DaemonSet", "name": "netutil-agent"}, "patch": yaml.dump(patches)}
         ],
@@ -71,11 +78,11 @@ def static_pod(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def agent_pod(variant: str = "default", suffix: str = "") -> dict[str, Any]:
-    """Return the static pod of a variant. Pods of other suffixes may stand beside it."""
-    return static_pod(_objects(variant), f"netutil-agent-{variant}{suffix}")
+def agent_pod(variant: str = "default", suffix: str = "", *components: str) -> dict[str, Any]:
+    """Return the static pod of a variant. Pods of other suffixes may run beside it."""
+    return static_pod(_objects(variant, *components), f"netutil-agent-{variant}{suffix}")
 
 
 @functools.cache
-def _objects(variant: str) -> list[dict[str, Any]]:
-    return daemon_set(variant, client_certificate())
+def _objects(variant: str, *components: str) -> list[dict[str, Any]]:
+    return daemon_set(variant, client_certificate(), *components)

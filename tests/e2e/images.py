@@ -26,7 +26,7 @@ int main(void) {
 
 
 def pause_image() -> bytes:
-    """An image with a static program that sleeps until it is told to end."""
+    """An image with a static program that sleeps until a signal ends it."""
     return archive(PAUSE_IMAGE, layer({"pause": _compiled(_PAUSE)}), ["/pause"])
 
 

@@ -25,8 +25,8 @@ _SUITE = "bookworm"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # hack/lib/version.sh: what a command says of itself, and what the API server says at /version.
 _VERSION_VARIABLES = tuple(
-    f"{PACKAGE}/vendor/k8s.io/{room}/version.gitVersion"
-    for room in ("component-base", "client-go/pkg")
+    f"{PACKAGE}/vendor/k8s.io/{library}/version.gitVersion"
+    for library in ("component-base", "client-go/pkg")
 )
 
 

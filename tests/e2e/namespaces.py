@@ -22,7 +22,7 @@ from tests.e2e import node_init
 from tests.lab.cgroups import Cgroups
 from tests.lab.ownership import is_left, new_name
 
-NODE_ADDRESS = "192.0.2.10"  # RFC 5737: for documentation; nobody's
+NODE_ADDRESS = "192.0.2.10"  # RFC 5737: for documentation, in no network
 TOP = Path("/var/tmp")
 # A SIGKILL of this process ends the place as well: prctl(2), PR_SET_PDEATHSIG.
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig=KILL")

@@ -169,7 +169,7 @@ class Node:
             fresh.replace(Path(STATIC_PODS, f"{name}.yaml"))
 
     def remove(self, *names: str) -> None:
-        """Take static pods away and wait until they are gone."""
+        """Remove static pods and wait until their containers have ended."""
         for name in names:
             Path(STATIC_PODS, f"{name}.yaml").unlink(missing_ok=True)
         wait_for(lambda: not set(names) & self.pods().keys(), f"the end of {names}", 60)

@@ -18,7 +18,7 @@ CONTAINERD_ROOT = "/var/lib/containerd"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 STATIC_PODS = "/var/lib/manifests"
 RESULTS = Path("/run/results")
-"""Where pods write what they were told."""
+"""Where pods write the answers that they got."""
 POD_NETWORK = "198.51.100.0/24"  # RFC 5737: for documentation
 KUBELET_PORT, KUBELET_HEALTH_PORT = 10250, 10248
 CLIENT_CA = "/var/lib/pki/clients.pem"

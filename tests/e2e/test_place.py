@@ -59,13 +59,13 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             words = process.stdout.readline().split()
             assert words[:1] == ["ready"], words
-            assert processes(words[1]), "the pod's processes stand in the node's cgroup"
+            assert processes(words[1]), "the pod's processes are in the node's cgroup"
             yield process, words[1]
         finally:
             process.kill()
 
 
-def wait_until_gone(name: str) -> None:
+def wait_until_removed(name: str) -> None:
     deadline = time.monotonic() + 30
     while processes(name):
         assert time.monotonic() < deadline, processes(name)
@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_leaves_what_the_next_one_removes() -> None:
     with running() as (process, name):
         process.kill()
         process.wait()
-        wait_until_gone(name)
+        wait_until_removed(name)
     assert seen() == before
     assert cgroups(name) and (TOP / name).exists()
     with running() as (process, _):

@@ -20,7 +20,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A running container. `pid` is its first process, `spec` what runc was told (OCI)."""
+    """A running container. `pid` is its first process, `spec` the OCI spec that runc got."""
 
     node: Node
     pod: dict[str, Any]
@@ -71,7 +71,7 @@ class Container:
         return [link for link in json.loads(shown) if link["ifname"] != "lo"]
 
     def environment(self) -> dict[str, str]:
-        """The variables that runc was told to set."""
+        """The variables of the OCI spec."""
         return dict(entry.split("=", 1) for entry in self.spec["process"]["env"])
 
 

@@ -47,7 +47,7 @@ def pod(
     annotations: dict[str, str] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
-    """Return a static pod. It ends at once when it is told to."""
+    """Return a static pod. Its grace period is 0 s."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -27,7 +27,7 @@ PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net
 PAST_ITS_ARGUMENTS = "Cannot get hugepage information"
 REFUSED = ("Usage:", "Invalid 'command line' arguments")
 RUN = 'mount -t tmpfs none /run && exec timeout 20 dpdk-testpmd "$@" </dev/null 2>&1'
-"""EAL's files are gone with the mount."""
+"""EAL's files end with the mount."""
 pytestmark = [pytest.mark.root, needs_lab]
 
 
@@ -61,8 +61,8 @@ def without_pages(line: CommandLine) -> list[str]:
     ids=["function", "token", "all", "memif"],
 )
 def test_eal_takes_each_argument(response: api.AllResponse) -> None:
-    told = eal(line_of(here(response)).words)
-    assert PAST_ITS_ARGUMENTS in told and not any(one in told for one in REFUSED)
+    output = eal(line_of(here(response)).words)
+    assert PAST_ITS_ARGUMENTS in output and not any(one in output for one in REFUSED)
 
 
 def test_eal_takes_what_a_container_without_mounts_and_files_is_given(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_eal_takes_what_a_container_without_mounts_and_files_is_given(tmp_path: 
     (tmp_path / "sys/kernel/mm/hugepages").mkdir(parents=True)
     line = line_of(here(facts()), view=view_of(tmp_path, mounts=(), open_files=10))
     assert {"--in-memory", "--single-file-segments"} <= set(line.words)
-    told = eal(line.words)
-    assert PAST_ITS_ARGUMENTS in told and not any(one in told for one in REFUSED)
+    output = eal(line.words)
+    assert PAST_ITS_ARGUMENTS in output and not any(one in output for one in REFUSED)
 
 
 def test_eal_refuses_a_token_that_is_no_uuid_as_netutil_does() -> None:
@@ -83,10 +83,10 @@ def test_eal_refuses_a_token_that_is_no_uuid_as_netutil_does() -> None:
 def test_eal_starts_on_a_read_only_root_only_in_memory(tmp_path: Path) -> None:
     read_only = RUN.replace("&& exec", "&& mount -o remount,ro /run && exec")
     words = line_of(here(facts())).words
-    told = eal(words, script=read_only)
-    assert "Cannot create runtime directory" in told and REFUSED[1] in told
-    told = eal([*words, "--in-memory"], script=read_only)
-    assert PAST_ITS_ARGUMENTS in told and REFUSED[1] not in told
+    output = eal(words, script=read_only)
+    assert "Cannot create runtime directory" in output and REFUSED[1] in output
+    output = eal([*words, "--in-memory"], script=read_only)
+    assert PAST_ITS_ARGUMENTS in output and REFUSED[1] not in output
 
 
 def test_eal_takes_a_hugetlbfs_only_of_the_page_size(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_eal_takes_a_hugetlbfs_only_of_the_page_size(tmp_path: Path) -> None:
 def test_a_driver_takes_the_virtual_device_of_memif(tmp_path: Path) -> None:
     path = f"{tmp_path}/m.sock"
     words = without_pages(line_of(here(with_interfaces(memif("master", path=path)), "0-1")))
-    told = eal([*words, "--", "--total-num-mbufs=2048", "--no-mlockall"])
-    assert "Port 0: 0A:00:00:00:00:07" in told
+    output = eal([*words, "--", "--total-num-mbufs=2048", "--no-mlockall"])
+    assert "Port 0: 0A:00:00:00:00:07" in output
 
 
 def test_a_driver_refuses_a_socket_without_its_directory_as_netutil_does() -> None:
@@ -117,14 +117,14 @@ def test_a_driver_refuses_a_socket_without_its_directory_as_netutil_does() -> No
 
 def test_a_driver_refuses_a_vhost_socket_that_is_not_there_as_netutil_does(tmp_path: Path) -> None:
     interface = vhost_user("client", f"{tmp_path}/v.sock")
-    told = eal(without_pages(line_of(here(with_interfaces(interface)))))
-    assert "connect error, No such file or directory" in told
+    output = eal(without_pages(line_of(here(with_interfaces(interface)))))
+    assert "connect error, No such file or directory" in output
 
 
 def test_a_driver_knows_the_name_of_an_af_xdp_device() -> None:
     """Debian's has no `use_cni` yet; that is of DPDK 23.11."""
-    told = eal(["-l", "0", "--no-pci", "--no-huge", "-m", "64", "--vdev=net_af_xdp0,iface=nope"])
-    assert "interface: nope" in told
+    output = eal(["-l", "0", "--no-pci", "--no-huge", "-m", "64", "--vdev=net_af_xdp0,iface=nope"])
+    assert "interface: nope" in output
 
 
 def test_the_tests_of_eal_leave_nothing_behind() -> None:

@@ -36,7 +36,7 @@ def test_a_burstable_pod_of_the_cgroupfs_driver() -> None:
     ]
 
 
-def test_a_guaranteed_pod_stands_in_no_qos_class() -> None:
+def test_a_guaranteed_pod_is_in_no_qos_class() -> None:
     pod = f"/kubepods/pod{UID}"
     found = levels(f"{pod}/{ID}", pod)
     assert [level for level, _ in found] == [CONTAINER, POD, KUBEPODS, ABOVE]
@@ -57,7 +57,7 @@ def test_a_pod_and_container_in_one_segment_have_no_cgroup_of_the_pod() -> None:
 
 @pytest.mark.parametrize("qos", ["/burstable", ""])
 def test_the_pods_own_cgroup_is_no_containers(qos: str) -> None:
-    """As of gVisor on cgroup v1, whose processes stand in no container's."""
+    """As of gVisor on cgroup v1, whose processes are in no container's cgroup."""
     pod = f"/kubepods{qos}/pod{UID}"
     found = levels(pod, pod)
     assert [level for level, _ in found] == [POD, *[QOS] * bool(qos), KUBEPODS, ABOVE]

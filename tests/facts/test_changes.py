@@ -1,4 +1,4 @@
-"""What tells that a cgroup changed, and what does not."""
+"""Which events notify of a change of a cgroup, and which do not."""
 
 from __future__ import annotations
 
@@ -11,65 +11,65 @@ import pytest
 from netutil.agent.facts.cgroup_changes import CgroupChanges
 from netutil.agent.facts.sysfs import ThrottledReader
 
-from tests.facts.told import Told
+from tests.facts.notifications import Notifications
 
 
 def nothing_open(directory: str, name: str) -> None:
     """Return what `ContainerCache.read_open` does for a container that is not held."""
 
 
-async def test_a_write_to_a_controllers_file_is_told_and_to_others_is_not(tmp_path: Path) -> None:
+async def test_only_writes_to_cpu_and_cpuset_files_notify(tmp_path: Path) -> None:
     for name in ("cpuset.cpus", "cpu.max", "memory.events"):
         (tmp_path / name).write_text("0\n")
-    told, changes = Told(), CgroupChanges(nothing_open)
-    changes.subscribe([str(tmp_path)], told)
+    notifications, changes = Notifications(), CgroupChanges(nothing_open)
+    changes.subscribe([str(tmp_path)], notifications)
     (tmp_path / "memory.events").write_text("1\n")
-    await told.not_soon()
+    await notifications.not_soon()
     for name in ("cpuset.cpus", "cpu.max"):
         (tmp_path / name).write_text("1\n")
-        await told.soon()
-    changes.unsubscribe([str(tmp_path)], told)
+        await notifications.soon()
+    changes.unsubscribe([str(tmp_path)], notifications)
     (tmp_path / "cpuset.cpus").write_text("2\n")
-    await told.not_soon()
+    await notifications.not_soon()
     assert len(changes) == 0
 
 
-async def test_the_sweep_finds_an_effective_set_that_nobody_wrote_here(tmp_path: Path) -> None:
+async def test_the_sweep_finds_a_changed_effective_set(tmp_path: Path) -> None:
     """Replaced behind the back of inotify, as the kernel does when a CPU goes offline."""
     effective = tmp_path / "cpuset.cpus.effective"
     effective.write_text("0-1\n")
-    told, changes = Told(), CgroupChanges(nothing_open)
-    changes.subscribe([str(tmp_path)], told)
+    notifications, changes = Notifications(), CgroupChanges(nothing_open)
+    changes.subscribe([str(tmp_path)], notifications)
     changes.sweep()
-    assert told.times == 0
+    assert notifications.times == 0
     fresh = tmp_path / "fresh"
     fresh.write_text("0\n")
     fresh.replace(effective)
     changes.sweep()
     changes.sweep()
-    assert told.times == 1
+    assert notifications.times == 1
     effective.unlink()  # the container has ended
     changes.sweep()
-    assert told.times == 2
-    changes.unsubscribe([str(tmp_path)], told)
+    assert notifications.times == 2
+    changes.unsubscribe([str(tmp_path)], notifications)
 
 
 async def test_the_sweep_reads_what_is_held_open_and_by_path_what_is_not(tmp_path: Path) -> None:
     (tmp_path / "cpuset.cpus.effective").write_text("by path")
     held: dict[tuple[str, str], bytes] = {(str(tmp_path), "cpuset.cpus.effective"): b"0-1"}
-    told, changes = Told(), CgroupChanges(lambda *file: held.get(file))
-    changes.subscribe([str(tmp_path)], told)
+    notifications, changes = Notifications(), CgroupChanges(lambda *file: held.get(file))
+    changes.subscribe([str(tmp_path)], notifications)
     changes.sweep()
-    assert told.times == 0
+    assert notifications.times == 0
     held[str(tmp_path), "cpuset.cpus.effective"] = b"0"
     changes.sweep()
     changes.sweep()
-    assert told.times == 1
+    assert notifications.times == 1
     held.clear()  # let go of, or removed
     changes.sweep()
     changes.sweep()
-    assert told.times == 2
-    changes.unsubscribe([str(tmp_path)], told)
+    assert notifications.times == 2
+    changes.unsubscribe([str(tmp_path)], notifications)
 
 
 async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -> None:
@@ -78,13 +78,13 @@ async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -
     def fail(directory: str, name: str) -> bytes:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
-    told, changes = Told(), CgroupChanges(fail)
-    changes.subscribe([str(tmp_path)], told)
+    notifications, changes = Notifications(), CgroupChanges(fail)
+    changes.subscribe([str(tmp_path)], notifications)
     (tmp_path / "replaced").write_text("1")
     (tmp_path / "replaced").replace(tmp_path / "cpuset.cpus.effective")
     changes.sweep()
-    assert told.times == 1
-    changes.unsubscribe([str(tmp_path)], told)
+    assert notifications.times == 1
+    changes.unsubscribe([str(tmp_path)], notifications)
 
 
 @pytest.mark.parametrize(
@@ -95,30 +95,29 @@ async def test_a_held_file_that_cannot_be_read_is_read_by_path(tmp_path: Path) -
         *("cpuset.cpus.partition", "cpuset.cpus.exclusive.effective"),
     ],
 )
-async def test_another_limit_above_is_told_and_the_same_one_written_again_is_not(
-    tmp_path: Path, name: str
-) -> None:
-    """The kubelet writes what stands there already into a QoS class's cgroup, for all its pods."""
+async def test_a_limit_above_notifies_only_if_its_value_differs(tmp_path: Path, name: str) -> None:
+    """The kubelet rewrites the same value in a QoS class's cgroup, for all its pods."""
     file, other = tmp_path / name, tmp_path / "cpu.shares"
     file.write_text("1\n")
     other.write_text("1024\n")
-    told, changes = Told(), CgroupChanges(nothing_open)
-    changes.subscribe_above([str(tmp_path)], told)
+    notifications, changes = Notifications(), CgroupChanges(nothing_open)
+    changes.subscribe_above([str(tmp_path)], notifications)
     file.write_text("1\n")
     other.write_text("2\n")
-    await told.not_soon()
+    await notifications.not_soon()
     file.write_text("2\n")
-    await told.soon()
-    changes.unsubscribe([str(tmp_path)], told)
+    await notifications.soon()
+    changes.unsubscribe([str(tmp_path)], notifications)
     file.write_text("3\n")
-    await told.not_soon()
+    await notifications.not_soon()
     assert len(changes) == 0
 
 
 async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_path: Path) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
-    inside, below, changes = Told(), Told(), CgroupChanges(nothing_open)
+    inside, below = Notifications(), Notifications()
+    changes = CgroupChanges(nothing_open)
     changes.subscribe([str(tmp_path)], inside)
     changes.subscribe_above([str(tmp_path)], below)
     assert len(changes) == 1
@@ -135,29 +134,29 @@ async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_p
     assert len(changes) == 0
 
 
-async def test_the_sweep_finds_another_limit_above_where_inotify_cannot_be_had(
+async def test_the_sweep_finds_a_new_limit_above_without_inotify(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
-    told, changes = Told(), CgroupChanges(nothing_open)
+    notifications, changes = Notifications(), CgroupChanges(nothing_open)
     monkeypatch.setattr(changes, "_watch", lambda path: -1)
-    changes.subscribe_above([str(tmp_path)], told)
+    changes.subscribe_above([str(tmp_path)], notifications)
     changes.sweep()
-    assert told.times == 0
+    assert notifications.times == 0
     file.write_text("50000 100000\n")
     changes.sweep()
     changes.sweep()
-    assert told.times == 1
-    changes.unsubscribe([str(tmp_path)], told)
+    assert notifications.times == 1
+    changes.unsubscribe([str(tmp_path)], notifications)
 
 
-async def test_a_cgroup_that_is_gone_can_be_joined_and_left() -> None:
-    told, changes = Told(), CgroupChanges(nothing_open)
-    changes.subscribe(["/nonexistent/cgroup"], told)
+async def test_a_removed_cgroup_accepts_subscriptions() -> None:
+    notifications, changes = Notifications(), CgroupChanges(nothing_open)
+    changes.subscribe(["/nonexistent/cgroup"], notifications)
     changes.sweep()
-    changes.unsubscribe(["/nonexistent/cgroup"], told)
-    assert (told.times, len(changes)) == (0, 0)
+    changes.unsubscribe(["/nonexistent/cgroup"], notifications)
+    assert (notifications.times, len(changes)) == (0, 0)
 
 
 async def test_a_descriptor_that_is_always_readable_is_read_50_times_a_second() -> None:

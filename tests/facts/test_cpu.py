@@ -193,7 +193,7 @@ def test_no_file_above_the_mount_point_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [v1, v2])
-def test_a_container_that_is_gone_does_not_get_the_cpus_of_what_stood_above_it(
+def test_a_removed_container_gets_no_cpus_of_its_parent(
     tmp_path: Path, layout: Callable[[Path], CpuDirectories]
 ) -> None:
     directories = layout(tmp_path)
@@ -236,7 +236,7 @@ LIMITED = [(v1, limits_v1), (v2, limits_v2)]
         ({"container": -1, "pod": -1, "kubepods": -1}, None, None, None),
     ],
 )
-def test_the_smallest_limit_up_to_the_root_counts_and_says_where_it_stands(
+def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
     tmp_path: Path,
     layout: Layout,
     limits: Callable[..., dict[str, str]],
@@ -415,26 +415,24 @@ def test_the_kernel_s_own_limit_of_the_pod_holds_for_its_container(
 
 
 @pytest.mark.root
-def test_the_kernel_throttles_a_container_by_the_limit_that_is_told(
-    container: LabContainer,
-) -> None:
+def test_the_kernel_throttles_at_the_reported_limit(container: LabContainer) -> None:
     """Of which no file of the container's own cgroup speaks."""
     busy = container.pod.container("busy", argv=["/bin/sh", "-c", "while :; do :; done"])
     container.pod.limit(0.75)
     try:
-        told = read_cpu(directories_of(busy.pid)).bandwidth.quota_cores
-        assert told is not None
+        quota = read_cpu(directories_of(busy.pid)).bandwidth.quota_cores
+        assert quota is not None
         before, begun = cpu_seconds(busy.pid), time.monotonic()
         time.sleep(2)
         used = (cpu_seconds(busy.pid) - before) / (time.monotonic() - begun)
     finally:
         container.pod.limit(None)
         busy.kill()
-    assert used <= told * 1.2
+    assert used <= quota * 1.2
 
 
 @pytest.mark.root
-def test_a_real_container_that_was_removed_is_gone(container: LabContainer) -> None:
+def test_a_container_that_was_removed_has_no_cpuset(container: LabContainer) -> None:
     other = container.pod.container("short-lived")
     directories = directories_of(other.pid)
     assert read_cpu(directories).cpuset

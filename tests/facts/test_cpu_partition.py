@@ -42,7 +42,7 @@ def test_members_up_to_the_root_are_in_no_partition(tmp_path: Path) -> None:
         ("kubepods", CgroupLevel.KUBEPODS),
     ],
 )
-def test_the_nearest_partition_root_is_told_with_its_level_and_cpus(
+def test_the_nearest_partition_root_has_its_level_and_cpus(
     tmp_path: Path, state: str, place: str, level: CgroupLevel
 ) -> None:
     found = read(
@@ -85,7 +85,7 @@ def test_an_invalid_partition_keeps_no_cpus_and_says_why(tmp_path: Path) -> None
     assert found.exclusive_cpus is None
 
 
-def test_what_is_only_requested_is_told_as_a_request(tmp_path: Path) -> None:
+def test_a_requested_partition_is_reported_as_a_request(tmp_path: Path) -> None:
     changes = {
         f"{CONTAINER}/cpuset.cpus.exclusive": "2-3\n",
         f"{CONTAINER}/cpuset.cpus.exclusive.effective": "2-3\n",
@@ -124,7 +124,7 @@ def test_what_no_kernel_writes_is_refused_and_named(tmp_path: Path, name: str, t
     assert refusal.value.read == str(tmp_path / CONTAINER / name)
 
 
-def test_a_container_that_is_gone_does_not_get_what_stood_above_it(tmp_path: Path) -> None:
+def test_a_removed_container_gets_no_partition_of_its_parent(tmp_path: Path) -> None:
     directories = v2(tmp_path, {f"{POD}/cpuset.cpus.partition": "isolated\n"})
     shutil.rmtree(directories.cpuset)
     with pytest.raises(FailedPrecondition) as refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import threading
@@ -16,21 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.facts.device_metadata import (
-    MAX_DRIVERS,
     MAX_FILES,
     MAX_HELD_BYTES,
     MAX_HELD_FILES,
     MAX_LOOK_BYTES,
-    MAX_PLUGINS,
-    MAX_REQUESTS,
     Clocks,
     DeviceMetadataFiles,
     RequestFile,
+)
+from netutil.agent.facts.plugin_tree import (
+    MAX_DRIVERS,
+    MAX_PLUGINS,
+    MAX_REQUESTS,
     is_label,
     is_subdomain,
     plugins_directory,
 )
-from netutil.agent.parsers.device_metadata import MAX_BYTES, DeviceMetadata
+from netutil.agent.parsers.device_metadata import MAX_BYTES, MAX_VALUES, DeviceMetadata
 
 from tests.facts.dra_tree import DraTree, settle
 from tests.parsers.device_metadata import DRIVER, both, device, document, stream, vf
@@ -189,13 +192,23 @@ class TestHeld:
     def test_large_files_take_the_room_of_many(
         self, tree: DraTree, files: DeviceMetadataFiles
     ) -> None:
-        large = both(vf()) + b" " * (MAX_BYTES // 2)
-        for number in range(8):
-            body = large.replace(CLAIM.encode(), f"c{number}".encode())
-            tree.write(body, claim=f"c{number}")
-            read(files, claim=f"c{number}")
-        assert 0 < len(files) < 8
+        large = device(attributes={f"a{n}": {"ints": [2**40 + n] * MAX_VALUES} for n in range(64)})
+        for number in range(40):
+            tree.write_now(both(*[large] * 2, claim=f"c{number}"), claim=f"c{number}")
+        settle(tree.path(claim="c39"))
+        for number in range(40):
+            assert metadata(read(files, claim=f"c{number}")[0]).claim_name == f"c{number}"
+        assert 0 < len(files) < 40
         assert files.held_bytes <= MAX_HELD_BYTES
+
+    def test_a_file_that_takes_all_room_is_not_held(
+        self, tree: DraTree, files: DeviceMetadataFiles
+    ) -> None:
+        attributes = {f"a{n}": {"strings": ["b"] * MAX_VALUES} for n in range(64)}
+        body = document(*[device(attributes=attributes)] * 50)
+        tree.write(json.dumps(body, separators=(",", ":")).encode())
+        assert len(metadata(read(files)[0]).requests[0].devices) == 50
+        assert (len(files), files.held_bytes) == (0, 0)
 
 
 class Writer:
@@ -412,8 +425,9 @@ class TestLinks:
         both(vf(), namespace="other"),
         both(vf(), request="other"),
         both(vf(driver="other.example.com")),
+        both(device(driver=DRIVER), request=DRIVER),
     ],
-    ids=["claim", "namespace", "request", "driver"],
+    ids=["claim", "namespace", "request", "driver", "a driver's name"],
 )
 def test_a_file_about_something_else_is_an_error(
     tree: DraTree, files: DeviceMetadataFiles, body: bytes

@@ -26,7 +26,7 @@ from tests.facts.sriov_node import (
     build_sriov_node,
 )
 
-GONE = "0000:99:00.0"
+ABSENT = "0000:99:00.0"
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ def test_a_missing_link_says_only_that(pci: Lookup) -> None:
     assert drift(pci, None, **fields) == (Drift("link", "net1"),)
 
 
-def test_a_changed_mac_and_mtu_are_told_with_both_values(pci: Lookup) -> None:
+def test_a_changed_mac_and_mtu_are_drift_with_both_values(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1"), mac="02:00:00:00:00:09", mtu=9000) == (
         Drift("mac", "02:00:00:00:00:09", "02:00:00:00:00:01"),
         Drift("mtu", "9000", "1500"),
     )
 
 
-def test_an_address_that_is_gone_is_told_with_those_that_are_there(pci: Lookup) -> None:
+def test_a_missing_address_is_drift_beside_those_present(pci: Lookup) -> None:
     live = link(2, "net1", "", "10.1.0.5/24", "10.1.0.7/24")
     assert drift(pci, live, ips=["10.1.0.5/24", "10.1.0.6/24", "not-an-ip"]) == (
         Drift("ips", "10.1.0.6/24, not-an-ip", "10.1.0.5/24, 10.1.0.7/24"),
@@ -127,7 +127,7 @@ def test_a_pod_ip_that_no_link_has_is_drift(pci: Lookup) -> None:
 
 
 def test_a_reported_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
-    assert drift(pci, link(2, "net1"), **pci_info(GONE)) == (Drift("pci-address", GONE),)
+    assert drift(pci, link(2, "net1"), **pci_info(ABSENT)) == (Drift("pci-address", ABSENT),)
 
 
 def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> None:
@@ -156,13 +156,13 @@ def test_a_reported_address_that_is_none_is_drift(pci: Lookup, own: str) -> None
 
 
 def test_an_allocated_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
-    (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": GONE}), pci)
-    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+    (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": ABSENT}), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 
 
 def test_a_links_own_device_that_the_host_does_not_show_is_drift(pci: Lookup) -> None:
-    (found,) = merge(None, (link(2, "net1", GONE),), (), pci)
-    assert (found.pci, found.drift) == (None, (Drift("pci-address", GONE),))
+    (found,) = merge(None, (link(2, "net1", ABSENT),), (), pci)
+    assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_link_that_a_device_in_user_space_has_is_compared(pci: Lookup) -> None
     assert found == (Drift("mtu", "9000", "1500"),)
 
 
-def test_a_host_network_pod_is_told_of_a_device_that_is_gone(pci: Lookup) -> None:
-    networks = reported(network("net1", mtu=9000, **pci_info(GONE)))
+def test_a_missing_device_is_drift_in_a_host_network_pod(pci: Lookup) -> None:
+    networks = reported(network("net1", mtu=9000, **pci_info(ABSENT)))
     (found,) = merge(networks, (link(2, "net1"),), (), pci, host_network=True)
-    assert found.drift == (Drift("pci-address", GONE),)
+    assert found.drift == (Drift("pci-address", ABSENT),)

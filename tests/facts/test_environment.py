@@ -167,7 +167,7 @@ def test_a_process_whose_first_thread_has_ended_is_read_through_another() -> Non
         assert found == Environment({"WHO": "still here"}, 0, 0)
 
 
-def test_a_zombie_is_gone() -> None:
+def test_a_zombie_has_exited() -> None:
     process = subprocess.Popen(["env", "-i", "WHO=dead", "true"])
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -192,7 +192,7 @@ os.read(0, 1)  # and never a wait for the other child
 
 
 @pytest.mark.root
-def test_a_process_that_is_exiting_and_no_zombie_yet_is_gone() -> None:
+def test_an_exiting_process_has_exited_before_it_is_a_zombie() -> None:
     """The first of a PID namespace stays there until all others in it were waited for."""
     if os.geteuid() != 0:
         pytest.skip("needs root: a PID namespace")
@@ -214,7 +214,7 @@ def test_a_process_that_is_exiting_and_no_zombie_yet_is_gone() -> None:
             parent.stdin.close()
 
 
-def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> None:
+def test_a_reaped_process_is_never_the_next_of_its_pid() -> None:
     process = subprocess.Popen(["sleep", "infinity"])
     directory = os.open(f"/proc/{process.pid}", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -227,7 +227,7 @@ def test_a_process_that_was_reaped_is_gone_and_never_the_next_of_its_pid() -> No
 
 
 @pytest.mark.root
-def test_a_kernel_thread_has_no_environment_to_be_had() -> None:
+def test_a_kernel_thread_has_no_environment() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: environ of another user")
     if Path("/proc/2/comm").read_text() != "kthreadd\n":
@@ -264,7 +264,7 @@ def test_a_process_that_wrote_over_its_environment_is_read_as_it_is_now(
 
 @contextmanager
 def with_moved_environment(size: int, then: str = "") -> Iterator[int]:
-    """A process that told the kernel that its environment stands elsewhere."""
+    """A process that moved the addresses of its environment with prctl(2)."""
     with running(["env", "-i", *PYTHON, script(f"SIZE = {size}\n{MOVE}\n{then}")]) as pid:
         yield pid
 

@@ -1,6 +1,6 @@
 """What others than the kernel send to the sockets in a network namespace is no fact of it.
 
-Whoever has CAP_NET_ADMIN in the namespace, which is all who may make one, can send to them.
+A process with CAP_NET_ADMIN in the namespace can send to them. The creator of a namespace has it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def held(process: Namespace) -> Iterator[HeldNamespace]:
 
 @pytest.fixture
 def forger(process: Namespace) -> Iterator[socket.socket]:
-    """A socket of somebody else in the namespace."""
+    """A socket of another process in the namespace."""
     namespace = open_namespace(process.directory)
     try:
         made = inside(

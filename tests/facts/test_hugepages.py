@@ -179,7 +179,7 @@ def limit_v2(directory: Path, limit: int | None) -> None:
         (None, None, None, None, None),
     ],
 )
-def test_the_smallest_limit_up_to_the_root_counts_and_says_where_it_stands(
+def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
     tmp_path: Path,
     version: int,
     limit: Callable[[Path, int | None], None],
@@ -226,7 +226,7 @@ def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path)
     write(tmp_path / "cpu.max", "max 100000")
     assert read_usage(None) == ()
     assert read_usage(at(2, tmp_path)) == ()
-    assert read_usage(at(1, tmp_path / "gone")) == ()
+    assert read_usage(at(1, tmp_path / "absent")) == ()
 
 
 def test_a_spec_asks_per_container_and_page_size() -> None:
@@ -257,7 +257,7 @@ def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, st
     assert refused.value.read == f"resources of container app of pod shop/web: {name}"
 
 
-def test_a_name_without_a_page_size_is_told_whole() -> None:
+def test_a_name_without_a_page_size_is_reported_whole() -> None:
     with pytest.raises(FailedPrecondition) as refused:
         asked([("app", {"hugepages-foo": "2Mi"}, {})], pod="shop/web")
     assert refused.value.message == "The resource 'hugepages-foo' names no page size in bytes."

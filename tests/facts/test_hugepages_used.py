@@ -73,7 +73,7 @@ def hugetlb_cgroup() -> Iterator[ControllerDirectory]:
 
 @contextmanager
 def _delegated(top: Path) -> Iterator[None]:
-    """Hand the controller down, and take it back if nobody had."""
+    """Enable the controller for children, and disable it again if it was disabled before."""
     delegated = top / "cgroup.subtree_control"
     before = delegated.read_text().split()
     delegated.write_text("+hugetlb")

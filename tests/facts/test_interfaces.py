@@ -82,7 +82,7 @@ def test_without_device_info_the_link_names_its_device(pci: Lookup) -> None:
     ]
 
 
-def test_a_link_that_nobody_reports_has_its_device_too(pci: Lookup) -> None:
+def test_an_unreported_link_has_its_device(pci: Lookup) -> None:
     found = merge(None, (link(3, "net1", VF),), parse_devices({"PCIDEVICE_A": VF}), pci)
     assert shown(found) == [("net1", "sr-iov", VF, "PCIDEVICE_A[0]")]
 

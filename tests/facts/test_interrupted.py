@@ -80,7 +80,7 @@ def test_a_dump_that_was_interrupted_is_made_again(
     assert [message.body for message in found] == [b"lo  ", b"eth0"]
 
 
-def test_what_changes_at_each_look_is_told_as_such() -> None:
+def test_a_dump_that_changes_at_each_read_is_an_error() -> None:
     with kernel(IN_THE_MIDDLE) as connection, pytest.raises(FailedPrecondition) as refused:
         dump(connection, RTM_GETLINK, b"")
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_CHANGING
@@ -105,7 +105,7 @@ def namespace() -> Iterator[Namespace]:
 
 @contextmanager
 def links_that_come_and_go(namespace: Namespace) -> Iterator[None]:
-    lines = [f"link add gone{n} type bridge\nlink delete gone{n}\n" for n in range(50)]
+    lines = [f"link add brief{n} type bridge\nlink delete brief{n}\n" for n in range(50)]
     end = threading.Event()
 
     def work() -> None:

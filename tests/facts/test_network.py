@@ -1,4 +1,4 @@
-"""Which source tells a pod's networks, and what a caller may ask of them."""
+"""Which source has a pod's networks, and which requests a caller may make."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def test_blanks_around_it_change_nothing(before: str, after: str) -> None:
     assert is_set(f"{before}[]{after}")
 
 
-def test_a_broken_newer_one_is_told_and_the_older_does_not_hide_it() -> None:
+def test_a_broken_newer_annotation_is_an_error_beside_the_older() -> None:
     with pytest.raises(FailedPrecondition) as refusal:
         read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: "{"}, *DUAL_STACK)
     assert refusal.value.reason is Reason.NETWORK_STATUS_MALFORMED
     assert refusal.value.read == f"annotation {NETWORK_STATUS} of pod {POD}"
 
 
-def test_a_broken_older_one_is_told_under_its_own_name() -> None:
+def test_the_error_of_the_older_annotation_names_that_annotation() -> None:
     with pytest.raises(FailedPrecondition) as refusal:
         read({NETWORKS_STATUS: "{}"}, *DUAL_STACK)
     assert refusal.value.read == f"annotation {NETWORKS_STATUS} of pod {POD}"
@@ -199,14 +199,14 @@ def test_a_host_network_pod_has_the_node_s_ips_and_is_marked() -> None:
     assert found.source == api.NETWORK_SOURCE_POD_STATUS
 
 
-def test_no_annotation_yet_is_told_from_no_networks_by_its_source() -> None:
+def test_the_source_shows_whether_an_annotation_exists() -> None:
     not_yet, none = answer(pod()), answer(pod({NETWORK_STATUS: "[]"}, DUAL_STACK))
     assert len(not_yet.status) == len(none.status) == 0
     assert not_yet.source == api.NETWORK_SOURCE_POD_STATUS
     assert none.source == api.NETWORK_SOURCE_NETWORK_STATUS
 
 
-def test_an_annotation_that_comes_later_is_told_by_source_and_time() -> None:
+def test_a_later_annotation_changes_source_and_time() -> None:
     before = answer(pod(ips=DUAL_STACK), NOON)
     after = answer(pod({NETWORK_STATUS: ONE}, DUAL_STACK), NOON + timedelta(seconds=10))
     assert before.source == api.NETWORK_SOURCE_POD_STATUS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import FailedPrecondition, Reason
-from netutil.agent.facts import topology as room
+from netutil.agent.facts import topology as topology_module
 from netutil.agent.facts.topology import Cpu, Topology, read_topology
 
 from tests.facts.sriov_node import OFFLINE_CPU, build_sriov_node, write
@@ -151,6 +151,6 @@ def test_cpus_that_change_while_they_are_read_are_not_kept(
         write(system(root) / "cpu/online", "0-3")
         return found
 
-    monkeypatch.setattr(room, "read_topology", changing)
+    monkeypatch.setattr(topology_module, "read_topology", changing)
     topology.read([5])
     assert topology.known([5]) is None

@@ -1,7 +1,7 @@
 """The long form: every target for MINUTES, coverage-guided, and whether its time grows too fast.
 
 `python -m tests.fuzz MINUTES [TARGET…]`. The corpus stays under ~/.cache/netutil/fuzz, so each run
-begins where the last one ended. Exit 1 if there is a finding; its input stands beside the corpus.
+begins where the last one ended. Exit 1 if there is a finding; its input is beside the corpus.
 """
 
 from __future__ import annotations

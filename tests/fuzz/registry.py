@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import apiserver, first_bytes, grpc_server, kernel, kubernetes, wire
+from tests.fuzz import apiserver, csi, first_bytes, grpc_server, kernel, kubernetes, wire
 from tests.fuzz.target import Target
 
 
@@ -15,6 +15,7 @@ def targets() -> dict[str, Target]:
         *wire.targets(),
         *grpc_server.targets(),
         *first_bytes.targets(),
+        *csi.targets(),
     )
     named = {target.name: target for target in every}
     if len(named) < len(every):

@@ -17,7 +17,7 @@ from netutil.agent.errors import AgentError
 from netutil.agent.messages.status import code_of, trailing_metadata
 
 _MAX_STATUS_BYTES = 6 * 1024
-"""Of the 8 KiB of trailers that every gRPC client takes; the code and the message stand beside."""
+"""Of the 8 KiB of trailers that every gRPC client takes; code and message are extra."""
 
 
 def _nothing(data: bytes, found: Any) -> None:
@@ -30,8 +30,8 @@ class Target:
     """One parser under attack.
 
     `parse` may raise `expected` and nothing else. What it returns is at most `most_times` the input
-    and `most_more`, in characters and items, each counted wherever it stands. `words` are what the
-    input is made of, for the mutation.
+    and `most_more`, in characters and items, each counted at each of its places. `words` are what
+    the input is made of, for the mutation.
     """
 
     name: str
@@ -68,7 +68,7 @@ def _ensure_tellable(error: AgentError) -> None:
 def size(value: object, most: int) -> int:
     """Return how many characters and items a value has, or some number above `most`.
 
-    What stands in two places counts twice, as it does once it is sent.
+    A value in two places counts twice, as it does once it is sent.
     """
     total = 0
     left = [value]

@@ -39,7 +39,7 @@ def test_time_grows_no_faster_than_the_input(name: str) -> None:
 
 
 def test_containers_in_containers_take_no_longer_than_others() -> None:
-    """Each had its whole path built anew: found as time that grows with the square."""
+    """Each had its whole path built again, which took time that grows with the square."""
     shape = Repeated(b"0::/kubepods", b"/" + b"4c1f" * 16, b"\n")
     assert not (is_too_slow(TARGETS["cgroup"], shape) and is_too_slow(TARGETS["cgroup"], shape))
 

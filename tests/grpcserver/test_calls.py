@@ -250,7 +250,7 @@ async def test_a_message_that_is_none_fails_its_call(case: str) -> None:
         await client.lives()
 
 
-async def test_no_message_at_all_is_told_on_headers_that_end_the_stream() -> None:
+async def test_a_unary_call_without_a_message_is_unimplemented() -> None:
     from netutil.agent.grpcserver.headers import encode_block
 
     async with serving() as bench:
@@ -606,7 +606,7 @@ async def test_an_answer_is_sent_only_once_the_kernel_has_all_of_it() -> None:
         bench.echo.before_answer = lambda context: context.when_sent(lambda: sent.append(1))
         client.ask(1, message(b"4000000"), head=fields(p_path="/test.Echo/Large"))
         await asyncio.sleep(0.1)
-        assert not sent  # nobody reads, and the socket's buffer is full
+        assert not sent  # no peer reads, and the socket's buffer is full
         await client.answer(1)
         await asyncio.sleep(0.05)
         assert sent == [1] and policy.finishes == ["/test.Echo/Large"]

@@ -1,4 +1,4 @@
-"""The memo of first header blocks gives what decoding gives, and nobody fills or drains it."""
+"""The memo of first header blocks returns what decoding returns. No peer fills or drains it."""
 
 from __future__ import annotations
 

@@ -85,9 +85,9 @@ def test_a_client_that_does_random_legal_things_has_each_answer_whole(  # noqa: 
         if not left:
             return
         stream = choose.choice(list(left))
-        room = min(client.local_flow_control_window(stream), client.max_outbound_frame_size)
+        window = min(client.local_flow_control_window(stream), client.max_outbound_frame_size)
         padding = choose.choice((0, 0, 100))
-        part = left[stream][: max(0, min(room - padding - 1, choose.randrange(1, 20_000)))]
+        part = left[stream][: max(0, min(window - padding - 1, choose.randrange(1, 20_000)))]
         if not part:
             return
         left[stream] = left[stream][len(part) :]

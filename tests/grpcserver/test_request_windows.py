@@ -151,7 +151,7 @@ async def test_messages_that_no_handler_takes_are_not_sent_without_end() -> None
         assert uploads.sent <= most
 
 
-async def test_requests_that_are_reset_leave_their_room_to_others() -> None:
+async def test_requests_that_are_reset_free_their_window() -> None:
     async with serving(CONFIG) as bench:
         client = await bench.connect()
         uploads = Uploads(client, ends=False)
@@ -165,7 +165,7 @@ async def test_requests_that_are_reset_leave_their_room_to_others() -> None:
         assert uploads.statuses[401] == "0"
 
 
-async def test_a_call_that_waited_for_room_is_given_none_if_it_has_it_by_now() -> None:
+async def test_a_waiting_call_with_enough_window_gets_no_more() -> None:
     gate = asyncio.Event()
 
     async def later(requests: AsyncIterator[bytes], context: Any) -> bytes:

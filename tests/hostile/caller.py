@@ -58,7 +58,7 @@ class Connection:
         self._socket.close()
 
 
-def ask_anew() -> None:
+def ask_over_a_new_connection() -> None:
     """Connect, ask, close. Raises OSError, Refused."""
     connection = Connection()
     try:
@@ -101,7 +101,7 @@ class Echo:
 def main() -> None:
     run_at_once()
     kind, interval = sys.argv[1], float(sys.argv[2])
-    ask = {"kept": Kept().ask, "new": ask_anew}.get(kind) or Echo().ask
+    ask = {"kept": Kept().ask, "new": ask_over_a_new_connection}.get(kind) or Echo().ask
     due = time.monotonic()
     while True:
         due += interval

@@ -34,7 +34,7 @@ from typing import TypeVar
 import psutil
 
 from tests.hostile.cgroup_churn import CGROUP_CHURN
-from tests.hostile.crowds import CROWDS
+from tests.hostile.connection_floods import CONNECTION_FLOODS
 from tests.hostile.environments import ENVIRONMENTS
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
@@ -286,7 +286,7 @@ ATTACKS: dict[str, list[str]] = {
         for module, table in _FLOODS.items()
         for name in table
     },
-    **{name: _module("crowds", name) for name in CROWDS},
+    **{name: _module("connection_floods", name) for name in CONNECTION_FLOODS},
     **{name: _module("environments", name) for name in ENVIRONMENTS},
     **{name: _module("cgroup_churn", name) for name in CGROUP_CHURN},
     **{name: _module("network_churn", name) for name in NETWORK_CHURN},

@@ -43,8 +43,8 @@ for line in sys.stdin:
 """
 
 
-class Asker:
-    """A process of a pod that keeps its connection, unless told to connect anew."""
+class PodClient:
+    """A process of a pod that keeps its connection, unless `fresh` asks for a new connection."""
 
     def __init__(self, container: LabContainer) -> None:
         self._process = container.spawn(
@@ -52,7 +52,7 @@ class Asker:
         )
 
     def ask(self, what: str, *, fresh: bool = False, seconds: float = 5.0) -> dict[str, Any]:
-        """Return what came of one question: `said`, or `reason`, `code` and `sentence`."""
+        """Return what came of one question: `said`, or `reason`, `code` and `message`."""
         assert self._process.stdin is not None and self._process.stdout is not None
         command = {"what": what, "fresh": fresh, "seconds": seconds}
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -69,12 +69,12 @@ class Asker:
 
 
 @contextmanager
-def asking(container: LabContainer) -> Iterator[Asker]:
-    asker = Asker(container)
+def asking(container: LabContainer) -> Iterator[PodClient]:
+    client = PodClient(container)
     try:
-        yield asker
+        yield client
     finally:
-        asker.close()
+        client.close()
 
 
 def eventually(what: Callable[[], Any], seconds: float = _SECONDS) -> Any:

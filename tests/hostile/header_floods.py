@@ -18,7 +18,7 @@ _LARGE_FIELD = http2.literal(b"x-more", b"y" * 3900, added=True)
 
 
 def blocks_of(*blocks: bytes) -> Callable[[], Blocks]:
-    """Return a flood of requests that are reset at once; the last block stands for all others.
+    """Return a flood of requests that are reset at once; all blocks but the first equal the last.
 
     To each a field is added that no other has, so that none was seen before.
     """

@@ -41,7 +41,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Some seconds: the quiet pods' calls, and what the agent held at the most and at the end.
+    """Some seconds: the quiet pods' calls, and what the agent held, as maximum and at the end.
 
     `cpu_cores` is the CPU time that the agent took in them, in cores; `waited_cores` the time for
     which its threads could have run, and something else did: another thread, or the machine's

@@ -74,7 +74,7 @@ def hold(first: bytes, connections: int, *, reads: bool = True, half_closed: boo
     """Keep so many connections for ever, or what the agent lets open; send only `first` on each.
 
     What comes is thrown away; with `reads` False it is left in the socket. With `half_closed` the
-    peer is told that nothing more is sent.
+    sending direction of each connection is shut down.
     """
     kept: dict[int, socket.socket] = {}
     events = select.epoll()

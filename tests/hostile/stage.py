@@ -1,4 +1,4 @@
-"""A node with a running agent, a hostile pod and a victim, whose every fact bears the secret."""
+"""A node with a running agent, a hostile pod and a victim, whose every fact has the secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hostile.asking import SECRET
+from tests.hostile.client_driver import SECRET
 from tests.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.lab.agent import COMMAND
 
@@ -35,7 +35,7 @@ class Stage:
     hostile: LabContainer
 
     def await_connections(self, least: int) -> None:
-        """Return when the agent has let in that many connections that are open now."""
+        """Return when the agent has admitted that many connections that are open now."""
         deadline = time.monotonic() + 20
         while self._connections() < least:
             assert time.monotonic() < deadline
@@ -49,7 +49,7 @@ class Stage:
 
 
 def victim_pod(lab: Lab, name: str = "victim", **options: object) -> LabPod:
-    """Return a pod of which every fact that it can bear bears the secret."""
+    """Return a pod that has the secret in every fact that can hold it."""
     network = [{"name": f"telco/{SECRET}", "interface": "eth0", "ips": ["192.0.2.77"]}]
     return lab.pod(
         name,

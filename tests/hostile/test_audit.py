@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import calling, refused
+from tests.hostile import over_limit_client as calling
+from tests.hostile import refused
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.lab.agent import free_address
 from tests.service.conftest import ask

@@ -21,11 +21,11 @@ MAX_RATIO = 5.0
 """Of 90 calls the 99th percentile is the worst. Without the limits and the scheduler, each of
 these attacks cost 7 times, or left the others without an answer."""
 TRIES = 3
-"""The machine has other users: what was one of them is gone the next time, an attack is not."""
+"""Other users of the machine disturb one attempt; an attack disturbs each attempt."""
 MAX_GROWTH_BYTES = 64 * 2**20
 CONNECTIONS_OF_POD, DESCRIPTORS_OF_CONNECTION = 64 + 8, 4
 MAX_DESCRIPTORS = 2 * CONNECTIONS_OF_POD * DESCRIPTORS_OF_CONNECTION
-"""More than before: of the hostile pod, and of those that nobody knows, which share one limit."""
+"""More than before: of the hostile pod, and of unidentified peers, which share one limit."""
 MAX_THREADS = 16
 
 

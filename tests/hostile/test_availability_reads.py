@@ -1,4 +1,4 @@
-"""A pod whose processes cannot be read in time, or do not go on: it costs itself, nobody else."""
+"""A pod whose processes are stopped or cannot be read in time delays only itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.lab.processes import inside_pid
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("hostile-reads")]
 ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT), "WHO": "me"}
 FILLED = [*(f"{k}={v}".encode() for k, v in ENV.items()), b"FILL=" + b"x" * 65536]
-ASKERS = 2
+CALLERS = 2
 MAX_THREADS = 8
 """Threads more than before: one that reads for each pod, and what gRPC adds of its own."""
 
@@ -80,7 +80,7 @@ def asking(container: LabContainer, pid: str) -> Iterator[list[LabProcess]]:
     """Within, several clients ask for a process's environment without a pause."""
     asked: list[LabProcess] = []
     try:
-        for _ in range(ASKERS):
+        for _ in range(CALLERS):
             asked.append(container.spawn([sys.executable, "-c", ASK, pid], env=ENV, stderr=None))
         yield asked
     finally:
@@ -104,8 +104,8 @@ def test_an_environment_that_cannot_be_read_in_time_costs_its_own_pod_alone(
 ) -> None:
     agent, hostile, other = node
     before = held_by(agent.pid)
-    with unreadable(hostile, how) as pid, asking(hostile, pid) as askers:
-        said = {line(asker) for asker in askers}
+    with unreadable(hostile, how) as pid, asking(hostile, pid) as callers:
+        said = {line(caller) for caller in callers}
         # Never an empty environment, or another one: its own, or a refusal that says why.
         assert said <= {"me", "READ_TIMED_OUT", "TOO_MANY_READS_OF_POD", "PEER_GONE"}, said
         answers_of(other, 20)
@@ -135,18 +135,18 @@ def wait_until_frozen(directory: Path, *, frozen: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_a_peer_that_does_not_go_on_holds_nobody_up(
+def test_a_stopped_peer_delays_no_other_peer(
     how: str, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node
-    with asking(hostile, "1") as askers:
-        for asker in askers:
-            line(asker)
+    with asking(hostile, "1") as callers:
+        for caller in callers:
+            line(caller)
         if how == "frozen":
             freeze(hostile, frozen=True)
         else:
-            for asker in askers:
-                os.kill(asker.host_pid, signal.SIGSTOP)
+            for caller in callers:
+                os.kill(caller.host_pid, signal.SIGSTOP)
         try:
             answers_of(other, 20)
             assert agent.running
@@ -154,7 +154,7 @@ def test_a_peer_that_does_not_go_on_holds_nobody_up(
             if how == "frozen":
                 freeze(hostile, frozen=False)
             else:
-                for asker in askers:
-                    os.kill(asker.host_pid, signal.SIGCONT)
+                for caller in callers:
+                    os.kill(caller.host_pid, signal.SIGCONT)
         # It goes on where it stood.
-        assert all(line(asker) for asker in askers)
+        assert all(line(caller) for caller in callers)

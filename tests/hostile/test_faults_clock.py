@@ -141,6 +141,6 @@ def test_an_agent_whose_clock_jumps_reads_lists_and_answers_as_before() -> None:
         assert "Traceback" not in agent.stderr_text()
 
 
-def observed_at(told: dict[str, Any]) -> float:
+def observed_at(answer: dict[str, Any]) -> float:
     """When a snapshot was made, as the agent's clock says."""
-    return datetime.fromisoformat(told["observed_at"]).timestamp()
+    return datetime.fromisoformat(answer["observed_at"]).timestamp()

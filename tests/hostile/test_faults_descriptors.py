@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.hostile.asking import EVERYTHING, Asker, Outcomes, asked
+from tests.hostile.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.hostile.faulty import eventually, metric, probe
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.service.watching import ip, watching
@@ -86,7 +86,7 @@ def told(agent: LabAgent) -> float:
 def asked_with(agent: LabAgent, container: LabContainer, number: int) -> Outcomes:
     """What somebody gets who is connected when the agent can open so many files and no more."""
     before = held_at_rest(agent)
-    asker = Asker.connected(container, *EVERYTHING)
+    asker = ConnectedClient.connected(container, *EVERYTHING)
     eventually(lambda: len(held(agent)) >= before + OF_CONNECTION)
     with few_left(agent, number):
         found = asker.ask()

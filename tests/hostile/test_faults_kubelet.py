@@ -1,4 +1,4 @@
-"""The kubelet fails in every way: what is known keeps being answered, and nothing stands still."""
+"""The kubelet fails in every way: known facts are still answered, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.faulty import Asker, asking, eventually, metric, probe
+from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
 from tests.lab import Lab, LabAgent
 from tests.pods import kubelet_server as kubelet
 from tests.pods.kubelet_server import Answer, Handler, KubeletDouble, serving
@@ -24,13 +24,13 @@ MAX_TURN_SECONDS = 2.0
 
 @dataclass
 class Node:
-    """An agent and its kubelet; `stranger` is in a pod that no list has."""
+    """An agent and its kubelet; `unlisted` is in a pod that no list has."""
 
     lab: Lab
     kubelet: KubeletDouble
     agent: LabAgent
-    web: Asker
-    stranger: Asker
+    web: PodClient
+    unlisted: PodClient
     pods: list[dict[str, Any]]
 
     def listed(self) -> Answer:
@@ -45,7 +45,7 @@ def node() -> Iterator[Node]:
     with Lab() as lab:
         web = lab.pod("web").container("app")
         listed = lab.pod_list()["items"]
-        stranger = lab.pod("stranger").container("app")
+        unlisted = lab.pod("unlisted").container("app")
         with serving(KubeletDouble(kubelet.pods(*listed))) as double:
             agent = lab.agent(
                 f"--kubelet-url={double.url}",
@@ -53,7 +53,7 @@ def node() -> Iterator[Node]:
                 "--kubelet-token=",
                 pod_source="kubelet",
             )
-            with asking(web) as asks, asking(stranger) as asks_too:
+            with asking(web) as asks, asking(unlisted) as asks_too:
                 yield Node(lab, double, agent, asks, asks_too, listed)
 
 
@@ -63,7 +63,7 @@ def well(node: Node) -> None:
     node.kubelet.answer = node.listed()
     # Only a list that was read refuses it, and it is asked for at once: pauses after failures
     # are for those who are known.
-    eventually(lambda: node.stranger.ask("cpu").get("reason") == "UNKNOWN_TO_POD_LIST")
+    eventually(lambda: node.unlisted.ask("cpu").get("reason") == "UNKNOWN_TO_POD_LIST")
 
 
 def headers_only(handler: Handler) -> None:
@@ -123,9 +123,9 @@ def test_a_kubelet_that_fails_takes_nothing_away(node: Node, fault: str) -> None
     eventually(failed)
     print(f"{fault}: slowest answer to a pod that is known: {slowest:.3f} s")
     assert slowest < MAX_TURN_SECONDS
-    # The kernel proves a pod that no list has; what only a list can tell is not to be had.
-    assert node.stranger.ask("cpu", fresh=True)["said"] == "answered"
-    assert node.stranger.ask("pod")["code"] == "UNAVAILABLE"
+    # The kernel proves a pod that no list has; facts of the list are unavailable.
+    assert node.unlisted.ask("cpu", fresh=True)["said"] == "answered"
+    assert node.unlisted.ask("pod")["code"] == "UNAVAILABLE"
     assert probe(node.agent, "/healthz") == (200, "ok")
     assert not any(path == "/elsewhere" for path, _ in node.kubelet.requests)
     assert "Traceback" not in node.agent.stderr_text()
@@ -137,7 +137,7 @@ def test_a_list_that_shrinks_to_nothing_takes_nothing_from_those_who_run(node: N
     eventually(lambda: node.web.ask("pod") and len(node.kubelet.requests) > fetched + 2)
     assert node.web.ask("pod")["said"] == "web"
     assert node.web.ask("pod", fresh=True)["said"] == "web"
-    assert node.stranger.ask("cpu")["reason"] == "UNKNOWN_TO_POD_LIST"
+    assert node.unlisted.ask("cpu")["reason"] == "UNKNOWN_TO_POD_LIST"
     node.kubelet.answer = node.listed()
     eventually(lambda: node.web.ask("pod") and len(node.kubelet.requests) > fetched + 4)
     assert node.web.ask("pod")["said"] == "web"

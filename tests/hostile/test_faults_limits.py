@@ -22,7 +22,7 @@ held = []
 for _ in range(int(sys.argv[1])):
     held.append(socket.socket(socket.AF_UNIX))
     held[-1].connect("/etc/netutil/net.sock")
-    # The preface of HTTP/2 and empty settings: a connection that nobody closes for idleness.
+    # The preface of HTTP/2 and empty settings: a connection that is not closed for idleness.
     held[-1].sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes(3) + b"\\x04" + bytes(5))
 print("held", flush=True)
 sys.stdin.read()
@@ -35,7 +35,7 @@ def lab() -> Iterator[Lab]:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as lab:
         lab.pod("web").container("app")
-        lab.pod("crowd").container("app")
+        lab.pod("many").container("app")
         yield lab
 
 
@@ -58,9 +58,7 @@ def own_cgroup(agent: LabAgent) -> Path:
 
 
 @pytest.mark.usefixtures("running")
-def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_others(
-    lab: Lab,
-) -> None:
+def test_an_agent_near_its_memory_limit_rejects_new_connections(lab: Lab) -> None:
     agent = lab.agent("--memory-high-watermark-percent=90")
     web = lab.pods[0].containers[0]
     limit = own_cgroup(agent) / "memory.limit_in_bytes"
@@ -72,8 +70,8 @@ def test_an_agent_near_its_memory_limit_turns_newcomers_away_and_answers_the_oth
         assert used > 10 * 1024 * 1024
         limit.write_text(str(int(used * 1.05)))
         eventually(lambda: 0 < metric(agent, "netutil_memory_limit_bytes") < used * 1.1)
-        told = eventually(lambda: (a := new.ask("pod", fresh=True)).get("reason") and a)
-        assert (told["reason"], told["code"]) == ("AGENT_MEMORY_LOW", "RESOURCE_EXHAUSTED")
+        answer = eventually(lambda: (a := new.ask("pod", fresh=True)).get("reason") and a)
+        assert (answer["reason"], answer["code"]) == ("AGENT_MEMORY_LOW", "RESOURCE_EXHAUSTED")
         assert old.ask("pod")["said"] == "web"
         assert old.ask("watch")["reason"] == "AGENT_MEMORY_LOW"
         limit.write_text("-1")
@@ -88,14 +86,14 @@ def test_too_few_descriptors_are_an_error_of_new_connections(lab: Lab) -> None:
     command = ["prlimit", "--nofile=224:224", sys.executable, "-m", "netutil.agent"]
     agent = lab.agent("--max-connections-per-pod=500", command=command)
     affordable = int(metric(agent, "netutil_max_connections"))
-    namespaces = 224 // 4 // 8  # a quarter at the most, eight descriptors each
+    namespaces = 224 // 4 // 8  # at most a quarter, eight descriptors each
     assert affordable == (224 - 128 - namespaces * 8) // 3
     assert f"at most {affordable} connections" in agent.stderr_text()
-    web, crowd = (pod.containers[0] for pod in lab.pods)
+    web, many = (pod.containers[0] for pod in lab.pods)
     with asking(web) as old, asking(web) as new:
         assert old.ask("pod")["said"] == "web"
         hold = [sys.executable, "-c", HOLD, str(affordable + 200)]
-        holding = crowd.spawn(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holding = many.spawn(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert holding.stdout is not None
             assert holding.stdout.readline() == b"held\n"
@@ -170,7 +168,7 @@ def test_a_start_that_cannot_make_its_socket_says_so_in_one_sentence(lab: Lab, s
 
 
 @pytest.mark.usefixtures("running")
-def test_a_file_system_that_fills_up_or_becomes_read_only_stops_nobody(lab: Lab) -> None:
+def test_a_full_or_read_only_file_system_stops_no_agent(lab: Lab) -> None:
     with small_file_system(lab.directory / "filling", "nr_inodes=32,size=64k") as small:
         admin = small / "admin.sock"
         agent = lab.agent(f"--admin-socket={admin}", writable=[small])

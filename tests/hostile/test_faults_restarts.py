@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.faulty import Asker, asking, eventually
+from tests.hostile.faulty import PodClient, asking, eventually
 from tests.lab import Lab, LabAgent
 from tests.lab.confined import CONFINED
 
@@ -42,12 +42,12 @@ def inode(path: Path) -> int | None:
 
 
 @pytest.fixture
-def web(lab: Lab) -> Iterator[Asker]:
-    with asking(lab.pods[0].containers[0]) as asker:
-        yield asker
+def web(lab: Lab) -> Iterator[PodClient]:
+    with asking(lab.pods[0].containers[0]) as client:
+        yield client
 
 
-def answers(web: Asker) -> bool:
+def answers(web: PodClient) -> bool:
     """Whether a new connection is answered."""
     return web.ask("pod", fresh=True).get("said") == "web"
 
@@ -98,7 +98,7 @@ def plant_what_a_kill_between_bind_and_rename_leaves(lab: Lab) -> list[Path]:
     return left
 
 
-def test_agents_killed_at_any_moment_leave_nothing_that_adds_up(lab: Lab, web: Asker) -> None:
+def test_agents_killed_at_any_moment_leave_nothing_that_adds_up(lab: Lab, web: PodClient) -> None:
     lab.write_pod_list()
     with own_temporary_directory(lab) as temporary:
         for _ in range(KILLS):
@@ -137,7 +137,7 @@ def test_the_private_directory_of_an_agent_of_the_version_before_is_removed(lab:
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
 def test_of_two_agents_the_one_that_is_left_has_the_path(
-    lab: Lab, web: Asker, ending: signal.Signals
+    lab: Lab, web: PodClient, ending: signal.Signals
 ) -> None:
     left = lab.agent()
     holder = lab.agent()
@@ -169,7 +169,7 @@ def end(agent: LabAgent, how: signal.Signals) -> None:
         agent.kill()
 
 
-def test_two_agents_that_start_together_leave_one_live_socket(lab: Lab, web: Asker) -> None:
+def test_two_agents_that_start_together_leave_one_live_socket(lab: Lab, web: PodClient) -> None:
     lab.write_pod_list()
     agents = [begin(lab) for _ in range(2)]
     try:

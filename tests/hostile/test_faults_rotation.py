@@ -16,7 +16,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from tests.hostile.faulty import Asker, asking, eventually, metric, probe
+from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
 from tests.lab import Lab, LabAgent
 from tests.pods import kubelet_server as kubelet
 from tests.pods.conftest import context_of
@@ -53,7 +53,7 @@ class Projected:
 
 
 class Guard:
-    """A kubelet's door: which tokens it accepts, and who came with which certificate."""
+    """A kubelet's access control: the tokens that it accepts, and the certificates that it saw."""
 
     def __init__(self, answer: kubelet.Answer) -> None:
         self._answer = answer
@@ -75,7 +75,7 @@ class Guard:
 @dataclass
 class Node:
     agent: LabAgent
-    web: Asker
+    web: PodClient
     volume: Projected
     guard: Guard
     double: KubeletDouble
@@ -143,7 +143,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture
 def failures(node: Node) -> float:
-    """How often a list could not be had so far; the last one could."""
+    """Return the number of failed fetches so far; the last fetch succeeded."""
     came = len(node.guard.came)
     node.asked_until(lambda: len(node.guard.came) > came)
     return metric(node.agent, FAILURES)
@@ -205,7 +205,7 @@ def missing(path: Path, good: bytes) -> None:
 
 
 def unreadable(path: Path, good: bytes) -> None:
-    """Root may read any file; but nobody a link to itself."""
+    """Root may read any file, but no user can read a link to itself."""
     del good
     path.unlink()
     path.symlink_to(path.name)
@@ -223,9 +223,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "broken", "told"), BROKEN)
+@pytest.mark.parametrize(("name", "broken", "flag"), BROKEN)
 def test_a_file_that_cannot_be_used_for_a_while_takes_nothing_away(
-    node: Node, name: str, broken: Callable[[Path, bytes], None], told: str, failures: float
+    node: Node, name: str, broken: Callable[[Path, bytes], None], flag: str, failures: float
 ) -> None:
     path, log = node.volume.directory / name, len(node.agent.stderr_text())
     try:
@@ -240,7 +240,7 @@ def test_a_file_that_cannot_be_used_for_a_while_takes_nothing_away(
     # One that lasts is said again after 2, 4, 8 failures: it is the same sentence.
     assert 1 <= len(said) <= math.log2(more) + 2
     assert len({line.partition("pod list: ")[2].partition(" (read ")[0] for line in said}) == 1
-    assert told in said[0]
+    assert flag in said[0]
     came = len(node.guard.came)
     node.asked_until(lambda: len(node.guard.came) > came)
     eventually(lambda: "answers again" in node.agent.stderr_text()[log:])

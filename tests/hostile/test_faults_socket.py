@@ -70,7 +70,7 @@ def directory_renamed(path: Path) -> None:
     path.parent.rename(path.parent.with_name(f"{path.parent.name}-{inode(path)}"))
 
 
-def directory_made_anew(path: Path) -> None:
+def directory_recreated(path: Path) -> None:
     directory_renamed(path)
     path.parent.mkdir()
 
@@ -140,7 +140,7 @@ def test_a_socket_that_is_removed_or_replaced_is_rebound(
 
 
 @pytest.mark.skipif(CONFINED, reason="the directory is a mount of the agent's own container then")
-@pytest.mark.parametrize("fault", [directory_deleted, directory_renamed, directory_made_anew])
+@pytest.mark.parametrize("fault", [directory_deleted, directory_renamed, directory_recreated])
 def test_a_socket_whose_directory_is_removed_is_rebound(
     another_lab: Lab, fault: Callable[[Path], None]
 ) -> None:
@@ -192,13 +192,13 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
         (path / "x").mkdir(parents=True)
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
     assert all(map(connects, paths))
-    eventually(lambda: not any(map(names_aside, paths)))  # each socket stands before that
+    eventually(lambda: not any(map(names_aside, paths)))  # each socket exists before that
     eventually(lambda: metric(agent, DIRECTORIES) == len(paths))
     said = f"listener: removed a directory at {agent.socket}; a pod's subPath creates one there"
     assert said in agent.stderr_text()
     assert directory_check(agent)["outcome"] == "ok"
-    with asking(web) as asker:
-        assert asker.ask("pod", fresh=True)["said"] == "web"
+    with asking(web) as client:
+        assert client.ask("pod", fresh=True)["said"] == "web"
 
 
 def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where(
@@ -215,9 +215,7 @@ def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where
     assert "by hand" in check["remedy"]
 
 
-def test_a_name_that_a_pods_subpath_made_beside_the_socket_is_told_by_the_doctor(
-    another_lab: Lab,
-) -> None:
+def test_the_doctor_reports_a_name_that_a_subpath_created(another_lab: Lab) -> None:
     agent = another_lab.agent()
     (agent.socket.parent / "x" / "y").mkdir(parents=True)
     check = directory_check(agent)
@@ -246,7 +244,7 @@ def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: L
             agent.stop()
         agent = following
         assert connects(agent.socket)
-        eventually(lambda: not names_aside(another_lab.socket))  # the socket stands before that
+        eventually(lambda: not names_aside(another_lab.socket))  # the socket exists before that
 
 
 @pytest.fixture
@@ -259,18 +257,18 @@ def another_lab() -> Iterator[Lab]:
         yield another
 
 
-def test_who_is_connected_goes_on_while_the_file_is_gone(another_lab: Lab) -> None:
+def test_connections_survive_the_removal_of_the_file(another_lab: Lab) -> None:
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
-    with asking(web) as asker:
-        assert asker.ask("pod")["said"] == "web"
+    with asking(web) as client:
+        assert client.ask("pod")["said"] == "web"
         file_deleted(agent.socket)
-        assert asker.ask("pod")["said"] == "web"
+        assert client.ask("pod")["said"] == "web"
         eventually(lambda: connects(agent.socket))
-        assert asker.ask("pod", fresh=True)["said"] == "web"
+        assert client.ask("pod", fresh=True)["said"] == "web"
 
 
 def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
-    """Its hostPath is writable for it, and it listens: its PID namespace tells it from an agent."""
+    """Its hostPath is writable for it, and it listens: its PID namespace is not an agent's."""
     agent, web = another_lab.agent(), another_lab.pods[0].containers[0]
     listen = [sys.executable, "-c", LISTEN, "/etc/netutil/net.sock"]
     hostile = web.spawn(listen, stdout=subprocess.PIPE)
@@ -279,8 +277,8 @@ def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
         assert hostile.stdout.readline() == b"listening\n"
         planted = inode(agent.socket)
         eventually(lambda: inode(agent.socket) != planted and connects(agent.socket))
-        with asking(web) as asker:
-            assert asker.ask("pod", fresh=True)["said"] == "web"
+        with asking(web) as client:
+            assert client.ask("pod", fresh=True)["said"] == "web"
         assert "was the socket of a process that is not an agent" in agent.stderr_text()
     finally:
         hostile.kill()

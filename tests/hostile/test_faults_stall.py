@@ -1,4 +1,4 @@
-"""The event loop stands still: it is told with its stack, and liveness fails while it lasts."""
+"""A stalled event loop is logged with its stack, and liveness fails during the stall."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def check(agent: LabAgent) -> int:
     return subprocess.run(command, check=False, timeout=60, stderr=subprocess.DEVNULL).returncode
 
 
-def test_a_loop_that_stands_still_is_told_and_fails_liveness_until_it_turns(lab: Lab) -> None:
+def test_a_stalled_loop_is_logged_and_fails_liveness(lab: Lab) -> None:
     mark = lab.directory / "stall"
     command = [sys.executable, "-c", STALLING, str(mark)]
     agent = lab.agent("--event-loop-stall-seconds=1", "--log-format=json", command=command)
     assert probe(agent, "/healthz") == (200, "ok")
     os.kill(agent.pid, signal.SIGUSR1)
     try:
-        ensure_told(agent)
+        ensure_reported(agent)
     finally:
         mark.with_name("stall.go").touch()
     eventually(lambda: probe(agent, "/healthz") == (200, "ok"))
@@ -61,16 +61,16 @@ def test_a_loop_that_stands_still_is_told_and_fails_liveness_until_it_turns(lab:
     assert agent.stop() == 0
 
 
-def ensure_told(agent: LabAgent) -> None:
+def ensure_reported(agent: LabAgent) -> None:
     _, said = eventually(lambda: (p := probe(agent, "/healthz"))[0] == 503 and p)
     assert re.fullmatch(r"the event loop has not turned for \d+ s", said)
     assert metric(agent, "netutil_event_loop_stalls_total") == 1
     assert metric(agent, "netutil_event_loop_lag_seconds") >= 1
     assert check(agent) == 1
-    told = [line for line in lines(agent) if "it is at" in line["message"]]
-    assert len(told) == 1
-    assert "stand_still" in told[0]["message"]
-    assert told[0]["level"] == "error"
+    reports = [line for line in lines(agent) if "it is at" in line["message"]]
+    assert len(reports) == 1
+    assert "stand_still" in reports[0]["message"]
+    assert reports[0]["level"] == "error"
 
 
 def lines(agent: LabAgent) -> list[dict[str, str]]:

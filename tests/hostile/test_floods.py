@@ -13,7 +13,7 @@ import pytest
 from netutil.agent.grpcserver.frames import ErrorCode
 
 from tests.grpcserver.raw import Bench, RawClient, serving
-from tests.hostile import crowds
+from tests.hostile import connection_floods
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
 from tests.hostile.sender import Blocks
@@ -39,8 +39,10 @@ MEANT = {
 }
 """The errors that an attack is about."""
 HELD: dict[str, Callable[[], Blocks]] = {
-    "streams-never-end": lambda: iter([crowds.open_streams(b"")]),
-    "half-a-message": lambda: iter([crowds.open_streams(http2.message(bytes(1000))[:100])]),
+    "streams-never-end": lambda: iter([connection_floods.open_streams(b"")]),
+    "half-a-message": lambda: iter(
+        [connection_floods.open_streams(http2.message(bytes(1000))[:100])]
+    ),
 }
 EVERY = {**FLOODS, **HEADER_FLOODS, **HELD}
 

@@ -1,4 +1,4 @@
-"""What asks as the host's root, outside of pods, is let in whatever pods do."""
+"""Callers with the host's root user, outside of pods, are admitted during any attack."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
     EVERYTHING,
+    POD_CLIENT,
     Call,
     Outcomes,
     asked,
@@ -90,7 +90,7 @@ def asked_from(on: Stage, path: str, marker: str) -> Outcomes:
     before = moving(tops, path)
     assert marker in path
     done = subprocess.run(
-        [sys.executable, ASKER],
+        [sys.executable, POD_CLIENT],
         input=task(QUESTIONS, before=before, socket=str(on.lab.socket)),
         capture_output=True,
         check=False,
@@ -127,8 +127,8 @@ def test_root_in_a_container_of_no_kubelet_is_no_pod_by_a_name(
 
 
 @pytest.mark.parametrize("shape", ["cgroupfs", "container alone"])
-def test_a_pod_whose_cgroup_bears_no_uid_is_not_what_it_makes_within(shape: str, on: Stage) -> None:
-    """CRI-O under some set-ups: its own container is known and stands outside."""
+def test_a_pod_without_a_uid_in_its_cgroup_cannot_forge_one(shape: str, on: Stage) -> None:
+    """CRI-O under some set-ups: its own container is known and is outside."""
     own = f"system.slice/crio-{on.hostile.id}.scope"
     got = asked_from(on, f"{own}/{shapes(on)[shape]}", "crio")
     _, pod, everything = got.calls

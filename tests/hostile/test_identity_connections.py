@@ -1,4 +1,4 @@
-"""A connection is its connector's, whoever bears its pid or holds the connection later."""
+"""A connection is its connector's, also after a reuse of the pid or a change of the holder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from pathlib import Path
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
-from tests.hostile.asking import EVERYTHING, SECRET, Asker, asked, assert_nothing_leaked
+from tests.hostile.client_driver import (
+    EVERYTHING,
+    SECRET,
+    ConnectedClient,
+    asked,
+    assert_nothing_leaked,
+)
 from tests.hostile.stage import Stage, stage, victim_pod
 from tests.lab import LabContainer
 from tests.lab.observing import needs_lab
 from tests.lab.reused_pid import process_under
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-connections")]
-GONE = ("UNAUTHENTICATED", "PEER_GONE")
+EXITED = ("UNAUTHENTICATED", "PEER_GONE")
 NOT_FOUND = ("NOT_FOUND", "PID_NOT_FOUND")
 OLD_KERNEL = (
     "import sys; from netutil.agent.identity import pidfd; pidfd.SO_PEERPIDFD = 30000\n"
@@ -98,7 +104,7 @@ def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stag
     """The agent is kept from looking until the connector has ended and a victim has its pid."""
     os.kill(on.agent.pid, signal.SIGSTOP)
     try:
-        attacker = Asker.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
+        attacker = ConnectedClient.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
         pid = child_of(attacker.process.host_pid)
         end(pid)
         with victim_under(pid, on.victim):
@@ -106,7 +112,7 @@ def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stag
             got = attacker.ask()
     finally:
         os.kill(on.agent.pid, signal.SIGCONT)
-    assert got.refusals() == {GONE}
+    assert got.refusals() == {EXITED}
     assert_nothing_leaked(got)
 
 
@@ -115,14 +121,14 @@ def test_a_pid_that_a_victim_got_after_the_connectors_end_gives_nothing(
     kernel: str, request: pytest.FixtureRequest
 ) -> None:
     on: Stage = request.getfixturevalue("on" if kernel == "of today" else "on_an_old_kernel")
-    attacker = Asker.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
+    attacker = ConnectedClient.connected(on.hostile, *EVERYTHING, before=CONNECT_IN_A_CHILD)
     on.await_connections(1)
     pid = child_of(attacker.process.host_pid)
     end(pid)
     with victim_under(pid, on.victim):
         got = attacker.ask()
     env, cpu, *_, everything = got.calls
-    assert env.refusal == GONE
+    assert env.refusal == EXITED
     assert cpu.code == "OK"
     assert "affinity" not in cpu.answer
     assert everything.answer["pod"]["name"] == "hostile"
@@ -136,13 +142,13 @@ def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
     """Its holder is in another pod; a pid means what it means to the connector."""
     path = str(on.lab.directory / f"handed-{ends}")
     between = HAND_ON.format(path=path, ends=ends)
-    giver = Asker.connected(on.hostile, ("GetPod", {}), between=between)
+    giver = ConnectedClient.connected(on.hostile, ("GetPod", {}), between=between)
     giver.go()
     theirs = ("GetEnv", {"pid": str(on.victim.pid)})
     got = asked(on.victim, *EVERYTHING, theirs, before=TAKE_OVER.format(path=path))
     env, *_, pod, everything, by_pid = got.calls
-    assert env.refusal == (GONE if ends else ("OK", ""))
-    assert by_pid.refusal == (GONE if ends else NOT_FOUND)
+    assert env.refusal == (EXITED if ends else ("OK", ""))
+    assert by_pid.refusal == (EXITED if ends else NOT_FOUND)
     assert pod.answer["name"] == everything.answer["pod"]["name"] == "hostile"
     if not ends:
         assert env.answer["envs"] == {"WHO": "hostile"}
@@ -151,24 +157,24 @@ def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
     giver.process.communicate()
 
 
-def test_a_connection_of_a_pod_that_is_gone_is_not_one_of_the_pod_made_anew(on: Stage) -> None:
+def test_a_connection_of_a_deleted_pod_is_not_its_successors(on: Stage) -> None:
     """A static pod has its UID again in its next life, and perhaps other secrets."""
     first = on.lab.pod("static", static=True)
     container = first.container("app")
     on.lab.write_pod_list()
     path = str(on.lab.directory / "handed-static")
-    giver = Asker.connected(
+    giver = ConnectedClient.connected(
         container, ("GetPod", {}), between=HAND_ON.format(path=path, ends=False)
     )
     on.await_connections(1)
     giver.go()
-    holder = Asker.connected(on.hostile, *EVERYTHING, before=TAKE_OVER.format(path=path))
+    holder = ConnectedClient.connected(on.hostile, *EVERYTHING, before=TAKE_OVER.format(path=path))
     first.delete()
     victim_pod(on.lab, "static", static=True, uid=first.uid).container(
         "app", env={"PASSWORD": SECRET}
     )
     on.lab.write_pod_list()
     got = holder.ask()
-    assert got.refusals() == {GONE}
+    assert got.refusals() == {EXITED}
     assert_nothing_leaked(got)
     giver.process.communicate()

@@ -20,9 +20,9 @@ from netutil.agent.identity.peer import identify_process
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
     EVERYTHING,
+    POD_CLIENT,
     SECRET,
     SOCKET,
     Call,
@@ -64,7 +64,7 @@ def asked_by_host(
 ) -> Outcomes:
     """Ask from a process of the host's root."""
     done = subprocess.run(
-        [*around, sys.executable, ASKER],
+        [*around, sys.executable, POD_CLIENT],
         input=task(calls, before=before, socket=at),
         capture_output=True,
         check=False,
@@ -122,7 +122,7 @@ def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
     )
     pod, interfaces = got.calls
     assert (pod.answer["name"], pod.answer["container_name"]) == ("reported", "app")
-    # Some machines let nobody look at the namespaces of their init.
+    # Some machines hide the namespaces of their init from all users.
     known = host_network_namespace() is not None and not CONFINED
     assert interfaces.answer.get("host_network", False) is known
     if known:
@@ -130,7 +130,7 @@ def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
         assert "link" not in interfaces.answer["interfaces"][0]
 
 
-async def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
+async def test_no_link_of_the_nodes_network_namespace_is_returned() -> None:
     with process() as host, pinned(host.pid) as pin:
         node = pin.through_running_thread(network_namespace)
         cache = NetworkCache(ReadPool().run)
@@ -141,9 +141,7 @@ async def test_no_link_of_the_nodes_network_namespace_is_told() -> None:
         assert len(cache) == 0
 
 
-def test_another_network_namespace_than_the_pods_is_told_as_drift(
-    on: Stage, reported: LabPod
-) -> None:
+def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: LabPod) -> None:
     if CONFINED:
         pytest.skip("confined agents tell no live links: docs/install.md")
     (app,) = reported.containers
@@ -157,11 +155,11 @@ def test_another_network_namespace_than_the_pods_is_told_as_drift(
 
 
 def test_a_host_process_in_a_pods_cgroups_is_not_there_for_the_pod(on: Stage) -> None:
-    """It bears no number in the pod's PID namespace: its environment is the host's."""
+    """It has no pid in the pod's PID namespace: its environment is the host's."""
     with process(f"import os\n{entering(on.hostile)}") as entered:
         calls = [(method, fields | {"pid": str(entered.pid)}) for method, fields in EVERYTHING[:-1]]
         line = task(calls)
-        done = on.hostile.run([sys.executable, ASKER], input=line, timeout=60)
+        done = on.hostile.run([sys.executable, POD_CLIENT], input=line, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     assert Outcomes.from_output(done.stdout).refusals() == {NOT_FOUND}
 

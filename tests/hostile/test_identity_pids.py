@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import (
-    ASKER,
+from tests.hostile.client_driver import (
+    POD_CLIENT,
     SECRET,
     Call,
     Outcomes,
@@ -72,7 +72,7 @@ def asked_with_host_pid(on: Stage, container: LabContainer, *calls: Call) -> Out
     files = [str(directory / "cgroup.procs") for directory in container.cgroups]
     enter = f"for file in {files!r}: open(file, 'w').write('0')"
     done = subprocess.run(
-        [sys.executable, ASKER],
+        [sys.executable, POD_CLIENT],
         input=task(calls, before=enter, socket=str(on.lab.socket)),
         capture_output=True,
         check=False,
@@ -164,7 +164,7 @@ task["calls"] = [[m, {**f, "pid": str(n)}] for n in numbers for m, f in task["ca
 
 
 def test_a_zombie_and_a_thread_of_the_callers_own_are_not_found(on: Stage) -> None:
-    """And 2, which on the host is a kernel thread, is nobody in here."""
+    """And 2, which on the host is a kernel thread, is no process in here."""
     calls = everything_of("")[:-1]
     got = asked(on.hostile, *calls, between=DEAD_AND_THREADED)
     assert len(got.calls) == 3 * len(calls)

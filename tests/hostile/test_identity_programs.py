@@ -1,4 +1,4 @@
-"""Programs of one pod under other ids: setuid, sudo, user namespaces. Nobody reads more."""
+"""Programs of one pod under other ids: setuid, sudo, user namespaces. None reads more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.asking import SECRET, Call, asked, assert_nothing_leaked
+from tests.hostile.client_driver import SECRET, Call, asked, assert_nothing_leaked
 from tests.hostile.stage import USER, Stage, setuid_python, stage
 from tests.identity.processes import become
 from tests.lab.observing import needs_lab
@@ -66,15 +66,13 @@ def test_a_connector_that_became_another_users_program_has_no_environment_for_it
     assert_nothing_leaked(got)
 
 
-def test_a_connector_that_became_another_users_program_reads_nobody_for_its_child(
-    on: Stage,
-) -> None:
+def test_a_connector_with_new_ids_reads_no_process_for_its_child(on: Stage) -> None:
     """The ids of sudo's child are the victim's; those of the connection are not."""
     with on.hostile.spawn(
         ["cat"], env={"PASSWORD": SECRET}, uid=OTHER, gid=USER, stdin=subprocess.PIPE
     ) as other:
         script = AS_OTHER.format(other=OTHER, secret="its own")  # noqa: S106
-        # The number inside is told by the host's /proc here, by /proc inside to an attacker.
+        # The test reads the inner pid from the host's /proc, an attacker from /proc inside.
         number = str(inside_pid(other.host_pid))
         got = asked(
             on.hostile, ("GetEnv", {"pid": number}), before=AS_USER, between=becoming(on, script)
@@ -168,7 +166,7 @@ task["calls"] = [[method, {"pid": str(neighbour)}] for method, _ in task["calls"
 def test_the_root_of_a_user_namespace_reads_nothing_by_the_agents_power_over_it(
     on: Stage,
 ) -> None:
-    """Whoever made a user namespace has every capability in it: the agent, as root, has."""
+    """The creator of a user namespace has every capability in it, and so has the agent, as root."""
     neighbour = NEIGHBOUR.format(ids="", secret=SECRET)  # with all capabilities in the namespace
     before = USER_NAMESPACE + "enter_user_namespace()\n" + neighbour + WITHOUT_CAPABILITIES
     got = asked(on.hostile, *QUESTIONS, before=before + TRY_BY_ITSELF)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import calling
+from tests.hostile import over_limit_client as calling
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.service.conftest import ask, netutil
 from tests.service.test_hostile import metric

@@ -1,4 +1,4 @@
-"""What stands where a call names its method: whatever it is, the agent goes on serving."""
+"""The agent goes on serving after a call with any bytes as its path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
     [b"/v1alpha.NetUtil/\xff\xfe", b"\xff", b"", b"/", b"no-slash", b"/\0/\n", b"/" + b"x" * 4000],
     ids=["no UTF-8", "one byte", "nothing", "a slash", "no slash", "control", "long"],
 )
-def test_a_call_to_any_path_ends_nobody_elses_service(
+def test_a_call_to_any_path_ends_no_other_callers_service(
     path: bytes, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node

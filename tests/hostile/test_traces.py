@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.asking import EVERYTHING, SECRET, Call, asked
+from tests.hostile.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.hostile.stage import Stage, stage
 from tests.lab.observing import needs_lab
 

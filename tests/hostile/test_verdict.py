@@ -106,7 +106,7 @@ def test_what_could_not_be_measured_is_past_every_bound() -> None:
     )
 
 
-def test_a_quiet_phase_is_told_from_one_in_which_the_machine_was_busy() -> None:
+def test_a_quiet_phase_differs_from_a_busy_one() -> None:
     usual = Usual()
     assert not usual.is_exceeded_by(phase(0.1))
     for seconds in (0.001, 0.1, 0.002):

@@ -2,8 +2,8 @@
 
 Each prints "ready" and goes on until it is killed. `forking` copies an address space of thousands
 of mappings again and again, and holds its memory lock meanwhile. `dropped` hands the page with its
-environment over to userfaultfd(2) and throws it away: who reads it waits for a page that nobody
-brings, or is told that there is none.
+environment over to userfaultfd(2) and throws it away: a reader waits for a page that never
+arrives, or gets the error that there is no page.
 """
 
 from __future__ import annotations

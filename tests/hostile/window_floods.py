@@ -1,7 +1,7 @@
 """Games with flow control, and a peer that does not read, each with answers of 1 MB pending.
 
 `python -m tests.hostile.window_floods NAME CONNECTIONS` runs until it is killed. It starts itself
-anew with an environment of 1 MB, for which it then asks.
+again with an environment of 1 MB, for which it then asks.
 """
 
 from __future__ import annotations

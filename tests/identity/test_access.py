@@ -183,7 +183,7 @@ def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
         assert_refused(neighbour.pid, target.pid)
 
 
-def test_nobody_can_ask_for_a_process_that_ended() -> None:
+def test_no_caller_can_ask_for_a_process_that_ended() -> None:
     with process() as target, pinned(os.getpid()) as asking, pinned(target.pid) as asked:
         target.kill()
         target.wait()

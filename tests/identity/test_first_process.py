@@ -74,7 +74,7 @@ def at(pid: int) -> int:
 
 @pytest.fixture(params=["pidfs", "start time"])
 def _numbers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes are told apart as this kernel allows, and as one before Linux 6.9 does."""
+    """Processes are distinguished as this kernel allows, and as before Linux 6.9."""
     if request.param == "start time":
         monkeypatch.setattr(first_process, "_has_pidfs", lambda: False)
 
@@ -113,7 +113,7 @@ def test_a_pidfd_has_an_inode_of_its_own_from_linux_6_9_on() -> None:
     assert first_process._has_pidfs() == (release >= (6, 9))
 
 
-def test_where_processes_are_told_apart_by_their_start_it_is_in_clock_ticks(
+def test_process_start_times_are_in_clock_ticks(
     three: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(first_process, "_has_pidfs", lambda: False)

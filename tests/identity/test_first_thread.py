@@ -220,7 +220,7 @@ def test_more_threads_that_have_ended_than_are_tried_are_said(
     assert refused.value.read == f"/proc/{pid}/task"
 
 
-def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
+def test_a_process_that_ends_during_the_thread_list_has_exited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = module._open
@@ -237,7 +237,7 @@ def test_a_process_that_ends_while_its_threads_are_listed_is_gone(
     assert refused.value.reason is Reason.PEER_GONE
 
 
-def test_a_file_that_no_thread_has_is_missing_and_its_process_not_gone(tmp_path: Path) -> None:
+def test_a_file_that_no_thread_has_does_not_mean_an_exit(tmp_path: Path) -> None:
     def read(thread: int) -> os.stat_result:
         return os.stat("no such file", dir_fd=thread)
 
@@ -306,7 +306,7 @@ def cgroup_files(monkeypatch: pytest.MonkeyPatch, first: str, others: str) -> It
     ("first", "others"),
     [
         pytest.param("0::/old\n", "0::/new\n", id="v2, where it keeps its last path"),
-        pytest.param("0::/old (deleted)\n", "0::/new\n", id="v2, whose directory is gone"),
+        pytest.param("0::/old (deleted)\n", "0::/new\n", id="v2, whose directory was removed"),
         pytest.param("2:cpu:/\n1:name=systemd:/\n", "2:cpu:/a\n1:name=systemd:/a\n", id="v1"),
         pytest.param("2:cpu:/\n0::/old\n", "2:cpu:/a\n0::/new\n", id="hybrid"),
     ],

@@ -221,7 +221,7 @@ def test_one_that_root_made_again_is_held_again(node: Node) -> None:
 
 
 def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> None:
-    """Cgroup v1 lets whoever may write the directory above rename one; v2 lets nobody."""
+    """Cgroup v1 lets a user who may write the parent directory rename a cgroup; v2 lets no user."""
     pod = node.make_pod()
     node.identify()
     os.chown(node.pods, USER, USER)
@@ -259,7 +259,7 @@ def test_one_that_is_exchanged_while_it_is_checked_is_not_held(node: Node) -> No
 
 
 def test_directories_above_a_container_without_a_pods_uid_are_not_held(node: Node) -> None:
-    """A workload makes as many as it likes, and each would take the room of a pod's."""
+    """A workload makes as many as it likes, and each would take the space of a pod's."""
     found = node.tree.identify(f"1:{node.controller}:/{ID}\n")
     node.tree.ensure_made_by_root(choose_container(found, [ID]))
     assert len(node.tree.held) == 0

@@ -60,7 +60,7 @@ def test_each_of_many_pods_keeps_its_identities() -> None:
     assert all(one.identify(each) is found for each, found in zip(texts, kept, strict=True))
 
 
-def test_identities_that_nobody_uses_are_released_in_two_sweeps() -> None:
+def test_unused_identities_are_released_in_two_sweeps() -> None:
     one = tree()
     one.identify(text(1))
     for _ in range(2):

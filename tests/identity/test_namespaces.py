@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from netutil.agent.errors import AgentError, NotFound, Reason, ResourceExhausted, Unauthenticated
-from netutil.agent.identity import namespaces as room
+from netutil.agent.identity import namespaces as module
 from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.process import PinnedProcess
@@ -54,7 +54,7 @@ def test_the_callers_own_number_is_the_caller(one: LabContainer) -> None:
     assert found(one.pid, 1, one) == one.pid
 
 
-def test_a_number_that_nobody_bears_inside_is_missing(one: LabContainer) -> None:
+def test_an_unused_inner_pid_is_not_found(one: LabContainer) -> None:
     before = open_descriptors()
     with pytest.raises(NotFound) as refused:
         found(one.pid, 4000, one)
@@ -109,7 +109,7 @@ def test_a_caller_in_the_hosts_namespace_names_processes_by_their_host_numbers()
 def test_a_pod_of_too_many_processes_is_not_searched_to_its_end(
     one: LabContainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MAX_PROCESSES", 1)
+    monkeypatch.setattr(module, "MAX_PROCESSES", 1)
     with one.spawn(["sleep", "60"]) as other:
         with pytest.raises(ResourceExhausted) as refused:
             found(one.pid, 4000, one)
@@ -144,14 +144,14 @@ def test_a_process_that_may_not_be_looked_at_does_not_hide_another(
     first: bool, one: LabContainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = one.pod.container("hidden")
-    look = room._namespace
+    look = module._namespace
 
     def looking(process: PinnedProcess, levels_up: int) -> tuple[int, int]:
         if process.pid == side.pid:
             raise PermissionError
         return look(process, levels_up)
 
-    monkeypatch.setattr(room, "_namespace", looking)
+    monkeypatch.setattr(module, "_namespace", looking)
     order = (side.pid, one.pid) if first else (one.pid, side.pid)
     with one.spawn(["sleep", "60"]) as caller, pinned(caller.host_pid) as pin:
         process = find_process(pin, 1, order)

@@ -140,7 +140,7 @@ def test_a_host_process_is_no_pod(tree: CgroupTree) -> None:
         assert refusal(host.pid, tree).reason is Reason.NOT_A_POD
 
 
-def test_without_the_hosts_cgroups_nobody_can_tell(container: LabContainer) -> None:
+def test_ownership_is_unknown_without_the_hosts_cgroups(container: LabContainer) -> None:
     refused = refusal(container.pid, CgroupTree())
     assert refused.reason is Reason.CGROUP_NOT_OWNED_BY_ROOT
     assert "--host-root" in refused.advice
@@ -239,22 +239,22 @@ def test_cgroup_v2_another_container_of_the_pod_is_seen_beside_the_process(
 ) -> None:
     made = CgroupTree({UNIFIED: Hierarchy(2, str(tmp_path))})
     uid = UID.replace("-", "_") if "slice" in name else UID
-    runs, empty, gone = "a" * 64, "b" * 64, "d" * 64
+    runs, empty, absent = "a" * 64, "b" * 64, "d" * 64
     for one, populated in ((ID, 1), (runs, 1), (empty, 0)):
         directory = tmp_path / name.format(uid=uid, id=one)
         directory.mkdir(parents=True)
         (directory / "cgroup.events").write_text(f"populated {populated}\nfrozen 0\n")
     found = made.identify(f"0::/{name.format(uid=uid, id=ID)}/deeper\n")
-    assert [made.runs_beside(found, one) for one in (runs, empty, gone)] == [True, False, False]
-    assert made.runs_beside(found, "../../etc"), "no container's ID: it cannot be told"
+    assert [made.runs_beside(found, one) for one in (runs, empty, absent)] == [True, False, False]
+    assert made.runs_beside(found, "../../etc"), "no container's ID: it is undecided"
 
 
-def test_beside_a_process_in_the_pods_own_cgroup_nothing_is_said_to_be_gone() -> None:
+def test_a_process_in_the_pod_cgroup_keeps_containers_undecided() -> None:
     made = CgroupTree({UNIFIED: Hierarchy(2, "/nonexistent")})
     assert made.runs_beside(made.identify(f"0::/kubepods/pod{UID}\n"), ID)
 
 
-def test_a_container_with_processes_is_told_from_an_empty_cgroup() -> None:
+def test_a_container_with_processes_is_not_an_empty_cgroup() -> None:
     with Lab() as lab:
         tree = read_cgroup_tree("/", f"/{lab.name}")
         web = lab.pod("web", uid=UID)
@@ -297,11 +297,11 @@ def test_a_container_without_a_pods_uid_in_its_path_is_counted_by_its_id(tree: C
     directory = hierarchy.directory / ("d" * 64)
     directory.mkdir()
     try:
-        with process(f"open({str(directory / 'cgroup.procs')!r}, 'w').write('0')") as stranger:
-            with pinned(stranger.pid) as pin:
+        with process(f"open({str(directory / 'cgroup.procs')!r}, 'w').write('0')") as other:
+            with pinned(other.pid) as pin:
                 assert pod_key_of(identify_process(pin, tree), tree) == "d" * 64
-            stranger.kill()
-            stranger.wait()
+            other.kill()
+            other.wait()
     finally:
         directory.rmdir()
 
@@ -348,7 +348,7 @@ print(any(found.container_id in containers_below(each) for each in tree.hierarch
 )
 @pytest.mark.parametrize("agent", ["pod", "service"])
 def test_where_the_node_is_in_a_pod_its_own_pods_are_meant(agent: str, private: bool) -> None:
-    """kind in a pod: the agent and its callers stand in the container of another node's pod."""
+    """kind in a pod: the agent and its callers run in the container of another node's pod."""
     top = find_hierarchies()[0].directory / f"netutil-nested-{os.getpid()}"
     node = top / "kubepods" / "burstable" / f"pod{OUTER}" / ("e" * 64) / "docker" / ("d" * 64)
     kubepods = node / "kubelet" / "kubepods"

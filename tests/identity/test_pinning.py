@@ -143,7 +143,7 @@ def test_a_process_younger_than_the_connection_is_not_the_peer(
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ESRCH, errno.ENODATA])
-def test_a_peer_that_the_kernel_calls_gone_is_never_looked_up_by_number(
+def test_a_peer_reported_as_exited_is_never_looked_up_by_pid(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_up: list[int] = []
@@ -243,7 +243,7 @@ def test_nothing_is_read_of_a_process_after_its_end() -> None:
             assert refused.value.reason is Reason.PEER_GONE
 
 
-def test_a_number_that_nobody_bears_is_gone() -> None:
+def test_an_unused_pid_has_exited() -> None:
     with process() as one:
         pass
     with pytest.raises(Unauthenticated) as refused:

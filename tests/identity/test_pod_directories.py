@@ -70,7 +70,7 @@ def test_without_a_uid_the_list_says_which_are_searched(
     assert found(tree, cgroup_file(version, names[0]), ONE) == {1}
 
 
-def test_a_container_whose_cgroup_is_gone_is_passed_over(tmp_path: Path) -> None:
+def test_a_container_without_a_cgroup_is_skipped(tmp_path: Path) -> None:
     tree = tree_of(tmp_path, 2, f"/system.slice/crio-{ONE}.scope")
     assert found(tree, f"0::/system.slice/crio-{ONE}.scope\n", ONE, TWO) == {1}
 

@@ -18,7 +18,8 @@ import pytest
 
 from tests.image.dockerfile import ROOT, Stage, stage, version
 
-pytestmark = pytest.mark.xdist_group("image")
+# The first test makes the environment: a busy machine takes minutes for that.
+pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +108,13 @@ class TestBuildStage:
             assert (packages / package / "py.typed").is_file()
 
     def test_a_start_compiles_nothing(self, venv: Path) -> None:
-        told = subprocess.run(
+        output = subprocess.run(
             [venv / "bin" / "python", "-v", "-c", "import netutil.agent.lifecycle"],
             capture_output=True,
             text=True,
             check=True,
         ).stderr
-        loaded = re.findall(r"^# code object from '?(.+?)'?$", told, re.MULTILINE)
+        loaded = re.findall(r"^# code object from '?(.+?)'?$", output, re.MULTILINE)
         assert [path for path in loaded if path.startswith(str(venv))]
         assert not [path for path in loaded if path.startswith(str(venv)) and ".pyc" not in path]
 

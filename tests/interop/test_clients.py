@@ -1,4 +1,4 @@
-"""What each gRPC client gets of the server. What a case does stands in `cases.py`."""
+"""What each gRPC client gets from the server. `cases.py` has what a case does."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_metadata_goes_both_ways_text_and_bytes(client: Program, server: ServerP
     assert found == {"code": OK, "initial": echo, "trailing": echo}
 
 
-def test_health_is_told_of_each_service(client: Program, server: ServerProcess) -> None:
+def test_each_service_has_a_health_status(client: Program, server: ServerProcess) -> None:
     assert result(client, server, "health") == {"codes": [OK, OK, NOT_FOUND], "statuses": [1, 1]}
 
 

@@ -54,12 +54,12 @@ def status(server: ServerProcess, *words: str) -> str:
     return curl(server, *written, *words).decode()
 
 
-def test_curl_is_told_that_only_post_is_a_call(server: ServerProcess) -> None:
+def test_curl_learns_that_only_post_is_a_call(server: ServerProcess) -> None:
     assert status(server, GET_POD) == status(server, "-X", "PUT", GET_POD) == "2 405"
     assert status(server, "--head", GET_POD) == "2 405"
 
 
-def test_curl_is_told_that_a_form_is_no_call(server: ServerProcess) -> None:
+def test_curl_learns_that_a_form_is_no_call(server: ServerProcess) -> None:
     # Without a body: curl 7.88 fails, now and then, on an answer that comes before it has sent all.
     assert status(server, "-X", "POST", GET_POD) == "2 415"
     json = ("-X", "POST", "-H", "content-type: application/json")
@@ -149,5 +149,5 @@ def test_nghttp_gets_a_large_answer_by_its_windows(server: ServerProcess, empty:
     assert "grpc-status: 0" in shown and shown.count("recv DATA frame") > ENVIRONMENT_BYTES / 2**14
 
 
-def test_nghttp_is_told_that_get_is_no_call(server: ServerProcess) -> None:
+def test_nghttp_learns_that_get_is_no_call(server: ServerProcess) -> None:
     assert ":status: 405" in nghttp(server, "GetPod")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.launch import Launch
-from tests.lab.processes import LabProcess, Processes, entries, wait_gone
+from tests.lab.processes import LabProcess, Processes, entries, wait_exited
 
 COMMAND = (sys.executable, "-m", "netutil.agent")
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -87,7 +87,7 @@ class LabAgent:
         """Send SIGKILL and wait."""
         self._process.kill()
         self._process.wait()
-        wait_gone(self.pid)
+        wait_exited(self.pid)
 
     @property
     def running(self) -> bool:
@@ -108,7 +108,7 @@ class LabAgent:
 def free_address() -> str:
     """A loopback address whose port nothing else takes before it is used.
 
-    It is not one of those that the kernel gives to whoever asks for any (ip_local_port_range
+    It is not one of those that the kernel gives to a bind to port 0 (ip_local_port_range
     begins at 32768), and each process that runs tests beside others has ports of its own.
     """
     for place in itertools.islice(_taken, _COUNT):

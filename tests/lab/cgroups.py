@@ -89,11 +89,11 @@ class Cgroups:
                 (directory / "cpu.cfs_quota_us").write_text(str(micros or -1))
 
     def remove(self, path: str = "") -> None:
-        """Kill all that stand in a cgroup and below, and remove it. TimeoutError after 15 s."""
+        """Kill all processes in a cgroup and below, and remove it. TimeoutError after 15 s."""
         _remove([h.directory / self.root / path for h in self._hierarchies], self.root)
 
     def remove_stale(self) -> None:
-        """Remove the cgroups of labs whose owners are dead, and kill what stands in them."""
+        """Remove the cgroups of labs whose owners are dead, and kill the processes in them."""
         tops = {hierarchy.directory for hierarchy in self._hierarchies}
         names = {name for top in tops for name in os.listdir(top) if is_stale(name)}
         for name in names:
@@ -108,7 +108,7 @@ def _fill_cpuset(directory: Path) -> None:
 
 
 def _delegate(directory: Path) -> None:
-    """Hand the controllers down, one by one: some may not be had, which is no harm."""
+    """Enable the controllers for children, one by one: an unavailable controller is no error."""
     for controller in (directory / "cgroup.controllers").read_text().split():
         if controller in _DELEGATED:
             with suppress(OSError):
@@ -155,7 +155,7 @@ def _kill_members(directory: Path, name: str) -> None:
 
 
 def _kill(pid: int, name: str) -> None:
-    """Kill a process that stands in the lab's cgroups, never one that was given its pid since."""
+    """Kill a process in the lab's cgroups, never a process that got its pid since."""
     process = os.pidfd_open(pid)
     try:
         if f"/{name}" in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"):

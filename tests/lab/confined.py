@@ -24,7 +24,7 @@ def confined(command: Sequence[str], root: Path, writable: Sequence[Path]) -> li
 
     Its capabilities, no new privileges, its seccomp profile; a read-only root file system and
     /sys, a private cgroup namespace, a small /tmp of its own (by TMPDIR). The machine's /tmp
-    is seen, read-only, since a lab stands there; `writable` are the directories of sockets.
+    is seen, read-only, since a lab is there; `writable` are the directories of sockets.
     `root` is an empty directory.
     """
     seen = {"propagation": True, "read_only": "recursive"}

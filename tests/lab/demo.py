@@ -75,7 +75,7 @@ def _tell(lab: Lab, width: int) -> bool:
     _say(
         width,
         "Same command, same socket, no token, no request field that says who asks: the answers"
-        " differ because the kernel told the agent which process called, and its cgroup which"
+        " differ because the kernel shows the agent which process called, and its cgroup which"
         " container of which pod that is.",
     )
     print()

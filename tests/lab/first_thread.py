@@ -35,7 +35,7 @@ def run() -> None:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception:  # noqa: BLE001 - said, and the exit code tells
+    except Exception:  # noqa: BLE001 - printed, and shown by the exit code
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -43,7 +43,7 @@ def why_no_lab() -> str | None:
 
 
 class Lab:
-    """A context manager; all that it made is gone afterwards, whatever happened within.
+    """A context manager; all that it made is removed afterwards, whatever happened within.
 
     What a killed earlier lab left is removed at the start.
     """

@@ -44,7 +44,7 @@ class Launch(NamedTuple):
     """What to start. Strings carry bytes as Latin-1, one character per byte.
 
     `cgroups` are cgroup.procs files, entered before anything else. `join` are
-    namespaces (/proc/<pid>/ns/…), `unshare` the NEW_… flags of those made anew.
+    namespaces (/proc/<pid>/ns/…), `unshare` the NEW_… flags of the new namespaces.
     `socket_directory` appears as /etc/netutil if a mount namespace is made.
     `output` is the file for stdout and stderr; None inherits all three.
     """
@@ -129,7 +129,7 @@ def _enter(launch: Launch, reporting: int, going: int) -> None:
 
 def _become(launch: Launch, streams: tuple[int, ...], going: int) -> None:
     if not os.read(going, 1):
-        raise InterruptedError("whoever started it is gone")
+        raise InterruptedError("the process that started it has exited")
     if launch.unshare & NEW_MOUNT:
         _mount("none", "/", None, _REC | _PRIVATE)
         if launch.socket_directory:
@@ -255,7 +255,7 @@ def _reap(options: int) -> set[int]:
 
 
 def _once(request: int, report: int, owner: int) -> int:
-    """Start one process, tell its pid on `report`, end as it does or when the owner is gone."""
+    """Start one process, report its pid on `report`, end as it does or when the owner exits."""
     for descriptor in (request, report, owner):
         os.set_inheritable(descriptor, False)
     with open(request, "rb") as file:

@@ -19,7 +19,7 @@ def new_name() -> str:
 def is_stale(name: str) -> bool:
     """Whether the name is of a lab whose owner is dead.
 
-    False if nobody can tell: it was made in another PID namespace.
+    False if that is unknown: it was made in another PID namespace.
     """
     match = _NAME.fullmatch(name)
     if not match or int(match["view"]) != _pid_namespace():

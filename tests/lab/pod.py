@@ -33,7 +33,7 @@ from tests.lab.processes import (
     arguments,
     entries,
     inside_pid,
-    wait_gone,
+    wait_exited,
 )
 from tests.lab.shapes import Driver, QoS, Runtime, container_path, pod_path
 
@@ -126,7 +126,7 @@ class LabContainer:
         with suppress(ProcessLookupError):
             if self.running:
                 os.kill(self.pid, signal.SIGKILL)
-        wait_gone(self.pid)
+        wait_exited(self.pid)
         self.running = False
         self._site.cgroups.remove(self._path)
 
@@ -250,7 +250,7 @@ class LabPod:
         mac: str | None = None,
         mtu: int | None = None,
     ) -> Interface:
-        """Give the pod a real interface; the other end stands in a namespace of the lab."""
+        """Give the pod a real interface; the other end is in a namespace of the lab."""
         if self.host_network:
             raise ValueError("a host-network pod has no network namespace of its own")
         interface = self._site.fabric.connect(self.sandbox_pid, name, addresses, mac, mtu)
@@ -266,7 +266,7 @@ class LabPod:
         for path in self._paths if self.driver in ("joined", "no-uid") else (self._path,):
             self._site.cgroups.remove(path)
         for pid in (self.sandbox_pid, *(container.pid for container in self.containers)):
-            wait_gone(pid)
+            wait_exited(pid)
         for container in self.containers:
             container.running = False
         self.deleted = True

@@ -43,7 +43,7 @@ class LabProcess(subprocess.Popen[bytes]):
 
 
 def entries(environment: Environment) -> tuple[str, ...]:
-    """An environment as launch.py takes it. A list is taken as it stands, "=" or not."""
+    """An environment as launch.py takes it. A list is passed unchanged, "=" or not."""
     if isinstance(environment, Mapping):
         raw = [key.encode() + b"=" + _as_bytes(value) for key, value in environment.items()]
     else:
@@ -62,7 +62,7 @@ class Processes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spawned: list[LabProcess] = []
-        # Whoever holds the other end is told by the kernel when this process is gone.
+        # The kernel notifies the holder of the other end when this process exits.
         self._alive, self._lifeline = os.pipe()
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(_PATIENCE_SECONDS)
@@ -79,7 +79,7 @@ class Processes:
         """Start a long-lived process without streams and return its pid on the host."""
         with self._lock:
             self._channel.sendall(launch.to_json())
-            answer = json.loads(self._answers.readline() or b'{"error": "the server is gone"}')
+            answer = json.loads(self._answers.readline() or b'{"error": "the server has exited"}')
         if "error" in answer:
             raise LaunchFailed(answer["error"])
         return int(answer["pid"])
@@ -141,7 +141,7 @@ class Processes:
         return subprocess.CompletedProcess(launch.argv, process.returncode, output, errors)
 
     def close(self) -> None:
-        """Kill all and wait until they are gone."""
+        """Kill all and wait until they have exited."""
         for process in self._spawned:
             _end(process)
         self._answers.close()
@@ -155,7 +155,7 @@ class Processes:
             self._server.wait()
 
 
-def wait_gone(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
+def wait_exited(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
     """Wait until a process has ended (it may still be a zombie). TimeoutError if it does not."""
     try:
         process = os.pidfd_open(pid)

@@ -27,9 +27,9 @@ class _CloneArgs(ctypes.Structure):
 
 @contextmanager
 def process_under(pid: int, environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Let a sleeping process bear this pid until the end of the block.
+    """Let a sleeping process have this pid until the end of the block.
 
-    Raises AssertionError, with what the kernel said, if the number is not to be had.
+    Raises AssertionError, with what the kernel said, if the pid is not available.
     """
     command = [sys.executable, "-I", "-S", __file__, str(pid)]
     with subprocess.Popen(

@@ -7,7 +7,7 @@ from typing import Literal
 Driver = Literal["cgroupfs", "systemd", "joined", "no-uid"]
 """How kubelet and runtime name cgroups. With the last two a pod has no directory of its own:
 `joined` is containerd's cgroupfs driver below a kubelet with the systemd driver, `no-uid` is CRI-O
-under some set-ups, whose paths bear no pod UID."""
+under some set-ups, whose paths have no pod UID."""
 Runtime = Literal["containerd", "cri-o", "docker"]
 QoS = Literal["guaranteed", "burstable", "besteffort"]
 
@@ -17,7 +17,7 @@ _SCOPES: dict[Runtime, str] = {"containerd": "cri-containerd", "cri-o": "crio", 
 def pod_path(uid: str, qos: QoS, driver: Driver) -> str:
     """Path of a pod's cgroup below the kubelet's cgroupRoot.
 
-    kubelet, pkg/kubelet/cm: a guaranteed pod stands directly in kubepods; the
+    kubelet, pkg/kubelet/cm: a guaranteed pod is directly in kubepods; the
     systemd driver joins all names above with dashes, so those of the UID become
     underscores. Of a driver that gives a pod no directory, it is the one in which the containers
     of all pods stand.

@@ -1,4 +1,4 @@
-"""Agents in the lab: ready when they listen, told with their log when they fail."""
+"""Agents in the lab: ready when they listen, reported with their log when they fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_agent_is_ready_when_it_listens_and_stops_at_sigterm(lab: Lab) -> Non
 
 @pytest.mark.root
 @needs_lab
-def test_an_agent_that_ends_early_is_told_with_its_log(lab: Lab) -> None:
+def test_the_error_for_an_agent_that_ends_early_has_its_log(lab: Lab) -> None:
     with pytest.raises(AgentFailed, match="ended with 3:\nno such flag"):
         lab.agent(command=["sh", "-c", "echo no such flag >&2; exit 3"])
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab import Lab, LabContainer
 from tests.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
-from tests.lab.processes import wait_gone
+from tests.lab.processes import wait_exited
 
 
 @pytest.mark.root
@@ -103,9 +103,9 @@ def test_a_killed_lab_leaves_no_process_and_the_next_lab_removes_the_rest(
     process.kill()
     process.wait(30)
     for pid in pids:
-        wait_gone(pid, timeout=10)
+        wait_exited(pid, timeout=10)
     with Lab():
-        eventually_gone(name)
+        eventually_exited(name)
 
 
 @pytest.mark.root
@@ -121,7 +121,7 @@ def test_a_new_lab_leaves_a_live_one_alone(
     assert all(any(name in path for path in cgroup_paths(pid)) for pid in pids)
 
 
-def eventually_gone(name: str) -> None:
+def eventually_exited(name: str) -> None:
     """Another lab, of a test beside this one, may be at the same clearing."""
     deadline = time.monotonic() + 10
     while traces(name) and time.monotonic() < deadline:

@@ -14,7 +14,7 @@ import pytest
 from tests.lab import Lab, LaunchFailed
 from tests.lab.cgroups import find_hierarchies
 from tests.lab.observing import cgroup_paths, namespaces, needs_lab
-from tests.lab.processes import wait_gone
+from tests.lab.processes import wait_exited
 from tests.lab.shapes import Driver, Runtime, container_name, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
@@ -164,13 +164,13 @@ def test_a_spawned_process_is_known_by_its_host_pid_and_dies_with_its_handle(lab
         process.kill()
         process.wait(5)
 
-    wait_gone(process.host_pid, timeout=5)
+    wait_exited(process.host_pid, timeout=5)
     assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.root
 @needs_lab
-def test_the_socket_directory_stands_at_etc_netutil_inside_only(lab: Lab) -> None:
+def test_the_socket_directory_is_at_etc_netutil_only_inside(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     (lab.socket.parent / "hello").write_text("from the host")
 
@@ -220,7 +220,7 @@ def test_the_pod_list_is_what_a_kubelet_prints(lab: Lab) -> None:
     pod = lab.pod("web", namespace="shop", qos="guaranteed", labels={"app": "web"}, runtime="cri-o")
     app, setup = pod.container("app"), pod.container("setup", kind="init")
     setup.kill()
-    lab.pod("gone").delete()
+    lab.pod("deleted").delete()
 
     listed = json.loads(lab.write_pod_list().read_text())
 

@@ -62,7 +62,7 @@ def test_container_cgroups_are_named_as_the_runtime_does(
         ("containerd", "cgroupfs", f"kubepods/burstable/pod{UID}/ID"),
     ],
 )
-def test_containers_of_pods_without_a_cgroup_stand_beside_each_other(
+def test_containers_of_pods_without_a_cgroup_are_siblings(
     runtime: Runtime, driver: Driver, path: str
 ) -> None:
     assert container_path(UID, "burstable", driver, runtime, "ID") == path
@@ -79,13 +79,11 @@ def test_the_name_of_a_reused_pid_is_stale() -> None:
 
 
 @pytest.mark.parametrize("name", ["netutil-lab-1-999999999-1-abcdef", "netutil-lab-x", "kubepods"])
-def test_names_that_nobody_can_judge_are_left_alone(name: str) -> None:
+def test_unknown_names_are_left_alone(name: str) -> None:
     assert not is_stale(name)
 
 
-def test_what_a_dead_lab_left_is_told_from_what_another_lab_has_just_removed(
-    tmp_path: Path,
-) -> None:
+def test_a_dead_labs_directory_is_recognized_until_removed(tmp_path: Path) -> None:
     prefix, pid, _, chance = new_name().rsplit("-", 3)
     left = tmp_path / f"{prefix}-{pid}-1-{chance}"
     left.mkdir()

@@ -123,9 +123,7 @@ def test_namespaces_that_are_held_leave_connections_their_share(
     assert descriptors_for(affordable, namespaces) <= 1024
 
 
-def test_as_many_namespaces_as_wanted_are_held_where_there_is_room(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_wanted_namespaces_are_held_below_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(monkeypatch, 1024, 1_000_000)
     assert affordable_namespaces(1024) == 1024
     limited(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY)

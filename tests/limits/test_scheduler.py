@@ -376,9 +376,7 @@ async def test_turns_of_one_pod_come_one_a_round(scheduler: FairScheduler) -> No
     assert scheduler.waits == 4
 
 
-async def test_a_cancelled_turn_is_passed_over_and_charged_to_nobody(
-    scheduler: FairScheduler,
-) -> None:
+async def test_a_cancelled_slot_is_skipped_and_not_charged(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
     cancelled = asyncio.ensure_future(scheduler.wait_turn(account, 0.001))

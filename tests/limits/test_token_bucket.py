@@ -76,7 +76,7 @@ def test_many_new_keys_give_no_pod_tokens_back(monkeypatch: pytest.MonkeyPatch) 
     answers = [tokens.take(f"churn-{number}") for number in range(1000)]
     assert tokens.take("hostile") > 0
     assert len(tokens) <= 11
-    assert answers.count(0.0) == 9 + 5, "those without room share one bucket"
+    assert answers.count(0.0) == 9 + 5, "those beyond the capacity share one bucket"
 
 
 def test_only_a_full_bucket_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

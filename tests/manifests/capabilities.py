@@ -67,7 +67,7 @@ def in_force() -> int:
 
 
 def parent_namespace(pid: int) -> None:
-    """As for a caller that stands deeper than the process it names."""
+    """As for a caller in a deeper namespace than the process it names."""
     namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(fcntl.ioctl(namespace, NS_GET_PARENT))

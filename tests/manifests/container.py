@@ -1,6 +1,6 @@
 """From a manifest to a command that starts the agent in a container made as it says.
 
-What stands in the manifest is taken from there: arguments, environment, mounts
+These values come from the manifest: arguments, environment, mounts
 with their modes, capabilities, the seccomp profile. Only the directories of the host
 are others. Not had without a container runtime: AppArmor, SELinux, a network namespace
 of the pod.
@@ -43,7 +43,7 @@ def command(
 ) -> list[str]:
     """The command that starts the manifest's agent on that node.
 
-    `host_paths` are the directories that stand for those of the host; `root` is
+    `host_paths` are the directories that replace those of the host; `root` is
     an empty directory, which stays empty for everybody else; `services` are the
     variables that every container has of the API server.
     """

@@ -139,7 +139,7 @@ def lab_node() -> Iterator[LabNode]:
         (account / "token").write_text(token, encoding="ascii")
         (account / "token").chmod(0o600)
         user_pod, root_pod = lab.pod("of-a-user"), lab.pod("of-root", driver="systemd")
-        # The first process of a container is the "other process" of whoever asks in it.
+        # The first process of a container is the "other process" of each caller in it.
         waiting = ("sleep", "infinity")
         user = user_pod.container("app", argv=waiting, uid=_USER, gid=_USER, env={"WHO": "user"})
         # Pods of their own: a pid is looked for among all processes of a pod, in no order.
@@ -156,7 +156,7 @@ def lab_node() -> Iterator[LabNode]:
 
 
 def free_loopback(port: int) -> str:
-    """An address of 127.0.0.0/8 on which nobody listens at that port, chosen by chance."""
+    """An address of 127.0.0.0/8 on which no process listens at that port, chosen by chance."""
     while True:
         octets = random.sample(range(1, 255), 3)
         address = "127." + ".".join(map(str, octets))

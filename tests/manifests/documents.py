@@ -16,8 +16,12 @@ MANIFESTS = ROOT / "manifests"
 DEFAULT = MANIFESTS / "daemonset.yaml"
 HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"
 EXAMPLE_POD = MANIFESTS / "examples" / "pod.yaml"
+CSI_POD = MANIFESTS / "examples" / "pod-csi.yaml"
+DEVICE_PLUGIN_POD = MANIFESTS / "examples" / "pod-device-plugin.yaml"
 NODES_PROXY = MANIFESTS / "nodes-proxy.yaml"
-ADMISSION = MANIFESTS / "admission" / "only-this-hostpath.yaml"
+HOSTPATH_POLICY = MANIFESTS / "policies" / "hostpath.yaml"
+DEVICE_PLUGIN_POLICY = MANIFESTS / "policies" / "device-plugin.yaml"
+CSI_POLICY = MANIFESTS / "policies" / "csi-read-only.yaml"
 APISERVER_RBAC = MANIFESTS / "apiserver" / "rbac.yaml"
 NETWORK_POLICY = MANIFESTS / "networkpolicy" / "networkpolicy.yaml"
 SCC = MANIFESTS / "openshift" / "scc.yaml"
@@ -53,7 +57,7 @@ def documents(text: str) -> list[Manifest]:
 
 
 def read(path: Path) -> list[Manifest]:
-    """The documents of a file, parsed anew: whoever asks may change them."""
+    """The documents of a file, parsed again: each caller may change them."""
     return documents(_text(path))
 
 
@@ -120,7 +124,7 @@ def mounts_of(objects: list[Manifest]) -> dict[str, tuple[Manifest, Manifest]]:
 
 
 def assert_bound(objects: list[Manifest], account: Manifest) -> None:
-    """The objects' one binding gives their one role to that account and nobody else."""
+    """The objects' one binding gives their one role to that account and no other."""
     binding = one(objects, "ClusterRoleBinding")
     assert binding["roleRef"]["name"] == one(objects, "ClusterRole")["metadata"]["name"]
     assert binding["subjects"] == [

@@ -1,7 +1,7 @@
 """Starts one program as a container runtime would: its own mounts, then the program.
 
-Runs as a script (`python -I -S enter.py JSON`), in place of which the program
-then stands: same pid, same parent. The root file system is the machine's own,
+Runs as a script (`python -I -S enter.py JSON`), which the program then
+replaces: same pid, same parent. The root file system is the machine's own,
 read-only, without its /proc, /sys, /run, /tmp and /var; see `Container`.
 """
 
@@ -32,7 +32,7 @@ def enter(container: dict[str, Any]) -> None:
     _check(_libc.unshare(namespaces), "unshare")
     _mount("none", "/", None, _REC | _SLAVE)
     _mount("tmpfs", root, "tmpfs", 0, "mode=755,size=1m")
-    # Or a mount of what stands above it would show it again within itself.
+    # Otherwise a mount of a parent directory would show it again within itself.
     _mount("none", root, None, _UNBINDABLE)
     _show_machine(root)
     for directory in (*_FRESH, "var/lib"):

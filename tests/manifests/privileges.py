@@ -32,7 +32,7 @@ def profile_of(objects: list[Manifest]) -> str:
 
 
 def profile() -> dict[str, Any]:
-    """The hardened variant's seccomp profile, parsed anew."""
+    """The hardened variant's seccomp profile, parsed again."""
     parsed = json.loads(PROFILE.read_text(encoding="utf-8"))
     assert isinstance(parsed, dict)
     return parsed

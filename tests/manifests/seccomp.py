@@ -1,7 +1,7 @@
 """Puts this process under a seccomp profile as a runtime does, then executes a program.
 
-Runs as a script (`python -I -S seccomp.py PROFILE PROGRAM…`), in place of which the
-program then stands. The profile is a JSON object as the OCI runtime specification has it
+Runs as a script (`python -I -S seccomp.py PROFILE PROGRAM…`), which the program
+then replaces. The profile is a JSON object as the OCI runtime specification has it
 (config-linux.md, "Seccomp"); libseccomp makes a filter of it, as it does for runc.
 """
 

@@ -7,23 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.admission import policy, refusals
 from tests.manifests.documents import (
-    ADMISSION,
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
+    HOSTPATH_POLICY,
     Manifest,
-    documents,
     one,
     pod_of,
     read,
 )
-from tests.manifests.kubectl import find_kubectl, kustomize
 
 PATH, MOUNT, BELOW = "only hostPath here", "readOnly and whole", "nothing else may be mounted"
 KINDS = ("containers", "initContainers", "ephemeralContainers")
@@ -210,7 +207,7 @@ def test_it_judges_new_pods_and_ephemeral_containers_and_fails_closed() -> None:
 
 
 def test_its_binding_denies_in_labelled_namespaces_and_not_in_the_agents() -> None:
-    binding = one(read(ADMISSION), "ValidatingAdmissionPolicyBinding")["spec"]
+    binding = one(read(HOSTPATH_POLICY), "ValidatingAdmissionPolicyBinding")["spec"]
     assert binding["policyName"] == policy()["metadata"]["name"]
     assert binding["validationActions"] == ["Deny"]
     label = binding["matchResources"]["namespaceSelector"]["matchLabels"]
@@ -218,10 +215,3 @@ def test_its_binding_denies_in_labelled_namespaces_and_not_in_the_agents() -> No
     for path in (DEFAULT, HARDENED):
         labels = one(read(path), "Namespace")["metadata"]["labels"]
         assert not label.items() <= labels.items()
-
-
-def test_its_kustomization_makes_the_same_objects() -> None:
-    listed = (ADMISSION.parent / "kustomization.yaml").read_text(encoding="utf-8")
-    assert yaml.safe_load(listed)["resources"] == [ADMISSION.name]
-    made = documents(kustomize(find_kubectl(), ADMISSION.parent))
-    assert sorted(made, key=str) == sorted(read(ADMISSION), key=str)

@@ -32,7 +32,8 @@ SWITCHES = (
     ("kubeletRoot=/var/lib/kubelet", "kubeletRoot=/var/lib/k0s/kubelet"),
 )
 REST = (
-    *("kubelet.nodesProxy=true", "openshift.scc=true", "networkPolicy.enabled=true"),
+    *("devicePlugin.name=example.com/netutil", "kubelet.nodesProxy=true"),
+    *("openshift.scc=true", "networkPolicy.enabled=true"),
     *("podMonitor.enabled=true", "alerts.enabled=true", "dashboard.enabled=true"),
     *("priorityClassName=", "serviceAccount.name=agents", 'podLabels={"team":"network"}'),
     *('podAnnotations={"prometheus.io/scrape":"false"}', 'affinity={"nodeAffinity":{}}'),
@@ -52,6 +53,8 @@ def assert_whole(objects: list[Manifest], source: str, self_signed: bool) -> Non
     directories = {settings.pod_resources.rpartition("/")[0]}
     if source in ("pods-api", "auto"):
         directories.add(settings.pods_api.rpartition("/")[0])
+    if settings.device_plugin:
+        directories.add(settings.device_plugin_dir)
     mounts = mounts_of(objects)
     for directory in directories:
         assert mounts[directory][1]["hostPath"]["path"] == directory

@@ -57,7 +57,7 @@ def interface_of(node: LabNode) -> str:
 
 
 def wait_for_interface(node: LabNode, interface: str) -> float:
-    """Ask until the pod is told that; return the seconds that it took."""
+    """Ask until the pod gets that answer; return the seconds that it took."""
     began = time.monotonic()
     while interface_of(node) != interface:
         assert time.monotonic() - began < 30

@@ -9,12 +9,16 @@ import pytest
 import yaml
 
 from tests.manifests.documents import (
-    ADMISSION,
     APISERVER_RBAC,
+    CSI_POD,
+    CSI_POLICY,
     DEFAULT,
+    DEVICE_PLUGIN_POD,
+    DEVICE_PLUGIN_POLICY,
     EXAMPLE_POD,
     HARDENED,
     HARDENED_SCC,
+    HOSTPATH_POLICY,
     MANIFESTS,
     NETWORK_POLICY,
     NODES_PROXY,
@@ -31,8 +35,13 @@ VERSIONS = {
     HARDENED: ("1.31", "1.33", "1.37"),
     NODES_PROXY: ("1.25", "1.33", "1.37"),
     APISERVER_RBAC: ("1.25", "1.33", "1.37"),
+    MANIFESTS / "resource-claims" / "rbac.yaml": ("1.25", "1.33", "1.37"),
     EXAMPLE_POD: ("1.25", "1.33", "1.37"),
-    ADMISSION: ("1.30", "1.33", "1.37"),
+    CSI_POD: ("1.25", "1.33", "1.37"),
+    DEVICE_PLUGIN_POD: ("1.25", "1.33", "1.37"),
+    HOSTPATH_POLICY: ("1.30", "1.33", "1.37"),
+    DEVICE_PLUGIN_POLICY: ("1.30", "1.33", "1.37"),
+    CSI_POLICY: ("1.36", "1.37"),
     NETWORK_POLICY: ("1.25", "1.33", "1.37"),
 }
 
@@ -64,9 +73,11 @@ def test_there_is_no_other_file() -> None:
     kustomizations = {
         MANIFESTS / "kustomization.yaml",
         MANIFESTS / "hardened" / "kustomization.yaml",
-        MANIFESTS / "admission" / "kustomization.yaml",
+        MANIFESTS / "policies" / "kustomization.yaml",
         MANIFESTS / "apiserver" / "kustomization.yaml",
+        MANIFESTS / "device-plugin" / "kustomization.yaml",
         MANIFESTS / "pods-api" / "kustomization.yaml",
+        MANIFESTS / "resource-claims" / "kustomization.yaml",
         MANIFESTS / "networkpolicy" / "kustomization.yaml",
         MANIFESTS / "selinux" / "kustomization.yaml",
         MANIFESTS / "openshift" / "kustomization.yaml",
@@ -77,8 +88,12 @@ def test_there_is_no_other_file() -> None:
         MANIFESTS / "monitoring" / name
         for name in ("kustomization.yaml", "alerts.yaml", "podmonitor.yaml", "dashboard.json")
     }
+    csi = {  # test_csi.py
+        *(MANIFESTS / "csi" / f"{name}.yaml" for name in ("csidriver", "daemonset")),
+        *(MANIFESTS / "csi" / "kustomization.yaml",),
+    }
     openshift = {SCC, HARDENED_SCC}  # test_openshift.py
-    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift}
+    others = {MANIFESTS / "hardened" / "seccomp.json", *monitoring, *openshift, *csi}
     chart = MANIFESTS / "helm"  # test_helm.py
     files = {path for path in MANIFESTS.rglob("*") if path.is_file() and chart not in path.parents}
     assert files == set(VERSIONS) | kustomizations | others

@@ -25,6 +25,8 @@ from tests.manifests.documents import (
 from tests.manifests.kubectl import find_helm
 from tests.manifests.overlays import objects_of, with_component
 
+RESOURCE = "netutil.example.com/agent"
+
 
 def test_by_itself_it_makes_what_the_file_has() -> None:
     assert by_name(chart()) == by_name(read(DEFAULT))
@@ -53,6 +55,13 @@ def test_claims_and_pods_of_the_api_server_go_together() -> None:
     roles = by_name(chart("podSource=apiserver", "resourceClaims=apiserver"))
     names = {name for kind, name in roles if kind == "ClusterRole"}
     assert names == {"netutil-agent-pods", "netutil-agent-resource-claims"}
+
+
+@pytest.mark.parametrize("base", ["default", "hardened"])
+def test_with_the_device_plugin_it_equals_the_component(base: str) -> None:
+    hardened = f"hardened={str(base == 'hardened').lower()}"
+    objects = chart(f"devicePlugin.name={RESOURCE}", hardened)
+    assert by_name(objects) == by_name(with_component(base, "device-plugin"))
 
 
 def test_with_self_signed_kubelets_it_makes_what_the_component_makes() -> None:
@@ -94,7 +103,9 @@ def test_flags_and_image_are_the_users() -> None:
     assert not [manifest for manifest in objects if manifest["kind"] == "ResourceQuota"]
 
 
-@pytest.mark.parametrize("values", [(), ("hardened=true",), ("podSource=auto",)])
+@pytest.mark.parametrize(
+    "values", [(), ("hardened=true",), ("podSource=auto",), (f"devicePlugin.name={RESOURCE}",)]
+)
 def test_is_valid(values: tuple[str, ...]) -> None:
     for manifest in chart(*values):
         for version in ("1.31", "1.37"):
@@ -110,6 +121,7 @@ def test_is_valid(values: tuple[str, ...]) -> None:
         ("kubelet.verify=maybe", "verify"),
         ('extraArgs=["log-format=json"]', "extraArgs"),
         ("image.digest=latest", "digest"),
+        ("devicePlugin.name=netutil", "devicePlugin"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:

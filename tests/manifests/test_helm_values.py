@@ -91,11 +91,14 @@ def test_the_alerts_look_at_the_namespace_of_the_release() -> None:
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
 def test_each_path_of_the_kubelet_follows_its_root(hardened: bool) -> None:
-    values = (f"hardened={str(hardened).lower()}", "podSource=auto", "kubelet.selfSigned=true")
+    values = (
+        *(f"hardened={str(hardened).lower()}", "podSource=auto", "kubelet.selfSigned=true"),
+        "devicePlugin.name=example.com/netutil",
+    )
     default = rendered(*values)
     moved = rendered(*values, "kubeletRoot=/var/lib/k0s/kubelet")
-    assert "/var/lib/kubelet/" in default
-    assert moved == default.replace("/var/lib/kubelet/", "/var/lib/k0s/kubelet/")
+    assert "/var/lib/kubelet" in default
+    assert moved == default.replace("/var/lib/kubelet", "/var/lib/k0s/kubelet")
 
 
 def test_the_kubelets_certificate_may_be_elsewhere() -> None:

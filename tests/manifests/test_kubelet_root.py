@@ -52,7 +52,9 @@ def test_the_documented_command_is_the_tested_one() -> None:
     assert sum(_EXPRESSION in command for command in commands) == 2
 
 
-@pytest.mark.parametrize("component", ["networkpolicy", "pods-api", "examples/self-signed-kubelet"])
+@pytest.mark.parametrize(
+    "component", ["networkpolicy", "pods-api", "device-plugin", "examples/self-signed-kubelet"]
+)
 @pytest.mark.parametrize("base", BASES)
 def test_a_replacement_reaches_each_path(base: str, component: str) -> None:
     objects = with_component(base, component)
@@ -61,7 +63,7 @@ def test_a_replacement_reaches_each_path(base: str, component: str) -> None:
     assert all(path.startswith(f"{OTHER_ROOT}/") for path in after)
 
 
-@pytest.mark.parametrize("component", ["networkpolicy", "pods-api"])
+@pytest.mark.parametrize("component", ["networkpolicy", "pods-api", "device-plugin"])
 @pytest.mark.parametrize("base", BASES)
 def test_the_flags_name_the_directories_that_are_mounted(base: str, component: str) -> None:
     objects = moved(with_component(base, component))
@@ -69,6 +71,8 @@ def test_the_flags_name_the_directories_that_are_mounted(base: str, component: s
     named = {str(Path(settings.pod_resources).parent), f"{settings.kubelet_root}/plugins"}
     if component == "pods-api":
         named.add(str(Path(settings.pods_api).parent))
+    if component == "device-plugin":
+        named.add(settings.device_plugin_dir)
     mounts = mounts_of(objects)
     for directory in named:
         assert directory.startswith(f"{OTHER_ROOT}/")
@@ -90,7 +94,7 @@ def test_the_documented_patch_moves_the_directory_on_the_node(base: str) -> None
 def test_the_section_names_each_volume_below_the_root() -> None:
     named = set()
     for base in BASES:
-        for component in ("pods-api", "examples/self-signed-kubelet"):
+        for component in ("pods-api", "device-plugin", "examples/self-signed-kubelet"):
             for volume in pod_of(with_component(base, component))["volumes"]:
                 if volume.get("hostPath", {}).get("path", "").startswith(DEFAULT_ROOT):
                     named.add(volume["name"])

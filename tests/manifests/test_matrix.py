@@ -18,7 +18,7 @@ def section() -> str:
 
 def test_the_validated_versions_are_those_of_the_tests(section: str) -> None:
     (sentence,) = re.findall(r"API of Kubernetes ([^:]*?)\. The", section)
-    # The hardened variant is validated from 1.31 on, the admission policy from 1.30 on.
+    # The hardened variant is validated from 1.31 on, admission policies from 1.30 and 1.36 on.
     validated = {version for versions in VERSIONS.values() for version in versions}
     assert set(re.findall(r"1\.\d+", sentence)) == validated
 

@@ -56,7 +56,7 @@ print(json.dumps(answers))
 
 
 def run(*argv: str, confined: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command with the capabilities of the variant, and its profile unless told otherwise."""
+    """A command with the capabilities of the variant, and by default its profile."""
     return subprocess.run(
         [
             *with_capabilities(*hardened_capabilities()),
@@ -185,7 +185,7 @@ def test_sockets_are_made_only_of_the_families_that_the_agent_speaks(
     assert said == ("made" if made else str(errno.ENOSYS))
 
 
-def test_a_limit_is_set_for_itself_and_for_nobody_else(victim: int) -> None:
+def test_a_process_may_set_a_limit_only_for_itself(victim: int) -> None:
     code = "import resource as r; print(r.prlimit({}, r.RLIMIT_NOFILE) != ())"
     assert python(code.format(0)) == "True"
     done = run(sys.executable, "-I", "-c", code.format(victim))

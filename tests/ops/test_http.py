@@ -36,7 +36,7 @@ def status_of(port: int, path: str) -> int:
         connection.close()
 
 
-def test_probes_are_told_apart() -> None:
+def test_probes_are_distinguished() -> None:
     with served() as server:
         assert status_of(server.port, "/healthz") == 200
         assert status_of(server.port, "/readyz") == 503
@@ -44,7 +44,7 @@ def test_probes_are_told_apart() -> None:
         assert status_of(server.port, "/other") == 404
 
 
-def test_the_address_can_be_had_again_while_connections_to_it_are_in_time_wait() -> None:
+def test_an_address_with_connections_in_time_wait_can_be_bound() -> None:
     """As after a SIGKILL: the kernel closes the agent's side first (tcp(7), TIME_WAIT)."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -62,7 +62,7 @@ def test_an_address_at_which_another_agent_listens_is_not_taken() -> None:
         pass
 
 
-def test_a_queue_that_nobody_can_be_taken_from_is_looked_at_twice_a_second(
+def test_a_queue_that_accept_fails_on_is_tried_twice_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tries = list[float]()

@@ -1,4 +1,4 @@
-"""When newcomers are turned away: from the files of both versions of cgroups."""
+"""When new connections are rejected, by the files of both versions of cgroups."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def test_a_v1_cgroup_without_a_limit_has_none(tmp_path: Path) -> None:
     assert v1(tmp_path, 100 * MIB, 256 * MIB).read() == MemoryUse(90 * MIB, 256 * MIB)
 
 
-def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
-    tmp_path: Path,
-) -> None:
+def test_connections_are_rejected_only_above_the_share(tmp_path: Path) -> None:
     clock = Clock()
     limit = MemoryLimit(v2(tmp_path, 100 * MIB, max=str(100 * MIB)), 90, clock)
     assert limit.check_capacity() is None  # 90 of 100 MiB, of which page cache does not count
@@ -77,11 +75,11 @@ def test_newcomers_are_turned_away_past_the_share_and_let_in_again_below_it(
     limit.ensure_room()
 
 
-def test_files_that_cannot_be_read_refuse_nobody(
+def test_unreadable_files_reject_no_connection(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
-    limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "gone"), str(tmp_path)), 90, clock)
+    limit = MemoryLimit(MemoryCgroup(2, str(tmp_path / "absent"), str(tmp_path)), 90, clock)
     for _ in range(3):
         clock.now += 1
         assert limit.check_capacity() is None

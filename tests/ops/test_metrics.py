@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+import psutil
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.observability.metrics import _BUCKETS, Metrics
@@ -64,3 +66,16 @@ def test_a_scrape_while_calls_are_counted_neither_fails_nor_loses_any() -> None:
     assert len(found) == 30
     last = samples(generate_latest(metrics.registry), "netutil_calls_total")
     assert sum(float(line.rpartition(" ")[2]) for line in last) == number
+
+
+def test_the_threads_of_the_process_are_shown() -> None:
+    found = Metrics().registry.get_sample_value("process_threads")
+    assert found == psutil.Process().num_threads()
+
+
+def test_threads_that_cannot_be_read_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("netutil.agent.observability.metrics.own_threads", none_left)
+    assert Metrics().registry.get_sample_value("process_threads") is None

@@ -1,4 +1,4 @@
-"""traceparent: what names a trace, and what the specification tells to ignore."""
+"""traceparent: what names a trace, and what the specification says to ignore."""
 
 from __future__ import annotations
 

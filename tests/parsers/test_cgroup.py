@@ -39,7 +39,7 @@ REAL_WORLD = {
         (UID, ID),
     ),
     "guaranteed pod": (f"0::/kubepods/pod{UID}/{ID}\n", (UID, ID)),
-    "hybrid: the unified line stands elsewhere": (
+    "hybrid: the unified line has another path": (
         f"5:cpuset:/kubepods/besteffort/pod{UID}/{ID}\n0::/system.slice/containerd.service\n",
         (UID, ID),
     ),
@@ -264,7 +264,7 @@ names = st.text(
 
 
 @given(st.lists(names, min_size=1, max_size=4), st.sampled_from(VICTIMS[:4]))
-def test_no_place_but_the_kubelets_own_bears_a_pod(above: list[str], victim: str) -> None:
+def test_only_the_kubelets_own_tree_has_pods(above: list[str], victim: str) -> None:
     found = locate(f"/{'/'.join(above)}/{victim}", pod_places(AGENT_POD))
     assert (found.pod_uid, found.container_id) == (None, None)
 

@@ -42,7 +42,7 @@ def test_devices_come_by_variable_name_then_position() -> None:
     ]
 
 
-def test_an_address_is_told_as_sysfs_spells_it() -> None:
+def test_an_address_is_spelled_as_in_sysfs() -> None:
     (found,) = parse_devices({VARIABLE: VF.upper()})
     assert (found.pci_address, found.name, found.problem) == (VF, VF.upper(), None)
 
@@ -104,7 +104,7 @@ def test_null_is_no_info() -> None:
     "value",
     ["NaN", "-Infinity", "1e999", "1" * 400, r'"\ud800"', '{"\\udfff":1}', "[" * 20 + "]" * 20],
 )
-def test_what_protobuf_cannot_hold_is_not_told(value: str) -> None:
+def test_what_protobuf_cannot_hold_is_left_out(value: str) -> None:
     first, second = parse_devices(with_info(f'{{"{VF}":{{"a":{value}}},"{OTHER}":{{}}}}'))
     assert (first.info, first.problem) == (None, DeviceProblem.INFO_NOT_PORTABLE)
     assert second.problem is None
@@ -139,7 +139,7 @@ def test_a_subfunction_has_its_info() -> None:
     assert found.info == GENERIC
 
 
-def test_a_broken_info_of_a_subfunction_is_told_first() -> None:
+def test_a_broken_info_of_a_subfunction_comes_first() -> None:
     (found,) = parse_devices({VARIABLE: "mlx5_core.sf.4", f"{VARIABLE}_INFO": "{"})
     assert found.problem is DeviceProblem.INFO_NOT_JSON
 
@@ -220,12 +220,12 @@ def test_a_list_of_nothing_but_commas_is_not_walked() -> None:
     assert refused.value.reason is Reason.TOO_MANY_DEVICES
 
 
-def test_an_info_is_told_once_however_often_its_device_is_named() -> None:
+def test_the_info_of_a_device_is_returned_once() -> None:
     info = json.dumps({VF: GENERIC, OTHER: {}})
     found = parse_devices({VARIABLE: f"{VF},{VF.upper()},{OTHER},{VF}", f"{VARIABLE}_INFO": info})
     again = (None, DeviceProblem.INFO_REPORTED_BEFORE)
-    told = [(one.info, one.problem) for one in found]
-    assert told == [(GENERIC, None), again, ({}, None), again]
+    parsed = [(one.info, one.problem) for one in found]
+    assert parsed == [(GENERIC, None), again, ({}, None), again]
 
 
 def test_the_answer_is_no_multiple_of_the_variables() -> None:
@@ -237,6 +237,6 @@ def test_the_answer_is_no_multiple_of_the_variables() -> None:
 
 
 def test_a_name_that_no_resource_has_is_no_list() -> None:
-    """It stands in the answer once for each device of its list."""
+    """It is in the answer once for each device of its list."""
     assert parse_devices({"PCIDEVICE_" + "X" * MAX_VARIABLE_LENGTH: VF}) == ()
     assert len(parse_devices({"PCIDEVICE_" + "X" * 317: VF})) == 1

@@ -64,7 +64,7 @@ def test_of_a_key_that_is_there_twice_the_last_counts_as_in_the_plugins_own_deco
 
 
 @pytest.mark.parametrize("mtu", [0, 1500, 65536, 2**32 - 1])
-def test_an_mtu_that_is_there_is_told_from_none(mtu: int) -> None:
+def test_a_present_mtu_differs_from_none(mtu: int) -> None:
     assert parse(json.dumps([{"mtu": mtu}]))[0].mtu == mtu
 
 
@@ -167,7 +167,7 @@ def test_one_broken_attachment_spoils_the_answer_rather_than_going_missing() -> 
     assert "[1].ips" in refusal('[{"name": "good"}, {"ips": 1}]').message
 
 
-def test_what_a_stranger_wrote_cannot_break_the_line_of_the_error_or_flood_it() -> None:
+def test_foreign_text_cannot_break_or_flood_the_error_line() -> None:
     key, value = "\n2024 ERROR forged " * 500, "\nforged" * 5000
     sentence = refusal(json.dumps([{key: {"mtu": "\ud800" + value}}])).message
     assert "\n" not in sentence

@@ -1,4 +1,4 @@
-"""Devices of two environments: none is lost, none is told twice, and it is marked whose it is."""
+"""Devices of two environments: none is lost or returned twice, and each has its origin."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_login_shell_has_what_the_container_was_started_with() -> None:
     assert addresses(others) == [("QAT0", THREE, True)]
 
 
-def test_a_device_of_both_is_told_once_and_as_the_processes_own() -> None:
+def test_a_device_of_both_is_returned_once_as_the_processes_own() -> None:
     same = {"PCIDEVICE_NIC": ONE, "QAT0": TWO}
     network, others = devices_of_both(same, same)
     assert addresses(network) == [("PCIDEVICE_NIC", ONE, False)]
@@ -94,13 +94,13 @@ def test_a_variable_that_was_changed_loses_nothing() -> None:
     ]
 
 
-def test_an_info_that_only_the_start_has_is_told() -> None:
+def test_an_info_that_only_the_start_has_is_returned() -> None:
     start = {"PCIDEVICE_NIC": ONE, "PCIDEVICE_NIC_INFO": json.dumps(INFO)}
     ((device,), _) = devices_of_both({"PCIDEVICE_NIC": ONE}, start)
     assert device.info == INFO[ONE] and not device.from_start
 
 
-def test_without_another_environment_only_its_own_is_told() -> None:
+def test_without_another_environment_only_its_own_is_returned() -> None:
     network, others = devices_of_both({"PCIDEVICE_NIC": ONE, "QAT0": TWO}, None)
     assert addresses(network + others) == [("PCIDEVICE_NIC", ONE, False), ("QAT0", TWO, False)]
 
@@ -132,7 +132,7 @@ def test_a_login_shell_has_the_links_that_the_container_was_started_with() -> No
 
 
 @given(st.text(max_size=600))
-def test_whatever_af_xdp_devices_holds_each_word_is_told_as_it_stands(value: str) -> None:
+def test_each_word_of_af_xdp_devices_is_returned_unchanged(value: str) -> None:
     found = parse_af_xdp_devices({"AFXDP_DEVICES": value})
     assert [one.name for one in found] == [word[:MAX_NAME_LENGTH] for word in value.split()]
     assert [one.problem for one in found] == [
@@ -157,7 +157,7 @@ def test_both_name_the_links_that_each_names(own: str, start: str) -> None:
     ("own", "start"),
     [(MAX_DEVICES + 1, None), (1, MAX_DEVICES + 1), (MAX_DEVICES, -MAX_DEVICES)],
 )
-def test_more_links_than_are_told_are_an_error(own: int, start: int | None) -> None:
+def test_too_many_links_are_an_error(own: int, start: int | None) -> None:
     def named(count: int) -> dict[str, str]:
         prefix = "eth" if count > 0 else "net"
         return {"AFXDP_DEVICES": " ".join(f"{prefix}{n}" for n in range(abs(count)))}
@@ -184,7 +184,7 @@ def many(first: int) -> dict[str, str]:
     return {f"QAT{n}": f"{first:04x}:{n // 8:02x}:00.{n % 8}" for n in range(MAX_DEVICES)}
 
 
-def test_more_devices_than_are_told_are_an_error() -> None:
+def test_too_many_devices_are_an_error() -> None:
     one_more = {**many(0), "QAT999": ONE}
     for own, start in ((one_more, None), (many(0), many(1)), (many(0), one_more)):
         with pytest.raises(ResourceExhausted) as caught:

@@ -68,7 +68,7 @@ def test_a_name_that_is_not_utf_8_moves_nothing() -> None:
 
 def test_addresses_that_the_kernel_hides_are_none() -> None:
     fields = REST.split()
-    fields[47:49] = ["0", "0"]  # a zombie, a kernel thread, a process of somebody else
+    fields[47:49] = ["0", "0"]  # a zombie, a kernel thread, a process of another user
     hidden = parse_stat(f"{PID} (cat) {' '.join(fields)}\n")
     assert (hidden.environment_start, hidden.environment_end) == (None, None)
 

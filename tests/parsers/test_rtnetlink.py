@@ -54,7 +54,7 @@ def link(*attributes: bytes) -> LinkMessage:
     return parse_link(message(RTM_NEWLINK, body))
 
 
-def test_a_vlan_bears_its_id() -> None:
+def test_a_vlan_has_its_id() -> None:
     info = attribute(1, b"vlan\0") + attribute(2 | NESTED, attribute(1, struct.pack("=H", 4094)))
     found = link(attribute(IFNAME, b"eth0.4094\0"), attribute(LINKINFO | NESTED, info))
     assert (found.index, found.name, found.kind, found.vlan_id) == (7, "eth0.4094", "vlan", 4094)
@@ -99,7 +99,7 @@ def test_what_a_newer_kernel_says_does_not_take_the_link_away() -> None:
 
 
 @pytest.mark.parametrize("kind", [VFINFO_LIST, AF_SPEC])
-def test_what_nobody_asks_for_is_not_decoded(kind: int) -> None:
+def test_unrequested_attributes_are_not_decoded(kind: int) -> None:
     spoilt = attribute(kind | NESTED, struct.pack("=HHH", 60_000, 1, 1))
     assert link(spoilt, attribute(IFNAME, b"eth0\0")).name == "eth0"
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_decoded_is_raised_and_not_logged(
     assert not caplog.records
 
 
-def told_by(lines: str) -> list[str]:
+def reported_by(lines: str) -> list[str]:
     """What another Python prints, in words."""
     code = f"import sys\n{lines}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -162,7 +162,7 @@ def told_by(lines: str) -> list[str]:
 
 def test_of_the_library_only_the_messages_are_loaded() -> None:
     """All of it would be nine MiB more in every agent."""
-    loaded = told_by(
+    loaded = reported_by(
         "from netutil.agent.parsers import rtnetlink\n"
         "print(*(name for name in sys.modules if name.startswith('pyroute2.')))"
     )
@@ -173,7 +173,7 @@ def test_of_the_library_only_the_messages_are_loaded() -> None:
 
 def test_the_library_starts_no_process_and_opens_no_socket() -> None:
     """Before 0.9.7 it ran `uname -p` and `file`."""
-    done = told_by(
+    done = reported_by(
         "done = []\n"
         "kinds = ('subprocess.', 'os.fork', 'os.exec', 'os.posix_spawn', 'socket.')\n"
         "sys.addaudithook(lambda name, _: name.startswith(kinds) and done.append(name))\n"

@@ -30,7 +30,7 @@ Answer = Callable[[Handler, dict[str, str]], None]
 
 
 def pod(number: int, name: str = "", annotations: dict[str, str] | None = None) -> Pod:
-    """A running pod of the node; its UID and container ID bear its number."""
+    """A running pod of the node; its UID and container ID contain its number."""
     made = pod_json(
         name or f"pod-{number}", f"{number:032x}", {"app": f"{number:064x}"}, annotations
     )
@@ -71,7 +71,7 @@ class ApiServer:
         self.lists: list[Answer] = []
         self.watches: list[Answer] = []
         self.compares: list[Answer] = []
-        self.asked: list[dict[str, str]] = []  # the queries of what was let in
+        self.asked: list[dict[str, str]] = []  # the queries of accepted requests
         self.compared: list[dict[str, str]] = []  # those for metadata alone
         self.of_one_name: list[dict[str, str]] = []  # those for the newest version
         self.lags = 0  # by so many versions the cache is behind

@@ -171,7 +171,7 @@ async def test_changes_that_keep_coming_are_no_difference(
     [refusing(429, "TooManyRequests", "slow down", {"Retry-After": "1"}), holding],
     ids=["refused", "held"],
 )
-async def test_a_list_that_cannot_be_had_confirms_nothing_and_leaves_the_watch(
+async def test_a_failed_list_confirms_nothing_and_keeps_the_watch(
     api: ApiServer, api_settings: dict[str, Any], answer: Any
 ) -> None:
     api.put(pod(1, "web"))
@@ -189,7 +189,7 @@ async def test_a_list_that_cannot_be_had_confirms_nothing_and_leaves_the_watch(
         assert directory.stats.streaming == 1
 
 
-async def test_what_breaks_in_a_list_of_metadata_is_told(
+async def test_the_error_of_a_metadata_list_names_its_cause(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     api.compares += [lambda handler, query: handler.send(b'{"items": 7}')] * 20

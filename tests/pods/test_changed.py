@@ -1,4 +1,4 @@
-"""Who waits for changes is told of each list whose content may differ, and only of those."""
+"""Waiters for changes are notified of each list whose content may differ, and of no other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PulledSource:
         self.fetches.append(time.monotonic())
         self.fetched.set()
         if self.failing:
-            raise unavailable("It is broken.", "here", "Mend it.")
+            raise unavailable("It is broken.", "here", "Repair it.")
         return self.pods
 
     def describe(self) -> str:
@@ -47,7 +47,7 @@ async def test_the_first_list_is_the_first_generation() -> None:
     await directory.close()
 
 
-async def test_a_generation_that_is_passed_already_is_told_at_once() -> None:
+async def test_a_generation_that_passed_notifies_at_once() -> None:
     source = PulledSource()
     directory = PodDirectory(source, 10)
     await directory.refresh()
@@ -57,7 +57,7 @@ async def test_a_generation_that_is_passed_already_is_told_at_once() -> None:
     await directory.close()
 
 
-async def test_while_somebody_waits_a_pulled_list_is_fetched_every_refresh_once_for_all() -> None:
+async def test_a_waited_for_list_is_fetched_once_per_refresh() -> None:
     source = PulledSource()
     directory = PodDirectory(source, 0.1)
     waiting = [asyncio.create_task(directory.changed(1)) for _ in range(100)]
@@ -70,7 +70,7 @@ async def test_while_somebody_waits_a_pulled_list_is_fetched_every_refresh_once_
     await directory.close()
 
 
-async def test_when_nobody_waits_any_more_nothing_is_fetched() -> None:
+async def test_nothing_is_fetched_without_waiters() -> None:
     source = PulledSource()
     directory = PodDirectory(source, 0.05)
     first, second = (asyncio.create_task(directory.changed(1)) for _ in range(2))
@@ -122,7 +122,7 @@ async def test_a_source_that_fails_is_waited_for_with_growing_pauses() -> None:
     await directory.close()
 
 
-async def test_each_pushed_list_is_told_to_all_who_wait() -> None:
+async def test_each_pushed_list_notifies_all_waiters() -> None:
     source = PushingSource()
     directory = PodDirectory(source, 10)
     waiting = [asyncio.create_task(directory.changed(0)) for _ in range(10)]
@@ -137,7 +137,7 @@ async def test_each_pushed_list_is_told_to_all_who_wait() -> None:
 
 
 @pytest.mark.parametrize("source", [PulledSource, PushingSource])
-async def test_who_waits_when_the_agent_stops_is_told(
+async def test_a_stop_notifies_all_waiters(
     source: type[PulledSource] | type[PushingSource],
 ) -> None:
     directory = PodDirectory(source(), 10)

@@ -17,7 +17,7 @@ from netutil.agent.pods.sources.base import Comparison, ConfirmTiming, unavailab
 from tests.pods.streams import Pauses, PushingSource, broken, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
-NOBODY = "f" * 32, "f" * 64
+UNKNOWN = "f" * 32, "f" * 64
 # Nothing is due within a test, but what an unknown caller asks for.
 LATER = ConfirmTiming(quiet_seconds=600, resumed_seconds=0, grace_seconds=0.02)
 SOON = replace(LATER, quiet_seconds=0.02, jitter_seconds=0.02)
@@ -39,7 +39,7 @@ async def following(source: PushingSource) -> AsyncIterator[PodDirectory]:
         await directory.close()
 
 
-async def test_a_quiet_stream_is_compared_now_and_then_and_bears_the_time_of_the_list() -> None:
+async def test_a_quiet_stream_is_compared_and_has_the_lists_time() -> None:
     source = PushingSource(SOON)
     async with following(source) as directory:
         before = directory.last
@@ -90,7 +90,7 @@ async def test_versions_that_went_back_need_no_second_look() -> None:
 async def test_an_unknown_caller_causes_a_comparison_and_is_none_after_it() -> None:
     source = PushingSource(LATER)
     async with following(source) as directory:
-        assert await directory.lookup(*NOBODY, timeout_seconds=0.2) is None
+        assert await directory.lookup(*UNKNOWN, timeout_seconds=0.2) is None
         assert source.compared == 1
 
 
@@ -113,12 +113,12 @@ async def test_a_known_caller_causes_none() -> None:
         assert source.compared == 0
 
 
-async def test_an_unknown_caller_is_not_refused_while_no_list_can_be_had() -> None:
+async def test_an_unknown_caller_is_not_refused_without_a_list() -> None:
     source = PushingSource(LATER)
     source.lists = [unavailable("It is overloaded.", "there", "Wait.")]
     async with following(source) as directory:
         with pytest.raises(Unavailable, match="overloaded") as refused:
-            await directory.lookup(*NOBODY, timeout_seconds=0.2)
+            await directory.lookup(*UNKNOWN, timeout_seconds=0.2)
         assert refused.value.reason is Reason.POD_LIST_UNAVAILABLE
         assert await directory.lookup(*WEB)
         assert directory.stats.streaming == 1
@@ -129,7 +129,7 @@ async def test_many_unknown_callers_cause_one_comparison_at_a_time_and_not_many_
     async with following(source) as directory:
         for _ in range(4):
             await asyncio.gather(
-                *(directory.lookup(*NOBODY, timeout_seconds=0.05) for _ in range(50))
+                *(directory.lookup(*UNKNOWN, timeout_seconds=0.05) for _ in range(50))
             )
         assert source.compared == 3
 
@@ -158,7 +158,7 @@ async def test_no_caller_is_refused_on_the_word_of_a_stream_that_goes_on() -> No
         await until(lambda: source.streams == 2)
         source.push(made("web"))
         with pytest.raises(Unavailable):
-            await directory.lookup(*NOBODY, timeout_seconds=0.1)
+            await directory.lookup(*UNKNOWN, timeout_seconds=0.1)
         assert await directory.lookup(*WEB)
         assert (source.compared, directory.stats.streaming) == (0, 1)
 
@@ -219,7 +219,7 @@ async def test_a_comparison_that_began_with_another_stream_proves_nothing() -> N
 
     source.compare = compare  # type: ignore[method-assign]
     async with following(source) as directory:
-        waiting = asyncio.create_task(directory.lookup(*NOBODY, timeout_seconds=0.2))
+        waiting = asyncio.create_task(directory.lookup(*UNKNOWN, timeout_seconds=0.2))
         await until(lambda: source.compared == 1)
         source.steps.put_nowait(broken())
         await asyncio.gather(waiting, return_exceptions=True)
@@ -245,7 +245,7 @@ async def test_a_difference_that_is_found_between_two_streams_leaves_the_next_on
     directory = PodDirectory(source, 10, sleep=pauses)
     source.push(made("web"))
     await directory.refresh()
-    waiting = asyncio.create_task(directory.lookup(*NOBODY, timeout_seconds=0.2))
+    waiting = asyncio.create_task(directory.lookup(*UNKNOWN, timeout_seconds=0.2))
     await until(lambda: source.compared == 1)
     await asyncio.sleep(1.1)  # a stream that lasts so long and ends is no failure
     source.steps.put_nowait(None)

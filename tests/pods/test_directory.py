@@ -1,4 +1,4 @@
-"""When a list is fetched, who waits for it, and what is said when none can be had."""
+"""When a list is fetched, who waits for it, and the error if no list is available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UID, ID = f"{1:032x}", f"{1:064x}"
 
 
 def pod_list(*names: str) -> bytes:
-    """Running pods with one container each; the nth bears n as its UID and container ID."""
+    """Running pods with one container each; the nth has n as its UID and container ID."""
     return list_json(
         *(
             pod_json(name, f"{number:032x}", {"app": f"{number:064x}"})
@@ -46,7 +46,7 @@ class Source:
         self.fetches += 1
         self.leave.wait(30)
         if self.failing:
-            raise unavailable("It is broken.", "here", "Mend it.")
+            raise unavailable("It is broken.", "here", "Repair it.")
         return self.pods
 
     def describe(self) -> str:
@@ -286,9 +286,7 @@ async def test_one_callers_cancellation_does_not_end_anothers_wait(source: Sourc
     await directory.close()
 
 
-async def test_a_failed_fetch_is_told_with_the_time_of_the_next_try_and_not_kept(
-    source: Source,
-) -> None:
+async def test_a_failed_fetch_names_the_next_try_and_is_not_kept(source: Source) -> None:
     directory = PodDirectory(source, 10)
     source.failing = True
     with pytest.raises(Unavailable) as refused:
@@ -338,7 +336,7 @@ async def test_a_stale_list_that_does_not_know_the_caller_decides_nothing(source
     await directory.close()
 
 
-async def test_a_caller_with_little_time_is_told_in_time(source: Source) -> None:
+async def test_a_caller_with_little_time_gets_its_error_in_time(source: Source) -> None:
     directory = PodDirectory(source, 10)
     source.leave.clear()
     began = time.monotonic()
@@ -393,7 +391,7 @@ async def test_who_waits_for_a_change_goes_on_after_a_failed_fetch(source: Sourc
     await directory.close()
 
 
-async def test_who_waits_for_a_change_is_told_that_the_agent_stops(source: Source) -> None:
+async def test_a_stop_fails_those_who_wait_for_a_change(source: Source) -> None:
     directory = PodDirectory(source, 3600)
     waiting = asyncio.create_task(directory.changed(await directory.changed(0)))
     await asyncio.sleep(0)

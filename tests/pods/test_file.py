@@ -11,7 +11,7 @@ import pytest
 import yaml
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.flaws import Flaws
-from netutil.agent.pods.sources import file as room
+from netutil.agent.pods.sources import file as module
 from netutil.agent.pods.sources.file import FileSource
 
 from tests.pods.kubelet_server import list_json, pod_json
@@ -141,12 +141,12 @@ def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], pat
 
 
 def test_a_file_past_the_bound_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BYTES", 100)
     write(path, b" " * 101)
     assert "larger than 100 bytes" in failure_of(FileSource(str(path))).message
 
 
-def test_aliases_that_stand_for_more_than_memory_holds_are_refused(path: Path) -> None:
+def test_aliases_that_expand_beyond_memory_are_refused(path: Path) -> None:
     """Each line names the one before nine times: 600 bytes for 9 ** 12 texts."""
     lines = ["a0: &a0 [x]"]
     for number in range(1, 13):
@@ -173,7 +173,7 @@ def test_nesting_costs_no_more_than_the_levels_that_are_allowed(
     monkeypatch.setattr(yaml, "parse", counting)
     write(path, (opening * 100_000).encode())
     assert "nested deeper than 100 levels" in failure_of(FileSource(str(path))).message
-    assert 1 < events <= 3 * room._MAX_NESTING
+    assert 1 < events <= 3 * module._MAX_NESTING
 
 
 def test_an_alias_costs_no_more_than_what_stands_before_it(

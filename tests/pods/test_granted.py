@@ -73,9 +73,7 @@ def test_a_container_that_is_resized_keeps_the_cpus_that_it_has() -> None:
     ],
     ids=str,
 )
-def test_the_answer_of_a_kubelet_that_tells_what_it_granted_outweighs_the_spec(
-    status: dict[str, Any],
-) -> None:
+def test_the_resources_in_the_status_outweigh_the_spec(status: dict[str, Any]) -> None:
     assert changed(**status).may_own_cpus("app")
 
 
@@ -126,7 +124,7 @@ def test_a_pod_with_resources_of_its_own_comes_from_a_kubelet_that_is_believed()
 def test_a_class_that_is_not_known_is_that_of_the_spec(
     qos: dict[str, Any], resources: object, own: bool
 ) -> None:
-    """As in Kubernetes (GetPodQOS); what is told of the pod's class stays unknown."""
+    """As in Kubernetes (GetPodQOS); the pod's class stays unknown."""
     item = copy.deepcopy(RESIZED)
     item["spec"]["containers"][0]["resources"] = resources
     item["status"] = qos
@@ -141,14 +139,14 @@ def test_one_container_without_limits_makes_no_guaranteed_pod() -> None:
     assert not read(item).may_own_cpus("app")
 
 
-def test_what_was_granted_cannot_be_told_by_a_key_of_ours() -> None:
+def test_a_key_of_ours_in_the_list_grants_nothing() -> None:
     forged = copy.deepcopy(RESIZED)
     forged["status"]["containerStatuses"][0] |= {"-granted": {"cpu_request": "9"}}
     forged["spec"]["containers"][0]["resources"]["-cpu-request"] = "9"
     assert read(forged) == read(RESIZED)
 
 
-def test_a_pod_in_protobuf_tells_the_same() -> None:
+def test_a_pod_in_protobuf_has_the_same_content() -> None:
     def amounts(amount: str) -> dict[str, pod_pb2.Quantity]:
         return {
             "cpu": pod_pb2.Quantity(string=amount),

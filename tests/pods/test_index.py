@@ -92,8 +92,8 @@ def test_one_container_in_two_pods_is_refused(uid: str | None) -> None:
     assert caught.value.reason is Reason.CONTAINER_IN_TWO_PODS
 
 
-def test_two_pods_of_one_name_are_told_by_their_uids() -> None:
-    """A pod, and the one that was made anew before the first was gone from the list."""
+def test_two_pods_of_one_name_differ_by_their_uids() -> None:
+    """A pod, and its successor, which was created before the first left the list."""
     twice = listed(WEB, pod("web", OTHER_UID, {"app": f"containerd://{APP}"}))
     with pytest.raises(FailedPrecondition, match=rf"default/web \(UID {UID}\)") as caught:
         twice.find(None, APP)
@@ -146,7 +146,7 @@ def test_a_uid_that_two_pods_claim_alike_is_refused_unless_the_container_decides
         both.find(HASH, SETUP)
 
 
-def test_a_pod_made_anew_under_its_old_name_is_another_pod() -> None:
+def test_a_pod_recreated_under_its_name_is_another_pod() -> None:
     old = pod("web", OTHER_UID, {"app": f"containerd://{OTHER}"})
     both = listed(old, WEB)
     assert both.find(UID, APP) != both.find(OTHER_UID, OTHER)
@@ -169,7 +169,7 @@ some_pods = st.builds(
     uids | st.none() | st.text(max_size=5),
     st.sampled_from([None, "", APP, OTHER, SETUP]),
 )
-def test_any_list_answers_with_a_pod_that_bears_what_was_asked_or_refuses(
+def test_any_list_answers_with_a_matching_pod_or_refuses(
     pods: list[Pod], uid: str | None, container_id: str | None
 ) -> None:
     whole = index(pods, NOW)

@@ -81,7 +81,7 @@ def test_what_is_kept_is_released_with_the_list() -> None:
     assert released() is None
 
 
-def test_one_pod_takes_no_room_of_others() -> None:
+def test_one_pod_uses_no_space_of_others() -> None:
     budget = KeptBudget()
     first, second, other = Kept(budget, "a"), Kept(budget, "a"), Kept(budget, "b")
     first.keep("answer", 1, MAX_BYTES_PER_POD)

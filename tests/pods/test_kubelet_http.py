@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from netutil.agent.errors import Reason, Unavailable
-from netutil.agent.pods.sources import kubelet as room
+from netutil.agent.pods.sources import kubelet as module
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource
 
 from tests.pods import kubelet_server as double
@@ -69,7 +69,7 @@ def test_one_connection_serves_many_fetches(
     assert [path for path, _ in plain_kubelet.requests] == ["/pods"] * 3
 
 
-def test_a_connection_that_the_kubelet_closed_is_made_anew(
+def test_a_connection_that_the_kubelet_closed_is_reopened(
     source: KubeletSource, plain_kubelet: KubeletDouble
 ) -> None:
     source.fetch()
@@ -164,14 +164,14 @@ def test_an_answer_past_the_bound_is_refused(
     plain_kubelet: KubeletDouble,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(room, "MAX_BYTES", MEBIBYTE)
+    monkeypatch.setattr(module, "MAX_BYTES", MEBIBYTE)
     plain_kubelet.answer = (
         double.gzip_bomb(64 * MEBIBYTE) if packed else double.body(bytes(2 * MEBIBYTE))
     )
     assert f"larger than {MEBIBYTE} bytes" in failure_of(source).message
 
 
-def test_nobody_listening_is_said_so() -> None:
+def test_the_error_says_that_no_kubelet_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     source = KubeletSource(KubeletSettings(url))
@@ -266,7 +266,7 @@ def test_no_descriptor_is_left_behind(source: KubeletSource, plain_kubelet: Kube
             failure_of(source)
         plain_kubelet.answer = good
         source.fetch()
-        # The double's own ends go when their handlers see that the client's are gone.
+        # The double's own ends close when their handlers see that the client's are closed.
         plain_kubelet.drop_connections()
         for connection in plain_kubelet.connections:
             connection.close()

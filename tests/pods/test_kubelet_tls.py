@@ -68,7 +68,7 @@ def test_a_certificate_of_another_ca_is_refused(
     assert source.fetch()
 
 
-def test_an_expired_certificate_is_told_from_a_wrong_one(
+def test_an_expired_certificate_differs_from_a_wrong_one(
     open_source: Open, kubelet: KubeletDouble, ca: trustme.CA, good_context: ssl.SSLContext
 ) -> None:
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
@@ -117,9 +117,9 @@ def test_a_kubelet_that_demands_a_client_certificate_gets_it(
     without = failure_of(open_source())
     # The alert may be overtaken by the end of the connection.
     assert "client certificate" in without.message or "broke off" in without.message
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    other = failure_of(open_source(**write_client(trustme.CA(), stranger)))
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    other = failure_of(open_source(**write_client(trustme.CA(), foreign)))
     assert "client certificate" in other.message or "broke off" in other.message
     assert open_source(**write_client(ca, tmp_path)).fetch()
 
@@ -162,7 +162,7 @@ def test_a_rotated_ca_is_read_again(
     assert len(kubelet.connections) == 2
 
 
-def test_a_missing_token_is_said_unless_a_client_certificate_stands_in(
+def test_a_missing_token_is_an_error_without_a_certificate(
     open_source: Open, ca: trustme.CA, tmp_path: Path
 ) -> None:
     nowhere = str(tmp_path / "nowhere")
@@ -188,7 +188,7 @@ def test_a_file_that_holds_no_token_is_refused_without_being_quoted(
 
 
 @pytest.mark.parametrize("answer", [double.status(401), double.status(302), double.truncated(b"{")])
-def test_a_token_stands_in_no_error(
+def test_no_error_contains_a_token(
     answer: double.Answer,
     open_source: Open,
     kubelet: KubeletDouble,
@@ -198,8 +198,8 @@ def test_a_token_stands_in_no_error(
     kubelet.answer = answer
     failure = failure_of(open_source(token_file=token_file))
     assert kubelet.requests[0][1]["Authorization"] == "Bearer first-token"
-    told = f"{failure.message}{failure.advice}{failure.read}{failure!r}{caplog.text}"
-    assert "first-token" not in told
+    texts = f"{failure.message}{failure.advice}{failure.read}{failure!r}{caplog.text}"
+    assert "first-token" not in texts
 
 
 def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
@@ -263,7 +263,7 @@ def without_a_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_kubelet_whose_certificate_waits_for_approval_is_told_as_one(
+def test_the_error_names_a_certificate_that_awaits_approval(
     open_source: Open, kubelet: KubeletDouble, ca: trustme.CA, version: ssl.TLSVersion
 ) -> None:
     waiting = context_of(ca.issue_cert("127.0.0.1"))

@@ -74,7 +74,7 @@ def read(item: object) -> tuple[Pod, ...]:
 
 
 def leaves(value: object, inside: tuple[object, ...] = ()) -> dict[tuple[object, ...], object]:
-    """Every value that was read, by where it stands."""
+    """Every value that was read, by its place."""
     if isinstance(value, dict):
         return {k: v for key, one in value.items() for k, v in leaves(one, (*inside, key)).items()}
     if isinstance(value, list | tuple):
@@ -167,7 +167,7 @@ def test_a_state_that_is_not_understood_is_not_called_waiting(name: str, odd: ob
     assert (status.name, status.id) == ("app", "1")
 
 
-def test_a_container_that_runs_since_nobody_knows_when_runs() -> None:
+def test_a_container_without_a_start_time_runs() -> None:
     place = ("status", "containerStatuses", 0, "state", "running", "startedAt")
     ((_, status),) = read(with_odd(PLAIN, place, None))[0].container_statuses
     assert (status.state_name, status.started_at) == ("running", None)
@@ -188,7 +188,7 @@ def test_a_container_that_runs_since_nobody_knows_when_runs() -> None:
     ],
     ids=str,
 )
-def test_the_only_container_is_not_told_where_another_may_be(path: Path, odd: object) -> None:
+def test_the_only_container_is_not_inferred_if_another_may_exist(path: Path, odd: object) -> None:
     assert read(PLAIN)[0].spec.only_container == "app"
     assert read(with_odd(PLAIN, path, odd))[0].spec.only_container == ""
 
@@ -198,7 +198,7 @@ def test_an_odd_container_still_counts_as_one() -> None:
     assert pod.spec.only_container == ""
 
 
-def test_a_status_without_a_name_still_tells_whose_container_it_is() -> None:
+def test_a_status_without_a_name_still_identifies_its_pod() -> None:
     (pod,) = read(with_odd(PLAIN, ("status", "containerStatuses", 0, "name"), 7))
     assert [(status.name, status.id) for _, status in pod.container_statuses] == [("", "1")]
 

@@ -142,7 +142,7 @@ def test_yaml_and_json_give_the_same_pods() -> None:
     assert convert_pod_list(SAMPLE) == decode_pod_list(json.dumps(SAMPLE).encode())
 
 
-def test_an_id_is_told_without_the_runtimes_prefix() -> None:
+def test_an_id_has_no_runtime_prefix() -> None:
     ids = [
         status.id
         for _, status in decode_pod_list(json.dumps(SAMPLE).encode())[0].container_statuses
@@ -237,11 +237,11 @@ def test_no_pod_keeps_the_body_of_the_answer() -> None:
 
     body = Body(json.dumps(SAMPLE).encode())
     pods = decode_pod_list(body)
-    gone = weakref.ref(body)
+    reference = weakref.ref(body)
     references = sys.getrefcount(body)
     del body
     gc.collect()
-    assert pods and gone() is None, references
+    assert pods and reference() is None, references
 
 
 json_values = st.recursive(

@@ -13,7 +13,7 @@ from netutil.agent.pods.model import Pod, convert_pod_list
 from netutil.agent.pods.pending import only_unreported, pending
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-STRANGER = "e" * 64
+UNLISTED = "e" * 64
 KINDS = {
     "init": ("initContainers", "initContainerStatuses"),
     "container": ("containers", "containerStatuses"),
@@ -40,7 +40,7 @@ def pod(*containers: tuple[str, dict[str, Any], dict[str, Any] | None], **spec: 
     status: dict[str, Any] = {}
     for kind, (field, statuses) in KINDS.items():
         spec[field] = [entry for of, entry, _ in containers if of == kind]
-        status[statuses] = [told for of, _, told in containers if of == kind and told is not None]
+        status[statuses] = [one for of, _, one in containers if of == kind and one is not None]
     metadata = {"name": "web", "uid": "1"}
     (made,) = convert_pod_list({"items": [{"metadata": metadata, "spec": spec, "status": status}]})
     return made
@@ -135,11 +135,11 @@ containers = st.builds(
     st.sampled_from([None, "Always", "Never", 7]),
     st.booleans(),
 )
-def test_a_stranger_is_never_called_by_a_name_beside_an_id_that_is_reported(
+def test_an_unlisted_container_never_gets_a_listed_name(
     made: list[tuple[str, dict[str, Any], dict[str, Any] | None]], policy: object, has_ended: bool
 ) -> None:
     entry = pod(*made, restartPolicy=policy)
-    match = index([entry], NOW).find("1", STRANGER)
+    match = index([entry], NOW).find("1", UNLISTED)
     assert match is not None
     decided = match.decided(lambda _: has_ended)
     if decided.container_name:

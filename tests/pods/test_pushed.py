@@ -13,10 +13,10 @@ from tests.pods.streams import Clock, PushingSource, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NEW = f"{2:032x}", f"{2:064x}"
-NOBODY = "f" * 32, "f" * 64
+UNKNOWN = "f" * 32, "f" * 64
 
 
-async def test_nothing_is_followed_before_somebody_asks(
+async def test_nothing_is_followed_before_a_first_call(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def test_a_caller_that_a_healthy_stream_never_brings_is_none(
 ) -> None:
     pushing.push(made("web"))
     await pushed.refresh()
-    assert await pushed.lookup(*NOBODY, timeout_seconds=0.05) is None
+    assert await pushed.lookup(*UNKNOWN, timeout_seconds=0.05) is None
 
 
 async def test_a_pod_whose_container_does_not_come_is_answered_without_it(
@@ -76,7 +76,7 @@ async def test_a_pod_whose_container_does_not_come_is_answered_without_it(
     assert (match.pod.metadata.name, match.container_name) == ("web", "")
 
 
-async def test_a_contradiction_that_stays_is_told(
+async def test_a_contradiction_that_stays_is_an_error(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     pushing.push(made("web", "new"))
@@ -85,9 +85,7 @@ async def test_a_contradiction_that_stays_is_told(
         await pushed.lookup(WEB[0], NEW[1], timeout_seconds=0.05)
 
 
-async def test_a_caller_with_little_time_before_any_list_is_told_in_time(
-    pushed: PodDirectory,
-) -> None:
+async def test_a_caller_before_any_list_gets_its_error_in_time(pushed: PodDirectory) -> None:
     with pytest.raises(Unavailable):
         await pushed.lookup(*WEB, timeout_seconds=0.05)
 
@@ -104,7 +102,7 @@ async def test_one_callers_cancellation_does_not_end_anothers_wait(
     assert not pushing.cancelled
 
 
-async def test_the_list_bears_the_time_of_the_last_event_or_confirmation(
+async def test_the_list_has_the_time_of_its_last_confirmation(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     times = iter(datetime(2026, 1, 1, 12, minute, tzinfo=UTC) for minute in range(3))
@@ -135,11 +133,11 @@ async def test_a_burst_of_changes_is_shown_as_one_and_its_last_list_counts(
     assert pushed.last.pods[-1].metadata.name == "new-99"
 
 
-async def test_close_ends_the_stream_and_tells_all_who_wait(pushing: PushingSource) -> None:
+async def test_close_ends_the_stream_and_fails_all_waiters(pushing: PushingSource) -> None:
     pushed = PodDirectory(pushing, 10)
     pushing.push(made("web"))
     await pushed.refresh()
-    waiting = asyncio.create_task(pushed.lookup(*NOBODY))
+    waiting = asyncio.create_task(pushed.lookup(*UNKNOWN))
     await asyncio.sleep(0)
     await pushed.close()
     with pytest.raises(Unavailable) as refused:

@@ -13,7 +13,7 @@ from tests.pods.streams import Clock, Pauses, PushingSource, broken, made, until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NEW = f"{2:032x}", f"{2:064x}"
-NOBODY = "f" * 32, "f" * 64
+UNKNOWN = "f" * 32, "f" * 64
 
 
 async def test_after_a_break_the_last_list_answers_with_its_own_time(
@@ -30,7 +30,7 @@ async def test_after_a_break_the_last_list_answers_with_its_own_time(
     assert pushed.stats.streaming == 0
 
 
-async def test_after_a_break_a_caller_that_is_not_known_is_told_at_once_and_when_to_come_again(
+async def test_an_unknown_caller_gets_a_retry_delay_after_a_break(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -88,7 +88,7 @@ async def test_a_pause_that_the_other_side_asks_for_is_kept_up_to_a_minute(
     assert await pauses.next() == 60
 
 
-async def test_after_a_stream_that_lasted_pauses_begin_anew(
+async def test_a_stream_that_lasted_resets_the_backoff(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses, clock: Clock
 ) -> None:
     pushing.steps.put_nowait(broken())

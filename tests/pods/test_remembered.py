@@ -77,7 +77,7 @@ def test_a_pod_is_forgotten_in_time(clock: Clock) -> None:
     assert pods.find(uid(1), container(1)) is None
 
 
-def test_a_pod_is_released_in_time_though_nobody_asks(clock: Clock) -> None:
+def test_a_pod_is_released_in_time_without_calls(clock: Clock) -> None:
     pods = RecentlyRemoved(clock)
     pods.follow(listed("a"))
     pods.follow(listed(minutes=1))
@@ -161,7 +161,7 @@ async def test_a_tenants_annotation_takes_no_remembered_pods_place(
     await directory.close()
 
 
-async def test_lists_that_nobody_asked_for_are_remembered_too(source: Source) -> None:
+async def test_unrequested_lists_are_remembered(source: Source) -> None:
     directory = PodDirectory(source, 10)
     await directory.refresh()
     source.pods = decode_pod_list(pod_list("web", "short"))
@@ -174,9 +174,7 @@ async def test_lists_that_nobody_asked_for_are_remembered_too(source: Source) ->
     await directory.close()
 
 
-async def test_a_kubelet_that_starts_anew_and_lists_nothing_takes_nothing_away(
-    source: Source,
-) -> None:
+async def test_an_empty_list_of_a_restarted_kubelet_removes_nothing(source: Source) -> None:
     directory = PodDirectory(source, 10)
     assert await directory.lookup(uid(1), container(1), need_container=True)
     source.pods = ()

@@ -43,13 +43,13 @@ def test_a_container_without_a_request_of_its_own_may_own_cpus_of_its_pods() -> 
     assert spec_of({"name": "app"}).may_own_cpus("app")
 
 
-def test_a_limit_stands_for_a_request_that_is_not_there() -> None:
+def test_a_limit_replaces_a_missing_request() -> None:
     shared = {"name": "app", "resources": {"limits": {"cpu": "500m"}}}
     assert spec_of(shared).spec.sharing_cpus == ("app",)
 
 
 @pytest.mark.parametrize("kind", ["initContainers", "ephemeralContainers"])
-def test_a_pod_of_one_container_of_any_kind_is_told_from_others(kind: str) -> None:
+def test_a_pod_of_one_container_of_any_kind_is_recognized(kind: str) -> None:
     assert spec_of({"name": "app"}).spec.only_container == "app"
     more: dict[str, Any] = {kind: [{"name": "more"}]}
     assert spec_of({"name": "app"}, **more).spec.only_container == ""
@@ -57,7 +57,7 @@ def test_a_pod_of_one_container_of_any_kind_is_told_from_others(kind: str) -> No
     assert spec_of().spec.only_container == ""
 
 
-def test_what_is_derived_cannot_be_told_by_the_list() -> None:
-    told: dict[str, Any] = {"-only": "other", "-sharing": ["app"]}
-    forged = spec_of({"name": "app"}, **told)
+def test_a_list_cannot_forge_a_derived_value() -> None:
+    derived: dict[str, Any] = {"-only": "other", "-sharing": ["app"]}
+    forged = spec_of({"name": "app"}, **derived)
     assert (forged.spec.only_container, forged.spec.sharing_cpus) == ("app", ())

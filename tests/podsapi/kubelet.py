@@ -20,7 +20,7 @@ TIMING = Timing(initial_seconds=20, stream_seconds=600)
 def pod(
     number: int, name: str = "", annotations: dict[str, str] | None = None, *, uid: str = ""
 ) -> pod_pb2.Pod:
-    """A running pod; its UID and container ID bear its number."""
+    """A running pod; its UID and container ID contain its number."""
     return pod_pb2.Pod(
         metadata=pod_pb2.ObjectMeta(
             name=name or f"pod-{number}",
@@ -64,7 +64,7 @@ class KubeletDouble(pods_pb2_grpc.PodsServicer):
         self.send(kind, one.SerializeToString())
 
     def delete(self, one: pod_pb2.Pod) -> None:
-        """As the kubelet tells it: with name, namespace and UID alone."""
+        """As the kubelet sends it: with name, namespace and UID alone."""
         del self.pods[one.metadata.uid]
         known = pod_pb2.ObjectMeta(
             name=one.metadata.name, namespace=one.metadata.namespace, uid=one.metadata.uid

@@ -49,7 +49,7 @@ class TestFollowing:
             assert match.pod.metadata.annotations == {"example.com/a": "b"}
             assert (match.container_name, kubelet.watches) == ("app", 1)
 
-    async def test_nothing_is_shown_before_the_kubelet_has_told_all(self, path: Path) -> None:
+    async def test_nothing_is_shown_before_the_kubelet_sent_all_pods(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))
         kubelet.syncs = False
         async with kubelet.serving(), following(path) as directory:
@@ -96,12 +96,12 @@ class TestFollowing:
             kubelet.put(pod(2, "new"))
             await shown(directory, "web", "new")
 
-    async def test_a_stream_is_begun_anew_now_and_then_and_says_the_same(self, path: Path) -> None:
+    async def test_a_renewed_stream_repairs_a_lost_event(self, path: Path) -> None:
         """So that an event that was lost is made good."""
         kubelet = KubeletDouble(path, pod(1, "web"))
         async with kubelet.serving(), following(path, stream_seconds=1.1) as directory:
             await directory.refresh()
-            del kubelet.pods[f"{1:032x}"]  # and nobody is told
+            del kubelet.pods[f"{1:032x}"]  # without an event
             await until(lambda: kubelet.watches >= 2)
             await shown(directory)
             seen = directory.generation
@@ -124,7 +124,7 @@ class TestCompared:
         self, path: Path
     ) -> None:
         """It drops those of a reader that is slow, and says nothing."""
-        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "deleted"))
         async with kubelet.serving(), following(path, confirm=QUICK) as directory:
             await directory.refresh()
             kubelet.pods[f"{3:032x}"] = pod(3, "new")
@@ -144,7 +144,7 @@ class TestCompared:
             assert match.pod.metadata.name == "new"
 
     async def test_changes_that_the_stream_brings_are_no_difference(self, path: Path) -> None:
-        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "gone"))
+        kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "deleted"))
         async with kubelet.serving(), following(path, confirm=QUICK) as directory:
             await directory.refresh()
             for number in range(20):
@@ -204,7 +204,7 @@ class TestAfterAFailure:
                 again.refusal = None
                 await shown(directory, "new")
 
-    async def test_a_reader_that_was_dropped_as_too_slow_begins_anew(self, path: Path) -> None:
+    async def test_a_reader_dropped_as_too_slow_starts_again(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))
         async with kubelet.serving(), following(path) as directory:
             await directory.refresh()

@@ -27,8 +27,8 @@ def _relay(listener: socket.socket, inherited: socket.socket) -> None:
             (inherited if source is accepted else accepted).sendall(data)
 
 
-def _child(inherited: socket.socket, parent_gone: int, answer: int) -> None:
-    os.read(parent_gone, 1)
+def _child(inherited: socket.socket, parent_exited: int, answer: int) -> None:
+    os.read(parent_exited, 1)
     try:
         os.write(answer, json.dumps(_ask(inherited)).encode())
     finally:
@@ -68,10 +68,10 @@ def _ask(inherited: socket.socket) -> dict[str, object]:
 
 
 def main(path: str, *, seen: bool) -> None:
-    """Run the parent in a process of its own, and print what the orphan was told.
+    """Run the parent in a process of its own, and print the answer to the orphan.
 
-    Without `seen` the parent does not wait for the agent: it is gone before the
-    agent, which somebody has stopped, can look at it. The orphan asks after the
+    Without `seen` the parent does not wait for the agent: it has exited before the
+    agent, which the test has stopped, can look at it. The orphan asks after the
     end of the standard input.
     """
     reading, writing = os.pipe()
@@ -89,7 +89,7 @@ def main(path: str, *, seen: bool) -> None:
         os._exit(0)
     os.waitpid(parent, 0)
     if not seen:
-        sys.stderr.write("gone\n")
+        sys.stderr.write("exited\n")
         sys.stderr.flush()
         sys.stdin.read()
     os.close(closing)

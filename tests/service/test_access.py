@@ -69,7 +69,7 @@ def test_an_environment_under_other_ids_is_refused(
     assert refusal(one, "env", "--pid", str(user.pid_inside)) == "ENVIRONMENT_NOT_READABLE"
 
 
-def test_devices_that_such_an_environment_names_are_not_told_by_another_question(
+def test_devices_of_a_forbidden_environment_are_never_returned(
     shared: tuple[LabContainer, LabContainer, LabContainer],
 ) -> None:
     one, _, user = shared

@@ -138,7 +138,7 @@ def test_a_process_that_connects_and_dies_before_it_is_seen_is_refused(node: Nod
         script = [sys.executable, str(HERE / "orphan_client.py"), "/etc/netutil/net.sock", "unseen"]
         client = node.upf_app.spawn(script, stdin=subprocess.PIPE)
         assert client.stderr is not None
-        assert client.stderr.readline() == b"gone\n"
+        assert client.stderr.readline() == b"exited\n"
     finally:
         os.kill(node.agent.pid, signal.SIGCONT)
     output, _ = client.communicate(timeout=60)

@@ -10,11 +10,14 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from netutil.agent.admin import checks
 from netutil.agent.admin.checks import Check
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.observability.memory import MemoryUse
+from netutil.agent.observability.process_use import ProcessUse, own_use
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, decode_pod_list
 
@@ -156,7 +159,7 @@ def test_a_sockets_directory_holds_the_socket_alone(tmp_path: Path) -> None:
         assert_is(look(), "ok", "nothing but the socket")
     for name in ("x", "y", "z", "net.sock.d"):
         (folder / name).mkdir()
-    assert_is(look(), "warning", "did not make (4): net.sock.d, x, y, …", "admission")
+    assert_is(look(), "warning", "did not make (4): net.sock.d, x, y, …", "manifests/policies")
     (folder / "net.sock.89abcdef").mkdir()
     assert_is(look(), "warning", f"moved aside from {path} and not removed: net.sock.89abcdef")
     for name in ("x", "y", "z", "net.sock.d", "net.sock.89abcdef"):
@@ -217,6 +220,37 @@ def test_an_entry_that_was_left_out_is_a_warning_with_its_reason() -> None:
     check = checks.pod_fields(*pods_of({"metadata": {"name": "web"}}))
     assert_is(check, "warning", "left out 1 time since the start", "core/v1")
     assert check.found.endswith("item 1 ('default/web'): $.metadata.uid is missing")
+
+
+USE = ProcessUse(7, 40 * 2**20, 36.0, 9, 80, (NOW - timedelta(hours=1)).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("used", "outcome", "said"),
+    [
+        (71, "ok", "its cgroup uses 71% of its limit"),
+        (73, "warning", "beyond 90 % new connections are rejected"),
+        (90, "warning", "uses 90%"),
+        (91, "failed", "new connections are rejected"),
+    ],
+)
+def test_memory_is_compared_with_its_high_watermark(used: int, outcome: str, said: str) -> None:
+    assert_is(checks.memory(MemoryUse(used, 100), USE, 90, NOW), outcome, said)
+
+
+def test_what_the_agent_uses_is_said() -> None:
+    check = checks.memory(MemoryUse(), USE, 90, NOW)
+    said = "40.0 MiB resident, 1.0% of a CPU since the start 1:00:00 ago, 9 threads"
+    assert_is(check, "ok", said, "no limit")
+
+
+def test_what_the_agent_uses_is_read() -> None:
+    use, real = own_use(), psutil.Process()
+    assert (use.pid, use.threads) == (os.getpid(), real.num_threads())
+    assert use.started_seconds == real.create_time()
+    assert abs(use.rss_bytes - real.memory_info().rss) < 2**20
+    assert use.descriptors == real.num_fds()
+    assert use.cpu_seconds <= round(sum(real.cpu_times()[:2]), 2)
 
 
 class TestResourceClaims:

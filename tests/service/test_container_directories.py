@@ -77,7 +77,7 @@ def test_a_process_in_the_pods_own_cgroup_starts_at_the_pods_level() -> None:
         assert levels[0][0] is CgroupLevel.POD
 
 
-def test_a_cgroup_that_bears_pod_and_container_in_one_name_is_the_containers() -> None:
+def test_a_cgroup_that_names_pod_and_container_is_the_containers() -> None:
     uid = POD.rpartition("/pod")[2].replace("-", "_")
     text = f"2:cpu,cpuset:/system.slice/kubepods-burstable-pod{uid}.slice:cri-containerd:{ID}\n"
     found = callers("cpuset", "cpu").cpu_directories(identify(text))

@@ -1,4 +1,4 @@
-"""Limits and sets of CPUs as a container is told of them, against the kernel's own cgroups."""
+"""Limits and sets of CPUs as a container gets them, against the kernel's own cgroups."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ def test_a_limit_of_all_pods_together_is_named_kubepods(node: Node) -> None:
     assert (found["quota_cores"], found["quota_level"]) == (1.25, "CGROUP_LEVEL_KUBEPODS")
 
 
-def test_a_caller_in_a_cgroup_namespace_of_its_own_is_told_of_the_limit_but_no_host_path(
-    limited: Node,
-) -> None:
+def test_a_private_cgroup_namespace_hides_the_host_path(limited: Node) -> None:
     inner = limited.pod.container("inner", cpus="0", private_cgroup_namespace=True)
     found = cpu(inner, topology=True)
     assert (found["quota_cores"], found["quota_level"]) == (0.5, "CGROUP_LEVEL_POD")
@@ -127,7 +125,7 @@ def test_sets_as_numbers_are_there_without_the_topology(node: Node) -> None:
     assert not {"cpus", "cpuset_partition", "exclusive_cpus", "exclusive_cpu_ids"} & set(found)
 
 
-def test_the_partition_is_told_with_the_topology(node: Node) -> None:
+def test_the_topology_includes_the_partition(node: Node) -> None:
     found = cpu(node.app, topology=True)
     partition = found["cpuset_partition"]
     if found["cgroup_version"] == 1:
@@ -144,7 +142,7 @@ def test_the_client_prints_null_for_what_was_not_asked_for(limited: Node) -> Non
     assert (found["quota_cores"], found["quota_level"]) == (0.5, "pod")
 
 
-def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
+def test_the_table_shows_where_the_limit_is_set(limited: Node) -> None:
     said = command(limited.app, "cpu")
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "quota 0.5 CPUs (50000 us in 100000 us), limit of the pod cgroup" in lines
@@ -153,7 +151,7 @@ def test_a_person_reads_where_the_limit_stands(limited: Node) -> None:
         assert f"$ netutil cpu\n{said}```" in DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_the_operator_is_told_which_cgroup_it_is(limited: Node) -> None:
+def test_the_operator_sees_which_cgroup_it_is(limited: Node) -> None:
     with NodeClient(limited.lab.admin_socket, timeout_seconds=20) as client:
         answer = client.call(requests.described_pod("default", "web"))
     container = answer.containers[0]

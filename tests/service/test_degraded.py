@@ -20,13 +20,13 @@ pytestmark = pytest.mark.xdist_group("degraded")
 MANY_CONNECTIONS = """
 import json
 from netutil.client import Client, NetUtilError
-clients, told = [Client() for _ in range(6)], []
+clients, reasons = [Client() for _ in range(6)], []
 for client in clients:
     try:
-        told.append(client.cpu().cpuset)
+        reasons.append(client.cpu().cpuset)
     except NetUtilError as error:
-        told.append(error.reason)
-print(json.dumps(told))
+        reasons.append(error.reason)
+print(json.dumps(reasons))
 """
 
 
@@ -124,8 +124,8 @@ def test_one_pods_connections_are_limited_and_the_others_go_on(lab: Lab) -> None
     other = lab.pod("other").container("app")
     lab.write_pod_list()
     agent = lab.agent("--max-connections-per-pod", "4")
-    told = ask(greedy, "-c", MANY_CONNECTIONS)
-    assert told == ["0"] * 4 + ["TOO_MANY_CONNECTIONS_OF_POD"] * 2
+    reasons = ask(greedy, "-c", MANY_CONNECTIONS)
+    assert reasons == ["0"] * 4 + ["TOO_MANY_CONNECTIONS_OF_POD"] * 2
     assert netutil(other, "whoami")["name"] == "other"
     metrics = get(agent, "/metrics")[1]
     refused = 'code="RESOURCE_EXHAUSTED",method="GetCPUInfo",reason="TOO_MANY_CONNECTIONS_OF_POD"'

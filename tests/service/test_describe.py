@@ -129,17 +129,17 @@ async def test_a_reader_that_takes_nothing_keeps_a_few_pods_and_no_task_after_it
     await node.pods.close()
 
 
-async def test_what_ends_the_stream_is_told_as_it_is() -> None:
+async def test_the_error_that_ends_the_stream_is_passed_on() -> None:
     node = Node()
     error = QuotaExceeded(Reason.TOO_MANY_UNREAD_ANSWERS, "Too much.", read="the table")
 
     async def send(_: Any) -> None:
         raise error
 
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as raised:
         await node.describing.describe_all(5, send)
     await node.pods.close()
-    assert told.value is error
+    assert raised.value is error
 
 
 async def test_processes_that_cannot_be_read_are_an_error_of_their_container() -> None:

@@ -224,7 +224,7 @@ def test_a_network_without_a_name_is_found_by_the_name_of_its_link_in_both_calls
         assert call(container, method, request, int="nope0")["code"] == "NOT_FOUND"
 
 
-def test_a_route_that_a_rule_leads_to_is_told_and_is_no_drift(lab: Lab) -> None:
+def test_a_route_behind_a_rule_is_returned_and_no_drift(lab: Lab) -> None:
     container = lab.pod("web", annotations=reported(gateway=["10.244.0.1"])).container("app")
     started(lab)
     if links_are_refused(container):

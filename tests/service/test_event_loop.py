@@ -1,4 +1,4 @@
-"""What a workload writes into its environment or annotation keeps nobody else waiting."""
+"""What a workload writes into its environment or annotation delays no other caller."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def lab() -> Iterator[Lab]:
     [(large_environment(), {}), (None, annotation())],
     ids=["environment", "annotation"],
 )
-def test_a_pod_with_much_to_parse_keeps_nobody_else_waiting(
+def test_a_pod_with_much_to_parse_delays_no_other_pod(
     lab: Lab, env: dict[str, str] | None, annotations: dict[str, str]
 ) -> None:
     hostile = lab.pod("hostile", annotations=annotations).container("app")

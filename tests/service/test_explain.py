@@ -1,4 +1,4 @@
-"""`netutil node explain` tells the truth about every kind of process, on one screen."""
+"""`netutil node explain` is true for every kind of process, on one screen."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def assert_stops(answer: Explanation, step: str, reason: str, *said: str) -> Non
     assert not answer.answered
     assert (last.name, last.outcome, last.reason) == (step, "stopped", reason)
     assert {one.outcome for one in answer.steps[:-1]} <= {"ok"}
-    told = "\n".join((*last.found, last.advice))
+    step_text = "\n".join((*last.found, last.advice))
     for text in said:
-        assert text in told
+        assert text in step_text
 
 
 def found(answer: Explanation, step: str) -> str:
@@ -121,7 +121,7 @@ def test_an_init_container_is_named_as_one(node: Node) -> None:
     assert "init container setup" in found(answer, "pod list")
 
 
-def test_a_process_that_was_started_in_a_container_bears_another_number_there(node: Node) -> None:
+def test_a_process_in_a_container_has_another_pid_there(node: Node) -> None:
     with node.app.spawn(["sleep", "infinity"]) as inside:
         answer = node.explain(inside.host_pid)
         status = Path(f"/proc/{inside.host_pid}/status").read_text()
@@ -150,7 +150,9 @@ def test_a_dead_process_is_none(node: Node) -> None:
     with subprocess.Popen(["true"]) as ended:
         pass
     answer = node.explain(ended.pid)
-    assert_stops(answer, "pid", "PEER_GONE", "no process of this node bears", "other numbers")
+    assert_stops(
+        answer, "pid", "PEER_GONE", "no process of this node has that number", "other numbers"
+    )
 
 
 def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:
@@ -162,7 +164,7 @@ def test_a_zombie_is_called_one_with_its_parent(node: Node) -> None:
     assert answer.steps[-1].advice == "It asks nothing any more: explain the process that does."
 
 
-def test_a_thread_is_told_the_process_to_ask_for(node: Node) -> None:
+def test_the_error_for_a_thread_names_its_process(node: Node) -> None:
     done, ready = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -183,17 +185,17 @@ def test_a_thread_is_told_the_process_to_ask_for(node: Node) -> None:
 
 
 def test_a_pod_that_the_list_lacks_is_refused_there(node: Node) -> None:
-    stranger = node.lab.pod("stranger")
+    unlisted = node.lab.pod("unlisted")
     try:
-        container = stranger.container("app")
+        container = unlisted.container("app")
         assert_stops(
             node.explain(container.pid),
             "pod list",
             "UNKNOWN_TO_POD_LIST",
-            stranger.uid.replace("-", ""),
+            unlisted.uid.replace("-", ""),
         )
     finally:
-        stranger.delete()
+        unlisted.delete()
 
 
 def test_the_sandbox_of_a_pod_is_its_pods_without_a_name(node: Node) -> None:
@@ -266,7 +268,7 @@ def forged(uid: str, container_id: str) -> Iterator[int]:
 def test_a_forged_cgroup_stops_at_its_place(node: Node) -> None:
     with forged(node.web.uid, node.app.id) as pid:
         answer = node.explain(pid)
-    said = "does not stand where this node's kubelet keeps its pods"
+    said = "is not where this node's kubelet keeps its pods"
     assert_stops(answer, "cgroup", "OUTSIDE_KUBELET_CGROUPS", said)
     assert "--cgroup-root" in answer.steps[-1].advice
     assert f"pod{node.web.uid}" in found(answer, "cgroup")

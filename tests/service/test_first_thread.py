@@ -15,7 +15,7 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, task
+from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, task
 from tests.identity.processes import READY, become, wait_for_state
 from tests.lab import Lab, LabContainer, first_thread
 from tests.lab.observing import needs_lab
@@ -52,7 +52,7 @@ def node() -> Iterator[Node]:
 
 def asked(container: LabContainer, *calls: Call, runner: bool, before: str = "") -> Outcomes:
     """Ask from a new process, whose first thread has ended if `runner`."""
-    argv = [sys.executable, *([RUNNER] if runner else []), ASKER]
+    argv = [sys.executable, *([RUNNER] if runner else []), POD_CLIENT]
     done = container.run(argv, input=task(calls, before=before), timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return Outcomes.from_output(done.stdout)
@@ -114,9 +114,9 @@ def test_it_asks_for_another_process(node: Node) -> None:
     assert_same(got, asked(node.app, *calls, runner=False))
 
 
-@pytest.mark.parametrize("asker", ["app", "side"])
-def test_another_process_asks_for_it(node: Node, asker: str) -> None:
-    container: LabContainer = getattr(node, asker)
+@pytest.mark.parametrize("caller", ["app", "side"])
+def test_another_process_asks_for_it(node: Node, caller: str) -> None:
+    container: LabContainer = getattr(node, caller)
     with without_first_thread(node) as ended, waiting(node) as whole:
         of_ended, of_whole = (
             [(method, fields | {"pid": str(inside_pid(one.host_pid))}) for method, fields in ALL]

@@ -112,7 +112,7 @@ def test_the_page_holds_the_same_picture_for_the_same_price(node: FullNode) -> N
 
 
 async def test_pods_are_sent_one_by_one_in_their_order(node: FullNode) -> None:
-    """So that no message grows with the node: gRPC in other languages takes 4 MiB at the most."""
+    """So that no message grows with the node: gRPC in other languages takes at most 4 MiB."""
     question: Request[Any] = replace(requests.described_pods(), decode=lambda message: message)
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,
@@ -141,12 +141,12 @@ def test_the_list_and_one_pod_cost_one_look_each(node: FullNode) -> None:
     assert names == node.pod_names
     assert_one_look(cost)
     for name in (node.pod_names[0], node.pod_names[-1]):
-        told, cost = run(node, "pod", name)
-        assert name in told and "NOT KNOWN" not in told
+        output, cost = run(node, "pod", name)
+        assert name in output and "NOT KNOWN" not in output
         assert_one_look(cost)
 
 
-def test_a_pod_is_told_as_it_is_now(node: FullNode) -> None:
+def test_a_pod_is_described_as_it_is_now(node: FullNode) -> None:
     upf = next(pod for pod in node.lab.pods if pod.name == "upf")
     before, _ = run(node, "pod", "core-5g/upf")
     assert "release=two" not in before
@@ -159,7 +159,7 @@ def test_a_pod_is_told_as_it_is_now(node: FullNode) -> None:
 def test_top_asks_neither_kubelet_nor_cgroups(node: FullNode) -> None:
     costs = []
     for _ in range(3):  # a fetch that another command began may end meanwhile
-        told, cost = run(node, "top", "--once", "--interval", "100ms")
-        assert f"(without a connection or a call: {PODS})" in told
+        output, cost = run(node, "top", "--once", "--interval", "100ms")
+        assert f"(without a connection or a call: {PODS})" in output
         costs.append(cost)
     assert Cost(gets=0, resource_lists=0, walks=0) in costs

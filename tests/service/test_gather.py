@@ -1,4 +1,4 @@
-"""Whose turn a read takes, and what is told of a container that was just started."""
+"""Which pod a read is charged to, and the answers for a container that was just started."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_cpus_that_a_container_shares_are_not_called_its_own() -> None:
 @pytest.mark.root
 @needs_lab
 @pytest.mark.xdist_group("service")
-def test_a_container_that_is_not_reported_yet_is_told_so_and_found_when_it_is() -> None:
+def test_an_unreported_container_is_an_error_until_it_is_listed() -> None:
     with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
         kubelet.pods = [allocated("web", namespace="shop")]
         pod = lab.pod("web", namespace="shop", qos="guaranteed")
@@ -130,7 +130,7 @@ def test_a_container_that_is_not_reported_yet_is_told_so_and_found_when_it_is() 
         command = [sys.executable, "-m", "netutil.client", "devices", "--timeout", "2"]
         refused = app.run(command)
         assert refused.returncode == 5
-        told = f"The calling process is in container {app.id[:12]} of pod shop/web, which the"
-        assert told in refused.stderr.decode()
+        message = f"The calling process is in container {app.id[:12]} of pod shop/web, which the"
+        assert message in refused.stderr.decode()
         lab.write_pod_list()
         assert netutil(app, "cpu", "--topology")["exclusive_cpus"] == "2-3"

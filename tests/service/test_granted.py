@@ -1,4 +1,4 @@
-"""A real agent tells what is wanted, what was granted, and what of a pod is unknown."""
+"""A real agent reports what a pod requests, what was granted, and what is unknown."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_container_that_was_resized_keeps_its_exclusive_cpus(make: Any) -> Non
     assert netutil(node.app, "devices")["exclusive_cpus"] == "2-3"
 
 
-def test_resources_of_a_whole_pod_are_told(make: Any) -> None:
+def test_resources_of_a_whole_pod_are_returned(make: Any) -> None:
     def ask(item: Any) -> None:
         item["spec"]["resources"] = {"limits": TOGETHER}
         item["status"] |= {"allocatedResources": {"cpu": "3"}, "resources": {"limits": TOGETHER}}

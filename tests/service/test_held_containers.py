@@ -139,7 +139,7 @@ class Sources:
             "container_quota_cores": self.own,
             "cpuset_ids": list(self.cpus),
             "effective_cpu_ids": list(self.cpus),
-            # What of it is left when the container's set changes depends on the kernel.
+            # The rest after a change of the container's set depends on the kernel.
             "affinity_ids": sorted(os.sched_getaffinity(self.process)),
             "weight": self.weight,
         }

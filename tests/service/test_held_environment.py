@@ -58,7 +58,7 @@ for line in sys.stdin:
 
 
 class Program:
-    """A process that changes when it is told a value, and says the value once that is done."""
+    """A process that reads a value, changes, and then prints the value."""
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

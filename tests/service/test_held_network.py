@@ -1,4 +1,4 @@
-"""What an agent holds of a pod's network: never older than a look at it, and gone with the pod."""
+"""What an agent holds of a pod's network: never older than a read, and dropped with the pod."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 
 ROUNDS = 1000
 _SET_MTU, _SET_ADDRESS = 0x8922, 0x8916  # linux/sockios.h
-ASKER = """
+CALLER = """
 import sys, threading
 import grpc
 from netutil.v1alpha import netutil_pb2 as api, netutil_pb2_grpc
@@ -116,24 +116,24 @@ class Changes:
 
 @contextmanager
 def asking(container: LabContainer) -> Iterator[Callable[[], list[str]]]:
-    """A process that asks without end, and once more, over one of four connections, when told."""
-    asker = container.spawn([sys.executable, "-c", ASKER], stdin=subprocess.PIPE, stderr=None)
-    assert asker.stdin is not None and asker.stdout is not None
+    """A process that calls without end, and once more over one of four connections for a line."""
+    caller = container.spawn([sys.executable, "-c", CALLER], stdin=subprocess.PIPE, stderr=None)
+    assert caller.stdin is not None and caller.stdout is not None
 
     def ask() -> list[str]:
         """Return the size of eth0, and its addresses."""
-        assert asker.stdin is not None and asker.stdout is not None
-        asker.stdin.write(b"\n")
-        asker.stdin.flush()
-        return asker.stdout.readline().decode().split()
+        assert caller.stdin is not None and caller.stdout is not None
+        caller.stdin.write(b"\n")
+        caller.stdin.flush()
+        return caller.stdout.readline().decode().split()
 
     try:
-        assert asker.stdout.readline() == b"asking\n"
+        assert caller.stdout.readline() == b"asking\n"
         assert ask()
         yield ask
     finally:
-        asker.kill()
-        asker.communicate()
+        caller.kill()
+        caller.communicate()
 
 
 def test_a_thousand_changes_are_in_the_next_answers_of_all_connections(
@@ -171,9 +171,7 @@ def test_a_pod_s_network_is_let_go_with_its_last_process(lab: Lab) -> None:
     assert held_by(agent) == 0
 
 
-def test_a_network_whose_askers_have_ended_is_let_go_while_the_pod_runs(
-    lab: Lab, container: LabContainer
-) -> None:
+def test_a_network_without_callers_is_released(lab: Lab, container: LabContainer) -> None:
     if links_are_refused(container):
         return
     (agent,) = lab.agents

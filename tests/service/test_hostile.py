@@ -83,7 +83,7 @@ def asking_without_reading(
 def eventually_not(agent: LabAgent) -> None:
     deadline = time.monotonic() + 60
     while metric(agent, "netutil_calls_in_flight") or metric(agent, "netutil_send_buffer_bytes"):
-        assert time.monotonic() < deadline, "calls of a client that is gone are still held"
+        assert time.monotonic() < deadline, "calls of a client that has exited are still held"
         time.sleep(0.05)
 
 

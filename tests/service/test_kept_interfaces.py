@@ -60,7 +60,7 @@ def process() -> Iterator[Namespace]:
 
 
 class Asking:
-    """A caller in a namespace, and how often an answer was made anew for it."""
+    """A caller in a namespace, and how often an answer was built for it."""
 
     def __init__(self, process: Namespace, host_root: str) -> None:
         self.made = 0

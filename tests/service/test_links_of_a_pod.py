@@ -1,4 +1,4 @@
-"""What a pod is told of its links is what `ip -j` shows inside it, however they change."""
+"""A pod gets its links as `ip -j` shows them inside it, however they change."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def ip(container: LabContainer, *arguments: str, lines: str = "") -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def told(container: LabContainer) -> list[dict[str, Any]]:
+def answered(container: LabContainer) -> list[dict[str, Any]]:
     interfaces = netutil(container, "interfaces")["interfaces"]
     links = [{"name": one["name"], **one["link"]} for one in interfaces]
     return sorted(links, key=lambda link: int(link["index"]))
@@ -91,7 +91,7 @@ def counters_of(links: list[dict[str, Any]]) -> list[dict[str, int]]:
     return [link.pop("counters") for link in links]
 
 
-def test_each_change_is_told_in_every_field_as_ip_shows_it(container: LabContainer) -> None:
+def test_each_change_appears_in_every_field_as_ip_shows_it(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     for step in STEPS:
@@ -105,21 +105,19 @@ def test_each_change_is_told_in_every_field_as_ip_shows_it(container: LabContain
 
 
 def settled(container: LabContainer) -> tuple[list[dict[str, Any]], ...]:
-    """What ip shows, what is told, what ip shows then: once the kernel itself changes nothing.
+    """What ip shows, what the agent answers, what ip shows then: once the kernel has settled.
 
     It sets states and link-local addresses a moment after a link was set up.
     """
     deadline = time.monotonic() + 30
     while True:
-        found = (shown(container), told(container), shown(container))
+        found = (shown(container), answered(container), shown(container))
         first, _, last = ([{**link, "counters": None} for link in links] for links in found)
         if first == last or time.monotonic() > deadline:
             return found
 
 
-def test_names_that_would_steer_a_terminal_are_told_and_printed_harmless(
-    container: LabContainer,
-) -> None:
+def test_names_with_terminal_codes_are_printed_harmless(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     name = "e\x1b[31m\x9b2J"
@@ -138,9 +136,7 @@ def test_names_that_would_steer_a_terminal_are_told_and_printed_harmless(
         assert "31m" in text and text.isprintable()
 
 
-def test_of_too_many_links_it_is_told_why_they_are_not_and_the_rest_is(
-    container: LabContainer,
-) -> None:
+def test_too_many_links_are_an_error_of_that_part_alone(container: LabContainer) -> None:
     if links_are_refused(container):
         return
     lines = "".join(f"link add link eth0 many{n} type macvlan\n" for n in range(300))
@@ -155,16 +151,16 @@ def test_of_too_many_links_it_is_told_why_they_are_not_and_the_rest_is(
     assert everything["cpu"] is not None
 
 
-def test_a_container_made_anew_has_the_links_that_only_the_sandbox_held(
+def test_a_recreated_container_has_the_links_of_the_sandbox(
     lab: Lab, container: LabContainer
 ) -> None:
     if links_are_refused(container):
         return
-    before = told(container)
+    before = answered(container)
     container.kill()
     again = container.pod.container("app")
     lab.write_pod_list()
-    after = told(again)
+    after = answered(again)
     for links in (before, after):
         counters_of(links)
     assert after == before

@@ -1,4 +1,4 @@
-"""A container without a name in the pod list lends nobody its amounts, and is offered to nobody."""
+"""A container without a name in the pod list lends no amounts, and is not offered as the caller."""
 
 from __future__ import annotations
 

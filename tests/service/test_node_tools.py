@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import psutil
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 from netutil.client import NodeClient, NotFound, Unavailable
@@ -136,21 +137,21 @@ async def tracing(lab: Lab) -> AsyncIterator[AsyncIterator[Traced]]:
     """A trace that misses nothing from here on."""
     async with AsyncNodeClient(lab.admin_socket) as client:
         stream = client.stream(requests.TRACE, PATIENCE_SECONDS)
-        async with aclosing(stream) as told:
-            assert await anext(told) == Traced(calls=(), lost=0)
-            yield told
+        async with aclosing(stream) as trace:
+            assert await anext(trace) == Traced(calls=(), lost=0)
+            yield trace
 
 
-async def calls_of(told: AsyncIterator[Traced]) -> AsyncIterator[TracedCall]:
-    async for traced in told:
+async def calls_of(stream: AsyncIterator[Traced]) -> AsyncIterator[TracedCall]:
+    async for traced in stream:
         assert traced.lost == 0
         for call in traced.calls:
             yield call
 
 
-async def test_a_trace_tells_who_asks_what_and_no_value(node: Node) -> None:
-    async with tracing(node.lab) as told:
-        calls = calls_of(told)
+async def test_a_trace_shows_caller_and_method_but_no_value(node: Node) -> None:
+    async with tracing(node.lab) as trace:
+        calls = calls_of(trace)
         done = await asyncio.to_thread(ask, node.app, "env", "KEY")
         assert TREASURE.encode() in done.stdout
         call = await anext(calls)
@@ -172,17 +173,17 @@ async def test_a_trace_tells_who_asks_what_and_no_value(node: Node) -> None:
 async def test_a_trace_names_the_pid_of_who_is_refused(node: Node) -> None:
     """A host process is no pod: it has no name, but a number that can be explained."""
     command = [sys.executable, "-m", "netutil.client", "cpu", "--socket", str(node.lab.socket)]
-    async with tracing(node.lab) as told:
-        calls = calls_of(told)
+    async with tracing(node.lab) as trace:
+        calls = calls_of(trace)
         host = await asyncio.create_subprocess_exec(*command, stderr=subprocess.DEVNULL)
         call = await anext(calls)
         await host.wait()
     assert (call.pid, call.pod, call.reason) == (host.pid, "", "NOT_A_POD")
 
 
-async def test_a_trace_tells_the_begin_and_the_end_of_a_stream(node: Node) -> None:
-    async with tracing(node.lab) as told:
-        calls = calls_of(told)
+async def test_a_trace_shows_the_begin_and_the_end_of_a_stream(node: Node) -> None:
+    async with tracing(node.lab) as trace:
+        calls = calls_of(trace)
         words = [sys.executable, "-m", "netutil.client", "watch"]
         with await asyncio.to_thread(node.app.spawn, words) as watching:
             began = await anext(calls)
@@ -226,7 +227,7 @@ def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
 
 
 def wait_for_a_list(client: NodeClient) -> None:
-    """For a second after a failed fetch the agent tells of that one; other tests come next."""
+    """For a second after a failed fetch the agent returns its error; other tests come next."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -241,7 +242,7 @@ def wait_for_a_list(client: NodeClient) -> None:
 _TRY_AGAIN = "SOCKET_NOT_PERMITTED"
 
 
-def test_nobody_but_root_is_answered(node: Node) -> None:
+def test_only_root_is_answered(node: Node) -> None:
     """Each method refuses by itself: the rights of the socket are a second lock."""
     directory, socket = node.lab.admin_socket.parent, node.lab.admin_socket
     script = (
@@ -266,11 +267,11 @@ def test_nobody_but_root_is_answered(node: Node) -> None:
         "    except Exception as error: print(error.reason)\n"
         "    else: print('answered')\n"
     )
-    told = [_TRY_AGAIN] * 8
+    codes = [_TRY_AGAIN] * 8
     done = threading.Event()
 
     def keep_open() -> None:
-        """The agent soon binds anew a socket whose rights were changed."""
+        """The agent soon rebinds a socket whose mode was changed."""
         while not done.wait(0.05):
             with suppress(FileNotFoundError):
                 socket.chmod(0o666)
@@ -282,18 +283,18 @@ def test_nobody_but_root_is_answered(node: Node) -> None:
         for _ in range(20):
             command = [sys.executable, "-c", script, str(socket)]
             asked = subprocess.run(command, capture_output=True, text=True, check=False)
-            pairs = zip(told, asked.stdout.split(), strict=True)
-            told = [after if before == _TRY_AGAIN else before for before, after in pairs]
-            if _TRY_AGAIN not in told:
+            pairs = zip(codes, asked.stdout.split(), strict=True)
+            codes = [after if before == _TRY_AGAIN else before for before, after in pairs]
+            if _TRY_AGAIN not in codes:
                 break
     finally:
         done.set()
         opener.join()
         directory.chmod(0o700)
-    assert told == ["NOT_AN_OPERATOR"] * 8, asked.stderr
+    assert codes == ["NOT_AN_OPERATOR"] * 8, asked.stderr
 
 
-async def test_described_together_pods_are_told_as_one_by_one(
+async def test_pods_described_together_equal_those_one_by_one(
     node: Node, client: NodeClient
 ) -> None:
     async with AsyncNodeClient(node.lab.admin_socket) as together:
@@ -326,18 +327,18 @@ async def test_an_agent_that_stops_ends_its_traces_itself() -> None:
     """Else gRPC would, after ten seconds, and without a reason."""
     with Lab() as lab:
         agent = lab.agent()
-        async with tracing(lab) as told:
+        async with tracing(lab) as trace:
             stopping = asyncio.create_task(asyncio.to_thread(agent.stop))
             with pytest.raises(Unavailable) as ended:
-                await anext(told)
+                await anext(trace)
             assert await stopping == 0
     assert ended.value.reason == "AGENT_RESTARTING"
 
 
 def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
     missing = f"{node.lab.directory}/none.sock"
-    with NodeClient(missing, timeout_seconds=0.5) as nobody, pytest.raises(Unavailable) as down:
-        nobody.call(requests.diagnosis())
+    with NodeClient(missing, timeout_seconds=0.5) as client, pytest.raises(Unavailable) as down:
+        client.call(requests.diagnosis())
     found = with_outside(down.value, missing)
     checks = {one.name: one for one in found.checks}
     assert checks["agent"].outcome == checks["connect"].outcome == "failed"
@@ -345,6 +346,20 @@ def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
     by_kernel = choose_pin()[0] is pin_by_peer_pidfd  # since Linux 6.5
     assert checks["kernel"].outcome == ("ok" if by_kernel else "warning")
     assert checks["agent"].remedy and isinstance(found, Diagnosis)
+
+
+def test_the_agent_reports_what_it_uses(node: Node, client: NodeClient) -> None:
+    answer = client.call(requests.activity())
+    assert answer.agent is not None and answer.agent_error is None
+    real = psutil.Process(answer.agent.pid)
+    assert abs(answer.agent.started_at.timestamp() - real.create_time()) < 1
+    assert abs(answer.agent.rss_bytes - real.memory_info().rss) < 4 * 2**20
+    assert 0 < answer.agent.cpu_seconds <= round(sum(real.cpu_times()[:2]), 2)
+    assert answer.agent.threads > 1 and answer.agent.descriptors > 3
+    memory = next(one for one in client.call(requests.diagnosis()).checks if one.name == "memory")
+    assert "MiB resident" in memory.found
+    explained = client.call(requests.explanation(node.app.pid))
+    assert "may use CPUs 0, last on 0" in explained.steps[1].found[-1]
 
 
 def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> None:
@@ -357,6 +372,6 @@ def test_a_secret_of_the_pod_is_in_no_answer(node: Node, client: NodeClient) -> 
         requests.diagnosis(),
     )
     for question in asked:
-        told = repr(client.call(question))
-        assert TREASURE not in told
-        assert "1000000" not in told  # an argument of its command line
+        answer = repr(client.call(question))
+        assert TREASURE not in answer
+        assert "1000000" not in answer  # an argument of its command line

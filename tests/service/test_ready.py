@@ -45,8 +45,8 @@ def doctor_of(pods: PodDirectory, *, believes_anybody: bool = False) -> Diagnost
     """A doctor that can look at nothing but the pod list."""
     doctor = object.__new__(Diagnostics)
     doctor._pods = pods
-    told = SimpleNamespace(believes_anybody=believes_anybody)
-    doctor._installation = told  # type: ignore[assignment]
+    installation = SimpleNamespace(believes_anybody=believes_anybody)
+    doctor._installation = installation  # type: ignore[assignment]
     return doctor
 
 

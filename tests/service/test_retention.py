@@ -83,7 +83,7 @@ async def test_a_pod_that_has_no_connection_but_runs_is_kept(node: Node) -> None
     assert KEY in node.log.by_pod
 
 
-async def test_what_is_kept_of_a_pod_that_nobody_has_seen_is_dropped(node: Node) -> None:
+async def test_the_entries_of_an_unseen_pod_are_dropped(node: Node) -> None:
     node.log.record("f" * 32, "OK", "", 0.001)
     node.log.record(NO_POD, "OK", "", 0.001)
     node.log.record(HOST_ROOT, "OK", "", 0.001)
@@ -99,7 +99,7 @@ async def test_what_is_not_used_for_two_sweeps_is_released(node: Node) -> None:
     assert len(node.cache) == 1
 
 
-async def test_a_pod_is_kept_while_nobody_can_tell_whether_it_runs(
+async def test_a_pod_is_kept_while_its_state_is_unknown(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def times_out(*_: object) -> None:
@@ -111,7 +111,7 @@ async def test_a_pod_is_kept_while_nobody_can_tell_whether_it_runs(
         patched.setattr(node.reads, "run", times_out)
         await node.retention.sweep()
     assert KEY in node.log.by_pod
-    assert "nobody can tell which pods have ended" in caplog.text
+    assert "it is not known which pods have ended" in caplog.text
     await node.retention.sweep()
     assert KEY not in node.log.by_pod
 
@@ -119,7 +119,7 @@ async def test_a_pod_is_kept_while_nobody_can_tell_whether_it_runs(
 async def test_a_pod_that_connects_during_the_sweep_is_kept(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A static pod that is started again bears the UID that it had."""
+    """A static pod that is started again has the UID that it had."""
     node.registry.remove(node.asks())
     node.directory.rmdir()
     run = node.reads.run

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.asking import ASKER, EVERYTHING, Call, Outcomes, asked, task
+from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
 from tests.identity.processes import become, process
 from tests.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.lab.cgroups import find_hierarchies
@@ -55,11 +55,11 @@ def node(request: pytest.FixtureRequest) -> Iterator[Node]:
         one = pod.container("one", env={"WHO": "one"}, cpus="0")
         two = pod.container("two", env={"WHO": "two"}, cpus="0-1")
         user = pod.container("user", env={"WHO": "user"}, uid=1000, gid=1000)
-        stranger = other.container("app", env={"WHO": "other"})
+        foreign = other.container("app", env={"WHO": "other"})
         apart.container("left", env={"WHO": "left"})
         apart.container("right", env={"WHO": "right"})
         agent = lab.agent("--pod-refresh=3600")
-        yield Node(lab, agent, pod, one, two, user, stranger, apart)
+        yield Node(lab, agent, pod, one, two, user, foreign, apart)
 
 
 def refusal(container: LabContainer, *argv: str) -> Any:
@@ -98,7 +98,7 @@ def test_a_process_of_another_pod_is_not_there(node: Node) -> None:
     assert got.refusals() == {("NOT_FOUND", "PID_NOT_FOUND")}
 
 
-def test_a_call_of_many_parts_waits_for_one_newer_list_at_the_most(node: Node) -> None:
+def test_a_call_of_many_parts_waits_for_at_most_one_newer_list(node: Node) -> None:
     before = metric(node.agent, "netutil_pod_list_fetches")
     (got,) = asked(node.one, ("GetAll", {"pid": "4000"})).calls
     assert metric(node.agent, "netutil_pod_list_fetches") - before <= 1
@@ -155,7 +155,7 @@ def test_a_users_cgroup_named_like_a_container_of_the_pod_is_outside_of_it(
         enter = f"for file in {files!r}: open(file, 'w').write('0')"
         calls: list[Call] = [("GetPod", {"pid": str(forger)}), ("GetCPUInfo", {"pid": str(forger)})]
         done = subprocess.run(
-            [sys.executable, ASKER],
+            [sys.executable, POD_CLIENT],
             input=task(calls, before=enter, socket=str(node.lab.socket)),
             capture_output=True,
             check=False,

@@ -204,7 +204,7 @@ class Time:
         self.now += seconds
 
 
-async def test_one_watcher_gets_ten_snapshots_a_second_at_the_most() -> None:
+async def test_a_watcher_gets_at_most_ten_snapshots_a_second() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     turn = -float("inf")

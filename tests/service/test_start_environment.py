@@ -61,7 +61,7 @@ def allocated(answer: Any) -> list[tuple[str, str, bool]]:
     ]
 
 
-def test_a_login_shell_is_told_the_devices_of_the_containers_start(node: DpdkNode) -> None:
+def test_a_login_shell_gets_the_devices_of_the_containers_start(node: DpdkNode) -> None:
     assert allocated(netutil(node.app, "interfaces")) == [(VARIABLE, VFIO_VF, False)]
     answer = netutil(node.app, "interfaces", env=SU)
     assert allocated(answer) == [(VARIABLE, VFIO_VF, True)]
@@ -78,7 +78,7 @@ def test_its_line_is_the_one_of_the_container(node: DpdkNode) -> None:
     assert shells.stdout == own.stdout
 
 
-def test_another_user_is_told_that_the_start_is_not_for_it(node: DpdkNode) -> None:
+def test_another_user_is_refused_the_start(node: DpdkNode) -> None:
     answer = ask(node.app, "-c", AS_ANOTHER, env=SU)
     assert all("allocated" not in one for one in answer["interfaces"]["interfaces"])
     assert answer["interfaces"]["start_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
@@ -88,16 +88,16 @@ def test_another_user_is_told_that_the_start_is_not_for_it(node: DpdkNode) -> No
     assert function["iommu_group"] == 32
 
 
-def test_devices_that_the_node_lacks_are_told_as_such(node: DpdkNode) -> None:
+def test_devices_that_the_node_lacks_are_marked(node: DpdkNode) -> None:
     (pod,) = node.kubelet.pods
     pod.containers[0].devices.append(
-        v1.ContainerDevices(resource_name="intel.com/gone", device_ids=["0000:ff:00.0", "tun"])
+        v1.ContainerDevices(resource_name="intel.com/absent", device_ids=["0000:ff:00.0", "tun"])
     )
     try:
-        with_gone = netutil(node.app, "devices", "--timeout", "40")
-        while not with_gone["absent_pci"]:
-            with_gone = netutil(node.app, "devices", "--timeout", "40")
-        assert with_gone["absent_pci"] == ["0000:ff:00.0"] and with_gone["pci_error"] is None
+        answer = netutil(node.app, "devices", "--timeout", "40")
+        while not answer["absent_pci"]:
+            answer = netutil(node.app, "devices", "--timeout", "40")
+        assert answer["absent_pci"] == ["0000:ff:00.0"] and answer["pci_error"] is None
     finally:
         del pod.containers[0].devices[-1]
 
@@ -144,7 +144,7 @@ DEFAULT = {"name": "cbr0", "interface": "eth0", "default": True}
 MEMIF = {"type": "memif", "version": "1.1.0", "memif": {"role": "slave", "path": "/run/m.sock"}}
 
 
-def test_a_login_shell_is_told_the_af_xdp_devices_of_the_containers_start(lab: Lab) -> None:
+def test_a_login_shell_gets_the_af_xdp_devices_of_the_start(lab: Lab) -> None:
     app = lab.pod("web").container("app", env=LINKS)
     lab.write_pod_list()
     started(lab)
@@ -165,7 +165,7 @@ def test_a_container_without_af_xdp_devices_has_an_empty_list(lab: Lab) -> None:
     assert netutil(app, "interfaces")["af_xdp"] == {"devices": []}
 
 
-def test_of_one_interface_only_its_own_af_xdp_device_is_told(lab: Lab) -> None:
+def test_an_interface_has_only_its_own_af_xdp_device(lab: Lab) -> None:
     pod = lab.pod("web", annotations={NETWORK_STATUS: json.dumps([DEFAULT])})
     app = pod.container("app", env={**SU, "AFXDP_DEVICES": "eth0 ens1f1"})
     lab.write_pod_list()
@@ -173,7 +173,7 @@ def test_of_one_interface_only_its_own_af_xdp_device_is_told(lab: Lab) -> None:
     assert af_xdp(netutil(app, "interfaces", "eth0", env=SU)) == [("eth0", True)]
 
 
-def test_more_af_xdp_devices_than_are_told_are_an_error(lab: Lab) -> None:
+def test_too_many_af_xdp_devices_are_an_error(lab: Lab) -> None:
     names = " ".join(f"eth{number}" for number in range(257))
     app = lab.pod("web").container("app", env={**SU, "AFXDP_DEVICES": names})
     lab.write_pod_list()
@@ -208,7 +208,7 @@ def test_the_line_of_a_login_shell_that_lost_af_xdp_devices_alone_has_them(lab: 
     assert shown.endswith("(AFXDP_DEVICES of the container's start)")
 
 
-def test_one_to_whom_the_start_is_not_told_has_no_line(lab: Lab) -> None:
+def test_a_caller_without_access_to_the_start_has_no_line(lab: Lab) -> None:
     answer = ask(upf(lab), "-c", AS_ANOTHER, env=SU)
     facts = result(All, json_format.ParseDict(answer, api.AllResponse()))
     with pytest.raises(FailedPrecondition) as caught:
@@ -227,15 +227,13 @@ def test_a_crypto_function_is_not_paired_with_a_network(lab: Lab) -> None:
     assert (last["name"], last["network"], last["allocated"]["variable"]) == ("", None, "QAT0")
 
 
-def test_variables_of_the_qat_plugin_that_hold_no_address_are_told_with_their_problem(
-    lab: Lab,
-) -> None:
+def test_qat_variables_without_an_address_have_a_problem(lab: Lab) -> None:
     env = {**SU, "PCIDEVICE_A": "zz", "QAT0": "0000:b0:00.0x", "QAT1": "zz", "QAT2": VFIO_VF}
     app = lab.pod("web").container("app", env=env)
     lab.write_pod_list()
     started(lab)
-    told = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
-    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, told)] == [
+    devices = [one["allocated"] for one in netutil(app, "interfaces")["interfaces"]]
+    assert [(one["variable"], one["name"], one["problem"]) for one in filter(None, devices)] == [
         ("PCIDEVICE_A", "zz", "is no PCI address"),
         ("QAT0", "0000:b0:00.0x", "is no PCI address"),
         ("QAT1", "zz", "is no PCI address"),

@@ -1,4 +1,4 @@
-"""A refusal bears the trace of the call that was refused."""
+"""A refusal has the trace of the call that was refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Onlookers of the calls: bounded, told what they missed, and free while there are none."""
+"""Subscribers to calls: bounded, informed of what they missed, and free if there are none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tell(tracing: CallFeed, method: str = "GetPod") -> None:
     tracing.notify(method, "answered", None, "OK", "", 0.001)
 
 
-async def test_an_onlooker_is_told_each_call_once() -> None:
+async def test_a_subscriber_gets_each_call_once() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
     tell(tracing, "GetPod")
@@ -50,7 +50,7 @@ async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest()
     assert lost == 0
 
 
-async def test_an_onlooker_that_left_is_told_nothing_and_holds_nothing() -> None:
+async def test_a_subscriber_that_left_gets_and_holds_nothing() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
     assert tracing
@@ -82,7 +82,7 @@ def test_a_log_counts_refused_not_found_and_failed_calls_apart(
     assert (found.calls, found.last_error) == (1, last)
 
 
-async def test_the_end_comes_after_what_was_told_before_it() -> None:
+async def test_the_end_comes_after_all_earlier_calls() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
     tell(tracing)

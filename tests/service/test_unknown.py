@@ -1,4 +1,4 @@
-"""What a caller is told that the pod list does not know: the source, and each ID once."""
+"""The error for a caller that the pod list does not know: the source, and each ID once."""
 
 from __future__ import annotations
 

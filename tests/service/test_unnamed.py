@@ -1,4 +1,4 @@
-"""A caller in a container that the pod list does not name is its pod's, and nobody else."""
+"""A caller in a container that the pod list does not name is only its pod's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.asking import Asker, Call, Outcome, asked
+from tests.hostile.client_driver import Call, ConnectedClient, Outcome, asked
 from tests.lab import Lab, LabContainer, LabPod
 from tests.lab.observing import needs_lab
 from tests.lab.processes import inside_pid
@@ -42,14 +42,14 @@ V1_ONLY = "cgroup v2 lets no process into a cgroup that hands controllers down (
 
 @dataclass
 class Node:
-    """Pods whose `stranger` no list names; the kubelet allocated devices to each one's app."""
+    """Pods with an unlisted container; the kubelet allocated devices to the app of each pod."""
 
     lab: Lab
     one: LabPod
     two: LabPod
 
 
-def stranger_in(pod: LabPod, name: str = "stranger") -> LabContainer:
+def unlisted_container_in(pod: LabPod, name: str = "unlisted") -> LabContainer:
     """A container that was started past the kubelet, as a sandbox is: no list has its ID."""
     made = pod.container(name, env={"WHO": name, "PATH": "/usr/bin:/bin"})
     pod.containers.remove(made)
@@ -87,12 +87,16 @@ def ask_all(container: LabContainer, before: str = "") -> tuple[Outcome, ...]:
 def assert_pods_without_a_name(
     outcomes: tuple[Outcome, ...], pod: LabPod, container_id: str, reason: str
 ) -> None:
-    """The pod's facts are told, and those of a container are refused for that reason."""
+    """The pod's facts are answered, and those of a container are refused for that reason."""
     identity, resources, cpu, env, network, everything = outcomes
-    for told in (identity.answer, everything.answer["pod"]):
-        assert (told["namespace"], told["name"], told["uid"]) == (pod.namespace, pod.name, pod.uid)
-        assert told.get("container_name", "") == ""
-        assert told.get("container_id", "") == container_id
+    for found in (identity.answer, everything.answer["pod"]):
+        assert (found["namespace"], found["name"], found["uid"]) == (
+            pod.namespace,
+            pod.name,
+            pod.uid,
+        )
+        assert found.get("container_name", "") == ""
+        assert found.get("container_id", "") == container_id
     assert resources.refusal == ("FAILED_PRECONDITION", reason)
     assert cpu.answer["cpuset"]
     assert "exclusive_cpus" not in cpu.answer
@@ -119,19 +123,19 @@ def test_who_is_in_a_container_that_the_list_does_not_name_has_no_others_facts(
     node: Node, name: str
 ) -> None:
     pod = node.one if name == "one" else node.two
-    stranger = stranger_in(pod)
-    outcomes = ask_all(stranger)
-    assert_pods_without_a_name(outcomes, pod, stranger.id, "CONTAINER_NOT_LISTED")
+    unlisted = unlisted_container_in(pod)
+    outcomes = ask_all(unlisted)
+    assert_pods_without_a_name(outcomes, pod, unlisted.id, "CONTAINER_NOT_LISTED")
     app = pod.containers[0]
-    told = f"container {stranger.id[:12]} of pod default/{name}"
-    assert told in outcomes[1].sentence
+    sentence = f"container {unlisted.id[:12]} of pod default/{name}"
+    assert sentence in outcomes[1].sentence
     assert f"app ({app.id[:12]}, running)" in outcomes[1].sentence
     assert asked(app, ("GetResource", {})).calls[0].answer["devices"][0]["ID"] == DEVICE
 
 
-def test_who_is_in_the_pods_own_cgroup_is_told_that(node: Node) -> None:
+def test_the_error_names_a_caller_in_the_pods_own_cgroup(node: Node) -> None:
     """As a sandbox of gVisor's is on cgroup v1."""
-    app = stranger_in(node.one)
+    app = unlisted_container_in(node.one)
     if (app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip(V1_ONLY)
     outcomes = ask_all(app, before=in_the_pods_own_cgroup(app))
@@ -153,16 +157,16 @@ def test_an_answer_about_another_process_names_it_and_not_the_caller(
 ) -> None:
     pod = node.lab.pod("shared", share_process_namespace=True)
     app = pod.container("app")
-    stranger = stranger_in(pod)
+    unlisted = unlisted_container_in(pod)
     node.lab.write_pod_list()
-    number = str(stranger.pid_inside)
+    number = str(unlisted.pid_inside)
     command = [sys.executable, "-m", "netutil.client", *words, "--pid", number]
     done = app.run(command, timeout=TIMEOUT_SECONDS)
-    told = done.stdout.decode() + done.stderr.decode()
-    assert f"Process {number} is in container {stranger.id[:12]} of pod default/shared" in told
-    assert "The calling process" not in told
+    output = done.stdout.decode() + done.stderr.decode()
+    assert f"Process {number} is in container {unlisted.id[:12]} of pod default/shared" in output
+    assert "The calling process" not in output
     if done.returncode:
-        assert "Ask about a process in a container of the pod's spec." in told
+        assert "Ask about a process in a container of the pod's spec." in output
 
 
 def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> None:
@@ -184,7 +188,7 @@ def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> N
 
 
 def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None:
-    stranger = stranger_in(node.one)
+    unlisted = unlisted_container_in(node.one)
     began = time.monotonic()
     command = [
         sys.executable,
@@ -195,15 +199,15 @@ def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None
         "-o",
         "json",
     ]
-    done = stranger.run(command, timeout=90)
+    done = unlisted.run(command, timeout=90)
     assert time.monotonic() - began < TIMEOUT_SECONDS / 2
     assert (done.returncode, done.stdout) == (1, b"")
     assert json.loads(done.stderr)["error"]["reason"] == "CONTAINER_NOT_LISTED"
 
 
 def test_who_watches_in_such_a_container_hears_of_its_pod_and_no_more(node: Node) -> None:
-    stranger = stranger_in(node.two)
-    with watching(stranger) as watcher:
+    unlisted = unlisted_container_in(node.two)
+    with watching(unlisted) as watcher:
         first = watcher.next()
         node.two.labels["step"] = "2"
         node.lab.write_pod_list()
@@ -240,7 +244,7 @@ def test_a_list_that_has_as_running_what_has_ended_is_not_believed_of_what_came_
     old.kill()
     while datetime.now(UTC) < old.started_at + timedelta(seconds=2):
         time.sleep(0.1)
-    new = stranger_in(pod, "app")
+    new = unlisted_container_in(pod, "app")
     refused = asked(new, ("GetResource", {})).calls[0]
     assert refused.refusal == ("UNAVAILABLE", "CONTAINER_NOT_REPORTED")
     pod.containers[:] = [new]
@@ -253,8 +257,8 @@ def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_aga
 ) -> None:
     """As gVisor's is with systemd on cgroup v2, which makes no cgroup for a container."""
     pod = node.lab.pod("sandboxed")
-    sandbox = stranger_in(pod, "sandbox")
-    caller = Asker.connected(sandbox, ("GetResource", {}))
+    sandbox = unlisted_container_in(pod, "sandbox")
+    caller = ConnectedClient.connected(sandbox, ("GetResource", {}))
     app = pod.container("app")
     node.lab.write_pod_list()
     app.kill()
@@ -276,16 +280,16 @@ def test_a_pods_only_container_has_its_name_before_any_id_is_reported(node: Node
     assert (named.answer["container_name"], named.answer["container_id"]) == ("app", app.id)
 
 
-def test_an_operator_is_told_the_same_of_such_a_process(node: Node) -> None:
-    stranger = stranger_in(node.two)
+def test_an_operator_sees_the_same_for_such_a_process(node: Node) -> None:
+    unlisted = unlisted_container_in(node.two)
     node.lab.write_pod_list()
     with at_once(), NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
-        answer = client.call(requests.explanation(stranger.pid))
+        answer = client.call(requests.explanation(unlisted.pid))
     assert (answer.answered, answer.pod, answer.container) == (True, "default/two", "")
     (step,) = (one for one in answer.steps if one.name == "pod list")
     assert (step.outcome, step.reason) == ("degraded", "CONTAINER_NOT_LISTED")
-    told = "\n".join(step.found)
-    assert "in none of the containers that the list has" in told
-    assert f"Process {stranger.pid} is in container {stranger.id[:12]}" in told
+    text = "\n".join(step.found)
+    assert "in none of the containers that the list has" in text
+    assert f"Process {unlisted.pid} is in container {unlisted.id[:12]}" in text
     for container in node.two.containers:
-        assert f"{container.name} ({container.id[:12]}, running)" in told
+        assert f"{container.name} ({container.id[:12]}, running)" in text

@@ -82,7 +82,7 @@ def named(answer: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.root
 @needs_lab
 @pytest.mark.xdist_group("unreadable")
-def test_a_pod_is_told_of_its_links_and_networks_beside_the_device(node: DpdkNode) -> None:
+def test_a_pod_gets_its_links_and_networks_beside_the_device(node: DpdkNode) -> None:
     answer = netutil(node.app, "interfaces")
     assert answer["pci_error"]["reason"] == "FILE_NOT_READABLE"
     found = named(answer)
@@ -107,7 +107,7 @@ def test_a_part_that_cannot_be_read_takes_no_other_away(node: DpdkNode) -> None:
 @pytest.mark.root
 @needs_lab
 @pytest.mark.xdist_group("unreadable")
-def test_an_operator_is_told_of_the_node_beside_the_device(node: DpdkNode) -> None:
+def test_an_operator_gets_the_node_beside_the_device(node: DpdkNode) -> None:
     with NodeClient(node.lab.admin_socket, timeout_seconds=20) as client:
         described = client.call(requests.described_node())
     assert [(one.part, one.reason) for one in described.errors] == [

@@ -24,12 +24,12 @@ FLAGS = ("--pod-refresh=0.2", "--pod-resources=/nonexistent/kubelet.sock")
 CACHED = """
 import queue, sys
 from netutil.client import Cached
-told = queue.Queue()
-with Cached(on_change=told.put) as facts:
+changes = queue.Queue()
+with Cached(on_change=changes.put) as facts:
     print(facts.pod().name, facts.cpu().cpuset, flush=True)
     for line in sys.stdin:
         if line == "change\\n":
-            print(*told.get(timeout=30).changed, facts.cpu().cpuset, flush=True)
+            print(*changes.get(timeout=30).changed, facts.cpu().cpuset, flush=True)
         else:
             print(facts.pod().name, "fresh" if facts.fresh else "stale", flush=True)
 """
@@ -119,7 +119,7 @@ def test_a_cache_hears_of_changes_and_outlives_the_agent(
     assert said(cached, "change") == "cpu 0"
     agent.stop()
     assert said(cached, "now") == "web stale"
-    set_cpus(app, "0-1")  # nobody tells it now
+    set_cpus(app, "0-1")  # no event reports it now
     lab.agent(*FLAGS)
     assert said(cached, "change") == "cpu 0-1"
     assert said(cached, "now") == "web fresh"

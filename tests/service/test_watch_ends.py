@@ -130,7 +130,7 @@ def test_watchers_that_go_leave_no_descriptor_and_no_task(lab: Lab) -> None:
             for watcher in watchers:
                 watcher.next()
             held = descriptors(agent)
-            # One socket for each namespace, and one inotify, whoever watches.
+            # One socket for each namespace, and one inotify, for any number of watchers.
             assert sum("inotify" in one for one in held) == 1
         eventually(lambda: metric(agent, "netutil_watchers") == 0)
     eventually(lambda: len(descriptors(agent)) <= len(before))
@@ -178,7 +178,7 @@ def test_watches_count_as_calls_of_their_pod(lab: Lab) -> None:
         assert stack.enter_context(watching(other)).next()["version"] == "1"
 
 
-def test_snapshots_that_nobody_reads_are_bounded(lab: Lab) -> None:
+def test_unread_snapshots_are_bounded(lab: Lab) -> None:
     web = lab.pod("web", annotations={"large": "x" * 200 * 1024})
     container = web.container("app")
     other = lab.pod("other").container("app")

@@ -28,8 +28,8 @@ class Enough(Exception):
     """Ends a stream."""
 
 
-class Rooms:
-    """The rooms below, as far as a stream needs them."""
+class FakeComponents:
+    """The components below, as far as a stream needs them."""
 
     def __init__(self, devices: list[Unavailable | None]) -> None:
         self.reads = self.snapshots = 0
@@ -54,7 +54,9 @@ class Rooms:
         subject.notify()
 
 
-async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[EnvironmentRead]:
+async def streamed(
+    components: FakeComponents, snapshots: int, *, environment: bool
+) -> list[EnvironmentRead]:
     """What each snapshot was made of."""
     given: list[EnvironmentRead] = []
 
@@ -79,8 +81,8 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
         if len(given) == snapshots:
             raise Enough
 
-    callers, gathering = cast("CallerResolver", rooms), cast("Collector", rooms)
-    watching = cast("ChangeNotifier", rooms)
+    callers, gathering = cast("CallerResolver", components), cast("Collector", components)
+    watching = cast("ChangeNotifier", components)
     watches = SnapshotStreams(callers, gathering, watching, lambda: None, FairScheduler())
     connection = Connection("pod")
     with pytest.raises(Enough):
@@ -93,24 +95,24 @@ async def streamed(rooms: Rooms, snapshots: int, *, environment: bool) -> list[E
 
 @pytest.mark.parametrize("environment", [True, False])
 async def test_a_first_snapshot_reads_the_environment_once(environment: bool) -> None:
-    rooms = Rooms([None])
-    ((found, allocated),) = await streamed(rooms, 1, environment=environment)
-    assert rooms.reads == 1
+    components = FakeComponents([None])
+    ((found, allocated),) = await streamed(components, 1, environment=environment)
+    assert components.reads == 1
     assert found is not None and allocated == Allocated()
 
 
 async def test_later_snapshots_read_it_only_where_it_is_asked_for() -> None:
-    rooms = Rooms([None])
-    given = await streamed(rooms, 3, environment=False)
+    components = FakeComponents([None])
+    given = await streamed(components, 3, environment=False)
     assert [found is None for found, _ in given] == [False, True, True]
-    assert rooms.reads == 1
-    rooms = Rooms([None])
-    await streamed(rooms, 3, environment=True)
-    assert rooms.reads == 3
+    assert components.reads == 1
+    components = FakeComponents([None])
+    await streamed(components, 3, environment=True)
+    assert components.reads == 3
 
 
 async def test_devices_that_could_not_be_read_are_read_again() -> None:
-    rooms = Rooms([_NO_LIST, None])
-    given = await streamed(rooms, 3, environment=False)
+    components = FakeComponents([_NO_LIST, None])
+    given = await streamed(components, 3, environment=False)
     assert [allocated.error for _, allocated in given] == [_NO_LIST, None, None]
-    assert rooms.reads == 2
+    assert components.reads == 2

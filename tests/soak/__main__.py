@@ -21,7 +21,7 @@ from tests.soak.node import Node, Resources, Witnesses
 
 _HOSTILE_THREADS = 3
 _SETTLE_SECONDS = 150.0
-"""More than the 90 seconds for which an environment is held at the most."""
+"""More than the 90 seconds that are the maximum for a held environment."""
 _WARM_UP_SHARE, _MAX_WARM_UP_SECONDS = 0.2, 120.0
 _MARGINS = {
     "descriptors": 5.0,
@@ -33,7 +33,7 @@ _MARGINS = {
     "watchers": 0.0,
     "unread_bytes": 0.0,
 }
-"""What may be more afterwards. The pool for slow reads keeps its threads, 256 at the most."""
+"""What may be more afterwards. The pool for slow reads keeps its threads, at most 256."""
 _MEMORY_GROWTH = 1.25
 """Of anonymous memory: file pages depend on who else maps them. Three minutes of attacks add a
 tenth to what a warm-up of half a minute has filled (malloc's arenas, gRPC's pools)."""
@@ -68,7 +68,7 @@ class _Hostility:
                 self.counts[action.__name__] += 1
                 try:
                     action(self._node, random)
-                except Exception as error:  # noqa: BLE001 - told with all others at the end
+                except Exception as error:  # noqa: BLE001 - reported with all others at the end
                     self.failures.append(f"{action.__name__}: {error!r}")
 
 
@@ -87,7 +87,7 @@ def _hostile_for(node: Node, seed: str, seconds: float) -> _Hostility:
 
 
 def _settled(node: Node, before: Resources | None) -> Resources:
-    """What the agent holds once nobody is there any more, and it is as `before` or long after."""
+    """What the agent holds without callers, once that is as `before` or much time has passed."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         now = node.resources()
@@ -165,7 +165,7 @@ def main() -> int:
     with Node() as node:
         failures = _soak(node, seed, seconds)
         log = node.agent.stderr_text()
-    # asyncio's: a task that failed and that nobody waited for.
+    # asyncio's: a task that failed and that no task waited for.
     failures += [line for line in log.split("\n") if "never retrieved" in line][:3]
     for failure in failures[:40]:
         print(f"FAILED: {failure}")

@@ -119,7 +119,7 @@ os.kill(child, 9); os.waitpid(child, 0)
 
 
 def pods_come_and_go(node: Node, random: Random) -> None:
-    """A new pod asks who it is, at once, and is told that or nothing."""
+    """A new pod asks for its identity at once, and gets that or an error."""
     script = (
         "import sys\nfrom netutil.client import Client, NetUtilError\n"
         "try:\n    with Client(timeout_seconds=5) as client: name = client.pod().name\n"
@@ -135,11 +135,11 @@ def pods_come_and_go(node: Node, random: Random) -> None:
             container.kill()
         code = finish(done, 30)
         if code == 1:
-            raise AssertionError(f"{pod.name} was told another pod's name")
+            raise AssertionError(f"{pod.name} got another pod's name")
 
 
 def connect_and_die(node: Node, random: Random) -> None:
-    """Peers that are gone before the agent has looked at them."""
+    """Peers that exit before the agent has identified them."""
     node.run(_CONNECT_AND_DIE, str(random.uniform(0.3, 1.5)))
 
 
@@ -149,7 +149,7 @@ def flood_of_calls(node: Node, random: Random) -> None:
     node.run(_FLOOD, str(random.uniform(0.5, 2)), method)
 
 
-def crowd_of_connections(node: Node, random: Random) -> None:
+def burst_of_connections(node: Node, random: Random) -> None:
     """More connections than a pod may have."""
     node.run(_CROWD, str(random.uniform(0.1, 1)))
 
@@ -173,7 +173,7 @@ def _programs() -> tuple[tuple[str, ...], ...]:
         ("floods", "FLOODS", ("4",)),
         ("header_floods", "HEADER_FLOODS", ("4",)),
         ("window_floods", "WINDOW_FLOODS", ("4",)),
-        ("crowds", "CROWDS", ()),
+        ("connection_floods", "CONNECTION_FLOODS", ()),
     )
     for module, table, words in modules:
         name = f"tests.hostile.{module}"
@@ -196,7 +196,7 @@ def hostile_program(node: Node, random: Random) -> None:
 
 
 def unread_answers(node: Node, random: Random) -> None:
-    """Calls whose answers nobody reads."""
+    """Calls whose answers are never read."""
     method = random.choice(("GetAll", "GetEnv", "GetCPUInfo"))
     argv = raw_calls.command("unread", method, "4", "64")
     process = node.hostile.spawn(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -270,7 +270,7 @@ def resources_come_and_go(node: Node, random: Random) -> None:
 
 
 def socket_deleted(node: Node, random: Random) -> None:
-    """The socket's file is taken away; it comes back, by the agent or by whoever took it."""
+    """The socket's file is taken away; the agent or the attacker restores it."""
     path = node.lab.socket
     aside = path.with_name("aside")
     path.rename(aside)
@@ -292,7 +292,7 @@ ATTACKS: tuple[Action, ...] = (
     pods_come_and_go,
     connect_and_die,
     flood_of_calls,
-    crowd_of_connections,
+    burst_of_connections,
     slow_bytes,
     frames_by_hand,
     unread_answers,

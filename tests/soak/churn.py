@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from tests.lab import Lab, LabAgent
-from tests.lab.processes import wait_gone
+from tests.lab.processes import wait_exited
 from tests.soak.aged_agent import STEP_SECONDS
 
 CONTAINERS, WARM_UP = 2000, 200
@@ -67,7 +67,7 @@ class Churn:
         self.agent: LabAgent = lab.agent("--pod-refresh=1", command=_COMMAND)
 
     def pass_by(self, containers: int) -> None:
-        """Return when so many containers have come, asked and gone."""
+        """Return when so many containers have started, called and ended."""
         with ThreadPoolExecutor(_PODS_AT_ONCE) as pool:
             for _ in pool.map(lambda _: self._one_pod(), range(containers // _CONTAINERS_PER_POD)):
                 pass
@@ -121,7 +121,7 @@ class Churn:
         ]
         self._write_pod_list()
         for container in containers:
-            wait_gone(container.pid, _SETTLE_SECONDS)
+            wait_exited(container.pid, _SETTLE_SECONDS)
             said = container.log.read_text().strip()
             if said != "ok":
                 self.failures.append(f"{name}: {said[-300:]}")

@@ -98,7 +98,7 @@ class Node:
 
     @contextmanager
     def passing_pod(self) -> Iterator[tuple[LabPod, LabContainer]]:
-        """A pod that is gone afterwards."""
+        """A pod that is removed afterwards."""
         with self.lock:
             name = f"passing-{next(self.names)}"
             pod = self.lab.pod(name)

@@ -49,7 +49,7 @@ class _Witness:
             self._is_mine("everything", everything.pod.name)
         for network in client.network_status().status:
             if set(network.ips) - set(pod.ips):
-                self.wrong.append(f"{self.name} was told addresses {network.ips}")
+                self.wrong.append(f"{self.name} got addresses {network.ips}")
         client.interfaces()
         client.hugepages()
 
@@ -60,7 +60,7 @@ class _Witness:
 
     def _is_mine(self, what: str, name: str) -> None:
         if name != self.name:
-            self.wrong.append(f"{self.name} was told {what} {name!r}")
+            self.wrong.append(f"{self.name} got {what} {name!r}")
 
 
 def main() -> None:

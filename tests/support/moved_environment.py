@@ -1,4 +1,4 @@
-"""A script that tells the kernel that the environment of its process is elsewhere.
+"""A script that moves the addresses of its process's environment with prctl(2).
 
 prctl(2): PR_SET_MM with PR_SET_MM_MAP, which needs no privilege. It needs `ctypes`, `libc` and
 `SIZE`, the bytes of the new environment, whose first variable is BIG. The others have no value, and

@@ -8,7 +8,6 @@ call, and a channel made for another one is not used any more.
 from __future__ import annotations
 
 import asyncio
-import os
 from urllib.parse import quote
 
 import grpc
@@ -22,10 +21,8 @@ from netutil.agent.kubelet.podresources.model import (
     decode_list,
     decode_pod,
 )
-from netutil.agent.kubelet.socket import connection_problem
+from netutil.agent.kubelet.socket import Signature, connection_problem, socket_signature
 from netutil.podresources.v1 import podresources_pb2 as v1
-
-Signature = tuple[int, int, int]
 
 _SERVICE = "/v1.PodResourcesLister/"
 _OPTIONS = (
@@ -42,19 +39,17 @@ _INLINE_DECODE_BYTES = 64 * 1024
 class PodResourcesClient:
     """The kubelet behind a socket. Its methods raise `Unavailable`, and what they name."""
 
-    def __init__(self, socket_path: str, timeout_seconds: float) -> None:
+    def __init__(self, socket_path: str, timeout_seconds: float, hidden_resource: str = "") -> None:
+        """Leave the devices of `hidden_resource` out of every answer."""
         self.socket_path = socket_path
+        self._hidden_resource = hidden_resource
         self._timeout_seconds = timeout_seconds
         self._channel: grpc.aio.Channel | None = None
         self._channel_to: Signature | None = None
 
     def signature(self) -> Signature | None:
         """Return what changes when a kubelet makes its socket again, None without a socket."""
-        try:
-            status = os.stat(self.socket_path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino, status.st_mtime_ns
+        return socket_signature(self.socket_path)
 
     async def list_pods(self, asked: Asked) -> dict[Key, PodEntry]:
         """Return all pods of the node."""
@@ -65,8 +60,8 @@ class PodResourcesClient:
             raise errors.not_served("List", str(error), self.socket_path) from None
         try:
             if len(body) <= _INLINE_DECODE_BYTES:
-                return decode_list(body, asked)
-            return await asyncio.to_thread(decode_list, body, asked)
+                return decode_list(body, asked, self._hidden_resource)
+            return await asyncio.to_thread(decode_list, body, asked, self._hidden_resource)
         except PodResourcesMalformed as error:
             raise errors.malformed(error, self.socket_path) from None
 
@@ -76,7 +71,7 @@ class PodResourcesClient:
         request = v1.GetPodResourcesRequest(pod_name=name, pod_namespace=namespace)
         body = await self._call("Get", request.SerializeToString())
         try:
-            return decode_pod(body, key, asked)
+            return decode_pod(body, key, asked, self._hidden_resource)
         except PodResourcesMalformed as error:
             raise errors.malformed(error, self.socket_path) from None
 

@@ -57,8 +57,11 @@ class ResourceDirectory:
         socket_path: str,
         refresh_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        hidden_resource: str = "",
     ) -> None:
-        self._kubelet = PodResourcesClient(socket_path, _CALL_SECONDS)
+        """Answer without the devices of `hidden_resource`, the agent's own device plugin's."""
+        self._kubelet = PodResourcesClient(socket_path, _CALL_SECONDS, hidden_resource)
         self._path = socket_path
         self._refresh_seconds = refresh_seconds
         self._clock = clock

@@ -119,26 +119,36 @@ def absent(asked: Asked) -> PodEntry:
     return PodEntry(asked, 0, {})
 
 
-def decode_list(body: bytes, asked: Asked) -> dict[Key, PodEntry]:
-    """Return the pods of a ListPodResourcesResponse. Raises `PodResourcesMalformed`."""
+def decode_list(body: bytes, asked: Asked, hidden_resource: str = "") -> dict[Key, PodEntry]:
+    """Return the pods of a ListPodResourcesResponse, without the devices of one resource.
+
+    Raises `PodResourcesMalformed`.
+    """
     response = v1.ListPodResourcesResponse()
     _parse(response, body)
     entries: dict[Key, PodEntry] = {}
     for pod in response.pod_resources:
         key = (pod.namespace, pod.name)
         other = entries.get(key)
-        entries[key] = _entry(pod, asked) if other is None else PodEntry(asked, other.pods + 1, {})
+        entries[key] = (
+            _entry(pod, asked, hidden_resource)
+            if other is None
+            else PodEntry(asked, other.pods + 1, {})
+        )
     return entries
 
 
-def decode_pod(body: bytes, key: Key, asked: Asked) -> PodEntry:
-    """Return the pod of a GetPodResourcesResponse. Raises `PodResourcesMalformed`."""
+def decode_pod(body: bytes, key: Key, asked: Asked, hidden_resource: str = "") -> PodEntry:
+    """Return the pod of a GetPodResourcesResponse, without the devices of one resource.
+
+    Raises `PodResourcesMalformed`.
+    """
     response = v1.GetPodResourcesResponse()
     _parse(response, body)
     pod = response.pod_resources
     if (pod.namespace, pod.name) != key:
         raise PodResourcesMalformed("it is about another pod than was asked for")
-    return _entry(pod, asked)
+    return _entry(pod, asked, hidden_resource)
 
 
 def _parse(message: v1.ListPodResourcesResponse | v1.GetPodResourcesResponse, body: bytes) -> None:
@@ -149,11 +159,13 @@ def _parse(message: v1.ListPodResourcesResponse | v1.GetPodResourcesResponse, bo
         raise PodResourcesMalformed(f"it is no {what} (of {len(body)} bytes)") from None
 
 
-def _entry(pod: v1.PodResources, asked: Asked) -> PodEntry:
+def _entry(pod: v1.PodResources, asked: Asked, hidden_resource: str) -> PodEntry:
     if not pod.name or not pod.namespace:
         raise PodResourcesMalformed("it is about a pod without a name or a namespace")
     try:
-        containers = {intern(one.name): _container(one, asked) for one in pod.containers}
+        containers = {
+            intern(one.name): _container(one, asked, hidden_resource) for one in pod.containers
+        }
     except ValueError as error:
         where = f"{f'{pod.namespace}/{pod.name}'!r:.256}"
         raise PodResourcesMalformed(f"it is wrong about pod {where}: {error}") from None
@@ -163,9 +175,11 @@ def _entry(pod: v1.PodResources, asked: Asked) -> PodEntry:
     return PodEntry(asked, 1, containers)
 
 
-def _container(container: v1.ContainerResources, asked: Asked) -> ContainerResources:
+def _container(
+    container: v1.ContainerResources, asked: Asked, hidden_resource: str
+) -> ContainerResources:
     return ContainerResources(
-        devices=_devices(container.devices),
+        devices=_devices(one for one in container.devices if one.resource_name != hidden_resource),
         cpu_ids=_numbers(container.cpu_ids),
         memory=_memory(container.memory),
         dynamic_resources=_claims(container.dynamic_resources),

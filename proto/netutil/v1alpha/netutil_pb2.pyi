@@ -1354,7 +1354,8 @@ class ResourceResponse(_message.Message):
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
         """ContainerDevices, one entry for each device ID: by resource name, NUMA
-        nodes and ID, as the kubelet lists them in another order each time.
+        nodes and ID, as the kubelet lists them in another order each time. The resource
+        of the agent's own device plugin, which mounts the socket, is left out.
         """
 
     @_builtins.property

@@ -16,8 +16,9 @@ from tests.e2e.cluster.kubectl import AGENTS, NAMESPACE, Cluster, CommandFailed
 from tests.manifests.kubectl import find_kubectl
 
 OWN_CLUSTER = bool(os.environ.get("NETUTIL_OWN_CLUSTER"))
-# These need a kubelet that forgets at once what rights there were, and the node's network.
-collect_ignore = [] if OWN_CLUSTER else ["test_rights.py", "test_registered_node.py"]
+# These need a kubelet that forgets at once what rights there were, the node's network, its mounts.
+_OF_THIS_MACHINE = ["test_rights.py", "test_registered_node.py", "test_csi.py"]
+collect_ignore = [] if OWN_CLUSTER else _OF_THIS_MACHINE
 # The other ways end with the uninstallation; the chart then has the cluster for itself.
 _LAST = ("test_uninstall.py", "test_helm.py")
 _FIRST_WITH_NODES_PODS = 33

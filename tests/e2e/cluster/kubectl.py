@@ -95,7 +95,8 @@ class Cluster:
 
     def agent(self) -> dict[str, Any]:
         """Return the agent's pod of the first node."""
-        agents = self.select("app.kubernetes.io/name=netutil", AGENTS)
+        labels = "app.kubernetes.io/name=netutil,app.kubernetes.io/component=agent"
+        agents = self.select(labels, AGENTS)
         return min(agents, key=lambda pod: str(pod["spec"].get("nodeName", "")))
 
     def wait(self, condition: str, what: str, seconds: int = 90) -> None:

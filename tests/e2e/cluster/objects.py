@@ -22,7 +22,7 @@ def container(name: str, image: str, script: str = SLEEP, **more: Any) -> dict[s
 
 
 def template(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    """Return the template of a pod that ends almost at once when it is told to."""
+    """Return the template of a pod with a grace period of 1 s."""
     return {
         "metadata": {"labels": {"app": name}, "annotations": {"example.com/team": "network"}},
         "spec": {

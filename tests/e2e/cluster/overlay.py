@@ -1,4 +1,4 @@
-"""The overlay of a user's own, as docs/install.md tells them to write it."""
+"""The overlay of a user, as docs/install.md describes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/install.md, run as it stands."""
+"""docs/install.md, run unchanged."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _WHOAMI = "netutil whoami --output json"
 # The kubelet reports a container some time after its first instruction: until then its pod is
 # known and its name, one of several, is not.
 _WHOAMI_ONCE_REPORTED = (
-    "until netutil whoami --output json >/tmp/told"
-    ' && grep -q \'"container_name": "[^"]\' /tmp/told; do sleep 0.2; done; cat /tmp/told'
+    "until netutil whoami --output json >/tmp/answer"
+    ' && grep -q \'"container_name": "[^"]\' /tmp/answer; do sleep 0.2; done; cat /tmp/answer'
 )
 _QUALITY = {
     "guaranteed": {"limits": {"cpu": "500m", "memory": "64Mi"}},
@@ -137,7 +137,7 @@ def test_a_pod_on_the_hosts_network_has_the_nodes_address(cluster: Cluster) -> N
     assert pod["status"]["hostIP"] in answer["ips"]
 
 
-def test_two_containers_of_a_pod_are_told_apart(cluster: Cluster) -> None:
+def test_two_containers_of_a_pod_are_distinguished(cluster: Cluster) -> None:
     pod = cluster.get("pod", "twins")
     for name in ("first", "second"):
         assert_is(cluster.ask("twins", "whoami", container=name), pod, name)
@@ -150,12 +150,12 @@ def test_init_containers_are_answered_while_they_run(cluster: Cluster) -> None:
 
 
 def test_the_new_container_after_a_restart(cluster: Cluster) -> None:
-    before = _told(cluster, "restarting")
+    before = _logged(cluster, "restarting")
     # The container's end ends this command too, at times before it can say how it ended.
     cluster.attempt("exec", "--namespace=netutil-e2e", "restarting", "--", "sh", "-c", "kill 1")
     cluster.wait("jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/restarting")
     cluster.wait("condition=Ready", "pod/restarting")
-    again = _told(cluster, "restarting")
+    again = _logged(cluster, "restarting")
     pod = cluster.get("pod", "restarting")
     assert_is(again, pod, "app")
     assert again["container_id"] != before["container_id"]
@@ -191,7 +191,7 @@ def test_without_multus_the_network_is_the_pods_own(cluster: Cluster) -> None:
     assert network["ips"] == [one["ip"] for one in web["status"]["podIPs"]]
 
 
-def test_a_pod_that_does_not_mount_the_directory_is_told_so(cluster: Cluster) -> None:
+def test_the_client_reports_a_missing_mount(cluster: Cluster) -> None:
     cluster.run(
         *("run", "unmounted", "--namespace=netutil-e2e", f"--image={cluster.image}"),
         *("--restart=Never", "--command", "--", "netutil", "whoami", "--output", "json"),
@@ -200,7 +200,7 @@ def test_a_pod_that_does_not_mount_the_directory_is_told_so(cluster: Cluster) ->
     assert "SOCKET_DIRECTORY_MISSING" in cluster.logs("unmounted")
 
 
-def _told(cluster: Cluster, pod: str) -> dict[str, Any]:
+def _logged(cluster: Cluster, pod: str) -> dict[str, Any]:
     """What a container printed as the answer to its first question."""
     deadline = time.monotonic() + 60.0
     while not (text := cluster.logs(pod)).endswith("}\n"):

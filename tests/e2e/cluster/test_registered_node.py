@@ -29,7 +29,7 @@ def test_the_scheduler_placed_the_agent(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "no-such-token"])
-def test_the_kubelet_answers_nobody_without_a_token(token: str) -> None:
+def test_the_kubelet_requires_a_token(token: str) -> None:
     context = ssl.create_default_context(cafile="/var/lib/kubelet/pki/kubelet.crt")
     context.check_hostname = False  # it signs its own, for its name only
     request = urllib.request.Request(f"https://{NODE_ADDRESS}:{KUBELET_PORT}/pods")

@@ -28,9 +28,7 @@ def given_back(cluster: Cluster) -> Iterator[None]:
     cluster.documented("kubectl -n netutil rollout status daemonset/netutil-agent")
 
 
-def test_the_agent_bears_a_token_of_its_service_account_and_no_certificate(
-    cluster: Cluster,
-) -> None:
+def test_the_agent_uses_a_token_and_no_client_certificate(cluster: Cluster) -> None:
     agent = cluster.agent()
     assert agent["spec"]["serviceAccountName"] == "netutil-agent"
     assert not any("client" in word for word in agent["spec"]["containers"][0]["args"])

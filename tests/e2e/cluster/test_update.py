@@ -71,9 +71,7 @@ def test_another_setting_fails_no_call(cluster: Cluster, caller: str) -> None:
     _assert_none_failed(cluster, caller, before)
 
 
-def test_an_image_that_cannot_be_had_stops_the_rollout_and_undo_mends_it(
-    cluster: Cluster,
-) -> None:
+def test_a_missing_image_stops_the_rollout_and_undo_repairs_it(cluster: Cluster) -> None:
     image = f"agent={cluster.image.rpartition(':')[0]}:no-such-tag"
     cluster.run("-n", AGENTS, "set", "image", "daemonset/netutil-agent", image)
     stuck = cluster.attempt(
@@ -99,6 +97,6 @@ def _assert_none_failed(cluster: Cluster, pod: str, before: dict[str, Any]) -> N
     deadline = time.monotonic() + 180
     while (now := _calls(cluster, pod))["calls"] < at_the_end["calls"] + 20:
         assert time.monotonic() < deadline, now
-    # One line for whoever reads the log of a run (pytest -rA shows it).
+    # One line for readers of the log of a run (pytest -rA shows it).
     print(f"{now['calls'] - before['calls']} calls, the longest {now['longest_seconds']:.1f} s")
     assert now["failed"] == []

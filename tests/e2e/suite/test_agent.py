@@ -76,7 +76,7 @@ def test_an_agent_that_is_killed_comes_back_and_clients_wait_for_it(loaded: Node
     assert restarts(loaded) == before + 1
 
 
-def test_a_rebooted_node_answers_anew(node: Node) -> None:
+def test_a_rebooted_node_answers_again(node: Node) -> None:
     node.deploy("default")
     node.add(pod("web", container("app", asking("web"))))
     before = node.running("web")["web"]

@@ -40,7 +40,7 @@ def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiSer
 
 @pytest.fixture(scope="module")
 def refusal(bare_server: RealApiServer) -> str:
-    """What the agent is told before the component is there."""
+    """The error that the agent gets before the component exists."""
 
     async def ask() -> str:
         async with following(bare_server) as (directory, _):

@@ -129,8 +129,8 @@ def app(
 
 
 @pytest.fixture
-def told(app: Container, asked: dict[Any, tuple[Container, dict[str, Any]]]) -> dict[str, Any]:
-    """Everything that the agent told that container."""
+def response(app: Container, asked: dict[Any, tuple[Container, dict[str, Any]]]) -> dict[str, Any]:
+    """The complete answer of the agent to that container."""
     return next(answer for container, answer in asked.values() if container is app)
 
 
@@ -161,8 +161,8 @@ def test_the_first_answer_is_about_the_container_that_asked(
     assert [one["part"] for one in found["errors"]] == ["resources"] * (result == "in-init")
 
 
-def test_the_pod_is_as_the_kubelet_says(app: Container, told: dict[str, Any]) -> None:
-    found, metadata, spec = told["pod"], app.pod["metadata"], app.pod["spec"]
+def test_the_pod_is_as_the_kubelet_says(app: Container, response: dict[str, Any]) -> None:
+    found, metadata, spec = response["pod"], app.pod["metadata"], app.pod["spec"]
     assert {
         name: found[name] for name in ("namespace", "name", "uid", "labels", "annotations")
     } == {name: metadata[name] for name in ("namespace", "name", "uid", "labels", "annotations")}
@@ -174,8 +174,8 @@ def test_the_pod_is_as_the_kubelet_says(app: Container, told: dict[str, Any]) ->
     assert found["ips"] == [one["ip"] for one in app.pod["status"].get("podIPs", [])]
 
 
-def test_the_cpus_are_as_the_cgroup_says(app: Container, told: dict[str, Any]) -> None:
-    found = told["cpu"]
+def test_the_cpus_are_as_the_cgroup_says(app: Container, response: dict[str, Any]) -> None:
+    found = response["cpu"]
     assert found["cpuset"] == app.cgroup("cpuset.cpus")
     assert found["effective_cpus"] == app.cgroup("cpuset.effective_cpus", "cpuset.cpus.effective")
     assert found["affinity"] == app.status("Cpus_allowed_list")
@@ -188,31 +188,31 @@ def test_the_cpus_are_as_the_cgroup_says(app: Container, told: dict[str, Any]) -
         assert found["weight"] == int(app.cgroup("cpu.weight"))
 
 
-def test_exclusive_cpus_are_those_that_nobody_else_may_use(
-    app: Container, told: dict[str, Any]
+def test_exclusive_cpus_are_unusable_for_other_containers(
+    app: Container, response: dict[str, Any]
 ) -> None:
     own = "1" if app.pod["metadata"]["name"] == "guaranteed-e2e" else ""
-    assert told["cpu"]["exclusive_cpus"] == told["resources"]["exclusive_cpus"] == own
-    assert {one["exclusive"] for one in told["cpu"]["cpus"]} == {bool(own)}
+    assert response["cpu"]["exclusive_cpus"] == response["resources"]["exclusive_cpus"] == own
+    assert {one["exclusive"] for one in response["cpu"]["cpus"]} == {bool(own)}
 
 
-def test_devices_are_those_of_the_kubelets_socket(app: Container, told: dict[str, Any]) -> None:
+def test_devices_are_those_of_the_kubelets_socket(app: Container, response: dict[str, Any]) -> None:
     listed = pod_resources()[app.pod["metadata"]["name"], app.name]
-    assert [one["id"] for one in told["resources"]["devices"]] == [
+    assert [one["id"] for one in response["resources"]["devices"]] == [
         each for one in listed.devices for each in one.device_ids
     ]
-    assert set(told["resources"]["exclusive_cpu_ids"]) <= set(listed.cpu_ids)
+    assert set(response["resources"]["exclusive_cpu_ids"]) <= set(listed.cpu_ids)
 
 
-def test_the_environment_is_what_runc_was_told(app: Container, told: dict[str, Any]) -> None:
-    assert told["environment"]["envs"].items() >= app.environment().items()
+def test_the_environment_is_that_of_the_oci_spec(app: Container, response: dict[str, Any]) -> None:
+    assert response["environment"]["envs"].items() >= app.environment().items()
 
 
 def test_interfaces_are_those_of_the_network_namespace(
-    app: Container, told: dict[str, Any], variant: str
+    app: Container, response: dict[str, Any], variant: str
 ) -> None:
     name = app.pod["metadata"]["name"]
-    found = told["interfaces"]
+    found = response["interfaces"]
     if variant == "hardened" and name != "host-network-e2e":  # docs/install.md: no live links
         assert found["link_error"]["reason"] == "NETWORK_NAMESPACE_NOT_READABLE"
         assert [one["link"] for one in found["interfaces"]] == [None]

@@ -17,7 +17,16 @@ from tests.e2e.vm.disk import containerd_disk
 from tests.e2e.vm.machine import KEPT, MachineFailed, run
 
 ROOT = Path(__file__).parents[3]
-ROOMS = ("identity", "facts", "lab", "listener", "connections", "grpcserver", "service", "hostile")
+FOLDERS = (
+    "identity",
+    "facts",
+    "lab",
+    "listener",
+    "connections",
+    "grpcserver",
+    "service",
+    "hostile",
+)
 WITHOUT = "tests/service/test_other_language.py"  # needs a package index
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-ra", "-n2"),
@@ -33,7 +42,7 @@ NODE_TIMEOUT_SECONDS = 7200.0
 
 def kernel(arguments: list[str]) -> int:
     """Run the tests of what the kernel decides."""
-    usual = [*(f"tests/{room}" for room in ROOMS), "-m", "not alone", f"--ignore={WITHOUT}"]
+    usual = [*(f"tests/{folder}" for folder in FOLDERS), "-m", "not alone", f"--ignore={WITHOUT}"]
     command = [*PYTEST, *(arguments or usual)]
     return run(command, directory=ROOT, timeout_seconds=TIMEOUT_SECONDS)
 

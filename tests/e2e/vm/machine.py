@@ -1,7 +1,7 @@
 """This machine's files under Debian's own kernel: cgroup v2, systemd, no SO_PEERPIDFD.
 
 A virtual machine that has this machine's root file system, read-only over 9p with a
-tmpfs above it: whatever is installed here is there, what is written there is gone with it.
+tmpfs above it: the machine has all that is installed here, and loses what it writes when it ends.
 systemd is its init, so that cgroup v2 is laid out as on a node. It runs one command
 and ends. No KVM is needed: qemu emulates.
 """
@@ -64,7 +64,7 @@ def run(
 
     What it prints is printed here while it runs. What it writes to `KEPT` is copied to `keep`,
     a directory of this machine. `containerd` is a disk for /var/lib/containerd (`disk`); what is
-    written to it is gone with the machine. Raises `MachineFailed`.
+    written to it is lost when the machine ends. Raises `MachineFailed`.
     """
     kernel = prepare()
     results = Path(tempfile.mkdtemp(prefix="netutil-vm-"))

@@ -2050,7 +2050,8 @@ type ResourceResponse struct {
 	unknownFields protoimpl.UnknownFields
 
 	// ContainerDevices, one entry for each device ID: by resource name, NUMA
-	// nodes and ID, as the kubelet lists them in another order each time.
+	// nodes and ID, as the kubelet lists them in another order each time. The resource
+	// of the agent's own device plugin, which mounts the socket, is left out.
 	Devices []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
 	// cpu_ids: CPUs that the kubelet's CPU manager (its static policy) gave to this
 	// container alone. Empty: it gave none, as PodResources says, or as follows from

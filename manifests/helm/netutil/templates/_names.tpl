@@ -9,6 +9,12 @@ app.kubernetes.io/name: netutil
 app.kubernetes.io/component: agent
 {{- end }}
 
+{{/* The selector labels of the CSI driver. */}}
+{{- define "netutil.csi.selector" -}}
+app.kubernetes.io/name: netutil
+app.kubernetes.io/component: csi
+{{- end }}
+
 {{/* Annotations of the pods, which podAnnotations may replace. */}}
 {{- define "netutil.annotations" -}}
 kubectl.kubernetes.io/default-container: agent

@@ -1,4 +1,4 @@
-"""The C load generator: made once, started in a pod, told what to ask."""
+"""The C load generator: compiled once, started in a pod, given its calls on standard input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.lab import LabContainer, LabProcess
 
 SERVICE = "/v1alpha.NetUtil/"
 AGENT_SOCKET = "/etc/netutil/net.sock"
-_SOURCE = Path(__file__).with_name("asker.c")
-_MADE = _SOURCE.parent.parent / "build" / "asker"
+_SOURCE = Path(__file__).with_name("load_generator.c")
+_MADE = _SOURCE.parent.parent / "build" / "load_generator"
 
 How = Literal["kept", "fresh", "hold", "watch"]
 
@@ -36,7 +36,7 @@ class Calls:
         return self.seconds / self.calls
 
 
-class Asker:
+class LoadGenerator:
     """One process in a container, with one connection that it keeps."""
 
     def __init__(self, container: LabContainer, socket: str = AGENT_SOCKET) -> None:
@@ -68,7 +68,9 @@ class Asker:
         line = self._process.stdout.readline()
         if not line:
             code = self._process.wait()
-            raise RuntimeError(f"a call failed: asker ended with {code}, see what it wrote")
+            raise RuntimeError(
+                f"a call failed: the load generator ended with {code}, see what it wrote"
+            )
         return Calls(**json.loads(line))
 
     def ask(self, how: How, method: str, calls: int, *, own_pid: bool = False) -> Calls:

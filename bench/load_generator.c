@@ -1,7 +1,7 @@
 /*
- * Asks a gRPC server over a Unix socket, as fast as it answers, and tells how long that took.
+ * Calls a gRPC server over a Unix socket, as fast as the server answers, and prints the durations.
  *
- *     asker SOCKET
+ *     load_generator SOCKET
  *
  * HTTP/2 by hand (RFC 9113, RFC 7541), so that the caller costs next to nothing beside the server.
  * Reads commands, a line each, and answers each with a line of JSON:
@@ -42,7 +42,7 @@ static size_t message_size = MESSAGE_PREFIX;
 static unsigned took[MOST_CALLS];
 
 static void die(const char *what) {
-    fprintf(stderr, "asker: %s: %s: %s\n", socket_path, what, strerror(errno));
+    fprintf(stderr, "load_generator: %s: %s: %s\n", socket_path, what, strerror(errno));
     exit(1);
 }
 

@@ -1,4 +1,4 @@
-"""Counts what is told, and waits for it."""
+"""Counts notifications, and waits for them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 
-class Told:
-    """Counts, and can be waited for."""
+class Notifications:
+    """A callback that counts its calls. `soon` and `not_soon` wait for the next call."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -24,7 +24,7 @@ class Told:
         self._news.clear()
 
     async def quiet(self) -> None:
-        """Return once nothing was told for a while."""
+        """Return when no notification arrived for 0.1 s."""
         before = -1
         while before != self.times:
             before = self.times

@@ -1,12 +1,12 @@
 """Asks the agent from within a pod, and hands back every byte that came. Runs in a pod.
 
 Standard input: {"before", "between", "calls", "fd", "socket", "go_ahead"}, standard output: a list
-of {code, reason, sentence, answer, bytes}, one for each call. `before` is Python that runs before
+of {code, reason, message, answer, bytes}, one for each call. `before` is Python that runs before
 connect(2), `between` between connect(2) and the calls; `fd` is a connected socket to use instead.
 With `go_ahead` it says "connected" and waits for a line before `between`.
 
-Between gRPC and the agent stands a relay that keeps what the agent sends: so it is known that a
-secret is in no byte of it, whatever gRPC makes of it. All is imported at once, because `before`
+A relay between gRPC and the agent keeps what the agent sends. The tests thus see that a secret is
+in no byte of an answer, also in bytes that gRPC drops. All is imported at once, because `before`
 may take on ids that may not read this Python.
 """
 

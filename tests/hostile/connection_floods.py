@@ -1,4 +1,7 @@
-"""Many connections rather than many bytes: `python -m tests.hostile.crowds NAME`, until killed."""
+"""Many connections rather than many bytes.
+
+`python -m tests.hostile.connection_floods NAME` runs until it is killed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.support import http2
 
 _MANY = 5000
 _MANY_UNIDENTIFIED = 200
-"""More than the agent lets in: a place that becomes free is taken at once."""
+"""More than the agent admits: a place that becomes free is taken at once."""
 _CALL_HEADERS = http2.opening() + http2.frame(http2.HEADERS, 0, 1, http2.request_headers("GetPod"))
 
 
@@ -58,7 +61,7 @@ def fork_connect_and_die() -> None:
 
 
 def exit_and_keep() -> None:
-    """Connections of processes that have exited, which another process keeps: nobody's."""
+    """Connections of processes that have exited, which another process keeps."""
     kept: dict[int, socket.socket] = {}
     closed = select.poll()
     while True:
@@ -156,7 +159,7 @@ def watch_and_never_read() -> None:
         time.sleep(1)
 
 
-CROWDS: dict[str, Callable[[], None]] = {
+CONNECTION_FLOODS: dict[str, Callable[[], None]] = {
     "connect-and-die": connect_and_die,
     "connect-ask-and-die": connect_ask_and_die,
     "fork-connect-and-die": fork_connect_and_die,
@@ -174,4 +177,4 @@ CROWDS: dict[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    CROWDS[sys.argv[1]]()
+    CONNECTION_FLOODS[sys.argv[1]]()

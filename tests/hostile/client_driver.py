@@ -14,8 +14,8 @@ from typing import Any, Self
 from tests.lab import LabContainer, LabProcess
 
 SECRET = "planted-4d1e7f-secret"  # noqa: S105 - planted, to be looked for
-"""Stands in the environment, the labels and the networks of the victims, and nowhere else."""
-ASKER = str(Path(__file__).with_name("asker.py"))
+"""Is in the environment, the labels and the networks of the victims, and in no other place."""
+POD_CLIENT = str(Path(__file__).with_name("pod_client.py"))
 SOCKET = "/etc/netutil/net.sock"
 Call = tuple[str, dict[str, Any]]
 EVERYTHING: tuple[Call, ...] = (
@@ -58,7 +58,7 @@ class Outcomes:
 
     @classmethod
     def from_output(cls, output: bytes) -> Self:
-        """What asker.py printed on its last line."""
+        """What pod_client.py printed on its last line."""
         found = json.loads(output.splitlines()[-1])
         came = b"".join(base64.b64decode(o.get("raw", "")) + _decoded(o) for o in found)
         fields = ("code", "reason", "message", "answer")
@@ -83,7 +83,7 @@ def task(
     go_ahead: bool = False,
     socket: str = SOCKET,
 ) -> bytes:
-    """The line that asker.py takes."""
+    """The line that pod_client.py takes."""
     fields = {
         "before": before,
         "between": between,
@@ -105,17 +105,17 @@ def asked(
 ) -> Outcomes:
     """Ask from a new process in a container, to its end."""
     line = task(calls, before=before, between=between)
-    done = container.run([sys.executable, ASKER], input=line, uid=uid, gid=gid, timeout=60)
+    done = container.run([sys.executable, POD_CLIENT], input=line, uid=uid, gid=gid, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return Outcomes.from_output(done.stdout)
 
 
-class Asker:
-    """A process in a container that is connected, and asks when it is told to."""
+class ConnectedClient:
+    """A process in a container that is connected, and calls when `ask` writes a line."""
 
     def __init__(self, process: LabProcess, line: bytes) -> None:
         self.process = process
-        self._tell(line)
+        self._send(line)
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said == b"connected\n", said
@@ -125,26 +125,26 @@ class Asker:
         cls, container: LabContainer, *calls: Call, before: str = "", between: str = ""
     ) -> Self:
         """Return one once it is connected."""
-        argv = [sys.executable, ASKER]
+        argv = [sys.executable, POD_CLIENT]
         process = container.spawn(argv, stdin=subprocess.PIPE, stderr=None)
         return cls(process, task(calls, before=before, between=between, go_ahead=True))
 
     def go(self) -> None:
         """Let it go on, and do not wait for it."""
-        self._tell(b"\n")
+        self._send(b"\n")
 
     def ask(self) -> Outcomes:
         """Let it ask, and return what it got."""
         output, _ = self.process.communicate(b"\n", timeout=60)
         return Outcomes.from_output(output)
 
-    def _tell(self, line: bytes) -> None:
+    def _send(self, line: bytes) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line)
         self.process.stdin.flush()
 
 
 def assert_nothing_leaked(outcomes: Outcomes) -> None:
-    """No byte that came bears the secret."""
+    """Assert that the received bytes do not contain the secret."""
     assert outcomes.came
     assert SECRET.encode() not in outcomes.came

@@ -1,13 +1,14 @@
-"""A pod's program that asks more than it may, with gRPC itself, and prints what it was told.
+"""A pod's program that exceeds its limits, with gRPC itself, and prints the statuses.
 
-`python calling.py burst PATH COUNT`: calls of the method at PATH, one after the other until one is
-over a limit, COUNT at the most; then one of GetPod, and, if that was refused, one when the time has
-passed that it was told.
-`python calling.py streams PATH COUNT`: COUNT streams at once, held until standard input ends.
-`python calling.py metadata COUNT SIZE`: one call with COUNT fields of metadata, then one without.
-`python calling.py connections COUNT`: GetPod over each of COUNT connections; then all are closed
-but the last, which asks again when the time has passed.
-What is told of a call: [code, reason, retry delay in seconds or null].
+Called as `python over_limit_client.py KIND …`:
+
+`burst PATH COUNT`: calls of the method at PATH, one after the other until one is over a limit, at
+most COUNT; then one call of GetPod, and, if GetPod was refused, one more after the retry delay.
+`streams PATH COUNT`: COUNT streams at once, held until standard input ends.
+`metadata COUNT SIZE`: one call with COUNT fields of metadata, then one without.
+`connections COUNT`: GetPod over each of COUNT connections; then all connections but the last are
+closed, and the last calls again after the retry delay.
+The status of a call: [code, reason, retry delay in seconds or null].
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from grpc_status import rpc_status
 PATH = __file__
 SOCKET = "unix:/etc/netutil/net.sock"
 GET_POD = "/v1alpha.NetUtil/GetPod"
-Told = tuple[str, str, float | None]
+Status = tuple[str, str, float | None]
 
 
 def channel() -> grpc.Channel:
     return grpc.insecure_channel(SOCKET, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
-def told(error: Any) -> Told:
+def status_of(error: Any) -> Status:
     reason, delay = "", None
     status = rpc_status.from_call(error)
     for detail in status.details if status else ():
@@ -45,16 +46,16 @@ def told(error: Any) -> Told:
     return error.code().name, reason, delay
 
 
-def ask(open_channel: grpc.Channel, path: str, more: Sequence[tuple[str, str]] = ()) -> Told:
+def ask(open_channel: grpc.Channel, path: str, more: Sequence[tuple[str, str]] = ()) -> Status:
     try:
         method: Any = open_channel.unary_unary(path)
         method(b"", timeout=20, metadata=more)
     except grpc.RpcError as error:
-        return told(error)
+        return status_of(error)
     return "OK", "", None
 
 
-def again(open_channel: grpc.Channel) -> dict[str, Told]:
+def again(open_channel: grpc.Channel) -> dict[str, Status]:
     last = ask(open_channel, GET_POD)
     if last[2] is None:
         return {"last": last}
@@ -72,7 +73,7 @@ def burst(path: str, count: int) -> dict[str, Any]:
 
 def streams(path: str, count: int) -> None:
     with channel() as one:
-        begun: list[Told | None] = [None] * count
+        begun: list[Status | None] = [None] * count
 
         def hold(number: int) -> None:
             method: Any = one.stream_stream(path)
@@ -80,7 +81,7 @@ def streams(path: str, count: int) -> None:
                 for _ in method(iter([b""]), timeout=60):
                     begun[number] = ("OK", "", None)
             except grpc.RpcError as error:
-                begun[number] = begun[number] or told(error)
+                begun[number] = begun[number] or status_of(error)
 
         for number in range(count):
             threading.Thread(target=hold, args=(number,), daemon=True).start()
