@@ -74,10 +74,10 @@ class ClaimDevices:
                 raise _off()
             files, namespace = self._files, match.pod.metadata.namespace
             made = [one.claim_name for one in references if one.claim_name]
-            told = ask_api(self._api, namespace, made)
+            reported = ask_api(self._api, namespace, made)
 
             def read() -> Claims:
-                return _read(files, self._pci, namespace, references, told)
+                return _read(files, self._pci, namespace, references, reported)
 
             return await self._reads.run(pod_key, read, _READ)
         except AgentError as error:
@@ -145,18 +145,18 @@ def _read(
     functions: PciCache,
     namespace: str,
     references: Sequence[ClaimReference],
-    told: ApiClaims = NOT_ASKED,
+    reported: ApiClaims = NOT_ASKED,
 ) -> Claims:
-    """Return the requests of references, `told` what the API server says of their claims. Blocks.
+    """Return the requests of references. `reported` is what the API server says of their claims.
 
-    Raises `AgentError` if the files cannot be read and the API server says nothing.
+    Blocks. Raises `AgentError` if the files cannot be read and the API server says nothing.
     """
     made = [one for one in references if one.claim_name]
-    error = told.error
+    error = reported.error
     try:
         found = files.read(namespace, [(one.claim_name, one.request) for one in made])
     except AgentError as not_read:
-        if not told.by_name:
+        if not reported.by_name:
             raise
         found, error = ((),) * len(made), not_read.with_traceback(None)
     by_reference = dict(zip(made, found, strict=True))
@@ -175,7 +175,7 @@ def _read(
             left -= _device_count(one)
             file = one if left >= 0 else replace(one, outcome=_too_many())
             of_node += _requests(base, reference, file, pci)
-        answer = told.by_name.get(reference.claim_name)
+        answer = reported.by_name.get(reference.claim_name)
         joined = of_node
         if answer is not None and answer.requests:
             more = join(of_node, base, answer, reference)
@@ -186,7 +186,7 @@ def _read(
             else:
                 error = _too_many()
         requests += joined or [replace(base, request=reference.request)]
-    uids = {name: uid_of(answer) for name, answer in told.by_name.items()}
+    uids = {name: uid_of(answer) for name, answer in reported.by_name.items()}
     return Claims(tuple(sorted(_of_one_uid(requests, uids), key=_order)), error, pci.error)
 
 
@@ -247,33 +247,33 @@ def _with_function(device: ClaimDevice, pci: PciDevices) -> ClaimDevice:
 
 
 def _of_one_uid(
-    requests: Sequence[ClaimRequest], told: Mapping[str, str]
+    requests: Sequence[ClaimRequest], reported: Mapping[str, str]
 ) -> Iterator[ClaimRequest]:
     """Yield the requests; of a claim that has two UIDs none has devices.
 
-    `told` is the UID of each claim at the API server, "" where it does not say.
+    `reported` is the UID of each claim at the API server, "" where it does not say.
     """
-    uids: dict[str, set[str]] = {name: {uid} for name, uid in told.items() if uid}
+    uids: dict[str, set[str]] = {name: {uid} for name, uid in reported.items() if uid}
     for one in requests:
         if one.claim_uid:
             uids.setdefault(one.claim_name, set()).add(one.claim_uid)
     for one in requests:
         named = sorted(uids.get(one.claim_name, ()))
         if len(named) > 1 and one.source is not ClaimSource.NONE:
-            error = one.error or _two_uids(one, named, told.get(one.claim_name, ""))
+            error = one.error or _two_uids(one, named, reported.get(one.claim_name, ""))
             yield replace(one, devices=(), error=error)
         else:
             yield one
 
 
-def _two_uids(request: ClaimRequest, uids: Sequence[str], told: str) -> FailedPrecondition:
-    others = [one for one in uids if one != told]
+def _two_uids(request: ClaimRequest, uids: Sequence[str], reported: str) -> FailedPrecondition:
+    others = [one for one in uids if one != reported]
     named = ", ".join(one[:64] for one in others[:4])
     what = f"Drivers have files of claim {request.claim_name} with different UIDs: {named}."
-    if told:
+    if reported:
         what = (
             f"Drivers have files of claim {request.claim_name} with another UID than the API"
-            f" server's, {told[:64]}: {named}."
+            f" server's, {reported[:64]}: {named}."
         )
     return FailedPrecondition(
         Reason.DEVICE_METADATA_CONTRADICTS,

@@ -1,4 +1,4 @@
-"""Joins what the node and the API server say of a container's ResourceClaims. Pure.
+"""Joins what the node and the API server say of a container's ResourceClaims. Opens nothing.
 
 The node's file of a driver counts first: a driver counts its generation up with each change, and
 writes networkData there as soon as the network is made. The API server adds what no file has: the
@@ -117,11 +117,11 @@ def join(
     `of_node` are those that drivers' files say; `base` has the names that all requests of the
     reference have. An old list of the API server does not contradict a file.
     """
-    told = requests_for(answer, reference)
+    reported = requests_for(answer, reference)
     if answer is not None and answer.claims_error is not None:
         uids = {one.claim_uid for one in of_node if one.claim_uid}
-        told = [one for one in told if not uids or one.claim_uid in uids]
-    left = {(one.request, one.driver): one for one in told}
+        reported = [one for one in reported if not uids or one.claim_uid in uids]
+    left = {(one.request, one.driver): one for one in reported}
     found: list[ClaimRequest] = []
     for one in of_node:
         if one.error is not None:
@@ -142,19 +142,19 @@ def _beside_error(
         if _main(request) == _main(failed.request) and driver == failed.driver
     ]
     for key in keys:
-        told = left.pop(key)
-        yield _of_api(failed, told, told.devices)
+        reported = left.pop(key)
+        yield _of_api(failed, reported, reported.devices)
     if not keys:
         yield failed
 
 
-def _of_both(one: ClaimRequest, told: ApiClaimRequest | None) -> Iterator[ClaimRequest]:
+def _of_both(one: ClaimRequest, reported: ApiClaimRequest | None) -> Iterator[ClaimRequest]:
     """Yield a request of a file with what the API server adds, then devices that it alone has."""
-    if told is None:
+    if reported is None:
         yield one
         return
     by_name: dict[tuple[str, str], list[ApiClaimDevice]] = {}
-    for device in told.devices:
+    for device in reported.devices:
         by_name.setdefault((device.pool, device.device), []).append(device)
     devices: dict[tuple[str, str], list[ClaimDevice]] = {}
     for known in one.devices:
@@ -168,47 +168,51 @@ def _of_both(one: ClaimRequest, told: ApiClaimRequest | None) -> Iterator[ClaimR
             devices[key] = [_share(known, share) for share in shares]
     joined = tuple(device for found in devices.values() for device in found)
     yield replace(one, devices=joined)
-    others = tuple(device for device in told.devices if (device.pool, device.device) not in devices)
+    others = tuple(
+        device for device in reported.devices if (device.pool, device.device) not in devices
+    )
     if others:
-        yield _of_api(one, told, others)
+        yield _of_api(one, reported, others)
 
 
 def _of_api(
-    base: ClaimRequest, told: ApiClaimRequest, devices: Iterable[ApiClaimDevice]
+    base: ClaimRequest, reported: ApiClaimRequest, devices: Iterable[ApiClaimDevice]
 ) -> ClaimRequest:
     return replace(
         base,
-        claim_uid=told.claim_uid,
-        request=told.request,
-        driver=told.driver,
+        claim_uid=reported.claim_uid,
+        request=reported.request,
+        driver=reported.driver,
         source=ClaimSource.API_SERVER,
         generation=0,
         devices=tuple(_device(one) for one in devices),
     )
 
 
-def _device(told: ApiClaimDevice) -> ClaimDevice:
-    device = ClaimDevice(told.pool, told.device, told.attributes or (), _network_data(told))
-    return _with_status(device, told)
+def _device(reported: ApiClaimDevice) -> ClaimDevice:
+    device = ClaimDevice(
+        reported.pool, reported.device, reported.attributes or (), _network_data(reported)
+    )
+    return _with_status(device, reported)
 
 
-def _with_status(device: ClaimDevice, told: ApiClaimDevice) -> ClaimDevice:
-    return replace(device, share_id=told.share_id, conditions=_conditions(told))
+def _with_status(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
+    return replace(device, share_id=reported.share_id, conditions=_conditions(reported))
 
 
-def _share(device: ClaimDevice, told: ApiClaimDevice) -> ClaimDevice:
-    return replace(_with_status(device, told), network_data=_network_data(told))
+def _share(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
+    return replace(_with_status(device, reported), network_data=_network_data(reported))
 
 
-def _conditions(told: ApiClaimDevice) -> tuple[DeviceCondition, ...]:
+def _conditions(reported: ApiClaimDevice) -> tuple[DeviceCondition, ...]:
     return tuple(
         DeviceCondition(one.type, one.status, one.reason, one.message, one.last_transition_time)
-        for one in told.conditions or ()
+        for one in reported.conditions or ()
     )
 
 
-def _network_data(told: ApiClaimDevice) -> NetworkData | None:
-    found = told.network_data
+def _network_data(reported: ApiClaimDevice) -> NetworkData | None:
+    found = reported.network_data
     if found is None:
         return None
     return NetworkData(

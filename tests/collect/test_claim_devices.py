@@ -186,8 +186,8 @@ async def test_devices_of_the_api_server_count_as_well(
         for number in range(MAX_CLAIM_DEVICES)
     )
     uid = "0b1c2d3e-0000-4000-8000-000000000001"
-    told = ApiClaimRequest(MADE, "shop", uid, "vf", "other.example.com", devices)
-    answered = [replace(told, devices=devices[1:]), told]
+    reported = ApiClaimRequest(MADE, "shop", uid, "vf", "other.example.com", devices)
+    answered = [replace(reported, devices=devices[1:]), reported]
 
     def answer(self: ClaimsApi, namespace: str, name: str) -> ClaimAnswer:
         return ClaimAnswer((answered.pop(0),), "", None, None, NOW)

@@ -50,14 +50,14 @@ def of_file(*devices: str, request: str = "vf", driver: str = DRIVER) -> ClaimRe
     )
 
 
-def told_device(name: str, share: str = "", interface: str = "net1") -> ApiClaimDevice:
+def api_device(name: str, share: str = "", interface: str = "net1") -> ApiClaimDevice:
     ready = model.Condition("NetworkReady", "True")
     return ApiClaimDevice(
         "pool", name, (), model.NetworkData(interface_name=interface), share, (ready,)
     )
 
 
-def told(
+def of_api(
     *devices: ApiClaimDevice, request: str = "vf", driver: str = DRIVER, uid: str = UID
 ) -> ApiClaimRequest:
     return ApiClaimRequest("web-nic", "shop", uid, request, driver, devices)
@@ -90,7 +90,7 @@ class Held(ClaimsApi):
 
 class TestJoin:
     def test_a_device_of_both_has_attributes_of_the_file(self) -> None:
-        (one,) = joined([of_file("a")], answer(told(told_device("a", "share-1"))))
+        (one,) = joined([of_file("a")], answer(of_api(api_device("a", "share-1"))))
         (device,) = one.devices
         assert (one.source, one.generation) == (ClaimSource.NODE, 3)
         assert (device.attributes, device.network_data) == (ATTRIBUTES, None)
@@ -98,7 +98,7 @@ class TestJoin:
         assert [(c.type, c.status) for c in device.conditions] == [("NetworkReady", "True")]
 
     def test_a_request_without_a_file_is_the_api_servers(self) -> None:
-        found = joined([of_file("a")], answer(told(told_device("b"), driver="gpu.example.com")))
+        found = joined([of_file("a")], answer(of_api(api_device("b"), driver="gpu.example.com")))
         assert [(one.driver, one.source) for one in found] == [
             (DRIVER, ClaimSource.NODE),
             ("gpu.example.com", ClaimSource.API_SERVER),
@@ -108,14 +108,14 @@ class TestJoin:
         assert found[1].generation == 0
 
     def test_a_device_that_a_file_lacks_is_the_api_servers(self) -> None:
-        first, second = joined([of_file("a")], answer(told(told_device("a"), told_device("b"))))
+        first, second = joined([of_file("a")], answer(of_api(api_device("a"), api_device("b"))))
         assert [one.name for one in first.devices] == ["a"]
         assert [one.name for one in second.devices] == ["b"]
         assert second.source is ClaimSource.API_SERVER
 
     def test_each_share_of_a_device_is_one(self) -> None:
-        shares = (told_device("a", "one", "net1"), told_device("a", "two", "net2"))
-        (found,) = joined([of_file("a", "a")], answer(told(*shares)))
+        shares = (api_device("a", "one", "net1"), api_device("a", "two", "net2"))
+        (found,) = joined([of_file("a", "a")], answer(of_api(*shares)))
         assert [(one.share_id, one.interface_name, one.attributes) for one in found.devices] == [
             ("one", "net1", ATTRIBUTES),
             ("two", "net2", ATTRIBUTES),
@@ -124,15 +124,15 @@ class TestJoin:
     def test_devices_stay_beside_the_error_of_a_file(self) -> None:
         error = FailedPrecondition(Reason.DEVICE_METADATA_MALFORMED, "It is no JSON.")
         failed = replace(of_file(), error=error, claim_uid="")
-        (found,) = joined([failed], answer(told(told_device("a"), request="vf/fast")))
+        (found,) = joined([failed], answer(of_api(api_device("a"), request="vf/fast")))
         assert (found.error, found.source) == (error, ClaimSource.API_SERVER)
         assert (found.request, len(found.devices)) == ("vf/fast", 1)
         assert joined([failed], answer()) == [failed]
 
     def test_an_old_list_does_not_contradict_a_file(self) -> None:
-        old = answer(told(told_device("a"), uid="earlier"), error=DOWN)
+        old = answer(of_api(api_device("a"), uid="earlier"), error=DOWN)
         assert joined([of_file("a")], old) == [of_file("a")]
-        assert uid_of(old) == "" and uid_of(answer(told())) == UID and uid_of(None) == ""
+        assert uid_of(old) == "" and uid_of(answer(of_api())) == UID and uid_of(None) == ""
         (alone,) = joined([], old)
         assert alone.claim_uid == "earlier"
 
@@ -143,7 +143,7 @@ class TestJoin:
     def test_no_device_is_lost_or_doubled(
         self, file: list[str], shares: list[tuple[str, str]]
     ) -> None:
-        found = joined([of_file(*file)], answer(told(*(told_device(*one) for one in shares))))
+        found = joined([of_file(*file)], answer(of_api(*(api_device(*one) for one in shares))))
         devices = [(one.name, one.share_id) for request in found for one in request.devices]
         alone = [(name, "") for name in file if name not in {one for one, _ in shares}]
         assert sorted(devices) == sorted(shares + alone)
@@ -151,7 +151,7 @@ class TestJoin:
 
 class TestRequests:
     def test_a_reference_is_about_its_own_request(self) -> None:
-        found = answer(*(told(request=one) for one in ("vf", "vf/fast", "vfx", "other")))
+        found = answer(*(of_api(request=one) for one in ("vf", "vf/fast", "vfx", "other")))
         named = [one.request for one in requests_for(found, REFERENCE)]
         assert named == ["vf", "vf/fast"]
         whole = replace(REFERENCE, request="")
@@ -167,7 +167,7 @@ class TestAsk:
         assert ask_api(None, "shop", ["a"]) is NOT_ASKED
 
     def test_what_is_not_current_is_an_error_beside(self) -> None:
-        found = ask_api(Held(a=DOWN, b=answer(told(), error=DOWN)), "shop", ["b", "a"])
+        found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), "shop", ["b", "a"])
         assert list(found.by_name) == ["b"]
         assert isinstance(found.error, Unavailable)
         assert found.error.reason is Reason.RESOURCE_CLAIMS_UNAVAILABLE
@@ -183,7 +183,7 @@ class TestAsk:
     def test_missing_slices_matter_to_devices_alone(self) -> None:
         none = replace(answer(), attributes_error=DOWN)
         assert ask_api(Held(a=none), "shop", ["a"]).error is None
-        some = replace(answer(told(told_device("a"))), attributes_error=DOWN)
+        some = replace(answer(of_api(api_device("a"))), attributes_error=DOWN)
         assert ask_api(Held(a=some), "shop", ["a"]).error is not None
 
 
@@ -192,21 +192,21 @@ class TestSignature:
         "other",
         [
             DOWN,
-            answer(told(told_device("b"))),
-            answer(told(told_device("a")), error=DOWN),
-            replace(answer(told(told_device("a"))), attributes_error=DOWN),
+            answer(of_api(api_device("b"))),
+            answer(of_api(api_device("a")), error=DOWN),
+            replace(answer(of_api(api_device("a"))), attributes_error=DOWN),
             ClaimAnswer(None, "broken", None, None, NOW),
         ],
     )
     def test_a_change_of_the_claim_differs(self, other: ClaimAnswer | Unavailable) -> None:
         wanted = [("a", "vf")]
-        before = signature(Held(a=answer(told(told_device("a")))), "shop", wanted)
+        before = signature(Held(a=answer(of_api(api_device("a")))), "shop", wanted)
         assert signature(Held(a=other), "shop", wanted) != before
-        assert signature(Held(a=answer(told(told_device("a")))), "shop", wanted) == before
+        assert signature(Held(a=answer(of_api(api_device("a")))), "shop", wanted) == before
 
     def test_another_request_does_not_differ(self) -> None:
-        wanted, own = [("a", "vf")], told(told_device("a"))
-        others = [answer(own, told(told_device(one), request="other")) for one in "xy"]
+        wanted, own = [("a", "vf")], of_api(api_device("a"))
+        others = [answer(own, of_api(api_device(one), request="other")) for one in "xy"]
         first, second = (signature(Held(a=one), "shop", wanted) for one in others)
         assert first == second and cast(list[object], first)
         assert signature(None, "shop", wanted) is None
