@@ -18,7 +18,13 @@ from netutil.agent.collect.claim_sources import (
     uid_of,
 )
 from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, ClaimSource
+from netutil.agent.facts.claims import (
+    ClaimDevice,
+    ClaimRequest,
+    ClaimSource,
+    DeviceCondition,
+)
+from netutil.agent.messages.convert_claims import request
 from netutil.agent.parsers.device_metadata import Attribute, NetworkData
 from netutil.agent.pods.claims import ClaimReference
 from netutil.agent.pods.claims_api import (
@@ -210,3 +216,13 @@ class TestSignature:
         first, second = (signature(Held(a=one), "shop", wanted) for one in others)
         assert first == second and cast(list[object], first)
         assert signature(None, "shop", wanted) is None
+
+
+def test_texts_of_a_condition_are_cut() -> None:
+    found = DeviceCondition("Ready", "False", "é" * 30_000, "x" * 30_000, NOW)
+    device = ClaimDevice("pool", "a", conditions=(found, replace(found, last_transition_time=None)))
+    made = request(replace(of_file(), devices=(device,)))
+    first, second = made.devices[0].conditions
+    assert len(first.message) < 5_000 and len(first.reason.encode()) < 5_000
+    assert first.last_transition_time.ToDatetime(tzinfo=UTC) == NOW
+    assert not second.HasField("last_transition_time")
