@@ -266,7 +266,9 @@ def test_a_process_of_another_pid_namespace_is_counted(tmp_path: Path) -> None:
     assert (quota.hidden, quota.processes) == (2, 8)
 
 
-def test_a_shortage_of_descriptors_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shortage_of_descriptors_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none_left(*_: Any) -> int:
         raise OSError(24, "Too many open files")
 
