@@ -127,7 +127,7 @@ class TestEvents:
         content["metadata"]["name"] = None
         assert decode_event(PODS, event("DELETED", content), Flaws()).uid == f"{1:032x}"
         content["metadata"]["uid"] = None
-        with pytest.raises(PodListMalformed, match="which pod is gone"):
+        with pytest.raises(PodListMalformed, match="which pod was deleted"):
             decode_event(PODS, event("DELETED", content), Flaws())
 
     @given(st.binary(max_size=200))
