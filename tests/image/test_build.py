@@ -145,6 +145,7 @@ class TestBuildStage:
             "kubectl-netutil",
             "netutil",
             "netutil-agent",
+            "netutil-csi",
             "python",
             "python3",
             "python3.11",
