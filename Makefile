@@ -41,14 +41,14 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
+	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
 
 test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile
+	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
-	$(BIN)/python -m pytest -m 'not alone' --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered
 
 examples: venv  ## client/examples: Python, shell, C and Go programs in a pod (needs root, Debian)
 	$(BIN)/python -m tests.examples

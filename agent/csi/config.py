@@ -7,6 +7,8 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from platform import python_version
 from typing import NoReturn
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -61,6 +63,11 @@ class Config:
         return hashlib.sha256(self.node_name.encode("ascii")).hexdigest()
 
 
+def driver_version() -> str:
+    """Return the version of the distribution, which the driver reports to the kubelet too."""
+    return version("kube-netutil")
+
+
 def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
     """Return the settings. Ends the process with one line and status 2 for an ill-formed value."""
     parser = _Parser(
@@ -91,6 +98,13 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
     flag("log-level", "info", _choice("LEVEL", *_LEVELS), "debug, info, warning or error")
     parser.add_argument(
         "--check", action="store_true", help="check the health of the running driver; exit 0 or 1"
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"netutil-csi {driver_version()} (Python {python_version()},"
+        f" grpcio {version('grpcio')})",
+        help="print the versions of driver, Python and grpcio",
     )
     config = Config(**vars(parser.parse_args(argv)))
     # The longest of all paths at which the driver binds a socket, or to which it renames one.

@@ -13,11 +13,10 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from importlib.metadata import version
 from types import FrameType
 
 import grpc
-from netutil.agent.csi.config import Config
+from netutil.agent.csi.config import Config, driver_version
 from netutil.agent.csi.errors import StartError
 from netutil.agent.csi.identity import IdentityService
 from netutil.agent.csi.node import NodeService
@@ -34,7 +33,6 @@ from netutil.csi.v1 import csi_pb2_grpc, pluginregistration_pb2_grpc
 
 _LOG = logging.getLogger(__name__)
 
-_DISTRIBUTION = "kube-netutil"
 _THREADS = 4
 MAX_CALLS = 512
 """Calls that run or wait; others get RESOURCE_EXHAUSTED, after which the kubelet calls again. A
@@ -60,7 +58,7 @@ def run(config: Config) -> int:
             _LOG.info(
                 "csi: %s %s serves %s on node %s",
                 config.name,
-                version(_DISTRIBUTION),
+                driver_version(),
                 config.source,
                 config.node_name,
             )
@@ -82,7 +80,7 @@ def _server(config: Config, end: Callable[[], None]) -> grpc.Server:
     volumes = Volumes(config.source)
     node = NodeService(config.node_id, config.pods, volumes, end)
     csi_pb2_grpc.add_NodeServicer_to_server(node, server)
-    identity = IdentityService(config.name, version(_DISTRIBUTION))
+    identity = IdentityService(config.name, driver_version())
     csi_pb2_grpc.add_IdentityServicer_to_server(identity, server)
     pluginregistration_pb2_grpc.add_RegistrationServicer_to_server(
         RegistrationService(config.name, config.endpoint, end), server

@@ -92,3 +92,10 @@ def test_the_documented_flags_are_those_of_the_driver() -> None:
         value = getattr(config, name.replace("-", "_"))
         expected = {True: "on", False: "off", "node-name": "`$NODE_NAME`"}.get(value, f"`{value}`")
         assert default == expected
+
+
+def test_the_version_names_what_the_driver_depends_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--version"], {})
+    assert ended.value.code == 0
+    assert re.fullmatch(r"netutil-csi \S+ \(Python \S+, grpcio \S+\)\n", capsys.readouterr().out)
