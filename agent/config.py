@@ -141,7 +141,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "node-name",
         environment.get("NODE_NAME", ""),
         NODE,
-        "name of this node, for pods or claims of the API server; else NODE_NAME of the environment",
+        "name of this node, for pods or claims from there; else NODE_NAME of the environment",
     )
     flag(
         "pods-api",
