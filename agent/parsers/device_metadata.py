@@ -294,3 +294,8 @@ def _network_data(found: _NetworkData | None) -> NetworkData | None:
 def _ensure_few(values: tuple[object, ...], what: str) -> None:
     if len(values) > MAX_VALUES:
         raise DeviceMetadataTooLarge(f"more than {MAX_VALUES} {what}")
+
+
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# in _core): so each type is examined here.
+_EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Attribute)))

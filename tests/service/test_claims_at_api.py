@@ -64,11 +64,13 @@ def answer(node: DraNode, container: str = "app") -> Any:
 def eventually(node: DraNode, enough: Callable[[Any], bool], container: str = "app") -> Any:
     """The first answer that is enough: the agent learns of a change a moment later."""
     deadline = time.monotonic() + 30
-    while not enough(found := answer(node, container)):
+    while True:
+        found = answer(node, container)
+        assert "code" not in found, (node.agent._process.poll(), node.agent.stderr_text())
+        if enough(found):
+            return found
         assert time.monotonic() < deadline, found
-        assert "code" not in found, (found, node.agent.stderr_text())
         time.sleep(0.1)
-    return found
 
 
 def settled(node: DraNode) -> Any:

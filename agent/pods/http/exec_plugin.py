@@ -108,3 +108,8 @@ def _failed(kubeconfig: str, why: str) -> Unavailable:
         kubeconfig,
         "Run the command of the user's exec entry by hand, as root and with no terminal.",
     )
+
+
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# in _core): so each type is examined here.
+_EXAMINED = tuple(map(msgspec.json.Decoder, (_Status,)))

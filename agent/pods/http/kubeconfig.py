@@ -160,3 +160,8 @@ def _refusal(cluster: Cluster, user: User) -> str:
 
 def _only(found: list[T]) -> T | None:
     return found[0] if len(found) == 1 else None
+
+
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# in _core): so each type is examined here.
+_EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Cluster, User)))
