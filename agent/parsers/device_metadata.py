@@ -296,6 +296,6 @@ def _ensure_few(values: tuple[object, ...], what: str) -> None:
         raise DeviceMetadataTooLarge(f"more than {MAX_VALUES} {what}")
 
 
-# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
 # in _core): so each type is examined here.
 _EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Attribute)))

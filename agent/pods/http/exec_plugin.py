@@ -110,6 +110,6 @@ def _failed(kubeconfig: str, why: str) -> Unavailable:
     )
 
 
-# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
 # in _core): so each type is examined here.
 _EXAMINED = tuple(map(msgspec.json.Decoder, (_Status,)))

@@ -162,6 +162,6 @@ def _only(found: list[T]) -> T | None:
     return found[0] if len(found) == 1 else None
 
 
-# msgspec examines a type at its first use, and crashes if two threads do so at once (0.20: SIGSEGV
+# msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
 # in _core): so each type is examined here.
 _EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Cluster, User)))
