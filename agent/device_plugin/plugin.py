@@ -18,8 +18,9 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -187,12 +188,14 @@ class DevicePlugin:
                 raise self._cannot_bind() from None
             finally:
                 os.umask(previous)
-            await server.start()
+            await _to_its_end(server.start())
             yield path
         finally:
-            await server.stop(0)
-            with contextlib.suppress(OSError):  # gRPC has removed it
-                os.unlink(path)
+            try:
+                await _to_its_end(server.stop(0))
+            finally:
+                with contextlib.suppress(OSError):  # gRPC has removed it
+                    os.unlink(path)
 
     def _cannot_bind(self) -> NotRegistered:
         return NotRegistered(
@@ -227,3 +230,22 @@ class DevicePlugin:
             now = await asyncio.to_thread(socket_signature, self._kubelet_socket)
             if now != kubelet and now is not None:
                 return
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait until `work` has ended, and only then raise a cancellation that came meanwhile.
+
+    A server of grpc.aio that is cancelled during its start makes its stop raise InvalidStateError,
+    which would hide the cancellation. A stop that is cancelled leaves the server's calls open.
+    (grpc/_cython/_cygrpc/aio/server.pyx.pxi, `_server_main_loop` and `_start_shutting_down`.)
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    task.result()

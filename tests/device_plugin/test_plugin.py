@@ -235,6 +235,35 @@ async def test_a_lasting_registration_resets_the_pauses(
     assert pauses[-1] >= 0.5 * 2.0 ** (failures_in_a_row - 1)
 
 
+async def test_a_plugin_that_is_cancelled_as_it_starts_ends(
+    directory: Path, kubelet: KubeletDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = PluginSettings(RESOURCE, str(directory), "/run/netutil")
+    task = asyncio.create_task(DevicePlugin(settings, PluginState(RESOURCE), lambda: True).run())
+    while not sockets(directory):  # noqa: ASYNC110 - its server starts in the next iteration
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=20)
+    assert task.cancelled()
+    assert sockets(directory) == []
+    assert "unexpected" not in caplog.text
+
+
+async def test_a_plugin_that_is_cancelled_twice_stops(
+    directory: Path, kubelet: KubeletDouble
+) -> None:
+    settings = PluginSettings(RESOURCE, str(directory), "/run/netutil")
+    task = asyncio.create_task(DevicePlugin(settings, PluginState(RESOURCE), lambda: True).run())
+    await kubelet.registered()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # while the server stops
+    await asyncio.wait({task}, timeout=20)
+    assert task.cancelled()
+    assert sockets(directory) == []
+    await until(lambda: not kubelet.endpoints)
+
+
 async def test_a_removed_socket_is_made_again(directory: Path, kubelet: KubeletDouble) -> None:
     async with running(directory) as state:
         await kubelet.registered()
