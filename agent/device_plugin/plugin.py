@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -176,9 +177,13 @@ class DevicePlugin:
     @contextlib.asynccontextmanager
     async def _listening(self, service: DevicePluginService) -> AsyncIterator[str]:
         """Serve the kubelet on a fresh socket within the block; return its path."""
+        path = temporary_name(self._own_socket)
+        try:
+            _ensure_bindable(path)
+        except OSError:
+            raise self._cannot_bind() from None
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         deviceplugin_pb2_grpc.add_DevicePluginServicer_to_server(service, server)
-        path = temporary_name(self._own_socket)
         try:
             # The loop's other binds set the umask likewise, so this may not run in a thread.
             previous = os.umask(_OWNER_ONLY)
@@ -230,6 +235,16 @@ class DevicePlugin:
             now = await asyncio.to_thread(socket_signature, self._kubelet_socket)
             if now != kubelet and now is not None:
                 return
+
+
+def _ensure_bindable(path: str) -> None:
+    """Bind a socket and remove it. Raises OSError.
+
+    gRPC keeps the memory of a server that was never started: some KiB for each attempt.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.bind(path)
+    os.unlink(path)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

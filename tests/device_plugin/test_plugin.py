@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -363,6 +364,25 @@ async def test_a_missing_directory_is_explained(tmp_path: Path) -> None:
         await until(lambda: bool(state.problem))
         assert "cannot make its socket in" in state.problem
         assert "--device-plugin-dir" in state.remedy
+
+
+async def test_no_server_is_made_without_its_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    make = grpc.aio.server
+
+    def counted(*arguments: Any, **options: Any) -> grpc.aio.Server:
+        made.append(options)
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(grpc.aio, "server", counted)
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "absent", tmp_path / "file", tmp_path / ("d" * 200)):
+        async with running(directory) as state:
+            await until(lambda: bool(state.problem))  # noqa: B023 - awaited at once
+            assert "cannot make its socket in" in state.problem
+    assert made == []
 
 
 async def test_a_bug_does_not_end_the_plugin(
