@@ -380,7 +380,7 @@ async def test_no_server_is_made_without_its_socket(
     (tmp_path / "file").touch()
     for directory in (tmp_path / "absent", tmp_path / "file", tmp_path / ("d" * 200)):
         async with running(directory) as state:
-            await until(lambda: bool(state.problem))  # noqa: B023 - awaited at once
+            await until(lambda: bool(state.problem))
             assert "cannot make its socket in" in state.problem
     assert made == []
 
