@@ -192,7 +192,9 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
     def _resources_of_call(
         self, caller: Caller, request: api.ResourceRequest, context: Context
     ) -> Answer | Awaitable[Answer]:
-        return self._answers.resources(caller, request.pid, wait_seconds(context))
+        return self._answers.resources(
+            caller, request.pid, wait_seconds(context), request.agent_device
+        )
 
     def _interfaces_of_call(
         self, caller: Caller, request: api.InterfacesRequest, context: Context

@@ -415,7 +415,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
 
     def _watch_deadline(self) -> None:
         if self._expires is not None and self._timer is None:
-            self._timer = self._loop.call_at(self._expires, self._on_deadline)
+            self._timer = self._loop.call_at(self._expires, self.connection.run, self._on_deadline)
 
     async def _finish(self, handler: Coroutine[Any, Any, None]) -> None:
         """Run a handler, and end the call as it ends."""
@@ -577,7 +577,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
             # deadline ends the call now: to one that has part of a message, the end of the stream
             # would be INTERNAL (grpc-go) or CANCELLED if it came first.
             seconds = self.connection.config.late_reset_timeout
-            self._timer = self._loop.call_later(seconds, self._reset)
+            self._timer = self._loop.call_later(seconds, self.connection.run, self._reset)
         self.end(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "The call's deadline is over."))
         if self._task is not None:
             self._task.cancel()

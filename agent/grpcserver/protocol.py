@@ -79,7 +79,7 @@ class Connection:
             self.loop, self._server.poller, self._accepted, self
         )
         if self._max_age is not None:
-            self._age_timer = self.loop.call_later(self._max_age, self._end_of_age)
+            self._age_timer = self.loop.call_later(self._max_age, self.run, self._end_of_age)
         self._server.opened(self)
         transport.read()
         if transport.is_closing():
@@ -261,7 +261,9 @@ class Connection:
         if self._unsent:
             self._call_sent()
         if self.http2.is_drained and self._linger is None and not self._closing:
-            self._linger = self.loop.call_later(self.config.linger_timeout, self._end_linger)
+            self._linger = self.loop.call_later(
+                self.config.linger_timeout, self.run, self._end_linger
+            )
         if self.http2.closing and not out and not self._closing:
             self._closing = True
             transport.close()
@@ -296,6 +298,13 @@ class Connection:
         self.http2.closing = True
         self.flush()
 
+    def run(self, callback: Callable[[], None]) -> None:
+        """Run what a timer calls; an unexpected error ends this connection alone."""
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - a bug, whose traceback the loop's handler logs
+            self.fail(error)
+
     def fail(self, error: Exception) -> None:
         """End this connection alone for an unexpected error, whose traceback is logged."""
         self.abort()
@@ -324,7 +333,7 @@ class Connection:
         self._shutdown_ping = b"shutdown"
         self.http2.shut_down()
         self.http2.ping(self._shutdown_ping)
-        self.loop.call_later(self.config.graceful_ping_timeout, self._last_goaway)
+        self.loop.call_later(self.config.graceful_ping_timeout, self.run, self._last_goaway)
         self.flush()
 
     def _last_goaway(self) -> None:

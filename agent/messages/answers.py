@@ -107,18 +107,25 @@ class Answers:
         match, container_id = await self._collector.match(caller, pid, seconds)
         return encode.pod(match, container_id)
 
-    def resources(self, caller: Caller, pid: str, seconds: float) -> Answer | Awaitable[Answer]:
-        """Return what the kubelet allocated to the container of a process."""
+    def resources(
+        self, caller: Caller, pid: str, seconds: float, agent_device: bool = False
+    ) -> Answer | Awaitable[Answer]:
+        """Return what the kubelet allocated to the container of a process.
+
+        `agent_device` says whether the agent's own device plugin is listed too.
+        """
         found = None if pid else self._collector.known_resources(caller)
         given = self._collector.known_devices(caller, found) if found is not None else None
         if found is None or given is None:
-            return self._read_resources(caller, pid, seconds)
-        return encode.resources(found, given)
+            return self._read_resources(caller, pid, seconds, agent_device)
+        return encode.resources(found.with_agent_devices if agent_device else found, given)
 
-    async def _read_resources(self, caller: Caller, pid: str, seconds: float) -> EncodedMessage:
+    async def _read_resources(
+        self, caller: Caller, pid: str, seconds: float, agent_device: bool
+    ) -> EncodedMessage:
         found = await self._collector.resources(caller, pid, seconds)
         given = await self._collector.given_devices(caller, pid, found)
-        return encode.resources(found, given)
+        return encode.resources(found.with_agent_devices if agent_device else found, given)
 
     def interfaces(
         self, caller: Caller, pid: str, allocated: Allocated

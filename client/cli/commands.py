@@ -73,6 +73,7 @@ class Detail:
     topology: bool
     explain: bool
     numa_mem: bool
+    agent_device: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,13 @@ def read_options(chosen: argparse.Namespace) -> Options:
         socket=chosen.socket,
         pid=chosen.pid,
         subject=Subject(chosen.key, chosen.interface, chosen.wait),
-        detail=Detail(chosen.env, chosen.topology, chosen.explain, chosen.numa_mem),
+        detail=Detail(
+            chosen.env,
+            chosen.topology,
+            chosen.explain,
+            chosen.numa_mem,
+            chosen.agent_device,
+        ),
     )
 
 
@@ -222,7 +229,9 @@ _REQUESTS: Mapping[Command, Callable[[Options], Mapping[str, Request[Any]]]] = {
     "overview": _overview,
     "all": lambda given: {"all": requests.everything(given.pid)},
     "cpu": lambda given: {"cpu": requests.cpu(given.pid, topology=given.detail.topology)},
-    "devices": lambda given: {"resources": requests.resources(given.pid)},
+    "devices": lambda given: {
+        "resources": requests.resources(given.pid, agent_device=given.detail.agent_device)
+    },
     "env": _environment,
     "hugepages": lambda given: {"hugepages": requests.hugepages(given.pid)},
     "interfaces": lambda given: {

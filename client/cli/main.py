@@ -54,6 +54,7 @@ _DEFAULTS: dict[str, Any] = {
     "topology": False,
     "explain": False,
     "numa_mem": False,
+    "agent_device": False,
 }
 _ENV_OUTPUTS = Outputs((*OUTPUTS, "export"))
 _WATCH_OUTPUTS = Outputs(("lines", "json"))
@@ -124,7 +125,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="INTERFACE=NAME",
             help="wait until that interface is reported or live, 60 s or --timeout",
         )
-    add("devices", "devices, exclusive CPUs, memory and claims of the container")
+    devices = add("devices", "devices, exclusive CPUs, memory and claims of the container")
+    devices.add_argument(
+        "--agent-device",
+        action="store_true",
+        help="list the resource of the agent's own device plugin as well",
+    )
     add("hugepages", "huge pages of the pod, the container and the node")
     _add_env(
         add("all", "everything in one answer; a part that is missing is listed with its reason")

@@ -126,9 +126,9 @@ def hugepages(pid: int | None = None) -> Request[Hugepages]:
     return _request("GetHugepages", message, netutil_pb2.HugepagesResponse, Hugepages)
 
 
-def resources(pid: int | None = None) -> Request[Resources]:
+def resources(pid: int | None = None, *, agent_device: bool = False) -> Request[Resources]:
     """GetResource."""
-    message = netutil_pb2.ResourceRequest(pid=_pid(pid))
+    message = netutil_pb2.ResourceRequest(pid=_pid(pid), agent_device=agent_device)
     return _request("GetResource", message, netutil_pb2.ResourceResponse, Resources)
 
 

@@ -202,9 +202,12 @@ class Client(Connection):
         """Huge pages of the pod's spec, of the process's container, and of the node."""
         return self.call(requests.hugepages(pid))
 
-    def resources(self, pid: int | None = None) -> Resources:
-        """Devices, exclusive CPUs and memory that the kubelet gave to the process's container."""
-        return self.call(requests.resources(pid))
+    def resources(self, pid: int | None = None, *, agent_device: bool = False) -> Resources:
+        """Devices, exclusive CPUs and memory that the kubelet gave to the process's container.
+
+        `agent_device` lists the resource of the agent's own device plugin as well.
+        """
+        return self.call(requests.resources(pid, agent_device=agent_device))
 
     def all(self, pid: int | None = None) -> All:
         """Everything in one round trip; a part that is missing is None, with an error."""

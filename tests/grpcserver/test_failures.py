@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -65,6 +66,37 @@ async def test_an_error_while_an_answer_is_sent_is_logged_and_ends_its_connectio
         await failing.ends()
         await until(lambda: connection not in bench.server.connections)
         await other.lives(3)
+        assert errors == ["a bug"]
+
+
+async def test_an_error_at_a_deadline_ends_its_connection_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as bench:
+        errors = reported()
+        other, _ = await opened(bench)
+        failing, connection = await opened(bench)
+        monkeypatch.setattr(connection.http2, "send_trailers", fail)
+        failing.ask(3, head=fields(p_path="/test.Echo/Slow", grpc_timeout="50m"))
+        await failing.ends()
+        await until(lambda: connection not in bench.server.connections)
+        await other.lives(3)
+        assert errors == ["a bug"]
+
+
+async def test_an_error_at_the_end_of_an_age_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as bench:
+        errors = reported()
+        ours, theirs = socket.socketpair()
+        with ours:
+            theirs.setblocking(False)
+            bench.server.serve(theirs, "peer", 0.05)
+            await until(lambda: bool(bench.server.connections))
+            (connection,) = bench.server.connections
+            monkeypatch.setattr(connection.http2, "shut_down", fail)
+            await until(lambda: not bench.server.connections)
         assert errors == ["a bug"]
 
 

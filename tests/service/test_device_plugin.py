@@ -123,6 +123,13 @@ def test_the_answers_leave_the_resource_out(node: PluginNode) -> None:
     assert RESOURCE not in str(netutil(node.app, "all"))
 
 
+def test_a_caller_may_ask_for_the_resource(node: PluginNode) -> None:
+    for pid in ((), ("--pid", "1")):
+        found = netutil(node.app, "devices", "--agent-device", *pid)
+        assert [one["resource_name"] for one in found["devices"]] == [RESOURCE, "example.com/nic"]
+        assert RESOURCE not in str(netutil(node.app, "devices", *pid))
+
+
 def test_the_agent_serves_pods_without_a_kubelet(node: PluginNode) -> None:
     second = node.lab.agent(
         f"--device-plugin={RESOURCE}", "--device-plugin-dir=/nonexistent/device-plugins"

@@ -67,8 +67,9 @@ class DynamicResource:
 class ContainerResources:
     """What the kubelet gave to a container alone. `cpu_ids` are exclusive CPUs, in rising order.
 
-    `observed_at` is when the kubelet was asked. `kept` is what is made of these resources once,
-    under a few fixed names; it is released with them, when the next answer of the kubelet comes.
+    `observed_at` is when the kubelet was asked. `agent_devices` are of the agent's own device
+    plugin, and not among `devices`. `kept` is what is made of these resources once, under a few
+    fixed names; it is released with them, when the next answer of the kubelet comes.
     """
 
     devices: tuple[DeviceAllocation, ...]
@@ -76,6 +77,7 @@ class ContainerResources:
     memory: tuple[MemoryBlock, ...]
     dynamic_resources: tuple[DynamicResource, ...]
     observed_at: datetime
+    agent_devices: tuple[DeviceAllocation, ...] = ()
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -84,6 +86,18 @@ class ContainerResources:
         found: ContainerResources | None = self.kept.get("without_cpus")
         if found is None:
             found = self.kept["without_cpus"] = replace(self, cpu_ids=(), kept={})
+        return found
+
+    @property
+    def with_agent_devices(self) -> ContainerResources:
+        """Return the same with `agent_devices` among `devices`."""
+        if not self.agent_devices:
+            return self
+        found: ContainerResources | None = self.kept.get("with_agent_devices")
+        if found is None:
+            devices = _in_order((*self.devices, *self.agent_devices))
+            found = replace(self, devices=devices, agent_devices=(), kept={})
+            self.kept["with_agent_devices"] = found
         return found
 
     @property
@@ -120,7 +134,7 @@ def absent(asked: Asked) -> PodEntry:
 
 
 def decode_list(body: bytes, asked: Asked, hidden_resource: str = "") -> dict[Key, PodEntry]:
-    """Return the pods of a ListPodResourcesResponse, without the devices of one resource.
+    """Return the pods of a ListPodResourcesResponse; `hidden_resource` is the agent's own.
 
     Raises `PodResourcesMalformed`.
     """
@@ -139,7 +153,7 @@ def decode_list(body: bytes, asked: Asked, hidden_resource: str = "") -> dict[Ke
 
 
 def decode_pod(body: bytes, key: Key, asked: Asked, hidden_resource: str = "") -> PodEntry:
-    """Return the pod of a GetPodResourcesResponse, without the devices of one resource.
+    """Return the pod of a GetPodResourcesResponse; `hidden_resource` is the agent's own.
 
     Raises `PodResourcesMalformed`.
     """
@@ -180,6 +194,9 @@ def _container(
 ) -> ContainerResources:
     return ContainerResources(
         devices=_devices(one for one in container.devices if one.resource_name != hidden_resource),
+        agent_devices=_devices(
+            one for one in container.devices if one.resource_name == hidden_resource
+        ),
         cpu_ids=_numbers(container.cpu_ids),
         memory=_memory(container.memory),
         dynamic_resources=_claims(container.dynamic_resources),
@@ -188,12 +205,17 @@ def _container(
 
 
 def _devices(found: Iterable[v1.ContainerDevices]) -> tuple[DeviceAllocation, ...]:
-    devices = [
+    return _in_order(
         DeviceAllocation(intern(one.resource_name), tuple(sorted(one.device_ids)), _near(one))
         for one in found
-    ]
-    devices.sort(key=lambda one: (one.resource_name, one.numa_nodes, one.device_ids))
-    return tuple(devices)
+    )
+
+
+def _in_order(devices: Iterable[DeviceAllocation]) -> tuple[DeviceAllocation, ...]:
+    """Return devices in an order of their own: the kubelet lists them in another one each time."""
+    return tuple(
+        sorted(devices, key=lambda one: (one.resource_name, one.numa_nodes, one.device_ids))
+    )
 
 
 def _memory(found: Iterable[v1.ContainerMemory]) -> tuple[MemoryBlock, ...]:

@@ -1318,15 +1318,19 @@ class ResourceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PID_FIELD_NUMBER: _builtins.int
+    AGENT_DEVICE_FIELD_NUMBER: _builtins.int
     pid: _builtins.str
+    agent_device: _builtins.bool
+    """List the resource of the agent's own device plugin as well."""
     def __init__(
         self,
         *,
         pid: _builtins.str = ...,
+        agent_device: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_device", b"agent_device", "pid", b"pid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1355,7 +1359,8 @@ class ResourceResponse(_message.Message):
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
         """ContainerDevices, one entry for each device ID: by resource name, NUMA
         nodes and ID, as the kubelet lists them in another order each time. The resource
-        of the agent's own device plugin, which mounts the socket, is left out.
+        of the agent's own device plugin, which mounts the socket, is left out unless the
+        request asks for it (`agent_device`).
         """
 
     @_builtins.property
