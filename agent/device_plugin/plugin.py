@@ -47,6 +47,8 @@ WATCH_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 30.0
 _STABLE_SECONDS = 60.0
 """A registration that lasted so long was no failure: the next pause is the first again."""
+SERVER_SECONDS = 5.0
+"""For gRPC to start or to stop a server."""
 MAX_CALLS = 16
 """Calls at once, streams among them. The kubelet has one stream and one call per container."""
 MAX_REQUEST_BYTES = 256 * 1024
@@ -250,17 +252,28 @@ def _ensure_bindable(path: str) -> None:
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Wait until `work` has ended, and only then raise a cancellation that came meanwhile.
 
+    Raises `NotRegistered` if it does not end in time.
+
     A server of grpc.aio that is cancelled during its start makes its stop raise InvalidStateError,
     which would hide the cancellation. A stop that is cancelled leaves the server's calls open.
     (grpc/_cython/_cygrpc/aio/server.pyx.pxi, `_server_main_loop` and `_start_shutting_down`.)
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    ends_at = time.monotonic() + SERVER_SECONDS
+    while not task.done() and (left := ends_at - time.monotonic()) > 0:
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({task}, timeout=left)
         except asyncio.CancelledError as error:
             cancelled = error
+    if not task.done():
+        task.cancel()
+        if cancelled is not None:
+            raise cancelled
+        raise NotRegistered(
+            f"gRPC did not start or stop the device plugin's server within {SERVER_SECONDS:g} s.",
+            "Look whether the node is overloaded; the agent tries again.",
+        )
     if cancelled is not None:
         raise cancelled from task.exception()
     task.result()

@@ -265,6 +265,20 @@ async def test_a_plugin_that_is_cancelled_twice_stops(
     await until(lambda: not kubelet.endpoints)
 
 
+@pytest.mark.parametrize("method", ["start", "stop"])
+async def test_a_server_that_hangs_is_given_up(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async def hangs(*_arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(plugin_module, "SERVER_SECONDS", 0.1)
+    monkeypatch.setattr(type(grpc.aio.server()), method, hangs)
+    async with running(directory) as state:
+        await until(lambda: bool(state.problem))
+        assert "did not start or stop the device plugin's server within 0.1 s" in state.problem
+
+
 async def test_a_removed_socket_is_made_again(directory: Path, kubelet: KubeletDouble) -> None:
     async with running(directory) as state:
         await kubelet.registered()
