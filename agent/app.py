@@ -316,9 +316,9 @@ def _names_in(pods: PodDirectory) -> Callable[[str | None, str | None], Names]:
 
 @contextlib.asynccontextmanager
 async def serve_admin(components: Components) -> AsyncIterator[None]:
-    """Serve `v1alpha.Node` on the admin socket until the end of the block. Raises OSError."""
+    """Serve `v1alpha.Node` on the operator socket until the end of the block. Raises OSError."""
     log, in_flight, scheduler = CallStats(), InFlight(InFlightLimits()), FairScheduler()
-    call_feed = CallFeed()  # without subscribers: the calls of the admin socket are not traced
+    call_feed = CallFeed()  # without subscribers: the calls of the operator socket are not traced
     observe = components.metrics.observe
     recorder = CallRecorder(log, observe, call_feed)
     rejections = Rejections(recorder, components.audit.record_rejection)

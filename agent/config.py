@@ -92,10 +92,14 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         value = environment.get(variable_of(name), default)
         shown = f"{text} (default: {default})" if default != "" else text
         parser.add_argument(
-            f"--{name}", type=kind, default=value, help=shown, metavar=kind.__name__
+            f"--{name}",
+            type=kind,
+            default=value,
+            help=shown,
+            metavar=kind.__name__.removesuffix("_OR_NONE"),
         )
 
-    flag("socket", "/run/netutil/net.sock", PATH, "public socket, mode 0666")
+    flag("socket", "/run/netutil/net.sock", PATH, "the pods' socket, mode 0666")
     flag(
         "admin-socket",
         "/run/netutil-admin/admin.sock",
@@ -109,26 +113,36 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "kubelet; apiserver; pods-api (the kubelet's local Pods API); auto (pods-api where its"
         " socket exists, else kubelet); file:PATH of a PodList",
     )
-    flag("kubelet-url", kubelet, URL, "the kubelet's API")
-    flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of the kubelet's certificate")
-    flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token; empty: none")
-    flag("kubelet-client-cert", "", TEXT, "client certificate file")
-    flag("kubelet-client-key", "", TEXT, "client key file")
+    flag("kubelet-url", kubelet, URL, "the kubelet's API; NODE_IP replaces 127.0.0.1")
+    flag("kubelet-ca", f"{SERVICE_ACCOUNT}/ca.crt", FILE, "CA bundle of the kubelet's certificate")
+    flag("kubelet-token", f"{SERVICE_ACCOUNT}/token", FILE, "file of the bearer token; empty: none")
+    flag("kubelet-client-cert", "", FILE, "client certificate file")
+    flag("kubelet-client-key", "", FILE, "client key file")
     flag("kubelet-verify", "full", VERIFY, "full; ca (chain yes, host name no); none")
     flag("apiserver-url", apiserver, URL_OR_NONE, "the API server, for --pod-source apiserver")
-    flag("apiserver-ca", f"{SERVICE_ACCOUNT}/ca.crt", TEXT, "CA bundle of its certificate")
-    flag("apiserver-token", f"{SERVICE_ACCOUNT}/token", TEXT, "file of the bearer token for it")
+    flag(
+        "apiserver-ca",
+        f"{SERVICE_ACCOUNT}/ca.crt",
+        FILE,
+        "CA bundle of the API server's certificate",
+    )
+    flag(
+        "apiserver-token",
+        f"{SERVICE_ACCOUNT}/token",
+        FILE,
+        "file of the bearer token for the API server",
+    )
     flag(
         "kubeconfig",
         "",
         FILE_OR_NONE,
-        "kubeconfig for the API server, instead of the three above; its current context is used",
+        "kubeconfig for the API server, by its current context; replaces the three flags above",
     )
     flag(
         "node-name",
         environment.get("NODE_NAME", ""),
         NODE,
-        "this node, as the API server knows it, for --pod-source apiserver",
+        "name of this node, for --pod-source apiserver; else NODE_NAME of the environment",
     )
     flag(
         "pods-api",
@@ -140,7 +154,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     flag(
         "pod-resources",
         f"{kubelet_root}/pod-resources/kubelet.sock",
-        TEXT,
+        FILE,
         "PodResources socket",
     )
     flag(
@@ -155,12 +169,12 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         PLUGIN_DIR,
         "the kubelet's directory of device plugins, for --device-plugin",
     )
-    flag("host-root", "/", DIR, "directory of the host's root file system, for /sys")
+    flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
     flag(
         "cgroup-root",
         "",
         CGROUP,
-        "the kubelet's cgroupRoot, where it is neither / nor above the agent's own cgroup",
+        "the kubelet's cgroupRoot, if neither /, nor /kubelet, nor above the agent's own cgroup",
     )
     flag(
         "kubelet-root",
@@ -175,7 +189,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         "devices of ResourceClaims: node (device metadata of drivers below --kubelet-root); off",
     )
     flag("metrics-address", "127.0.0.1:9464", ADDRESS, "/metrics, /healthz, /readyz; empty: none")
-    flag("max-connections", "4096", COUNT, "open connections in all")
+    flag("max-connections", "4096", COUNT, "open connections in total")
     flag("max-connections-per-pod", "64", COUNT, "open connections of one pod")
     flag("max-calls-per-pod", "256", COUNT, "calls in flight of one pod")
     flag(
@@ -184,7 +198,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         COUNT,
         "cost of one pod beside its calls, in units of one empty HTTP/2 frame",
     )
-    flag("max-streams-per-pod", "128", COUNT, "streams among them")
+    flag("max-streams-per-pod", "128", COUNT, "streams of one pod: Watch, health, reflection")
     flag("max-calls-per-second-per-pod", "1000", COUNT, "calls of one pod in a second")
     flag("max-call-burst-per-pod", "2000", COUNT, "calls of one pod at once after a pause")
     flag("max-send-buffer-bytes", "67108864", COUNT, "unread bytes of large responses, of all pods")
@@ -201,7 +215,7 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
         COUNT,
         "threads for reads that a workload can delay, one for each pod",
     )
-    flag("max-network-namespaces", "1024", COUNT, "network namespaces that are held at once")
+    flag("max-network-namespaces", "1024", COUNT, "cached network namespaces")
     flag(
         "memory-high-watermark-percent",
         "90",
@@ -298,8 +312,8 @@ def _choice(name: str, *accepted: str) -> Callable[[str], str]:
     return check
 
 
-def TEXT(text: str) -> str:  # noqa: N802 - argparse shows the name
-    """Any text."""
+def FILE(text: str) -> str:  # noqa: N802 - argparse shows the name
+    """The path of a file, or empty."""
     return text
 
 

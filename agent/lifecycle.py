@@ -110,7 +110,7 @@ class Agent:
 
 @contextlib.asynccontextmanager
 async def _serve_pods(components: Components) -> AsyncIterator[Acceptor]:
-    """Serve `v1alpha.NetUtil` on the public socket until the end of the block. Raises OSError."""
+    """Serve `v1alpha.NetUtil` on the pods' socket until the end of the block. Raises OSError."""
 
     def add(server: grpc.aio.Server) -> tuple[str, ...]:
         netutil_pb2_grpc.add_NetUtilServicer_to_server(components.netutil, server)

@@ -118,7 +118,7 @@ def pss_mib(pid: int) -> float:
 
 
 def rss_mib(pid: int) -> float:
-    """Return the resident set size: shared pages count in full, as where nobody shares them."""
+    """Return the resident set size: shared pages count in full, as if they were not shared."""
     return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 

@@ -61,6 +61,13 @@ Words after the pod or the node are for `netutil node`; its --help lists them:
 You need the rights to get pods and to create pods/exec in the agent's namespace, and for
 "pod" to get that pod. The exit code is that of `netutil`; 1 also if the agent's pod is not
 found, or if "nodes" got no answer from an agent, 127 without kubectl."""
+_POD = """\
+Run `netutil node pod` for a pod, in the agent's pod of its node. With --help after the name,
+the agent's pod prints the options."""
+_NODE = """\
+Run `netutil node` in the agent's pod of a node. With --help after the node, the agent's pod
+prints the commands."""
+_WORDS = "words for `netutil node`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,10 +122,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"namespace of the agents ({_AGENT_NAMESPACE})",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    pod = commands.add_parser("pod", help="about one pod", add_help=False)
+    pod = commands.add_parser("pod", help="about one pod", description=_POD)
     pod.add_argument("pod", metavar="[NAMESPACE/]NAME")
     pod.set_defaults(command="pod")
-    node = commands.add_parser("node", help="about one node", add_help=False)
+    node = commands.add_parser("node", help="about one node", description=_NODE)
     node.add_argument("node", metavar="NODE")
     node.set_defaults(command="node")
     nodes = commands.add_parser("nodes", help="about all nodes: a line for each agent")
@@ -126,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     nodes.add_argument("--no-headers", action="store_true", help="print the nodes alone")
     nodes.set_defaults(command="nodes")
     for command in (pod, node):
-        command.add_argument("words", nargs=argparse.REMAINDER, metavar="...")
+        command.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help=_WORDS)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Servicer of `v1alpha.Node`, for the admin socket only."""
+"""Servicer of `v1alpha.Node`, for the operator socket only."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ClaimDevices:
         try:
             references = claims_of(match.pod, match.container_name)
         except AgentError:
-            return None  # the pod list decides, which tells of its own changes
+            return None  # the pod list decides, which notifies of its own changes
         named = tuple((one.claim_name, one.request) for one in references if one.claim_name)
         return (match.pod.metadata.namespace, named) if named else None
 

@@ -17,7 +17,7 @@ _UNKNOWN = Requester()
 class Connection:
     """One open connection: an identified peer, or the error that its calls get.
 
-    With neither, the connection needs no identity, as those of the admin socket. `key` is the
+    With neither, the connection needs no identity, as those of the operator socket. `key` is the
     quota key of `Peer`.
     """
 

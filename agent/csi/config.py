@@ -80,10 +80,18 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:
 
     def flag(name: str, default: str, kind: Callable[[str], str], text: str) -> None:
         given = environment.get(variable_of(name), default)
-        parser.add_argument(f"--{name}", default=given, type=kind, help=f"{text} (%(default)s)")
+        shown = f"{text} (default: {default})" if default else text
+        parser.add_argument(
+            f"--{name}", default=given, type=kind, help=shown, metavar=kind.__name__
+        )
 
     flag("name", "csi.netutil", NAME, "name of the CSIDriver object")
-    flag("node-name", environment.get("NODE_NAME", ""), NODE, "this node; default: $NODE_NAME")
+    flag(
+        "node-name",
+        environment.get("NODE_NAME", ""),
+        NODE,
+        "this node; else NODE_NAME of the environment",
+    )
     flag("source", "/run/netutil", DIRECTORY, "directory of the agent's socket")
     flag("kubelet-root", "/var/lib/kubelet", DIRECTORY, "the kubelet's --root-dir")
     flag("log-format", "text", _choice("FORMAT", *_FORMATS), "text or json")

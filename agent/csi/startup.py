@@ -73,7 +73,7 @@ def _check_source(source: str) -> None:
     except OSError as error:
         raise StartError(f"cannot stat --source {source}: {error.strerror}") from None
     if removed:
-        raise StartError(f"{source} was removed from the host: the container must be started anew")
+        raise StartError(f"{source} was removed from the host: the container must be restarted")
 
 
 def _check_propagation(pods: str) -> None:

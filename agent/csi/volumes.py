@@ -77,7 +77,7 @@ class Volumes:
             raise VolumeFailed(f"cannot stat {self.source}: {error.strerror}") from None
         if removed:
             raise SourceRemoved(
-                f"{self.source} was removed from the host; netutil-csi starts anew, then the"
+                f"{self.source} was removed from the host; netutil-csi restarts, then the"
                 " volume is mounted"
             )
 

@@ -93,7 +93,7 @@ class DevicePlugin:
     def __init__(
         self, settings: PluginSettings, state: PluginState, has_socket: Callable[[], bool]
     ) -> None:
-        """`has_socket` tells whether the pods' socket is this agent's. It must not block."""
+        """`has_socket` returns whether the pods' socket is this agent's. It must not block."""
         self._settings = settings
         self._state = state
         self._has_socket = has_socket

@@ -31,8 +31,8 @@ class Outputs(tuple[str, ...]):
 
 
 OUTPUTS = Outputs(("table", "json", "yaml"))
-TIMEOUT = "longest time to wait for the answer ({}); 500ms, 60s, 2m"
-WATCHES = "end after that time; the default is to go on until interrupted; 500ms, 60s, 2m"
+TIMEOUT = "maximum time to wait for the answer ({}); 500ms, 60s, 2m"
+WATCHES = "end after that time, by default only when interrupted; 500ms, 60s, 2m"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -117,7 +117,7 @@ def shared_options(
         "--output",
         choices=outputs,
         metavar="FORMAT" if commands else None,
-        help=f"how to print ({outputs[0]}){'; each command has its own' if commands else ''}",
+        help=f"output format ({outputs[0]}){'; see --help of each command' if commands else ''}",
     )
     options.add_argument(
         "--timeout",

@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "a line for each change of the facts about this pod",
         shared("socket", outputs=_WATCH_OUTPUTS, timeout=WATCHES),
     )
-    _add_env(watch)
+    _add_env(watch, "-o json always has it")
     add("whoami", "the pod and container of the calling process")
     interfaces = add(
         "interfaces", "the pod's interfaces as they are now, with their devices", _waiting()
@@ -162,12 +162,15 @@ def _waiting() -> argparse.ArgumentParser:
     return shared("socket", "pid", timeout=TIMEOUT.format("5; with --wait 60"))
 
 
-def _add_env(parser: argparse.ArgumentParser) -> None:
+def _add_env(
+    parser: argparse.ArgumentParser, always: str = "-o json and yaml always have it"
+) -> None:
+    """Add --env; `always` says which formats have the environment without it."""
     parser.add_argument(
         "--env",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="show the environment too, which may hold secrets; -o json and yaml always have it",
+        help=f"show the environment too, which may hold secrets; {always}",
     )
 
 

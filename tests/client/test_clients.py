@@ -119,7 +119,7 @@ async def test_the_topology_is_asked_for_by_name(kind: str, agent: FakeAgent) ->
 async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
     kind: str, agent: FakeAgent, code: grpc.StatusCode, error: type[NetUtilError]
 ) -> None:
-    agent.refusals = deque([Refusal(code, reason="SOME_REASON", read="/proc/7", advice="Mend it.")])
+    agent.refusals = deque([Refusal(code, reason="SOME_REASON", read="/proc/7", advice="Fix it.")])
     with pytest.raises(error) as caught:
         await ask(kind, agent.path, "cpu")
     assert type(caught.value) is error
@@ -128,7 +128,7 @@ async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
     assert caught.value.code == code.name
     assert caught.value.reason == "SOME_REASON"
     assert caught.value.read == "/proc/7"
-    assert caught.value.advice == "Mend it."
+    assert caught.value.advice == "Fix it."
     assert len(agent.asked) == 1
 
 
@@ -143,12 +143,12 @@ async def test_a_server_without_the_method_gets_advice_about_both_sockets(
 
 
 async def test_an_error_survives_a_pickle(kind: str, agent: FakeAgent) -> None:
-    agent.refusals = deque([Refusal(grpc.StatusCode.NOT_FOUND, reason="R", advice="Mend it.")])
+    agent.refusals = deque([Refusal(grpc.StatusCode.NOT_FOUND, reason="R", advice="Fix it.")])
     with pytest.raises(NotFound) as caught:
         await ask(kind, agent.path, "cpu")
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert (str(copy), copy.code, copy.reason, copy.advice) == (
-        *("the agent's sentence [R]", "NOT_FOUND", "R", "Mend it."),
+        *("the agent's sentence [R]", "NOT_FOUND", "R", "Fix it."),
     )
 
 
@@ -232,12 +232,12 @@ async def test_an_agent_that_hangs_up_is_an_error_of_its_own(kind: str, socket_p
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(socket_path)
         listener.listen()
-        door = threading.Thread(target=_hang_up, args=(listener,))
-        door.start()
+        thread = threading.Thread(target=_hang_up, args=(listener,))
+        thread.start()
         with pytest.raises(Unavailable) as caught:
             await ask(kind, socket_path, "cpu", timeout_seconds=0.5)
         listener.shutdown(socket.SHUT_RDWR)
-        door.join()
+        thread.join()
     assert caught.value.reason == "CONNECTION_LOST"
 
 

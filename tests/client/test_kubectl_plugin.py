@@ -128,6 +128,14 @@ def test_the_help_of_the_commands_is_theirs(kubectl: Kubectl) -> None:
     assert kubectl.calls()[-1] == [*EXEC, "netutil", "node", "--help"]
 
 
+@pytest.mark.parametrize("command", ["pod", "node", "nodes"])
+def test_help_of_the_plugin_needs_no_cluster(kubectl: Kubectl, command: str) -> None:
+    done = kubectl.run(command, "--help")
+    assert done.stdout.startswith(f"usage: kubectl netutil {command} [-h]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (kubectl.directory / "calls").exists()
+
+
 def test_the_cluster_that_is_meant_is_passed_on(kubectl: Kubectl) -> None:
     kubectl.run(
         *("--context", "lab", "--kubeconfig", "/k/config", "-n", "shop"),

@@ -15,11 +15,18 @@ import yaml
 from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.client.cli.exit_codes import Exit
 from netutil.client.cli.render.node import ago, pods
-from netutil.client.cli.render.node_text import explanation
+from netutil.client.cli.render.node_text import diagnosis, explanation
 from netutil.client.cli.render.tables import Style, render
 from netutil.client.cli.render.top import rates, table
 from netutil.client.models.core import PartError
-from netutil.client.models.node import Activity, AgentUse, Explanation, NodePods
+from netutil.client.models.node import (
+    Activity,
+    AgentUse,
+    Check,
+    Diagnosis,
+    Explanation,
+    NodePods,
+)
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
@@ -355,6 +362,13 @@ def test_doctor_ends_with_1_only_if_something_failed(
     assert ended.code == code
     assert "fix: Set it." in ended.out
     assert ended.out.splitlines()[-1] == f"4 checks: {said}"
+
+
+def test_the_findings_of_doctor_are_one_column() -> None:
+    names = ("hostPID", "socket directory")
+    checks = tuple(Check(name, "ok", "found", "") for name in names)
+    first, second, _ = diagnosis(Diagnosis(checks), Style()).splitlines()
+    assert first.index("found") == second.index("found")
 
 
 def test_doctor_without_an_agent_is_no_error_but_a_finding(

@@ -45,7 +45,7 @@ from netutil.agent.parsers.rtnetlink import NO_COUNTERS
 
 from tests.facts.namespaces import Namespace as Process
 from tests.facts.namespaces import network_namespace
-from tests.facts.notifications import Notifications as Told
+from tests.facts.notifications import Notifications
 
 pytestmark = pytest.mark.root
 
@@ -343,7 +343,7 @@ async def test_after_a_flood_of_changes_the_next_one_is_seen(
     assert (await looked(cache, pin)).state.links[0].mtu == 60000
 
 
-async def test_what_the_kernel_tells_nobody_is_read_again_in_time(
+async def test_changes_without_a_notification_are_read_in_time(
     process: Process, pin: PinnedProcess
 ) -> None:
     now = 1000.0
@@ -400,16 +400,16 @@ async def test_a_process_that_enters_another_namespace_is_answered_from_that(
 
 
 async def test_who_follows_a_process_that_moves_follows_it_there(cache: NetworkCache) -> None:
-    live, told = LiveNetworks(cache, ()), Told()
+    live, notified = LiveNetworks(cache, ()), Notifications()
     with a_process_that_moves() as (process, move), pinned(process) as pin:
-        first = await live.follow("pod", pin, None, told)
+        first = await live.follow("pod", pin, None, notified)
         move()
-        await told.soon()  # the first namespace was let go
-        second = await live.follow("pod", pin, first, told)
+        await notified.soon()  # the first namespace was let go
+        second = await live.follow("pod", pin, first, notified)
         assert second == seen(pin) != first
-        await told.quiet()
+        await notified.quiet()
         process.batch("link set lo up\n")
-        await told.soon()
+        await notified.soon()
 
 
 # Who asks at once shares a reading, and a pod pays for its readings
@@ -535,8 +535,8 @@ async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_tim
 ) -> None:
     cache = NetworkCache(ReadPool().run, limit=1)
     with several(2) as (watched, other):
-        told = Told()
-        await cache.subscribe("pod", watched, seen(watched), told)
+        notified = Notifications()
+        await cache.subscribe("pod", watched, seen(watched), notified)
         reads = cache.reads
         for _ in range(2):
             found = await looked(cache, other, "other")
@@ -545,8 +545,8 @@ async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_tim
         assert cache.reads == reads + 2
         assert seen(watched) in cache and seen(other) not in cache
         with pytest.raises(QuotaExceeded):
-            await cache.subscribe("other", other, seen(other), told)
-        cache.unsubscribe(seen(watched), told)
+            await cache.subscribe("other", other, seen(other), notified)
+        cache.unsubscribe(seen(watched), notified)
         await looked(cache, other, "other")
         assert seen(watched) not in cache and seen(other) in cache
     cache.close()
@@ -579,16 +579,16 @@ async def test_too_many_links_are_refused_each_time_and_followed_all_the_same(
 ) -> None:
     monkeypatch.setattr(links_module, "MAX_LINKS", 1)
     process.batch("link add br0 type bridge\n")
-    told = Told()
-    await cache.subscribe("pod", pin, seen(pin), told)
+    notified = Notifications()
+    await cache.subscribe("pod", pin, seen(pin), notified)
     for _ in range(2):
         with pytest.raises(ResourceExhausted):
             await cache.network("pod", pin, seen(pin))
-    assert told.times == 0
+    assert notified.times == 0
     process.batch("link delete br0\n")
-    await told.soon()
+    await notified.soon()
     assert [link.name for link in (await looked(cache, pin)).state.links] == ["lo"]
-    cache.unsubscribe(seen(pin), told)
+    cache.unsubscribe(seen(pin), notified)
 
 
 async def test_who_holds_a_namespace_is_bounded(
@@ -664,19 +664,19 @@ def add_veth(name: str, process: Process) -> None:
 async def test_a_namespace_ends_with_its_last_process(
     cache: NetworkCache, is_followed: bool
 ) -> None:
-    """Seen from the host: the other end of its veth goes. Nobody asks meanwhile."""
-    name, told = f"nt{os.getpid() % 100000}{is_followed:d}", Told()
+    """Seen from the host: the other end of its veth goes. No call comes meanwhile."""
+    name, notified = f"nt{os.getpid() % 100000}{is_followed:d}", Notifications()
     with network_namespace() as process, pinned(process) as pin:
         process.batch("link set lo up\n")
         add_veth(name, process)
         namespace = seen(pin)
         await quietly(cache, pin)
         if is_followed:
-            await cache.subscribe("pod", pin, namespace, told)
+            await cache.subscribe("pod", pin, namespace, notified)
         assert namespace in cache and is_there(name)
     await eventually(lambda: not is_there(name), "the namespace is let go", seconds=3)
     assert namespace not in cache
-    assert not is_followed or told.times
+    assert not is_followed or notified.times
 
 
 async def test_a_namespace_is_let_go_when_who_asked_has_ended_though_others_are_in_it(
@@ -698,21 +698,21 @@ async def test_a_namespace_that_one_of_two_holders_has_left_is_held(
     assert cache.current(pin, seen(pin)) is not None
 
 
-async def test_a_namespace_that_nobody_asks_for_is_let_go(
+async def test_an_unused_namespace_is_released(
     process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SWEEP_SECONDS", 0.01)
     now = 1000.0
     cache = NetworkCache(ReadPool().run, clock=lambda: now)
     await quietly(cache, pin)
-    told = Told()
-    await cache.subscribe("pod", pin, seen(pin), told)
+    notified = Notifications()
+    await cache.subscribe("pod", pin, seen(pin), notified)
     now += 3600
     await asyncio.sleep(0.1)
     assert seen(pin) in cache  # it is followed
-    cache.unsubscribe(seen(pin), told)
+    cache.unsubscribe(seen(pin), notified)
     await eventually(lambda: len(cache) == 0, "it is let go")
-    assert told.times == 0
+    assert notified.times == 0
 
 
 async def test_a_process_that_has_ended_is_no_reason_to_refuse_others(
@@ -731,8 +731,8 @@ async def test_a_process_that_has_ended_is_no_reason_to_refuse_others(
 async def test_the_node_s_own_network_is_not_looked_into(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
-    live, told = LiveNetworks(cache, {seen(pin)}), Told()
-    assert await live.follow("pod", pin, None, told) is None
+    live, notified = LiveNetworks(cache, {seen(pin)}), Notifications()
+    assert await live.follow("pod", pin, None, notified) is None
     found = live.current(pin)
     assert found is not None and found.host_network and found.links == ()
     assert len(cache) == 0
@@ -778,13 +778,13 @@ async def test_a_failed_reading_leaves_no_half_read_socket(
 
 
 @pytest.fixture
-async def told(cache: NetworkCache, pin: PinnedProcess) -> AsyncIterator[Told]:
-    told, namespace = Told(), seen(pin)
-    await cache.subscribe("pod", pin, namespace, told)
-    yield told
-    cache.unsubscribe(namespace, told)
-    cache.unsubscribe(namespace, told)
-    assert not cache.is_subscribed(namespace, told)
+async def notified(cache: NetworkCache, pin: PinnedProcess) -> AsyncIterator[Notifications]:
+    notified, namespace = Notifications(), seen(pin)
+    await cache.subscribe("pod", pin, namespace, notified)
+    yield notified
+    cache.unsubscribe(namespace, notified)
+    cache.unsubscribe(namespace, notified)
+    assert not cache.is_subscribed(namespace, notified)
 
 
 FOLLOWED = [
@@ -796,50 +796,52 @@ FOLLOWED = [
 
 
 @pytest.mark.parametrize("change", FOLLOWED, ids=lambda change: " ".join(change[:2]))
-async def test_links_and_addresses_are_told(
-    process: Process, told: Told, change: list[str]
+async def test_links_and_addresses_notify(
+    process: Process, notified: Notifications, change: list[str]
 ) -> None:
     process.ip(*change)
-    await told.soon()
+    await notified.soon()
 
 
-async def test_default_routes_are_told_and_other_routes_are_not(
-    process: Process, told: Told
+async def test_default_routes_notify_and_other_routes_do_not(
+    process: Process, notified: Notifications
 ) -> None:
     process.ip("link", "set", "lo", "up")
-    await told.soon()
-    await told.not_soon()
+    await notified.soon()
+    await notified.not_soon()
     process.ip("route", "add", "198.51.100.0/24", "dev", "lo")
-    await told.not_soon()
+    await notified.not_soon()
     for verb in ("add", "del"):
         process.ip("route", verb, "default", "dev", "lo")
-        await told.soon()
+        await notified.soon()
 
 
-async def test_source_based_routes_and_their_rules_are_told(process: Process, told: Told) -> None:
+async def test_source_based_routes_and_their_rules_notify(
+    process: Process, notified: Notifications
+) -> None:
     process.ip("link", "set", "lo", "up")
-    await told.soon()
-    await told.not_soon()
+    await notified.soon()
+    await notified.not_soon()
     for verb in ("add", "del"):
         process.ip("route", verb, "default", "dev", "lo", "table", "100")
-        await told.soon()
+        await notified.soon()
         for family in ("-4", "-6"):
             process.ip(family, "rule", verb, "from", "all", "table", "100")
-            await told.soon()
+            await notified.soon()
 
 
-async def test_a_change_that_a_question_finds_is_told_to_those_who_follow(
-    cache: NetworkCache, process: Process, pin: PinnedProcess, told: Told
+async def test_a_change_that_a_call_finds_notifies_subscribers(
+    cache: NetworkCache, process: Process, pin: PinnedProcess, notified: Notifications
 ) -> None:
     await quietly(cache, pin)
-    before = told.times
+    before = notified.times
     process.ip("link", "set", "lo", "mtu", "1400")
     assert cache.current(pin, seen(pin)) is None
-    assert told.times == before + 1
+    assert notified.times == before + 1
 
 
-async def test_a_flood_is_told_at_a_bounded_rate_and_to_its_end(
-    process: Process, told: Told
+async def test_a_flood_notifies_at_a_bounded_rate_to_its_end(
+    process: Process, notified: Notifications
 ) -> None:
     lines = [f"address add 10.{n // 250}.{n % 250}.1/32 dev lo" for n in range(5000)]
     flood = await asyncio.create_subprocess_exec(
@@ -849,19 +851,19 @@ async def test_a_flood_is_told_at_a_bounded_rate_and_to_its_end(
     loop = asyncio.get_running_loop()
     begun = loop.time()
     await flood.communicate("\n".join(lines).encode())
-    await told.soon()
-    await told.quiet()
-    assert 1 <= told.times <= 2 + 55 * (loop.time() - begun)
-    before = told.times
-    process.ip("address", "del", "10.0.0.1/32", "dev", "lo")  # ENOBUFS made nobody deaf
-    await told.soon()
-    assert told.times > before
+    await notified.soon()
+    await notified.quiet()
+    assert 1 <= notified.times <= 2 + 55 * (loop.time() - begun)
+    before = notified.times
+    process.ip("address", "del", "10.0.0.1/32", "dev", "lo")  # notifications continue after ENOBUFS
+    await notified.soon()
+    assert notified.times > before
 
 
-async def test_all_who_follow_are_told_until_they_leave(
+async def test_subscribers_are_notified_until_they_unsubscribe(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
-    first, second, live = Told(), Told(), LiveNetworks(cache, ())
+    first, second, live = Notifications(), Notifications(), LiveNetworks(cache, ())
     namespace = await live.follow("pod", pin, None, first)
     assert namespace == seen(pin)
     assert await live.follow("pod", pin, None, second) == namespace
@@ -908,7 +910,7 @@ async def test_without_a_file_of_proc_net_the_answer_is_the_same(
     assert (await looked(cache, pin)).state.links[0].mtu == 1400
 
 
-async def test_a_reading_that_nobody_waits_for_any_more_leaves_nothing_open(
+async def test_an_abandoned_reading_leaves_nothing_open(
     process: Process, pin: PinnedProcess
 ) -> None:
     """The pool gives a reading up that takes too long; what it opens then is held or closed."""

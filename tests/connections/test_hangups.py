@@ -82,7 +82,7 @@ async def poller() -> AsyncIterator[Poller]:
     one.close()
 
 
-async def test_a_reused_descriptor_is_watched_anew(poller: Poller) -> None:
+async def test_a_reused_descriptor_is_watched_again(poller: Poller) -> None:
     events = list[tuple[str, int]]()
     one, its_peer = socket.socketpair()
     number = one.fileno()

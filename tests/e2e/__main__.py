@@ -1,8 +1,8 @@
 """Run the end-to-end tests: `python -m tests.e2e`.
 
-On this machine: a real node by itself, and beside it a whole cluster, each in a place of its own;
-what the cluster's tests say is printed when the node's have ended. With KUBECONFIG set: on that
-cluster instead, which needs the agent's image, named in NETUTIL_IMAGE.
+On this machine: a real node by itself, and beside it two whole clusters, each in a place of its
+own; what the clusters' tests say is printed when the node's have ended. With KUBECONFIG set: on
+that cluster instead, which needs the agent's image, named in NETUTIL_IMAGE.
 Arguments go to pytest; one that begins with tests/ replaces all tests. `--prepare` alone only
 makes what needs a package index and minutes.
 """
@@ -30,6 +30,9 @@ from tests.e2e.packages import ensure_installed, unpacked
 from tests.manifests.kubectl import find_helm, find_kubectl
 
 NODE_TESTS, CLUSTER_TESTS = "tests/e2e/suite", "tests/e2e/cluster"
+CSI_TESTS = "tests/e2e/cluster/test_csi.py"
+"""They restart the kubelet again and again, and take as long as all others: they have a cluster of
+their own."""
 PLACE_TESTS = "tests/e2e/test_place.py"
 PREPARE = "--prepare"
 TIMEOUT_SECONDS = 1800.0
@@ -150,8 +153,9 @@ def main() -> int:
     try:
         if paths:
             return run_here(session(paths, arguments))
-        with _beside(*arguments, CLUSTER_TESTS) as cluster:
-            codes = [run_here(node_tests(*arguments)), cluster(), _place_tests(arguments)]
+        others = (f"--ignore={CSI_TESTS}", CLUSTER_TESTS)
+        with _beside(*arguments, CSI_TESTS) as csi, _beside(*arguments, *others) as cluster:
+            codes = [run_here(node_tests(*arguments)), cluster(), csi(), _place_tests(arguments)]
     except KeyboardInterrupt:
         return int(pytest.ExitCode.INTERRUPTED)
     return max(codes)

@@ -78,7 +78,7 @@ def test_shell_starts_nothing_when_the_agent_does_not_answer(app: LabContainer) 
     assert done.stdout == b""
 
 
-def test_c_is_told_by_the_shell(app: LabContainer, tmp_path: Path) -> None:
+def test_the_shell_gives_facts_to_the_c_program(app: LabContainer, tmp_path: Path) -> None:
     needs("cc", "jq")
     source, program = EXAMPLES / "c" / "pinned.c", tmp_path / "pinned"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 from netutil.agent.errors import Reason, Unavailable
-from netutil.agent.facts import links as room
+from netutil.agent.facts import links as links_module
 from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.links import read_links
 
@@ -49,7 +49,7 @@ def test_hardware_addresses_of_other_lengths_are_carried_whole(
         sent = message_of_link(link_type, address)
         return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
-    monkeypatch.setattr(room, "dump", dump)
+    monkeypatch.setattr(links_module, "dump", dump)
     with network_namespace() as namespace:
         (link,) = read_links(namespace.directory)
     assert (link.name, link.mac, link.mtu) == ("net1", mac, 1480)
@@ -60,7 +60,7 @@ def test_a_route_of_another_family_is_no_default_route(family: int, is_default: 
     """AF_MPLS, say; the answer has IP versions alone."""
     body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 254, 0, 0, 1, 0)
     sent = struct.pack("=IHHII", 16 + len(body), 24, 0, 1, 0) + body
-    assert room.is_default_route(rtnetlink.Message(24, sent)) is is_default
+    assert links_module.is_default_route(rtnetlink.Message(24, sent)) is is_default
 
 
 def without_its_end(message: bytes) -> bytes:
@@ -74,7 +74,7 @@ def with_an_attribute_of_two_bytes(message: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("spoil", [without_its_end, with_an_attribute_of_two_bytes])
-def test_a_message_that_is_not_as_expected_is_told_as_such(
+def test_an_unexpected_message_is_an_error(
     spoil: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = spoil(message_of_link(1, bytes(6)))
@@ -82,7 +82,7 @@ def test_a_message_that_is_not_as_expected_is_told_as_such(
     def dump(_: socket.socket, kind: int, __: bytes) -> tuple[rtnetlink.Message, ...]:
         return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
-    monkeypatch.setattr(room, "dump", dump)
+    monkeypatch.setattr(links_module, "dump", dump)
     with network_namespace() as namespace, pytest.raises(Unavailable) as refused:
         read_links(namespace.directory)
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_NOT_READABLE
@@ -99,7 +99,7 @@ def test_a_list_of_functions_that_spoils_the_message_is_done_without(
         sent = without_its_end(good) if asks_for_functions else good
         return (rtnetlink.Message(16, sent),) if kind == 18 else ()
 
-    monkeypatch.setattr(room, "dump", dump)
+    monkeypatch.setattr(links_module, "dump", dump)
     with network_namespace() as namespace:
         descriptors = psutil.Process().num_fds()
         (link,) = read_links(namespace.directory)

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from netutil.agent.errors import Reason, ResourceExhausted, Unavailable
-from netutil.agent.facts import links as room
+from netutil.agent.facts import links as links_module
 from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
@@ -166,7 +166,7 @@ SOURCE_BASED = [
 ]
 
 
-def test_default_routes_of_a_table_are_told_once_a_rule_leads_to_it(namespace: Namespace) -> None:
+def test_default_routes_of_a_table_need_a_rule(namespace: Namespace) -> None:
     set_up(namespace, SOURCE_BASED)
     assert tables_of(namespace) == {"eth0": [("192.0.2.1", 254)]}
     namespace.ip("rule", "add", "from", "203.0.113.5", "table", "100")
@@ -298,7 +298,7 @@ def test_a_process_that_ended_has_no_links() -> None:
 def test_more_links_than_the_bound_are_refused(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MAX_LINKS", 3)
+    monkeypatch.setattr(links_module, "MAX_LINKS", 3)
     set_up(namespace, KINDS[:3])
     with pytest.raises(ResourceExhausted) as refused:
         read_links(namespace.directory)
@@ -331,7 +331,7 @@ def test_a_kernel_that_does_not_answer_is_a_failure_in_time(
 ) -> None:
     near, far = socket.socketpair()
     near.settimeout(0.05)
-    monkeypatch.setattr(room, "open_rtnetlink", lambda _: near)
+    monkeypatch.setattr(links_module, "open_rtnetlink", lambda _: near)
     with far, pytest.raises(Unavailable) as refused:
         read_links(namespace.directory)
     assert refused.value.reason is Reason.NETWORK_NAMESPACE_NOT_READABLE

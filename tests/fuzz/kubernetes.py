@@ -92,7 +92,7 @@ def _list_holds(data: bytes, found: tuple[Pod, ...]) -> None:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        return  # msgspec passes over what stands in fields that nobody reads
+        return  # msgspec skips the content of fields that are not read
     if not _has_repeated_keys(data):
         assert convert_pod_list(document) == found
 

@@ -66,7 +66,7 @@ async def test_calls_are_answered_as_where_descriptors_are_refused() -> None:
             await client.lives(stream)
 
 
-async def test_a_lingering_socket_that_is_passed_early_holds_nobody_up() -> None:
+async def test_a_lingering_socket_that_is_passed_early_delays_no_call() -> None:
     async with serving(closer=Closer()) as bench:
         before = descriptors()
         ours, theirs = socket.socketpair()

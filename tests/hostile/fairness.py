@@ -7,7 +7,7 @@ new one, and what the agent holds and takes before, during and after. Needs root
 The agent is judged here and not the scheduler, on two cores that others use too:
 
 - The agent alone has the second CPU; the pods, hostile and quiet, and what measures share the
-  first. So nobody takes the agent's time but by what it does for them.
+  first. So a pod takes the time of the agent only by its own calls.
 - On the first, the hostile pod has the least weight that a pod can have (as a pod without a CPU
   request has). It gets all the time that the quiet ones leave, which is most: it has no quota, and
   sends as fast as a core lets it. They are real-time tasks (sched(7), SCHED_FIFO) where they may
@@ -63,7 +63,7 @@ _ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT)
 def held_by(pid: int) -> Held:
     """Return what a process holds: proportional memory, descriptors, threads (proc(5)).
 
-    Holds the memory lock of the process meanwhile: whoever reads this and waits for a CPU, as
+    Holds the memory lock of the process meanwhile: a reader of this that waits for a CPU, as
     this program does beside an attack, keeps the process from growing.
     """
     return _held(pid, psutil.Process(pid).memory_full_info().pss)
@@ -231,7 +231,7 @@ class Bench:
 
 @contextmanager
 def bench(*flags: str, seconds: float) -> Iterator[Bench]:
-    """Yield a lab in which the quiet pods call and nobody attacks yet."""
+    """Yield a lab in which the quiet pods call before any attack."""
     with Lab() as lab, ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, {int(_PODS_CPU)})

@@ -37,7 +37,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def agent(lab: Lab) -> Iterator[LabAgent]:
-    # The list is not read anew meanwhile: it would take a descriptor now and then.
+    # The list is not read again meanwhile: it would take a descriptor now and then.
     agent = lab.agent("--pod-refresh=3600")
     yield agent
     agent.stop()
@@ -75,8 +75,8 @@ def few_left(agent: LabAgent, number: int) -> Iterator[None]:
         resource.prlimit(agent.pid, resource.RLIMIT_NOFILE, before)
 
 
-def told(agent: LabAgent) -> float:
-    """How often somebody was told of a shortage."""
+def shortages(agent: LabAgent) -> float:
+    """How often the agent answered with a shortage."""
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
         text = answer.read().decode()
     found = re.findall(r'^netutil_errors_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M)
@@ -84,17 +84,17 @@ def told(agent: LabAgent) -> float:
 
 
 def asked_with(agent: LabAgent, container: LabContainer, number: int) -> Outcomes:
-    """What somebody gets who is connected when the agent can open so many files and no more."""
+    """Outcomes on an open connection while the agent can open only `number` more files."""
     before = held_at_rest(agent)
-    asker = ConnectedClient.connected(container, *EVERYTHING)
+    client = ConnectedClient.connected(container, *EVERYTHING)
     eventually(lambda: len(held(agent)) >= before + OF_CONNECTION)
     with few_left(agent, number):
-        found = asker.ask()
+        found = client.ask()
     eventually(lambda: len(held(agent)) <= before)
     return found
 
 
-def test_who_is_in_is_answered_or_told_and_nothing_stays_open(lab: Lab, agent: LabAgent) -> None:
+def test_open_connections_get_an_answer_or_an_error(lab: Lab, agent: LabAgent) -> None:
     web = lab.pods[0].containers[0]
     assert asked(web, *EVERYTHING).refusals() == {("OK", "")}
     outcomes = [asked_with(agent, web, number) for number in range(MAX_NEEDED + 1)]
@@ -112,14 +112,14 @@ def test_who_is_in_is_answered_or_told_and_nothing_stays_open(lab: Lab, agent: L
     assert parts["pod"]["name"] == "web"
     short = {error["part"] for error in parts["errors"] if error["reason"] == SHORT[1]}
     assert "environment" in short and not {"cpu", "hugepages", "pod"} & short
-    assert told(agent) >= len(short)
+    assert shortages(agent) >= len(short)
     log = agent.stderr_text()
     assert re.search(r"GetEnv refused: AGENT_OUT_OF_RESOURCES: \S.* could not be read now", log)
     assert "Traceback" not in log
     assert probe(agent, "/healthz") == (200, "ok")
 
 
-def test_a_watcher_that_was_told_of_a_shortage_hears_of_its_end(lab: Lab, agent: LabAgent) -> None:
+def test_a_watcher_with_a_shortage_recovers_after_its_end(lab: Lab, agent: LabAgent) -> None:
     web = lab.pods[0].containers[0]
     with watching(web) as watcher:
         assert "cpu" in watcher.next()["snapshot"]

@@ -107,7 +107,7 @@ def test_open_streams_are_limited_whichever_method(path: str, node: Node) -> Non
         holding.communicate(timeout=30)
 
 
-def test_a_connection_past_the_limit_is_asked_again_after_the_time_that_was_told(
+def test_a_rejected_connection_is_accepted_after_the_retry_time(
     node: Node,
 ) -> None:
     reason = "TOO_MANY_CONNECTIONS_OF_POD"

@@ -145,6 +145,7 @@ class TestBuildStage:
             "kubectl-netutil",
             "netutil",
             "netutil-agent",
+            "netutil-csi",
             "python",
             "python3",
             "python3.11",
@@ -169,7 +170,7 @@ class TestShippedStage:
         for package in ("pip", "setuptools", "wheel"):
             assert not list(tmp_path.glob(f"lib/python3*/site-packages/{package}"))
 
-    def test_the_engine_is_told_whether_the_agent_is_well(self, venv: Path) -> None:
+    def test_the_engine_learns_the_health_of_the_agent(self, venv: Path) -> None:
         health = stage("agent").last("HEALTHCHECK")
         command = json.loads(health.partition("CMD ")[2])
         with running_agent(venv) as environment:

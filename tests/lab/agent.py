@@ -63,7 +63,7 @@ class LabAgent:
         self.pid = self._process.host_pid
 
     def wait_ready(self) -> None:
-        """Return when this agent, not one before it, takes connections at its public socket."""
+        """Return when this agent, not one before it, takes connections at the pods' socket."""
         deadline = time.monotonic() + _READY_SECONDS
         while not self._listens():
             code = self._process.poll()

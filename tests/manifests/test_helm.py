@@ -130,7 +130,7 @@ def test_values_that_mean_nothing_are_refused(value: str, named: str) -> None:
     assert named in refused.value.stderr
 
 
-def test_helm_finds_nothing_to_mend() -> None:
+def test_helm_lint_finds_nothing() -> None:
     done = subprocess.run(
         [find_helm(), "lint", "--strict", str(CHART), f"--set={IMAGE}"],
         capture_output=True,

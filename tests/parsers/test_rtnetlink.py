@@ -104,7 +104,7 @@ def test_unrequested_attributes_are_not_decoded(kind: int) -> None:
     assert link(spoilt, attribute(IFNAME, b"eth0\0")).name == "eth0"
 
 
-def test_a_name_that_is_no_utf_8_is_told_with_a_mark() -> None:
+def test_a_name_that_is_no_utf_8_gets_a_mark() -> None:
     assert link(attribute(IFNAME, b"et\xff0\0")).name == "et\ufffd0"
 
 

@@ -44,7 +44,7 @@ async def ask(
     )
 
 
-async def test_all_that_a_container_has_is_told(
+async def test_the_answer_has_all_resources_of_a_container(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     found = await ask(directory)
@@ -100,7 +100,7 @@ async def test_a_kubelet_without_get_is_asked_for_the_list_and_remembered(
 
 
 @pytest.mark.parametrize("with_get", [True, False])
-async def test_a_pod_made_anew_under_its_name_is_not_given_the_old_ones_devices(
+async def test_a_recreated_pod_gets_no_device_of_its_predecessor(
     with_get: bool, kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.with_get = with_get
@@ -110,7 +110,7 @@ async def test_a_pod_made_anew_under_its_name_is_not_given_the_old_ones_devices(
     assert found.devices[0].device_ids == ("of-the-new-one",)
 
 
-async def test_two_pods_of_one_name_cannot_be_told_apart(
+async def test_two_pods_of_one_name_are_ambiguous(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.pods.append(pod(device="other"))
@@ -185,7 +185,7 @@ async def test_what_the_kubelet_refuses_is_a_sentence_and_tried_again(
     assert await ask(directory)
 
 
-async def test_a_kubelet_that_hangs_is_told_in_the_callers_time(
+async def test_a_kubelet_that_hangs_is_an_error_within_the_deadline(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.hold.clear()
@@ -196,7 +196,7 @@ async def test_a_kubelet_that_hangs_is_told_in_the_callers_time(
     assert await ask(directory)
 
 
-async def test_a_kubelet_that_starts_anew_is_found_again(tmp_path: Path) -> None:
+async def test_a_restarted_kubelet_is_found_again(tmp_path: Path) -> None:
     directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 0)
     for number in range(3):
         double = KubeletDouble(tmp_path / "kubelet.sock")
@@ -230,9 +230,7 @@ async def test_ten_thousand_lookups_leave_no_descriptor(
     assert kubelet.lists <= 2
 
 
-async def test_what_answers_nobody_any_more_is_released(
-    kubelet: KubeletDouble, tmp_path: Path
-) -> None:
+async def test_unused_answers_are_released(kubelet: KubeletDouble, tmp_path: Path) -> None:
     now = [0.0]
     directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10, lambda: now[0])
     await ask(directory)

@@ -26,7 +26,7 @@ def made(*names: str, annotations: dict[str, str] | None = None) -> tuple[Pod, .
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds; for what tells nobody that it has changed."""
+    """Return once it holds; for a change without a notification."""
     async with asyncio.timeout(60):
         while True:
             if condition():
@@ -118,6 +118,6 @@ class Clock:
 
 
 def broken(retry_after_seconds: float = 0.0) -> Unavailable:
-    error = unavailable("It is broken.", "there", "Mend it.")
+    error = unavailable("It is broken.", "there", "Fix it.")
     error.retry_after_seconds = retry_after_seconds
     return error

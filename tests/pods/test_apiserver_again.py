@@ -55,7 +55,7 @@ class TestBegunAgain:
             assert len(api.listed) == 1
 
     @pytest.mark.parametrize("how", ["status", "event"])
-    async def test_after_410_it_lists_anew_and_not_older_than_what_it_saw(
+    async def test_after_410_it_lists_again_and_not_older(
         self, api: ApiServer, api_settings: dict[str, Any], how: str
     ) -> None:
         api.put(pod(1, "web"))
@@ -85,7 +85,7 @@ class TestBegunAgain:
             await until(lambda: len(api.watched) == 2)
         assert [query.get("resourceVersion") for query in api.listed] == ["0", "101", None]
 
-    async def test_another_error_in_the_stream_is_told_and_followed_by_a_list(
+    async def test_another_error_in_the_stream_causes_a_list(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.put(pod(1, "web"))
@@ -176,7 +176,7 @@ class TestBegunAgain:
             api.put(pod(2, "new"))
             await shown(directory, "web", "new")
 
-    async def test_a_server_that_is_gone_leaves_the_last_list_and_is_found_again(
+    async def test_the_last_list_outlives_a_missing_server(
         self, good_context: ssl.SSLContext, ca_file: str, token_file: str
     ) -> None:
         with api_server(good_context) as api:

@@ -31,7 +31,7 @@ class TestRefused:
             await until(lambda: len(api.watched) == 2)
             assert directory.stats.failures == 0
 
-    async def test_401_is_told_and_mended_by_the_next_token(
+    async def test_the_next_token_fixes_401(
         self, api: ApiServer, api_settings: dict[str, Any], token_file: str
     ) -> None:
         write(token_file, "expired-token\n")
@@ -73,7 +73,7 @@ class TestRefused:
             with pytest.raises(Unavailable, match="307"):
                 await directory.refresh()
 
-    async def test_a_missing_token_is_told(
+    async def test_a_missing_token_is_an_error(
         self, api_settings: dict[str, Any], token_file: str
     ) -> None:
         login = replace(api_settings["login"], token_file=f"{token_file}-not")
@@ -81,7 +81,7 @@ class TestRefused:
             with pytest.raises(Unavailable, match=r"The file of --apiserver-token.*No such file"):
                 await directory.refresh()
 
-    async def test_another_ca_is_told(
+    async def test_another_ca_is_an_error(
         self, api_settings: dict[str, Any], tmp_path: Path, api: ApiServer
     ) -> None:
         other = tmp_path / "other.crt"
@@ -102,7 +102,7 @@ class TestRefused:
             with pytest.raises(Unavailable, match="more than 2 pods"):
                 await directory.refresh()
 
-    async def test_a_list_that_is_none_is_told(
+    async def test_a_malformed_list_is_an_error(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.lists.append(lambda handler, query: handler.send(b"<html>"))

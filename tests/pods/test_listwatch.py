@@ -80,13 +80,13 @@ class TestEvents:
         assert (found.type, found.version, found.object) == (EventType.BOOKMARK, "9", None)
 
     @pytest.mark.parametrize("reason", ["Expired", "Gone"])
-    def test_a_version_that_is_too_old_is_told_apart(self, reason: str) -> None:
+    def test_a_version_that_is_too_old_is_its_own_error(self, reason: str) -> None:
         with pytest.raises(Expired):
             decode_event(
                 PODS, event("ERROR", status(410, reason, "too old resource version")), Flaws()
             )
 
-    def test_another_error_is_told_in_its_own_words(self) -> None:
+    def test_another_error_keeps_its_own_words(self) -> None:
         with pytest.raises(WatchFailed, match=r"^500 no \[31m leader$"):
             decode_event(
                 PODS, event("ERROR", status(500, "InternalError", "no\n\x1b[31m leader.")), Flaws()
@@ -122,12 +122,12 @@ class TestEvents:
         assert (found.object, found.version, flaws.entries) == (None, "", 1)
         assert decode_event(PODS, event("BOOKMARK", {"metadata": metadata}), Flaws()).version == ""
 
-    def test_a_pod_that_is_gone_is_named_or_the_list_is_read_again(self) -> None:
+    def test_a_deleted_pod_is_named_or_the_list_is_read_again(self) -> None:
         content = versioned(pod(1, "web"))
         content["metadata"]["name"] = None
         assert decode_event(PODS, event("DELETED", content), Flaws()).uid == f"{1:032x}"
         content["metadata"]["uid"] = None
-        with pytest.raises(PodListMalformed, match="which pod is gone"):
+        with pytest.raises(PodListMalformed, match="which pod was deleted"):
             decode_event(PODS, event("DELETED", content), Flaws())
 
     @given(st.binary(max_size=200))
@@ -173,7 +173,7 @@ class TestStore:
         assert store.pods is not before
         assert len(store.pods) == 2
 
-    def test_a_pod_that_is_removed_is_gone(self) -> None:
+    def test_the_list_lacks_a_removed_pod(self) -> None:
         store = PodStore()
         store.replace(made("web", "new"))
         store.remove(f"{1:032x}")

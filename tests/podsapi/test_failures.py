@@ -87,7 +87,7 @@ class TestFailures:
             failure = await self.failure(path)
         assert "larger than 4194304 bytes" in failure.message
 
-    async def test_a_stream_that_ends_before_all_is_told(self, path: Path) -> None:
+    async def test_a_stream_that_ends_before_all_pods_is_an_error(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1))
         kubelet.syncs = False
         async with kubelet.serving(), following(path) as directory:

@@ -44,7 +44,7 @@ def test_processes_without_a_number_mean_that_hostpid_is_missing() -> None:
     assert_is(checks.process_ids(["0", "17", "0"], NESTED), "failed", "2 of 3", "hostPID: true")
 
 
-def test_a_node_that_is_itself_a_container_is_told_by_its_pods() -> None:
+def test_pods_show_that_a_node_is_a_container() -> None:
     assert_is(checks.process_ids(["17"], NESTED), "ok", "all 1")
     assert_is(checks.process_ids([], NESTED), "warning", "no pod runs")
     assert_is(checks.process_ids([], 0xEFFFFFFC), "ok")
@@ -80,7 +80,7 @@ def test_version_1_needs_the_cpuset_hierarchy() -> None:
     assert_is(driver, "ok", "cgroupfs")
 
 
-def test_a_host_root_without_sys_is_told(tmp_path: Path) -> None:
+def test_a_host_root_without_sys_fails_the_check(tmp_path: Path) -> None:
     assert_is(checks.host_files(str(tmp_path)), "failed", f"{tmp_path}/sys", "--host-root")
 
 
@@ -171,7 +171,7 @@ def test_a_sockets_directory_holds_the_socket_alone(tmp_path: Path) -> None:
 
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a file system of its own")
-def test_a_file_system_without_free_inodes_is_told() -> None:
+def test_a_file_system_without_free_inodes_is_a_warning() -> None:
     look = (
         "from netutil.agent.admin.checks import socket_directory as look; import os;"
         "[os.mkdir(f'/mnt/{one}') for one in range(98)];"
@@ -187,7 +187,7 @@ def test_a_file_system_without_free_inodes_is_told() -> None:
     assert "outcome='warning', found='1 of 100 inodes of /mnt are free'" in done.stdout, done.stderr
 
 
-def test_limits_that_are_too_low_are_told_before_they_are_reached(tmp_path: Path) -> None:
+def test_low_limits_are_found_before_they_are_reached(tmp_path: Path) -> None:
     assert_is(checks.descriptors(1), "ok")
     assert_is(checks.descriptors(2**40), "warning", "RLIMIT_NOFILE")
     assert_is(checks.connections(90, 100), "warning", "90 of 100", "node top")

@@ -55,7 +55,7 @@ def named(answer: Any, name: str) -> Any:
     return next(one for one in answer["interfaces"] if one.get("name", "") == name)
 
 
-def test_a_container_is_told_of_its_own_claims_alone(node: DraNode) -> None:
+def test_a_container_gets_its_own_claims_only(node: DraNode) -> None:
     node.write_nic()
     node.write_gpu()
     (nic,) = claims(node, "app")

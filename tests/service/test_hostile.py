@@ -87,7 +87,7 @@ def eventually_not(agent: LabAgent) -> None:
         time.sleep(0.05)
 
 
-def test_calls_whose_answers_nobody_reads_are_limited(
+def test_calls_with_unread_answers_are_limited(
     node: tuple[LabAgent, LabContainer, LabContainer],
 ) -> None:
     agent, hostile, other = node
@@ -97,7 +97,7 @@ def test_calls_whose_answers_nobody_reads_are_limited(
     assert netutil(hostile, "whoami")["name"] == "hostile"
 
 
-def test_large_answers_that_nobody_reads_do_not_fill_the_agents_memory(
+def test_large_unread_answers_do_not_fill_the_memory(
     node: tuple[LabAgent, LabContainer, LabContainer],
 ) -> None:
     agent, hostile, other = node
@@ -124,7 +124,7 @@ def test_a_header_block_that_never_ends_is_cut_off(
     assert netutil(other, "whoami")["name"] == "other"
 
 
-def test_a_method_whose_name_is_not_utf_8_ends_nobodys_service(
+def test_a_method_name_that_is_not_utf_8_ends_no_service(
     node: tuple[LabAgent, LabContainer, LabContainer],
 ) -> None:
     """One such request ended the server for every pod of the node, until a restart."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -29,6 +31,7 @@ from tests.lab.agent import LabAgent
 from tests.lab.confined import CONFINED
 from tests.lab.observing import needs_lab
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.root, needs_lab]
 
 TREASURE = "correct-horse-battery-staple"
@@ -209,6 +212,14 @@ def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
     assert "--pod-resources" in checks["PodResources"].remedy
     both = {one.name: one for one in with_outside(found, str(node.lab.socket)).checks}
     assert (both["agent"].outcome, both["connect"].outcome) == ("ok", "ok")
+
+
+def test_the_documented_sample_has_every_check(node: Node, client: NodeClient) -> None:
+    page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+    sample = page.partition("### `netutil node doctor`\n\n```\n")[2].partition("```")[0]
+    documented = re.findall(r"^(?:ok|warning|failed) +(\S+(?: \S+)*)  ", sample, re.MULTILINE)
+    found = with_outside(client.call(requests.diagnosis()), str(node.lab.socket))
+    assert documented == [one.name for one in found.checks]
 
 
 def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:

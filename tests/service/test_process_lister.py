@@ -184,7 +184,7 @@ async def test_exclusive_cpus_come_first(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not listed.messages[0].errors
 
 
-async def test_exclusive_cpus_of_two_pods_of_one_name_are_not_told(
+async def test_exclusive_cpus_of_two_pods_of_one_name_are_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reading(monkeypatch, counting)

@@ -178,7 +178,7 @@ def test_the_table_shows_who_is_on_whose_cpu(node: Node) -> None:
     assert line.endswith(" own")
 
 
-def test_no_argument_and_no_environment_is_told(node: Node, client: NodeClient) -> None:
+def test_the_list_has_no_argument_and_no_environment(node: Node, client: NodeClient) -> None:
     for threads in (False, True):
         assert TREASURE not in repr(client.processes(threads=threads))
     assert TREASURE not in command(node, "top", "--threads", "--once", "--interval", "0.1")

@@ -54,7 +54,7 @@ async def test_other_failures_of_a_read_stay_what_they_are() -> None:
 
 @pytest.mark.parametrize("number", SHORTAGES)
 @pytest.mark.parametrize("call", ["pidfd_open", "open", "dup"])
-def test_a_process_that_cannot_be_held_for_a_shortage_is_neither_gone_nor_missing(
+def test_a_shortage_is_not_reported_as_a_missing_process(
     number: int, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = pin_pid(os.getpid())

@@ -115,7 +115,7 @@ def test_another_source_knows_static_pods_without_a_mirror() -> None:
     assert "mirror" not in error.advice
 
 
-def test_entries_that_could_not_be_used_are_told_while_the_list_has_them() -> None:
+def test_the_advice_counts_unusable_entries_of_the_list() -> None:
     whole = {"metadata": {"name": "a", "namespace": "b", "uid": "c"}}
     odd = {"metadata": {"name": "a", "namespace": None, "uid": "d"}}
     flaws = Flaws()
@@ -131,7 +131,7 @@ def test_entries_that_could_not_be_used_are_told_while_the_list_has_them() -> No
         assert ("`netutil node doctor`" in advice) == bool(said)
 
 
-def test_an_id_that_ten_hierarchies_name_is_told_once() -> None:
+def test_an_id_that_ten_hierarchies_name_appears_once() -> None:
     cgroups = identify(on_cgroup_v1(f"/crio-{CONTAINER}.scope"))
     assert len(cgroups.placements) == len(CONTROLLERS)
     error = unknown_caller(cgroups, PodDirectory(file(), 10))
@@ -140,7 +140,7 @@ def test_an_id_that_ten_hierarchies_name_is_told_once() -> None:
     )
 
 
-def test_many_ids_are_counted_and_not_all_told() -> None:
+def test_many_ids_are_counted_and_not_all_listed() -> None:
     ids = [f"{number:064x}" for number in range(5)]
     text = "".join(f"{n}:{c}:/{ids[n % 5]}\n" for n, c in enumerate(CONTROLLERS))
     error = unknown_caller(identify(text), PodDirectory(file(), 10))

@@ -1,6 +1,6 @@
 """Logins at the API server by the package `kubernetes`: a service account or a kubeconfig.
 
-A login gives the package's `Configuration` anew for each request, so that what was rotated is used
+A login gives the package's `Configuration` for each request, so that what was rotated is used
 from the next request on. The agent adds to the package what it lacks: limits of size and time,
 complete verification always, no proxy, and errors that name the flag and never quote a secret.
 """
@@ -234,7 +234,7 @@ class KubeconfigLogin:
     def _from_plugin(
         self, plugin: Exec, config: Kubeconfig, found_signature: Signature, files: ExitStack
     ) -> dict[str, str]:
-        """Return the user that the exec plugin tells of: client authentication, "v1"."""
+        """Return the user that the exec plugin names: client authentication, "v1"."""
         with self._lock:
             kept = self._kept
             if kept is None or not kept.is_usable(found_signature, self._now()):

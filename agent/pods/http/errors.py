@@ -84,7 +84,7 @@ KUBELET = ServerMessages(
     ca_advice="Name the CA of the kubelets' serving certificates in --kubelet-ca.",
     clock_advice="Let the kubelet renew its certificate (serverTLSBootstrap), and compare the"
     " clocks.",
-    host_name_advice="The certificate does not bear the name or address of --kubelet-url. If the"
+    host_name_advice="The certificate does not have the name or address of --kubelet-url. If the"
     " kubelets' certificates never do, --kubelet-verify ca checks the chain only.",
     no_certificate_advice="Name one in --kubelet-client-cert and --kubelet-client-key.",
     bad_certificate_advice="Look at --kubelet-client-cert and at the kubelet's clientCAFile.",
@@ -98,17 +98,17 @@ API_SERVER = ServerMessages(
     url_flag="--apiserver-url",
     ca_flag="--apiserver-ca",
     status_advice={
-        401: "The API server does not accept the token of --apiserver-token, which is read anew"
+        401: "The API server does not accept the token of --apiserver-token, which is read again"
         " each time: look whether it has expired, and whether it is of this cluster.",
         403: "Give the agent's service account list and watch on pods: the component"
         " manifests/apiserver does.",
         404: "Look at --apiserver-url: what answers there has no /api/v1/pods.",
         429: "The API server is overloaded, or its priority and fairness holds the agents back;"
-        " the agent tries again when it is told to.",
+        " the agent retries after the time in the response.",
     },
     ca_advice="Name the CA of the API server's certificate in --apiserver-ca.",
     clock_advice="Let the API server's certificate be renewed, and compare the clocks.",
-    host_name_advice="The certificate does not bear the name or address of --apiserver-url.",
+    host_name_advice="The certificate does not have the name or address of --apiserver-url.",
     no_certificate_advice=_NO_CLIENT_CERTIFICATE,
     bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
     internal_error=("", "Look at its log, and at what stands before it; the agent tries again."),
@@ -130,7 +130,7 @@ KUBECONFIG_SERVER = replace(
         404: "Look at the server in --kubeconfig: what answers there has no /api/v1/pods.",
     },
     ca_advice="Name the CA of the API server's certificate in --kubeconfig.",
-    host_name_advice="The certificate does not bear the name or address of the server in"
+    host_name_advice="The certificate does not have the name or address of the server in"
     " --kubeconfig; tls-server-name names another one to check.",
     no_certificate_advice=_USER_CERTIFICATE,
     bad_certificate_advice=_USER_CERTIFICATE,

@@ -173,7 +173,7 @@ def decode_versions(body: bytes | bytearray) -> Versions:
     metadata = found.metadata or _Metadata()
     version = _text(metadata.resource_version)
     if not version:
-        raise PodListMalformed("it bears no resource version")
+        raise PodListMalformed("it has no resource version")
     # Without it pages would be missing, and their pods with them.
     if not isinstance(metadata.next_page, str | None):
         raise PodListMalformed("its `continue` is no text")
@@ -223,7 +223,7 @@ def decode_event(kind: Kind[T], line: bytes, flaws: Flaws) -> Event[T]:
         raise PodListMalformed(f"an event is a {found.type[:32]!r}") from None
     version, uid = _text(metadata.resource_version), _text(metadata.uid)
     if event_type is EventType.DELETED and not uid:
-        raise PodListMalformed("an event, DELETED, does not say which pod is gone")
+        raise PodListMalformed("an event, DELETED, does not say which pod was deleted")
     made = None
     if event_type is not EventType.BOOKMARK:
         made = _object(kind, found.object, metadata, flaws)

@@ -91,9 +91,9 @@ class Resource(Generic[T]):
     """What is followed: the kind, and where it is.
 
     `find_path` returns the path of the list of all namespaces; it may ask the API server, and
-    raises `Unavailable`. `path` is what errors name. `namespaced` tells where one name is asked
+    raises `Unavailable`. `path` is what errors name. `namespaced` says where one name is asked
     for. `selector` is a field selector, "" for none. `threads` begins the names of two threads.
-    `keep` tells which objects are held. `advice` is what is to be done about a status of HTTP.
+    `keep` says which objects are held. `advice` is what is to be done about a status of HTTP.
     """
 
     kind: Kind[T]

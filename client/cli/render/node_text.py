@@ -52,9 +52,11 @@ def _said(step: ExplainStep) -> list[str]:
 def diagnosis(answer: Diagnosis, style: Style) -> str:
     """A line for each check, with the remedy below each check that needs one, and the sum."""
     lines = []
+    name_width = max((len(check.name) for check in answer.checks), default=0)
     for check in answer.checks:
         said = [check.found, *([f"fix: {check.remedy}"] if check.remedy else [])]
-        lines += _block(_MARKS.get(check.outcome, check.outcome), 7, check.name, said, style)
+        mark = _MARKS.get(check.outcome, check.outcome)
+        lines += _block(mark, 7, f"{check.name:<{name_width}}", said, style)
     lines.append(_bold(_sum(answer.checks), style))
     return "".join(f"{line}\n" for line in lines)
 

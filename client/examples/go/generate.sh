@@ -1,5 +1,5 @@
 #!/bin/sh
-# Generates netutilpb/ from the .proto anew. Needs protoc, protoc-gen-go and protoc-gen-go-grpc;
+# Generates netutilpb/ again from the .proto. Needs protoc, protoc-gen-go and protoc-gen-go-grpc;
 # the committed code is by those of Debian 12. An argument names another directory for the output.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
