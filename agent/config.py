@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,11 @@ def parse(argv: Sequence[str], environment: Mapping[str, str]) -> Config:  # noq
     found = vars(parser.parse_args(argv))
     if bool(found["kubelet_client_cert"]) != bool(found["kubelet_client_key"]):
         parser.error("--kubelet-client-cert and --kubelet-client-key go together")
+    if found["device_plugin"] and _is_of_others(os.path.dirname(found["socket"])):
+        parser.error(
+            "--device-plugin mounts the directory of --socket in pods: give --socket a directory of"
+            " its own, as /run/netutil/net.sock has"
+        )
     kubeconfig = found["kubeconfig"]
     for flag_name in ("pod-source", "resource-claims"):
         if found[flag_name.replace("-", "_")] != "apiserver":
@@ -267,6 +273,15 @@ def _kubelet_root(argv: Sequence[str], environment: Mapping[str, str]) -> str:
     found, _ = parser.parse_known_args(argv)
     root: str = found.kubelet_root
     return root.rstrip("/")
+
+
+def _is_of_others(directory: str) -> bool:
+    """Return whether a directory is the root, or directly below it or /var, as /run and /var/run.
+
+    Files of other programs are in these: the sockets of container runtimes, for example.
+    """
+    path = os.path.normpath("/" + directory.lstrip("/"))
+    return os.path.dirname(path) in ("/", "/var")
 
 
 def _bracketed(address: str) -> str:

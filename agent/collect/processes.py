@@ -229,8 +229,8 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
 def _numbers_below(directory: str, quota: Quota) -> Iterator[int]:
     """Yield the host pids in a cgroup and those below it (cgroup.procs), as they are now.
 
-    Of at most `MAX_CGROUPS` cgroups: the quota says that there are more. Raises OSError for what
-    cannot be read.
+    Of at most `MAX_CGROUPS` cgroups, with paths that the kernel takes: the quota says that there
+    are more. Raises OSError for what cannot be read.
     """
     waiting, found = deque([directory]), 1
     while waiting:
@@ -248,7 +248,9 @@ def _numbers_below(directory: str, quota: Quota) -> Iterator[int]:
                     found += 1
                     waiting.append(entry.path)
         except OSError as error:
-            if error.errno not in _NO_PROCESSES:
+            if error.errno == errno.ENAMETOOLONG:  # a workload may nest cgroups past PATH_MAX
+                quota.processes_truncated = True
+            elif error.errno not in _NO_PROCESSES:
                 raise
 
 

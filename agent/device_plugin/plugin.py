@@ -17,9 +17,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -45,6 +47,8 @@ WATCH_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 1.0, 30.0
 _STABLE_SECONDS = 60.0
 """A registration that lasted so long was no failure: the next pause is the first again."""
+SERVER_SECONDS = 5.0
+"""For gRPC to start or to stop a server."""
 MAX_CALLS = 16
 """Calls at once, streams among them. The kubelet has one stream and one call per container."""
 MAX_REQUEST_BYTES = 256 * 1024
@@ -175,9 +179,13 @@ class DevicePlugin:
     @contextlib.asynccontextmanager
     async def _listening(self, service: DevicePluginService) -> AsyncIterator[str]:
         """Serve the kubelet on a fresh socket within the block; return its path."""
+        path = temporary_name(self._own_socket)
+        try:
+            _ensure_bindable(path)
+        except OSError:
+            raise self._cannot_bind() from None
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         deviceplugin_pb2_grpc.add_DevicePluginServicer_to_server(service, server)
-        path = temporary_name(self._own_socket)
         try:
             # The loop's other binds set the umask likewise, so this may not run in a thread.
             previous = os.umask(_OWNER_ONLY)
@@ -187,12 +195,14 @@ class DevicePlugin:
                 raise self._cannot_bind() from None
             finally:
                 os.umask(previous)
-            await server.start()
+            await _to_its_end(server.start())
             yield path
         finally:
-            await server.stop(0)
-            with contextlib.suppress(OSError):  # gRPC has removed it
-                os.unlink(path)
+            try:
+                await _to_its_end(server.stop(0))
+            finally:
+                with contextlib.suppress(OSError):  # gRPC has removed it
+                    os.unlink(path)
 
     def _cannot_bind(self) -> NotRegistered:
         return NotRegistered(
@@ -227,3 +237,43 @@ class DevicePlugin:
             now = await asyncio.to_thread(socket_signature, self._kubelet_socket)
             if now != kubelet and now is not None:
                 return
+
+
+def _ensure_bindable(path: str) -> None:
+    """Bind a socket and remove it. Raises OSError.
+
+    gRPC keeps the memory of a server that was never started: some KiB for each attempt.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.bind(path)
+    os.unlink(path)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait until `work` has ended, and only then raise a cancellation that came meanwhile.
+
+    Raises `NotRegistered` if it does not end in time.
+
+    A server of grpc.aio that is cancelled during its start makes its stop raise InvalidStateError,
+    which would hide the cancellation. A stop that is cancelled leaves the server's calls open.
+    (grpc/_cython/_cygrpc/aio/server.pyx.pxi, `_server_main_loop` and `_start_shutting_down`.)
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    ends_at = time.monotonic() + SERVER_SECONDS
+    while not task.done() and (left := ends_at - time.monotonic()) > 0:
+        try:
+            await asyncio.wait({task}, timeout=left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.done():
+        task.cancel()
+        if cancelled is not None:
+            raise cancelled
+        raise NotRegistered(
+            f"gRPC did not start or stop the device plugin's server within {SERVER_SECONDS:g} s.",
+            "Look whether the node is overloaded; the agent tries again.",
+        )
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    task.result()

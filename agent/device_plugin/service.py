@@ -16,7 +16,7 @@ from netutil.deviceplugin.v1beta1 import deviceplugin_pb2 as v1beta1
 from netutil.deviceplugin.v1beta1 import deviceplugin_pb2_grpc
 
 DEVICES = 1000
-"""More than a node has containers (110 pods by default), so the kubelet always has one left."""
+"""More than a node has containers (110 pods by default), each of which needs one."""
 MAX_CONTAINERS = 64
 """Containers of one request. The kubelet asks for one at a time."""
 CONTAINER_PATH = "/etc/netutil"

@@ -9,6 +9,7 @@ it, so the pod's directory and all above it must be root's.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -399,14 +400,37 @@ def build_tree(
     return CgroupTree({c: hierarchy for c, hierarchy in found.items() if hierarchy is not None})
 
 
+def _cgroups_below(
+    directory: str,
+    *,
+    breadth_first: bool = False,
+    onerror: Callable[[OSError], None] = lambda _: None,
+) -> Iterator[str]:
+    """Yield a directory and all below it, each before those in it.
+
+    os.walk of Python 3.11 calls itself for each level, and a workload that may make cgroups nests
+    more of them than Python allows calls. `onerror` gets the error of what cannot be listed, which
+    is then left out.
+    """
+    waiting = deque([directory])
+    while waiting:
+        folder = waiting.popleft() if breadth_first else waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                below = [one.path for one in entries if one.is_dir(follow_symlinks=False)]
+        except OSError as error:
+            onerror(error)
+            continue
+        yield folder
+        waiting.extend(below if breadth_first else reversed(below))
+
+
 def processes_below(directory: str) -> Iterator[int]:
     """Yield the host pids in a cgroup and all below it (cgroup.procs), as they are now.
 
     Raises OSError for a shortage: a process that was not looked for is not missing.
     """
-    for folder, _, files in os.walk(directory, onerror=_only_shortage):
-        if "cgroup.procs" not in files:
-            continue
+    for folder in _cgroups_below(directory, onerror=_only_shortage):
         try:
             text = Path(folder, "cgroup.procs").read_text(encoding="ascii")
         except OSError as error:
@@ -571,7 +595,8 @@ def _own_place(mount_point: str) -> str | None:
     directory whose cgroup.procs lists this process is looked for, once. None if there is none.
     """
     pid = str(os.getpid())
-    for folder, _, _ in os.walk(mount_point):
+    # The nearest first: a container may nest cgroups, and its own are farther than the agent's.
+    for folder in _cgroups_below(mount_point, breadth_first=True):
         try:
             members = Path(folder, "cgroup.procs").read_text(encoding="ascii").split()
         except OSError:

@@ -129,6 +129,25 @@ def test_a_cgroup_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
     assert read(str(tmp_path / "elsewhere")) == []
 
 
+def test_a_cgroup_with_too_long_a_path_hides_itself_alone(tmp_path: Path) -> None:
+    previous = os.open(".", os.O_RDONLY)
+    with sleeping() as pid:
+        directory = cgroup(tmp_path, pid)
+        os.chdir(tmp_path)
+        try:
+            for _ in range(20):  # PATH_MAX is 4096
+                os.mkdir("d" * 255)
+                os.chdir("d" * 255)
+                Path("cgroup.procs").touch()
+            os.fchdir(previous)
+            quota = Quota(9, 9)
+            assert [one.number for one in read(directory, quota)] == [pid]
+        finally:
+            os.fchdir(previous)
+            os.close(previous)
+        assert quota.processes_truncated
+
+
 def test_a_cgroup_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "cgroup.procs").mkdir()
     with pytest.raises(IsADirectoryError):

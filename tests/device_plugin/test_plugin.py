@@ -10,6 +10,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -235,6 +236,49 @@ async def test_a_lasting_registration_resets_the_pauses(
     assert pauses[-1] >= 0.5 * 2.0 ** (failures_in_a_row - 1)
 
 
+async def test_a_plugin_that_is_cancelled_as_it_starts_ends(
+    directory: Path, kubelet: KubeletDouble, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = PluginSettings(RESOURCE, str(directory), "/run/netutil")
+    task = asyncio.create_task(DevicePlugin(settings, PluginState(RESOURCE), lambda: True).run())
+    while not sockets(directory):  # noqa: ASYNC110 - its server starts in the next iteration
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=20)
+    assert task.cancelled()
+    assert sockets(directory) == []
+    assert "unexpected" not in caplog.text
+
+
+async def test_a_plugin_that_is_cancelled_twice_stops(
+    directory: Path, kubelet: KubeletDouble
+) -> None:
+    settings = PluginSettings(RESOURCE, str(directory), "/run/netutil")
+    task = asyncio.create_task(DevicePlugin(settings, PluginState(RESOURCE), lambda: True).run())
+    await kubelet.registered()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # while the server stops
+    await asyncio.wait({task}, timeout=20)
+    assert task.cancelled()
+    assert sockets(directory) == []
+    await until(lambda: not kubelet.endpoints)
+
+
+@pytest.mark.parametrize("method", ["start", "stop"])
+async def test_a_server_that_hangs_is_given_up(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async def hangs(*_arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(plugin_module, "SERVER_SECONDS", 0.1)
+    monkeypatch.setattr(type(grpc.aio.server()), method, hangs)
+    async with running(directory) as state:
+        await until(lambda: bool(state.problem))
+        assert "did not start or stop the device plugin's server within 0.1 s" in state.problem
+
+
 async def test_a_removed_socket_is_made_again(directory: Path, kubelet: KubeletDouble) -> None:
     async with running(directory) as state:
         await kubelet.registered()
@@ -334,6 +378,25 @@ async def test_a_missing_directory_is_explained(tmp_path: Path) -> None:
         await until(lambda: bool(state.problem))
         assert "cannot make its socket in" in state.problem
         assert "--device-plugin-dir" in state.remedy
+
+
+async def test_no_server_is_made_without_its_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    make = grpc.aio.server
+
+    def counted(*arguments: Any, **options: Any) -> grpc.aio.Server:
+        made.append(options)
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(grpc.aio, "server", counted)
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "absent", tmp_path / "file", tmp_path / ("d" * 200)):
+        async with running(directory) as state:
+            await until(lambda: bool(state.problem))
+            assert "cannot make its socket in" in state.problem
+    assert made == []
 
 
 async def test_a_bug_does_not_end_the_plugin(

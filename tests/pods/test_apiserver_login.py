@@ -318,6 +318,24 @@ class TestExecPlugin:
         write_answer(directory, "first-token")
         assert get(login) and runs(directory) == 2
 
+    def test_an_answer_without_a_time_has_expired(self, api: ApiServer, directory: Path) -> None:
+        script = answer(token=FIRST, expirationTimestamp="0001-01-01T00:00:00Z")  # Go's zero
+        path = kubeconfig(directory, api.url, plugin(directory, script))
+        login = open_login(KubeconfigFile(path))
+        assert get(login) and get(login)
+        assert runs(directory) == 2
+
+    def test_a_cluster_with_an_odd_extension_is_reported(
+        self, api: ApiServer, directory: Path
+    ) -> None:
+        user = plugin(directory, answer(token=FIRST))
+        user["exec"]["provideClusterInfo"] = True
+        cluster = {"server": api.url, "certificate-authority": "ca.crt", "extensions": [{"e": 1}]}
+        path = kubeconfig(directory, api.url, user, cluster)
+        failed = failure(open_login(KubeconfigFile(path)))
+        assert "an extension of the cluster lacks its fields" in failed.message
+        assert runs(directory) == 0
+
     def test_it_runs_again_when_the_kubeconfig_has_changed(
         self, api: ApiServer, directory: Path
     ) -> None:
@@ -336,6 +354,14 @@ class TestExecPlugin:
             (answer(), "neither a token nor a client certificate"),
             (answer(clientCertificateData="a"), "neither a token nor a client certificate"),
             (answer(token=FIRST, expirationTimestamp="soon"), "no ExecCredential: ValueError"),
+            (
+                answer(token=FIRST, expirationTimestamp="2026-01-01T00:00:00+99:99"),
+                "no ExecCredential: ValueError",
+            ),
+            (
+                answer(token=FIRST, expirationTimestamp="9999-12-31T23:59:59-01:00"),
+                "no ExecCredential: OverflowError",
+            ),
             ("kill -9 $$", "process returned 137"),
             ("printf '\\377'", "no ExecCredential: UnicodeDecodeError"),
             (f"head -c {MAX_PLUGIN_BYTES + 1} /dev/zero", "wrote more than 262144 bytes"),

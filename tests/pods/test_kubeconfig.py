@@ -105,6 +105,9 @@ class TestRefused:
             b"a: 2026-99-99",
             b"[" * 100_000,
             b"\xff\xfe\x00",
+            b"a: !!int ''",
+            b"a: !!timestamp x",
+            b"a: !!bool x",
         ],
     )
     def test_a_broken_file_is_refused_without_quotes(self, content: bytes) -> None:

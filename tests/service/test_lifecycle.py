@@ -74,6 +74,19 @@ def test_check_says_whether_the_agent_is_well(node: Node) -> None:
         (["--device-plugin", "example.com/net\nutil"], "--device-plugin"),
         (["--device-plugin-dir", "plugins"], "--device-plugin-dir"),
         (["--device-plugin-dir", "/" + "x" * 85], "--device-plugin-dir"),
+        *(
+            (
+                ["--device-plugin", "a.example/b", "--socket", path],
+                "--socket a directory of its own",
+            )
+            for path in (
+                "/n.sock",
+                "//n.sock",
+                "/run/n.sock",
+                "/run/x/../n.sock",
+                "/var/run/n.sock",
+            )
+        ),
         (["--no-such-flag"], "--no-such-flag"),
         (["--kubelet-client-cert", "/c"], "--kubelet-client-key"),
     ],

@@ -9,6 +9,7 @@ path, without site packages, and imports the standard library alone.
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -65,7 +66,8 @@ def _hand_on(plugin: subprocess.Popen[bytes], seconds: float, most_bytes: int) -
             if source is not None:
                 selector.register(source, selectors.EVENT_READ, sink)
         while selector.get_map():
-            ready = selector.select(max(0.0, ends_at - time.monotonic()))
+            left = ends_at - time.monotonic()
+            ready = selector.select(left) if left > 0 else ()
             if not ready:
                 return f"it did not end within {seconds:g} s"
             for key, _ in ready:
@@ -77,11 +79,17 @@ def _hand_on(plugin: subprocess.Popen[bytes], seconds: float, most_bytes: int) -
                     return f"it wrote more than {most_bytes} bytes"
                 key.data.write(content)
                 key.data.flush()
+    left = ends_at - time.monotonic()
+    return "" if _has_ended(plugin.pid, left) else f"it did not end within {seconds:g} s"
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of a child, but leave its status: its number stays its own until then."""
+    descriptor = os.pidfd_open(pid)
     try:
-        plugin.wait(max(0.0, ends_at - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return f"it did not end within {seconds:g} s"
-    return ""
+        return bool(select.select([descriptor], [], [], max(0.0, seconds))[0])
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

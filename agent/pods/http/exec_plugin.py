@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -48,7 +48,7 @@ class Credential:
 
     def is_usable(self, found: Signature, now: datetime) -> bool:
         """Return whether the file is the same and the answer has not expired, nor soon will."""
-        if self.expires_at is not None and now >= self.expires_at - _EXPIRY_MARGIN:
+        if self.expires_at is not None and now + _EXPIRY_MARGIN >= self.expires_at:
             return False
         return self.signature == found
 
@@ -89,10 +89,12 @@ def run_plugin(plugin: Exec, run: PluginRun, found: Signature) -> Credential:
         status = msgspec.convert(answer, _Status)
         expires_at = None
         if status.expiration_timestamp:
-            expires_at = parse_rfc3339(status.expiration_timestamp)
+            expires_at = parse_rfc3339(status.expiration_timestamp).astimezone(UTC)
     except (ConfigException, OSError) as error:
         raise _failed(run.kubeconfig, shown(str(error).removeprefix("exec: "))) from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except LookupError:
+        raise _failed(run.kubeconfig, "an extension of the cluster lacks its fields") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         # Not in its own words, which may quote the answer.
         why = f"its answer is no ExecCredential: {type(error).__name__}"
         raise _failed(run.kubeconfig, why) from None

@@ -120,7 +120,8 @@ def selected(content: bytes, unusable: Callable[[str], Exception]) -> Kubeconfig
         raise unusable(f"it is no YAML: {type(error).__name__}{where}") from None
     except msgspec.ValidationError as error:
         raise unusable(f"it is no kubeconfig: {error}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, brackets without end
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:
+        # A date that is none, an empty !!int, a !!timestamp that is none, brackets without end.
         raise unusable(f"it is no YAML: {type(error).__name__}") from None
     name = document.current_context
     context = _only([one.context for one in document.contexts if one.name == name])

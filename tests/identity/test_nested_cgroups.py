@@ -1,0 +1,45 @@
+"""Cgroups that a workload nests deeper than Python allows calls."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from netutil.agent.identity import cgroups
+from netutil.agent.identity.cgroups import processes_below
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Iterator[str]:
+    """Directories below one another, each with a cgroup.procs of process 1, to PATH_MAX."""
+    previous = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(tmp_path)
+        for _ in range(3 * sys.getrecursionlimit()):
+            os.mkdir("a")
+            os.chdir("a")
+            Path("cgroup.procs").write_text("1\n")
+    finally:
+        os.fchdir(previous)
+        os.close(previous)
+    yield str(tmp_path)
+    # Python 3.11 removes trees by calls of itself, too.
+    subprocess.run(["rm", "-r", str(tmp_path / "a")], check=True)
+
+
+def test_processes_in_nested_cgroups_are_found(nested: str) -> None:
+    found = list(processes_below(nested))
+    assert len(found) > sys.getrecursionlimit()
+    assert set(found) == {1}
+
+
+def test_the_agents_place_is_found_beside_nested_cgroups(nested: str) -> None:
+    assert cgroups._own_place(nested) is None
+    own = Path(nested, "z", "own")
+    own.mkdir(parents=True)
+    Path(own, "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
+    assert cgroups._own_place(nested) == "/z/own"
