@@ -60,6 +60,11 @@ def test_with_the_right_taken_away_it_answers_from_the_last_list_and_says_so(
     assert _readiness(cluster) == (200, "ok\n")
 
 
+def _log(cluster: Cluster) -> str:
+    """Return the agent's log, "" where its container is not known to have started."""
+    return cluster.attempt("logs", "--namespace", AGENTS, "daemonset/netutil-agent").stdout
+
+
 def test_started_without_the_right_it_is_not_ready_and_says_what_to_apply(
     cluster: Cluster,
 ) -> None:
@@ -70,9 +75,9 @@ def test_started_without_the_right_it_is_not_ready_and_says_what_to_apply(
     _, said = _readiness(cluster)
     assert "HTTP status 403" in said
     assert _MEND in said
-    log = cluster.logs("daemonset/netutil-agent", namespace=AGENTS)
-    assert "no pod list yet" in log
-    assert _MEND in log
+    # The API server hears later than the probe that the new container runs.
+    wait_for(lambda: "no pod list yet" in _log(cluster), "the agent's log", 60)
+    assert _MEND in _log(cluster)
     (status,) = cluster.agent()["status"]["containerStatuses"]
     assert status["ready"] is False
 
