@@ -1,65 +1,126 @@
-"""ResourceClaims at a real API server: discovery, RBAC, list and watch, without any claim.
+"""ResourceClaims at a real API server, followed with the right that the component gives.
 
-Kubernetes 1.20 does not know resource.k8s.io. A CustomResourceDefinition of that group and version
-makes the real server list and watch such objects, and ask RBAC. It cannot hold one: 1.20.2, built
-with Debian's Go 1.19, crashes as it decodes the metadata of any custom resource (iteration of maps
-in the old github.com/modern-go/reflect2). It refuses the field selector of slices as well, which
-custom resources have from 1.30 on only. What claims say is tested with the double.
+Kubernetes 1.20 does not know resource.k8s.io: a CustomResourceDefinition stands in (`claims.py`).
+It refuses the field selector of slices. So tests of attributes follow slices without a selector,
+and one test shows the agent with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.claims_api import ClaimsApi
+from netutil.agent.pods.claims_api import ApiClaimDevice, ClaimAnswer, ClaimsApi
 from netutil.agent.pods.http.apiserver_login import ServiceAccount, open_login
 from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_settings
+from netutil.agent.pods.sources.listwatch import Expired, decode_event
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
-from tests.manifests.documents import MANIFESTS
+from tests.e2e.claims import (
+    FINALIZER,
+    NAMESPACE,
+    RIGHTS,
+    Claims,
+    Database,
+    allow_claims_alone,
+    define,
+    publish,
+    wait_served,
+)
+from tests.pods.claims_of_api import PCI, device_status
 from tests.pods.streams import until
 
-GROUP = "resource.k8s.io"
+NODE = "node-1"
+NO_SELECTOR = "field label not supported: spec.nodeName"
+MANY = 300
+"""More than a page of a list."""
 
 
-def definition(plural: str, kind: str, scope: str) -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}},
-    }
-    names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
-    approved = {"api-approved.kubernetes.io": "unapproved, for a test"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}", "annotations": approved},
-        "spec": {"group": GROUP, "scope": scope, "names": names, "versions": [version]},
-    }
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What an agent got, step by step, while rights were given to it."""
+
+    without: Unavailable
+    claims_alone: ClaimAnswer
 
 
 @pytest.fixture(scope="module")
 def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
-    """A server with the kinds, on which the agent's account has no right."""
+    """A server with the kinds and a slice, on which the agent's account has no right."""
     with real_api_server(tmp_path_factory.mktemp("claims")) as made:
-        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        made.call("POST", path, definition("resourceclaims", "ResourceClaim", "Namespaced"))
-        made.call("POST", path, definition("resourceslices", "ResourceSlice", "Cluster"))
+        define(made)
+        publish(made)
         yield made
 
 
+@pytest.fixture(scope="module")
+def refusals(bare_server: RealApiServer) -> Refusals:
+    """The errors that one agent got before it had the component's right."""
+
+    async def ask() -> Refusals:
+        claims = Claims(bare_server)
+        async with following(bare_server, all_slices=False) as held:
+            with pytest.raises(Unavailable) as refused:
+                await held.current()
+            await asyncio.to_thread(create, claims, "alone")
+            await asyncio.to_thread(allow_claims_alone, bare_server)
+            answer = await answered(held, "alone", lambda found: found.requests is not None)
+            await asyncio.to_thread(claims.clear)
+            return Refusals(refused.value, answer)
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def server(bare_server: RealApiServer, refusals: Refusals) -> RealApiServer:
+    """The same with the right that the component gives."""
+    del refusals  # they were asked for before
+    bare_server.apply(RIGHTS)
+    return bare_server
+
+
+@pytest.fixture
+def claims(server: RealApiServer) -> Iterator[Claims]:
+    made = Claims(server)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count the events of watches by their type, and "EXPIRED"."""
+    counted = Counter[str]()
+
+    def counting(*given: Any) -> Any:
+        try:
+            event = decode_event(*given)
+        except Expired:
+            counted["EXPIRED"] += 1
+            raise
+        counted[event.type.name] += 1
+        return event
+
+    monkeypatch.setattr("netutil.agent.pods.sources.reflector.decode_event", counting)
+    return counted
+
+
 @asynccontextmanager
-async def following(server: RealApiServer) -> AsyncIterator[ClaimsApi]:
+async def following(
+    server: RealApiServer, *, all_slices: bool = True, **changed: Any
+) -> AsyncIterator[ClaimsApi]:
+    """Follow as the agent does; of the slices all, or by the selector that 1.20 refuses."""
     login = ServiceAccount(server.url, str(server.ca_file), str(server.token_file))
-    settings = claim_settings(open_login(login))
-    made = ClaimsApi(ClaimSource(settings, "node-1"), SliceSource(settings, "node-1"))
+    settings = replace(claim_settings(open_login(login)), **changed)
+    slices = SliceSource(settings, NODE)
+    if all_slices:
+        slices._resource = replace(slices._resource, selector="")
+    made = ClaimsApi(ClaimSource(settings, NODE), slices)
     made.start()
     try:
         yield made
@@ -67,18 +128,194 @@ async def following(server: RealApiServer) -> AsyncIterator[ClaimsApi]:
         await made.close()
 
 
-async def test_claims_are_followed_with_the_components_right(bare_server: RealApiServer) -> None:
-    async with following(bare_server) as held:
-        with pytest.raises(Unavailable) as refused:
-            await held.current()
-        assert f'forbidden: User "{ACCOUNT}" cannot list' in refused.value.message
-        assert "manifests/resource-claims" in refused.value.advice
-    bare_server.apply(MANIFESTS / "resource-claims" / "rbac.yaml")
-    async with following(bare_server) as held:
-        await held.current()
-        await until(lambda: held.error is not None)
-        found = held.answer("default", "claim-1")
-        assert (found.requests, found.claims_error) == (None, None)
-        assert held.claim_stats.streaming == 1
+def create(claims: Claims, name: str, *finalizers: str, **status: Any) -> str:
+    """Create a claim and allocate it; return its UID."""
+    uid = claims.create(name, *finalizers)
+    claims.allocate(name, **status)
+    return uid
+
+
+async def answered(
+    held: ClaimsApi, name: str, enough: Callable[[ClaimAnswer], bool]
+) -> ClaimAnswer:
+    """The first answer that is enough: the agent learns of a change a moment later."""
+    async with asyncio.timeout(60):
+        while True:
+            seen = held.generation
+            try:
+                found = held.answer(NAMESPACE, name)
+            except Unavailable:
+                pass
+            else:
+                if enough(found):
+                    return found
+            await held.changed(seen)
+
+
+async def device_of(held: ClaimsApi, name: str) -> ApiClaimDevice:
+    """The device of a claim, once it is known with its attributes."""
+    found = await answered(
+        held, name, lambda found: found.requests is not None and found.attributes_error is None
+    )
+    return one_device(found)
+
+
+def one_device(found: ClaimAnswer) -> ApiClaimDevice:
+    assert found.requests is not None
+    (request,) = found.requests
+    (device,) = request.devices
+    return device
+
+
+def is_unknown(found: ClaimAnswer) -> bool:
+    return found.requests is None
+
+
+class TestRights:
+    def test_without_the_component_the_right_is_named(self, refusals: Refusals) -> None:
+        error = refusals.without
+        text = f'resourceclaims.resource.k8s.io is forbidden: User "{ACCOUNT}" cannot list'
+        assert text in error.message
+        assert "list and watch on resourceclaims" in error.advice
+        assert "manifests/resource-claims" in error.advice
+
+    def test_without_slices_only_attributes_lack(self, refusals: Refusals) -> None:
+        """The same agent: it goes on once it may list claims."""
+        found = refusals.claims_alone
+        assert found.claims_error is None and one_device(found).attributes is None
+        assert one_device(found).network_data is not None
         assert found.attributes_error is not None
-        assert "field label not supported: spec.nodeName" in found.attributes_error.message
+        text = f'resourceslices.resource.k8s.io is forbidden: User "{ACCOUNT}" cannot list'
+        assert text in found.attributes_error.message
+
+    async def test_custom_resources_have_no_node_selector(
+        self, server: RealApiServer, claims: Claims
+    ) -> None:
+        """From 1.30 on they may; the kind that a cluster serves has it always."""
+        create(claims, "nic")
+        async with following(server, all_slices=False) as held:
+            found = await answered(held, "nic", lambda found: found.requests is not None)
+            await until(lambda: held.answer(NAMESPACE, "nic").attributes_error is not None)
+            found = held.answer(NAMESPACE, "nic")
+            assert found.claims_error is None and found.attributes_error is not None
+            assert NO_SELECTOR in found.attributes_error.message
+            assert (held.claim_stats.streaming, held.slice_stats.streaming) == (1, 0)
+
+
+class TestFollowing:
+    async def test_a_claim_has_what_its_driver_wrote(
+        self, server: RealApiServer, claims: Claims
+    ) -> None:
+        uid = create(claims, "nic")
+        async with following(server) as held:
+            device = await device_of(held, "nic")
+            found = held.answer(NAMESPACE, "nic")
+            assert found.requests is not None and found.requests[0].claim_uid == uid
+            assert [name for name, _ in device.attributes or ()] == [PCI]
+            assert device.network_data is not None and device.conditions is not None
+            assert device.network_data.ips == ("10.1.0.5/24",)
+            (condition,) = device.conditions
+            assert (condition.type, condition.status) == ("NetworkReady", "False")
+            assert held.error is None and held.is_current
+
+    async def test_changes_are_seen(self, server: RealApiServer, claims: Claims) -> None:
+        async with following(server) as held:
+            await held.current()
+            await asyncio.to_thread(claims.create, "nic")
+            assert is_unknown(held.answer(NAMESPACE, "nic"))
+            await asyncio.to_thread(claims.allocate, "nic", devices=None)
+            device = await device_of(held, "nic")
+            assert (device.conditions, device.network_data) == (None, None)
+            await asyncio.to_thread(claims.allocate, "nic", devices=[device_status()])
+            await answered(held, "nic", lambda found: one_device(found).network_data is not None)
+            ready = [{"type": "NetworkReady", "status": "True", "reason": "LinkUp"}]
+            await asyncio.to_thread(claims.report, "nic", conditions=ready)
+            await answered(held, "nic", is_ready)
+            await asyncio.to_thread(claims.allocate, "nic", allocation=None, devices=None)
+            await answered(held, "nic", is_unknown)
+            assert (held.failures, held.claim_stats.restarts) == (0, 0)
+
+    async def test_a_claim_in_deletion_is_held_until_its_end(
+        self, server: RealApiServer, claims: Claims
+    ) -> None:
+        """Its finalizer stays as long as the pod runs."""
+        create(claims, "nic", FINALIZER)
+        async with following(server) as held:
+            await device_of(held, "nic")
+            await asyncio.to_thread(claims.delete, "nic")
+            await asyncio.to_thread(claims.report, "nic", conditions=[])
+            await answered(held, "nic", lambda found: not one_device(found).conditions)
+            await asyncio.to_thread(claims.release, "nic")
+            await answered(held, "nic", is_unknown)
+
+    async def test_a_claim_made_anew_is_another(
+        self, server: RealApiServer, claims: Claims
+    ) -> None:
+        first = create(claims, "nic")
+        async with following(server) as held:
+            await device_of(held, "nic")
+            await asyncio.to_thread(claims.delete, "nic")
+            second = await asyncio.to_thread(create, claims, "nic")
+            assert first != second
+            await answered(
+                held,
+                "nic",
+                lambda found: [one.claim_uid for one in found.requests or ()] == [second],
+            )
+
+    async def test_claims_of_other_nodes_are_not_held(
+        self, server: RealApiServer, claims: Claims
+    ) -> None:
+        create(claims, "elsewhere", node="node-2")
+        create(claims, "anywhere", node=None)
+        create(claims, "here")
+        async with following(server) as held:
+            await device_of(held, "here")
+            assert is_unknown(held.answer(NAMESPACE, "elsewhere"))
+            assert (len(held), held.answer(NAMESPACE, "anywhere").problem) == (2, "")
+
+    async def test_bookmarks_and_ends_of_watches_miss_nothing(
+        self, server: RealApiServer, claims: Claims, events: Counter[str]
+    ) -> None:
+        """1.20 sends a bookmark two seconds before a watch ends, once anything has changed."""
+        create(claims, "nic")
+        async with following(server, watch_seconds=3) as held:
+            await device_of(held, "nic")
+            await until(lambda: events["BOOKMARK"] >= 1 and held.claim_stats.restarts >= 1)
+            await asyncio.to_thread(claims.report, "nic", conditions=[])
+            await answered(held, "nic", lambda found: not one_device(found).conditions)
+            assert (held.failures, held.claim_stats.missed, events["EXPIRED"]) == (0, 0, 0)
+            # The comparison lists the metadata alone.
+            assert (await held._source.compare()).differences == frozenset()
+
+
+async def test_a_restarted_and_compacted_server_is_listed_again(
+    server: RealApiServer, claims: Claims, events: Counter[str]
+) -> None:
+    """What other API servers of the cluster changed meanwhile no watch can tell: 410."""
+    create(claims, "kept")
+    create(claims, "deleted")
+    database = Database(server.etcd)
+    async with following(server) as held:
+        await device_of(held, "kept")
+        await device_of(held, "deleted")
+        server.kill()
+        old = await answered(held, "kept", lambda found: found.claims_error is not None)
+        assert one_device(old).network_data is not None
+        with pytest.raises(Unavailable, match="API server"):
+            held.answer(NAMESPACE, "unknown")
+        copies = {f"copy-{number}": f"uid-of-copy-{number}" for number in range(MANY)}
+        await asyncio.to_thread(database.copy, "kept", copies)
+        await asyncio.to_thread(database.remove, "deleted")
+        await asyncio.to_thread(database.compact)
+        await asyncio.to_thread(server.restart)
+        await asyncio.to_thread(wait_served, server)
+        await answered(held, "deleted", is_unknown)
+        await until(lambda: held.is_current)
+        assert (len(held), events["EXPIRED"] >= 1) == (MANY + 1, True)
+        assert one_device(held.answer(NAMESPACE, f"copy-{MANY - 1}")).conditions is not None
+        assert held.error is None and held.answer(NAMESPACE, "kept").claims_error is None
+
+
+def is_ready(found: ClaimAnswer) -> bool:
+    return [one.status for one in one_device(found).conditions or ()] == ["True"]

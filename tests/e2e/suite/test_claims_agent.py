@@ -1,0 +1,116 @@
+"""The agent beside a real API server that has claims: what pods are answered.
+
+Pods are the lab's, with the pod list in a file: a kubelet of 1.20 drops `spec.resourceClaims`. The
+server refuses the field selector of slices (`claims.py`), so that devices have no attributes, and
+each answer says why.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.api_server import AGENT, RealApiServer, real_api_server
+from tests.e2e.claims import RIGHTS, Claims, Database, define, wait_served
+from tests.pods.kubeconfigs import kubeconfig
+from tests.service.dra_node import NIC, DraNode, dra_node
+from tests.service.test_devices import call
+from tests.service.watching import watching
+
+NO_SELECTOR = "field label not supported: spec.nodeName"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
+    with real_api_server(tmp_path_factory.mktemp("claims-agent")) as made:
+        define(made)
+        made.apply(RIGHTS)
+        yield made
+
+
+@pytest.fixture
+def claims(server: RealApiServer) -> Iterator[Claims]:
+    """One claim of the pod: allocated, with a network that is not ready."""
+    made = Claims(server)
+    made.create(NIC)
+    made.allocate(NIC)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def node(server: RealApiServer, tmp_path: Path) -> Iterator[DraNode]:
+    cluster = {"server": server.url, "certificate-authority": str(server.ca_file)}
+    path = kubeconfig(tmp_path, server.url, {"token": AGENT}, cluster)
+    flags = ("--resource-claims=apiserver", f"--kubeconfig={path}", "--node-name=node-1")
+    with dra_node(*flags) as made:
+        yield made
+
+
+def eventually(node: DraNode, enough: Callable[[Any], bool]) -> Any:
+    """The first answer of the container that is enough."""
+    deadline = time.monotonic() + 60
+    while True:
+        found = call(node.containers["app"], "GetResource", "ResourceRequest")
+        assert "code" not in found, node.agent.stderr_text()
+        if enough(found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def devices(resources: Any) -> Any:
+    """The devices of the container's only claim."""
+    (nic,) = resources["claims"]
+    return nic.get("devices", [])
+
+
+def condition(resources: Any) -> str:
+    """The status of the device's only condition, "" while it is not known."""
+    found = devices(resources)
+    return str(found[0]["conditions"][0]["status"]) if found else ""
+
+
+def test_a_pod_is_answered_and_watches_its_claim(node: DraNode, claims: Claims) -> None:
+    found = eventually(node, lambda found: condition(found) == "False")
+    (nic,) = found["claims"]
+    assert (nic["source"], nic["claim_name"]) == ("CLAIM_SOURCE_API_SERVER", NIC)
+    (device,) = nic["devices"]
+    assert device["network_data"]["ips"] == ["10.1.0.5/24"]
+    assert device["conditions"][0]["reason"] == "LinkDown" and "attributes" not in device
+    found = eventually(node, lambda found: NO_SELECTOR in str(found.get("claims_error")))
+    assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
+    assert "claims" not in call(node.containers["plain"], "GetResource", "ResourceRequest")
+    with watching(node.containers["app"]) as watcher:
+        watcher.next()
+        ready = [{"type": "NetworkReady", "status": "True", "reason": "LinkUp"}]
+        claims.report(NIC, conditions=ready)
+        changed = watcher.until(lambda line: condition(line["snapshot"]["resources"]) == "True")
+        assert "resources" in changed["changed"]
+        claims.delete(NIC)
+        watcher.until(lambda line: not devices(line["snapshot"]["resources"]))
+
+
+def test_a_restarted_server_is_followed_again(
+    node: DraNode, claims: Claims, server: RealApiServer
+) -> None:
+    eventually(node, lambda found: condition(found) == "False")
+    server.kill()
+    found = eventually(
+        node, lambda found: NO_SELECTOR not in str(found.get("claims_error", NO_SELECTOR))
+    )
+    assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
+    assert condition(found) == "False"
+    database = Database(server.etcd)
+    database.remove(NIC)
+    database.compact()
+    server.restart()
+    wait_served(server)
+    found = eventually(node, lambda found: not devices(found))
+    claims.create(NIC)
+    claims.allocate(NIC)
+    eventually(node, lambda found: condition(found) == "False")
