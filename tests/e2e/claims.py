@@ -99,13 +99,11 @@ class Claims:
         self.server.call("DELETE", f"{CLAIMS}/{name}")
 
     def clear(self) -> None:
-        """Delete all."""
+        """Delete all, those with a finalizer too."""
         for one in self.server.call("GET", CLAIMS)["items"]:
-            name = one["metadata"]["name"]
             if one["metadata"].get("finalizers"):
-                self.release(name)
-            if not one["metadata"].get("deletionTimestamp"):
-                self.delete(name)
+                self.release(one["metadata"]["name"])
+        self.server.call("DELETE", CLAIMS)
 
 
 def publish(server: RealApiServer) -> None:
