@@ -76,14 +76,18 @@ class RealApiServer:
     etcd: str
     process: Daemon
 
-    def kill(self) -> None:
-        """End the API server at once, and its connections with it. Its database goes on."""
-        self.process.kill()
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Within the block, the API server does not run: it was killed. Its database goes on.
 
-    def restart(self) -> None:
-        """Start it again at the same address, with empty caches, and wait until it answers."""
-        self.process.start()
-        _wait(self)
+        After the block it answers again, at the same address and with empty caches.
+        """
+        self.process.kill()
+        try:
+            yield
+        finally:
+            self.process.start()
+            _wait(self)
 
     def call(
         self, method: str, path: str, body: object = None, kind: str = "application/json"

@@ -14,28 +14,19 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.api_server import AGENT, RealApiServer, real_api_server
-from tests.e2e.claims import RIGHTS, Claims, Database, define, wait_served
+from tests.e2e.api_server import AGENT, RealApiServer
+from tests.e2e.claims import Claims, Database, wait_served
+from tests.e2e.claims_feed import NO_SELECTOR
 from tests.pods.kubeconfigs import kubeconfig
 from tests.service.dra_node import NIC, DraNode, dra_node
 from tests.service.test_devices import call
 from tests.service.watching import watching
 
-NO_SELECTOR = "field label not supported: spec.nodeName"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
-    with real_api_server(tmp_path_factory.mktemp("claims-agent")) as made:
-        define(made)
-        made.apply(RIGHTS)
-        yield made
-
 
 @pytest.fixture
-def claims(server: RealApiServer) -> Iterator[Claims]:
+def claims(claims_server: RealApiServer) -> Iterator[Claims]:
     """One claim of the pod: allocated, with a network that is not ready."""
-    made = Claims(server)
+    made = Claims(claims_server)
     made.create(NIC)
     made.allocate(NIC)
     yield made
@@ -43,9 +34,12 @@ def claims(server: RealApiServer) -> Iterator[Claims]:
 
 
 @pytest.fixture
-def node(server: RealApiServer, tmp_path: Path) -> Iterator[DraNode]:
-    cluster = {"server": server.url, "certificate-authority": str(server.ca_file)}
-    path = kubeconfig(tmp_path, server.url, {"token": AGENT}, cluster)
+def node(claims_server: RealApiServer, tmp_path: Path) -> Iterator[DraNode]:
+    cluster = {
+        "server": claims_server.url,
+        "certificate-authority": str(claims_server.ca_file),
+    }
+    path = kubeconfig(tmp_path, claims_server.url, {"token": AGENT}, cluster)
     flags = ("--resource-claims=apiserver", f"--kubeconfig={path}", "--node-name=node-1")
     with dra_node(*flags) as made:
         yield made
@@ -96,21 +90,20 @@ def test_a_pod_is_answered_and_watches_its_claim(node: DraNode, claims: Claims) 
 
 
 def test_a_restarted_server_is_followed_again(
-    node: DraNode, claims: Claims, server: RealApiServer
+    node: DraNode, claims: Claims, claims_server: RealApiServer
 ) -> None:
     eventually(node, lambda found: condition(found) == "False")
-    server.kill()
-    found = eventually(
-        node, lambda found: NO_SELECTOR not in str(found.get("claims_error", NO_SELECTOR))
-    )
-    assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
-    assert condition(found) == "False"
-    database = Database(server.etcd)
-    database.remove(NIC)
-    database.compact()
-    server.restart()
-    wait_served(server)
-    found = eventually(node, lambda found: not devices(found))
+    with claims_server.stopped():
+        found = eventually(
+            node, lambda found: NO_SELECTOR not in str(found.get("claims_error", NO_SELECTOR))
+        )
+        assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
+        assert condition(found) == "False"
+        database = Database(claims_server.etcd)
+        database.remove(NIC)
+        database.compact()
+    wait_served(claims_server)
+    eventually(node, lambda found: not devices(found))
     claims.create(NIC)
     claims.allocate(NIC)
     eventually(node, lambda found: condition(found) == "False")

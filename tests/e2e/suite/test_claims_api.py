@@ -9,85 +9,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.claims_api import ApiClaimDevice, ClaimAnswer, ClaimsApi
-from netutil.agent.pods.http.apiserver_login import ServiceAccount, open_login
-from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_settings
 from netutil.agent.pods.sources.listwatch import Expired, decode_event
 
-from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
-from tests.e2e.claims import (
-    FINALIZER,
-    NAMESPACE,
-    RIGHTS,
-    Claims,
-    Database,
-    allow_claims_alone,
-    define,
-    publish,
-    wait_served,
+from tests.e2e.api_server import ACCOUNT, RealApiServer
+from tests.e2e.claims import FINALIZER, NAMESPACE, Claims, Database, wait_served
+from tests.e2e.claims_feed import (
+    NO_SELECTOR,
+    Refusals,
+    answered,
+    create,
+    device_of,
+    following,
+    has_reason,
+    is_ready,
+    is_unknown,
+    one_device,
 )
 from tests.pods.claims_of_api import PCI, device_status
 from tests.pods.streams import until
 
-NODE = "node-1"
-NO_SELECTOR = "field label not supported: spec.nodeName"
 MANY = 300
 """More than a page of a list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """What an agent got, step by step, while rights were given to it."""
-
-    without: Unavailable
-    claims_alone: ClaimAnswer
-
-
-@pytest.fixture(scope="module")
-def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealApiServer]:
-    """A server with the kinds and a slice, on which the agent's account has no right."""
-    with real_api_server(tmp_path_factory.mktemp("claims")) as made:
-        define(made)
-        publish(made)
-        yield made
-
-
-@pytest.fixture(scope="module")
-def refusals(bare_server: RealApiServer) -> Refusals:
-    """The errors that one agent got before it had the component's right."""
-
-    async def ask() -> Refusals:
-        claims = Claims(bare_server)
-        async with following(bare_server, all_slices=False) as held:
-            with pytest.raises(Unavailable) as refused:
-                await held.current()
-            await asyncio.to_thread(create, claims, "alone")
-            await asyncio.to_thread(allow_claims_alone, bare_server)
-            answer = await answered(held, "alone", lambda found: found.requests is not None)
-            await asyncio.to_thread(claims.clear)
-            return Refusals(refused.value, answer)
-
-    return asyncio.run(ask())
-
-
-@pytest.fixture(scope="module")
-def server(bare_server: RealApiServer, refusals: Refusals) -> RealApiServer:
-    """The same with the right that the component gives."""
-    del refusals  # they were asked for before
-    bare_server.apply(RIGHTS)
-    return bare_server
-
-
 @pytest.fixture
-def claims(server: RealApiServer) -> Iterator[Claims]:
-    made = Claims(server)
+def claims(claims_server: RealApiServer) -> Iterator[Claims]:
+    made = Claims(claims_server)
     yield made
     made.clear()
 
@@ -110,76 +62,17 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counted
 
 
-@asynccontextmanager
-async def following(
-    server: RealApiServer, *, all_slices: bool = True, **changed: Any
-) -> AsyncIterator[ClaimsApi]:
-    """Follow as the agent does; of the slices all, or by the selector that 1.20 refuses."""
-    login = ServiceAccount(server.url, str(server.ca_file), str(server.token_file))
-    settings = replace(claim_settings(open_login(login)), **changed)
-    slices = SliceSource(settings, NODE)
-    if all_slices:
-        slices._resource = replace(slices._resource, selector="")
-    made = ClaimsApi(ClaimSource(settings, NODE), slices)
-    made.start()
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-def create(claims: Claims, name: str, *finalizers: str, **status: Any) -> str:
-    """Create a claim and allocate it; return its UID."""
-    uid = claims.create(name, *finalizers)
-    claims.allocate(name, **status)
-    return uid
-
-
-async def answered(
-    held: ClaimsApi, name: str, enough: Callable[[ClaimAnswer], bool]
-) -> ClaimAnswer:
-    """The first answer that is enough. An error alone is no new generation, so this polls."""
-
-    def look() -> bool:
-        with suppress(Unavailable):
-            found.append(held.answer(NAMESPACE, name))
-        return bool(found) and enough(found[-1])
-
-    found: list[ClaimAnswer] = []
-    await until(look)
-    return found[-1]
-
-
-async def device_of(held: ClaimsApi, name: str) -> ApiClaimDevice:
-    """The device of a claim, once it is known with its attributes."""
-    found = await answered(
-        held, name, lambda found: found.requests is not None and found.attributes_error is None
-    )
-    return one_device(found)
-
-
-def one_device(found: ClaimAnswer) -> ApiClaimDevice:
-    assert found.requests is not None
-    (request,) = found.requests
-    (device,) = request.devices
-    return device
-
-
-def is_unknown(found: ClaimAnswer) -> bool:
-    return found.requests is None
-
-
 class TestRights:
-    def test_without_the_component_the_right_is_named(self, refusals: Refusals) -> None:
-        error = refusals.without
+    def test_without_the_component_the_right_is_named(self, claims_refusals: Refusals) -> None:
+        error = claims_refusals.without
         text = f'resourceclaims.resource.k8s.io is forbidden: User "{ACCOUNT}" cannot list'
         assert text in error.message
         assert "list and watch on resourceclaims" in error.advice
         assert "manifests/resource-claims" in error.advice
 
-    def test_without_slices_only_attributes_lack(self, refusals: Refusals) -> None:
+    def test_without_slices_only_attributes_lack(self, claims_refusals: Refusals) -> None:
         """The same agent: it goes on once it may list claims."""
-        found = refusals.claims_alone
+        found = claims_refusals.claims_alone
         assert found.claims_error is None and one_device(found).attributes is None
         assert one_device(found).network_data is not None
         assert found.attributes_error is not None
@@ -187,11 +80,11 @@ class TestRights:
         assert text in found.attributes_error.message
 
     async def test_custom_resources_have_no_node_selector(
-        self, server: RealApiServer, claims: Claims
+        self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         """From 1.30 on they may; the kind that a cluster serves has it always."""
         create(claims, "nic")
-        async with following(server, all_slices=False) as held:
+        async with following(claims_server, all_slices=False) as held:
             found = await answered(
                 held, "nic", lambda found: NO_SELECTOR in str(found.attributes_error)
             )
@@ -202,10 +95,10 @@ class TestRights:
 
 class TestFollowing:
     async def test_a_claim_has_what_its_driver_wrote(
-        self, server: RealApiServer, claims: Claims
+        self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         uid = create(claims, "nic")
-        async with following(server) as held:
+        async with following(claims_server) as held:
             device = await device_of(held, "nic")
             found = held.answer(NAMESPACE, "nic")
             assert found.requests is not None and found.requests[0].claim_uid == uid
@@ -216,8 +109,8 @@ class TestFollowing:
             assert (condition.type, condition.status) == ("NetworkReady", "False")
             assert held.error is None and held.is_current
 
-    async def test_changes_are_seen(self, server: RealApiServer, claims: Claims) -> None:
-        async with following(server) as held:
+    async def test_changes_are_seen(self, claims_server: RealApiServer, claims: Claims) -> None:
+        async with following(claims_server) as held:
             await held.current()
             await asyncio.to_thread(claims.create, "nic")
             assert is_unknown(held.answer(NAMESPACE, "nic"))
@@ -234,11 +127,11 @@ class TestFollowing:
             assert (held.failures, held.claim_stats.restarts) == (0, 0)
 
     async def test_a_claim_in_deletion_is_held_until_its_end(
-        self, server: RealApiServer, claims: Claims
+        self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         """Its finalizer stays as long as the pod runs."""
         create(claims, "nic", FINALIZER)
-        async with following(server) as held:
+        async with following(claims_server) as held:
             await device_of(held, "nic")
             await asyncio.to_thread(claims.delete, "nic")
             await asyncio.to_thread(claims.report, "nic", conditions=[])
@@ -247,10 +140,10 @@ class TestFollowing:
             await answered(held, "nic", is_unknown)
 
     async def test_a_claim_made_anew_is_another(
-        self, server: RealApiServer, claims: Claims
+        self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         first = create(claims, "nic")
-        async with following(server) as held:
+        async with following(claims_server) as held:
             await device_of(held, "nic")
             await asyncio.to_thread(claims.delete, "nic")
             second = await asyncio.to_thread(create, claims, "nic")
@@ -262,22 +155,22 @@ class TestFollowing:
             )
 
     async def test_claims_of_other_nodes_are_not_held(
-        self, server: RealApiServer, claims: Claims
+        self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         create(claims, "elsewhere", node="node-2")
         create(claims, "anywhere", node=None)
         create(claims, "here")
-        async with following(server) as held:
+        async with following(claims_server) as held:
             await device_of(held, "here")
             assert is_unknown(held.answer(NAMESPACE, "elsewhere"))
             assert (len(held), held.answer(NAMESPACE, "anywhere").problem) == (2, "")
 
     async def test_bookmarks_and_ends_of_watches_miss_nothing(
-        self, server: RealApiServer, claims: Claims, events: Counter[str]
+        self, claims_server: RealApiServer, claims: Claims, events: Counter[str]
     ) -> None:
         """1.20 sends a bookmark two seconds before the end of a watch that has brought an event."""
         create(claims, "nic")
-        async with following(server, watch_seconds=3) as held, asyncio.timeout(120):
+        async with following(claims_server, watch_seconds=3) as held, asyncio.timeout(120):
             await device_of(held, "nic")
             number = 0
             while not (events["BOOKMARK"] and held.claim_stats.restarts):
@@ -292,39 +185,27 @@ class TestFollowing:
 
 
 async def test_a_restarted_and_compacted_server_is_listed_again(
-    server: RealApiServer, claims: Claims, events: Counter[str]
+    claims_server: RealApiServer, claims: Claims, events: Counter[str]
 ) -> None:
     """What other API servers of the cluster changed meanwhile no watch can tell: 410."""
     create(claims, "kept")
     create(claims, "deleted")
-    database = Database(server.etcd)
-    async with following(server) as held:
+    database = Database(claims_server.etcd)
+    async with following(claims_server) as held:
         await device_of(held, "kept")
         await device_of(held, "deleted")
-        server.kill()
-        old = await answered(held, "kept", lambda found: found.claims_error is not None)
-        assert one_device(old).network_data is not None
-        with pytest.raises(Unavailable, match="API server"):
-            held.answer(NAMESPACE, "unknown")
         copies = {f"copy-{number}": f"uid-of-copy-{number}" for number in range(MANY)}
-        await asyncio.to_thread(database.copy, "kept", copies)
-        await asyncio.to_thread(database.remove, "deleted")
-        await asyncio.to_thread(database.compact)
-        await asyncio.to_thread(server.restart)
-        await asyncio.to_thread(wait_served, server)
+        with claims_server.stopped():
+            old = await answered(held, "kept", lambda found: found.claims_error is not None)
+            assert one_device(old).network_data is not None
+            with pytest.raises(Unavailable, match="API server"):
+                held.answer(NAMESPACE, "unknown")
+            database.copy("kept", copies)
+            database.remove("deleted")
+            database.compact()
+        await asyncio.to_thread(wait_served, claims_server)
         await answered(held, "deleted", is_unknown)
         await until(lambda: held.is_current)
         assert (len(held), events["EXPIRED"] >= 1) == (MANY + 1, True)
         assert one_device(held.answer(NAMESPACE, f"copy-{MANY - 1}")).conditions is not None
         assert held.error is None and held.answer(NAMESPACE, "kept").claims_error is None
-
-
-def has_reason(reason: str) -> Callable[[ClaimAnswer], bool]:
-    def has(found: ClaimAnswer) -> bool:
-        return [one.reason for one in one_device(found).conditions or ()] == [reason]
-
-    return has
-
-
-def is_ready(found: ClaimAnswer) -> bool:
-    return [one.status for one in one_device(found).conditions or ()] == ["True"]
