@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from netutil.agent.pods.sources.listwatch import Expired, decode_event
 
 from tests.e2e.api_server import RealApiServer, real_api_server
 from tests.e2e.claims import RIGHTS, define, publish
@@ -48,6 +51,24 @@ def claims_server(api_server: RealApiServer, claims_refusals: Refusals) -> RealA
     del claims_refusals  # they were asked for before
     api_server.apply(RIGHTS)
     return api_server
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count the events of watches of this process by their type, and "EXPIRED"."""
+    counted = Counter[str]()
+
+    def counting(*given: Any) -> Any:
+        try:
+            event = decode_event(*given)
+        except Expired:
+            counted["EXPIRED"] += 1
+            raise
+        counted[event.type.name] += 1
+        return event
+
+    monkeypatch.setattr("netutil.agent.pods.sources.reflector.decode_event", counting)
+    return counted
 
 
 def images() -> list[bytes | Path]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from netutil.agent.errors import Unavailable
-from netutil.agent.pods.sources.listwatch import Expired, decode_event
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer
-from tests.e2e.claims import FINALIZER, NAMESPACE, Claims, Database, wait_served
+from tests.e2e.claims import FINALIZER, NAMESPACE, Claims
 from tests.e2e.claims_feed import (
     NO_SELECTOR,
     Refusals,
@@ -31,10 +28,6 @@ from tests.e2e.claims_feed import (
     one_device,
 )
 from tests.pods.claims_of_api import PCI, device_status
-from tests.pods.streams import until
-
-MANY = 300
-"""More than a page of a list."""
 
 
 @pytest.fixture
@@ -42,24 +35,6 @@ def claims(claims_server: RealApiServer) -> Iterator[Claims]:
     made = Claims(claims_server)
     yield made
     made.clear()
-
-
-@pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the events of watches by their type, and "EXPIRED"."""
-    counted = Counter[str]()
-
-    def counting(*given: Any) -> Any:
-        try:
-            event = decode_event(*given)
-        except Expired:
-            counted["EXPIRED"] += 1
-            raise
-        counted[event.type.name] += 1
-        return event
-
-    monkeypatch.setattr("netutil.agent.pods.sources.reflector.decode_event", counting)
-    return counted
 
 
 class TestRights:
@@ -182,30 +157,3 @@ class TestFollowing:
             assert (held.failures, held.claim_stats.missed, events["EXPIRED"]) == (0, 0, 0)
             # The comparison lists the metadata alone.
             assert (await held._source.compare()).differences == frozenset()
-
-
-async def test_a_restarted_and_compacted_server_is_listed_again(
-    claims_server: RealApiServer, claims: Claims, events: Counter[str]
-) -> None:
-    """What other API servers of the cluster changed meanwhile no watch can tell: 410."""
-    create(claims, "kept")
-    create(claims, "deleted")
-    database = Database(claims_server.etcd)
-    async with following(claims_server) as held:
-        await device_of(held, "kept")
-        await device_of(held, "deleted")
-        copies = {f"copy-{number}": f"uid-of-copy-{number}" for number in range(MANY)}
-        with claims_server.stopped():
-            old = await answered(held, "kept", lambda found: found.claims_error is not None)
-            assert one_device(old).network_data is not None
-            with pytest.raises(Unavailable, match="API server"):
-                held.answer(NAMESPACE, "unknown")
-            database.copy("kept", copies)
-            database.remove("deleted")
-            database.compact()
-        await asyncio.to_thread(wait_served, claims_server)
-        await answered(held, "deleted", is_unknown)
-        await until(lambda: held.is_current)
-        assert (len(held), events["EXPIRED"] >= 1) == (MANY + 1, True)
-        assert one_device(held.answer(NAMESPACE, f"copy-{MANY - 1}")).conditions is not None
-        assert held.error is None and held.answer(NAMESPACE, "kept").claims_error is None
