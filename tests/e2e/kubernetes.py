@@ -29,9 +29,9 @@ CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 # 1.0.2 for the same reason (kubernetes/kubernetes#104947).
 _REPLACED = {"github.com/modern-go/reflect2": "golang-github-modern-go-reflect2-dev"}
 _REPLACEMENTS = "usr/share/gocode/src"
-# Without the paths of the directory what is compiled once can be used again. "providerless" is
-# Kubernetes' own: it leaves out the clients of AWS, Azure, Google and vSphere, which cost a third of
-# the build, and their volumes, which no test has.
+# Without the paths of the directory what is compiled once can be used again. "providerless", a tag
+# of Kubernetes itself, leaves out the clients of AWS, Azure, Google and vSphere, which cost a third
+# of the build, and their volumes, which no test has.
 _FLAGS = ("-trimpath", "-tags=providerless", "-gcflags=all=-dwarf=false")
 _GO = "/usr/lib/go-1.19/bin/go"
 _SUITE = "bookworm"
