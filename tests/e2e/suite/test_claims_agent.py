@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,16 +24,15 @@ from tests.e2e.claims_feed import (
     create,
     device_of,
     following,
-    is_unknown,
     one_device,
 )
 from tests.pods.kubeconfigs import kubeconfig
 from tests.pods.streams import until
 from tests.service.dra_node import NIC, DraNode, dra_node
 from tests.service.test_devices import call
-from tests.service.watching import watching
+from tests.service.watching import Watcher, watching
 
-MANY = 300
+MANY = 260
 """More than a page of a list."""
 
 
@@ -47,13 +45,16 @@ def claims(claims_server: RealApiServer) -> Iterator[Claims]:
     made.clear()
 
 
-@pytest.fixture
-def node(claims_server: RealApiServer, tmp_path: Path) -> Iterator[DraNode]:
+@pytest.fixture(scope="module")
+def node(
+    claims_server: RealApiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DraNode]:
     cluster = {
         "server": claims_server.url,
         "certificate-authority": str(claims_server.ca_file),
     }
-    path = kubeconfig(tmp_path, claims_server.url, {"token": AGENT}, cluster)
+    directory = tmp_path_factory.mktemp("node")
+    path = kubeconfig(directory, claims_server.url, {"token": AGENT}, cluster)
     flags = ("--resource-claims=apiserver", f"--kubeconfig={path}", "--node-name=node-1")
     with dra_node(*flags) as made:
         yield made
@@ -68,7 +69,7 @@ def eventually(node: DraNode, enough: Callable[[Any], bool]) -> Any:
         if enough(found):
             return found
         assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def devices(resources: Any) -> Any:
@@ -84,7 +85,7 @@ def condition(resources: Any) -> str:
 
 
 def test_a_pod_is_answered_and_watches_its_claim(node: DraNode, claims: Claims) -> None:
-    found = eventually(node, lambda found: condition(found) == "False")
+    found = eventually(node, is_not_ready)
     (nic,) = found["claims"]
     assert (nic["source"], nic["claim_name"]) == ("CLAIM_SOURCE_API_SERVER", NIC)
     (device,) = nic["devices"]
@@ -94,7 +95,7 @@ def test_a_pod_is_answered_and_watches_its_claim(node: DraNode, claims: Claims) 
     assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
     assert "claims" not in call(node.containers["plain"], "GetResource", "ResourceRequest")
     with watching(node.containers["app"]) as watcher:
-        watcher.next()
+        watcher.until(lambda line: is_not_ready(line["snapshot"]["resources"]))
         ready = [{"type": "NetworkReady", "status": "True", "reason": "LinkUp"}]
         claims.report(NIC, conditions=ready)
         changed = watcher.until(lambda line: condition(line["snapshot"]["resources"]) == "True")
@@ -114,26 +115,36 @@ async def test_a_restarted_and_compacted_server_is_listed_again(
     copies = {f"copy-{number}": f"uid-of-copy-{number}" for number in range(MANY)}
     async with following(claims_server) as held:
         await device_of(held, NIC)
-        await asyncio.to_thread(eventually, node, lambda found: condition(found) == "False")
-        with claims_server.stopped():
-            old = await answered(held, NIC, lambda found: found.claims_error is not None)
-            assert one_device(old).network_data is not None
-            with pytest.raises(Unavailable, match="API server"):
-                held.answer(NAMESPACE, "unknown")
-            found = await asyncio.to_thread(eventually, node, is_cut_off)
-            assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
-            assert condition(found) == "False"
-            database.copy(NIC, copies)
-            database.remove(NIC)
-            database.compact()
-        await asyncio.to_thread(wait_served, claims_server)
-        await answered(held, NIC, is_unknown)
+        with watching(node.containers["app"]) as watcher:
+            await until_watched(watcher, is_not_ready)
+            with claims_server.stopped():
+                old = await answered(held, NIC, lambda found: found.claims_error is not None)
+                assert one_device(old).network_data is not None
+                with pytest.raises(Unavailable, match="API server"):
+                    held.answer(NAMESPACE, "unknown")
+                found = await asyncio.to_thread(eventually, node, is_cut_off)
+                assert found["claims_error"]["reason"] == "RESOURCE_CLAIMS_UNAVAILABLE"
+                assert is_not_ready(found)
+                database.copy(NIC, copies)
+                database.remove(NIC)
+                database.compact()
+            await asyncio.to_thread(eventually, node, lambda found: not devices(found))
+            await asyncio.to_thread(wait_served, claims_server)
+            await asyncio.to_thread(create, claims, NIC)
+            await until_watched(watcher, is_not_ready)
+        await answered(held, NIC, lambda found: found.requests is not None)
         await until(lambda: held.is_current)
-        assert (len(held), events["EXPIRED"] >= 1, held.error) == (MANY, True, None)
+        assert (len(held), events["EXPIRED"] >= 1, held.error) == (MANY + 1, True, None)
         assert one_device(held.answer(NAMESPACE, f"copy-{MANY - 1}")).conditions is not None
-    await asyncio.to_thread(eventually, node, lambda found: not devices(found))
-    await asyncio.to_thread(create, claims, NIC)
-    await asyncio.to_thread(eventually, node, lambda found: condition(found) == "False")
+
+
+async def until_watched(watcher: Watcher, enough: Callable[[Any], bool]) -> None:
+    """Return at the first snapshot in which the container's resources are enough."""
+    await asyncio.to_thread(watcher.until, lambda line: enough(line["snapshot"]["resources"]))
+
+
+def is_not_ready(resources: Any) -> bool:
+    return condition(resources) == "False"
 
 
 def is_cut_off(resources: Any) -> bool:
