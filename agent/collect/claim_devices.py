@@ -35,16 +35,10 @@ from netutil.agent.errors import (
     Reason,
     ResourceExhausted,
 )
-from netutil.agent.facts.claims import (
-    MAX_CLAIM_DEVICES,
-    NO_CLAIMS,
-    ClaimDevice,
-    ClaimRequest,
-    Claims,
-    ClaimSource,
-)
+from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS, Claims
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles, RequestFile, WatchedClaims
-from netutil.agent.parsers.device_metadata import DeviceMetadata, MetadataDevice
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest, ClaimSource
+from netutil.agent.parsers.device_metadata import DeviceMetadata
 from netutil.agent.pods.claims import ClaimReference, claims_of, may_refer_to_claims
 from netutil.agent.pods.index import Match
 
@@ -213,20 +207,15 @@ def _requests(
     if isinstance(found, AgentError):
         yield replace(base, error=found)
         return
-    base = replace(base, claim_uid=found.claim_uid, generation=found.generation)
+    base = replace(base, claim_uid=found.claim_uid or None, generation=found.generation)
     if reference.is_from_template and found.pod_claim not in ("", reference.pod_claim):
         yield replace(base, error=_other_pod_claim(reference, found, file))
         return
     if not found.requests:
         yield base
     for request in found.requests:
-        devices = tuple(_device(one, pci) for one in request.devices)
+        devices = tuple(_with_function(one, pci) for one in request.devices)
         yield replace(base, request=request.name, devices=devices)
-
-
-def _device(found: MetadataDevice, pci: PciDevices) -> ClaimDevice:
-    device = ClaimDevice(found.pool, found.name, found.attributes, found.network_data)
-    return _with_function(device, pci)
 
 
 def _with_functions(request: ClaimRequest, pci: PciDevices) -> ClaimRequest:

@@ -12,16 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netutil.agent.errors import AgentError, FailedPrecondition, Reason, Unavailable
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, ClaimSource, DeviceCondition
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
-from netutil.agent.parsers.device_metadata import NetworkData
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
 from netutil.agent.pods.claims import ClaimReference
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
-)
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 
 _READ = "resource claims at the API server"
 
@@ -70,7 +64,7 @@ def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiC
     return ApiClaims(found, errors[0] if errors else None)
 
 
-def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ApiClaimRequest]:
+def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ClaimRequest]:
     """Return the requests of a claim that a reference is about: one request, or all of the claim.
 
     A request of a prioritized list is named "request/subrequest" in the allocation.
@@ -103,7 +97,7 @@ def uid_of(answer: ClaimAnswer | None) -> str:
     """Return the UID of a claim by a list that is current, "" where none says it."""
     if answer is None or answer.claims_error is not None:
         return ""
-    return next((one.claim_uid for one in answer.requests or ()), "")
+    return next((one.claim_uid or "" for one in answer.requests or ()), "")
 
 
 def join(
@@ -133,7 +127,7 @@ def join(
 
 
 def _beside_error(
-    failed: ClaimRequest, left: dict[tuple[str, str], ApiClaimRequest]
+    failed: ClaimRequest, left: dict[tuple[str, str], ClaimRequest]
 ) -> Iterator[ClaimRequest]:
     """Yield what the API server says where a file cannot be used, beside the file's error."""
     keys = [
@@ -148,14 +142,14 @@ def _beside_error(
         yield failed
 
 
-def _of_both(one: ClaimRequest, reported: ApiClaimRequest | None) -> Iterator[ClaimRequest]:
+def _of_both(one: ClaimRequest, reported: ClaimRequest | None) -> Iterator[ClaimRequest]:
     """Yield a request of a file with what the API server adds, then devices that it alone has."""
     if reported is None:
         yield one
         return
-    by_name: dict[tuple[str, str], list[ApiClaimDevice]] = {}
+    by_name: dict[tuple[str, str], list[ClaimDevice]] = {}
     for device in reported.devices:
-        by_name.setdefault((device.pool, device.device), []).append(device)
+        by_name.setdefault((device.pool, device.name), []).append(device)
     devices: dict[tuple[str, str], list[ClaimDevice]] = {}
     for known in one.devices:
         key = known.pool, known.name
@@ -169,57 +163,30 @@ def _of_both(one: ClaimRequest, reported: ApiClaimRequest | None) -> Iterator[Cl
     joined = tuple(device for found in devices.values() for device in found)
     yield replace(one, devices=joined)
     others = tuple(
-        device for device in reported.devices if (device.pool, device.device) not in devices
+        device for device in reported.devices if (device.pool, device.name) not in devices
     )
     if others:
         yield _of_api(one, reported, others)
 
 
 def _of_api(
-    base: ClaimRequest, reported: ApiClaimRequest, devices: Iterable[ApiClaimDevice]
+    base: ClaimRequest, reported: ClaimRequest, devices: tuple[ClaimDevice, ...]
 ) -> ClaimRequest:
     return replace(
-        base,
-        claim_uid=reported.claim_uid,
-        request=reported.request,
-        driver=reported.driver,
-        source=ClaimSource.API_SERVER,
-        generation=0,
-        devices=tuple(_device(one) for one in devices),
+        reported,
+        pod_claim=base.pod_claim,
+        extended_resource=base.extended_resource,
+        devices=devices,
+        error=base.error,
     )
 
 
-def _device(reported: ApiClaimDevice) -> ClaimDevice:
-    device = ClaimDevice(
-        reported.pool, reported.device, reported.attributes or (), _network_data(reported)
-    )
-    return _with_status(device, reported)
+def _with_status(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:
+    return replace(device, share_id=reported.share_id, conditions=reported.conditions)
 
 
-def _with_status(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
-    return replace(device, share_id=reported.share_id, conditions=_conditions(reported))
-
-
-def _share(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
-    return replace(_with_status(device, reported), network_data=_network_data(reported))
-
-
-def _conditions(reported: ApiClaimDevice) -> tuple[DeviceCondition, ...]:
-    return tuple(
-        DeviceCondition(one.type, one.status, one.reason, one.message, one.last_transition_time)
-        for one in reported.conditions or ()
-    )
-
-
-def _network_data(reported: ApiClaimDevice) -> NetworkData | None:
-    found = reported.network_data
-    if found is None:
-        return None
-    return NetworkData(
-        interface_name=found.interface_name or "",
-        ips=found.ips or (),
-        hardware_address=found.hardware_address or "",
-    )
+def _share(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:
+    return replace(_with_status(device, reported), network_data=reported.network_data)
 
 
 def _main(request: str) -> str:

@@ -68,7 +68,6 @@ from netutil.agent.facts.network import (
     of_interface,
 )
 from netutil.agent.facts.network_state import MAX_INLINE_LINKS
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
@@ -81,6 +80,7 @@ from netutil.agent.parsers.environment import (
     Environment,
     too_many_devices,
 )
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
 from netutil.agent.pods.claims import may_refer_to_claims
 from netutil.agent.pods.index import Match

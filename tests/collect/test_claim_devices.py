@@ -13,15 +13,11 @@ from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import Reason
-from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS, ClaimSource
+from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest, ClaimSource
 from netutil.agent.parsers.device_metadata import MAX_DEVICES
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
-)
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 from netutil.agent.pods.index import Match
 
 from tests.facts.dra_tree import DraTree, settle
@@ -181,12 +177,18 @@ async def test_devices_of_the_api_server_count_as_well(
 ) -> None:
     node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
     api = ClaimsApi.__new__(ClaimsApi)
-    devices = tuple(
-        ApiClaimDevice("p", f"d{number}", None, None, "", None)
-        for number in range(MAX_CLAIM_DEVICES)
-    )
+    devices = tuple(ClaimDevice("p", f"d{number}") for number in range(MAX_CLAIM_DEVICES))
     uid = "0b1c2d3e-0000-4000-8000-000000000001"
-    reported = ApiClaimRequest(MADE, "shop", uid, "vf", "other.example.com", devices)
+    reported = ClaimRequest(
+        "",
+        MADE,
+        "shop",
+        claim_uid=uid,
+        request="vf",
+        driver="other.example.com",
+        source=ClaimSource.API_SERVER,
+        devices=devices,
+    )
     answered = [replace(reported, devices=devices[1:]), reported]
 
     def answer(self: ClaimsApi, namespace: str, name: str) -> ClaimAnswer:

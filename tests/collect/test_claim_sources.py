@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,22 +19,17 @@ from netutil.agent.collect.claim_sources import (
     uid_of,
 )
 from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
-from netutil.agent.facts.claims import (
+from netutil.agent.messages.convert_claims import request
+from netutil.agent.parsers.claims import (
+    Attribute,
     ClaimDevice,
     ClaimRequest,
     ClaimSource,
     DeviceCondition,
+    NetworkData,
 )
-from netutil.agent.messages.convert_claims import request
-from netutil.agent.parsers.device_metadata import Attribute, NetworkData
 from netutil.agent.pods.claims import ClaimReference
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
-)
-from netutil.agent.pods.sources import claims_model as model
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 
 NOW = datetime(2026, 11, 30, 8, tzinfo=UTC)
 UID, DRIVER = "claim-uid-1", "sriov.example.com"
@@ -56,20 +52,27 @@ def of_file(*devices: str, request: str = "vf", driver: str = DRIVER) -> ClaimRe
     )
 
 
-def api_device(name: str, share: str = "", interface: str = "net1") -> ApiClaimDevice:
-    ready = model.Condition("NetworkReady", "True")
-    return ApiClaimDevice(
-        "pool", name, (), model.NetworkData(interface_name=interface), share, (ready,)
-    )
+def api_device(name: str, share: str | None = None, interface: str = "net1") -> ClaimDevice:
+    ready = DeviceCondition("NetworkReady", "True")
+    return ClaimDevice("pool", name, None, NetworkData(interface_name=interface), share, (ready,))
 
 
 def of_api(
-    *devices: ApiClaimDevice, request: str = "vf", driver: str = DRIVER, uid: str = UID
-) -> ApiClaimRequest:
-    return ApiClaimRequest("web-nic", "shop", uid, request, driver, devices)
+    *devices: ClaimDevice, request: str = "vf", driver: str = DRIVER, uid: str = UID
+) -> ClaimRequest:
+    return ClaimRequest(
+        "",
+        "web-nic",
+        "shop",
+        claim_uid=uid,
+        request=request,
+        driver=driver,
+        source=ClaimSource.API_SERVER,
+        devices=devices,
+    )
 
 
-def answer(*requests: ApiClaimRequest, error: Unavailable | None = None) -> ClaimAnswer:
+def answer(*requests: ClaimRequest, error: Unavailable | None = None) -> ClaimAnswer:
     return ClaimAnswer(requests, "", error, None, NOW)
 
 
@@ -101,7 +104,7 @@ class TestJoin:
         assert (one.source, one.generation) == (ClaimSource.NODE, 3)
         assert (device.attributes, device.network_data) == (ATTRIBUTES, None)
         assert device.share_id == "share-1"
-        assert [(c.type, c.status) for c in device.conditions] == [("NetworkReady", "True")]
+        assert [(c.type, c.status) for c in device.conditions or ()] == [("NetworkReady", "True")]
 
     def test_a_request_without_a_file_is_the_api_servers(self) -> None:
         found = joined([of_file("a")], answer(of_api(api_device("b"), driver="gpu.example.com")))
@@ -111,7 +114,7 @@ class TestJoin:
         ]
         network = found[1].devices[0].network_data
         assert network == NetworkData(interface_name="net1")
-        assert found[1].generation == 0
+        assert found[1].generation is None
 
     def test_a_device_that_a_file_lacks_is_the_api_servers(self) -> None:
         first, second = joined([of_file("a")], answer(of_api(api_device("a"), api_device("b"))))
@@ -129,7 +132,7 @@ class TestJoin:
 
     def test_devices_stay_beside_the_error_of_a_file(self) -> None:
         error = FailedPrecondition(Reason.DEVICE_METADATA_MALFORMED, "It is no JSON.")
-        failed = replace(of_file(), error=error, claim_uid="")
+        failed = replace(of_file(), error=error, claim_uid=None)
         (found,) = joined([failed], answer(of_api(api_device("a"), request="vf/fast")))
         assert (found.error, found.source) == (error, ClaimSource.API_SERVER)
         assert (found.request, len(found.devices)) == ("vf/fast", 1)
@@ -144,15 +147,17 @@ class TestJoin:
 
     @given(
         st.lists(st.sampled_from("abc"), unique=True),
-        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "s", "t"])), unique=True),
+        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, "s", "t"])), unique=True),
     )
     def test_no_device_is_lost_or_doubled(
-        self, file: list[str], shares: list[tuple[str, str]]
+        self, file: list[str], shares: list[tuple[str, str | None]]
     ) -> None:
         found = joined([of_file(*file)], answer(of_api(*(api_device(*one) for one in shares))))
         devices = [(one.name, one.share_id) for request in found for one in request.devices]
-        alone = [(name, "") for name in file if name not in {one for one, _ in shares}]
-        assert sorted(devices) == sorted(shares + alone)
+        alone: list[tuple[str, str | None]] = [
+            (name, None) for name in file if name not in {one for one, _ in shares}
+        ]
+        assert sorted(devices, key=str) == sorted(shares + alone, key=str)
 
 
 class TestRequests:
@@ -220,7 +225,8 @@ class TestSignature:
 
 def test_texts_of_a_condition_are_cut() -> None:
     found = DeviceCondition("Ready", "False", "é" * 30_000, "x" * 30_000, NOW)
-    device = ClaimDevice("pool", "a", conditions=(found, replace(found, last_transition_time=None)))
+    undated = msgspec.structs.replace(found, last_transition_time=None)
+    device = ClaimDevice("pool", "a", conditions=(found, undated))
     made = request(replace(of_file(), devices=(device,)))
     first, second = made.devices[0].conditions
     assert len(first.message) < 5_000 and len(first.reason.encode()) < 5_000

@@ -12,8 +12,9 @@ from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.links import DefaultRoute, Link
 from netutil.agent.facts.network import read_networks
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.environment import parse_devices
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
 from tests.facts.sriov_node import (

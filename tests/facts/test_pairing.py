@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource, merge
 from netutil.agent.facts.pairing import DeviceSource, pair
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.environment import AllocatedDevice, parse_devices
 from netutil.agent.parsers.network_status import NetworkStatus
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
 from tests.facts.sriov_node import ACCELERATOR, PF, PLAIN, UNBOUND_VF, VF, VFIO_VF, build_sriov_node

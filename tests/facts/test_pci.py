@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from netutil.agent.facts.pci import PciInfo, read_network_devices, read_pci
+from netutil.agent.facts.pci import read_network_devices, read_pci
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.facts.sriov_node import (
     ACCELERATOR,

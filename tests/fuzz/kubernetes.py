@@ -263,7 +263,7 @@ def _metadata_holds(data: bytes, found: DeviceMetadata) -> None:
 
 def _names_in(found: DeviceMetadata) -> list[str]:
     devices = [device for request in found.requests for device in request.devices]
-    return [name for device in devices for name, _ in device.attributes]
+    return [name for device in devices for name, _ in device.attributes or ()]
 
 
 def targets() -> tuple[Target, ...]:

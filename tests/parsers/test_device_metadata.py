@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.device_metadata import (
+from netutil.agent.parsers.claims import (
     MAX_ATTRIBUTES,
+    MAX_TEXT,
+    MAX_VALUES,
+    Attribute,
+    ClaimDevice,
+    NetworkData,
+)
+from netutil.agent.parsers.device_metadata import (
     MAX_BYTES,
     MAX_DEVICES,
     MAX_OBJECTS,
-    MAX_VALUES,
-    Attribute,
     DeviceMetadata,
     DeviceMetadataMalformed,
     DeviceMetadataTooLarge,
-    MetadataDevice,
     MetadataRequest,
-    NetworkData,
     parse_device_metadata,
 )
 
@@ -44,9 +47,9 @@ WHOLE = DeviceMetadata(
     requests=(
         MetadataRequest(
             name="vf",
+            drivers=("sriov.example.com",),
             devices=(
-                MetadataDevice(
-                    driver="sriov.example.com",
+                ClaimDevice(
                     pool="node-1",
                     name="0000-3b-02-1",
                     attributes=(
@@ -197,8 +200,20 @@ def test_a_long_number_costs_no_time() -> None:
         ),
         (both(device(attributes={"a": {"ints": [1] * (MAX_VALUES + 1)}})), "values"),
         (both(device(network={"ips": ["10.0.0.1/8"] * (MAX_VALUES + 1)})), "addresses"),
+        (both(device(attributes={"a": {"string": "x" * (MAX_TEXT + 1)}})), "a text"),
+        (both(device(network={"hardwareAddress": "x" * (MAX_TEXT + 1)})), "a text"),
     ],
-    ids=["bytes", "objects", "devices", "requests", "attributes", "values", "addresses"],
+    ids=[
+        "bytes",
+        "objects",
+        "devices",
+        "requests",
+        "attributes",
+        "values",
+        "addresses",
+        "an attribute's text",
+        "an address's text",
+    ],
 )
 def test_more_than_the_limit_is_refused(body: bytes, what: str) -> None:
     with pytest.raises(DeviceMetadataTooLarge, match=what):
@@ -209,7 +224,7 @@ def test_as_much_as_the_limit_is_read() -> None:
     most = device(attributes={str(n): {"ints": [n] * MAX_VALUES} for n in range(MAX_ATTRIBUTES)})
     (request,) = parse_device_metadata(both(most, *[device()] * (MAX_DEVICES - 1))).requests
     assert len(request.devices) == MAX_DEVICES
-    assert len(request.devices[0].attributes) == MAX_ATTRIBUTES
+    assert len(request.devices[0].attributes or ()) == MAX_ATTRIBUTES
 
 
 @given(st.integers(min_value=0))
@@ -253,7 +268,7 @@ def test_every_attribute_comes_back(attributes: dict[str, Any], generation: int)
     found = parse_device_metadata(both(device(attributes=attributes), generation=generation))
     assert found.generation == generation
     read = {}
-    for name, attribute in found.requests[0].devices[0].attributes:
+    for name, attribute in found.requests[0].devices[0].attributes or ():
         fields = zip(
             attribute.__struct_encode_fields__,
             (getattr(attribute, one) for one in attribute.__struct_fields__),

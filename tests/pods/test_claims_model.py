@@ -10,14 +10,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.parsers.claims import MAX_ATTRIBUTES, MAX_VALUES, Attribute
 from netutil.agent.pods.claims_api import requests_of
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.claims_model import (
-    MAX_ATTRIBUTES,
     MAX_DEVICES,
-    MAX_VALUES,
-    Attribute,
     Claim,
     Slice,
     decode_claim,
@@ -193,7 +191,7 @@ class TestRequests:
         assert (request.claim_name, request.claim_namespace) == ("claim-1", "shop")
         assert (request.claim_uid, request.request, request.driver) == ("claim-uid-1", "vf", DRIVER)
         (device,) = request.devices
-        assert (device.pool, device.device, device.share_id) == (POOL, "0000-3b-02-1", "")
+        assert (device.pool, device.name, device.share_id) == (POOL, "0000-3b-02-1", None)
         assert device.attributes == ((PCI, Attribute(string_value="0000:3b:02.1")),)
         assert device.network_data is not None and device.conditions is not None
 

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import pytest
 from netutil.agent.collect.amounts import container_cpus, pod_cpus
 from netutil.agent.collect.device_health import device_health, with_health
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, Claims
+from netutil.agent.facts.claims import Claims
 from netutil.agent.kubelet.podresources.model import (
     Asked,
     ClaimResource,
     DynamicResource,
     decode_pod,
 )
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
 from netutil.agent.pods.claims import ClaimReference, claims_of
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod, decode_pod_list
@@ -102,18 +103,18 @@ DYNAMIC = DynamicResource(
     ("dynamic", "found", "health"),
     [
         ([DYNAMIC], claims(), "Unhealthy"),
-        ([], claims(), ""),
-        ([DYNAMIC], claims(name="gpu-1"), ""),
-        ([DYNAMIC], claims(driver="other.example.com"), ""),
+        ([], claims(), None),
+        ([DYNAMIC], claims(name="gpu-1"), None),
+        ([DYNAMIC], claims(driver="other.example.com"), None),
     ],
     ids=["by CDI", "no PodResources", "another device", "another driver"],
 )
 def test_the_health_of_a_claims_device_is_its_own(
-    pod: Pod, dynamic: list[DynamicResource], found: Claims, health: str
+    pod: Pod, dynamic: list[DynamicResource], found: Claims, health: str | None
 ) -> None:
     (request,) = with_health(found, match(pod, "b"), dynamic).requests
     (device,) = request.devices
-    assert (device.health, device.health_message) == (health, ECC if health else "")
+    assert (device.health, device.health_message) == (health, ECC if health else None)
 
 
 def test_a_device_without_cdi_is_found_by_its_names(pod: Pod) -> None:
@@ -127,7 +128,7 @@ def test_health_without_a_device_is_of_none(pod: Pod) -> None:
     text = json.dumps(POD).replace(CDI, "")
     (named,) = decode_pod_list(f'{{"kind": "PodList", "items": [{text}]}}'.encode())
     (request,) = with_health(claims(), match(named, "b"), []).requests
-    assert request.devices[0].health == ""
+    assert request.devices[0].health is None
 
 
 def test_get_tells_the_devices_of_claims() -> None:

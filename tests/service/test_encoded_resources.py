@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from netutil.agent.collect.results import GivenDevices, GivenFunctions
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.kubelet.podresources.model import ContainerResources, DeviceAllocation
 from netutil.agent.messages import convert_devices, encode
+from netutil.agent.parsers.pci import PciInfo
 
 VF = "0000:3b:01.0"
 FOUND = ContainerResources(

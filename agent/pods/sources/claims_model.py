@@ -8,11 +8,18 @@ versions differ for the agent in one thing: in v1beta1 the attributes of a devic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
-from netutil.agent.parsers import device_metadata
+from netutil.agent.parsers.claims import (
+    MAX_ATTRIBUTES,
+    MAX_VALUES,
+    Attribute,
+    Conditions,
+    Integer,
+    NetworkData,
+    Text,
+)
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 
@@ -22,57 +29,8 @@ VERSIONS = ("v1", "v1beta2", "v1beta1")
 """Of resource.k8s.io, the best first."""
 MAX_DEVICES = 128
 """Of one claim, and of one slice. The API has at most 32 and 128."""
-MAX_ATTRIBUTES = 64
-"""Of one device. The API has at most 32 with capacities."""
-MAX_VALUES = 64
-"""Of one list: values of an attribute, addresses, conditions."""
-_MAX_TEXT = 32 * 1024
 _NODE_NAME = "metadata.name"
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-Text = Annotated[str, msgspec.Meta(max_length=_MAX_TEXT)]
-Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""An int64, as in Go."""
-_Values = msgspec.Meta(max_length=MAX_VALUES)
-
-
-class Attribute(device_metadata.Attribute, frozen=True, kw_only=True, gc=False):
-    """The same as in device metadata, bounded: claims and slices are held for long."""
-
-    int_value: Integer | None = msgspec.field(name="int", default=None)
-    bool_value: bool | None = msgspec.field(name="bool", default=None)
-    string_value: Text | None = msgspec.field(name="string", default=None)
-    version_value: Text | None = msgspec.field(name="version", default=None)
-    int_values: Annotated[tuple[Integer, ...], _Values] | None = msgspec.field(
-        name="ints", default=None
-    )
-    bool_values: Annotated[tuple[bool, ...], _Values] | None = msgspec.field(
-        name="bools", default=None
-    )
-    string_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
-        name="strings", default=None
-    )
-    version_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
-        name="versions", default=None
-    )
-
-
-class NetworkData(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """NetworkDeviceData; None is what the driver does not say."""
-
-    interface_name: Text | None = None
-    ips: Annotated[tuple[Text, ...], _Values] | None = None
-    hardware_address: Text | None = None
-
-
-class Condition(msgspec.Struct, frozen=True, rename="camel"):
-    """Condition of meta/v1: "Ready", "NetworkReady", …; `status` is "True", "False", "Unknown"."""
-
-    type: Text
-    status: Text
-    reason: Text = ""
-    message: Text = ""
-    last_transition_time: datetime | None = None
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +50,7 @@ class DeviceStatus(msgspec.Struct, frozen=True):
     pool: Text
     device: Text
     share_id: Text | None = msgspec.field(name="shareID", default=None)
-    conditions: Annotated[tuple[Condition, ...], _Values] | None = None
+    conditions: Conditions | None = None
     network_data: NetworkData | None = msgspec.field(name="networkData", default=None)
 
 
