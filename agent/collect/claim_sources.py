@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from netutil.agent.errors import AgentError, FailedPrecondition, Reason, Unavailable
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
 from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
-from netutil.agent.pods.claims import ClaimReference
+from netutil.agent.pods.claims import ClaimReference, is_reserved_for
 from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
+from netutil.agent.pods.model import Pod
 
 _READ = "resource claims at the API server"
 
@@ -30,23 +31,30 @@ class ClaimSources:
 
 @dataclass(frozen=True, slots=True)
 class ApiClaims:
-    """What the API server says of claims, by their names; `error` is why it is not all known."""
+    """What the API server says of claims, by their names; `error` is why it is not all known.
+
+    `refused` says why a claim is not the pod's.
+    """
 
     by_name: Mapping[str, ClaimAnswer] = field(default_factory=dict)
+    refused: Mapping[str, FailedPrecondition] = field(default_factory=dict)
     error: AgentError | None = None
 
 
 NOT_ASKED = ApiClaims()
 
 
-def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiClaims:
-    """Return what the API server says of claims, by the last lists. Called on the event loop.
+def ask_api(api: ClaimsApi | None, pod: Pod, names: Iterable[str]) -> ApiClaims:
+    """Return what the API server says of a pod's claims, by the last lists. On the event loop.
 
-    A list that is not current answers still, beside the error that says so.
+    A list that is not current answers still, beside the error that says so. A claim that is not
+    reserved for the pod is refused if the list is current, and is not answered in any case.
     """
     if api is None:
         return NOT_ASKED
+    namespace = pod.metadata.namespace
     found: dict[str, ClaimAnswer] = {}
+    refused: dict[str, FailedPrecondition] = {}
     errors: list[AgentError] = []
     for name in dict.fromkeys(names):
         try:
@@ -54,6 +62,10 @@ def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiC
         except Unavailable as error:
             errors.append(_unavailable(error))
             continue
+        if not answer.problem and not is_reserved_for(pod, answer.reserved_for):
+            if answer.claims_error is None:
+                refused[name] = _not_reserved(pod, name, answer)
+            answer = replace(answer, requests=None)
         found[name] = answer
         if answer.claims_error is not None:
             errors.append(_unavailable(answer.claims_error))
@@ -61,7 +73,7 @@ def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiC
             errors.append(_malformed(namespace, name, answer.problem))
         if answer.requests and answer.attributes_error is not None:
             errors.append(_unavailable(answer.attributes_error))
-    return ApiClaims(found, errors[0] if errors else None)
+    return ApiClaims(found, refused, errors[0] if errors else None)
 
 
 def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ClaimRequest]:
@@ -87,7 +99,7 @@ def signature(api: ClaimsApi | None, namespace: str, claims: Iterable[tuple[str,
             seen.append(error.message)
             continue
         own = requests_for(answer, ClaimReference("", name, request))
-        seen.append((own, answer.problem, _text(answer.claims_error)))
+        seen.append((own, answer.problem, _text(answer.claims_error), answer.reserved_for))
         if own:
             seen.append(_text(answer.attributes_error))
     return seen
@@ -97,7 +109,7 @@ def uid_of(answer: ClaimAnswer | None) -> str:
     """Return the UID of a claim by a list that is current, "" where none says it."""
     if answer is None or answer.claims_error is not None:
         return ""
-    return next((one.claim_uid or "" for one in answer.requests or ()), "")
+    return answer.uid
 
 
 def join(
@@ -203,6 +215,29 @@ def _unavailable(error: Unavailable) -> Unavailable:
         Reason.RESOURCE_CLAIMS_UNAVAILABLE, error.message, read=error.read, advice=error.advice
     )
     return made.with_retry_after(error.retry_after_seconds)
+
+
+def _not_reserved(pod: Pod, name: str, answer: ClaimAnswer) -> FailedPrecondition:
+    """Return the error of a claim that is not the pod's, by a list that is current.
+
+    The names of the other pods are not the caller's to know.
+    """
+    full_name = f"{pod.metadata.namespace}/{name}"
+    if not answer.uid:
+        what = f"The API server has no claim {full_name} that is allocated for this node."
+    else:
+        what = (
+            f"The API server's claim {full_name} (UID {answer.uid:.64}) is reserved for"
+            f" {len(answer.reserved_for)} others, and not for pod {pod.full_name} (UID"
+            f" {pod.metadata.uid:.64})."
+        )
+    return FailedPrecondition(
+        Reason.RESOURCE_CLAIM_NOT_RESERVED,
+        what,
+        read=_READ,
+        advice="Ask again if the container has just started: the API server's events come a moment"
+        " later. Else look at status.reservedFor with `kubectl get resourceclaim -o yaml`.",
+    )
 
 
 def _malformed(namespace: str, name: str, problem: str) -> FailedPrecondition:

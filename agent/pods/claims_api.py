@@ -19,6 +19,7 @@ from netutil.agent.pods.feed import DirectoryStats, Generation
 from netutil.agent.pods.sources.base import StreamingSource, unavailable
 from netutil.agent.pods.sources.claims_model import (
     Claim,
+    Consumer,
     DeviceStatus,
     Result,
     Slice,
@@ -51,8 +52,9 @@ class SliceList:
 class ClaimAnswer:
     """What the API server says of one claim.
 
-    `requests` is None for a claim that is not allocated, or not known. `problem` says why a claim
-    that is known cannot be read. `claims_error` says why the claims are not current,
+    `requests` is None for a claim that is not allocated for this node, or not known; of others
+    `reserved_for` are those that may use the claim. `problem` says why a claim that is known cannot
+    be read. `claims_error` says why the claims are not current,
     `attributes_error` why attributes are not known, or not current. `observed_at` is the time of
     the claims.
     """
@@ -62,6 +64,8 @@ class ClaimAnswer:
     claims_error: Unavailable | None
     attributes_error: Unavailable | None
     observed_at: datetime
+    uid: str = ""
+    reserved_for: tuple[Consumer, ...] = ()
 
 
 def requests_of(claim: Claim, devices: DevicesByPool) -> tuple[ClaimRequest, ...]:
@@ -201,7 +205,13 @@ class ClaimsApi:
                 "Ask again.",
             )
         return ClaimAnswer(
-            requests, problem, self._claims.last_error, attributes_error, claims.observed_at
+            requests,
+            problem,
+            self._claims.last_error,
+            attributes_error,
+            claims.observed_at,
+            uid="" if claim is None else claim.uid,
+            reserved_for=() if claim is None else claim.reserved_for,
         )
 
     async def close(self) -> None:

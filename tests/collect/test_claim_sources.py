@@ -30,6 +30,9 @@ from netutil.agent.parsers.claims import (
 )
 from netutil.agent.pods.claims import ClaimReference
 from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
+from netutil.agent.pods.sources import claims_model as model
+
+from tests.pods.test_claims import pod_of
 
 NOW = datetime(2026, 11, 30, 8, tzinfo=UTC)
 UID, DRIVER = "claim-uid-1", "sriov.example.com"
@@ -72,8 +75,16 @@ def of_api(
     )
 
 
-def answer(*requests: ClaimRequest, error: Unavailable | None = None) -> ClaimAnswer:
-    return ClaimAnswer(requests, "", error, None, NOW)
+RESERVED = (model.Consumer("pods", "web", "pod-uid"),)
+WEB = pod_of({"metadata": {"name": "web", "namespace": "shop", "uid": "pod-uid"}})
+
+
+def answer(
+    *requests: ClaimRequest,
+    error: Unavailable | None = None,
+    reserved_for: tuple[model.Consumer, ...] = RESERVED,
+) -> ClaimAnswer:
+    return ClaimAnswer(requests, "", error, None, NOW, UID, reserved_for)
 
 
 def joined(
@@ -173,12 +184,12 @@ class TestRequests:
 class TestAsk:
     def test_each_claim_is_asked_for_once(self) -> None:
         api = Held(a=answer(), b=answer())
-        found = ask_api(api, "shop", ["a", "b", "a"])
+        found = ask_api(api, WEB, ["a", "b", "a"])
         assert api.asked == ["a", "b"] and found.error is None
-        assert ask_api(None, "shop", ["a"]) is NOT_ASKED
+        assert ask_api(None, WEB, ["a"]) is NOT_ASKED
 
     def test_what_is_not_current_is_an_error_beside(self) -> None:
-        found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), "shop", ["b", "a"])
+        found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), WEB, ["b", "a"])
         assert list(found.by_name) == ["b"]
         assert isinstance(found.error, Unavailable)
         assert found.error.reason is Reason.RESOURCE_CLAIMS_UNAVAILABLE
@@ -186,16 +197,58 @@ class TestAsk:
 
     def test_a_claim_that_cannot_be_read_is_an_error(self) -> None:
         broken = ClaimAnswer(None, "x" * 1000, None, None, NOW)
-        found = ask_api(Held(a=broken), "shop", ["a"])
+        found = ask_api(Held(a=broken), WEB, ["a"])
         assert found.error is not None
         assert found.error.reason is Reason.RESOURCE_CLAIMS_MALFORMED
         assert len(found.error.message) < 500
 
     def test_missing_slices_matter_to_devices_alone(self) -> None:
         none = replace(answer(), attributes_error=DOWN)
-        assert ask_api(Held(a=none), "shop", ["a"]).error is None
+        assert ask_api(Held(a=none), WEB, ["a"]).error is None
         some = replace(answer(of_api(api_device("a"))), attributes_error=DOWN)
-        assert ask_api(Held(a=some), "shop", ["a"]).error is not None
+        assert ask_api(Held(a=some), WEB, ["a"]).error is not None
+
+
+class TestReserved:
+    def refused(self, found: ClaimAnswer) -> FailedPrecondition:
+        asked = ask_api(Held(a=found), WEB, ["a"])
+        assert asked.by_name["a"].requests is None
+        assert asked.refused["a"].reason is Reason.RESOURCE_CLAIM_NOT_RESERVED
+        return asked.refused["a"]
+
+    def test_a_claim_of_the_pod_is_answered(self) -> None:
+        found = answer(of_api(api_device("a")))
+        asked = ask_api(Held(a=found), WEB, ["a"])
+        assert (asked.by_name, asked.refused) == ({"a": found}, {})
+
+    @pytest.mark.parametrize(
+        "consumers",
+        [
+            (),
+            (model.Consumer("pods", "web", "earlier-uid"),),
+            (model.Consumer("pods", "train", "u"), model.Consumer("pods", "batch", "v")),
+        ],
+        ids=["no pod", "an earlier pod of the name", "other pods"],
+    )
+    def test_a_claim_of_other_pods_is_refused(self, consumers: tuple[model.Consumer, ...]) -> None:
+        error = self.refused(answer(of_api(api_device("a")), reserved_for=consumers))
+        assert f"shop/a (UID {UID}) is reserved for {len(consumers)} others" in error.message
+        assert "shop/web (UID pod-uid)" in error.message
+        assert not any(one.name in error.message for one in consumers if one.name != "web")
+
+    def test_a_claim_that_is_not_allocated_is_refused(self) -> None:
+        error = self.refused(ClaimAnswer(None, "", None, None, NOW))
+        assert "no claim shop/a that is allocated" in error.message
+
+    def test_an_old_list_refuses_nothing_and_shows_nothing(self) -> None:
+        old = answer(of_api(api_device("a")), error=DOWN, reserved_for=())
+        asked = ask_api(Held(a=old), WEB, ["a"])
+        assert (asked.by_name["a"].requests, asked.refused) == (None, {})
+        assert asked.error is not None and asked.error.message == DOWN.message
+
+    def test_a_claim_that_cannot_be_read_refuses_nothing(self) -> None:
+        asked = ask_api(Held(a=ClaimAnswer(None, "broken", None, None, NOW, UID)), WEB, ["a"])
+        assert asked.refused == {} and asked.error is not None
 
 
 class TestSignature:
@@ -207,6 +260,7 @@ class TestSignature:
             answer(of_api(api_device("a")), error=DOWN),
             replace(answer(of_api(api_device("a"))), attributes_error=DOWN),
             ClaimAnswer(None, "broken", None, None, NOW),
+            answer(of_api(api_device("a")), reserved_for=()),
         ],
     )
     def test_a_change_of_the_claim_differs(self, other: ClaimAnswer | Unavailable) -> None:

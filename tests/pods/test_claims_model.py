@@ -15,8 +15,10 @@ from netutil.agent.pods.claims_api import requests_of
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.claims_model import (
+    MAX_CONSUMERS,
     MAX_DEVICES,
     Claim,
+    Consumer,
     Slice,
     decode_claim,
     decode_claims,
@@ -55,6 +57,21 @@ class TestClaim:
         assert (condition.type, condition.status) == ("NetworkReady", "False")
         assert condition.last_transition_time == datetime(2026, 11, 30, 8, 0, 1, tzinfo=UTC)
 
+    def test_the_consumers_of_a_claim_are_read(self) -> None:
+        group = {
+            "apiGroup": "scheduling.k8s.io",
+            "resource": "podgroups",
+            "name": "train",
+            "uid": "group-uid",
+        }
+        pod = {"resource": "pods", "name": "web", "uid": "pod-uid"}
+        assert of_claim(claim(reservedFor=[pod, group])).reserved_for == (
+            Consumer("pods", "web", "pod-uid"),
+            Consumer("podgroups", "train", "group-uid", "scheduling.k8s.io"),
+        )
+        most = [pod] * MAX_CONSUMERS
+        assert len(of_claim(claim(reservedFor=most)).reserved_for) == MAX_CONSUMERS
+
     @pytest.mark.parametrize("status", [None, {}, {"devices": []}, {"allocation": None}])
     def test_a_claim_without_an_allocation_is_for_no_node(self, status: object) -> None:
         assert not of_claim({**claim(), "status": status}).is_for("node-1")
@@ -89,6 +106,8 @@ class TestClaim:
             {"devices": "none"},
             {"devices": [device_status(networkData={"ips": [1]})]},
             {"devices": [device_status()] * (MAX_DEVICES + 1)},
+            {"reservedFor": [{"resource": "pods", "name": "web"}]},
+            {"reservedFor": [{"resource": "p", "name": "w", "uid": "u"}] * (MAX_CONSUMERS + 1)},
             {"devices": [device_status(conditions=device_status()["conditions"] * 65)]},
             {"allocation": {"devices": {"results": [{"request": "vf"}]}}},
         ],
@@ -96,7 +115,7 @@ class TestClaim:
     def test_a_status_that_cannot_be_read_is_a_problem(self, broken: dict[str, Any]) -> None:
         found = of_claim(claim(**broken))
         assert found.problem and found.is_for("node-1")
-        assert (found.results, found.devices) == ((), ())
+        assert (found.results, found.devices, found.reserved_for) == ((), (), ())
 
     @pytest.mark.parametrize("key", ["name", "namespace", "uid"])
     def test_a_claim_that_is_not_named_is_none(self, key: str) -> None:

@@ -15,11 +15,10 @@ from tests.pods.api_server import ApiServer
 from tests.pods.claims_of_api import PCI, claim
 from tests.pods.kubeconfigs import kubeconfig
 from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.service.dra_node import UID
 
 GROUP = "/apis/resource.k8s.io"
 NODE, POOL = "node-1", "node-1"
-UID = "0b1c2d3e-0000-4000-8000-000000000001"
-"""The UID of the claims in files, unless a test says another."""
 
 
 class ClaimsServer:
@@ -33,6 +32,8 @@ class ClaimsServer:
         self.claims.selector, self.claims.served = None, ["v1"]
         self.slices.path = self.slices.one_name = f"{GROUP}/v1/resourceslices"
         path = kubeconfig(directory, self.double.url, {"token": "first-token"})
+        self.pod_uids: list[str] = []
+        """The pods that claims are reserved for, unless a test says others."""
         self.flags = (
             "--resource-claims=apiserver",
             f"--kubeconfig={path}",
@@ -50,7 +51,9 @@ class ClaimsServer:
         results = [
             {"request": "vf", "driver": DRIVER, "pool": POOL, "device": one} for one in devices
         ]
-        made["status"] = {"allocation": {"devices": {"results": results}}, **more}
+        reserved = [{"resource": "pods", "name": "a", "uid": one} for one in self.pod_uids]
+        allocation = {"devices": {"results": results}}
+        made["status"] = {"allocation": allocation, "reservedFor": reserved, **more}
         self.claims.put(made)
 
     def publish(self, *addresses: str) -> None:

@@ -29,6 +29,8 @@ NIC, GPU = "web-nic-x7k2p", "shared-gpu"
 MAC = "02:00:00:00:00:05"
 NETWORK = {"interfaceName": "net1", "ips": ["192.0.2.5/24"], "hardwareAddress": MAC}
 PLUGIN_DEVICE = "fpga-0"
+UID = "0b1c2d3e-0000-4000-8000-000000000001"
+"""Of the claims in files, unless a test says another."""
 
 
 @dataclass
@@ -56,13 +58,22 @@ class DraNode:
 
 def resources_of(pod: str, containers: list[str]) -> v1.PodResources:
     """What a kubelet of 1.34 says in List and Get, with dynamic_resources."""
-    nic = v1.ClaimResource(
-        cdi_devices=[v1.CDIDevice(name="k8s.example.com/vf=claim-vf-0")],
-        driver_name=DRIVER,
-        pool_name="node-1",
-        device_name=VF.replace(":", "-").replace(".", "-"),
+    nic, other = (
+        v1.ClaimResource(
+            cdi_devices=[
+                v1.CDIDevice(name=f"k8s.example.com/vf=claim-vf-{number}"),
+                v1.CDIDevice(name=f"{DRIVER}/metadata={UID}_vf"),
+            ],
+            driver_name=DRIVER,
+            pool_name="node-1",
+            device_name=address.replace(":", "-").replace(".", "-"),
+        )
+        for number, address in enumerate((VF, VFIO_VF))
     )
-    claim = v1.DynamicResource(claim_name=NIC, claim_namespace="shop", claim_resources=[nic])
+    gpu = v1.ClaimResource(driver_name=GPU_DRIVER, pool_name="node-1", device_name="gpu-0")
+    claim = v1.DynamicResource(
+        claim_name=NIC, claim_namespace="shop", claim_resources=[nic, other, gpu]
+    )
     plugin = v1.ContainerDevices(
         resource_name="example.com/fpga", device_ids=[PLUGIN_DEVICE, "fpga-1"]
     )

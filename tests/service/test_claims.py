@@ -18,6 +18,7 @@ from tests.service.dra_node import (
     MAC,
     NETWORK,
     NIC,
+    UID,
     VF,
     VFIO_VF,
     DraNode,
@@ -120,9 +121,24 @@ def test_files_of_two_uids_are_no_answer(node: DraNode) -> None:
     uid = "0b1c2d3e-0000-4000-8000-00000000ffff"
     body = both(device("gpu-0", driver=GPU_DRIVER), claim=NIC, uid=uid)
     node.tree.write(body, claim=NIC, driver=GPU_DRIVER)
-    for one in claims(node, "app"):
+    found = [one for one in claims(node, "whole") if one["pod_claim"] == "nic"]
+    assert len(found) == 2
+    for one in found:
         assert one["error"]["reason"] == "DEVICE_METADATA_CONTRADICTS"
         assert "devices" not in one
+
+
+def test_a_file_of_an_earlier_claim_hides_no_later_one(node: DraNode) -> None:
+    node.write_nic()
+    uid = "0b1c2d3e-0000-4000-8000-00000000ffff"
+    body = both(device("gpu-0", driver=GPU_DRIVER), claim=NIC, uid=uid)
+    node.tree.write(body, claim=NIC, driver=GPU_DRIVER)
+    gpu, nic = claims(node, "app")
+    assert gpu["error"]["reason"] == "DEVICE_METADATA_CONTRADICTS" and "devices" not in gpu
+    assert f"is of UID {uid}, and the kubelet prepared {UID}" in gpu["error"]["message"]
+    assert len(nic["devices"]) == 1 and "error" not in nic
+    answer = interfaces(node, "app")
+    assert answer["claims_error"]["reason"] == "DEVICE_METADATA_CONTRADICTS"
 
 
 def test_a_file_of_another_pods_claim_is_no_answer(node: DraNode) -> None:

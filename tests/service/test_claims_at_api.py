@@ -54,6 +54,7 @@ def server(tmp_path: Path) -> Iterator[ClaimsServer]:
 @pytest.fixture
 def node(server: ClaimsServer) -> Iterator[DraNode]:
     with dra_node(*server.flags) as made:
+        server.pod_uids = [made.web.uid]
         yield made
 
 
@@ -82,6 +83,12 @@ def reason(found: Any) -> str:
     return str(found.get("claims_error", {}).get("reason", ""))
 
 
+def errors(found: Any) -> list[str]:
+    """The reasons of the requests that are not known, and of all of them."""
+    of_requests = [one["error"]["reason"] for one in found.get("claims", ()) if "error" in one]
+    return of_requests + [reason(found)] * ("claims_error" in found)
+
+
 def one_device(request: Any) -> Any:
     (device,) = request["devices"]
     return device
@@ -105,11 +112,47 @@ def test_without_files_the_api_server_has_the_devices(node: DraNode, server: Cla
         assert net1["claim"]["source"] == "CLAIM_SOURCE_API_SERVER"
 
 
-def test_the_node_alone_has_devices_as_ever(node: DraNode) -> None:
+def test_a_claim_without_status_has_the_devices_of_its_file(
+    node: DraNode, server: ClaimsServer
+) -> None:
     node.write_nic()
-    found = settled(node)
+    server.put(NIC)
+    found = eventually(node, lambda found: not errors(found))
     (nic,) = found["claims"]
     assert nic["source"] == "CLAIM_SOURCE_NODE" and "conditions" not in one_device(nic)
+
+
+def test_a_claim_that_is_not_reserved_is_no_answer(node: DraNode, server: ClaimsServer) -> None:
+    node.write_nic()
+    node.write_gpu()
+    earlier = {"resource": "pods", "name": "web", "uid": OTHER_UID}
+    server.put(NIC, DEVICE, reservedFor=[earlier])
+    found = eventually(node, lambda found: "is reserved for 1 others" in str(found["claims"]))
+    (nic,) = found["claims"]
+    assert nic["error"]["reason"] == "RESOURCE_CLAIM_NOT_RESERVED" and "devices" not in nic
+    assert node.web.uid in nic["error"]["message"]
+    server.put(NIC, DEVICE)
+    assert one_device(eventually(node, lambda found: not errors(found))["claims"][0])
+    # A claim that is given back is not held any more, and its file may stay for a while.
+    server.put(NIC, reservedFor=[], allocation=None)
+    (nic,) = eventually(node, lambda found: errors(found) != [])["claims"]
+    assert nic["error"]["reason"] == "RESOURCE_CLAIM_NOT_RESERVED" and "devices" not in nic
+    assert errors(answer(node, "train")) == ["RESOURCE_CLAIM_NOT_RESERVED"]
+    assert "claims" not in answer(node, "plain")
+
+
+def test_a_reservation_that_ends_is_a_change_for_a_watcher(
+    node: DraNode, server: ClaimsServer
+) -> None:
+    node.write_nic()
+    server.put(NIC, DEVICE)
+    eventually(node, lambda found: not errors(found))
+    with watching(node.containers["app"]) as watcher:
+        watcher.next()
+        watcher.settle()
+        server.put(NIC, DEVICE, reservedFor=[])
+        changed = watcher.until(lambda line: errors(line["snapshot"]["resources"]) != [])
+        assert "resources" in changed["changed"]
 
 
 def test_what_the_api_server_adds_is_beside_the_file(node: DraNode, server: ClaimsServer) -> None:

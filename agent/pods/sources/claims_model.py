@@ -29,6 +29,8 @@ VERSIONS = ("v1", "v1beta2", "v1beta1")
 """Of resource.k8s.io, the best first."""
 MAX_DEVICES = 128
 """Of one claim, and of one slice. The API has at most 32 and 128."""
+MAX_CONSUMERS = 1024
+"""Of one claim. The API has at most 256 (ResourceClaimReservedForMaxSize), and may have more."""
 _NODE_NAME = "metadata.name"
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -54,8 +56,17 @@ class DeviceStatus(msgspec.Struct, frozen=True):
     network_data: NetworkData | None = msgspec.field(name="networkData", default=None)
 
 
+class Consumer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """ResourceClaimConsumerReference: who may use a claim, a pod or a PodGroup."""
+
+    resource: Text
+    name: Text
+    uid: Text
+    api_group: Text = ""
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A ResourceClaim. `problem` says why `results` and `devices` are not known, "" if they are.
+    """A ResourceClaim. `problem` says why the other fields of the status are not known, else "".
 
     `nodes` are the nodes that the allocation is for, None for any.
     """
@@ -67,6 +78,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     nodes: frozenset[str] | None = None
     results: tuple[Result, ...] = ()
     devices: tuple[DeviceStatus, ...] = ()
+    reserved_for: tuple[Consumer, ...] = ()
     problem: str = ""
 
     def is_for(self, node: str) -> bool:
@@ -127,6 +139,9 @@ class _Allocation(msgspec.Struct, frozen=True, rename="camel"):
 class _Status(msgspec.Struct, frozen=True):
     allocation: _Allocation | None = None
     devices: Annotated[tuple[DeviceStatus, ...], msgspec.Meta(max_length=MAX_DEVICES)] | None = None
+    reserved_for: Annotated[tuple[Consumer, ...], msgspec.Meta(max_length=MAX_CONSUMERS)] | None = (
+        msgspec.field(name="reservedFor", default=None)
+    )
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -205,6 +220,7 @@ def decode_claim(raw: bytes | msgspec.Raw, flaws: Flaws) -> Claim:
         nodes=_nodes(allocation.node_selector),
         results=(allocation.devices and allocation.devices.results) or (),
         devices=status.devices or (),
+        reserved_for=status.reserved_for or (),
     )
 
 
