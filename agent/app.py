@@ -236,6 +236,7 @@ def build(config: Config) -> Components:
             "reported_networks": collector.reported_networks,
             "netlink_messages": Memos(rtnetlink.MEMOS),
             "pci_functions": collector.pci,
+            "claim_errors": collector.claim_devices.errors,
             **({} if metadata is None else {"device_metadata": metadata}),
         },
         by_call={

@@ -68,7 +68,7 @@ class ClaimDevices:
         self._api = sources.api
         self._reads = reads
         self._pci = pci
-        self._errors = HeldErrors()
+        self.errors = HeldErrors()
 
     async def read(
         self, pod_key: str, match: Match, pid: str, dynamic: Iterable[DynamicResource] = ()
@@ -88,7 +88,7 @@ class ClaimDevices:
         )
 
     def _held(self, error: AgentError | None) -> AgentError | None:
-        return None if error is None else self._errors.hold(error)
+        return None if error is None else self.errors.hold(error)
 
     async def _read(
         self, pod_key: str, match: Match, pid: str, dynamic: Iterable[DynamicResource]

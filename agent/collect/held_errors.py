@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from cachetools import LRUCache
 from netutil.agent.errors import AgentError, Reason
+from netutil.agent.recent_cache import RecentCache
 
 MAX_ERRORS = 256
+_CALLS_PER_PERIOD = 6
 _Key = tuple[type[AgentError], Reason, str, str, str, float | None]
 
 
 class HeldErrors:
-    """The errors that were answered last.
+    """The errors that were answered of late, until one to two minutes after their last use.
 
     An error that is made anew for each answer differs from the one before, although it says the
     same: errors are compared by identity. What is encoded of an answer is held with the values that
@@ -18,15 +19,19 @@ class HeldErrors:
     """
 
     def __init__(self) -> None:
-        self._held: LRUCache[_Key, AgentError] = LRUCache(MAX_ERRORS)
+        self._held: RecentCache[_Key, AgentError] = RecentCache(MAX_ERRORS, _CALLS_PER_PERIOD)
 
     def __len__(self) -> int:
         return len(self._held)
 
+    def age(self) -> None:
+        """Release what was not used of late; called every ten seconds."""
+        self._held.age()
+
     def hold(self, error: AgentError) -> AgentError:
         """Return the error of the same content that is held, else this one without its traceback.
 
-        Of more than `MAX_ERRORS` the one that was answered least lately is released.
+        There are at most `MAX_ERRORS`.
         """
         key = (
             type(error),
@@ -36,5 +41,4 @@ class HeldErrors:
             error.advice,
             error.retry_after_seconds,
         )
-        held: AgentError = self._held.setdefault(key, error.with_traceback(None))
-        return held
+        return self._held.setdefault(key, error.with_traceback(None))

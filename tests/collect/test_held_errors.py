@@ -45,10 +45,21 @@ def test_a_held_error_keeps_no_frames() -> None:
 def test_no_more_than_the_limit_is_held() -> None:
     held = HeldErrors()
     kept = held.hold(error("0"))
-    for number in range(1, MAX_ERRORS + 1):
+    for number in range(1, 2 * MAX_ERRORS):
         held.hold(error(str(number)))
         assert held.hold(error("0")) is kept
-    assert len(held) == MAX_ERRORS
+        assert len(held) <= MAX_ERRORS
+
+
+def test_an_error_that_is_not_used_is_released() -> None:
+    held = HeldErrors()
+    first = held.hold(error())
+    for _ in range(11):
+        held.age()
+    assert held.hold(error()) is first
+    for _ in range(12):
+        held.age()
+    assert len(held) == 0
 
 
 @given(st.lists(st.sampled_from("abc")))

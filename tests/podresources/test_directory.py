@@ -266,6 +266,7 @@ async def test_of_two_pods_of_one_name_nothing_is_known(
     with pytest.raises(FailedPrecondition):
         await ask(directory)
     assert directory.known(WEB, "app", None) is None
+    assert directory.held(WEB, "app", None) is None
 
 
 async def test_what_is_older_than_a_refresh_is_not_known(
@@ -279,5 +280,8 @@ async def test_what_is_older_than_a_refresh_is_not_known(
         assert directory.known(WEB, "app", None) is found
         now[0] += 0.1
         assert directory.known(WEB, "app", None) is None
+        assert directory.held(WEB, "app", None) is found
+        assert directory.held(WEB, "app", datetime.now(UTC)) is None
+        assert directory.held(WEB, "debugger", None) is None
     finally:
         await directory.close()
