@@ -123,11 +123,14 @@ def _named(pod: Pod, own: tuple[ContainerClaim, ...]) -> Iterator[ClaimReference
 def _resolved(claim: PodClaim, status: ClaimStatus | None, request: str) -> ClaimReference | None:
     if claim.resource_claim_name is not None:
         return ClaimReference(claim.name, claim.resource_claim_name, request)
+    # Else it is the claim of a PodGroup (podGroupResourceClaim), which pods share.
+    is_of_pod = claim.resource_claim_template_name is not None
     if status is None:
-        return ClaimReference(claim.name, "", request, is_from_template=True)
+        return ClaimReference(claim.name, "", request, is_from_template=is_of_pod)
     if status.resource_claim_name is None:
         return None
-    return ClaimReference(claim.name, status.resource_claim_name, request, is_from_template=True)
+    name = status.resource_claim_name
+    return ClaimReference(claim.name, name, request, is_from_template=is_of_pod)
 
 
 def _extended(pod: Pod, container_name: str) -> Iterator[ClaimReference]:

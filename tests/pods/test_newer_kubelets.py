@@ -16,12 +16,13 @@ from netutil.agent.kubelet.podresources.model import (
     decode_pod,
 )
 from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
-from netutil.agent.pods.claims import ClaimReference, claims_of
+from netutil.agent.pods.claims import ClaimReference, claims_of, is_reserved_for
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.sources.claims_model import Consumer
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.pods.newer_kubelets import POD
+from tests.pods.newer_kubelets import POD, pod_of_group
 
 NOW = datetime(2026, 11, 25, 10, 1, tzinfo=UTC)
 ECC = "ECC error count exceeded threshold"
@@ -78,6 +79,15 @@ def test_claims_and_extended_resources_are_the_containers(pod: Pod) -> None:
     )
     assert claims_of(pod, "proxy") == (ClaimReference("nic", "shared-nic", ""),)
     assert claims_of(pod, "debug") == ()
+
+
+def test_a_pod_of_a_group_uses_the_claim_of_the_group() -> None:
+    body = json.dumps({"kind": "PodList", "items": [pod_of_group()]}).encode()
+    (found,) = decode_pod_list(body)
+    assert found.not_understood == ()
+    assert ClaimReference("rail", "train-fabric-5x2kq", "") in claims_of(found, "app")
+    group = Consumer("podgroups", "train", "group-uid", "scheduling.k8s.io")
+    assert is_reserved_for(found, [group])
 
 
 def test_the_health_of_a_plugins_device_is_read(pod: Pod) -> None:

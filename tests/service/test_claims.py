@@ -87,7 +87,13 @@ def test_a_claim_is_shared_by_two_pods(node: DraNode) -> None:
 
 
 @pytest.mark.parametrize(
-    "versions", [(V1BETA1,), (V1ALPHA1,), ("metadata.resource.k8s.io/v9", V1ALPHA1)]
+    "versions",
+    [
+        (V1BETA1,),
+        (V1ALPHA1,),
+        (V1BETA1, V1ALPHA1),
+        ("metadata.resource.k8s.io/v9", V1ALPHA1),
+    ],
 )
 def test_each_version_of_the_library_is_read(node: DraNode, versions: tuple[str, ...]) -> None:
     body = both(vf(VF), versions=versions, claim=NIC)
