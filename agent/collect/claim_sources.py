@@ -226,10 +226,11 @@ def _not_reserved(pod: Pod, name: str, answer: ClaimAnswer) -> FailedPreconditio
     if not answer.uid:
         what = f"The API server has no claim {full_name} that is allocated for this node."
     else:
+        others = len(answer.reserved_for)
         what = (
             f"The API server's claim {full_name} (UID {answer.uid:.64}) is reserved for"
-            f" {len(answer.reserved_for)} others, and not for pod {pod.full_name} (UID"
-            f" {pod.metadata.uid:.64})."
+            f" {others} {'other' if others == 1 else 'others'}, and not for pod {pod.full_name}"
+            f" (UID {pod.metadata.uid:.64})."
         )
     return FailedPrecondition(
         Reason.RESOURCE_CLAIM_NOT_RESERVED,

@@ -232,7 +232,7 @@ class TestReserved:
     )
     def test_a_claim_of_other_pods_is_refused(self, consumers: tuple[model.Consumer, ...]) -> None:
         error = self.refused(answer(of_api(api_device("a")), reserved_for=consumers))
-        assert f"shop/a (UID {UID}) is reserved for {len(consumers)} others" in error.message
+        assert f"shop/a (UID {UID}) is reserved for {len(consumers)} other" in error.message
         assert "shop/web (UID pod-uid)" in error.message
         assert not any(one.name in error.message for one in consumers if one.name != "web")
 
