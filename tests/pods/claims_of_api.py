@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 DRIVER, POOL = "sriov.example.com", "node-1"
 PCI = "resource.kubernetes.io/pciBusID"
+POD_UID = str(uuid.uuid4())
+"""Of the pod that claims are reserved for. Each process of a test run has another."""
 
 
 def claim(
@@ -27,7 +30,7 @@ def claim(
         "spec": {"devices": {"requests": [{"name": "vf", "exactly": {"deviceClassName": "vf"}}]}},
         "status": {
             "allocation": allocation,
-            "reservedFor": [{"resource": "pods", "name": "web", "uid": "pod-uid"}],
+            "reservedFor": [{"resource": "pods", "name": "web", "uid": POD_UID}],
             "devices": [device_status()],
             **status,
         },

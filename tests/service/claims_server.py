@@ -12,7 +12,7 @@ import trustme
 
 from tests.parsers.device_metadata import DRIVER
 from tests.pods.api_server import ApiServer
-from tests.pods.claims_of_api import PCI, claim
+from tests.pods.claims_of_api import PCI, POD_UID, claim
 from tests.pods.kubeconfigs import kubeconfig
 from tests.pods.kubelet_server import Handler, KubeletDouble, serving
 from tests.service.dra_node import UID
@@ -32,8 +32,6 @@ class ClaimsServer:
         self.claims.selector, self.claims.served = None, ["v1"]
         self.slices.path = self.slices.one_name = f"{GROUP}/v1/resourceslices"
         path = kubeconfig(directory, self.double.url, {"token": "first-token"})
-        self.pod_uids: list[str] = []
-        """The pods that claims are reserved for, unless a test says others."""
         self.flags = (
             "--resource-claims=apiserver",
             f"--kubeconfig={path}",
@@ -51,8 +49,8 @@ class ClaimsServer:
         results = [
             {"request": "vf", "driver": DRIVER, "pool": POOL, "device": one} for one in devices
         ]
-        reserved = [{"resource": "pods", "name": "a", "uid": one} for one in self.pod_uids]
         allocation = {"devices": {"results": results}}
+        reserved = [{"resource": "pods", "name": "web", "uid": POD_UID}]
         made["status"] = {"allocation": allocation, "reservedFor": reserved, **more}
         self.claims.put(made)
 

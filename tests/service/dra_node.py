@@ -2,7 +2,8 @@
 
 Pod `shop/web` has two claims: `nic` of a template, for containers `app` (request vf) and `whole`
 (all of it), and `gpu`, which pod `shop/train` shares. Its container `plain` refers to none. `app`
-has a device of an extended resource as well.
+has a device of an extended resource as well. The pod has the UID that `claims_of_api` reserves
+claims for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.lab.lab import Lab
 from tests.lab.pod import LabContainer, LabPod
 from tests.parsers.device_metadata import DRIVER, both, device, vf
 from tests.podresources.kubelet import KubeletDouble
+from tests.pods.claims_of_api import POD_UID
 from tests.service.dpdk_node import ENTER, podresources
 
 GPU_DRIVER = "gpu.example.com"
@@ -109,7 +111,8 @@ def health(message: str | None = None) -> list[dict[str, Any]]:
 def dra_node(*flags: str) -> Iterator[DraNode]:
     with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
         tree = DraTree(lab.directory / "kubelet")
-        web, train = (lab.pod(name, namespace="shop") for name in ("web", "train"))
+        web = lab.pod("web", namespace="shop", uid=POD_UID)
+        train = lab.pod("train", namespace="shop")
         web.veth("net1", ["192.0.2.5/24"], MAC)
         containers = {name: web.container(name) for name in ("app", "whole", "plain")}
         containers["train"] = train.container("train")

@@ -54,7 +54,6 @@ def server(tmp_path: Path) -> Iterator[ClaimsServer]:
 @pytest.fixture
 def node(server: ClaimsServer) -> Iterator[DraNode]:
     with dra_node(*server.flags) as made:
-        server.pod_uids = [made.web.uid]
         yield made
 
 
