@@ -17,7 +17,7 @@ BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
 # The folders of tests that start an agent in the lab.
-WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?agent\>' tests)))
+WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests)))
 
 # Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
@@ -37,7 +37,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
-	@$(BIN)/python -m tests.lab.demo
+	@$(BIN)/python -m tests.support.lab.demo
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import node
 from tests.e2e.packages import ensure_installed
 from tests.examples import golang
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 _SOURCE = node.TREE / "bench" / "go" / "main.go"
 _PROTO = node.TREE / "proto" / "netutil" / "v1alpha" / "netutil.proto"

@@ -10,8 +10,8 @@ import pytest
 from bench import go_sidecar, node
 from tests.examples import golang
 from tests.examples.test_examples import needs
-from tests.lab import Lab
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 ASK = """

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from bench.trace import traced
-from tests.lab.observing import needs_lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 

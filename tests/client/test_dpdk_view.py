@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.client.dpdk.view import Access, HugetlbMount, parse_hugetlb_mounts, read_own_view
 
-from tests.lab.observing import needs_lab
+from tests.support.lab.observing import needs_lab
 
 MEBIBYTE, GIBIBYTE = 2**20, 2**30
 MOUNTS = """\

@@ -26,9 +26,10 @@ from netutil.agent.collect.processes import (
 )
 
 from tests.identity.processes import open_descriptors, wait_for_state
-from tests.lab.reused_pid import process_under
+from tests.support.lab import first_thread
+from tests.support.lab.reused_pid import process_under
 
-FIRST_THREAD = Path(__file__).parents[1] / "lab" / "first_thread.py"
+FIRST_THREAD = first_thread.__file__
 THREADS = """
 import sys, threading
 threading.stack_size(65536)

@@ -20,7 +20,7 @@ from tests.client import device_answers as answers
 from tests.client.dpdk_facts import facts, line_of, memif, vhost_user, with_interfaces
 from tests.client.test_dpdk_checks import file, view_of
 from tests.client.test_dpdk_given import UUID, with_token
-from tests.lab.observing import needs_lab
+from tests.support.lab.observing import needs_lab
 
 PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net-af-xdp23")
 """Debian's DPDK 22.11."""

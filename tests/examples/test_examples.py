@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.examples import golang
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
 
 PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""

@@ -19,8 +19,8 @@ from netutil.agent.facts.cpu import CpuBandwidth, CpuDirectories, CpuFacts, CpuL
 from netutil.agent.identity.cgroups import UNIFIED, read_cgroup_tree
 from netutil.agent.identity.pidfd import pin_pid
 
-from tests.lab.lab import Lab, why_no_lab
-from tests.lab.pod import LabContainer
+from tests.support.lab.lab import Lab, why_no_lab
+from tests.support.lab.pod import LabContainer
 
 POD = "kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 CONTAINER = f"{POD}/{'4c1f' * 16}"

@@ -14,7 +14,7 @@ from netutil.agent.facts.cgroup_levels import CgroupLevel
 from netutil.agent.facts.cpu_partition import CpusetPartition, read_partition
 
 from tests.facts.test_cpu import CONTAINER, POD, directories_of, v1, v2
-from tests.lab.lab import Lab, why_no_lab
+from tests.support.lab.lab import Lab, why_no_lab
 
 # As Linux 6.7 and later show them: no file of these is in the root.
 MEMBERS = {f"{place}/cpuset.cpus.partition": "member\n" for place in (CONTAINER, POD, "kubepods")}

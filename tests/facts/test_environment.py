@@ -19,8 +19,8 @@ from netutil.agent.facts.environment import MAX_BYTES, read_block
 from netutil.agent.parsers.environment import Environment, parse_environment
 
 from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
-from tests.lab.launch import Launch
-from tests.lab.processes import Processes, arguments, entries
+from tests.support.lab.launch import Launch
+from tests.support.lab.processes import Processes, arguments, entries
 from tests.support.moved_environment import MOVE
 
 PATIENCE_SECONDS = 20

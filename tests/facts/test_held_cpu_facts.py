@@ -14,7 +14,7 @@ from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
 
 from tests.facts.test_cpu import CONTAINER, POD, V1, Layout, v1, v2
 from tests.facts.test_cpu_partition import MEMBERS, NOT_EXCLUSIVE
-from tests.lab.cgroups import find_hierarchies
+from tests.support.lab.cgroups import find_hierarchies
 
 CHANGES = 300
 ABOVE = (CONTAINER, POD, "kubepods/burstable", "kubepods", ".")

@@ -23,7 +23,7 @@ from netutil.agent.facts.sysfs import BY_PATH, Files
 from netutil.agent.facts.topology import Topology, read_topology
 
 from tests.facts.sriov_node import build_sriov_node
-from tests.lab.cgroups import find_hierarchies
+from tests.support.lab.cgroups import find_hierarchies
 
 SEED = 18
 

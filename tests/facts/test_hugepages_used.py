@@ -17,7 +17,7 @@ from netutil.agent.facts.cgroup_levels import CgroupLevel, ControllerDirectory
 from netutil.agent.facts.held_files import HeldDirectories, HeldFiles, HeldValue
 from netutil.agent.facts.hugepages import HeldPools, HugepageUsage, read_usage
 
-from tests.lab.cgroups import find_hierarchies
+from tests.support.lab.cgroups import find_hierarchies
 
 MIB = 2**20
 PAGE = 2 * MIB

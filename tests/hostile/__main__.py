@@ -15,7 +15,7 @@ from tests.hostile import outcome, verdict
 from tests.hostile.fairness import ATTACKS, CONTROL, SETTLE_SECONDS, AttackEnded, Bench, bench
 from tests.hostile.outcome import Outcome
 from tests.hostile.verdict import Verdict, run_of, runs_wanted
-from tests.lab.agent import AgentFailed
+from tests.support.lab.agent import AgentFailed
 
 _REPEAT = 5
 

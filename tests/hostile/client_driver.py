@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 SECRET = "planted-4d1e7f-secret"  # noqa: S105 - planted, to be looked for
 """Is in the environment, the labels and the networks of the victims, and in no other place."""

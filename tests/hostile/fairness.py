@@ -41,8 +41,8 @@ from tests.hostile.header_floods import HEADER_FLOODS
 from tests.hostile.network_churn import NETWORK_CHURN
 from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.window_floods import WINDOW_FLOODS
-from tests.lab import Lab, LabAgent, LabContainer, LabProcess
-from tests.lab.agent import COMMAND, AgentFailed
+from tests.support.lab import Lab, LabAgent, LabContainer, LabProcess
+from tests.support.lab.agent import COMMAND, AgentFailed
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]

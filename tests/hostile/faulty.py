@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.lab.agent import LabAgent
-from tests.lab.pod import LabContainer
+from tests.support.lab.agent import LabAgent
+from tests.support.lab.pod import LabContainer
 
 _SECONDS = 30.0
 _ASK = """

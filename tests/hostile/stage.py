@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.client_driver import SECRET
-from tests.lab import Lab, LabAgent, LabContainer, LabPod
-from tests.lab.agent import COMMAND
+from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
+from tests.support.lab.agent import COMMAND
 
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 USER = 12345

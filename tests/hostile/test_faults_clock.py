@@ -16,9 +16,9 @@ import pytest
 from netutil.agent.pods.sources.file import FileSource
 
 from tests.hostile.faulty import asking, eventually, probe
-from tests.lab import Lab
 from tests.pods.kubelet_server import KubeletDouble, list_json, pod_json, pods, serving
 from tests.service.watching import watching
+from tests.support.lab import Lab
 
 DAY_SECONDS = 86_400
 # The wall clock of one process cannot be set, so it is replaced where the agent asks for it.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.faulty import asking, eventually, metric, probe
-from tests.lab import Lab, LabAgent
+from tests.support.lab import Lab, LabAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-limits")]
 HOLD = """

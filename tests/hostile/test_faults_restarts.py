@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.faulty import PodClient, asking, eventually
-from tests.lab import Lab, LabAgent
-from tests.lab.confined import CONFINED
+from tests.support.lab import Lab, LabAgent
+from tests.support.lab.confined import CONFINED
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-restarts")]
 KILLS = 6

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.faulty import asking, eventually, metric, probe
-from tests.lab import Lab, LabAgent
-from tests.lab.confined import CONFINED
+from tests.support.lab import Lab, LabAgent
+from tests.support.lab.confined import CONFINED
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-socket")]
 REBINDS = "netutil_socket_rebinds_total"

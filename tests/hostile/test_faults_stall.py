@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile.faulty import eventually, metric, probe
-from tests.lab import Lab, LabAgent
+from tests.support.lab import Lab, LabAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-stall")]
 # A signal's handler runs on the main thread, which is the loop's: as any call that blocks.

@@ -15,7 +15,7 @@ import pytest
 from tests.hostile.fairness import ATTACKS
 from tests.hostile.stage import USER, Stage, stage
 from tests.hostile.test_identity_connections import OLD_KERNEL
-from tests.lab.observing import needs_lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-host-root")]
 CHECKS = 5

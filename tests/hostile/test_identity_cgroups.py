@@ -21,8 +21,8 @@ from tests.hostile.client_driver import (
     task,
 )
 from tests.hostile.stage import Stage, stage
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.observing import needs_lab
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-cgroups")]
 QUESTIONS: tuple[Call, ...] = (("GetEnv", {}), ("GetPod", {}), ("GetAll", {}))

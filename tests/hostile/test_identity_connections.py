@@ -21,9 +21,9 @@ from tests.hostile.client_driver import (
     assert_nothing_leaked,
 )
 from tests.hostile.stage import Stage, stage, victim_pod
-from tests.lab import LabContainer
-from tests.lab.observing import needs_lab
-from tests.lab.reused_pid import process_under
+from tests.support.lab import LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.reused_pid import process_under
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-connections")]
 EXITED = ("UNAUTHENTICATED", "PEER_GONE")

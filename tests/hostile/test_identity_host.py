@@ -32,10 +32,10 @@ from tests.hostile.client_driver import (
 )
 from tests.hostile.stage import NETWORK_STATUS, Stage, stage
 from tests.identity.processes import pinned, process
-from tests.lab import LabContainer, LabPod
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.confined import CONFINED
-from tests.lab.observing import needs_lab
+from tests.support.lab import LabContainer, LabPod
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-host")]
 NOT_A_POD = ("PERMISSION_DENIED", "NOT_A_POD")

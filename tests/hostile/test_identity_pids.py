@@ -22,9 +22,9 @@ from tests.hostile.client_driver import (
     task,
 )
 from tests.hostile.stage import USER, Stage, stage
-from tests.lab import LabContainer
-from tests.lab.observing import needs_lab
-from tests.lab.processes import inside_pid
+from tests.support.lab import LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import inside_pid
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-pids")]
 MALFORMED = ("INVALID_ARGUMENT", "PID_MALFORMED")

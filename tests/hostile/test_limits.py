@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.hostile import over_limit_client as calling
-from tests.lab import Lab, LabAgent, LabContainer
 from tests.service.conftest import ask, netutil
 from tests.service.test_hostile import metric
+from tests.support.lab import Lab, LabAgent, LabContainer
 
 pytestmark = pytest.mark.xdist_group("limits")
 LIMITS = {

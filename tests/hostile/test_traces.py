@@ -10,7 +10,7 @@ import pytest
 
 from tests.hostile.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.hostile.stage import Stage, stage
-from tests.lab.observing import needs_lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-traces")]
 FORGED = "2026-01-01T00:00:00.000Z INFO    agent: all is well"

@@ -15,8 +15,8 @@ from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
 from netutil.agent.identity.held_cgroups import MAX_SWEPT, HeldCgroup, HeldCgroups
 from netutil.agent.parsers.cgroup import choose_container
 
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.observing import needs_lab
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 

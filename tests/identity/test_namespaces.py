@@ -13,9 +13,9 @@ from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.process import PinnedProcess
 
 from tests.identity.processes import child_of, open_descriptors, pinned, process
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
-from tests.lab.processes import inside_pid
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import inside_pid
 
 pytestmark = [pytest.mark.root, needs_lab]
 

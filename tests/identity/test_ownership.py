@@ -21,9 +21,9 @@ from netutil.agent.identity.cgroups import (
 from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
 
 from tests.identity.processes import become, pinned, process
-from tests.lab import Lab, LabContainer
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 

@@ -25,7 +25,7 @@ from netutil.agent.identity.pidfd import (
 )
 
 from tests.identity.processes import open_descriptors, pinned, process
-from tests.lab.reused_pid import process_under
+from tests.support.lab.reused_pid import process_under
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
 needs_peer_pidfd = pytest.mark.skipif(

@@ -16,7 +16,6 @@ from typing import Any
 
 from netutil.agent.config import SERVICE_ACCOUNT
 
-from tests.lab.agent import COMMAND
 from tests.manifests import enter
 from tests.manifests.documents import (
     ROOT,
@@ -28,6 +27,7 @@ from tests.manifests.documents import (
     pod_of,
 )
 from tests.manifests.privileges import profile_of, under_seccomp, with_capabilities
+from tests.support.lab.agent import COMMAND
 
 _SIZES = {"Mi": "m"}
 

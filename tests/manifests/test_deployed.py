@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import LabAgent, why_no_lab
 from tests.manifests.deployment import LabNode, lab_node
 from tests.manifests.documents import (
     DEFAULT,
@@ -25,6 +24,7 @@ from tests.manifests.documents import (
 )
 from tests.manifests.privileges import hardened_capabilities, mask
 from tests.service.conftest import netutil
+from tests.support.lab import LabAgent, why_no_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
 

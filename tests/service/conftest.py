@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.agent import LabAgent
-from tests.lab.confined import CONFINED
-from tests.lab.lab import Lab
-from tests.lab.pod import LabContainer, LabPod
+from tests.support.lab.agent import LabAgent
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.lab import Lab
+from tests.support.lab.pod import LabContainer, LabPod
 
 HERE = Path(__file__).parent
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"

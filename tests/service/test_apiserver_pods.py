@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.lab import Lab
-from tests.lab.confined import CONFINED
 from tests.pods.api_server import NODE, ApiServer, serving_api
 from tests.pods.kubeconfigs import answer, kubeconfig, plugin, runs
+from tests.support.lab import Lab
+from tests.support.lab.confined import CONFINED
 
 FIRST = "first-token"
 

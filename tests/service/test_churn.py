@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lab import Lab
-from tests.lab.observing import needs_lab
 from tests.soak.churn import Churn, grown
+from tests.support.lab import Lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 CONTAINERS, WARM_UP = 200, 4

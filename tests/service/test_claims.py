@@ -9,7 +9,6 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.lab.observing import needs_lab
 from tests.parsers.device_metadata import DRIVER, V1ALPHA1, V1BETA1, both, device, vf
 from tests.service.conftest import links_are_refused
 from tests.service.dra_node import (
@@ -26,6 +25,7 @@ from tests.service.dra_node import (
 )
 from tests.service.test_devices import call
 from tests.service.watching import watching
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

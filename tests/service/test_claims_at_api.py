@@ -13,7 +13,6 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.lab.observing import needs_lab
 from tests.parsers.device_metadata import DRIVER, both, vf
 from tests.pods.api_server import refusing
 from tests.service.claims_server import (
@@ -27,6 +26,7 @@ from tests.service.conftest import links_are_refused, netutil
 from tests.service.dra_node import NETWORK, NIC, VF, VFIO_VF, DraNode, dra_node
 from tests.service.test_devices import call
 from tests.service.watching import watching
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 DEVICE, OTHER = device_name(VF), device_name(VFIO_VF)

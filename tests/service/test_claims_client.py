@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.observing import needs_lab
 from tests.parsers.device_metadata import DRIVER, vf
 from tests.service.conftest import links_are_refused, netutil
 from tests.service.dra_node import NIC, VF, VFIO_VF, DraNode, dra_node
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

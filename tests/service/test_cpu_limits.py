@@ -14,12 +14,12 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.observing import needs_lab
-from tests.lab.shapes import Driver
 from tests.service.conftest import ask, netutil
 from tests.service.test_devices import call
 from tests.service.test_unnamed import in_the_pods_own_cgroup
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.shapes import Driver
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]
 

@@ -21,12 +21,12 @@ import pytest
 from netutil.podresources.v1 import podresources_pb2 as podresources_v1
 
 from tests.device_plugin.kubelet import KubeletDouble
-from tests.lab.agent import LabAgent
-from tests.lab.lab import Lab
-from tests.lab.observing import needs_lab
-from tests.lab.pod import LabContainer
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
+from tests.support.lab.agent import LabAgent
+from tests.support.lab.lab import Lab
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.pod import LabContainer
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("device-plugin")]
 

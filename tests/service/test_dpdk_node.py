@@ -17,10 +17,10 @@ import grpc
 import pytest
 
 from tests.facts.sriov_node import VFIO_VF
-from tests.lab.confined import CONFINED
-from tests.lab.observing import needs_lab
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("dpdk")]
 

@@ -20,9 +20,9 @@ from netutil.client.models.node import Explanation
 from netutil.client.rpc import requests
 
 from tests.identity.processes import become, process
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 

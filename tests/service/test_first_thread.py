@@ -17,10 +17,10 @@ from netutil.client.rpc import requests
 
 from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, task
 from tests.identity.processes import READY, become, wait_for_state
-from tests.lab import Lab, LabContainer, first_thread
-from tests.lab.observing import needs_lab
-from tests.lab.processes import LabProcess, inside_pid
 from tests.service.watching import SCRIPT
+from tests.support.lab import Lab, LabContainer, first_thread
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import LabProcess, inside_pid
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("first-thread")]
 

@@ -18,10 +18,10 @@ from netutil.client.rpc import requests
 from netutil.client.rpc.requests import Request
 
 from tests.client.svg_reader import Drawn, faults, read
-from tests.lab.confined import CONFINED
-from tests.lab.observing import needs_lab
 from tests.pods.kubelet_server import pods
 from tests.service.full_node import FullNode, full_node
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("full-node")]
 

@@ -19,12 +19,12 @@ from netutil.agent.pods.kept import NOTHING_KEPT
 from netutil.agent.pods.model import decode_pod_list
 
 from tests.facts.sriov_node import build_sriov_node
-from tests.lab import Lab
-from tests.lab.observing import needs_lab
 from tests.podresources.kubelet import pod as allocated
 from tests.pods.kubelet_server import list_json, pod_json
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import podresources
+from tests.support.lab import Lab
+from tests.support.lab.observing import needs_lab
 
 NOTHING: Any = None
 

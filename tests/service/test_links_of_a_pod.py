@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.facts.as_ip import links_of_ip
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
 from tests.service.conftest import ask, links_are_refused, netutil
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

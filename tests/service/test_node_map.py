@@ -19,11 +19,11 @@ from netutil.podresources.v1 import podresources_pb2 as v1
 
 from tests.client.svg_reader import Drawn, faults, read
 from tests.facts.sriov_node import OFFLINE_CPU, PF, PLAIN, VFIO_VF, VFS, build_sriov_node
-from tests.lab.confined import CONFINED
-from tests.lab.lab import Lab
-from tests.lab.observing import needs_lab
 from tests.service.conftest import NETWORK_STATUS
 from tests.service.dpdk_node import ENTER, podresources
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.lab import Lab
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("node-map")]
 

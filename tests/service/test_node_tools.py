@@ -26,10 +26,10 @@ from netutil.client.rpc import requests
 from netutil.client.rpc.aio import AsyncNodeClient
 from netutil.client.rpc.requests import Request
 
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.agent import LabAgent
-from tests.lab.confined import CONFINED
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.agent import LabAgent
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.root, needs_lab]

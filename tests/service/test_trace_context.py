@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.lab import Lab
-from tests.lab.observing import needs_lab
+from tests.support.lab import Lab
+from tests.support.lab.observing import needs_lab
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 ASK = f"""

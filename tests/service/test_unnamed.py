@@ -15,13 +15,13 @@ from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
 from tests.hostile.client_driver import Call, ConnectedClient, Outcome, asked
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.observing import needs_lab
-from tests.lab.processes import inside_pid
 from tests.podresources.kubelet import pod as allocated
 from tests.service.conftest import NETWORK_STATUS
 from tests.service.dpdk_node import podresources
 from tests.service.watching import watching
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import inside_pid
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("unnamed")]
 

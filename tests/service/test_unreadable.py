@@ -19,10 +19,10 @@ from netutil.client.cli.exit_codes import Exit
 from netutil.client.rpc import requests
 
 from tests.facts.sriov_node import PF, VFIO_VF, build_sriov_node
-from tests.lab.confined import CONFINED
-from tests.lab.observing import needs_lab
 from tests.service.conftest import netutil
 from tests.service.dpdk_node import DpdkNode, dpdk_node
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
 
 VENDOR = f"sys/bus/pci/devices/{VFIO_VF}/vendor"
 POOL = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"

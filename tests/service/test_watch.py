@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.observing import needs_lab
 from tests.service.conftest import ask, links_are_refused
 from tests.service.test_devices import SCRIPT
 from tests.service.watching import (
@@ -23,6 +21,8 @@ from tests.service.watching import (
     set_cpus,
     watching,
 )
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

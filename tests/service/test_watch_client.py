@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab import Lab, LabContainer, LabPod
-from tests.lab.observing import needs_lab
-from tests.lab.processes import LabProcess
 from tests.service.conftest import NETWORK_STATUS, links_are_refused
 from tests.service.watching import annotate, ip, set_cpus
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import LabProcess
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.lab import Lab, LabContainer, LabPod
+from tests.support.lab import Lab, LabContainer, LabPod
 
 PATIENCE_SECONDS = 30.0
 SCRIPT = """

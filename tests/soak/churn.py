@@ -22,9 +22,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.lab import Lab, LabAgent
-from tests.lab.processes import wait_exited
 from tests.soak.aged_agent import STEP_SECONDS
+from tests.support.lab import Lab, LabAgent
+from tests.support.lab.processes import wait_exited
 
 CONTAINERS, WARM_UP = 2000, 200
 GROWTH_MIB = 2.0

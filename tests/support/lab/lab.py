@@ -14,15 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.lab.agent import COMMAND, LabAgent, free_address
-from tests.lab.cgroups import Cgroups, find_hierarchies
-from tests.lab.confined import CONFINED, confined
-from tests.lab.network import Fabric
-from tests.lab.ownership import is_left, new_name
-from tests.lab.pod import LabPod, Site
-from tests.lab.pod_list import pod_list
-from tests.lab.processes import Processes
-from tests.lab.shapes import Driver, QoS, Runtime
+from tests.support.lab.agent import COMMAND, LabAgent, free_address
+from tests.support.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.lab.confined import CONFINED, confined
+from tests.support.lab.network import Fabric
+from tests.support.lab.ownership import is_left, new_name
+from tests.support.lab.pod import LabPod, Site
+from tests.support.lab.pod_list import pod_list
+from tests.support.lab.processes import Processes
+from tests.support.lab.shapes import Driver, QoS, Runtime
 
 _TOP = Path("/tmp")
 

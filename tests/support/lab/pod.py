@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.lab.cgroups import Cgroups
-from tests.lab.launch import (
+from tests.support.lab.cgroups import Cgroups
+from tests.support.lab.launch import (
     NEW_CGROUP,
     NEW_IPC,
     NEW_MOUNT,
@@ -24,8 +24,8 @@ from tests.lab.launch import (
     NEW_UTS,
     Launch,
 )
-from tests.lab.network import Fabric, Interface
-from tests.lab.processes import (
+from tests.support.lab.network import Fabric, Interface
+from tests.support.lab.processes import (
     Environment,
     LabProcess,
     Processes,
@@ -35,7 +35,7 @@ from tests.lab.processes import (
     inside_pid,
     wait_exited,
 )
-from tests.lab.shapes import Driver, QoS, Runtime, container_path, pod_path
+from tests.support.lab.shapes import Driver, QoS, Runtime, container_path, pod_path
 
 Kind = Literal["container", "init", "ephemeral"]
 

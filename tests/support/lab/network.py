@@ -9,9 +9,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.lab.cgroups import Cgroups
-from tests.lab.launch import NEW_NETWORK, Launch
-from tests.lab.processes import LaunchFailed, Processes
+from tests.support.lab.cgroups import Cgroups
+from tests.support.lab.launch import NEW_NETWORK, Launch
+from tests.support.lab.processes import LaunchFailed, Processes
 
 _ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 _CGROUP = "fabric"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Lab, LaunchFailed
-from tests.lab.cgroups import find_hierarchies
-from tests.lab.observing import cgroup_paths, namespaces, needs_lab
-from tests.lab.processes import wait_exited
-from tests.lab.shapes import Driver, Runtime, container_name, pod_path
+from tests.support.lab import Lab, LaunchFailed
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import cgroup_paths, namespaces, needs_lab
+from tests.support.lab.processes import wait_exited
+from tests.support.lab.shapes import Driver, Runtime, container_name, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 UID_IN_SLICES = "2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.observing import needs_lab, traces
+from tests.support.lab.observing import needs_lab, traces
 
 
 def test_without_root_the_demo_says_in_one_line_what_it_needs() -> None:
@@ -22,7 +22,7 @@ def test_without_root_the_demo_says_in_one_line_what_it_needs() -> None:
 
 
 def demo(before: str = "") -> subprocess.CompletedProcess[str]:
-    code = f"{before}import sys; from tests.lab.demo import main; sys.exit(main())"
+    code = f"{before}import sys; from tests.support.lab.demo import main; sys.exit(main())"
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -30,7 +30,7 @@ def demo(before: str = "") -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=300,
         env=os.environ | {"COLUMNS": "120"},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
 
 

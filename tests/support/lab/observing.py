@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.lab import why_no_lab
-from tests.lab.cgroups import find_hierarchies
+from tests.support.lab import why_no_lab
+from tests.support.lab.cgroups import find_hierarchies
 
 needs_lab = pytest.mark.skipif(why_no_lab() is not None, reason=f"the lab {why_no_lab()}")
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.lab.launch import Launch
-from tests.lab.processes import LabProcess, Processes, entries, wait_exited
+from tests.support.lab.launch import Launch
+from tests.support.lab.processes import LabProcess, Processes, entries, wait_exited
 
 COMMAND = (sys.executable, "-m", "netutil.agent")
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.agent import free_address
-from tests.lab.ownership import is_left, is_stale, new_name
-from tests.lab.shapes import Driver, QoS, Runtime, container_name, container_path, pod_path
+from tests.support.lab.agent import free_address
+from tests.support.lab.ownership import is_left, is_stale, new_name
+from tests.support.lab.shapes import Driver, QoS, Runtime, container_name, container_path, pod_path
 
 UID = "2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"
 UID_IN_SLICES = "2f5b8a1c_6d3e_4f70_9a1b_0c2d3e4f5a6b"

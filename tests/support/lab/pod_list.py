@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from tests.lab.pod import Kind, LabContainer, LabPod
+from tests.support.lab.pod import Kind, LabContainer, LabPod
 
 NODE_NAME = "lab-node"
 NODE_IP = "192.0.2.10"

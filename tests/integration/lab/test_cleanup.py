@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
-from tests.lab.processes import wait_exited
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
+from tests.support.lab.processes import wait_exited
 
 
 @pytest.mark.root
@@ -53,7 +53,7 @@ def freeze(container: LabContainer) -> None:
 
 OWNER = """
 import signal, time
-from tests.lab import Lab
+from tests.support.lab import Lab
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 with Lab() as lab:
     container = lab.pod("web").container("app")
@@ -66,7 +66,7 @@ with Lab() as lab:
 @pytest.fixture
 def owner() -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
     """A process with a lab of its own: its name and its processes."""
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[3]
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         stdout=subprocess.PIPE,

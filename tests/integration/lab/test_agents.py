@@ -9,8 +9,8 @@ import urllib.request
 
 import pytest
 
-from tests.lab import AgentFailed, Lab
-from tests.lab.observing import STAND_IN, needs_lab
+from tests.support.lab import AgentFailed, Lab
+from tests.support.lab.observing import STAND_IN, needs_lab
 
 
 @pytest.mark.root

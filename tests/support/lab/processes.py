@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from tests.lab import launch as launch_script
-from tests.lab.launch import KILL, Launch
+from tests.support.lab import launch as launch_script
+from tests.support.lab.launch import KILL, Launch
 
 Environment = Mapping[str, str | bytes] | Sequence[bytes]
 Stream = int | IO[bytes] | None

@@ -20,8 +20,8 @@ from typing import NoReturn
 
 from netutil.client.cli.exit_codes import Exit
 
-from tests.lab import Lab, LabContainer, LabPod, LaunchFailed, why_no_lab
-from tests.lab.agent import AgentFailed
+from tests.support.lab import Lab, LabContainer, LabPod, LaunchFailed, why_no_lab
+from tests.support.lab.agent import AgentFailed
 
 _RULE = " │ "
 _WIDTH = 120

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.ownership import is_stale
+from tests.support.lab.ownership import is_stale
 
 _PERIOD = 100_000
 _REMOVAL_SECONDS = 15.0
