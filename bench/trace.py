@@ -20,9 +20,9 @@ from typing import Any
 
 from bench import answers, node
 from bench.load_generator import LoadGenerator
-from tests.podresources.kubelet import pod as allocated
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab, why_no_lab
+from tests.support.nodes.dpdk_node import podresources
 
 _PROGRAM = Path(__file__).with_name("traced_agent.py")
 _CALLS = 20

@@ -20,7 +20,8 @@ from netutil.agent.observability.metrics import Metrics
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
 from netutil.client.cli.main import main as netutil_main
 
-ROOT = Path(__file__).parent.parent
+from tests.support.repository import ROOT
+
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-PROTO = Path(__file__).parent.parent / "proto/netutil/v1alpha/netutil.proto"
+from tests.support.repository import ROOT
+
+PROTO = ROOT / "proto/netutil/v1alpha/netutil.proto"
 MESSAGE = re.compile(
     r"(?P<comment>(?:^//.*\n)*)^message (?P<name>\w+) \{\n(?P<body>(?:^ .*\n|\n)*)^\}", re.M
 )

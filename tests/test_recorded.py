@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,9 @@ from netutil.agent.pods.index import index
 from netutil.agent.pods.model import decode_pod_list
 from netutil.podresources.v1 import podresources_pb2
 
-RECORDED = {
-    path.stem: json.loads(path.read_text())
-    for path in Path(__file__).with_name("recorded").glob("*")
-}
+from tests.support.repository import RECORDINGS
+
+RECORDED = {path.stem: json.loads(path.read_text()) for path in RECORDINGS.glob("*")}
 CONTAINERS = [
     pytest.param(recorded, one, id=f"{name}: {one['pod']}/{one['container']}")
     for name, recorded in RECORDED.items()

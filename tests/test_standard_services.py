@@ -19,7 +19,7 @@ from netutil.agent.grpcserver import Server, standard_services
 from netutil.agent.grpcserver import frames as f
 from netutil.v1alpha import netutil_pb2
 
-from tests.grpcserver.raw import RawClient, fields
+from tests.support.grpcserver.raw import RawClient, fields
 from tests.support.http2 import message
 
 NETUTIL = netutil_pb2.DESCRIPTOR.services_by_name["NetUtil"].full_name

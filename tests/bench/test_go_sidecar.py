@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from bench import go_sidecar, node
-from tests.examples import golang
 from tests.examples.test_examples import needs
+from tests.support import golang
 from tests.support.lab import Lab
 from tests.support.lab.observing import needs_lab
 

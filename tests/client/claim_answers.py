@@ -8,8 +8,8 @@ from __future__ import annotations
 from google.protobuf.timestamp_pb2 import Timestamp
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.device_answers import GIBIBYTE, PCI_BUS_ID, SRIOV_DRIVER
-from tests.client.dpdk_facts import facts
+from tests.support.answers.devices import GIBIBYTE, PCI_BUS_ID, SRIOV_DRIVER
+from tests.support.answers.dpdk import facts
 
 UID = "3f2b6a9e-7c1d-4e0a-9b7e-2f5d8c6b1a00"
 ADDRESS = "0000:3b:01.2"

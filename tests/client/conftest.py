@@ -8,7 +8,7 @@ import pytest
 from netutil.client.cli.main import main
 
 from tests.client.command import Ended, Netutil
-from tests.client.fake_agent import FakeAgent, serving
+from tests.support.fakes.agent import FakeAgent, serving
 
 
 @pytest.fixture

@@ -29,8 +29,8 @@ from netutil.client import (
 from netutil.client.cache.base import CacheBase
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.device_answers import everything
-from tests.client.fake_agent import FakeAgent, Refusal, serving
+from tests.support.answers.devices import everything
+from tests.support.fakes.agent import FakeAgent, Refusal, serving
 
 SYNC, ASYNC = "sync", "async"
 KINDS = pytest.mark.parametrize("kind", [SYNC, ASYNC])

@@ -12,7 +12,7 @@ from netutil.client import AsyncCached, Cached, Client
 from netutil.client.cache.base import CacheBase, closed
 from netutil.client.models.observation import Observation
 
-from tests.client.fake_agent import FakeAgent
+from tests.support.fakes.agent import FakeAgent
 
 
 @pytest.fixture

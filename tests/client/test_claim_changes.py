@@ -11,7 +11,7 @@ from netutil.client.models.observation import changed_parts
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
+from tests.support.answers import devices as answers
 
 REQUEST = f"resources.claims[nic/vf/{answers.SRIOV_DRIVER}]"
 DEVICE = f"{REQUEST}.devices[node-1/vf-5/5e2f]"

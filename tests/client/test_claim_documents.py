@@ -14,10 +14,11 @@ from netutil.client.cli import commands
 
 from tests.client import claim_answers
 from tests.client.command import Netutil
-from tests.client.fake_agent import FakeAgent
 from tests.client.test_dpdk_checks import file, view_of
+from tests.support.fakes.agent import FakeAgent
+from tests.support.repository import ROOT
 
-DOCUMENTS = Path(__file__).parents[2] / "docs"
+DOCUMENTS = ROOT / "docs"
 EXAMPLE = re.compile(
     r"^```text\n\$ netutil(?P<arguments>.*)\n(?P<shown>(?s:.*?))^```$", re.MULTILINE
 )

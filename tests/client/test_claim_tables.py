@@ -15,7 +15,7 @@ from netutil.client.documents import to_json, to_yaml
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.answers import HOSTILE
+from tests.support.answers.core import HOSTILE
 
 TEXT = st.text(max_size=12)
 LISTS = st.lists(TEXT, max_size=3)

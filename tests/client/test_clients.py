@@ -33,8 +33,8 @@ from netutil.client import (
 )
 from netutil.v1alpha import netutil_pb2
 
-from tests.client.answers import HOSTILE, POD_UID
-from tests.client.fake_agent import FakeAgent, Refusal, serving
+from tests.support.answers.core import HOSTILE, POD_UID
+from tests.support.fakes.agent import FakeAgent, Refusal, serving
 
 SYNC, ASYNC = "sync", "async"
 pytestmark = pytest.mark.parametrize("kind", [SYNC, ASYNC])

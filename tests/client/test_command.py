@@ -14,9 +14,9 @@ import pytest
 import yaml
 from netutil.client.cli.exit_codes import Exit
 
-from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.fake_agent import FakeAgent, Refusal
+from tests.support.answers.core import HOSTILE, POD_UID
+from tests.support.fakes.agent import FakeAgent, Refusal
 
 
 def titles_of(out: str) -> list[str]:

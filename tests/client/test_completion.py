@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.fake_agent import FakeAgent
+from tests.support.fakes.agent import FakeAgent
 
 BIN = Path(sys.executable).parent
 PACKAGES = ("zsh", "fish")

@@ -32,7 +32,8 @@ from netutil.client.models import core, devices, node, observation, processes
 from netutil.client.rpc.convert import attribute, plain, result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import answers, device_answers
+from tests.support.answers import core as answers
+from tests.support.answers import devices as device_answers
 
 PCI_BUS_ID, NUMA_NODE = device_answers.PCI_BUS_ID, "resource.kubernetes.io/numaNode"
 EXTENSIONS = {

@@ -6,7 +6,7 @@ import pytest
 from netutil.client import NetUtilError
 from netutil.client.cpulist import parse_cpulist
 
-from tests.client.dpdk_facts import facts, refusal_of
+from tests.support.answers.dpdk import facts, refusal_of
 
 
 @pytest.mark.parametrize("text", ["0-99999999999", "8192", "3-1", "1_0", "-1", "1-", "x", "\uff11"])

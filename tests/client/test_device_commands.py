@@ -16,12 +16,12 @@ from netutil.client.cli.exit_codes import Exit
 from netutil.client.dpdk.view import read_own_view
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers
-from tests.client.answers import HOSTILE, POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.dpdk_facts import facts
-from tests.client.fake_agent import FakeAgent, Refusal
 from tests.client.test_dpdk_checks import file, view_of
+from tests.support.answers import devices as device_answers
+from tests.support.answers.core import HOSTILE, POD_UID
+from tests.support.answers.dpdk import facts
+from tests.support.fakes.agent import FakeAgent, Refusal
 
 COMMANDS = [("interfaces",), ("devices",), ("hugepages",), ("cpu", "--topology"), ("all",)]
 LINE = f"-l 2-3 -a 0000:3b:02.1 --socket-mem=1024 --file-prefix={POD_UID}-app\n"

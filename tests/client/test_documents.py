@@ -10,7 +10,7 @@ from netutil.client import Environment, NetworkStatus
 from netutil.client.documents import document, to_json, to_yaml
 from netutil.client.rpc.convert import result
 
-from tests.client import answers
+from tests.support.answers import core as answers
 
 # A value that came through protobuf has no lone surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

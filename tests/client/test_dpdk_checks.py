@@ -10,8 +10,9 @@ import pytest
 from netutil.client.dpdk.view import HugetlbMount, OwnView
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.dpdk_facts import (
+from tests.client.test_dpdk_given import af_xdp
+from tests.support.answers import devices as answers
+from tests.support.answers.dpdk import (
     GIBIBYTE,
     MEBIBYTE,
     devices_of,
@@ -23,7 +24,6 @@ from tests.client.dpdk_facts import (
     vhost_user,
     with_interfaces,
 )
-from tests.client.test_dpdk_given import af_xdp
 
 ALL_CAPABILITIES = (1 << 41) - 1
 NET_RAW, IPC_LOCK, SYS_RAWIO, SYS_ADMIN = 13, 14, 17, 21

@@ -13,15 +13,16 @@ from netutil.client import NetUtilError, Unavailable
 from netutil.client.dpdk.eal import CommandLine
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.device_answers import (
+from tests.client.test_dpdk_checks import file, view_of
+from tests.support.answers import devices as answers
+from tests.support.answers.devices import (
     PCI_BUS_ID,
     claim_device,
     claim_request,
     interface_claim,
     part_error,
 )
-from tests.client.dpdk_facts import (
+from tests.support.answers.dpdk import (
     devices_of,
     facts,
     line_of,
@@ -29,7 +30,6 @@ from tests.client.dpdk_facts import (
     reported,
     with_interfaces,
 )
-from tests.client.test_dpdk_checks import file, view_of
 
 VF = "0000:3b:02.5"
 NO_SOURCE = api.CLAIM_SOURCE_UNSPECIFIED

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from netutil.client import FailedPrecondition, NetUtilError
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.dpdk_facts import (
+from tests.support.answers import devices as answers
+from tests.support.answers.dpdk import (
     devices_of,
     facts,
     line_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.dpdk_facts import GIBIBYTE, MEBIBYTE, facts, line_of, option, refusal_of
+from tests.support.answers.dpdk import GIBIBYTE, MEBIBYTE, facts, line_of, option, refusal_of
 
 ABOVE = [
     (api.CGROUP_LEVEL_QOS_CLASS, "the QoS class {}"),

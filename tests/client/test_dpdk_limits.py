@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.answers import POD_UID
-from tests.client.dpdk_facts import (
+from tests.support.answers import devices as answers
+from tests.support.answers.core import POD_UID
+from tests.support.answers.dpdk import (
     GIBIBYTE,
     MEBIBYTE,
     devices_of,

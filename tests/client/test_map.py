@@ -31,9 +31,11 @@ from netutil.client.nodemap.svg import svg
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import big_node, device_answers, node_answers
+from tests.client import big_node
 from tests.client.big_node import FAR, PFS, PODS, SPLIT, SPLIT_TOO, SPREAD, big_picture
-from tests.client.svg_reader import Drawn, drawn_share, faults, read
+from tests.support.answers import devices as device_answers
+from tests.support.answers import node as node_answers
+from tests.support.svg_reader import Drawn, drawn_share, faults, read
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="needs dot (graphviz)")
 HOSTILE = '"><script>alert(1)</script>&amp;\']]><!--\\"; pod1 -- pod2; \u202e\x00\n{|}\\N\ufdfd'

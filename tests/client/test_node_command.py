@@ -30,10 +30,12 @@ from netutil.client.models.node import (
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import answers, device_answers, node_answers
-from tests.client.answers import POD_UID
 from tests.client.command import Netutil, rows_of
-from tests.client.fake_agent import FakeAgent, Refusal
+from tests.support.answers import core as answers
+from tests.support.answers import devices as device_answers
+from tests.support.answers import node as node_answers
+from tests.support.answers.core import POD_UID
+from tests.support.fakes.agent import FakeAgent, Refusal
 
 NOW = answers.OBSERVED_AT + timedelta(minutes=7)
 

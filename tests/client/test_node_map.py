@@ -7,10 +7,10 @@ import pytest
 from netutil.client.cli.exit_codes import Exit
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import node_answers
 from tests.client.command import Netutil
-from tests.client.fake_agent import FakeAgent, Refusal
-from tests.client.svg_reader import read
+from tests.support.answers import node as node_answers
+from tests.support.fakes.agent import FakeAgent, Refusal
+from tests.support.svg_reader import read
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from netutil.client.cli.exit_codes import Exit
 
-from tests.client.answers import HOSTILE
-from tests.client.fake_agent import FakeAgent
+from tests.support.answers.core import HOSTILE
+from tests.support.fakes.agent import FakeAgent
 
 COMMAND = str(Path(sys.executable).with_name("netutil"))
 WIDTH = 72

@@ -18,9 +18,9 @@ from netutil.client.models.processes import ProcessesMerger, ProcessesPart, Proc
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import node_answers
 from tests.client.command import Ended
-from tests.client.fake_agent import FakeAgent
+from tests.support.answers import node as node_answers
+from tests.support.fakes.agent import FakeAgent
 
 Netutil = Callable[..., Ended]
 NOW = datetime(2026, 1, 31, 13, tzinfo=UTC)

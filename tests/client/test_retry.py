@@ -18,8 +18,8 @@ from netutil.client import (
 from netutil.client.rpc.endpoint import PUBLIC, Settings
 from netutil.client.rpc.retry import Attempts, Reconnects
 
-from tests.client.fake_agent import Refusal
 from tests.client.test_translation import Failure
+from tests.support.fakes.agent import Refusal
 
 
 class Clock:

@@ -6,7 +6,7 @@ import threading
 
 from netutil.client import AsyncClient, Client
 
-from tests.client.fake_agent import FakeAgent
+from tests.support.fakes.agent import FakeAgent
 
 
 async def test_closing_an_asyncio_stream_ends_the_iteration(agent: FakeAgent) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from netutil.client import NetUtilError, NotFound, Unavailable
 from netutil.client.rpc.status import Details, error_from_status, parse_details
 
-from tests.client.fake_agent import Refusal
+from tests.support.fakes.agent import Refusal
 
 
 @dataclass

@@ -15,7 +15,7 @@ from netutil.client.models.core import (
 )
 from netutil.client.rpc.convert import result
 
-from tests.client import answers
+from tests.support.answers import core as answers
 
 UNLIMITED = CPU("0-3", "0-3", None, None, None, 100000, 1024, None, 1)
 

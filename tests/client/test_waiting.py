@@ -24,8 +24,8 @@ from netutil.client.cli.exit_codes import Exit
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.client.command import Netutil
-from tests.client.device_answers import everything
-from tests.client.fake_agent import FakeAgent, Refusal, serving
+from tests.support.answers.devices import everything
+from tests.support.fakes.agent import FakeAgent, Refusal, serving
 
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 RESTARTING = Refusal(grpc.StatusCode.UNAVAILABLE, reason="AGENT_RESTARTING")

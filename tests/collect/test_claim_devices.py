@@ -24,11 +24,11 @@ from netutil.agent.pods.claims_api import (
 )
 from netutil.agent.pods.index import Match
 
-from tests.facts.dra_tree import DraTree, settle
-from tests.facts.sriov_node import VF, build_sriov_node
-from tests.parsers.device_metadata import DRIVER, both, device, vf
 from tests.pods.test_claims import MADE, POD, changed, pod_of
 from tests.pods.test_newer_kubelets import NOW
+from tests.support.device_metadata import DRIVER, both, device, vf
+from tests.support.nodes.dra_tree import DraTree, settle
+from tests.support.nodes.sriov_node import VF, build_sriov_node
 
 
 class NoReads(ReadPool):

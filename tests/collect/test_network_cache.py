@@ -43,9 +43,9 @@ from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.rtnetlink import NO_COUNTERS
 
-from tests.facts.namespaces import Namespace as Process
-from tests.facts.namespaces import network_namespace
-from tests.facts.notifications import Notifications
+from tests.support.namespaces import Namespace as Process
+from tests.support.namespaces import network_namespace
+from tests.support.notifications import Notifications
 
 pytestmark = pytest.mark.root
 

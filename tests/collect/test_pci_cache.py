@@ -18,7 +18,15 @@ from netutil.agent.collect.pci_cache import (
 )
 from netutil.agent.facts.pci import read_pci
 
-from tests.facts.sriov_node import PF, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, VFS, build_sriov_node
+from tests.support.nodes.sriov_node import (
+    PF,
+    SECOND_VF,
+    UNBOUND_VF,
+    VF,
+    VFIO_VF,
+    VFS,
+    build_sriov_node,
+)
 
 ABSENT = "0000:ff:00.0"
 

@@ -19,8 +19,8 @@ from netutil.agent.facts.affinity import read_affinity
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.parsers.cpulist import format_cpu_list
 
-from tests.identity.processes import open_descriptors, pinned
 from tests.identity.test_first_thread import other_threads, without_first_thread
+from tests.support.processes import open_descriptors, pinned
 
 CPUS = sorted(os.sched_getaffinity(0))
 

@@ -25,9 +25,9 @@ from netutil.agent.collect.processes import (
     read_process,
 )
 
-from tests.identity.processes import open_descriptors, wait_for_state
 from tests.support.lab import first_thread
 from tests.support.lab.reused_pid import process_under
+from tests.support.processes import open_descriptors, wait_for_state
 
 FIRST_THREAD = first_thread.__file__
 THREADS = """

@@ -16,9 +16,9 @@ from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.engine import Echoing, calls, kinds
-from tests.grpcserver.raw import fields
+from tests.support.grpcserver.engine import Echoing, calls, kinds
+from tests.support.grpcserver.raw import fields
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 HELLO = f.PREFACE + f.settings_frame({})

@@ -17,13 +17,13 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver import protocol
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.connections.harness import (
+from tests.support.connections import (
     eventually,
     open_descriptors,
     rig,
     serving,
 )
-from tests.grpcserver.raw import fields
+from tests.support.grpcserver.raw import fields
 from tests.support.http2 import message
 
 GARBAGE = {

@@ -14,8 +14,8 @@ import pytest
 from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
 
-from tests.connections.harness import POD_KEY, Rig, call_result, eventually, rig
-from tests.grpcserver.raw import RawClient
+from tests.support.connections import POD_KEY, Rig, call_result, eventually, rig
+from tests.support.grpcserver.raw import RawClient
 
 _MANY = 64
 _LONG_SECONDS = 600.0

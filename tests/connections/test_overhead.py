@@ -15,7 +15,7 @@ from netutil.agent.identity.peer import NO_POD
 from netutil.agent.limits.in_flight import InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 
-from tests.connections.harness import (
+from tests.support.connections import (
     OTHER_POD,
     POD,
     POD_KEY,
@@ -25,7 +25,7 @@ from tests.connections.harness import (
     peers_of,
     rig,
 )
-from tests.grpcserver.raw import RawClient
+from tests.support.grpcserver.raw import RawClient
 from tests.support.http2 import message
 
 _SLOW = RateLimits(cost_per_second=100)

@@ -17,7 +17,7 @@ from netutil.agent.limits.limits import (
     RateLimits,
 )
 
-from tests.connections.harness import (
+from tests.support.connections import (
     POD_KEY,
     call_result,
     eventually,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.connections.harness import POD_KEY, eventually, rig
-from tests.grpcserver.raw import fields
+from tests.support.connections import POD_KEY, eventually, rig
+from tests.support.grpcserver.raw import fields
 
 
 async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(

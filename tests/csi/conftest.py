@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.csi.host import Driver, Host, Kubelet, kubelet_at, running_host
+from tests.support.csi_host import Driver, Host, Kubelet, kubelet_at, running_host
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 from netutil.agent.csi.config import MAX_SOCKET_PATH_BYTES, Config, parse
+
+from tests.support.repository import ROOT
 
 NODE = {"NODE_NAME": "node-1"}
 
@@ -83,7 +84,7 @@ def test_a_path_too_long_for_a_socket_stops_the_start(capsys: pytest.CaptureFixt
 
 
 def test_the_documented_flags_are_those_of_the_driver() -> None:
-    text = (Path(__file__).parents[2] / "docs/operate.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     section = text.partition("## The CSI driver")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", section, re.MULTILINE)
     config = parse([], {"NODE_NAME": "node-name"})

@@ -18,7 +18,7 @@ from netutil.agent.csi.driver import MAX_REQUEST_BYTES
 from netutil.csi.v1 import csi_pb2
 from netutil.csi.v1 import pluginregistration_pb2 as registration
 
-from tests.csi.host import NAME, SECONDS, Driver, Host, kubelet_at, rejected, running_host
+from tests.support.csi_host import NAME, SECONDS, Driver, Host, kubelet_at, rejected, running_host
 
 pytestmark = pytest.mark.root
 _REGISTRATION = f"{NAME}-reg.sock"

@@ -11,8 +11,8 @@ from netutil.agent.csi.errors import InvalidRequest
 from netutil.agent.csi.requests import parse_publish, parse_unpublish
 from netutil.csi.v1 import csi_pb2
 
-from tests.csi.host import request
 from tests.csi.test_target import PATH, PODS, UID
+from tests.support.csi_host import request
 
 CONTEXT = dict(request(UID, PATH).volume_context)
 KEY = "csi.storage.k8s.io/"

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from netutil.agent.csi.volumes import MAX_STACKED_MOUNTS
 
-from tests.csi.host import Driver, Host, Kubelet, rejected
+from tests.support.csi_host import Driver, Host, Kubelet, rejected
 
 pytestmark = pytest.mark.root
 

@@ -28,7 +28,7 @@ from netutil.agent.device_plugin.plugin import (
 from netutil.agent.device_plugin.service import DEVICES, MAX_CONTAINERS
 from netutil.deviceplugin.v1beta1 import deviceplugin_pb2 as v1beta1
 
-from tests.device_plugin.kubelet import KubeletDouble
+from tests.support.fakes.device_plugins import KubeletDouble
 
 RESOURCE = "example.com/netutil"
 

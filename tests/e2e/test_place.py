@@ -15,8 +15,8 @@ import pytest
 
 from tests.e2e.namespaces import TOP
 from tests.support.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 WATCHED = ("/run", "/var/lib", "/var/log", "/etc")
 
 

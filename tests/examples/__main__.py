@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 from tests.client import test_completion
-from tests.e2e.packages import ensure_installed
 from tests.examples import test_dpdk_eal, test_examples
+from tests.support.packages import ensure_installed
 
 PATHS = ("tests/examples", "tests/client/test_completion.py")
 

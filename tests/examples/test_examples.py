@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import golang
+from tests.support import golang
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.repository import ROOT
 
 PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""
-EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
+EXAMPLES = ROOT / "client" / "examples"
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 pytestmark = [pytest.mark.root, needs_lab]
 

@@ -11,7 +11,7 @@ import pytest
 from netutil.agent.facts.cgroup_changes import CgroupChanges
 from netutil.agent.facts.sysfs import ThrottledReader
 
-from tests.facts.notifications import Notifications
+from tests.support.notifications import Notifications
 
 
 def nothing_open(directory: str, name: str) -> None:

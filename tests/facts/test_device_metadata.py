@@ -35,8 +35,8 @@ from netutil.agent.facts.plugin_tree import (
 )
 from netutil.agent.parsers.device_metadata import MAX_BYTES, MAX_VALUES, DeviceMetadata
 
-from tests.facts.dra_tree import DraTree, settle
-from tests.parsers.device_metadata import DRIVER, both, device, document, stream, vf
+from tests.support.device_metadata import DRIVER, both, device, document, stream, vf
+from tests.support.nodes.dra_tree import DraTree, settle
 
 CLAIM = "nic-x7k2p"
 

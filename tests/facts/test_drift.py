@@ -16,7 +16,7 @@ from netutil.agent.facts.pci import PciInfo, read_pci
 from netutil.agent.parsers.environment import parse_devices
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
-from tests.facts.sriov_node import (
+from tests.support.nodes.sriov_node import (
     PF,
     PLAIN,
     SECOND_VF,

@@ -18,10 +18,10 @@ from netutil.agent.facts import environment as facts
 from netutil.agent.facts.environment import MAX_BYTES, read_block
 from netutil.agent.parsers.environment import Environment, parse_environment
 
-from tests.identity.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 from tests.support.lab.launch import Launch
 from tests.support.lab.processes import Processes, arguments, entries
 from tests.support.moved_environment import MOVE
+from tests.support.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 
 PATIENCE_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"

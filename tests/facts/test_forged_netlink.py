@@ -18,7 +18,7 @@ from netutil.agent.facts.links import open_namespace
 from netutil.agent.facts.network_state import HeldNamespace, open_held
 from netutil.agent.facts.rtnetlink import inside, is_of_kernel, messages_of
 
-from tests.facts.namespaces import Namespace, network_namespace
+from tests.support.namespaces import Namespace, network_namespace
 
 pytestmark = pytest.mark.root
 _RTMGRP_LINK = 1

@@ -22,8 +22,8 @@ from netutil.agent.facts.hugepages import HeldPools, read_pools, read_usage
 from netutil.agent.facts.sysfs import BY_PATH, Files
 from netutil.agent.facts.topology import Topology, read_topology
 
-from tests.facts.sriov_node import build_sriov_node
 from tests.support.lab.cgroups import find_hierarchies
+from tests.support.nodes.sriov_node import build_sriov_node
 
 SEED = 18
 

@@ -20,7 +20,7 @@ from netutil.agent.facts.hugepages import (
     read_usage,
 )
 
-from tests.facts.sriov_node import build_sriov_node, write
+from tests.support.nodes.sriov_node import build_sriov_node, write
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 # Of a kernel with pages of 4 KiB: PAGE_COUNTER_MAX, rounded down to whole huge pages.

@@ -14,7 +14,15 @@ from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.environment import parse_devices
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
-from tests.facts.sriov_node import PF, PLAIN, SECOND_VF, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
+from tests.support.nodes.sriov_node import (
+    PF,
+    PLAIN,
+    SECOND_VF,
+    UNBOUND_VF,
+    VF,
+    VFIO_VF,
+    build_sriov_node,
+)
 
 DEFAULT = {"name": "cluster", "interface": "eth0", "default": True}
 

@@ -19,7 +19,7 @@ from netutil.agent.facts.links import read_links
 from netutil.agent.facts.rtnetlink import Message, dump
 from netutil.agent.identity.pidfd import pin_pid
 
-from tests.facts.namespaces import Namespace, network_namespace
+from tests.support.namespaces import Namespace, network_namespace
 
 RTM_GETLINK, RTM_NEWLINK, DONE = 18, 16, 3
 MULTI, INTERRUPTED = 0x2, 0x10

@@ -14,7 +14,7 @@ from netutil.agent.facts import links as links_module
 from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.links import read_links
 
-from tests.facts.namespaces import network_namespace
+from tests.support.namespaces import network_namespace
 
 pytestmark = [
     pytest.mark.root,

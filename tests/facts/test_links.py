@@ -25,9 +25,9 @@ from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.links import Link, names_parent_devices, read_links
 from netutil.agent.facts.links import network_namespace as namespace_of
 
-from tests.facts.as_ip import links_of_ip
-from tests.facts.namespaces import Namespace, network_namespace
 from tests.facts.reports import link, network, reported
+from tests.support.as_ip import links_of_ip
+from tests.support.namespaces import Namespace, network_namespace
 
 pytestmark = [
     pytest.mark.root,

@@ -30,7 +30,7 @@ from netutil.agent.pods.spec import Spec
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.facts.reports import link
-from tests.parsers.annotations import (
+from tests.support.annotations import (
     MULTUS_SEVERAL,
     NO_DNS,
     REAL_WORLD,

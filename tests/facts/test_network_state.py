@@ -14,7 +14,7 @@ from netutil.agent.facts.network_state import (
     read_expected,
 )
 
-from tests.facts.namespaces import Namespace, network_namespace
+from tests.support.namespaces import Namespace, network_namespace
 
 pytestmark = pytest.mark.root
 

@@ -16,7 +16,15 @@ from netutil.agent.parsers.environment import AllocatedDevice, parse_devices
 from netutil.agent.parsers.network_status import NetworkStatus
 
 from tests.facts.reports import Lookup, link, network, pci_info, reported
-from tests.facts.sriov_node import ACCELERATOR, PF, PLAIN, UNBOUND_VF, VF, VFIO_VF, build_sriov_node
+from tests.support.nodes.sriov_node import (
+    ACCELERATOR,
+    PF,
+    PLAIN,
+    UNBOUND_VF,
+    VF,
+    VFIO_VF,
+    build_sriov_node,
+)
 
 ELIMINATION, RESOURCE_NAME = DeviceSource.ELIMINATION, DeviceSource.RESOURCE_NAME
 ORDER, NONE = DeviceSource.ORDER, DeviceSource.NONE

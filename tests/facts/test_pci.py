@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.facts.pci import PciInfo, read_network_devices, read_pci
 
-from tests.facts.sriov_node import (
+from tests.support.nodes.sriov_node import (
     ACCELERATOR,
     NO_NODE,
     PF,

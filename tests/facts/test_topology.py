@@ -13,7 +13,7 @@ from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.facts import topology as topology_module
 from netutil.agent.facts.topology import Cpu, Topology, read_topology
 
-from tests.facts.sriov_node import OFFLINE_CPU, build_sriov_node, write
+from tests.support.nodes.sriov_node import OFFLINE_CPU, build_sriov_node, write
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import REQUEST_COST
 
-from tests.grpcserver.raw import PATH, Bench, RawClient, fields, serving
+from tests.support.grpcserver.raw import PATH, Bench, RawClient, fields, serving
 from tests.support.http2 import (
     DATA,
     END_STREAM,

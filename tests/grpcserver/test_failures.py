@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 from netutil.agent.grpcserver.protocol import Connection
 
-from tests.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support import http2
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
 
 _LARGE_BYTES = 4 * 1024 * 1024

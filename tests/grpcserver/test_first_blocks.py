@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from netutil.agent.grpcserver.headers import BlockDecoder, FirstBlocks, encode_block
 
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
 from tests.support.http2 import block as literal_block
 
 _LIMIT = 8 * 1024

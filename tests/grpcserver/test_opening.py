@@ -8,9 +8,9 @@ from typing import Any
 
 from netutil.agent.grpcserver import Server, ServerConfig
 
-from tests.grpcserver.engine import kinds
-from tests.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support import http2
+from tests.support.grpcserver.engine import kinds
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
 
 _SECONDS = 20.0

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from netutil.agent.grpcserver.ancillary import Closer, PassedDescriptorsError, readable
 
-from tests.grpcserver.raw import RawClient, serving
 from tests.support import http2
+from tests.support.grpcserver.raw import RawClient, serving
 
 LINGER_SECONDS = 60
 

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from netutil.agent.grpcserver import EncodedMessage, ServerConfig, Status
 
-from tests.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 
 PATH = "/test.Plain/Answer"
 Handler = Callable[[bytes, Any], Any]

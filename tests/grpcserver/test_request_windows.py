@@ -13,7 +13,7 @@ from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.grpcserver.raw import RawClient, fields, serving
+from tests.support.grpcserver.raw import RawClient, fields, serving
 from tests.support.http2 import message
 
 CONFIG = ServerConfig(min_ping_interval=0)

@@ -43,9 +43,9 @@ from tests.hostile.outcome import Call, Held, Outcome, Phase, Usual
 from tests.hostile.window_floods import WINDOW_FLOODS
 from tests.support.lab import Lab, LabAgent, LabContainer, LabProcess
 from tests.support.lab.agent import COMMAND, AgentFailed
+from tests.support.repository import ROOT
 
 T = TypeVar("T")
-ROOT = Path(__file__).parents[2]
 QUIET_PODS = 3
 CALL_SECONDS = {"kept": 0.05, "new": 0.05, "echo": 0.05}
 """So that a phase of five seconds has 300 of each kind: of 75 the 99th percentile is the worst."""

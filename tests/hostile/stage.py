@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hostile.client_driver import SECRET
+from tests.support.client_driver import SECRET
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.agent import COMMAND
 

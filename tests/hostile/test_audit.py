@@ -18,11 +18,11 @@ import pytest
 
 from tests.hostile import over_limit_client as calling
 from tests.hostile import refused
-from tests.service.conftest import ask
 from tests.service.test_hostile import metric
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.agent import free_address
+from tests.support.nodes.agent_node import ask
 
 pytestmark = pytest.mark.xdist_group("audit")
 SECRETS = {

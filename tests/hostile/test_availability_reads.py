@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.fairness import ROOT, held_by
+from tests.hostile.fairness import held_by
 from tests.support.lab import Lab, LabAgent, LabContainer, LabProcess
 from tests.support.lab.processes import inside_pid
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("hostile-reads")]
 ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": str(ROOT), "WHO": "me"}

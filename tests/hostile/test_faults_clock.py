@@ -16,9 +16,10 @@ import pytest
 from netutil.agent.pods.sources.file import FileSource
 
 from tests.hostile.faulty import asking, eventually, probe
-from tests.pods.kubelet_server import KubeletDouble, list_json, pod_json, pods, serving
-from tests.service.watching import watching
+from tests.support.fakes.kubelet import KubeletDouble, list_json, pod_json, pods, serving
 from tests.support.lab import Lab
+from tests.support.repository import ROOT
+from tests.support.watching import watching
 
 DAY_SECONDS = 86_400
 # The wall clock of one process cannot be set, so it is replaced where the agent asks for it.
@@ -49,7 +50,6 @@ for module in (index, polling, stream):
 sys.argv[0] = "netutil-agent"
 sys.exit(main())
 """
-ROOT = Path(__file__).parents[2]
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
 SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
     "agent/identity/process.py",  # a process's start, compared with a container's

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.hostile.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.hostile.faulty import eventually, metric, probe
-from tests.service.watching import ip, watching
+from tests.support.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.watching import ip, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]
 SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
-from tests.pods import kubelet_server as kubelet
-from tests.pods.kubelet_server import Answer, Handler, KubeletDouble, serving
+from tests.support.fakes import kubelet
+from tests.support.fakes.kubelet import Answer, Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-kubelet")]

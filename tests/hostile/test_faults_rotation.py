@@ -17,9 +17,9 @@ import trustme
 from cryptography import x509
 
 from tests.hostile.faulty import PodClient, asking, eventually, metric, probe
-from tests.pods import kubelet_server as kubelet
-from tests.pods.conftest import context_of
-from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.support.fakes import kubelet
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-rotation")]

@@ -12,12 +12,12 @@ import grpc
 import pytest
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.grpcserver.raw import Bench, RawClient, serving
 from tests.hostile import connection_floods
 from tests.hostile.floods import FLOODS
 from tests.hostile.header_floods import HEADER_FLOODS
 from tests.hostile.sender import Blocks
 from tests.support import http2
+from tests.support.grpcserver.raw import Bench, RawClient, serving
 
 BLOCKS = 5
 WHOLE_CALLS = sum(map(len, itertools.islice(FLOODS["calls"](), 2)))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.client_driver import (
+from tests.hostile.stage import Stage, stage
+from tests.support.client_driver import (
     EVERYTHING,
     POD_CLIENT,
     Call,
@@ -20,7 +21,6 @@ from tests.hostile.client_driver import (
     assert_nothing_leaked,
     task,
 )
-from tests.hostile.stage import Stage, stage
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
-from tests.hostile.client_driver import (
+from tests.hostile.stage import Stage, stage, victim_pod
+from tests.support.client_driver import (
     EVERYTHING,
     SECRET,
     ConnectedClient,
     asked,
     assert_nothing_leaked,
 )
-from tests.hostile.stage import Stage, stage, victim_pod
 from tests.support.lab import LabContainer
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.reused_pid import process_under

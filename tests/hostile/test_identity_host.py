@@ -20,7 +20,8 @@ from netutil.agent.identity.peer import identify_process
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.hostile.client_driver import (
+from tests.hostile.stage import NETWORK_STATUS, Stage, stage
+from tests.support.client_driver import (
     EVERYTHING,
     POD_CLIENT,
     SECRET,
@@ -30,12 +31,11 @@ from tests.hostile.client_driver import (
     assert_nothing_leaked,
     task,
 )
-from tests.hostile.stage import NETWORK_STATUS, Stage, stage
-from tests.identity.processes import pinned, process
 from tests.support.lab import LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.processes import pinned, process
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-host")]
 NOT_A_POD = ("PERMISSION_DENIED", "NOT_A_POD")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.client_driver import (
+from tests.hostile.stage import USER, Stage, stage
+from tests.support.client_driver import (
     POD_CLIENT,
     SECRET,
     Call,
@@ -21,7 +22,6 @@ from tests.hostile.client_driver import (
     everything_of,
     task,
 )
-from tests.hostile.stage import USER, Stage, stage
 from tests.support.lab import LabContainer
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.hostile import over_limit_client as calling
-from tests.service.conftest import ask, netutil
 from tests.service.test_hostile import metric
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.nodes.agent_node import ask, netutil
 
 pytestmark = pytest.mark.xdist_group("limits")
 LIMITS = {

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import netutil
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.nodes.agent_node import netutil
 
 pytestmark = pytest.mark.xdist_group("hostile")
 

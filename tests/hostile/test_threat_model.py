@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 ATTACK = re.compile(r"^- \*\*([A-Z]\d+)\*\* ", re.MULTILINE)
 ROW = re.compile(r"^\| ([A-Z]\d+) \| `(tests/[\w/]+\.py)::(test_\w+)` \|$")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.hostile.stage import Stage, stage
+from tests.support.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-traces")]

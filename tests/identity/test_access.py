@@ -25,7 +25,7 @@ from netutil.agent.identity.ptrace import (
 )
 from netutil.agent.parsers.process import ThreadCredentials
 
-from tests.identity.processes import become, pinned, process
+from tests.support.processes import become, pinned, process
 
 pytestmark = [
     pytest.mark.root,

@@ -25,12 +25,12 @@ from netutil.agent.identity.pidfd import (
     pin_by_start_time,
 )
 
-from tests.identity.processes import READY, open_descriptors, pinned, wait_for_state
 from tests.identity.test_pinning import needs_peer_pidfd
 from tests.support.lab import Lab, LabContainer, first_thread
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid
+from tests.support.processes import READY, open_descriptors, pinned, wait_for_state
 
 RUNNER = first_thread.__file__
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")

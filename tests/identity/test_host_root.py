@@ -18,9 +18,9 @@ from netutil.agent.identity.pidfd import choose_pin, pin_pid
 from netutil.agent.identity.process import Credentials
 from netutil.agent.parsers.pod_cgroups import pod_places
 
-from tests.identity.processes import child_of, pinned, process
 from tests.support.lab import Lab
 from tests.support.lab.observing import needs_lab
+from tests.support.processes import child_of, pinned, process
 
 root = pytest.mark.root
 POD = "/kubepods/burstable/pod2f5b8a1c-6d3e-4f70-9a1b-0c2d3e4f5a6b"

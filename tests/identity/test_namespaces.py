@@ -12,10 +12,10 @@ from netutil.agent.identity.cgroups import processes_below
 from netutil.agent.identity.namespaces import find_process, shares_pid_namespace
 from netutil.agent.identity.process import PinnedProcess
 
-from tests.identity.processes import child_of, open_descriptors, pinned, process
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid
+from tests.support.processes import child_of, open_descriptors, pinned, process
 
 pytestmark = [pytest.mark.root, needs_lab]
 

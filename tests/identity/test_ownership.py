@@ -20,10 +20,10 @@ from netutil.agent.identity.cgroups import (
 )
 from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
 
-from tests.identity.processes import become, pinned, process
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
+from tests.support.processes import become, pinned, process
 
 pytestmark = [pytest.mark.root, needs_lab]
 

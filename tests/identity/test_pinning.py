@@ -24,8 +24,8 @@ from netutil.agent.identity.pidfd import (
     pin_pid,
 )
 
-from tests.identity.processes import open_descriptors, pinned, process
 from tests.support.lab.reused_pid import process_under
+from tests.support.processes import open_descriptors, pinned, process
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for namespaces")
 needs_peer_pidfd = pytest.mark.skipif(

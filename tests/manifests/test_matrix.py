@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.manifests.documents import ROOT
 from tests.manifests.test_files import VERSIONS
+from tests.support.repository import ROOT
 from tests.test_docs import text_of
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.packages import unpacked
-from tests.manifests.documents import MANIFESTS, agent_of, one, read
-from tests.manifests.overlays import BASES, with_component
+from tests.support.manifests.documents import MANIFESTS, agent_of, one, read
+from tests.support.manifests.overlays import BASES, with_component
+from tests.support.packages import unpacked
 from tests.test_docs import rows, scraped, text_of
 
 MONITORING = MANIFESTS / "monitoring"

@@ -24,7 +24,7 @@ from netutil.agent.parsers.device_metadata import (
     parse_device_metadata,
 )
 
-from tests.parsers.device_metadata import (
+from tests.support.device_metadata import (
     NETWORK,
     V1ALPHA1,
     V1BETA1,

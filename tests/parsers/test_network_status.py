@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.network_status import DEVICE_FIELDS, NetworkStatus, parse_network_status
 
-from tests.parsers.annotations import EXTENSIONS, OTHER_DEVICE_TYPE, REAL_WORLD
+from tests.support.annotations import EXTENSIONS, OTHER_DEVICE_TYPE, REAL_WORLD
 
 READ = "annotation k8s.v1.cni.cncf.io/network-status of pod telco/upf-0"
 

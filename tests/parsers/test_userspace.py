@@ -9,7 +9,7 @@ from netutil.agent.errors import FailedPrecondition, Reason
 from netutil.agent.parsers.network_status import Device, DeviceInfo
 from netutil.agent.parsers.userspace_cni import UserspaceInterface, parse_userspace
 
-from tests.parsers.annotations import USERSPACE, USERSPACE_DIRECTORY
+from tests.support.annotations import USERSPACE, USERSPACE_DIRECTORY
 
 VHOST_USER = UserspaceInterface(
     "net1",

@@ -14,7 +14,7 @@ from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.kubelet.podresources.model import ContainerResources
 
-from tests.podresources.kubelet import KubeletDouble, pod
+from tests.support.fakes.podresources import KubeletDouble, pod
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import trustme
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.http.apiserver_login import ServiceAccount
 
-from tests.pods.api_server import NODE, ApiServer, api_server
-from tests.pods.kubelet_server import KubeletDouble, pod_json, pods, serving
-from tests.pods.streams import Clock, Pauses, PushingSource
+from tests.support.fakes.apiserver import NODE, ApiServer, api_server
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.kubelet import KubeletDouble, pod_json, pods, serving
+from tests.support.fakes.pushing_source import Clock, Pauses, PushingSource
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +33,6 @@ def token_file(tmp_path: Path) -> str:
     path = tmp_path / "token"
     path.write_text("first-token\n")
     return str(path)
-
-
-def context_of(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate.configure_cert(context)
-    return context
 
 
 @pytest.fixture(scope="session")

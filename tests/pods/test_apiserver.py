@@ -9,8 +9,8 @@ from typing import Any
 
 from netutil.agent.pods.directory import PodDirectory
 
-from tests.pods.api_server import NODE, ApiServer, following, holding, names, pod, shown
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import NODE, ApiServer, following, holding, names, pod, shown
+from tests.support.fakes.pushing_source import until
 
 
 class TestFollowing:

@@ -12,7 +12,7 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.http.apiserver_login import ServiceAccount
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
-from tests.pods.api_server import (
+from tests.support.fakes.apiserver import (
     NODE,
     ApiServer,
     api_server,
@@ -24,7 +24,7 @@ from tests.pods.api_server import (
     status,
     streaming,
 )
-from tests.pods.streams import until
+from tests.support.fakes.pushing_source import until
 
 
 class TestBegunAgain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pods.api_server import NODE, ApiServer, pod
+from tests.support.fakes.apiserver import NODE, ApiServer, pod
 
 kubernetes = pytest.importorskip("kubernetes")
 

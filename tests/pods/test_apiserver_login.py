@@ -32,11 +32,11 @@ from netutil.agent.pods.http.exec_plugin import MAX_PLUGIN_BYTES
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 from netutil.agent.pods.sources.listwatch import decode_versions
 
-from tests.pods.api_server import NODE, ApiServer, api_server, following, pod, refusing
-from tests.pods.conftest import context_of
-from tests.pods.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
-from tests.pods.kubelet_server import dripping, gzip_bomb
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import NODE, ApiServer, api_server, following, pod, refusing
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
+from tests.support.fakes.kubelet import dripping, gzip_bomb
+from tests.support.fakes.pushing_source import until
 
 PATH = "/api/v1/pods"
 FIRST = "first-token"

@@ -13,8 +13,8 @@ from netutil.agent.pods.http.apiserver_login import ServiceAccount
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
-from tests.pods.api_server import NODE, ApiServer, following, pod, refusing
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import NODE, ApiServer, following, pod, refusing
+from tests.support.fakes.pushing_source import until
 
 
 class TestRefused:

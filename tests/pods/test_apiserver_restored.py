@@ -15,7 +15,7 @@ import pytest
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.sources.base import ConfirmTiming
 
-from tests.pods.api_server import (
+from tests.support.fakes.apiserver import (
     ApiServer,
     following,
     holding,
@@ -25,7 +25,7 @@ from tests.pods.api_server import (
     shown,
     streaming,
 )
-from tests.pods.streams import until
+from tests.support.fakes.pushing_source import until
 
 LATER = ConfirmTiming(quiet_seconds=600, resumed_seconds=600, grace_seconds=0.3)
 RESUMED = replace(LATER, resumed_seconds=0.2)

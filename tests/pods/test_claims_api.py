@@ -16,9 +16,9 @@ from netutil.agent.pods.sources import reflector
 from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_settings
 from netutil.agent.pods.sources.reflector import ReflectorSettings
 
-from tests.pods.api_server import NODE, ApiServer, api_server, refusing
-from tests.pods.claims_of_api import claim, device_status, resource_slice
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import NODE, ApiServer, api_server, refusing
+from tests.support.fakes.claims_of_api import claim, device_status, resource_slice
+from tests.support.fakes.pushing_source import until
 
 GROUP = "/apis/resource.k8s.io"
 

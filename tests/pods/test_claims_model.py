@@ -28,7 +28,14 @@ from netutil.agent.pods.sources.claims_model import (
     newest,
 )
 
-from tests.pods.claims_of_api import DRIVER, PCI, POOL, claim, device_status, resource_slice
+from tests.support.fakes.claims_of_api import (
+    DRIVER,
+    PCI,
+    POOL,
+    claim,
+    device_status,
+    resource_slice,
+)
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

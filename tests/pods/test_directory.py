@@ -14,7 +14,7 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.sources.base import SourceKind, unavailable
 
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
 
 UID, ID = f"{1:032x}", f"{1:064x}"
 

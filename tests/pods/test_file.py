@@ -14,7 +14,7 @@ from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.sources import file as module
 from netutil.agent.pods.sources.file import FileSource
 
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
 
 LONG_AGO = 1_700_000_000
 

@@ -12,8 +12,8 @@ from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.sources import kubelet as module
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource
 
-from tests.pods import kubelet_server as double
-from tests.pods.kubelet_server import Answer, KubeletDouble, list_json, pod_json
+from tests.support.fakes import kubelet as double
+from tests.support.fakes.kubelet import Answer, KubeletDouble, list_json, pod_json
 
 LIST = list_json(pod_json())
 MEBIBYTE = 1024 * 1024

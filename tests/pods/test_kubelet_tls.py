@@ -11,9 +11,9 @@ import trustme
 from netutil.agent.errors import Unavailable
 from netutil.agent.pods.sources.kubelet import KubeletSettings, KubeletSource, Verify
 
-from tests.pods import kubelet_server as double
-from tests.pods.conftest import context_of
-from tests.pods.kubelet_server import KubeletDouble, serving
+from tests.support.fakes import kubelet as double
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.kubelet import KubeletDouble, serving
 
 Open = Callable[..., KubeletSource]
 

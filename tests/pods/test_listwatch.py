@@ -24,8 +24,8 @@ from netutil.agent.pods.sources.listwatch import (
 )
 from netutil.agent.pods.store import PodStore
 
-from tests.pods.api_server import pod, status
-from tests.pods.streams import made
+from tests.support.fakes.apiserver import pod, status
+from tests.support.fakes.pushing_source import made
 
 
 def event(kind: str, content: dict[str, Any]) -> bytes:

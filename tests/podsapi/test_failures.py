@@ -11,8 +11,8 @@ import pytest
 from netutil.agent.errors import Reason, Unavailable
 from netutil.podsapi.v1alpha1 import pod_pb2, pods_pb2
 
-from tests.pods.streams import until
-from tests.podsapi.kubelet import KubeletDouble, following, pod
+from tests.support.fakes.podsapi import KubeletDouble, following, pod
+from tests.support.fakes.pushing_source import until
 
 
 class TestFailures:

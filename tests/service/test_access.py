@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import netutil
 from tests.support.lab import Lab, LabContainer
+from tests.support.nodes.agent_node import netutil
 
 pytestmark = pytest.mark.xdist_group("access")
 

@@ -21,8 +21,8 @@ from netutil.agent.limits.scheduler import SLICE_SECONDS
 from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.connections.harness import POD_KEY, Rig, eventually, rig
-from tests.grpcserver.raw import RawClient, fields
+from tests.support.connections import POD_KEY, Rig, eventually, rig
+from tests.support.grpcserver.raw import RawClient, fields
 
 Body = Callable[[Connection], Awaitable[api.PodResponse]]
 LARGE = api.PodResponse(name="x" * 50_000)

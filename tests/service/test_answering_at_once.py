@@ -22,8 +22,8 @@ from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.agent.observability.log_setup import CALLERS_TRACE, TraceContext
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.connections.harness import POD_KEY, Rig, eventually, rig
-from tests.grpcserver.raw import RawClient, fields
+from tests.support.connections import POD_KEY, Rig, eventually, rig
+from tests.support.grpcserver.raw import RawClient, fields
 
 Body = Callable[..., Answer | Awaitable[Answer]]
 PATH = "/test.Answer/Get"

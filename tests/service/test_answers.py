@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import HERE, Node, ask, hostile_environment, netutil
+from tests.support.nodes.agent_node import Node, ask, hostile_environment, netutil
 
+HERE = Path(__file__).parent
 pytestmark = pytest.mark.xdist_group("service")
 
 

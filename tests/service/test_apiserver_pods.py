@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.pods.api_server import NODE, ApiServer, serving_api
-from tests.pods.kubeconfigs import answer, kubeconfig, plugin, runs
+from tests.support.fakes.apiserver import NODE, ApiServer, serving_api
+from tests.support.fakes.kubeconfigs import answer, kubeconfig, plugin, runs
 from tests.support.lab import Lab
 from tests.support.lab.confined import CONFINED
 

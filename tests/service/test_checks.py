@@ -21,8 +21,8 @@ from netutil.agent.observability.process_use import ProcessUse, own_use
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import Pod, decode_pod_list
 
-from tests.facts.dra_tree import DraTree
-from tests.parsers.device_metadata import DRIVER, both, vf
+from tests.support.device_metadata import DRIVER, both, vf
+from tests.support.nodes.dra_tree import DraTree
 
 NESTED = 4026532999
 ALL = (1 << 41) - 1

@@ -9,9 +9,11 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.parsers.device_metadata import DRIVER, V1ALPHA1, V1BETA1, both, device, vf
-from tests.service.conftest import links_are_refused
-from tests.service.dra_node import (
+from tests.service.test_devices import call
+from tests.support.device_metadata import DRIVER, V1ALPHA1, V1BETA1, both, device, vf
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import links_are_refused
+from tests.support.nodes.dra_node import (
     GPU,
     GPU_DRIVER,
     MAC,
@@ -23,9 +25,7 @@ from tests.service.dra_node import (
     dra_node,
     health,
 )
-from tests.service.test_devices import call
-from tests.service.watching import watching
-from tests.support.lab.observing import needs_lab
+from tests.support.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

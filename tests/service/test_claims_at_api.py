@@ -13,20 +13,20 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.parsers.device_metadata import DRIVER, both, vf
-from tests.pods.api_server import refusing
-from tests.service.claims_server import (
+from tests.service.test_devices import call
+from tests.support.device_metadata import DRIVER, both, vf
+from tests.support.fakes.apiserver import refusing
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import links_are_refused, netutil
+from tests.support.nodes.claims_server import (
     ClaimsServer,
     claims_server,
     condition,
     device_name,
     status_of,
 )
-from tests.service.conftest import links_are_refused, netutil
-from tests.service.dra_node import NETWORK, NIC, VF, VFIO_VF, DraNode, dra_node
-from tests.service.test_devices import call
-from tests.service.watching import watching
-from tests.support.lab.observing import needs_lab
+from tests.support.nodes.dra_node import NETWORK, NIC, VF, VFIO_VF, DraNode, dra_node
+from tests.support.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 DEVICE, OTHER = device_name(VF), device_name(VFIO_VF)

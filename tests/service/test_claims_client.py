@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.parsers.device_metadata import DRIVER, vf
-from tests.service.conftest import links_are_refused, netutil
-from tests.service.dra_node import NIC, VF, VFIO_VF, DraNode, dra_node
+from tests.support.device_metadata import DRIVER, vf
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import links_are_refused, netutil
+from tests.support.nodes.dra_node import NIC, VF, VFIO_VF, DraNode, dra_node
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

@@ -7,23 +7,23 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.service.conftest import ask, netutil
 from tests.service.test_devices import call
 from tests.service.test_unnamed import in_the_pods_own_cgroup
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver
+from tests.support.nodes.agent_node import ask, netutil
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]
 
-DOCUMENT = Path(__file__).parents[2] / "docs/facts/cpu.md"
+DOCUMENT = ROOT / "docs/facts/cpu.md"
 
 
 @dataclass

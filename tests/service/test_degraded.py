@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import NETWORK_STATUS, ask, netutil
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.nodes.agent_node import NETWORK_STATUS, ask, netutil
 
 pytestmark = pytest.mark.xdist_group("degraded")
 

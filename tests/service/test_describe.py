@@ -19,7 +19,7 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.sources.base import SourceKind
 
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
 
 PODS = 50
 MAX_HELD = 8

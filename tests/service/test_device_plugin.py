@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from netutil.podresources.v1 import podresources_pb2 as podresources_v1
 
-from tests.device_plugin.kubelet import KubeletDouble
-from tests.service.conftest import netutil
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.device_plugins import KubeletDouble
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.pod import LabContainer
+from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.dpdk_node import podresources
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("device-plugin")]
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 
-from tests.service.conftest import NETWORK_STATUS, ask, links_are_refused
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.agent import COMMAND, LabAgent
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS, ask, links_are_refused
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

@@ -10,21 +10,21 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from tests.facts.sriov_node import VFIO_VF
-from tests.service.conftest import netutil
-from tests.service.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
+from tests.support.nodes.sriov_node import VFIO_VF
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("dpdk")]
 
-DOCUMENTS = Path(__file__).parents[2] / "docs"
+DOCUMENTS = ROOT / "docs"
 EXAMPLE = re.compile(r"^```console\n\$ netutil(?P<arguments>.*)\n(?P<shown>(?s:.*?))^```$", re.M)
 CHANGING = (
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "TIME"),

@@ -33,8 +33,8 @@ from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.device_answers import everything
 from tests.pods.test_index import APP, NOW, UID, pod
+from tests.support.answers.devices import everything
 
 NAMES = ("pod", "cpu", "environment", "network_status", "interfaces", "hugepages", "resources")
 TEXTS = st.text(max_size=300)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import NETWORK_STATUS, ask
 from tests.support.lab import Lab
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS, ask
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile")]
 

@@ -19,10 +19,10 @@ from netutil.client.cli.render.tables import Style
 from netutil.client.models.node import Explanation
 from netutil.client.rpc import requests
 
-from tests.identity.processes import become, process
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
+from tests.support.processes import become, process
 
 pytestmark = [pytest.mark.root, needs_lab]
 

@@ -17,11 +17,11 @@ from netutil.client import AsyncNodeClient
 from netutil.client.rpc import requests
 from netutil.client.rpc.requests import Request
 
-from tests.client.svg_reader import Drawn, faults, read
-from tests.pods.kubelet_server import pods
-from tests.service.full_node import FullNode, full_node
+from tests.support.fakes.kubelet import pods
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.full_node import FullNode, full_node
+from tests.support.svg_reader import Drawn, faults, read
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("full-node")]
 

@@ -18,13 +18,13 @@ from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.pods.kept import NOTHING_KEPT
 from netutil.agent.pods.model import decode_pod_list
 
-from tests.facts.sriov_node import build_sriov_node
-from tests.podresources.kubelet import pod as allocated
-from tests.pods.kubelet_server import list_json, pod_json
-from tests.service.conftest import netutil
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.kubelet import list_json, pod_json
+from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.dpdk_node import podresources
+from tests.support.nodes.sriov_node import build_sriov_node
 
 NOTHING: Any = None
 

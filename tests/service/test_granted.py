@@ -14,11 +14,11 @@ from netutil.client import NodeClient
 from netutil.client.models.node import DescribedPod
 from netutil.client.rpc import requests
 
-from tests.podresources.kubelet import pod as allocated
-from tests.service.conftest import netutil
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.dpdk_node import podresources
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

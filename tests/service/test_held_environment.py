@@ -30,8 +30,8 @@ from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
 
 from tests.facts.test_environment import OVERWRITE
-from tests.identity.processes import pinned
 from tests.support.moved_environment import MOVE
+from tests.support.processes import pinned
 
 pytestmark = [
     pytest.mark.root,

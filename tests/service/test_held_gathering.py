@@ -28,8 +28,8 @@ from netutil.agent.identity.process import Credentials, PinnedProcess
 from netutil.agent.pods.model import decode_pod_list
 
 from tests.collect.test_container_cache import Node, identity
-from tests.facts.sriov_node import build_sriov_node
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
+from tests.support.nodes.sriov_node import build_sriov_node
 
 NOTHING: Any = None
 

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from netutil.agent.facts.rtnetlink import inside
 
-from tests.service.conftest import links_are_refused
-from tests.service.watching import watching
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import links_are_refused
+from tests.support.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

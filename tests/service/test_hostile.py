@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tests.service.conftest import netutil
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.nodes.agent_node import netutil
 
 pytestmark = pytest.mark.xdist_group("hostile")
 MEBIBYTE = 1024 * 1024

@@ -23,8 +23,8 @@ from netutil.agent.parsers.cgroup import identify
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import decode_pod_list
 
-from tests.pods.kubelet_server import list_json, pod_json
 from tests.pods.test_directory import ID, UID, Source
+from tests.support.fakes.kubelet import list_json, pod_json
 
 POD_UID = f"{UID[:8]}-{UID[8:12]}-{UID[12:16]}-{UID[16:20]}-{UID[20:]}"
 REFRESH_SECONDS = 10.0

@@ -27,9 +27,9 @@ from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import decode_pod_list
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.facts.namespaces import Namespace, network_namespace
-from tests.facts.sriov_node import VF, build_sriov_node
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
+from tests.support.namespaces import Namespace, network_namespace
+from tests.support.nodes.sriov_node import VF, build_sriov_node
 
 pytestmark = pytest.mark.root
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from netutil.agent import config
 
-from tests.service.conftest import Node, netutil
+from tests.support.nodes.agent_node import Node, netutil
 
 pytestmark = pytest.mark.xdist_group("service")
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.facts.as_ip import links_of_ip
-from tests.service.conftest import ask, links_are_refused, netutil
+from tests.support.as_ip import links_of_ip
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import ask, links_are_refused, netutil
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

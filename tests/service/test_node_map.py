@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
@@ -17,17 +16,18 @@ from netutil.client import NodeClient
 from netutil.client.rpc import requests
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.client.svg_reader import Drawn, faults, read
-from tests.facts.sriov_node import OFFLINE_CPU, PF, PLAIN, VFIO_VF, VFS, build_sriov_node
-from tests.service.conftest import NETWORK_STATUS
-from tests.service.dpdk_node import ENTER, podresources
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.lab import Lab
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.dpdk_node import ENTER, podresources
+from tests.support.nodes.sriov_node import OFFLINE_CPU, PF, PLAIN, VFIO_VF, VFS, build_sriov_node
+from tests.support.repository import ROOT
+from tests.support.svg_reader import Drawn, faults, read
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("node-map")]
 
-DOCUMENTED = Path(__file__).parents[2] / "docs/node-map.svg"
+DOCUMENTED = ROOT / "docs/node-map.svg"
 CHANGING = re.compile(r"Linux [^,<]+|\d{4}-\d\d-\d\dT[0-9:.]+Z")
 TREASURE = "correct-horse-battery-staple"
 

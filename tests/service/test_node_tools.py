@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,8 +29,8 @@ from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.root, needs_lab]
 
 TREASURE = "correct-horse-battery-staple"

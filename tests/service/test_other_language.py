@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import HERE, Node
+from tests.support.nodes.agent_node import Node
 
 pytestmark = pytest.mark.xdist_group("service")
 
@@ -35,7 +35,7 @@ def test_grpc_js_gets_the_sidecars_answers(node: Node, modules: Path) -> None:
     program = shutil.which("node")
     assert program is not None
     done = node.feed_app.run(
-        [program, str(HERE / "sidecar_client.js"), "/etc/netutil/net.sock"],
+        [program, str(Path(__file__).with_name("sidecar_client.js")), "/etc/netutil/net.sock"],
         env={"NODE_PATH": str(modules), "WHO": "js", "OPENSSL_CONF": "/dev/null"},
     )
     assert done.returncode == 0, done.stderr

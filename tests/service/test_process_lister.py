@@ -23,8 +23,8 @@ from netutil.agent.pods.sources.base import SourceKind
 from netutil.podresources.v1 import podresources_pb2 as v1
 from netutil.v1alpha import node_pb2
 
-from tests.podresources.kubelet import KubeletDouble, pod
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
+from tests.support.fakes.podresources import KubeletDouble, pod
 
 PODS = 3
 EVERY = node_pb2.ListProcessesRequest(threads=True)

@@ -16,10 +16,10 @@ from netutil.client import NodeClient, NotFound
 from netutil.client.models.processes import NodeProcess, ProcessReading
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.service.dpdk_node import podresources
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid
+from tests.support.nodes.dpdk_node import podresources
 
 pytestmark = [pytest.mark.root, needs_lab]
 

@@ -23,8 +23,8 @@ from netutil.agent.pods.model import decode_pod_list
 from netutil.agent.recent_cache import RecentCache
 
 from tests.connections.test_seen_pods import CONTAINER, KEY, UID, peer_of, tree_of
-from tests.pods.kubelet_server import list_json, pod_json
 from tests.pods.test_directory import Source
+from tests.support.fakes.kubelet import list_json, pod_json
 
 
 class Node:

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
-from tests.identity.processes import become, process
-from tests.service.conftest import netutil
 from tests.service.test_hostile import metric
+from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver, Runtime
+from tests.support.nodes.agent_node import netutil
+from tests.support.processes import become, process
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("siblings")]
 

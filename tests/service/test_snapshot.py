@@ -19,8 +19,8 @@ from netutil.client.models import observation
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client.answers import observed_at
-from tests.client.device_answers import everything, part_error
+from tests.support.answers.core import observed_at
+from tests.support.answers.devices import everything, part_error
 
 Change = Callable[[api.AllResponse], None]
 

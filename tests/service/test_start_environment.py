@@ -17,11 +17,11 @@ from netutil.client.rpc.convert import result
 from netutil.podresources.v1 import podresources_pb2 as v1
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.facts.sriov_node import SECOND_VF, VF, VFIO_VF
-from tests.service.conftest import NETWORK_STATUS, ask, netutil
-from tests.service.dpdk_node import VARIABLE, DpdkNode, dpdk_node
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS, ask, netutil
+from tests.support.nodes.dpdk_node import VARIABLE, DpdkNode, dpdk_node
+from tests.support.nodes.sriov_node import SECOND_VF, VF, VFIO_VF
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("dpdk")]
 

@@ -9,8 +9,8 @@ from netutil.agent.collect.pod_networks import ensure_networks_understood
 from netutil.agent.errors import FailedPrecondition
 from netutil.agent.pods.model import MAX_PATHS
 
-from tests.service.conftest import NETWORK_STATUS
 from tests.service.spoiled_pod import changed
+from tests.support.nodes.agent_node import NETWORK_STATUS
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from netutil.client import NodeClient
 from netutil.client.cli.exit_codes import Exit
 from netutil.client.rpc import requests
 
-from tests.facts.sriov_node import PF, VFIO_VF, build_sriov_node
-from tests.service.conftest import netutil
-from tests.service.dpdk_node import DpdkNode, dpdk_node
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.dpdk_node import DpdkNode, dpdk_node
+from tests.support.nodes.sriov_node import PF, VFIO_VF, build_sriov_node
 
 VENDOR = f"sys/bus/pci/devices/{VFIO_VF}/vendor"
 POOL = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"

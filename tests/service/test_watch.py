@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.service.conftest import ask, links_are_refused
 from tests.service.test_devices import SCRIPT
-from tests.service.watching import (
+from tests.support.lab import Lab, LabContainer, LabPod
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import ask, links_are_refused
+from tests.support.watching import (
     Watcher,
     addresses,
     annotate,
@@ -21,8 +23,6 @@ from tests.service.watching import (
     set_cpus,
     watching,
 )
-from tests.support.lab import Lab, LabContainer, LabPod
-from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

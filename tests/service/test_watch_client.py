@@ -7,16 +7,16 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.service.conftest import NETWORK_STATUS, links_are_refused
-from tests.service.watching import annotate, ip, set_cpus
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import LabProcess
+from tests.support.nodes.agent_node import NETWORK_STATUS, links_are_refused
+from tests.support.repository import ROOT
+from tests.support.watching import annotate, ip, set_cpus
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 
@@ -157,7 +157,7 @@ def test_two_containers_of_a_pod_see_their_own_cpus(
 
 
 def examples() -> list[str]:
-    text = (Path(__file__).parents[2] / "docs" / "facts" / "watch.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "facts" / "watch.md").read_text(encoding="utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.podresources.kubelet import KubeletDouble, pod
-from tests.service.conftest import links_are_refused, netutil
 from tests.service.test_hostile import MAX_GROWTH, MEBIBYTE, memory
-from tests.service.watching import addresses, annotate, ip, watching
 from tests.support import raw_calls
+from tests.support.fakes.podresources import KubeletDouble, pod
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import links_are_refused, netutil
+from tests.support.watching import addresses, annotate, ip, watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

@@ -13,7 +13,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from random import Random
 
-from tests.pods.kubelet_server import (
+from tests.soak.node import Node, finish
+from tests.support import raw_calls
+from tests.support.fakes.kubelet import (
     Answer,
     body,
     chunked,
@@ -24,10 +26,8 @@ from tests.pods.kubelet_server import (
     status,
     truncated,
 )
-from tests.service.conftest import HERE as SERVICE
-from tests.service.watching import Watcher, ip
-from tests.soak.node import Node, finish
-from tests.support import raw_calls
+from tests.support.repository import ROOT
+from tests.support.watching import Watcher, ip
 
 Action = Callable[[Node, Random], None]
 
@@ -188,7 +188,7 @@ PROGRAMS = _programs()
 def hostile_program(node: Node, random: Random) -> None:
     """One of the programs that are measured for fairness elsewhere."""
     argv = [sys.executable, "-m", *random.choice(PROGRAMS)]
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE.parents[1])}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     process = node.hostile.spawn(
         argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -25,6 +25,7 @@ import psutil
 from tests.soak.aged_agent import STEP_SECONDS
 from tests.support.lab import Lab, LabAgent
 from tests.support.lab.processes import wait_exited
+from tests.support.repository import ROOT
 
 CONTAINERS, WARM_UP = 2000, 200
 GROWTH_MIB = 2.0
@@ -113,7 +114,7 @@ class Churn:
             name = f"passing-{next(self._names)}"
         pod = self._lab.pod(name, eth0=False)
         self._write_pod_list()  # as a kubelet, which knows a pod before it starts its containers
-        environment = {"PYTHONPATH": str(_HERE.parents[1]), "WHO": name, "FILLER": "x" * 2000}
+        environment = {"PYTHONPATH": str(ROOT), "WHO": name, "FILLER": "x" * 2000}
         argv = [sys.executable, "-S", str(_HERE / "passing_client.py"), name]
         containers = [
             pod.container(f"app-{number}", env=environment, argv=argv)

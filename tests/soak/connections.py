@@ -23,11 +23,11 @@ from random import Random
 
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import block, headers
 from tests.conformance.test_cost import mutated, session
-from tests.connections.harness import WHO, eventually, rig
-from tests.grpcserver.engine import Echoing
 from tests.support import http2
+from tests.support.connections import WHO, eventually, rig
+from tests.support.grpcserver.engine import Echoing
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 SHARES = (0.1, 0.5, 1.0)

@@ -15,8 +15,8 @@ from types import FrameType
 from tests.e2e import __main__ as e2e
 from tests.e2e.vm.disk import containerd_disk
 from tests.e2e.vm.machine import KEPT, MachineFailed, run
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[3]
 FOLDERS = (
     "identity",
     "facts",

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
 from tests.support.lab.processes import wait_exited
+from tests.support.repository import ROOT
 
 
 @pytest.mark.root
@@ -66,7 +66,7 @@ with Lab() as lab:
 @pytest.fixture
 def owner() -> Iterator[tuple[subprocess.Popen[str], str, list[int]]]:
     """A process with a lab of its own: its name and its processes."""
-    repository = Path(__file__).parents[3]
+    repository = ROOT
     with subprocess.Popen(
         [sys.executable, "-c", OWNER],
         stdout=subprocess.PIPE,

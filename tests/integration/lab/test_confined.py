@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.privileges import hardened_capabilities, mask
 from tests.support.lab import Lab
 from tests.support.lab.agent import COMMAND
 from tests.support.lab.confined import confined
 from tests.support.lab.observing import needs_lab
+from tests.support.manifests.privileges import hardened_capabilities, mask
 
 FIELDS = ("CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp")
 TRY_TO_WRITE = """

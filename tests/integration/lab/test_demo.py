@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.lab.observing import needs_lab, traces
+from tests.support.repository import ROOT
 
 
 def test_without_root_the_demo_says_in_one_line_what_it_needs() -> None:
@@ -30,7 +30,7 @@ def demo(before: str = "") -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=300,
         env=os.environ | {"COLUMNS": "120"},
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
     )
 
 

@@ -12,8 +12,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.manifests import enter
-from tests.manifests.privileges import hardened_capabilities, under_seccomp, with_capabilities
+from tests.support.manifests import enter
+from tests.support.manifests.privileges import (
+    hardened_capabilities,
+    under_seccomp,
+    with_capabilities,
+)
 
 CONFINED = os.environ.get("NETUTIL_TEST_CONFINED", "") == "1"
 _TMP = "/run/tmp"

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.e2e.cache import CACHE, locked
+from tests.support.cache import CACHE, locked
 
 
 def ensure_installed(*names: str) -> None:

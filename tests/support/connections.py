@@ -35,7 +35,7 @@ from netutil.agent.messages.status import code_of
 from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
 
-from tests.grpcserver.raw import Echo, RawClient, fields
+from tests.support.grpcserver.raw import Echo, RawClient, fields
 
 POD = "11111111-2222-3333-4444-555555555555"
 OTHER_POD = "99999999-8888-7777-6666-555555555555"

@@ -16,7 +16,9 @@ import grpc
 from netutil.client.rpc.endpoint import target
 from netutil.v1alpha import netutil_pb2, netutil_pb2_grpc, node_pb2, node_pb2_grpc
 
-from tests.client import answers, device_answers, node_answers
+from tests.support.answers import core as answers
+from tests.support.answers import devices as device_answers
+from tests.support.answers import node as node_answers
 
 
 @dataclass

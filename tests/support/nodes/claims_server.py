@@ -10,11 +10,11 @@ from typing import Any
 
 import trustme
 
-from tests.parsers.device_metadata import DRIVER
-from tests.pods.api_server import ApiServer
-from tests.pods.claims_of_api import PCI, claim
-from tests.pods.kubeconfigs import kubeconfig
-from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.support.device_metadata import DRIVER
+from tests.support.fakes.apiserver import ApiServer
+from tests.support.fakes.claims_of_api import PCI, claim
+from tests.support.fakes.kubeconfigs import kubeconfig
+from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
 
 GROUP = "/apis/resource.k8s.io"
 NODE, POOL = "node-1", "node-1"

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
-from tests.pods.kubelet_server import Handler, KubeletDouble, pod_json, serving
+from tests.support.fakes.kubelet import Handler, KubeletDouble, pod_json, serving
 
 NODE = "node-1"
 PATH = "/api/v1/pods"

@@ -15,14 +15,14 @@ from typing import Any
 
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.facts.dra_tree import DraTree
-from tests.facts.sriov_node import VF, VFIO_VF, build_sriov_node
-from tests.parsers.device_metadata import DRIVER, both, device, vf
-from tests.podresources.kubelet import KubeletDouble
-from tests.service.dpdk_node import ENTER, podresources
+from tests.support.device_metadata import DRIVER, both, device, vf
+from tests.support.fakes.podresources import KubeletDouble
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.pod import LabContainer, LabPod
+from tests.support.nodes.dpdk_node import ENTER, podresources
+from tests.support.nodes.dra_tree import DraTree
+from tests.support.nodes.sriov_node import VF, VFIO_VF, build_sriov_node
 
 GPU_DRIVER = "gpu.example.com"
 NIC, GPU = "web-nic-x7k2p", "shared-gpu"

@@ -7,7 +7,7 @@ from typing import Any
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.grpcserver.raw import Bench, RawClient, fields
+from tests.support.grpcserver.raw import Bench, RawClient, fields
 
 METHOD = "/test.Own/Method"
 SLOW, LARGE, MANY = "/test.Echo/Slow", "/test.Echo/Large", "/test.Echo/Many"

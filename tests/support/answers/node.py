@@ -7,7 +7,8 @@ from typing import Any
 
 from netutil.v1alpha import netutil_pb2, node_pb2
 
-from tests.client import answers, device_answers
+from tests.support.answers import core as answers
+from tests.support.answers import devices as device_answers
 
 BOUNDS = (0.001, 0.005, 1.0)
 

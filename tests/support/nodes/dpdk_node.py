@@ -12,12 +12,12 @@ from pathlib import Path
 
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.facts.sriov_node import PF, VFIO_VF, build_sriov_node
-from tests.podresources.kubelet import KubeletDouble
-from tests.service.conftest import NETWORK_STATUS
+from tests.support.fakes.podresources import KubeletDouble
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.pod import LabContainer
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.sriov_node import PF, VFIO_VF, build_sriov_node
 
 UID = "3f2b6a9e-7c1d-4e0a-9b7e-2f5d8c6b1a00"
 VARIABLE = "PCIDEVICE_INTEL_COM_N3"

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from tests.manifests import seccomp
-from tests.manifests.documents import HARDENED, MANIFESTS, Manifest, agent_of, read
+from tests.support.manifests import seccomp
+from tests.support.manifests.documents import HARDENED, MANIFESTS, Manifest, agent_of, read
 
 PROFILE = MANIFESTS / "hardened" / "seccomp.json"
 LOCALHOST_PROFILE = "netutil/agent.json"

@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from netutil.agent.config import Config, parse
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.repository import ROOT
+
 MANIFESTS = ROOT / "manifests"
 DEFAULT = MANIFESTS / "daemonset.yaml"
 HARDENED = MANIFESTS / "hardened" / "daemonset.yaml"

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tests.parsers.device_metadata import DRIVER
+from tests.support.device_metadata import DRIVER
 
 SETTLED_SECONDS = 1.0
 

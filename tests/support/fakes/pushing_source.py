@@ -10,7 +10,7 @@ from netutil.agent.errors import Unavailable
 from netutil.agent.pods.model import Pod, decode_pod_list
 from netutil.agent.pods.sources.base import Comparison, ConfirmTiming, SourceKind, Take, unavailable
 
-from tests.pods.kubelet_server import list_json, pod_json
+from tests.support.fakes.kubelet import list_json, pod_json
 
 
 def made(*names: str, annotations: dict[str, str] | None = None) -> tuple[Pod, ...]:

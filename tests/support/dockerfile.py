@@ -6,9 +6,8 @@ import configparser
 import re
 import shlex
 from dataclasses import dataclass, field
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.repository import ROOT
 
 
 @dataclass

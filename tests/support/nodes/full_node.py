@@ -13,14 +13,14 @@ from typing import Any
 
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.facts.sriov_node import PF, VFIO_VF, VFS, build_sriov_node
-from tests.podresources.kubelet import KubeletDouble as PodResourcesDouble
-from tests.pods.kubelet_server import KubeletDouble, pods, serving
-from tests.service.conftest import NETWORK_STATUS
-from tests.service.dpdk_node import ENTER, podresources
+from tests.support.fakes.kubelet import KubeletDouble, pods, serving
+from tests.support.fakes.podresources import KubeletDouble as PodResourcesDouble
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.pod import LabPod
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.dpdk_node import ENTER, podresources
+from tests.support.nodes.sriov_node import PF, VFIO_VF, VFS, build_sriov_node
 
 _RESOURCE = "intel.com/n3"
 _OWN_CPU = 1

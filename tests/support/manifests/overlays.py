@@ -7,8 +7,16 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from tests.manifests.documents import DEFAULT, HARDENED, MANIFESTS, ROOT, Manifest, documents, read
-from tests.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.documents import (
+    DEFAULT,
+    HARDENED,
+    MANIFESTS,
+    Manifest,
+    documents,
+    read,
+)
+from tests.support.manifests.kubectl import find_kubectl, kustomize
+from tests.support.repository import ROOT
 
 _IN_DOCUMENT = re.compile(r"^### An overlay of your own$.*?^```yaml\n(.*?)^```$", re.M | re.S)
 _FILES = {"default": DEFAULT, "hardened": HARDENED}

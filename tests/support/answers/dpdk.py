@@ -10,7 +10,7 @@ from netutil.client.dpdk.view import OwnView
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
+from tests.support.answers import devices as answers
 
 GIBIBYTE, MEBIBYTE = answers.GIBIBYTE, answers.MEBIBYTE
 

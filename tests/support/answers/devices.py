@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import answers
+from tests.support.answers import core as answers
 
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
