@@ -41,11 +41,11 @@ demo: venv  ## two "pods" on this machine ask one agent who they are (needs root
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
 test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
 	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered
@@ -79,7 +79,7 @@ e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup
 	$(BIN)/python -m tests.e2e.vm
 
 hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
-	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
+	@$(BIN)/python -m tests.performance $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
 
 trace: venv $(TREE)  ## the way of a call: Python calls, files and moves between files of each method; METHODS names some (root, cc)
 	@$(PYTHON_OF_BENCH) -m bench.trace $(METHODS) $(if $(FUNCTIONS),--functions) $(if $(OWN_PID),--own-pid)

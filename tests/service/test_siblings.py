@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.test_hostile import metric
+from tests.security.limits.test_hostile import metric
 from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies

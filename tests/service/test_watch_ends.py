@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.test_hostile import MAX_GROWTH, MEBIBYTE, memory
+from tests.security.limits.test_hostile import MAX_GROWTH, MEBIBYTE, memory
 from tests.support import raw_calls
 from tests.support.fakes.podresources import KubeletDouble, pod
 from tests.support.lab import Lab, LabAgent, LabContainer
