@@ -8,11 +8,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.client import test_completion
 from tests.examples import test_dpdk_eal, test_examples
 from tests.support.packages import ensure_installed
+from tests.unit.client import test_completion
 
-PATHS = ("tests/examples", "tests/client/test_completion.py")
+PATHS = ("tests/examples", "tests/unit/client/test_completion.py")
 
 
 def main() -> int:

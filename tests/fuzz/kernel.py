@@ -35,8 +35,8 @@ from netutil.agent.parsers.process import (
 from netutil.client.cpulist import parse_cpulist
 
 from tests.fuzz.target import Target
-from tests.parsers import test_cgroup, test_mountinfo, test_process
 from tests.support.repository import RECORDINGS
+from tests.unit.parsers import test_cgroup, test_mountinfo, test_process
 
 RECORDED = [json.loads(path.read_text()) for path in sorted(RECORDINGS.glob("*.json"))]
 _STRANGER = "99999999-8888-4777-9666-555555555555"

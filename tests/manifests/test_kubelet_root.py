@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.docs.test_docs import text_of
 from tests.support.manifests.documents import (
     NODES,
     Manifest,
@@ -18,7 +19,6 @@ from tests.support.manifests.documents import (
     settings_of,
 )
 from tests.support.manifests.overlays import BASES, objects_of, with_component, with_components
-from tests.test_docs import text_of
 
 DEFAULT_ROOT, OTHER_ROOT = "/var/lib/kubelet", "/var/lib/k0s/kubelet"
 _BLOCK = re.compile(r"^  ```\w*\n(.*?)^  ```$", re.MULTILINE | re.DOTALL)

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from tests.docs.test_docs import text_of
 from tests.manifests.test_files import VERSIONS
 from tests.support.repository import ROOT
-from tests.test_docs import text_of
 
 
 @pytest.fixture(scope="module")

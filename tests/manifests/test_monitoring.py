@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.docs.test_docs import rows, scraped, text_of
 from tests.support.manifests.documents import MANIFESTS, agent_of, one, read
 from tests.support.manifests.overlays import BASES, with_component
 from tests.support.packages import unpacked
-from tests.test_docs import rows, scraped, text_of
 
 MONITORING = MANIFESTS / "monitoring"
 UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")

@@ -7,10 +7,10 @@ import re
 import kubernetes_validate
 import pytest
 
+from tests.docs.test_docs import text_of
 from tests.manifests.chart import by_name, chart
 from tests.support.manifests.documents import NODES, agent_of, one, settings_of
 from tests.support.manifests.overlays import BASES, with_components
-from tests.test_docs import text_of
 
 VALUES = (
     "updateStrategy.maxSurge=2",

@@ -1,10 +1,10 @@
 """A well-behaved pod: it calls at a steady rate and writes down how long each call took.
 
 `python -m tests.performance.load_generator kept|new|echo SECONDS` asks each SECONDS,
-over one connection or a new one each time; or the echo server instead of the agent. For each call it prints a line
-"KIND START SECONDS", START as CLOCK_MONOTONIC has it; SECONDS is "failed" for a call that was
-refused or cut off. A call that was held up by the one before it counts from when it should have
-begun. It runs until it is killed.
+over one connection or a new one each time; or the echo server instead of the agent.
+For each call it prints a line "KIND START SECONDS", START as CLOCK_MONOTONIC has it; SECONDS is
+"failed" for a call that was refused or cut off. A call that was held up by the one before it counts
+from when it should have begun. It runs until it is killed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Nodes: directory trees like /sys, and labs with a running agent."""
