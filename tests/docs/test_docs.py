@@ -6,7 +6,6 @@ import ast
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,10 +15,11 @@ from netutil.agent import errors
 from netutil.agent.config import Config, parse
 from netutil.agent.errors import AgentError, Reason
 from netutil.agent.messages.status import code_of
-from netutil.agent.observability.metrics import Metrics
 from netutil.client.cli.exit_codes import EXPLANATION, Exit
 from netutil.client.cli.main import main as netutil_main
 
+from tests.support.documentation import rows, text_of
+from tests.support.metric_names import scraped
 from tests.support.repository import ROOT
 
 DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
@@ -27,17 +27,6 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
-
-
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
-def rows(text: str) -> Iterator[list[str]]:
-    """The cells of every line of a table, without code marks."""
-    for line in text.splitlines():
-        if line.startswith("| ") and not line.startswith("| ---"):
-            yield [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
 
 
 def entries() -> dict[str, str]:
@@ -151,40 +140,6 @@ def test_the_defaults_are_those_of_the_settings() -> None:
             case _:
                 shown = str(value) or "none"
         assert flag_rows()["--" + field.name.replace("_", "-")][1] == shown
-
-
-def readings() -> tuple[set[str], set[str], set[str]]:
-    """The names of the gauges, counters and labelled counters that the agent registers."""
-    found: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
-        match node:
-            case ast.Assign(
-                targets=[ast.Name("gauges" | "counters" | "labelled" as kind)],
-                value=ast.Dict(keys=keys),
-            ):
-                found[kind] = {
-                    key.value
-                    for key in keys
-                    if isinstance(key, ast.Constant) and isinstance(key.value, str)
-                }
-    return found["gauges"], found["counters"], found["labelled"]
-
-
-def scraped() -> dict[str, str]:
-    """The kind of each metric by its name, as a scrape shows it."""
-    gauges, counters, labelled = readings()
-    metrics = Metrics()
-    metrics.add(
-        {name: ("text", lambda: 0.0) for name in gauges},
-        {name: ("text", lambda: 0.0) for name in counters},
-        {name: ("text", "label", {}) for name in labelled},
-    )
-    metrics.add_held(dict, float)
-    return {
-        family.name + ("_total" if family.type == "counter" else ""): family.type
-        for family in metrics.registry.collect()
-        if family.name.startswith("netutil_")
-    }
 
 
 def test_the_metrics_are_those_of_the_registry() -> None:

@@ -17,10 +17,18 @@ from netutil.client.dpdk.eal import CommandLine
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.answers import devices as answers
-from tests.support.answers.dpdk import facts, line_of, memif, vhost_user, with_interfaces
+from tests.support.answers.dpdk import (
+    UUID,
+    facts,
+    file,
+    line_of,
+    memif,
+    vhost_user,
+    view_of,
+    with_interfaces,
+    with_token,
+)
 from tests.support.lab.observing import needs_lab
-from tests.unit.client.test_dpdk_checks import file, view_of
-from tests.unit.client.test_dpdk_given import UUID, with_token
 
 PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net-af-xdp23")
 """Debian's DPDK 22.11."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,24 +73,6 @@ def asking(container: LabContainer) -> Iterator[PodClient]:
         yield client
     finally:
         client.close()
-
-
-def eventually(what: Callable[[], Any], seconds: float = _SECONDS) -> Any:
-    """Return what is true in the end; fail if that takes longer."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.02)
-    return found
-
-
-def metric(agent: LabAgent, name: str) -> float:
-    """A number of the agent's /metrics."""
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
-        text = answer.read().decode()
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    assert found, name
-    return float(found[1])
 
 
 def probe(agent: LabAgent, path: str) -> tuple[int, str]:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from netutil.agent.pods.sources.file import FileSource
 
-from tests.faults.faulty import asking, eventually, probe
+from tests.faults.faulty import asking, probe
 from tests.support.fakes.kubelet import KubeletDouble, list_json, pod_json, pods, serving
 from tests.support.lab import Lab
 from tests.support.repository import ROOT
+from tests.support.waiting import eventually
 from tests.support.watching import watching
 
 DAY_SECONDS = 86_400

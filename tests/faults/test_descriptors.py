@@ -12,9 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.faulty import eventually, metric, probe
+from tests.faults.faulty import probe
 from tests.support.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.measures import metric
+from tests.support.waiting import eventually
 from tests.support.watching import ip, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.faulty import PodClient, asking, eventually, metric, probe
+from tests.faults.faulty import PodClient, asking, probe
 from tests.support.fakes import kubelet
 from tests.support.fakes.kubelet import Answer, Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
+from tests.support.measures import metric
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-kubelet")]
 FAILURES = "netutil_pod_list_failures_total"

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faulty import asking, eventually, metric, probe
+from tests.faults.faulty import asking, probe
 from tests.support.lab import Lab, LabAgent
+from tests.support.measures import metric
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-limits")]
 HOLD = """

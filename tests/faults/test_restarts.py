@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faulty import PodClient, asking, eventually
+from tests.faults.faulty import PodClient, asking
 from tests.support.lab import Lab, LabAgent
 from tests.support.lab.confined import CONFINED
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-restarts")]
 KILLS = 6

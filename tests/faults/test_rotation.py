@@ -16,11 +16,13 @@ import pytest
 import trustme
 from cryptography import x509
 
-from tests.faults.faulty import PodClient, asking, eventually, metric, probe
+from tests.faults.faulty import PodClient, asking, probe
 from tests.support.fakes import kubelet
 from tests.support.fakes.certificates import context_of
 from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
+from tests.support.measures import metric
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-rotation")]
 FILES = {

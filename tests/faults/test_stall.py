@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.faulty import eventually, metric, probe
+from tests.faults.faulty import probe
 from tests.support.lab import Lab, LabAgent
+from tests.support.measures import metric
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-stall")]
 # A signal's handler runs on the main thread, which is the loop's: as any call that blocks.

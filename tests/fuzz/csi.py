@@ -12,8 +12,8 @@ from netutil.csi.v1 import csi_pb2
 
 from tests.fuzz.target import Target
 from tests.support.csi_host import request
+from tests.support.csi_paths import PATH, PODS, UID
 from tests.unit.csi import test_mountinfo
-from tests.unit.csi.test_target import PATH, PODS, UID
 
 _MAX_MESSAGE = 4096
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.docs.test_docs import text_of
+from tests.support.documentation import text_of
 from tests.support.manifests.documents import (
     NODES,
     Manifest,

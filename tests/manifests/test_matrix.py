@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.docs.test_docs import text_of
 from tests.manifests.test_files import VERSIONS
+from tests.support.documentation import text_of
 from tests.support.repository import ROOT
 
 

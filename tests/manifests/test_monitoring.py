@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.docs.test_docs import rows, scraped, text_of
+from tests.support.documentation import rows, text_of
 from tests.support.manifests.documents import MANIFESTS, agent_of, one, read
 from tests.support.manifests.overlays import BASES, with_component
+from tests.support.metric_names import scraped
 from tests.support.packages import unpacked
 
 MONITORING = MANIFESTS / "monitoring"

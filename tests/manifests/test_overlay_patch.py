@@ -7,8 +7,8 @@ import re
 import kubernetes_validate
 import pytest
 
-from tests.docs.test_docs import text_of
 from tests.manifests.chart import by_name, chart
+from tests.support.documentation import text_of
 from tests.support.manifests.documents import NODES, agent_of, one, settings_of
 from tests.support.manifests.overlays import BASES, with_components
 

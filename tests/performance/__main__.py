@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from tests.performance import outcome, verdict
-from tests.performance.fairness import ATTACKS, CONTROL, SETTLE_SECONDS, AttackEnded, Bench, bench
+from tests.performance.fairness import SETTLE_SECONDS, AttackEnded, Bench, bench
 from tests.performance.outcome import Outcome
 from tests.performance.verdict import Verdict, run_of, runs_wanted
+from tests.support.attacks.commands import ATTACKS, CONTROL
 from tests.support.lab.agent import AgentFailed
 
 _REPEAT = 5

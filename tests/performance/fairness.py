@@ -34,13 +34,7 @@ from typing import TypeVar
 import psutil
 
 from tests.performance.outcome import Call, Held, Outcome, Phase, Usual
-from tests.support.attacks.cgroup_churn import CGROUP_CHURN
-from tests.support.attacks.connection_floods import CONNECTION_FLOODS
-from tests.support.attacks.environments import ENVIRONMENTS
-from tests.support.attacks.frame_floods import FLOODS
-from tests.support.attacks.header_floods import HEADER_FLOODS
-from tests.support.attacks.network_churn import NETWORK_CHURN
-from tests.support.attacks.window_floods import WINDOW_FLOODS
+from tests.support.attacks.commands import attack
 from tests.support.lab import Lab, LabAgent, LabContainer, LabProcess
 from tests.support.lab.agent import COMMAND, AgentFailed
 from tests.support.repository import ROOT
@@ -50,7 +44,6 @@ QUIET_PODS = 3
 CALL_SECONDS = {"kept": 0.05, "new": 0.05, "echo": 0.05}
 """So that a phase of five seconds has 300 of each kind: of 75 the 99th percentile is the worst."""
 SETTLE_SECONDS = 1.0
-FLOOD_CONNECTIONS = 16
 _AGENTS_CPU, _PODS_CPU = "1", "0"
 _PROBE_SECONDS = 0.25
 _QUIET_TRIES = 5
@@ -99,9 +92,7 @@ class QuietPods:
         self._calls: list[Call] = []
         self._lock = threading.Lock()
         self._processes = [
-            one.spawn(
-                _module("performance.load_generator", kind, str(seconds)), env=_ENV, stderr=None
-            )
+            one.spawn(_module("load_generator", kind, str(seconds)), env=_ENV, stderr=None)
             for one in containers
             for kind, seconds in CALL_SECONDS.items()
         ]
@@ -243,16 +234,14 @@ def bench(*flags: str, seconds: float) -> Iterator[Bench]:
         _weigh([_top(directory, lab.name) for directory in hostile.cgroups], 262_144)
         for one in quiet:
             _let_be_realtime(one, lab.name)
-        echo = quiet[0].spawn(
-            _module("performance.echo", "/etc/netutil/echo.sock"), env=_ENV, stderr=None
-        )
+        echo = quiet[0].spawn(_module("echo", "/etc/netutil/echo.sock"), env=_ENV, stderr=None)
         stack.callback(echo.wait)
         stack.callback(echo.kill)
         agent = lab.agent(*flags, command=("taskset", "-c", _AGENTS_CPU, *COMMAND))
         callers = QuietPods(quiet)
         stack.callback(callers.close)
         callers.wait_for(QUIET_PODS * 30)
-        asked = hostile.run(_module("support.attacks.cgroup_churn", "ask"), env=_ENV)
+        asked = hostile.run(attack("cgroup_churn", "ask"), env=_ENV)
         assert not asked.returncode, asked.stderr.decode()
         yield Bench(agent, hostile, callers, seconds)
 
@@ -274,25 +263,4 @@ def _top(directory: Path, name: str) -> Path:
 
 
 def _module(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-S", "-m", f"tests.{name}", *arguments]
-
-
-_FLOODS = {
-    "frame_floods": tuple(FLOODS),
-    "header_floods": tuple(HEADER_FLOODS),
-    "window_floods": tuple(WINDOW_FLOODS),
-}
-CONTROL = "no-attack"
-ATTACKS: dict[str, list[str]] = {
-    CONTROL: [sys.executable, "-S", "-c", "import time; time.sleep(86400)"],
-    **{
-        name: _module(f"support.attacks.{module}", name, str(FLOOD_CONNECTIONS))
-        for module, table in _FLOODS.items()
-        for name in table
-    },
-    **{name: _module("support.attacks.connection_floods", name) for name in CONNECTION_FLOODS},
-    **{name: _module("support.attacks.environments", name) for name in ENVIRONMENTS},
-    **{name: _module("support.attacks.cgroup_churn", name) for name in CGROUP_CHURN},
-    **{name: _module("support.attacks.network_churn", name) for name in NETWORK_CHURN},
-}
-"""The command of each attack, by its name. The control shows what the machine itself does."""
+    return [sys.executable, "-S", "-m", f"tests.performance.{name}", *arguments]

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.performance.fairness import ATTACKS, Bench, bench
+from tests.performance.fairness import Bench, bench
 from tests.performance.outcome import line
 from tests.performance.verdict import MAX_LEFT_DESCRIPTORS
+from tests.support.attacks.commands import ATTACKS
 
 SECONDS = 1.5
 MAX_RATIO = 5.0

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from bench import go_sidecar, node
-from tests.examples.test_examples import needs
 from tests.support import golang
 from tests.support.lab import Lab
 from tests.support.lab.observing import needs_lab
+from tests.support.programs import needs
 
 pytestmark = [pytest.mark.root, needs_lab]
 ASK = """

@@ -76,3 +76,10 @@ def setuid_python(lab: Lab) -> Path:
         shutil.copy(Path(sys.executable).resolve(), path)
         os.chmod(path, stat.S_ISUID | 0o755)  # noqa: S103 - the attack
     return path
+
+
+OLD_KERNEL = (
+    "import sys; from netutil.agent.identity import pidfd; pidfd.SO_PEERPIDFD = 30000\n"
+    "from netutil.agent.__main__ import main; sys.exit(main())"
+)
+"""An agent on a kernel that does not know SO_PEERPIDFD."""

@@ -36,6 +36,7 @@ from netutil.agent.observability.call_stats import CallFeed, CallStats
 from netutil.agent.parsers.cgroup import identify as identify_cgroups
 
 from tests.support.grpcserver.raw import Echo, RawClient, fields
+from tests.support.waiting import until
 
 POD = "11111111-2222-3333-4444-555555555555"
 OTHER_POD = "99999999-8888-7777-6666-555555555555"
@@ -137,7 +138,7 @@ class Rig:
         """Return a client that the agent has accepted: the order of clients is known."""
         goal = self.counts.accept.accepted + 1
         client = self.connect_raw()
-        await eventually(lambda: self.counts.accept.accepted == goal)
+        await until(lambda: self.counts.accept.accepted == goal)
         return client
 
     async def client(self) -> RawClient:
@@ -243,10 +244,10 @@ async def rig(
         for speaking in it.calling:
             speaking.writer.close()
             await asyncio.gather(speaking.writer.wait_closed(), return_exceptions=True)
-        await eventually(lambda: len(registry) == 0)
+        await until(lambda: len(registry) == 0)
         await server.stop(0)
     assert calls.calls == 0
-    await eventually(lambda: open_descriptors() <= descriptors)
+    await until(lambda: open_descriptors() <= descriptors)
 
 
 @asynccontextmanager
@@ -267,13 +268,6 @@ async def serving(path: Path) -> AsyncIterator[ConnectionRegistry]:
     listener = listen(str(path), mode=0o666, directory_mode=0o755)
     async with serve(listener, served_socket, policy, lambda _: (), lambda: None):
         yield registry
-
-
-async def eventually(condition: Callable[[], bool], pause_seconds: float = 0.005) -> None:
-    """Wait until a condition holds that sets no event."""
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(pause_seconds)
 
 
 def open_descriptors() -> int:

@@ -23,8 +23,8 @@ from netutil.agent.pods.sources.base import ConfirmTiming
 from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer, real_api_server
 from tests.support.fakes.apiserver import names, shown
 from tests.support.fakes.kubeconfigs import answer, kubeconfig, plugin, runs
-from tests.support.fakes.pushing_source import until
 from tests.support.manifests.documents import APISERVER_RBAC
+from tests.support.waiting import until
 
 PODS = "/api/v1/namespaces/default/pods"
 SECRETS = "/api/v1/namespaces/netutil/secrets"

@@ -9,8 +9,8 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.integration.api.test_devices import call
 from tests.support.device_metadata import DRIVER, V1ALPHA1, V1BETA1, both, device, vf
+from tests.support.json_calls import call
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import links_are_refused
 from tests.support.nodes.dra_node import (

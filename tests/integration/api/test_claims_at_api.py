@@ -13,9 +13,9 @@ import grpc
 import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
-from tests.integration.api.test_devices import call
 from tests.support.device_metadata import DRIVER, both, vf
 from tests.support.fakes.apiserver import refusing
+from tests.support.json_calls import call
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import links_are_refused, netutil
 from tests.support.nodes.claims_server import (

@@ -13,8 +13,8 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.integration.api.test_devices import call
 from tests.integration.api.test_unnamed import in_the_pods_own_cgroup
+from tests.support.json_calls import call
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver

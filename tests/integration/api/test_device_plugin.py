@@ -9,9 +9,8 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.support.lab.observing import needs_lab
 from tests.support.lab.pod import LabContainer
 from tests.support.nodes.agent_node import netutil
 from tests.support.nodes.dpdk_node import podresources
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("device-plugin")]
 
@@ -72,13 +72,6 @@ def serving(directory: Path) -> Iterator[tuple[KubeletDouble, asyncio.AbstractEv
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

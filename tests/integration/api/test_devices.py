@@ -12,31 +12,14 @@ from typing import Any
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 
+from tests.support.json_calls import call
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.agent import COMMAND, LabAgent
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
-from tests.support.nodes.agent_node import NETWORK_STATUS, ask, links_are_refused
+from tests.support.nodes.agent_node import NETWORK_STATUS, links_are_refused
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
-
-SCRIPT = """
-import sys, grpc, json
-from google.protobuf import json_format
-from netutil.v1alpha import netutil_pb2 as api, netutil_pb2_grpc
-stub = netutil_pb2_grpc.NetUtilStub(grpc.insecure_channel("unix:/etc/netutil/net.sock"))
-method, request = sys.argv[1], getattr(api, sys.argv[2])(**json.loads(sys.argv[3]))
-try:
-    answer = getattr(stub, method)(request, timeout=20)
-except grpc.RpcError as error:
-    print(json.dumps({"code": error.code().name, "message": error.details()}))
-else:
-    print(json.dumps(json_format.MessageToDict(answer, preserving_proto_field_name=True)))
-"""
-
-
-def call(container: LabContainer, method: str, request: str, **fields: object) -> Any:
-    return ask(container, "-c", SCRIPT, method, request, json.dumps(fields))
 
 
 def interfaces(container: LabContainer, **fields: object) -> Any:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.security.limits.test_hostile import metric
 from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver, Runtime
+from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import netutil
 from tests.support.processes import become, process
 
@@ -99,9 +99,9 @@ def test_a_process_of_another_pod_is_not_there(node: Node) -> None:
 
 
 def test_a_call_of_many_parts_waits_for_at_most_one_newer_list(node: Node) -> None:
-    before = metric(node.agent, "netutil_pod_list_fetches")
+    before = metric_total(node.agent, "netutil_pod_list_fetches")
     (got,) = asked(node.one, ("GetAll", {"pid": "4000"})).calls
-    assert metric(node.agent, "netutil_pod_list_fetches") - before <= 1
+    assert metric_total(node.agent, "netutil_pod_list_fetches") - before <= 1
     errors = {one["part"]: one["reason"] for one in got.answer["errors"]}
     assert len(errors) >= 6
     assert set(errors.values()) == {"PID_NOT_FOUND"}

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import metric
 from tests.support.nodes.agent_node import netutil
 from tests.support.nodes.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
 from tests.support.nodes.sriov_node import VFIO_VF
@@ -56,13 +56,6 @@ def node() -> Iterator[DpdkNode]:
 def printed(node: DpdkNode, *argv: str) -> tuple[int, str, str]:
     done = node.app.run([sys.executable, "-m", "netutil.client", *argv])
     return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-def metric(node: DpdkNode, name: str) -> float:
-    with urllib.request.urlopen(f"{node.agent.metrics_url}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    (found,) = re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)
-    return float(found)
 
 
 def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode) -> None:
@@ -112,7 +105,10 @@ def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     # One list each refresh, however long that takes on a slow machine.
     most = 1 + (time.monotonic() - began) // REFRESH_SECONDS
     assert node.kubelet.lists - before <= most
-    assert metric(node, r'netutil_podresources_requests_total{method="List"}') == node.kubelet.lists
+    assert (
+        metric(node.agent, r'netutil_podresources_requests_total{method="List"}')
+        == node.kubelet.lists
+    )
 
 
 def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_for() -> None:
@@ -128,7 +124,7 @@ def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_fo
         code, out, err = printed(node, "dpdk")
         assert code == 0 and "--socket-mem=1024" in out
         assert "whether the CPUs are exclusive is not known" in err
-        assert metric(node, "netutil_podresources_failures_total") >= 1
+        assert metric(node.agent, "netutil_podresources_failures_total") >= 1
         node.kubelet.failure = None
         assert netutil(node.app, "devices", "--timeout", "40")["exclusive_cpus"] == "1"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.test_devices import SCRIPT
+from tests.support.json_calls import SCRIPT
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import ask, links_are_refused

@@ -7,19 +7,20 @@ import os
 import re
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.security.limits.test_hostile import MAX_GROWTH, MEBIBYTE, memory
+from tests.security.limits.test_hostile import MEBIBYTE
 from tests.support import raw_calls
 from tests.support.fakes.podresources import KubeletDouble, pod
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import MAX_GROWTH, memory, metric
 from tests.support.nodes.agent_node import links_are_refused, netutil
+from tests.support.waiting import eventually
 from tests.support.watching import addresses, annotate, ip, watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
@@ -38,21 +39,6 @@ raise SystemExit(main())
 def lab() -> Iterator[Lab]:
     with Lab() as lab:
         yield lab
-
-
-def metric(agent: LabAgent, name: str) -> float:
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    assert found
-    return float(found[1])
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def descriptors(agent: LabAgent) -> list[str]:

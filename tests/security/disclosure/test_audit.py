@@ -18,10 +18,10 @@ import pytest
 
 from tests.security import over_limit_client as calling
 from tests.security.disclosure import rejected_client as refused
-from tests.security.limits.test_hostile import metric
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.agent import free_address
+from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import ask
 
 pytestmark = pytest.mark.xdist_group("audit")
@@ -184,7 +184,7 @@ def test_every_refusal_is_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     ask(node.hostile, refused.PATH, "flood", "30")
     name = r'netutil_errors_total\{outcome="not_found",reason="VARIABLE_NOT_SET",stage="call"\}'
-    assert metric(agent, name) == 30
+    assert metric_total(agent, name) == 30
     logged = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]
-    assert metric(agent, "netutil_audit_suppressed_total") == 30 - len(logged)
+    assert metric_total(agent, "netutil_audit_suppressed_total") == 30 - len(logged)
     agent.stop()

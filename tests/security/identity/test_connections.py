@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
-from tests.security.stage import Stage, stage, victim_pod
+from tests.security.stage import OLD_KERNEL, Stage, stage, victim_pod
 from tests.support.client_driver import (
     EVERYTHING,
     SECRET,
@@ -28,11 +28,6 @@ from tests.support.lab.reused_pid import process_under
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-connections")]
 EXITED = ("UNAUTHENTICATED", "PEER_GONE")
 NOT_FOUND = ("NOT_FOUND", "PID_NOT_FOUND")
-OLD_KERNEL = (
-    "import sys; from netutil.agent.identity import pidfd; pidfd.SO_PEERPIDFD = 30000\n"
-    "from netutil.agent.__main__ import main; sys.exit(main())"
-)
-"""An agent on a kernel that does not know SO_PEERPIDFD."""
 
 CONNECT_IN_A_CHILD = """
 import signal

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.performance.fairness import ATTACKS
-from tests.security.identity.test_connections import OLD_KERNEL
-from tests.security.stage import USER, Stage, stage
+from tests.security.stage import OLD_KERNEL, USER, Stage, stage
+from tests.support.attacks.commands import ATTACKS
 from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-host-root")]

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
 import pytest
 
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.measures import MAX_GROWTH, memory, metric_total
 from tests.support.nodes.agent_node import netutil
 
 pytestmark = pytest.mark.xdist_group("hostile")
 MEBIBYTE = 1024 * 1024
 CALLS_OF_POD = 256
 UNREAD_BYTES = 4 * MEBIBYTE
-MAX_GROWTH = 128 * MEBIBYTE
-"""The manifest gives the agent 256 MiB; it has about 50 at its start."""
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +36,9 @@ def node() -> Iterator[tuple[LabAgent, LabContainer, LabContainer]]:
         yield lab.agent(*flags), hostile, other
 
 
-def memory(agent: LabAgent) -> int:
-    return int(psutil.Process(agent.pid).memory_info().rss)
-
-
-def metric(agent: LabAgent, name: str) -> float:
-    """The sum over all label sets."""
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
-
-
 def eventually(agent: LabAgent, name: str, least: float) -> None:
     deadline = time.monotonic() + 60
-    while metric(agent, name) < least:
+    while metric_total(agent, name) < least:
         assert time.monotonic() < deadline, f"{name} does not reach {least}"
         time.sleep(0.05)
 
@@ -67,7 +52,7 @@ def asking_without_reading(
     env: list[bytes] | None = None,
 ) -> Iterator[None]:
     """Hold 64 calls on each connection; within, the agent has dealt with all of them."""
-    dealt_with = metric(agent, "netutil_calls_total")
+    dealt_with = metric_total(agent, "netutil_calls_total")
     argv = raw_calls.command("unread", method, str(connections), "64")
     hostile = container.spawn(argv, stdin=subprocess.PIPE, env=env)
     try:
@@ -82,7 +67,9 @@ def asking_without_reading(
 
 def eventually_not(agent: LabAgent) -> None:
     deadline = time.monotonic() + 60
-    while metric(agent, "netutil_calls_in_flight") or metric(agent, "netutil_send_buffer_bytes"):
+    while metric_total(agent, "netutil_calls_in_flight") or metric_total(
+        agent, "netutil_send_buffer_bytes"
+    ):
         assert time.monotonic() < deadline, "calls of a client that has exited are still held"
         time.sleep(0.05)
 
@@ -92,7 +79,7 @@ def test_calls_with_unread_answers_are_limited(
 ) -> None:
     agent, hostile, other = node
     with asking_without_reading(agent, hostile, "GetCPUInfo", connections=16):
-        assert metric(agent, "netutil_calls_in_flight") == CALLS_OF_POD
+        assert metric_total(agent, "netutil_calls_in_flight") == CALLS_OF_POD
         assert netutil(other, "whoami")["name"] == "other"
     assert netutil(hostile, "whoami")["name"] == "hostile"
 
@@ -104,10 +91,10 @@ def test_large_unread_answers_do_not_fill_the_memory(
     large = [b"PATH=/usr/bin:/bin", *(b"V%d=" % n + b"x" * 120_000 for n in range(14))]
     before = memory(agent)
     with asking_without_reading(agent, hostile, "GetEnv", connections=4, env=large):
-        assert 0 < metric(agent, "netutil_send_buffer_bytes") <= UNREAD_BYTES
+        assert 0 < metric_total(agent, "netutil_send_buffer_bytes") <= UNREAD_BYTES
         labels = r'outcome="refused",reason="TOO_MANY_UNREAD_ANSWERS",stage="call"'
         refused = rf"netutil_errors_total\{{{labels}\}}"
-        assert metric(agent, refused) > 0
+        assert metric_total(agent, refused) > 0
         assert memory(agent) - before < MAX_GROWTH
         assert netutil(other, "env", "--pid", "1")["envs"]["WHO"] == "other"
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.security import over_limit_client as calling
-from tests.security.limits.test_hostile import metric
 from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import ask, netutil
 
 pytestmark = pytest.mark.xdist_group("limits")
@@ -56,7 +56,7 @@ def call(container: LabContainer, *argv: str) -> dict[str, Any]:
 
 
 def refusals(agent: LabAgent, reason: str) -> float:
-    return metric(
+    return metric_total(
         agent, rf'netutil_errors_total\{{outcome="refused",reason="{reason}",stage="[a-z]+"\}}'
     )
 
@@ -101,7 +101,7 @@ def test_open_streams_are_limited_whichever_method(path: str, node: Node) -> Non
         told = json.loads(holding.stdout.readline())["answers"]
         refused = [answer for answer in told if answer[0] != "OK"]
         assert refused == [["RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS_OF_POD", 1.0]] * 2
-        assert metric(node.agent, "netutil_streams") == LIMITS["max-streams-per-pod"]
+        assert metric_total(node.agent, "netutil_streams") == LIMITS["max-streams-per-pod"]
         assert node.others_are_answered()
     finally:
         holding.communicate(timeout=30)
@@ -133,4 +133,4 @@ def test_metadata_past_the_limit_is_refused_with_a_status(
 def test_the_limits_are_metrics_themselves(node: Node) -> None:
     for flag, value in LIMITS.items():
         name = flag.removeprefix("max-").replace("-", "_")
-        assert metric(node.agent, rf'netutil_limit\{{limit="{name}"\}}') == value
+        assert metric_total(node.agent, rf'netutil_limit\{{limit="{name}"\}}') == value

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.performance.fairness import held_by
 from tests.support.lab import Lab, LabAgent, LabContainer, LabProcess
 from tests.support.lab.processes import inside_pid
 from tests.support.repository import ROOT
@@ -104,13 +104,13 @@ def test_an_environment_that_cannot_be_read_in_time_costs_its_own_pod_alone(
     how: str, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node
-    before = held_by(agent.pid)
+    before = psutil.Process(agent.pid).num_threads()
     with unreadable(hostile, how) as pid, asking(hostile, pid) as callers:
         said = {line(caller) for caller in callers}
         # Never an empty environment, or another one: its own, or a refusal that says why.
         assert said <= {"me", "READ_TIMED_OUT", "TOO_MANY_READS_OF_POD", "PEER_GONE"}, said
         answers_of(other, 20)
-        assert held_by(agent.pid).threads <= before.threads + MAX_THREADS
+        assert psutil.Process(agent.pid).num_threads() <= before + MAX_THREADS
 
 
 def freeze(container: LabContainer, *, frozen: bool) -> None:

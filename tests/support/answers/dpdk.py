@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import pytest
 from google.protobuf.message import Message
 from netutil.client import All, NetUtilError
 from netutil.client.dpdk.eal import CommandLine, command_line
-from netutil.client.dpdk.view import OwnView
+from netutil.client.dpdk.view import HugetlbMount, OwnView
 from netutil.client.rpc.convert import result
 from netutil.v1alpha import netutil_pb2 as api
 
@@ -91,3 +95,37 @@ def vhost_user(mode: str = "client", path: str = "/run/vhost/net1") -> api.Inter
 def memif(role: str = "slave", mode: str = "ethernet", path: str = "/run/m.sock") -> api.Interface:
     device = api.MemifDevice(role=role, mode=mode, path=path)
     return reported("net1", api.DEVICE_TYPE_MEMIF, memif=device)
+
+
+ALL_CAPABILITIES = (1 << 41) - 1
+
+
+def file(path: Path) -> None:
+    """Make an empty file and its directories."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def view_of(container: Path, **changes: Any) -> OwnView:
+    """What a process with everything sees in a container."""
+    view = OwnView(
+        root=str(container),
+        mounts=(HugetlbMount("/dev/hugepages", GIBIBYTE, None),),
+        capabilities=ALL_CAPABILITIES,
+        user=0,
+        runtime_directory="/var/run",
+        locked_memory_bytes=None,
+        open_files=None,
+        may_place_memory=True,
+    )
+    return replace(view, **changes)
+
+
+UUID = "02bddbbf-bbb0-4d79-886b-91bad3fbb510"
+
+
+def with_token(number: int, token: Any, driver: str = "vfio-pci") -> api.Interface:
+    """A function as the SR-IOV network device plugin gives it, with additionalInfo."""
+    interface = answers.sriov(number, driver=driver)
+    interface.allocated.info.update({"extra": {"VFIO_TOKEN": token}})
+    return interface

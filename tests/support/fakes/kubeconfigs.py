@@ -87,3 +87,25 @@ def descriptors() -> set[str]:
         except FileNotFoundError:  # the listing's own
             continue
     return found
+
+
+HIDDEN = "s3cr3t-of-the-user"
+
+
+def document(
+    user: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A kubeconfig with one context, before it is written."""
+    return {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "one", "user": "agent"}}],
+        "clusters": [
+            {
+                "name": "one",
+                "cluster": {"server": "https://192.0.2.1", "certificate-authority": "ca.crt"}
+                | (cluster or {}),
+            }
+        ],
+        "users": [{"name": "agent", "user": {"token": HIDDEN} if user is None else user}],
+        **more,
+    }

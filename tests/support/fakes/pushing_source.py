@@ -25,15 +25,6 @@ def made(*names: str, annotations: dict[str, str] | None = None) -> tuple[Pod, .
     )
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds; for a change without a notification."""
-    async with asyncio.timeout(60):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-
-
 class PushingSource:
     """`follow` waits for steps: pods to push, an error to fail with, None to end.
 

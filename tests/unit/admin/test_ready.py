@@ -10,7 +10,8 @@ from netutil.agent.lifecycle import Agent
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.sources.base import ConfirmTiming, unavailable
 
-from tests.support.fakes.pushing_source import PushingSource, made, until
+from tests.support.fakes.pushing_source import PushingSource, made
+from tests.support.waiting import until
 
 TIMING = ConfirmTiming(quiet_seconds=0.02, jitter_seconds=0, max_unconfirmed_seconds=0.2)
 

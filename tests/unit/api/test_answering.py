@@ -21,8 +21,9 @@ from netutil.agent.limits.scheduler import SLICE_SECONDS
 from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.support.connections import POD_KEY, Rig, eventually, rig
+from tests.support.connections import POD_KEY, Rig, rig
 from tests.support.grpcserver.raw import RawClient, fields
+from tests.support.waiting import until
 
 Body = Callable[[Connection], Awaitable[api.PodResponse]]
 LARGE = api.PodResponse(name="x" * 50_000)
@@ -96,10 +97,10 @@ async def test_a_large_answer_counts_as_unread_until_its_reader_has_taken_it(
         client = await it.client()
         client.send(f.settings_frame({f.INITIAL_WINDOW_SIZE: 10}))
         client.ask(1, head=fields(p_path=PATH))
-        await eventually(lambda: it.in_flight.bytes == LARGE.ByteSize())
+        await until(lambda: it.in_flight.bytes == LARGE.ByteSize())
         client.send(f.window_update(1, 100_000))
         assert (await client.answer(1))[0]["grpc-status"] == "0"
-        await eventually(lambda: it.in_flight.bytes == 0)
+        await until(lambda: it.in_flight.bytes == 0)
 
 
 async def test_a_large_answer_to_a_peer_that_has_closed_is_not_counted(tmp_path: Path) -> None:
@@ -116,8 +117,8 @@ async def test_a_large_answer_to_a_peer_that_has_closed_is_not_counted(tmp_path:
         await begun.wait()
         client.writer.close()
         goes_on.set()
-        await eventually(lambda: len(it.registry) == 0)
-        await eventually(lambda: it.in_flight.calls == 0)
+        await until(lambda: len(it.registry) == 0)
+        await until(lambda: it.in_flight.calls == 0)
         assert it.in_flight.bytes == 0
 
 
@@ -130,7 +131,7 @@ async def test_unread_answers_past_the_limit_are_an_error(tmp_path: Path) -> Non
         client = await it.client()
         client.send(f.settings_frame({f.INITIAL_WINDOW_SIZE: 10}))
         client.ask(1, head=fields(p_path=PATH))
-        await eventually(lambda: it.in_flight.bytes > 0)
+        await until(lambda: it.in_flight.bytes > 0)
         code, _ = await status_of(await it.client())
         assert int(code) == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
         assert calls_of(log).last_error == Reason.TOO_MANY_UNREAD_ANSWERS
@@ -198,10 +199,10 @@ async def test_a_call_that_is_cancelled_before_its_turn_begins_nothing(tmp_path:
         await status_of(client)
         account = it.scheduler.account(POD_KEY)
         client.ask(3, head=fields(p_path=PATH), end=False, body=b"")
-        await eventually(lambda: it.in_flight.calls == 1)
+        await until(lambda: it.in_flight.calls == 1)
         it.scheduler.block(account, 0.3)
         client.send(f.frame(f.DATA, f.END_STREAM, 3, bytes(5)), f.rst_stream(3, 8))
-        await eventually(lambda: it.in_flight.calls == 0)
+        await until(lambda: it.in_flight.calls == 0)
         assert begun == [POD_KEY]
 
 

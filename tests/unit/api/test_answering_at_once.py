@@ -22,8 +22,9 @@ from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.agent.observability.log_setup import CALLERS_TRACE, TraceContext
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.support.connections import POD_KEY, Rig, eventually, rig
+from tests.support.connections import POD_KEY, Rig, rig
 from tests.support.grpcserver.raw import RawClient, fields
+from tests.support.waiting import until
 
 Body = Callable[..., Answer | Awaitable[Answer]]
 PATH = "/test.Answer/Get"
@@ -148,12 +149,12 @@ async def test_a_large_answer_given_at_once_counts_until_its_reader_has_taken_it
         client = await it.client()
         client.send(f.settings_frame({f.INITIAL_WINDOW_SIZE: 10}))
         client.ask(1, head=fields(p_path=PATH))
-        await eventually(lambda: it.in_flight.bytes == LARGE.ByteSize())
+        await until(lambda: it.in_flight.bytes == LARGE.ByteSize())
         assert (await ask(await it.client()))[0] == "8"
         assert frame.calls.last_error == Reason.TOO_MANY_UNREAD_ANSWERS
         client.send(f.window_update(1, 100_000))
         assert (await client.answer(1))[0]["grpc-status"] == "0"
-        await eventually(lambda: it.in_flight.bytes == 0)
+        await until(lambda: it.in_flight.bytes == 0)
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_that(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_that(tmp_p
         client.ask(1, head=fields(p_path=PATH))
         await begun.wait()
         client.send(f.rst_stream(1, 8))
-        await eventually(lambda: frame.observed == [("Get", "CANCELLED", "")])
+        await until(lambda: frame.observed == [("Get", "CANCELLED", "")])
 
 
 async def test_the_trace_of_a_call_is_that_call_s_alone(tmp_path: Path) -> None:

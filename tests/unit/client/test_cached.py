@@ -31,6 +31,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.answers.devices import everything
 from tests.support.fakes.agent import FakeAgent, Refusal, serving
+from tests.support.waiting import until
 
 SYNC, ASYNC = "sync", "async"
 KINDS = pytest.mark.parametrize("kind", [SYNC, ASYNC])
@@ -52,12 +53,6 @@ async def cached(
             yield cache
         finally:
             await asyncio.to_thread(cache.close)
-
-
-async def eventually(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not what():  # noqa: ASYNC110 - another thread changes it
-            await asyncio.sleep(0.01)
 
 
 def news(cpuset: str, version: int = 2) -> api.WatchResponse:
@@ -91,8 +86,8 @@ async def test_a_change_replaces_the_facts_and_keeps_the_environment(
     async with cached(kind, agent.path, observations.append) as facts:
         before = facts.environment()
         agent.news.put(news("7"))
-        await eventually(lambda: facts.cpu().cpuset == "7")
-        await eventually(lambda: len(observations) == 1)
+        await until(lambda: facts.cpu().cpuset == "7")
+        await until(lambda: len(observations) == 1)
         assert observations[0].changed == ("cpu",)
         assert facts.environment() == before
 
@@ -107,7 +102,7 @@ async def test_a_callback_that_fails_ends_nothing(
     async with cached(kind, agent.path, failing) as facts:
         for cpuset in ("6", "7"):
             agent.news.put(news(cpuset))
-            await eventually(lambda wanted=cpuset: facts.cpu().cpuset == wanted)  # type: ignore[misc]
+            await until(lambda wanted=cpuset: facts.cpu().cpuset == wanted)  # type: ignore[misc]
     assert "on_change failed" in caplog.text
 
 
@@ -121,16 +116,16 @@ async def test_it_survives_a_restart_and_is_stale_meanwhile(kind: str, socket_pa
         task = cached(kind, socket_path, observations.append)
         facts = await task.__aenter__()
         first.news.put(RESTARTING)
-        await eventually(lambda: not facts.fresh)
+        await until(lambda: not facts.fresh)
         assert facts.lost is not None and facts.lost.reason == "AGENT_RESTARTING"
     assert facts.cpu().cpuset == "0-3,8"  # with no agent at all
     assert not facts.current().fresh
     age = facts.age_seconds
     with serving(second):
-        await eventually(lambda: facts.fresh)
+        await until(lambda: facts.fresh)
         assert facts.cpu().cpuset == "5"
         assert facts.age_seconds < age + 20
-        await eventually(lambda: len(observations) == 1)
+        await until(lambda: len(observations) == 1)
         assert observations[0].changed == ("cpu",)
         await task.__aexit__(None, None, None)
 

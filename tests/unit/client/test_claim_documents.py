@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from netutil.client.cli import commands
 
+from tests.support.answers.dpdk import file, view_of
 from tests.support.fakes.agent import FakeAgent
 from tests.support.repository import ROOT
 from tests.unit.client import claim_answers
 from tests.unit.client.command import Netutil
-from tests.unit.client.test_dpdk_checks import file, view_of
 
 DOCUMENTS = ROOT / "docs"
 EXAMPLE = re.compile(

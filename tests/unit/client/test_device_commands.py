@@ -18,10 +18,9 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.answers import devices as device_answers
 from tests.support.answers.core import HOSTILE, POD_UID
-from tests.support.answers.dpdk import facts
+from tests.support.answers.dpdk import facts, file, view_of
 from tests.support.fakes.agent import FakeAgent, Refusal
 from tests.unit.client.command import Netutil, rows_of
-from tests.unit.client.test_dpdk_checks import file, view_of
 
 COMMANDS = [("interfaces",), ("devices",), ("hugepages",), ("cpu", "--topology"), ("all",)]
 LINE = f"-l 2-3 -a 0000:3b:02.1 --socket-mem=1024 --file-prefix={POD_UID}-app\n"

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from netutil.client.dpdk.view import HugetlbMount, OwnView
+from netutil.client.dpdk.view import HugetlbMount
 from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.answers import devices as answers
 from tests.support.answers.dpdk import (
+    ALL_CAPABILITIES,
     GIBIBYTE,
     MEBIBYTE,
     devices_of,
     facts,
+    file,
     line_of,
     memif,
     refusal_of,
     reported,
     vhost_user,
+    view_of,
     with_interfaces,
 )
 from tests.unit.client.test_dpdk_given import af_xdp
 
-ALL_CAPABILITIES = (1 << 41) - 1
 NET_RAW, IPC_LOCK, SYS_RAWIO, SYS_ADMIN = 13, 14, 17, 21
 GROUP = 41  # of net1 in the answers
 ADDRESS = "0000:3b:02.1"
@@ -39,25 +39,6 @@ def container(tmp_path: Path) -> Path:
     for directory in ("dev/hugepages", "var/run", "sys/kernel/mm/hugepages"):
         (tmp_path / directory).mkdir(parents=True)
     return tmp_path
-
-
-def file(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def view_of(container: Path, **changes: Any) -> OwnView:
-    view = OwnView(
-        root=str(container),
-        mounts=(HugetlbMount("/dev/hugepages", GIBIBYTE, None),),
-        capabilities=ALL_CAPABILITIES,
-        user=0,
-        runtime_directory="/var/run",
-        locked_memory_bytes=None,
-        open_files=None,
-        may_place_memory=True,
-    )
-    return replace(view, **changes)
 
 
 def without(*capabilities: int) -> int:

@@ -24,12 +24,13 @@ from tests.support.answers.devices import (
 from tests.support.answers.dpdk import (
     devices_of,
     facts,
+    file,
     line_of,
     refusal_of,
     reported,
+    view_of,
     with_interfaces,
 )
-from tests.unit.client.test_dpdk_checks import file, view_of
 
 VF = "0000:3b:02.5"
 NO_SOURCE = api.CLAIM_SOURCE_UNSPECIFIED

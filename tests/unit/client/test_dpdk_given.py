@@ -14,6 +14,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.answers import devices as answers
 from tests.support.answers.dpdk import (
+    UUID,
     devices_of,
     facts,
     line_of,
@@ -21,18 +22,11 @@ from tests.support.answers.dpdk import (
     refusal_of,
     set_from_start,
     with_interfaces,
+    with_token,
 )
 
-UUID = "02bddbbf-bbb0-4d79-886b-91bad3fbb510"
 OTHER_UUID = "3e49019f-412f-4f02-824e-4cd195944205"
 QAT = "0000:3d:01.0"
-
-
-def with_token(number: int, token: Any, driver: str = "vfio-pci") -> api.Interface:
-    """A function as the SR-IOV network device plugin gives it, with additionalInfo."""
-    interface = answers.sriov(number, driver=driver)
-    interface.allocated.info.update({"extra": {"VFIO_TOKEN": token}})
-    return interface
 
 
 def tokens_of(response: api.AllResponse) -> list[str]:

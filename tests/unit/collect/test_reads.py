@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
 
 import psutil
 import pytest
@@ -14,11 +13,7 @@ from netutil.agent.errors import QuotaExceeded, Reason, ResourceExhausted, Unava
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.ptrace import CredentialsNotRestored
 
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the kernel and other threads set no event
-            await asyncio.sleep(0.005)
+from tests.support.waiting import until
 
 
 async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
@@ -47,7 +42,7 @@ async def test_a_read_that_raises_what_a_future_does_not_take_keeps_neither_lane
     assert isinstance(failed.value.__cause__, raised)
     assert await after == 42
     assert await pool.run("other", lambda: 43, "a file") == 43
-    await eventually(lambda: len(pool) == 0)
+    await until(lambda: len(pool) == 0)
     assert pool.threads == 1
 
 
@@ -138,8 +133,8 @@ async def test_a_process_that_was_found_too_late_is_not_held_for_ever() -> None:
     with pytest.raises(Unavailable):
         await pool.run("pod", find, "/proc/<pid>/status")
     release.set()
-    await eventually(found.is_set)
-    await eventually(lambda: psutil.Process().num_fds() == descriptors)
+    await until(found.is_set)
+    await until(lambda: psutil.Process().num_fds() == descriptors)
 
 
 class NoThreads:
@@ -170,7 +165,7 @@ async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
     pool = ReadPool()
     release = threading.Event()
     held = asyncio.create_task(pool.run("held", release.wait, "a file"))
-    await eventually(lambda: pool.threads == 1)
+    await until(lambda: pool.threads == 1)
     monkeypatch.setattr(threading, "Thread", NoThreads)
     other = asyncio.create_task(pool.run("other", lambda: 42, "a file"))
     await asyncio.sleep(0)
@@ -204,7 +199,7 @@ async def test_a_read_that_has_begun_is_not_shared() -> None:
         return release.wait()
 
     first = asyncio.create_task(pool.run("pod", read, "a file", "share"))
-    await eventually(begun.is_set)
+    await until(begun.is_set)
     assert pool.join("pod", "share", "a file") is None
     release.set()
     assert await first

@@ -32,12 +32,12 @@ from tests.support.connections import (
     POD_KEY,
     Rig,
     call_result,
-    eventually,
     one_process_per_connection,
     peer_of,
     peers_of,
     rig,
 )
+from tests.support.waiting import until
 
 
 class Counting:
@@ -74,7 +74,7 @@ async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
         assert entry.peer is not None
         entry.peer.process.directory()
         client.writer.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         with pytest.raises(Unauthenticated):
             entry.peer.process.directory()
 
@@ -126,7 +126,7 @@ async def test_a_peer_that_closes_while_it_waits_to_be_served_is_not_served(
         client = await it.connected()
         assert len(it.registry) == 1
         client.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert it.counts.accept.hung_up == 1
 
 
@@ -136,7 +136,7 @@ async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
         client = it.connect_raw()
         client.send(b"a request")
         client.close()
-        await eventually(lambda: it.counts.accept.hung_up == 1)
+        await until(lambda: it.counts.accept.hung_up == 1)
         assert identify.identified == 0
         assert len(it.registry) == 0
 
@@ -163,7 +163,7 @@ async def test_past_a_pods_limit_calls_get_an_error_and_past_that_connections_ar
         assert it.counts.accept.closed_at_once == 5
         for client in clients:
             client.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert await it.who() == POD_KEY
 
 
@@ -240,7 +240,7 @@ async def test_a_process_past_a_limit_is_identified_after_others_close(tmp_path:
         assert it.counts.accept.closed_at_once == 3
         for client in clients:
             client.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert await it.who() == POD_KEY
 
 
@@ -252,7 +252,7 @@ async def test_a_process_past_a_limit_is_remembered_for_a_second_at_most(
     async with rig(tmp_path, limits=ConnectionLimits(1000, 1), known=known) as it:
         await accepted(it, 1 + OVERFLOW_SLOTS + 1)
         assert list(known.over_limit) == [os.getpid()]
-        await eventually(lambda: not known.over_limit)
+        await until(lambda: not known.over_limit)
 
 
 async def test_low_memory_rejects_a_peer_before_it_is_identified(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_connections_over_many_rounds_leave_no_descriptor(tmp_path: Path) 
     async with rig(tmp_path) as it:
         for _ in range(30):
             assert await it.who() == POD_KEY
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert it.in_flight.calls == 0
 
 
@@ -357,7 +357,7 @@ async def connected_at_once(it: Rig, number: int) -> None:
     goal = it.counts.accept.accepted + number
     for _ in range(number):
         it.connect_raw()
-    await eventually(lambda: it.counts.accept.accepted == goal, 0.0)
+    await until(lambda: it.counts.accept.accepted == goal, 0.0)
 
 
 async def test_many_new_connections_of_a_process_wait_with_the_work_of_its_pod(
@@ -367,7 +367,7 @@ async def test_many_new_connections_of_a_process_wait_with_the_work_of_its_pod(
     async with rig(tmp_path, identify=busy, known=busy.known) as it:
         await connected_at_once(it, 20)
         assert len(busy.identified) <= 2, "to accept is not to identify"
-        await eventually(lambda: len(it.registry) == 20)
+        await until(lambda: len(it.registry) == 20)
         assert it.counts.deferred == 20
 
 
@@ -381,7 +381,7 @@ async def test_a_pod_with_one_connection_goes_before_a_pod_with_many(
         await connected_at_once(it, 1)
         assert busy.identified.index(OTHER_KEY) <= 5
         busy.pid = PID
-        await eventually(lambda: len(it.registry) == 21)
+        await until(lambda: len(it.registry) == 21)
 
 
 async def test_the_first_connection_of_a_process_is_identified_at_once(
@@ -411,7 +411,7 @@ async def test_connections_past_the_places_for_waiting_are_identified_at_once(
         await connected_at_once(it, 10)
         assert len(busy.identified) >= 10 - places
         assert it.counts.deferred <= places
-        await eventually(lambda: len(it.registry) == 10)
+        await until(lambda: len(it.registry) == 10)
 
 
 async def test_connections_that_wait_take_no_more_than_the_free_places(
@@ -431,8 +431,8 @@ async def test_a_peer_that_closes_before_it_is_identified_is_released(
     async with rig(tmp_path, identify=busy, known=busy.known) as it:
         await connected_at_once(it, 20)
         it.clients.pop().close()
-        await eventually(lambda: it.counts.accept.hung_up == 1)
-        await eventually(lambda: len(it.registry) == 19)
+        await until(lambda: it.counts.accept.hung_up == 1)
+        await until(lambda: len(it.registry) == 19)
         assert len(busy.identified) == 19
 
 
@@ -464,7 +464,7 @@ async def test_no_connection_is_accepted_while_many_wait_to_be_closed(tmp_path: 
     async with rig(tmp_path) as it:
         it.server.closer = closer = FullCloser()
         connecting = asyncio.create_task(it.client())
-        await eventually(lambda: it.counts.accept.pauses >= 3)
+        await until(lambda: it.counts.accept.pauses >= 3)
         assert it.counts.accept.accepted == 0
         closer.is_full = False
         assert await call_result(await connecting) == POD_KEY

@@ -17,14 +17,10 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver import protocol
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.support.connections import (
-    eventually,
-    open_descriptors,
-    rig,
-    serving,
-)
+from tests.support.connections import open_descriptors, rig, serving
 from tests.support.grpcserver.raw import fields
 from tests.support.http2 import message
+from tests.support.waiting import until
 
 GARBAGE = {
     "HTTP/1.1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -67,7 +63,7 @@ async def test_garbage_ends_its_connection_only(kind: str, tmp_path: Path) -> No
             async with asyncio.timeout(20):
                 while await reader.read(65536):
                     pass
-        await eventually(lambda: len(registry) == 0)
+        await until(lambda: len(registry) == 0)
         writer.close()
         assert await healthy(path)
 
@@ -83,14 +79,14 @@ async def test_a_peer_that_sends_nothing_is_closed_after_a_time(
             async with asyncio.timeout(20):
                 while await asyncio.get_running_loop().sock_recv(client, 4096):
                     pass
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
 
 
 async def test_a_hundred_broken_clients_leave_no_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     async with serving(path) as registry:
         assert await healthy(path)
-        await eventually(lambda: len(registry) == 0)
+        await until(lambda: len(registry) == 0)
         before = open_descriptors()
         for number in range(100):
             with socket.socket(socket.AF_UNIX) as client:
@@ -100,8 +96,8 @@ async def test_a_hundred_broken_clients_leave_no_descriptor(tmp_path: Path) -> N
             if number % 10 == 0:
                 await asyncio.sleep(0)
         assert await healthy(path)
-        await eventually(lambda: len(registry) == 0)
-        await eventually(lambda: open_descriptors() <= before)
+        await until(lambda: len(registry) == 0)
+        await until(lambda: open_descriptors() <= before)
 
 
 async def test_a_killed_client_ends_its_call_and_its_connection(tmp_path: Path) -> None:
@@ -113,11 +109,11 @@ async def test_a_killed_client_ends_its_call_and_its_connection(tmp_path: Path) 
     async with rig(tmp_path) as it:
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, it.path)
         try:
-            await eventually(lambda: it.handlers.running == 1)
+            await until(lambda: it.handlers.running == 1)
         finally:
             process.kill()
             await process.wait()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert it.handlers.ended == ["slow"]
         assert it.in_flight.calls == 0
 
@@ -135,7 +131,7 @@ async def test_a_path_that_is_not_utf_8_ends_only_its_call(reset: bool, tmp_path
     async with serving(path) as registry:
         for _ in range(3):
             assert await exchange(path, asked + end)
-        await eventually(lambda: len(registry) == 0)
+        await until(lambda: len(registry) == 0)
         assert await healthy(path)
 
 
@@ -166,7 +162,7 @@ async def test_a_header_block_without_an_end_closes_its_connection(tmp_path: Pat
                 await writer.drain()
                 await asyncio.sleep(0)
         assert sent < _MAX_BLOCK_BYTES
-        await eventually(lambda: len(registry) == 0)
+        await until(lambda: len(registry) == 0)
         writer.close()
         assert await healthy(path)
 

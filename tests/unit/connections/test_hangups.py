@@ -14,8 +14,9 @@ import pytest
 from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
 
-from tests.support.connections import POD_KEY, Rig, call_result, eventually, rig
+from tests.support.connections import POD_KEY, Rig, call_result, rig
 from tests.support.grpcserver.raw import RawClient
+from tests.support.waiting import until
 
 _MANY = 64
 _LONG_SECONDS = 600.0
@@ -32,7 +33,7 @@ async def waiting(it: Rig) -> RawClient:
     block(it, _LONG_SECONDS)
     client.ask(3)
     before = it.scheduler.waits
-    await eventually(lambda: it.scheduler.waits > before)
+    await until(lambda: it.scheduler.waits > before)
     return client
 
 
@@ -41,7 +42,7 @@ async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_pa
         client = await waiting(it)
         (entry,) = it.connections()
         client.writer.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         assert entry.peer is not None
         with pytest.raises(Unauthenticated):
             entry.peer.process.directory()
@@ -65,10 +66,10 @@ async def test_peers_that_close_with_answers_unread_are_released(tmp_path: Path)
         clients = [await it.client() for _ in range(_MANY)]
         for client in clients:
             client.ask(1)
-        await eventually(lambda: it.in_flight.calls == 0 and len(it.handlers.contexts) == _MANY)
+        await until(lambda: it.in_flight.calls == 0 and len(it.handlers.contexts) == _MANY)
         for client in clients:
             client.writer.close()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
 
 
 def note(events: list[tuple[str, int]], name: str) -> Callable[[int], None]:
@@ -94,7 +95,7 @@ async def test_a_reused_descriptor_is_watched_again(poller: Poller) -> None:
     poller.add(number, 0, note(events, "other"))
     its_peer.close()
     other_peer.close()
-    await eventually(lambda: bool(events))
+    await until(lambda: bool(events))
     assert {name for name, _ in events} == {"other"}
     other.close()
 
@@ -108,7 +109,7 @@ async def test_a_removed_socket_is_not_reported(poller: Poller) -> None:
         poller.remove(pairs["first"][0].fileno())
     for _, peer in pairs.values():
         peer.close()
-    await eventually(lambda: bool(events))
+    await until(lambda: bool(events))
     assert {name for name, _ in events} == {"second"}
     for one, _ in pairs.values():
         one.close()
@@ -142,7 +143,7 @@ async def test_only_a_closed_peer_has_ended(poller: Poller) -> None:
     await asyncio.sleep(0.02)
     assert events == []
     peer.close()
-    await eventually(lambda: bool(events))
+    await until(lambda: bool(events))
     assert all(seen & ENDED for _, seen in events)
     one.close()
 
@@ -160,7 +161,7 @@ async def test_an_error_in_one_callback_leaves_the_others(poller: Poller) -> Non
     poller.add(pairs[1][0].fileno(), READABLE, note(events, "other"))
     for _, peer in pairs:
         peer.send(b"data")
-    await eventually(lambda: bool(events) and bool(failures))
+    await until(lambda: bool(events) and bool(failures))
     assert [str(one["exception"]) for one in failures] == ["a bug"]
     for pair in pairs:
         for one in pair:
@@ -185,7 +186,7 @@ async def test_sockets_that_go_on_are_reported_before_ended_ones(poller: Poller)
     live, its_peer = socket.socketpair()
     poller.add(live.fileno(), READABLE, lambda _: read())
     its_peer.send(b"data")
-    await eventually(lambda: seen.count("ended") == _MANY)
+    await until(lambda: seen.count("ended") == _MANY)
     assert seen[0] == "read"
     for one, _ in pairs:
         one.close()

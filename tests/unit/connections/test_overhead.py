@@ -15,18 +15,10 @@ from netutil.agent.identity.peer import NO_POD
 from netutil.agent.limits.in_flight import InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 
-from tests.support.connections import (
-    OTHER_POD,
-    POD,
-    POD_KEY,
-    Rig,
-    call_result,
-    eventually,
-    peers_of,
-    rig,
-)
+from tests.support.connections import OTHER_POD, POD, POD_KEY, Rig, call_result, peers_of, rig
 from tests.support.grpcserver.raw import RawClient
 from tests.support.http2 import message
+from tests.support.waiting import until
 
 _SLOW = RateLimits(cost_per_second=100)
 """A hundred frames are a second's budget, and may come at once."""
@@ -49,7 +41,7 @@ async def is_answered(client: RawClient, stream: int, seconds: float = 0.3) -> b
 async def pause(it: Rig, client: RawClient) -> None:
     """Send frames that bring nothing until the pod of a client is paused."""
     client.send(_PRIORITY * 300)
-    await eventually(lambda: it.policy.pauses > 0)
+    await until(lambda: it.policy.pauses > 0)
 
 
 async def test_a_paused_pod_is_read_over_no_connection_old_or_new(tmp_path: Path) -> None:
@@ -65,7 +57,7 @@ async def test_a_paused_pod_is_read_over_no_connection_old_or_new(tmp_path: Path
 async def test_reconnecting_does_not_end_a_pause(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         await it.who()
-        await eventually(lambda: len(it.registry) == 0)
+        await until(lambda: len(it.registry) == 0)
         block(it, 1.0)
         assert not await is_answered(await it.client(), 1)
 
@@ -122,7 +114,7 @@ async def test_a_call_makes_up_for_the_frames_that_came_before_it(tmp_path: Path
             client.send(_PRIORITY * 3)
             (connection,) = it.server.connections
             goal = connection.http2.cost + 3
-            await eventually(lambda: connection.http2.cost >= goal)  # noqa: B023
+            await until(lambda: connection.http2.cost >= goal)  # noqa: B023
             processed += 3
             assert await call_result(client, stream) == POD_KEY
         assert processed > 2 * _SMALL.cost_per_second
@@ -134,11 +126,11 @@ async def test_connections_without_a_call_use_the_budget(tmp_path: Path) -> None
         for _ in range(2 + int(_SLOW.cost_per_second / CONNECTION_COST)):
             count = it.counts.accept.accepted
             client = it.connect_raw()
-            await eventually(lambda count=count: it.counts.accept.accepted > count)  # type: ignore[misc]
-            await eventually(lambda: len(it.server.connections) == 1 or it.policy.pauses > 0)
+            await until(lambda count=count: it.counts.accept.accepted > count)  # type: ignore[misc]
+            await until(lambda: len(it.server.connections) == 1 or it.policy.pauses > 0)
             client.close()
-            await eventually(lambda: len(it.server.connections) == 0)
-        await eventually(lambda: it.policy.pauses == 1)
+            await until(lambda: len(it.server.connections) == 0)
+        await until(lambda: it.policy.pauses == 1)
 
 
 async def test_connections_with_a_call_use_no_budget(tmp_path: Path) -> None:
@@ -162,7 +154,7 @@ async def test_refused_calls_use_the_budget_and_are_refused_with_their_limit(
         assert it.rejections[0].stage == "call"
         for stream in range(5, 45, 2):
             client.ask(stream)
-        await eventually(lambda: it.policy.pauses == 1)
+        await until(lambda: it.policy.pauses == 1)
         assert Reason.TOO_MUCH_OVERHEAD_OF_POD in it.reasons()
 
 
@@ -174,13 +166,13 @@ async def test_a_limit_of_calls_in_flight_holds_over_all_connections_of_a_pod(
         for client in clients[:2]:
             # Headers alone: such a call is in flight like any other.
             client.ask(1, b"", end=False)
-        await eventually(lambda: it.in_flight.calls == 2)
+        await until(lambda: it.in_flight.calls == 2)
         clients[2].ask(1)
         found, _ = await clients[2].answer(1)
         assert found["grpc-status"] == "8"
         assert it.reasons() == [Reason.TOO_MANY_CALLS_OF_POD]
         clients[0].writer.close()
-        await eventually(lambda: it.in_flight.calls == 1)
+        await until(lambda: it.in_flight.calls == 1)
         assert await call_result(clients[2], 3) == POD_KEY
 
 

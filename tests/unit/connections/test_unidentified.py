@@ -17,14 +17,8 @@ from netutil.agent.limits.limits import (
     RateLimits,
 )
 
-from tests.support.connections import (
-    POD_KEY,
-    call_result,
-    eventually,
-    one_process_per_connection,
-    peer_of,
-    rig,
-)
+from tests.support.connections import POD_KEY, call_result, one_process_per_connection, peer_of, rig
+from tests.support.waiting import until
 
 
 class Switched:
@@ -85,7 +79,7 @@ async def test_a_freed_place_can_be_taken_by_another_unidentified_peer(tmp_path:
     async with rig(tmp_path, identify=Switched(no_pod()), limits=limits) as it:
         for _ in range(5):
             assert await it.who() == Reason.NOT_A_POD
-            await eventually(lambda: len(it.registry) == 0)
+            await until(lambda: len(it.registry) == 0)
 
 
 async def test_unidentified_peers_at_their_limit_take_nothing_from_a_pod(
@@ -108,7 +102,7 @@ async def test_a_freed_place_of_all_is_a_pods_again(tmp_path: Path) -> None:
         assert it.errors().count(Reason.TOO_MANY_CONNECTIONS) == 1
         first.close()
         third.close()
-        await eventually(lambda: len(it.registry) == 1)
+        await until(lambda: len(it.registry) == 1)
         await it.connected()
         assert it.errors() == [None, None]
 
@@ -172,7 +166,7 @@ async def test_unidentified_peers_take_no_place_of_the_hosts_root(
             "closed",
         ]
         unidentified[0].writer.close()
-        await eventually(lambda: it.registry.count(NO_POD) == 2)
+        await until(lambda: it.registry.count(NO_POD) == 2)
         assert await it.who() == Reason.NOT_A_POD
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.connections import POD_KEY, eventually, rig
+from tests.support.connections import POD_KEY, rig
 from tests.support.grpcserver.raw import fields
+from tests.support.waiting import until
 
 
 async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
@@ -14,9 +15,9 @@ async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
     async with rig(tmp_path) as it:
         it.scheduler.block(it.scheduler.account(POD_KEY), 60.0)
         client = await it.connected()
-        await eventually(lambda: len(it.registry) == 1 and it.scheduler.waits == 1)
+        await until(lambda: len(it.registry) == 1 and it.scheduler.waits == 1)
         client.close()
-        await eventually(lambda: not len(it.registry))
+        await until(lambda: not len(it.registry))
         account = it.scheduler.account(POD_KEY)
         assert not account.queue, "what is closed leaves nothing in the queue"
 
@@ -35,7 +36,7 @@ async def test_a_handler_that_outlives_its_connection_is_counted_to_its_end(
     async with rig(tmp_path) as it:
         client = await it.client()
         client.ask(1, head=fields(p_path="/test.Echo/Lingers"))
-        await eventually(lambda: it.handlers.running == 1)
+        await until(lambda: it.handlers.running == 1)
         assert it.in_flight.calls == 1
         client.writer.close()
-        await eventually(lambda: not it.handlers.running and not it.in_flight.calls)
+        await until(lambda: not it.handlers.running and not it.in_flight.calls)

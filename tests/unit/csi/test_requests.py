@@ -12,7 +12,7 @@ from netutil.agent.csi.requests import parse_publish, parse_unpublish
 from netutil.csi.v1 import csi_pb2
 
 from tests.support.csi_host import request
-from tests.unit.csi.test_target import PATH, PODS, UID
+from tests.support.csi_paths import PATH, PODS, UID
 
 CONTEXT = dict(request(UID, PATH).volume_context)
 KEY = "csi.storage.k8s.io/"

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from netutil.agent.csi.errors import InvalidRequest
 from netutil.agent.csi.target import parse_target, shown
 
-PODS = "/var/lib/kubelet/pods"
-UID = "0f5f5b6a-3f0e-4f6e-9d55-1f2b6a3c4d5e"
-PATH = f"{PODS}/{UID}/volumes/kubernetes.io~csi/netutil/mount"
+from tests.support.csi_paths import PATH, PODS, UID
+
 NAMES = st.text(min_size=1, max_size=60).filter(
     lambda name: name not in (".", "..") and not set(name) & {"/", "\0"}
 )

@@ -29,6 +29,7 @@ from netutil.agent.device_plugin.service import DEVICES, MAX_CONTAINERS
 from netutil.deviceplugin.v1beta1 import deviceplugin_pb2 as v1beta1
 
 from tests.support.fakes.device_plugins import KubeletDouble
+from tests.support.waiting import until
 
 RESOURCE = "example.com/netutil"
 
@@ -72,12 +73,6 @@ class Recorded(Backoff):
     def pause(self) -> float:
         self._pauses.append(super().pause())
         return 0.001
-
-
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - the state is what the checks of the node read
-            await asyncio.sleep(0.01)
 
 
 def sockets(directory: Path) -> list[str]:

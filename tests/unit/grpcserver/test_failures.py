@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -13,6 +12,7 @@ from netutil.agent.grpcserver.protocol import Connection
 from tests.support import http2
 from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
 from tests.support.http2 import message
+from tests.support.waiting import until
 
 _LARGE_BYTES = 4 * 1024 * 1024
 _WINDOW_BYTES = 8 * 1024 * 1024
@@ -39,12 +39,6 @@ async def opened(bench: Bench) -> tuple[RawClient, Connection]:
     await client.lives(1)
     (connection,) = bench.server.connections - before
     return client, connection
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - it is the thing under test
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("method", ["taken", "resume"])

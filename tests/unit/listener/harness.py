@@ -8,7 +8,7 @@ import errno
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,6 @@ async def ask(client: socket.socket) -> bytes:
             await loop.sock_sendall(client, b"?")
             return await loop.sock_recv(client, 1)
     return b""
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - the condition sets no event
-            await asyncio.sleep(0.005)
 
 
 def open_descriptors() -> int:

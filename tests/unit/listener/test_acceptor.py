@@ -14,7 +14,8 @@ from netutil.agent.listener import acceptor
 from netutil.agent.listener.acceptor import FLOOD_BACKLOG
 from netutil.agent.listener.unix_socket import BACKLOG
 
-from tests.unit.listener.harness import EchoServer, ask, echo_server, eventually
+from tests.support.waiting import until
+from tests.unit.listener.harness import EchoServer, ask, echo_server
 
 HUNG_UP = 3000
 
@@ -45,7 +46,7 @@ async def queue_places(server: EchoServer) -> int:
             client.setblocking(False)
             client.connect(server.path)
             places += 1
-    await eventually(lambda: server.counts.accepted == accepted + places)
+    await until(lambda: server.counts.accepted == accepted + places)
     return places
 
 
@@ -57,13 +58,13 @@ async def test_the_backlog_is_short_in_a_flood_and_long_after_it(
         # The kernel queues one more than its backlog (unix_recvq_full of net/unix/af_unix.c).
         assert await queue_places(server) == BACKLOG + 1
         await asyncio.to_thread(connect_and_close, server.path, HUNG_UP)
-        await eventually(lambda: server.counts.accepted == BACKLOG + 1 + HUNG_UP)
+        await until(lambda: server.counts.accepted == BACKLOG + 1 + HUNG_UP)
         assert await queue_places(server) == FLOOD_BACKLOG + 1
         assert server.counts.floods == 1
         monkeypatch.setattr(acceptor, "CALM_SECONDS", 0.0)
         monkeypatch.setattr(acceptor, "FLOOD_CONNECTIONS_PER_SECOND", 1e9)
         await asyncio.to_thread(connect_and_close, server.path, 1)
-        await eventually(lambda: server.counts.accepted > BACKLOG + HUNG_UP + FLOOD_BACKLOG + 2)
+        await until(lambda: server.counts.accepted > BACKLOG + HUNG_UP + FLOOD_BACKLOG + 2)
         assert await queue_places(server) == BACKLOG + 1
         assert server.counts.floods == 1
 
@@ -139,7 +140,7 @@ async def test_a_full_receiver_pauses_the_acceptor(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         server.full = True
         client = server.connect()
-        await eventually(lambda: server.counts.pauses >= 3)
+        await until(lambda: server.counts.pauses >= 3)
         assert server.counts.accepted == 0
         server.full = False
         assert await ask(client) == b"?"

@@ -18,8 +18,9 @@ from netutil.agent.listener import ownership
 from netutil.agent.listener.ownership import SocketHealth, SocketWatch
 from netutil.agent.listener.unix_socket import Listener
 
+from tests.support.waiting import until
 from tests.unit.listener.fast_checks import Holder
-from tests.unit.listener.harness import eventually, start, watch_of
+from tests.unit.listener.harness import start, watch_of
 
 
 class Watched:
@@ -230,9 +231,9 @@ async def test_the_watch_runs_on_when_a_path_cannot_be_checked(
     watch = SocketWatch(watched.holder, no_resources, watched.health)
     other = start(watched.path)
     with caplog.at_level(logging.WARNING), running(watch):
-        await eventually(lambda: f"listener: cannot stat {watched.path}: The agent" in caplog.text)
+        await until(lambda: f"listener: cannot stat {watched.path}: The agent" in caplog.text)
         other.unlink_if_ours()
-        await eventually(watched.is_bound)
+        await until(watched.is_bound)
     other.connection.close()
 
 
@@ -244,8 +245,8 @@ async def test_an_unreadable_path_is_logged_and_the_watch_runs_on(
     directory.rename(target)
     directory.symlink_to(directory)
     with running(watched.watch):
-        await eventually(lambda: f"{watched.path} is unreadable" in caplog.text)
+        await until(lambda: f"{watched.path} is unreadable" in caplog.text)
         os.unlink(directory)
         target.rename(directory)
         watched.path.unlink()
-        await eventually(watched.is_bound)
+        await until(watched.is_bound)

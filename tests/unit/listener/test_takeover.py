@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from netutil.agent.listener import acceptor
 
-from tests.unit.listener.harness import EchoServer, ask, echo_server, eventually
+from tests.support.waiting import until
+from tests.unit.listener.harness import EchoServer, ask, echo_server
 
 TAKEOVERS = 50
 
@@ -34,7 +35,7 @@ class Client(threading.Thread):
 
     async def wait_for_outcome(self) -> None:
         known = self.outcomes.total()
-        await eventually(lambda: self.outcomes.total() > known)
+        await until(lambda: self.outcomes.total() > known)
 
     def call(self, client: socket.socket) -> str:
         try:
@@ -90,7 +91,7 @@ async def test_an_acceptor_that_closes_leaves_the_socket_of_its_successor(tmp_pa
 async def test_connections_outlive_the_acceptor(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         client = server.connect()
-        await eventually(lambda: len(server.tasks) == 1)
+        await until(lambda: len(server.tasks) == 1)
         server.acceptor.close()
         assert await ask(client) == b"?"
 
@@ -110,7 +111,7 @@ async def test_a_pause_ends_with_the_close_and_the_queue_is_answered(
     async with echo_server(tmp_path) as server:
         server.exhaust_descriptors(failures=1)
         client = server.connect()
-        await eventually(lambda: server.counts.accept_failures == 1)
+        await until(lambda: server.counts.accept_failures == 1)
         server.acceptor.close()
         assert await ask(client) == b"?"
         resume = server.acceptor._resume

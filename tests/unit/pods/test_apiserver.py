@@ -10,7 +10,7 @@ from typing import Any
 from netutil.agent.pods.directory import PodDirectory
 
 from tests.support.fakes.apiserver import NODE, ApiServer, following, holding, names, pod, shown
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 
 class TestFollowing:

@@ -24,7 +24,7 @@ from tests.support.fakes.apiserver import (
     status,
     streaming,
 )
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 
 class TestBegunAgain:

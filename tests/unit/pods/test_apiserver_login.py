@@ -36,7 +36,7 @@ from tests.support.fakes.apiserver import NODE, ApiServer, api_server, following
 from tests.support.fakes.certificates import context_of
 from tests.support.fakes.kubeconfigs import answer, descriptors, kubeconfig, plugin, runs
 from tests.support.fakes.kubelet import dripping, gzip_bomb
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 PATH = "/api/v1/pods"
 FIRST = "first-token"

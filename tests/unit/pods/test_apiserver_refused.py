@@ -14,7 +14,7 @@ from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSource
 
 from tests.support.fakes.apiserver import NODE, ApiServer, following, pod, refusing
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 
 class TestRefused:

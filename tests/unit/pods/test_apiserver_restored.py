@@ -25,7 +25,7 @@ from tests.support.fakes.apiserver import (
     shown,
     streaming,
 )
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 LATER = ConfirmTiming(quiet_seconds=600, resumed_seconds=600, grace_seconds=0.3)
 RESUMED = replace(LATER, resumed_seconds=0.2)

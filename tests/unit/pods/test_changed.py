@@ -13,7 +13,8 @@ from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.agent.pods.sources.base import SourceKind, unavailable
 
-from tests.support.fakes.pushing_source import PushingSource, made, until
+from tests.support.fakes.pushing_source import PushingSource, made
+from tests.support.waiting import until
 
 
 class PulledSource:

@@ -18,7 +18,7 @@ from netutil.agent.pods.sources.reflector import ReflectorSettings
 
 from tests.support.fakes.apiserver import NODE, ApiServer, api_server, refusing
 from tests.support.fakes.claims_of_api import claim, device_status, resource_slice
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 GROUP = "/apis/resource.k8s.io"
 

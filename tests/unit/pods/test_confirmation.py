@@ -14,7 +14,8 @@ from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.sources.base import Comparison, ConfirmTiming, unavailable
 
-from tests.support.fakes.pushing_source import Pauses, PushingSource, broken, made, until
+from tests.support.fakes.pushing_source import Pauses, PushingSource, broken, made
+from tests.support.waiting import until
 
 WEB = f"{1:032x}", f"{1:064x}"
 UNKNOWN = "f" * 32, "f" * 64

@@ -11,29 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.pods.http.kubeconfig import Kubeconfig, selected
 
-HIDDEN = "s3cr3t-of-the-user"
+from tests.support.fakes.kubeconfigs import HIDDEN, document
 
 
 class Unusable(Exception):
     pass
-
-
-def document(
-    user: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, **more: Any
-) -> dict[str, Any]:
-    return {
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "one", "user": "agent"}}],
-        "clusters": [
-            {
-                "name": "one",
-                "cluster": {"server": "https://192.0.2.1", "certificate-authority": "ca.crt"}
-                | (cluster or {}),
-            }
-        ],
-        "users": [{"name": "agent", "user": {"token": HIDDEN} if user is None else user}],
-        **more,
-    }
 
 
 def refusal(made: object) -> str:

@@ -9,7 +9,8 @@ import pytest
 from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
 from netutil.agent.pods.directory import PodDirectory
 
-from tests.support.fakes.pushing_source import Clock, PushingSource, made, until
+from tests.support.fakes.pushing_source import Clock, PushingSource, made
+from tests.support.waiting import until
 
 WEB = f"{1:032x}", f"{1:064x}"
 NEW = f"{2:032x}", f"{2:064x}"

@@ -12,7 +12,7 @@ from netutil.agent.errors import Reason, Unavailable
 from netutil.podsapi.v1alpha1 import pod_pb2, pods_pb2
 
 from tests.support.fakes.podsapi import KubeletDouble, following, pod
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 
 class TestFailures:

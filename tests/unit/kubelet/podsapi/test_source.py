@@ -14,7 +14,7 @@ from netutil.agent.pods.sources.base import ConfirmTiming
 from netutil.podsapi.v1alpha1 import pods_pb2
 
 from tests.support.fakes.podsapi import KubeletDouble, following, pod
-from tests.support.fakes.pushing_source import until
+from tests.support.waiting import until
 
 QUICK = ConfirmTiming(
     quiet_seconds=0.05, jitter_seconds=0.05, grace_seconds=0.1, max_unconfirmed_seconds=0.5
