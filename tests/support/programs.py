@@ -6,6 +6,9 @@ import shutil
 
 import pytest
 
+SHELLS = ("zsh", "fish")
+"""Debian's packages, for the completion of commands; `make examples` installs them."""
+
 
 def needs(*names: str, path: str | None = None) -> None:
     """Skip where a program is missing; `make examples` installs all of them."""

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.security.limits.test_hostile import MEBIBYTE
 from tests.support import raw_calls
 from tests.support.fakes.podresources import KubeletDouble, pod
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import MAX_GROWTH, memory, metric
+from tests.support.measures import MAX_GROWTH, MEBIBYTE, memory, metric
 from tests.support.nodes.agent_node import links_are_refused, netutil
 from tests.support.waiting import eventually
 from tests.support.watching import addresses, annotate, ip, watching

@@ -13,8 +13,6 @@ import pytest
 from tests.support.fakes.agent import FakeAgent
 
 BIN = Path(sys.executable).parent
-PACKAGES = ("zsh", "fish")
-"""Debian's, for the shells that are tried; `make examples` installs them."""
 
 
 def code(shell: str, directory: Path) -> Path:
