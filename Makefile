@@ -16,8 +16,10 @@ CSI := proto/netutil/csi
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
-# The folders of tests that start an agent in the lab.
-WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests)))
+# The folders of tests that start an agent in the lab. Many of the first two do so by tests/support/nodes.
+AGENT_FOLDERS := tests/integration/ tests/security/
+WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sort $(dir $(shell \
+  grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests))))
 
 # Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))

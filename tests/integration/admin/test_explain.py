@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +18,10 @@ from netutil.client.cli.render.tables import Style
 from netutil.client.models.node import Explanation
 from netutil.client.rpc import requests
 
+from tests.support.forged_cgroups import process_in_own_cgroup
 from tests.support.lab import Lab, LabContainer, LabPod
-from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
-from tests.support.processes import become, process
+from tests.support.processes import process
 
 pytestmark = [pytest.mark.root, needs_lab]
 
@@ -241,32 +240,8 @@ def test_a_process_in_the_pods_own_cgroup_is_said_to_be_in_no_container(node: No
     assert (step.outcome, step.reason) == ("degraded", "NOT_IN_A_CONTAINER")
 
 
-@contextmanager
-def forged(uid: str, container_id: str) -> Iterator[int]:
-    """A user's process in a cgroup of its own making, named like a pod's."""
-    top = find_hierarchies()[0].directory / f"netutil-explain-{os.getpid()}"
-    inside = top / f"pod{uid}" / container_id
-    script = (
-        f"open({str(top / 'cgroup.procs')!r}, 'w').write('0')\n"
-        f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
-        f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
-    )
-    top.mkdir()
-    try:
-        for path in (top, top / "cgroup.procs", top / "tasks"):
-            if path.exists():
-                os.chown(path, USER, USER)
-        with process(script) as forger:
-            yield forger.pid
-            forger.kill()
-            forger.wait()
-    finally:
-        for folder, _, _ in os.walk(top, topdown=False):
-            os.rmdir(folder)
-
-
 def test_a_forged_cgroup_stops_at_its_place(node: Node) -> None:
-    with forged(node.web.uid, node.app.id) as pid:
+    with process_in_own_cgroup(USER, f"pod{node.web.uid}", node.app.id) as pid:
         answer = node.explain(pid)
     said = "is not where this node's kubelet keeps its pods"
     assert_stops(answer, "cgroup", "OUTSIDE_KUBELET_CGROUPS", said)

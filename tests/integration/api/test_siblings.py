@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
+from tests.support.forged_cgroups import process_in_own_cgroup
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
-from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver, Runtime
 from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import netutil
-from tests.support.processes import become, process
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("siblings")]
 
@@ -120,37 +117,13 @@ def test_a_sibling_that_the_agents_list_does_not_have_yet_is_found(node: Node) -
     assert answer["envs"]["WHO"] == "late"
 
 
-@contextmanager
-def delegated_cgroup(name: str) -> Iterator[int]:
-    """The pid of a user's process in a cgroup of that name, which the user made."""
-    top = find_hierarchies()[0].directory / f"netutil-siblings-{os.getpid()}"
-    inside = top / name
-    script = (
-        f"open({str(top / 'cgroup.procs')!r}, 'w').write('0')\n"
-        f"{become(USER, USER)}\nos.makedirs({str(inside)!r})\n"
-        f"open({str(inside / 'cgroup.procs')!r}, 'w').write('0')"
-    )
-    top.mkdir()
-    try:
-        for path in (top, top / "cgroup.procs", top / "tasks"):
-            if path.exists():
-                os.chown(path, USER, USER)
-        with process(script) as forger:
-            yield forger.pid
-            forger.kill()
-            forger.wait()
-    finally:
-        for folder, _, _ in os.walk(top, topdown=False):
-            os.rmdir(folder)
-
-
 @pytest.mark.parametrize("whose", ["own", "sibling's"])
 def test_a_users_cgroup_named_like_a_container_of_the_pod_is_outside_of_it(
     node: Node, whose: str
 ) -> None:
     """For a caller that sees the node's processes (hostPID)."""
     container = node.one if whose == "own" else node.two
-    with delegated_cgroup(container.cgroups[0].name) as forger:
+    with process_in_own_cgroup(USER, container.cgroups[0].name) as forger:
         files = [str(directory / "cgroup.procs") for directory in node.one.cgroups]
         enter = f"for file in {files!r}: open(file, 'w').write('0')"
         calls: list[Call] = [("GetPod", {"pid": str(forger)}), ("GetCPUInfo", {"pid": str(forger)})]
