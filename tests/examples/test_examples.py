@@ -15,13 +15,13 @@ import pytest
 from tests.support import golang
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
 from tests.support.programs import needs
 from tests.support.repository import ROOT
 
 PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""
 EXAMPLES = ROOT / "client" / "examples"
-NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 pytestmark = [pytest.mark.root, needs_lab]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,7 @@ import pytest
 from tests.faults.faulty import probe
 from tests.support.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.support.lab import Lab, LabAgent, LabContainer
-from tests.support.measures import metric
+from tests.support.measures import metric, metrics_text
 from tests.support.waiting import eventually
 from tests.support.watching import ip, watching
 
@@ -79,8 +78,7 @@ def few_left(agent: LabAgent, number: int) -> Iterator[None]:
 
 def shortages(agent: LabAgent) -> float:
     """How often the agent answered with a shortage."""
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
-        text = answer.read().decode()
+    text = metrics_text(agent)
     found = re.findall(r'^netutil_errors_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M)
     return sum(map(float, found))
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import stat
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,9 @@ from pathlib import Path
 from tests.support.client_driver import SECRET
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.agent import COMMAND
+from tests.support.measures import metric_total
+from tests.support.nodes.agent_node import NETWORK_STATUS
 
-NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 USER = 12345
 """Who unprivileged workloads are."""
 VICTIM_CPU = "0"
@@ -42,10 +41,7 @@ class Stage:
             time.sleep(0.02)
 
     def _connections(self) -> int:
-        with urllib.request.urlopen(f"{self.agent.metrics_url}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
-        (found,) = re.findall(r"^netutil_open_connections(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
-        return int(float(found))
+        return int(metric_total(self.agent, "netutil_open_connections"))
 
 
 def victim_pod(lab: Lab, name: str = "victim", **options: object) -> LabPod:

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import psutil
 from tests.soak.aged_agent import STEP_SECONDS
 from tests.support.lab import Lab, LabAgent
 from tests.support.lab.processes import wait_exited
+from tests.support.measures import metrics_text
 from tests.support.repository import ROOT
 
 CONTAINERS, WARM_UP = 2000, 200
@@ -145,9 +145,7 @@ class Churn:
                 yield name, int(float(value))
 
     def _metrics(self) -> Iterator[tuple[str, str]]:
-        with urllib.request.urlopen(f"{self.agent.metrics_url}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        for line in text.splitlines():
+        for line in metrics_text(self.agent).splitlines():
             if line.startswith("netutil_"):
                 name, _, value = line.rpartition(" ")
                 yield name, value

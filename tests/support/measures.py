@@ -18,19 +18,20 @@ def memory(agent: LabAgent) -> int:
     return int(psutil.Process(agent.pid).memory_info().rss)
 
 
+def metrics_text(agent: LabAgent) -> str:
+    """What a scrape of an agent returns."""
+    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
 def metric(agent: LabAgent, name: str) -> float:
     """The value of one series; `name` is a regular expression with the labels."""
-    (found,) = re.findall(rf"^{name} (\S+)$", _scraped(agent), re.MULTILINE)
+    (found,) = re.findall(rf"^{name} (\S+)$", metrics_text(agent), re.MULTILINE)
     return float(found)
 
 
 def metric_total(agent: LabAgent, name: str) -> float:
     """The sum over all series of a name, 0 if the agent has none."""
-    lines = _scraped(agent).splitlines()
+    lines = metrics_text(agent).splitlines()
     return sum(float(line.split()[-1]) for line in lines if re.match(rf"{name}[ {{]", line))
-
-
-def _scraped(agent: LabAgent) -> str:
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
-        text: str = answer.read().decode()
-    return text

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from netutil.client.rpc.requests import Request
 from tests.support.fakes.kubelet import pods
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import metric
 from tests.support.nodes.full_node import FullNode, full_node
 from tests.support.svg_reader import Drawn, faults, read
 
@@ -51,10 +51,7 @@ def node() -> Iterator[FullNode]:
 
 
 def walks(node: FullNode) -> int:
-    with urllib.request.urlopen(f"{node.agent.metrics_url}/metrics", timeout=30) as answer:
-        found = re.search(rb"^netutil_cgroup_scans_total (\S+)$", answer.read(), re.MULTILINE)
-    assert found is not None
-    return int(float(found[1]))
+    return int(metric(node.agent, "netutil_cgroup_scans_total"))
 
 
 def run(node: FullNode, *words: str) -> tuple[str, Cost]:

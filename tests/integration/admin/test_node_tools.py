@@ -29,13 +29,13 @@ from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
 from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, needs_lab]
 
 TREASURE = "correct-horse-battery-staple"
 PATIENCE_SECONDS = 30.0
-NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 MANIFEST = "kubectl.kubernetes.io/last-applied-configuration"
 
 

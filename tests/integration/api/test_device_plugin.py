@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.pod import LabContainer
+from tests.support.measures import metric
 from tests.support.nodes.agent_node import netutil
 from tests.support.nodes.dpdk_node import podresources
 from tests.support.waiting import eventually
@@ -41,10 +40,7 @@ class PluginNode:
     kubelet: KubeletDouble
 
     def metric(self, name: str) -> float:
-        with urllib.request.urlopen(f"{self.agent.metrics_url}/metrics", timeout=30) as answer:
-            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-        assert found is not None
-        return float(found[1])
+        return metric(self.agent, name)
 
     def check(self) -> dict[str, Any]:
         """The line of the plugin in `netutil node doctor`."""

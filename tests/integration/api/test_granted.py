@@ -17,7 +17,7 @@ from netutil.client.rpc import requests
 from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
-from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.agent_node import NETWORK_STATUS, netutil
 from tests.support.nodes.dpdk_node import podresources
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
@@ -181,8 +181,7 @@ def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -
 
 def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) -> None:
     def spoil(item: Any) -> None:
-        name = "k8s.v1.cni.cncf.io/network-status"
-        item["metadata"]["annotations"] = {name: [{"name": "cbr0"}]}
+        item["metadata"]["annotations"] = {NETWORK_STATUS: [{"name": "cbr0"}]}
 
     node = make(spoil)
     refused = node.app.run([sys.executable, "-m", "netutil.client", "network"])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import socket
 import struct
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +18,7 @@ from netutil.agent.facts.rtnetlink import inside
 
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import metric
 from tests.support.nodes.agent_node import links_are_refused
 from tests.support.watching import watching
 
@@ -75,11 +74,7 @@ def container(lab: Lab) -> LabContainer:
 
 def held_by(agent: LabAgent) -> int:
     """How many network namespaces the agent holds."""
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics") as answer:
-        text = answer.read().decode()
-    found = re.search(r"^netutil_network_namespaces (\d+)", text, re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+    return int(metric(agent, "netutil_network_namespaces"))
 
 
 def soon(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import metrics_text
 from tests.support.nodes.agent_node import NETWORK_STATUS, ask, netutil
 from tests.support.nodes.dpdk_node import VARIABLE, DpdkNode, dpdk_node
 from tests.support.nodes.sriov_node import SECOND_VF, VF, VFIO_VF
@@ -253,5 +253,4 @@ def test_a_token_is_in_no_log_and_no_metric(lab: Lab) -> None:
     assert refused["start_error"]["reason"] == "ENVIRONMENT_NOT_READABLE"
     assert UUID not in json.dumps(refused)
     assert UUID not in agent.stderr_text()
-    with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=10) as metrics:
-        assert UUID not in metrics.read().decode()
+    assert UUID not in metrics_text(agent)

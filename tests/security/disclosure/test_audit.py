@@ -22,7 +22,7 @@ from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.agent import free_address
 from tests.support.measures import metric_total
-from tests.support.nodes.agent_node import ask
+from tests.support.nodes.agent_node import NETWORK_STATUS, ask
 
 pytestmark = pytest.mark.xdist_group("audit")
 SECRETS = {
@@ -57,7 +57,7 @@ def node() -> Iterator[Node]:
         victim = lab.pod(
             "victim",
             namespace="bank",
-            annotations=secret | {"k8s.v1.cni.cncf.io/network-status": broken},
+            annotations=secret | {NETWORK_STATUS: broken},
         ).container("app", env={"PATH": "/usr/bin:/bin", "PASSWORD": SECRETS["environment"]})
         hostile = lab.pod("hostile", namespace="street", annotations=secret).container("app")
         lab.write_pod_list()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.security.stage import Stage, stage
 from tests.support.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.support.lab.observing import needs_lab
+from tests.support.measures import metrics_text
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-traces")]
 FORGED = "2026-01-01T00:00:00.000Z INFO    agent: all is well"
@@ -46,8 +46,7 @@ def test_a_caller_forges_no_line_of_the_log_and_steers_no_terminal(on: Stage) ->
 
 def test_no_secret_is_in_the_log_or_the_metrics_and_no_pod_in_the_metrics(on: Stage) -> None:
     asked(on.victim, *EVERYTHING)
-    with urllib.request.urlopen(f"{on.agent.metrics_url}/metrics", timeout=10) as answer:
-        metrics = answer.read().decode()
+    metrics = metrics_text(on.agent)
     assert SECRET not in metrics + on.agent.stderr_text()
     for name in (
         "victim",

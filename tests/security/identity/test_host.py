@@ -20,7 +20,7 @@ from netutil.agent.identity.peer import identify_process
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.security.stage import NETWORK_STATUS, Stage, stage
+from tests.security.stage import Stage, stage
 from tests.support.client_driver import (
     EVERYTHING,
     POD_CLIENT,
@@ -35,6 +35,7 @@ from tests.support.lab import LabContainer, LabPod
 from tests.support.lab.cgroups import find_hierarchies
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
 from tests.support.processes import pinned, process
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-host")]

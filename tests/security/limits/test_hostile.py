@@ -12,11 +12,10 @@ import pytest
 
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
-from tests.support.measures import MAX_GROWTH, memory, metric_total
+from tests.support.measures import MAX_GROWTH, MEBIBYTE, memory, metric_total
 from tests.support.nodes.agent_node import netutil
 
 pytestmark = pytest.mark.xdist_group("hostile")
-MEBIBYTE = 1024 * 1024
 CALLS_OF_POD = 256
 UNREAD_BYTES = 4 * MEBIBYTE
 
