@@ -18,9 +18,9 @@ from netutil.agent.pods.sources.file import FileSource
 from tests.faults.faulty import asking, probe
 from tests.support.fakes.kubelet import KubeletDouble, list_json, pod_json, pods, serving
 from tests.support.lab import Lab
+from tests.support.nodes.watching import watching
 from tests.support.repository import ROOT
 from tests.support.waiting import eventually
-from tests.support.watching import watching
 
 DAY_SECONDS = 86_400
 # The wall clock of one process cannot be set, so it is replaced where the agent asks for it.

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import pytest
 
 from tests.faults.faulty import probe
-from tests.support.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
 from tests.support.lab import Lab, LabAgent, LabContainer
-from tests.support.measures import metric, metrics_text
+from tests.support.nodes.client_driver import EVERYTHING, ConnectedClient, Outcomes, asked
+from tests.support.nodes.measures import metric, metrics_text
+from tests.support.nodes.watching import ip, watching
 from tests.support.waiting import eventually
-from tests.support.watching import ip, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-descriptors")]
 SHORT = ("RESOURCE_EXHAUSTED", "AGENT_OUT_OF_RESOURCES")

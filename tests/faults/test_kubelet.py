@@ -15,7 +15,7 @@ from tests.faults.faulty import PodClient, asking, probe
 from tests.support.fakes import kubelet
 from tests.support.fakes.kubelet import Answer, Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
-from tests.support.measures import metric
+from tests.support.nodes.measures import metric
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-kubelet")]

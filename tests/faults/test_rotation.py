@@ -21,7 +21,7 @@ from tests.support.fakes import kubelet
 from tests.support.fakes.certificates import context_of
 from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
 from tests.support.lab import Lab, LabAgent
-from tests.support.measures import metric
+from tests.support.nodes.measures import metric
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-rotation")]

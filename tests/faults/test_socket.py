@@ -17,7 +17,7 @@ import pytest
 from tests.faults.faulty import asking, probe
 from tests.support.lab import Lab, LabAgent
 from tests.support.lab.confined import CONFINED
-from tests.support.measures import metric
+from tests.support.nodes.measures import metric
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("faults-socket")]

@@ -22,7 +22,7 @@ from netutil.agent.connections.registry import ConnectionRegistry
 
 from tests.fuzz.target import Target
 from tests.support import http2
-from tests.support.connections import open_descriptors, serving
+from tests.support.grpcserver.admission import open_descriptors, serving
 
 _PATIENCE_SECONDS = 30.0
 _ASKED_EVERY = 50

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.client_driver import SECRET
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.agent import COMMAND
-from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.client_driver import SECRET
+from tests.support.nodes.measures import metric_total
 
 USER = 12345
 """Who unprivileged workloads are."""

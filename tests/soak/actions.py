@@ -28,8 +28,8 @@ from tests.support.fakes.kubelet import (
     status,
     truncated,
 )
+from tests.support.nodes.watching import Watcher, ip
 from tests.support.repository import ROOT
-from tests.support.watching import Watcher, ip
 
 Action = Callable[[Node, Random], None]
 

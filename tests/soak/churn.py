@@ -24,7 +24,7 @@ import psutil
 from tests.soak.aged_agent import STEP_SECONDS
 from tests.support.lab import Lab, LabAgent
 from tests.support.lab.processes import wait_exited
-from tests.support.measures import metrics_text
+from tests.support.nodes.measures import metrics_text
 from tests.support.repository import ROOT
 
 CONTAINERS, WARM_UP = 2000, 200

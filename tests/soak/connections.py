@@ -24,7 +24,7 @@ from random import Random
 from netutil.agent.grpcserver import frames as f
 
 from tests.support import http2
-from tests.support.connections import WHO, rig
+from tests.support.grpcserver.admission import WHO, rig
 from tests.support.grpcserver.engine import Echoing
 from tests.support.grpcserver.requests import block, headers
 from tests.support.grpcserver.sessions import mutated, session

@@ -18,9 +18,9 @@ from netutil.client.cli.render.tables import Style
 from netutil.client.models.node import Explanation
 from netutil.client.rpc import requests
 
-from tests.support.forged_cgroups import process_in_own_cgroup
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
+from tests.support.nodes.forged_cgroups import process_in_own_cgroup
 from tests.support.processes import process
 
 pytestmark = [pytest.mark.root, needs_lab]

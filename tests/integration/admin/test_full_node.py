@@ -19,8 +19,8 @@ from netutil.client.rpc.requests import Request
 from tests.support.fakes.kubelet import pods
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import metric
 from tests.support.nodes.full_node import FullNode, full_node
+from tests.support.nodes.measures import metric
 from tests.support.svg_reader import Drawn, faults, read
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("full-node")]

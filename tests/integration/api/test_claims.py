@@ -10,7 +10,6 @@ import pytest
 from netutil.v1alpha import node_pb2, node_pb2_grpc
 
 from tests.support.device_metadata import DRIVER, V1ALPHA1, V1BETA1, both, device, vf
-from tests.support.json_calls import call
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import links_are_refused
 from tests.support.nodes.dra_node import (
@@ -25,7 +24,8 @@ from tests.support.nodes.dra_node import (
     dra_node,
     health,
 )
-from tests.support.watching import watching
+from tests.support.nodes.json_calls import call
+from tests.support.nodes.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

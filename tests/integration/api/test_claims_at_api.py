@@ -15,7 +15,6 @@ from netutil.v1alpha import node_pb2, node_pb2_grpc
 
 from tests.support.device_metadata import DRIVER, both, vf
 from tests.support.fakes.apiserver import refusing
-from tests.support.json_calls import call
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import links_are_refused, netutil
 from tests.support.nodes.claims_server import (
@@ -26,7 +25,8 @@ from tests.support.nodes.claims_server import (
     status_of,
 )
 from tests.support.nodes.dra_node import NETWORK, NIC, VF, VFIO_VF, DraNode, dra_node
-from tests.support.watching import watching
+from tests.support.nodes.json_calls import call
+from tests.support.nodes.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 DEVICE, OTHER = device_name(VF), device_name(VFIO_VF)

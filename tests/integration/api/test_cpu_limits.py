@@ -14,11 +14,11 @@ from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
 from tests.integration.api.test_unnamed import in_the_pods_own_cgroup
-from tests.support.json_calls import call
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver
 from tests.support.nodes.agent_node import ask, netutil
+from tests.support.nodes.json_calls import call
 from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("cpu-limits")]

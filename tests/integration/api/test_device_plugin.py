@@ -22,9 +22,9 @@ from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.pod import LabContainer
-from tests.support.measures import metric
 from tests.support.nodes.agent_node import netutil
 from tests.support.nodes.dpdk_node import podresources
+from tests.support.nodes.measures import metric
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("device-plugin")]

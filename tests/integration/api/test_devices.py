@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from netutil.agent.parsers.userspace_cni import CONFIGURATION_DATA
 
-from tests.support.json_calls import call
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.agent import COMMAND, LabAgent
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import NETWORK_STATUS, links_are_refused
+from tests.support.nodes.json_calls import call
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

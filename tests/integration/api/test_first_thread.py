@@ -15,12 +15,12 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, task
 from tests.support.lab import Lab, LabContainer, first_thread
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import LabProcess, inside_pid
+from tests.support.nodes.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, task
+from tests.support.nodes.watching import SCRIPT
 from tests.support.processes import READY, become, wait_for_state
-from tests.support.watching import SCRIPT
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("first-thread")]
 

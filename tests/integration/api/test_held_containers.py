@@ -23,9 +23,9 @@ from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod, LabProcess
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver
-from tests.support.measures import metric
 from tests.support.nodes.agent_node import ask
 from tests.support.nodes.dpdk_node import podresources
+from tests.support.nodes.measures import metric
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("held-containers")]

@@ -18,9 +18,9 @@ from netutil.agent.facts.rtnetlink import inside
 
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import metric
 from tests.support.nodes.agent_node import links_are_refused
-from tests.support.watching import watching
+from tests.support.nodes.measures import metric
+from tests.support.nodes.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("service")]
 

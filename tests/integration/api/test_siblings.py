@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
-from tests.support.forged_cgroups import process_in_own_cgroup
 from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.shapes import Driver, Runtime
-from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.client_driver import EVERYTHING, POD_CLIENT, Call, Outcomes, asked, task
+from tests.support.nodes.forged_cgroups import process_in_own_cgroup
+from tests.support.nodes.measures import metric_total
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("siblings")]
 

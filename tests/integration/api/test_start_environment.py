@@ -18,9 +18,9 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.support.lab import Lab, LabContainer
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import metrics_text
 from tests.support.nodes.agent_node import NETWORK_STATUS, ask, netutil
 from tests.support.nodes.dpdk_node import VARIABLE, DpdkNode, dpdk_node
+from tests.support.nodes.measures import metrics_text
 from tests.support.nodes.sriov_node import SECOND_VF, VF, VFIO_VF
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("dpdk")]

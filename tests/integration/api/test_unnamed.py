@@ -14,14 +14,14 @@ import pytest
 from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
-from tests.support.client_driver import Call, ConnectedClient, Outcome, asked
 from tests.support.fakes.podresources import pod as allocated
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid
 from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.client_driver import Call, ConnectedClient, Outcome, asked
 from tests.support.nodes.dpdk_node import podresources
-from tests.support.watching import watching
+from tests.support.nodes.watching import watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("unnamed")]
 

@@ -16,9 +16,9 @@ import pytest
 
 from tests.support.lab.confined import CONFINED
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import metric
 from tests.support.nodes.agent_node import netutil
 from tests.support.nodes.dpdk_node import GIBIBYTE, UID, VARIABLE, DpdkNode, dpdk_node
+from tests.support.nodes.measures import metric
 from tests.support.nodes.sriov_node import VFIO_VF
 from tests.support.repository import ROOT
 

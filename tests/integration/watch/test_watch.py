@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.json_calls import SCRIPT
 from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.nodes.agent_node import ask, links_are_refused
-from tests.support.watching import (
+from tests.support.nodes.json_calls import SCRIPT
+from tests.support.nodes.watching import (
     Watcher,
     addresses,
     annotate,

@@ -15,8 +15,8 @@ from tests.support.lab import Lab, LabContainer, LabPod
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import LabProcess
 from tests.support.nodes.agent_node import NETWORK_STATUS, links_are_refused
+from tests.support.nodes.watching import annotate, ip, set_cpus
 from tests.support.repository import ROOT
-from tests.support.watching import annotate, ip, set_cpus
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

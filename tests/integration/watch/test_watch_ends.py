@@ -17,10 +17,10 @@ from tests.support import raw_calls
 from tests.support.fakes.podresources import KubeletDouble, pod
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import MAX_GROWTH, MEBIBYTE, memory, metric
 from tests.support.nodes.agent_node import links_are_refused, netutil
+from tests.support.nodes.measures import MAX_GROWTH, MEBIBYTE, memory, metric
+from tests.support.nodes.watching import addresses, annotate, ip, watching
 from tests.support.waiting import eventually
-from tests.support.watching import addresses, annotate, ip, watching
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("watch")]
 

@@ -21,8 +21,8 @@ from tests.security.disclosure import rejected_client as refused
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.agent import free_address
-from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import NETWORK_STATUS, ask
+from tests.support.nodes.measures import metric_total
 
 pytestmark = pytest.mark.xdist_group("audit")
 SECRETS = {

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.security.stage import Stage, stage
-from tests.support.client_driver import EVERYTHING, SECRET, Call, asked
 from tests.support.lab.observing import needs_lab
-from tests.support.measures import metrics_text
+from tests.support.nodes.client_driver import EVERYTHING, SECRET, Call, asked
+from tests.support.nodes.measures import metrics_text
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-traces")]
 FORGED = "2026-01-01T00:00:00.000Z INFO    agent: all is well"

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.security.stage import Stage, stage
-from tests.support.client_driver import (
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.client_driver import (
     EVERYTHING,
     POD_CLIENT,
     Call,
@@ -21,8 +23,6 @@ from tests.support.client_driver import (
     assert_nothing_leaked,
     task,
 )
-from tests.support.lab.cgroups import find_hierarchies
-from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-cgroups")]
 QUESTIONS: tuple[Call, ...] = (("GetEnv", {}), ("GetPod", {}), ("GetAll", {}))

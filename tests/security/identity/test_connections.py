@@ -14,16 +14,16 @@ import pytest
 from netutil.agent.identity.pidfd import choose_pin, pin_by_peer_pidfd
 
 from tests.security.stage import OLD_KERNEL, Stage, stage, victim_pod
-from tests.support.client_driver import (
+from tests.support.lab import LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.reused_pid import process_under
+from tests.support.nodes.client_driver import (
     EVERYTHING,
     SECRET,
     ConnectedClient,
     asked,
     assert_nothing_leaked,
 )
-from tests.support.lab import LabContainer
-from tests.support.lab.observing import needs_lab
-from tests.support.lab.reused_pid import process_under
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-connections")]
 EXITED = ("UNAUTHENTICATED", "PEER_GONE")

@@ -21,7 +21,12 @@ from netutil.client import NodeClient
 from netutil.client.rpc import requests
 
 from tests.security.stage import Stage, stage
-from tests.support.client_driver import (
+from tests.support.lab import LabContainer, LabPod
+from tests.support.lab.cgroups import find_hierarchies
+from tests.support.lab.confined import CONFINED
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.nodes.client_driver import (
     EVERYTHING,
     POD_CLIENT,
     SECRET,
@@ -31,11 +36,6 @@ from tests.support.client_driver import (
     assert_nothing_leaked,
     task,
 )
-from tests.support.lab import LabContainer, LabPod
-from tests.support.lab.cgroups import find_hierarchies
-from tests.support.lab.confined import CONFINED
-from tests.support.lab.observing import needs_lab
-from tests.support.nodes.agent_node import NETWORK_STATUS
 from tests.support.processes import pinned, process
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-host")]

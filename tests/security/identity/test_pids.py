@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.security.stage import USER, Stage, stage
-from tests.support.client_driver import (
+from tests.support.lab import LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.lab.processes import inside_pid
+from tests.support.nodes.client_driver import (
     POD_CLIENT,
     SECRET,
     Call,
@@ -22,9 +25,6 @@ from tests.support.client_driver import (
     everything_of,
     task,
 )
-from tests.support.lab import LabContainer
-from tests.support.lab.observing import needs_lab
-from tests.support.lab.processes import inside_pid
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-pids")]
 MALFORMED = ("INVALID_ARGUMENT", "PID_MALFORMED")

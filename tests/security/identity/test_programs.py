@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.security.stage import USER, Stage, setuid_python, stage
-from tests.support.client_driver import SECRET, Call, asked, assert_nothing_leaked
 from tests.support.lab.observing import needs_lab
 from tests.support.lab.processes import inside_pid
+from tests.support.nodes.client_driver import SECRET, Call, asked, assert_nothing_leaked
 from tests.support.processes import become
 
 pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("hostile-identity-programs")]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
-from tests.support.measures import MAX_GROWTH, MEBIBYTE, memory, metric_total
 from tests.support.nodes.agent_node import netutil
+from tests.support.nodes.measures import MAX_GROWTH, MEBIBYTE, memory, metric_total
 
 pytestmark = pytest.mark.xdist_group("hostile")
 CALLS_OF_POD = 256

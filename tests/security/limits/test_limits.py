@@ -14,8 +14,8 @@ import pytest
 
 from tests.security import over_limit_client as calling
 from tests.support.lab import Lab, LabAgent, LabContainer
-from tests.support.measures import metric_total
 from tests.support.nodes.agent_node import ask, netutil
+from tests.support.nodes.measures import metric_total
 
 pytestmark = pytest.mark.xdist_group("limits")
 LIMITS = {

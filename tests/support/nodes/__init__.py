@@ -1,1 +1,1 @@
-"""Nodes: directory trees like /sys, and labs with a running agent."""
+"""Nodes: trees like /sys, labs with a running agent, and how to ask and to observe that agent."""

@@ -21,7 +21,7 @@ from netutil.agent.limits.scheduler import SLICE_SECONDS
 from netutil.agent.observability.call_stats import CallFeed, CallStats, PodCalls
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.support.connections import POD_KEY, Rig, rig
+from tests.support.grpcserver.admission import POD_KEY, Rig, rig
 from tests.support.grpcserver.raw import RawClient, fields
 from tests.support.waiting import until
 

@@ -26,7 +26,7 @@ from netutil.agent.limits import scheduler
 from netutil.agent.limits.limits import MAX_CLOSING_CONNECTIONS, ConnectionLimits
 from netutil.agent.listener import acceptor
 
-from tests.support.connections import (
+from tests.support.grpcserver.admission import (
     OTHER_POD,
     POD,
     POD_KEY,

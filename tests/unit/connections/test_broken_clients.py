@@ -17,7 +17,7 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver import protocol
 from netutil.agent.grpcserver.headers import encode_block
 
-from tests.support.connections import open_descriptors, rig, serving
+from tests.support.grpcserver.admission import open_descriptors, rig, serving
 from tests.support.grpcserver.raw import fields
 from tests.support.http2 import message
 from tests.support.waiting import until

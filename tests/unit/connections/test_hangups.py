@@ -14,7 +14,7 @@ import pytest
 from netutil.agent.errors import Unauthenticated
 from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
 
-from tests.support.connections import POD_KEY, Rig, call_result, rig
+from tests.support.grpcserver.admission import POD_KEY, Rig, call_result, rig
 from tests.support.grpcserver.raw import RawClient
 from tests.support.waiting import until
 

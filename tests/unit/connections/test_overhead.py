@@ -15,7 +15,15 @@ from netutil.agent.identity.peer import NO_POD
 from netutil.agent.limits.in_flight import InFlightLimits
 from netutil.agent.limits.limits import ConnectionLimits, RateLimits
 
-from tests.support.connections import OTHER_POD, POD, POD_KEY, Rig, call_result, peers_of, rig
+from tests.support.grpcserver.admission import (
+    OTHER_POD,
+    POD,
+    POD_KEY,
+    Rig,
+    call_result,
+    peers_of,
+    rig,
+)
 from tests.support.grpcserver.raw import RawClient
 from tests.support.http2 import message
 from tests.support.waiting import until

@@ -17,7 +17,13 @@ from netutil.agent.limits.limits import (
     RateLimits,
 )
 
-from tests.support.connections import POD_KEY, call_result, one_process_per_connection, peer_of, rig
+from tests.support.grpcserver.admission import (
+    POD_KEY,
+    call_result,
+    one_process_per_connection,
+    peer_of,
+    rig,
+)
 from tests.support.waiting import until
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.connections import POD_KEY, rig
+from tests.support.grpcserver.admission import POD_KEY, rig
 from tests.support.grpcserver.raw import fields
 from tests.support.waiting import until
 
