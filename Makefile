@@ -16,8 +16,10 @@ CSI := proto/netutil/csi
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
-# The folders of tests that start an agent in the lab.
-WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?agent\>' tests)))
+# The folders of tests that start an agent in the lab. Many of the first two do so by tests/support/nodes.
+AGENT_FOLDERS := tests/integration/ tests/security/
+WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sort $(dir $(shell \
+  grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests))))
 
 # Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
@@ -37,15 +39,15 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
-	@$(BIN)/python -m tests.lab.demo
+	@$(BIN)/python -m tests.support.lab.demo
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
 test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
 	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered
@@ -79,7 +81,7 @@ e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup
 	$(BIN)/python -m tests.e2e.vm
 
 hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
-	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
+	@$(BIN)/python -m tests.performance $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
 
 trace: venv $(TREE)  ## the way of a call: Python calls, files and moves between files of each method; METHODS names some (root, cc)
 	@$(PYTHON_OF_BENCH) -m bench.trace $(METHODS) $(if $(FUNCTIONS),--functions) $(if $(OWN_PID),--own-pid)

@@ -10,7 +10,7 @@ from bench import answers, h2load, node
 from bench.h2load import Load
 from bench.load_generator import AGENT_SOCKET, LoadGenerator
 from bench.rows import Row, ratio
-from tests.lab import Lab, LabContainer
+from tests.support.lab import Lab, LabContainer
 
 _PODS = 32
 _EACH = 63

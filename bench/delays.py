@@ -15,8 +15,8 @@ from queue import Queue
 
 from bench import node
 from bench.rows import Row
-from tests.lab import Lab, LabContainer
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab, LabContainer
 
 WATCHER = [sys.executable, "-S", str(Path(__file__).with_name("watcher.py"))]
 _REFRESH_SECONDS = 10

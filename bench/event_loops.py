@@ -16,7 +16,7 @@ from bench.h2load import Load
 from bench.load_generator import LoadGenerator
 from bench.rows import Row, ratio
 from bench.servers import LIFTED, Servers, Slice, socket_of
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 VARIABLE = "NETUTIL_BENCH_LOOP"
 _ASYNCIO = "asyncio"

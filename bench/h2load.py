@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from bench.load_generator import SERVICE
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 # h2load takes the request from a file, and its own pid is known only in its own process. The
 # message is field 1, a string; each of the sidecar's requests has its pid there.

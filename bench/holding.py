@@ -11,8 +11,8 @@ from itertools import pairwise
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab, LabAgent, LabContainer
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab, LabAgent, LabContainer
 
 NUMBERS = (1, 10, 110, 250)
 _NODE = 110  # the kubelet's default of pods on a node

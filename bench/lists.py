@@ -12,8 +12,8 @@ from uuid import uuid4
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab
 
 NUMBERS = (10, 110, 250, 500)
 _LOADS = 20

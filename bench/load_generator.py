@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 SERVICE = "/v1alpha.NetUtil/"
 AGENT_SOCKET = "/etc/netutil/net.sock"

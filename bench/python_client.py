@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bench import node
 from bench.rows import Row, ratio
 from bench.servers import AGENT, ECHO, THE_ECHO, servers, socket_of
-from tests.lab import LabContainer
+from tests.support.lab import LabContainer
 
 _CALLS = 200
 _CLIENT = """

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from bench import answers, go_sidecar, h2load, node
 from bench.h2load import Load
 from bench.load_generator import Calls, How, LoadGenerator
-from tests.lab import Lab, LabContainer
-from tests.podresources.kubelet import pod as allocated
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.podresources import pod as allocated
+from tests.support.lab import Lab, LabContainer
+from tests.support.nodes.dpdk_node import podresources
 
 AGENT, ECHO, GRPCSERVER, SIDECAR = "net", "echo", "grpcserver", "sidecar"
 """The names of the servers, and of their sockets."""

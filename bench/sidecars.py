@@ -16,7 +16,7 @@ from netutil.v1alpha import netutil_pb2_grpc
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab, LabProcess
+from tests.support.lab import Lab, LabProcess
 
 NUMBERS = (1, 10, 50, 110)
 GO_SIDECAR_MIB = 13.6

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from bench import answers, node
 from bench.rows import Row, ratio
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 
 def rows(*, quick: bool) -> Iterator[Row]:

@@ -11,8 +11,8 @@ import pytest
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import METHOD, SLOW, block, headers, register
-from tests.grpcserver.raw import RawClient, fields, serving
+from tests.support.grpcserver.raw import RawClient, fields, serving
+from tests.support.grpcserver.requests import METHOD, SLOW, block, headers, register
 from tests.support.http2 import message
 
 

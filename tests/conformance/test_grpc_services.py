@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"

@@ -15,7 +15,8 @@ from netutil.agent.grpcserver import Call, ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import (
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import (
     ABORTS,
     BOTH,
     LARGE,
@@ -28,7 +29,6 @@ from tests.conformance.support import (
     register,
     reset_code,
 )
-from tests.grpcserver.raw import fields, serving
 from tests.support.http2 import message
 
 OWN = fields(p_path=METHOD)

@@ -10,8 +10,17 @@ import pytest
 from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import ABORTS, BOTH, LARGE, MANY, SLOW, UNREAD, block, headers
-from tests.grpcserver.raw import serving
+from tests.support.grpcserver.raw import serving
+from tests.support.grpcserver.requests import (
+    ABORTS,
+    BOTH,
+    LARGE,
+    MANY,
+    SLOW,
+    UNREAD,
+    block,
+    headers,
+)
 from tests.support.http2 import message
 
 PATHS = (

@@ -13,8 +13,8 @@ from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 

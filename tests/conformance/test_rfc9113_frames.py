@@ -9,8 +9,8 @@ import pytest
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import LARGE, SLOW, block, headers, reset_code
 from tests.support.http2 import message
 
 SELF = b"\0\0\0\1\x10"

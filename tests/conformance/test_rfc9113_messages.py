@@ -7,8 +7,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, encode_block
 
-from tests.conformance.support import block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import block, headers, reset_code
 from tests.support.http2 import message
 
 

@@ -10,8 +10,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
 
-from tests.conformance.support import ABORTS, LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import ABORTS, LARGE, SLOW, block, headers, reset_code
 from tests.support.http2 import message
 
 IDLE: dict[str, bytes] = {

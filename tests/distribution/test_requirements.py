@@ -11,7 +11,7 @@ import pytest
 
 from scripts import requirements, sbom
 from scripts.dependencies import PLAIN, declarations, normal
-from tests.distribution.environments import ROOT
+from tests.support.repository import ROOT
 
 WRITES_THE_PLATFORM = """#!{python} -IS
 import sys

@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from tests.manifests.documents import ROOT, documents, one
-from tests.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.documents import documents, one
+from tests.support.manifests.kubectl import find_kubectl, kustomize
+from tests.support.repository import ROOT
 
 VARIANTS = {"default": "netutil/manifests", "hardened": "netutil/manifests/hardened"}
 CLIENT = Path("/var/lib/pki/agent.pem"), Path("/var/lib/pki/agent.key")

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.namespaces import TOP
-from tests.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 WATCHED = ("/run", "/var/lib", "/var/log", "/etc")
 
 

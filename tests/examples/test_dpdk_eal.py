@@ -16,11 +16,19 @@ import pytest
 from netutil.client.dpdk.eal import CommandLine
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.dpdk_facts import facts, line_of, memif, vhost_user, with_interfaces
-from tests.client.test_dpdk_checks import file, view_of
-from tests.client.test_dpdk_given import UUID, with_token
-from tests.lab.observing import needs_lab
+from tests.support.answers import devices as answers
+from tests.support.answers.dpdk import (
+    UUID,
+    facts,
+    file,
+    line_of,
+    memif,
+    vhost_user,
+    view_of,
+    with_interfaces,
+    with_token,
+)
+from tests.support.lab.observing import needs_lab
 
 PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net-af-xdp23")
 """Debian's DPDK 22.11."""

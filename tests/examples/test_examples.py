@@ -12,22 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import golang
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
+from tests.support import golang
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.programs import needs
+from tests.support.repository import ROOT
 
 PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""
-EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
-NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+EXAMPLES = ROOT / "client" / "examples"
 pytestmark = [pytest.mark.root, needs_lab]
-
-
-def needs(*names: str, path: str | None = None) -> None:
-    """Skip where a program is missing; `make examples` installs all of them."""
-    missing = [name for name in names if shutil.which(name, path=path) is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}; make examples installs that")
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from netutil.agent.connections.registry import ConnectionRegistry
 
-from tests.connections.harness import open_descriptors, serving
 from tests.fuzz.target import Target
 from tests.support import http2
+from tests.support.grpcserver.admission import open_descriptors, serving
 
 _PATIENCE_SECONDS = 30.0
 _ASKED_EVERY = 50

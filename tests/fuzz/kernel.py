@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 from netutil.agent.errors import AgentError
@@ -36,12 +35,10 @@ from netutil.agent.parsers.process import (
 from netutil.client.cpulist import parse_cpulist
 
 from tests.fuzz.target import Target
-from tests.parsers import test_cgroup, test_mountinfo, test_process
+from tests.support.repository import RECORDINGS
+from tests.unit.parsers import test_cgroup, test_mountinfo, test_process
 
-RECORDED = [
-    json.loads(path.read_text())
-    for path in sorted((Path(__file__).parents[1] / "recorded").glob("*.json"))
-]
+RECORDED = [json.loads(path.read_text()) for path in sorted(RECORDINGS.glob("*.json"))]
 _STRANGER = "99999999-8888-4777-9666-555555555555"
 _STRANGERS_ID = "be57" * 16
 _PATH_MAX = 4096

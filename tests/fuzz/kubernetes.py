@@ -54,10 +54,10 @@ from urllib3 import HTTPResponse
 
 from tests.fuzz.kernel import RECORDED
 from tests.fuzz.target import Target
-from tests.parsers import annotations as recorded_annotations
-from tests.parsers import device_metadata as recorded_metadata
-from tests.podresources.kubelet import pod as resources_of_pod
-from tests.podsapi.test_model import WHOLE
+from tests.support import annotations as recorded_annotations
+from tests.support import device_metadata as recorded_metadata
+from tests.support.fakes.podresources import pod as resources_of_pod
+from tests.unit.kubelet.podsapi.test_model import WHOLE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _ASKED = resources.Asked(1.0, NOW)

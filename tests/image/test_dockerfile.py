@@ -11,7 +11,8 @@ import pytest
 import yaml
 from netutil.agent.config import parse
 
-from tests.image.dockerfile import ROOT, instructions, stage, stages, version
+from tests.support.dockerfile import instructions, stage, stages, version
+from tests.support.repository import ROOT
 
 BASE_IMAGE = re.compile(
     r"docker\.io/library/python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?"

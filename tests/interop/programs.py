@@ -18,10 +18,10 @@ from typing import Any
 import google.rpc
 import pytest
 
-from tests.e2e.cache import locked
+from tests.support.cache import locked
+from tests.support.repository import ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "interop"
 PROTO_PATH = (ROOT / "proto", HERE, Path(google.rpc.__path__[0]).parents[1])
 """Where `netutil/v1alpha/netutil.proto`, `health.proto` and `google/rpc/status.proto` are."""

@@ -14,7 +14,7 @@ import grpc
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
-from tests.interop.programs import ROOT
+from tests.support.repository import ROOT
 
 PATIENCE_SECONDS = 30.0
 

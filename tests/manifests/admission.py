@@ -13,7 +13,7 @@ import celpy
 from celpy import celtypes
 from celpy.adapter import json_to_cel
 
-from tests.manifests.documents import HOSTPATH_POLICY, Manifest, one, read
+from tests.support.manifests.documents import HOSTPATH_POLICY, Manifest, one, read
 
 # What core/v1 has of the types that a mutation constructs, by their names in CEL (KEP-3962).
 _FIELDS = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.manifests.documents import Manifest
+from tests.support.manifests.documents import Manifest
 
 _STRATEGIES = ("runAsUser", "seLinuxContext", "fsGroup", "supplementalGroups")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.admission import policy, refusals
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.manifests.deployment import RUNTIME_DEFAULT
-from tests.manifests.documents import ROOT
-from tests.manifests.privileges import hardened_capabilities, mask, with_capabilities
+from tests.support.manifests.privileges import hardened_capabilities, mask, with_capabilities
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("capabilities")]
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import LabAgent, why_no_lab
 from tests.manifests.deployment import LabNode, lab_node
-from tests.manifests.documents import (
+from tests.support.lab import LabAgent, why_no_lab
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     Manifest,
     agent_of,
     read,
 )
-from tests.manifests.privileges import hardened_capabilities, mask
-from tests.service.conftest import netutil
+from tests.support.manifests.privileges import hardened_capabilities, mask
+from tests.support.nodes.agent_node import netutil
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manifests.documents import NODES, agent_of, mounts_of, pod_of, settings_of
-from tests.manifests.overlays import BASES, objects_of, with_component
+from tests.support.manifests.documents import NODES, agent_of, mounts_of, pod_of, settings_of
+from tests.support.manifests.overlays import BASES, objects_of, with_component
 
 RESOURCE = "netutil.example.com/agent"
 _BASE = {"default": "self-signed-kubelet", "hardened": "self-signed-kubelet, hardened"}

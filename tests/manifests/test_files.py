@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     APISERVER_RBAC,
     CSI_POD,
     CSI_POLICY,
@@ -27,7 +27,7 @@ from tests.manifests.documents import (
     one,
     read,
 )
-from tests.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.kubectl import find_kubectl, kustomize
 
 # The oldest version that a file is for, and newer ones.
 VERSIONS = {

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.image.dockerfile import stage
-from tests.manifests.documents import (
+from tests.support.dockerfile import stage
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
-    ROOT,
     agent_of,
     initial_of,
     mounts_of,
     pod_of,
     read,
 )
-from tests.manifests.privileges import LOCALHOST_PROFILE, PROFILE, hardened_capabilities
+from tests.support.manifests.privileges import LOCALHOST_PROFILE, PROFILE, hardened_capabilities
+from tests.support.repository import ROOT
 
 _POD = "DaemonSet/spec/template/spec"
 _CONTAINER = f"{_POD}/containers/agent"

@@ -10,21 +10,21 @@ import pytest
 import yaml
 
 from tests.manifests.chart import CHART, IMAGE, by_name, chart, rendered
-from tests.manifests.documents import (
+from tests.manifests.test_sources import IN_CLUSTER
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     NODES,
     NODES_PROXY,
-    ROOT,
     agent_of,
     one,
     pod_of,
     read,
     settings_of,
 )
-from tests.manifests.kubectl import find_helm
-from tests.manifests.overlays import objects_of, with_component
-from tests.manifests.test_sources import IN_CLUSTER
+from tests.support.manifests.kubectl import find_helm
+from tests.support.manifests.overlays import objects_of, with_component
+from tests.support.repository import ROOT
 
 RESOURCE = "netutil.example.com/agent"
 

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from tests.manifests.chart import CHART, IMAGE, rendered
-from tests.manifests.kubectl import find_helm
 from tests.manifests.release_server import serving_releases
+from tests.support.manifests.kubectl import find_helm
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = {ENFORCE: "privileged"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.manifests.chart import by_name, chart, rendered
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     MANIFESTS,
@@ -26,7 +26,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import with_component, with_components
+from tests.support.manifests.overlays import with_component, with_components
 
 COMPONENTS = {
     "networkPolicy.enabled=true": "networkpolicy",

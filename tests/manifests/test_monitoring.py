@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.packages import unpacked
-from tests.manifests.documents import MANIFESTS, agent_of, one, read
-from tests.manifests.overlays import BASES, with_component
-from tests.test_docs import rows, scraped, text_of
+from tests.support.documentation import rows, text_of
+from tests.support.manifests.documents import MANIFESTS, agent_of, one, read
+from tests.support.manifests.overlays import BASES, with_component
+from tests.support.metric_names import scraped
+from tests.support.packages import unpacked
 
 MONITORING = MANIFESTS / "monitoring"
 UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")

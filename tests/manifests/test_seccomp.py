@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests import seccomp
-from tests.manifests.documents import ROOT
-from tests.manifests.privileges import (
+from tests.support.manifests import seccomp
+from tests.support.manifests.privileges import (
     hardened_capabilities,
     profile,
     under_seccomp,
     with_capabilities,
 )
+from tests.support.repository import ROOT
 
 needs_libseccomp = pytest.mark.skipif(
     ctypes.util.find_library("seccomp") is None, reason="needs libseccomp2"

@@ -7,7 +7,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     APISERVER_RBAC,
     DEFAULT,
     NODES,
@@ -20,7 +20,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import BASES, objects_of, with_component, with_components
+from tests.support.manifests.overlays import BASES, objects_of, with_component, with_components
 
 IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 

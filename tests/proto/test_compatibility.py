@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 BASELINES = Path(__file__).parent / "baselines"
 BUF = Path(sys.executable).with_name("buf")
 API = Path("proto/netutil/v1alpha/netutil.proto")

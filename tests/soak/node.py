@@ -22,9 +22,9 @@ import grpc
 import psutil
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.lab import Lab, LabAgent, LabContainer, LabPod
-from tests.lab.processes import LabProcess
-from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
+from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
+from tests.support.lab.processes import LabProcess
 
 HERE = Path(__file__).parent
 WITNESSES, CLIENTS = 8, 8

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.cluster import overlay
 from tests.e2e.cluster.kubectl import AGENTS, NAMESPACE, Cluster, CommandFailed
-from tests.manifests.kubectl import find_kubectl
+from tests.support.manifests.kubectl import find_kubectl
 
 OWN_CLUSTER = bool(os.environ.get("NETUTIL_OWN_CLUSTER"))
 # These need a kubelet that forgets at once what rights there were, the node's network, its mounts.

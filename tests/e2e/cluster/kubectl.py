@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.manifests.documents import ROOT
+from tests.support.repository import ROOT
 
 AGENTS = "netutil"  # the manifests' namespace
 NAMESPACE = "netutil-e2e"

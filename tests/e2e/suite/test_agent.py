@@ -18,7 +18,7 @@ from tests.e2e.node import Node, wait_for
 from tests.e2e.settings import RESULTS
 from tests.e2e.truth import container_of
 from tests.e2e.workloads import answer, asking, caller, container, pod
-from tests.manifests.privileges import hardened_capabilities, mask, profile
+from tests.support.manifests.privileges import hardened_capabilities, mask, profile
 
 PODS = ("load-a", "load-b")
 SOCKET = Path("/run/netutil/net.sock")

@@ -21,10 +21,10 @@ from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSou
 from netutil.agent.pods.sources.base import ConfirmTiming
 
 from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer, real_api_server
-from tests.manifests.documents import APISERVER_RBAC
-from tests.pods.api_server import names, shown
-from tests.pods.kubeconfigs import answer, kubeconfig, plugin, runs
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import names, shown
+from tests.support.fakes.kubeconfigs import answer, kubeconfig, plugin, runs
+from tests.support.manifests.documents import APISERVER_RBAC
+from tests.support.waiting import until
 
 PODS = "/api/v1/namespaces/default/pods"
 SECRETS = "/api/v1/namespaces/netutil/secrets"

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.interop import cases
-from tests.interop.programs import ROOT, Program
+from tests.interop.programs import Program
 from tests.interop.server import ENVIRONMENT, ENVIRONMENT_BYTES, POD_NAME
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
 from tests.support.http2 import SOCKET
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.repository import ROOT
 
 OK, CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 1, 4, 5, 8
 pytestmark = [pytest.mark.root, needs_lab]
