@@ -132,7 +132,7 @@ def test_only_what_is_dearer_each_time_fails(
     assert all(parts == ["lists"] for parts in runs.parts[1:])
 
 
-def test_a_known_miss_that_is_as_it_was_is_named_and_does_not_fail(
+def test_an_unchanged_known_miss_is_named_and_does_not_fail(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded = tmp_path / "recorded.json"

@@ -210,7 +210,7 @@ sys.exit(code)
 """
 
 
-def test_a_pre_forking_server_gets_an_error_and_the_parent_goes_on(agent: FakeAgent) -> None:
+def test_a_pre_forking_server_gets_an_error_its_parent_none(agent: FakeAgent) -> None:
     done = run(
         [sys.executable, "-c", FORKING, agent.path], capture_output=True, timeout=60, check=False
     )

@@ -116,7 +116,7 @@ async def test_the_topology_is_asked_for_by_name(kind: str, agent: FakeAgent) ->
         (grpc.StatusCode.INTERNAL, NetUtilError),
     ],
 )
-async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
+async def test_a_refusal_is_raised_at_once_with_the_agents_message(
     kind: str, agent: FakeAgent, code: grpc.StatusCode, error: type[NetUtilError]
 ) -> None:
     agent.refusals = deque([Refusal(code, reason="SOME_REASON", read="/proc/7", advice="Fix it.")])
@@ -132,7 +132,7 @@ async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
     assert len(agent.asked) == 1
 
 
-async def test_a_server_without_the_method_gets_advice_about_both_sockets(
+async def test_a_server_without_the_method_gets_advice_on_both_sockets(
     kind: str, agent: FakeAgent
 ) -> None:
     agent.refusals = deque([Refusal(grpc.StatusCode.UNIMPLEMENTED)])
@@ -182,7 +182,7 @@ async def test_a_pause_beyond_the_deadline_is_not_begun(kind: str, agent: FakeAg
     assert caught.value.retry_after_seconds == 60
 
 
-async def test_a_slow_agent_ends_at_the_deadline_and_is_not_asked_again(
+async def test_a_slow_agent_ends_at_the_deadline_without_a_retry(
     kind: str, agent: FakeAgent
 ) -> None:
     agent.delay_seconds = 1.0
@@ -396,7 +396,7 @@ async def test_many_callers_share_a_client(kind: str, agent: FakeAgent) -> None:
     assert {answer.cpuset for answer in answers} == {"0-3,8"}
 
 
-async def test_a_server_that_leaves_an_unset_variable_out_means_not_found(
+async def test_a_server_that_omits_an_unset_variable_means_not_found(
     kind: str, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeAgent, "GetEnv", lambda *_: netutil_pb2.EnvResponse())

@@ -100,7 +100,7 @@ def test_an_operator_gets_no_advice_about_mounts_of_pods(socket_path: str) -> No
 
 
 @pytest.mark.parametrize(("kind", "whose"), [("virtiofs", "Kata"), ("9p", "gVisor or Kata")])
-def test_a_socket_that_another_kernel_shares_is_probably_that_kernels(
+def test_a_socket_shared_with_another_kernel_is_probably_its_own(
     socket_path: str, monkeypatch: pytest.MonkeyPatch, kind: str, whose: str
 ) -> None:
     monkeypatch.setattr("netutil.client.rpc.diagnose.read_filesystem_type", lambda path: kind)

@@ -156,7 +156,7 @@ def test_a_core_that_a_pool_shares_with_an_owner_is_split() -> None:
     assert (core.cpus, core.owners) == ((5, 69), ("#2", "pool A"))
 
 
-def test_a_cpu_set_wider_than_the_exclusive_cpus_is_not_exclusive() -> None:
+def test_a_cpu_set_beyond_the_exclusive_cpus_is_not_exclusive() -> None:
     """An NRI plugin, say, has moved the container: the kubelet gave it 2-3, it runs on 0-3."""
     described = node_answers.described_pod()
     container = described.containers[0]

@@ -52,7 +52,7 @@ def test_a_node_without_pods_is_drawn(netutil: Netutil, agent: FakeAgent) -> Non
 
 
 @pytest.mark.parametrize("part", ["identity", "processes"])
-def test_a_pod_without_readable_processes_is_drawn_with_the_reason(
+def test_a_pod_of_unreadable_processes_is_drawn_with_the_reason(
     netutil: Netutil, agent: FakeAgent, part: str
 ) -> None:
     pod = described("web-0")
@@ -66,7 +66,7 @@ def test_a_pod_without_readable_processes_is_drawn_with_the_reason(
 
 @pytest.mark.parametrize("name", ["network", "link", "device_info", "pci"])
 @pytest.mark.parametrize("output", ["svg", "dot"])
-def test_a_piece_that_is_missing_is_said_beside_the_links_and_devices(
+def test_a_missing_piece_is_reported_beside_links_and_devices(
     netutil: Netutil, agent: FakeAgent, name: str, output: str
 ) -> None:
     pod = described("web-0")

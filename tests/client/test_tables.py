@@ -26,7 +26,7 @@ def test_an_escaped_text_can_be_read_back(text: str) -> None:
 
 
 @given(TEXT)
-def test_a_harmless_text_has_no_control_character_but_newline_and_tab(text: str) -> None:
+def test_a_harmless_text_has_no_control_but_newline_and_tab(text: str) -> None:
     kinds = {unicodedata.category(char) for char in harmless(text) if char not in "\n\t"}
     assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 

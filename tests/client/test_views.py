@@ -57,7 +57,7 @@ def test_a_limit_that_is_not_known_is_no_absent_one() -> None:
     assert rows["quota"] == "not known: the agent sees no cpu cgroup of the container"
 
 
-def test_where_no_cpu_is_exclusive_no_word_of_the_kubelet_is_quoted() -> None:
+def test_a_view_of_shared_cpus_does_not_quote_the_kubelet() -> None:
     rows = cells(replace(UNLIMITED, exclusive_cpus="", exclusive_cpu_ids=()))
     assert rows["exclusive_cpus"] == "none from the kubelet"
 

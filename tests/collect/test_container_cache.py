@@ -128,7 +128,7 @@ async def test_processes_of_one_container_share_what_is_held(node: Node) -> None
     assert len(held.pop().identities) == MAX_IDENTITIES
 
 
-async def test_a_pod_of_many_containers_loses_its_own_least_recently_used_ones(node: Node) -> None:
+async def test_a_large_pod_loses_only_its_own_oldest_containers(node: Node) -> None:
     quiet = replace(node.add("quiet"), pod_uid="another pod")
     node.ask(quiet)
     busy = [node.add(f"busy{number}") for number in range(2 * MAX_CONTAINERS_OF_POD)]
@@ -166,7 +166,7 @@ async def test_identities_are_not_kept_longer_than_their_container(node: Node) -
     assert sys.getrefcount(one) == before
 
 
-async def test_a_container_has_no_more_descriptors_than_are_counted_for_it(node: Node) -> None:
+async def test_a_container_has_only_the_descriptors_counted_for_it(node: Node) -> None:
     before = descriptors()
     node.ask(node.add("one"))
     assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
@@ -344,7 +344,7 @@ async def test_two_thousand_containers_that_come_and_go_leave_nothing(node: Node
 
 
 @pytest.mark.root
-async def test_real_cgroups_that_come_and_go_are_let_go_by_the_next_sweeps() -> None:
+async def test_removed_cgroups_are_released_by_the_next_sweeps() -> None:
     before = descriptors()
     with cgroup() as top:
 

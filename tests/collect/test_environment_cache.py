@@ -104,7 +104,7 @@ async def test_a_pod_past_its_limit_loses_its_own_oldest() -> None:
     assert cache.size_bytes <= MAX_BYTES_PER_POD + environment("other").size_bytes
 
 
-async def test_past_the_limit_of_all_the_pod_that_asked_longest_ago_loses() -> None:
+async def test_the_total_limit_releases_the_pod_that_asked_longest_ago() -> None:
     cache = EnvironmentCache()
     one = environment("x", MAX_BLOCK_BYTES // 2)
     pods = MAX_BYTES // one.size_bytes
@@ -183,7 +183,7 @@ def test_devices_are_of_the_two_environments_that_named_them() -> None:
     assert not own.is_named_with(None)
 
 
-async def test_devices_of_the_start_count_for_each_process_that_they_are_kept_with() -> None:
+async def test_devices_of_the_start_count_for_each_process() -> None:
     cache = EnvironmentCache()
     addresses = ",".join(f"0000:00:{number:02x}.0" for number in range(200))
     start = held_environment(f"PCIDEVICE_X={addresses}\0".encode())

@@ -384,7 +384,7 @@ def a_process_that_moves() -> Iterator[tuple[Process, Callable[[], None]]]:
             child.communicate()
 
 
-async def test_a_process_that_enters_another_namespace_is_answered_from_that(
+async def test_a_process_that_changes_its_namespace_gets_the_new_links(
     cache: NetworkCache,
 ) -> None:
     live = LiveNetworks(cache, ())
@@ -423,7 +423,7 @@ async def test_all_who_ask_before_a_reading_begins_share_it(
     assert len({id(one.state) for one in found}) == 1
 
 
-async def test_a_reading_that_began_before_the_question_does_not_answer_it(
+async def test_a_reading_from_before_the_question_does_not_answer_it(
     process: Process, pin: PinnedProcess
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -447,7 +447,7 @@ async def test_a_reading_that_began_before_the_question_does_not_answer_it(
     cache.close()
 
 
-async def test_a_change_that_another_question_takes_during_a_reading_makes_that_stale(
+async def test_a_change_taken_by_another_question_stales_a_reading(
     process: Process, pin: PinnedProcess
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -515,7 +515,7 @@ def several(count: int) -> Iterator[list[PinnedProcess]]:
         ]
 
 
-async def test_a_pod_that_has_too_many_loses_the_one_it_used_longest_ago(
+async def test_a_pod_with_too_many_loses_its_least_recently_used_one(
     cache: NetworkCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PER_POD", 2)
@@ -530,7 +530,7 @@ async def test_a_pod_that_has_too_many_loses_the_one_it_used_longest_ago(
         assert cache.evictions == 1
 
 
-async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_time(
+async def test_only_a_followed_namespace_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache = NetworkCache(ReadPool().run, limit=1)
@@ -574,7 +574,7 @@ async def test_many_links_are_read_off_the_loop_and_are_the_same_state(
     assert (await looked(cache, pin)).state is first.state
 
 
-async def test_too_many_links_are_refused_each_time_and_followed_all_the_same(
+async def test_too_many_links_are_refused_each_time_and_still_followed(
     cache: NetworkCache, process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links_module, "MAX_LINKS", 1)
@@ -610,7 +610,7 @@ async def test_who_holds_a_namespace_is_bounded(
     [("", 1, True), ("veth", 2, True), ("", 2, False), ("bond", 2, False)],
     ids=["loopback", "veth", "hardware", "bond"],
 )
-def test_counters_are_read_on_the_loop_only_where_no_driver_counts_missed_packets(
+def test_the_loop_reads_counters_if_no_driver_counts_misses(
     kind: str, index: int, is_inline: bool
 ) -> None:
     """/proc/net/dev adds them to those that were dropped."""
@@ -618,7 +618,7 @@ def test_counters_are_read_on_the_loop_only_where_no_driver_counts_missed_packet
     assert reading.is_inline is is_inline
 
 
-def test_addresses_that_may_not_all_be_listed_are_not_vouched_for() -> None:
+def test_addresses_that_may_be_incomplete_are_not_vouched_for() -> None:
     assert NetworkReading((), b"").is_inline
     assert not NetworkReading((), b"x" * 4096).is_inline
     assert not NetworkReading((), None).is_inline
@@ -679,7 +679,7 @@ async def test_a_namespace_ends_with_its_last_process(
     assert not is_followed or notified.times
 
 
-async def test_a_namespace_is_let_go_when_who_asked_has_ended_though_others_are_in_it(
+async def test_a_namespace_is_released_when_its_requester_has_ended(
     cache: NetworkCache, process: Process
 ) -> None:
     with entered(process) as second, pinned_pid(second) as pin:
@@ -738,7 +738,7 @@ async def test_the_node_s_own_network_is_not_looked_into(
     assert len(cache) == 0
 
 
-async def test_a_namespace_that_is_let_go_while_it_is_read_is_closed_after_the_reading(
+async def test_a_namespace_released_during_a_read_is_closed_after_it(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = open_held(process.directory, namespace_of(process.directory))

@@ -85,7 +85,7 @@ def test_a_driver_that_is_bound_or_unbound_is_seen_at_once(devices: Path) -> Non
         assert found is not None and found.driver == (driver or "")
 
 
-def test_a_function_that_is_removed_and_added_again_is_seen_at_once(devices: Path) -> None:
+def test_a_replaced_function_is_seen_at_once(devices: Path) -> None:
     cache = cache_of(devices)
     cache.look(VF)
     (devices / VF).rename(devices / "removed")
@@ -172,7 +172,7 @@ def test_many_functions_are_left_to_another_thread(devices: Path) -> None:
     assert cache.held(addresses[1:]) == dict.fromkeys(addresses[1:])
 
 
-def test_no_more_are_held_than_the_limit_and_none_that_is_too_old(devices: Path) -> None:
+def test_the_cache_is_bounded_in_size_and_age(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     for number in range(MAX_ABSENT + 10):
@@ -195,7 +195,7 @@ def test_no_more_functions_are_held_than_the_limit(
     assert cache.held([VF, SECOND_VF]) is not None
 
 
-def test_addresses_that_a_pod_makes_up_release_no_function_of_the_host(devices: Path) -> None:
+def test_invented_addresses_of_a_pod_release_no_host_function(devices: Path) -> None:
     cache = cache_of(devices)
     cache.look(VF)
     for number in range(MAX_FUNCTIONS + 10):

@@ -121,7 +121,7 @@ def test_a_pod_of_many_cgroups_takes_no_other_pods_place(monkeypatch: pytest.Mon
     assert len(keys) <= 129
 
 
-def test_the_processes_of_one_pod_leave_those_of_others_their_places() -> None:
+def test_the_processes_of_one_pod_do_not_evict_those_of_others() -> None:
     known = KnownPeers(are_pinned=True)
     known.recent[1] = "other"
     for pid in range(2, 2 + 2 * attribution._MAX_PROCESSES):

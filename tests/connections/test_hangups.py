@@ -36,7 +36,7 @@ async def waiting(it: Rig) -> RawClient:
     return client
 
 
-async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_path: Path) -> None:
+async def test_a_connection_of_a_paused_pod_ends_when_its_peer_closes(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         client = await waiting(it)
         (entry,) = it.connections()
@@ -47,7 +47,7 @@ async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_pa
             entry.peer.process.directory()
 
 
-async def test_a_paused_peer_that_has_only_ended_its_sending_is_answered_later(
+async def test_a_paused_peer_that_only_half_closes_is_answered_later(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -214,7 +214,7 @@ async def test_ended_sockets_are_reported_over_iterations(poller: Poller) -> Non
         one.close()
 
 
-async def test_peers_that_close_at_once_are_released_over_several_iterations(
+async def test_peers_that_close_at_once_are_released_over_iterations(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
