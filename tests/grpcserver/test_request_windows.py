@@ -128,7 +128,7 @@ async def test_streams_of_messages_of_any_size_all_end(seed: int) -> None:
         assert uploads.statuses == dict.fromkeys(streams, "0")
 
 
-async def test_requests_that_never_end_hold_little_and_keep_no_small_one_waiting() -> None:
+async def test_endless_requests_hold_little_and_delay_no_small_one() -> None:
     async with serving(CONFIG) as bench:
         client = await bench.connect()
         uploads = Uploads(client, ends=False)

@@ -164,7 +164,7 @@ def test_a_process_outside_of_pods_is_named_by_its_pid(node: Node) -> None:
     agent.stop()
 
 
-def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node) -> None:
+def test_one_pods_refusals_hide_no_others_and_are_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     began = time.monotonic()
     ask(node.hostile, refused.PATH, "flood", "300")

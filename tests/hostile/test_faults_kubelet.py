@@ -131,7 +131,7 @@ def test_a_kubelet_that_fails_takes_nothing_away(node: Node, fault: str) -> None
     assert "Traceback" not in node.agent.stderr_text()
 
 
-def test_a_list_that_shrinks_to_nothing_takes_nothing_from_those_who_run(node: Node) -> None:
+def test_an_empty_list_takes_nothing_from_running_pods(node: Node) -> None:
     node.kubelet.answer = kubelet.pods()
     fetched = len(node.kubelet.requests)
     eventually(lambda: node.web.ask("pod") and len(node.kubelet.requests) > fetched + 2)

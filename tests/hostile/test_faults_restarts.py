@@ -127,7 +127,7 @@ def test_sockets_that_listen_and_plain_files_are_not_removed(lab: Lab) -> None:
         assert plain.read_text() == "no socket"
 
 
-def test_the_private_directory_of_an_agent_of_the_version_before_is_removed(lab: Lab) -> None:
+def test_an_agent_removes_the_directory_of_the_version_before(lab: Lab) -> None:
     with own_temporary_directory(lab) as temporary:
         (temporary / "netutil-agent-0123").mkdir(mode=0o700)
         lab.agent()
@@ -148,7 +148,7 @@ def test_of_two_agents_the_one_that_is_left_has_the_path(
     assert inode(lab.socket) is None
 
 
-def test_an_agent_that_was_taken_over_leaves_the_path_to_the_one_that_took_it(lab: Lab) -> None:
+def test_an_agent_leaves_the_path_to_its_successor(lab: Lab) -> None:
     old, new = lab.agent(), lab.agent()
     taken = inode(lab.socket)
     eventually(lambda: f"another agent took over {lab.socket}" in old.stderr_text())

@@ -201,7 +201,7 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
         assert client.ask("pod", fresh=True)["said"] == "web"
 
 
-def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where(
+def test_a_foreign_directory_is_moved_aside_as_the_doctor_says(
     another_lab: Lab,
 ) -> None:
     (another_lab.socket / "x").mkdir(parents=True)
@@ -227,7 +227,7 @@ def has_started(agent: LabAgent) -> bool:
     return "agent: serving on" in agent.stderr_text()
 
 
-def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: Lab) -> None:
+def test_successive_agents_find_a_directory_each_time(another_lab: Lab) -> None:
     """A pod gains the time between two agents, or nothing, and its directories do not add up."""
     agent = another_lab.agent()
     for number in range(6):
@@ -285,7 +285,7 @@ def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
         hostile.wait()
 
 
-def test_a_directory_that_is_deleted_under_a_mount_fails_liveness(another_lab: Lab) -> None:
+def test_a_directory_deleted_under_a_mount_fails_liveness(another_lab: Lab) -> None:
     """As in the agent's container: only a new container mounts what the host has made since."""
     host, mounted = another_lab.socket.parent, another_lab.directory / "mounted"
     mounted.mkdir()

@@ -75,7 +75,7 @@ def shapes(on: Stage) -> dict[str, str]:
 @pytest.mark.parametrize(
     "shape", ["cgroupfs", "systemd", "joined", "container alone", "deep", "like lines"]
 )
-def test_a_pods_own_cgroup_named_like_the_victims_changes_nothing(shape: str, on: Stage) -> None:
+def test_a_cgroup_named_like_the_victims_changes_nothing(shape: str, on: Stage) -> None:
     before = moving(list(on.hostile.cgroups), shapes(on)[shape])
     got = asked(on.hostile, *QUESTIONS, before=before)
     env, pod, everything = got.calls

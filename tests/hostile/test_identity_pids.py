@@ -171,7 +171,7 @@ def test_a_zombie_and_a_thread_of_the_callers_own_are_not_found(on: Stage) -> No
     assert got.refusals() == {NOT_FOUND}
 
 
-def test_another_user_of_another_container_keeps_its_environment_to_itself(on: Stage) -> None:
+def test_another_containers_user_keeps_its_environment_private(on: Stage) -> None:
     """In the same pod and PID namespace: all but the environment is the pod's."""
     pod = on.lab.pod("shared", share_process_namespace=True)
     one = pod.container("one", env={"WHO": "one"})

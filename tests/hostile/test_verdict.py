@@ -42,7 +42,7 @@ def test_runs_within_the_bounds_have_no_fault() -> None:
         ([VERY_SLOW], ("past 2 x", "past 5 x")),
     ],
 )
-def test_one_run_of_twenty_may_be_past_the_usual_bound_and_none_past_the_other(
+def test_one_run_of_twenty_may_exceed_the_usual_bound_only(
     runs: list[Run], found: tuple[str, ...]
 ) -> None:
     assert faults(*runs) == found
@@ -52,14 +52,14 @@ def test_a_failed_call_is_past_both_bounds() -> None:
     assert faults(replace(GOOD, failed=1)) == ("past 2 x", "past 5 x")
 
 
-def test_an_attack_is_repeated_more_often_where_one_run_was_past_the_bound() -> None:
+def test_an_attack_with_one_run_past_the_bound_is_repeated() -> None:
     assert runs_wanted([], 5) == 5
     assert runs_wanted([GOOD] * 5, 5) == 5
     assert runs_wanted([GOOD, SLOW], 5) == 20
     assert runs_wanted([*[GOOD] * 4, VERY_SLOW, *[GOOD] * 3], 5) == 20
 
 
-def test_what_is_left_once_is_a_fault_but_for_cpu_time_which_is_that_of_most_runs() -> None:
+def test_a_single_leftover_is_a_fault_but_single_cpu_time_is_not() -> None:
     assert faults(GOOD, GOOD, replace(GOOD, left_descriptors=21)) == ("descriptors left",)
     assert faults(GOOD, GOOD, replace(GOOD, left_bytes=33 * MEBIBYTE)) == ("memory left",)
     busy = replace(GOOD, left_cores=0.5)

@@ -56,7 +56,7 @@ def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
     assert caught.value.reason is Reason.PEER_GONE
 
 
-def test_of_two_of_one_tick_the_runtime_is_the_parent_of_the_first(
+def test_the_runtime_is_the_parent_of_the_first_in_one_tick(
     three: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, last = three

@@ -22,7 +22,7 @@ def text(pod: int, below: str = "") -> str:
     return f"0::/kubepods/burstable/pod{pod:08x}-6d3e-4f70-9a1b-0c2d3e4f5a6b/{CONTAINER}{below}\n"
 
 
-def test_a_pod_with_many_cgroups_has_few_identities_and_takes_no_place_of_others() -> None:
+def test_a_pod_with_many_cgroups_evicts_no_identity_of_others() -> None:
     one = tree()
     kept = one.identify(text(0))
     for number in range(2000):

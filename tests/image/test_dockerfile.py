@@ -74,7 +74,7 @@ def test_the_base_images_own_pip_is_removed() -> None:
     assert {"pip", "setuptools", "wheel"} <= set(run.split("&&")[0].split())
 
 
-def test_it_runs_the_agent_as_root_and_asks_it_whether_it_is_well() -> None:
+def test_it_runs_the_agent_as_root_and_checks_its_health() -> None:
     shipped = stage("agent")
     assert json.loads(shipped.last("ENTRYPOINT")) == ["netutil-agent"]
     assert shipped.last("USER") == "0:0"

@@ -53,9 +53,7 @@ def test_no_call_fails_while_one_server_after_another_takes_over(
     assert list(found["codes"]) == ["0"], found["errors"]
 
 
-def test_no_call_that_waits_for_a_server_fails_while_there_is_none(
-    client: Program, tmp_path: Path
-) -> None:
+def test_no_waiting_call_fails_while_there_is_no_server(client: Program, tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     with ExitStack() as stack:
         server = stack.enter_context(serving(path))

@@ -95,7 +95,7 @@ def test_nothing_is_left_after_ctrl_c(
 
 @pytest.mark.root
 @needs_lab
-def test_a_killed_lab_leaves_no_process_and_the_next_lab_removes_the_rest(
+def test_a_killed_lab_leaves_no_process_and_the_next_removes_all(
     owner: tuple[subprocess.Popen[str], str, list[int]],
 ) -> None:
     process, name, pids = owner

@@ -76,7 +76,7 @@ def ask_blocking(path: str) -> bytes:
         return connection.recv(1)
 
 
-async def test_clients_that_wait_for_a_queue_place_in_a_flood_are_answered(tmp_path: Path) -> None:
+async def test_clients_that_wait_for_a_queue_place_are_answered(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         floods = [asyncio.to_thread(connect_and_close, server.path, HUNG_UP) for _ in range(2)]
         clients = [asyncio.to_thread(ask_blocking, server.path) for _ in range(50)]
@@ -84,7 +84,7 @@ async def test_clients_that_wait_for_a_queue_place_in_a_flood_are_answered(tmp_p
         assert answers == [None] * len(floods) + [b"?"] * len(clients)
 
 
-async def test_the_acceptor_leaves_time_for_other_work_in_each_iteration(
+async def test_the_acceptor_leaves_time_for_other_work_each_iteration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with echo_server(tmp_path) as server:
@@ -110,7 +110,7 @@ async def test_without_descriptors_the_acceptor_pauses_and_continues(
         assert exhausted.attempts < 50  # it did not spin meanwhile
 
 
-async def test_a_closed_acceptor_removes_its_socket_and_may_be_closed_again(tmp_path: Path) -> None:
+async def test_a_closed_acceptor_removes_its_socket_and_closes_again(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         clients = [server.connect() for _ in range(10)]
         server.acceptor.close()  # before the loop could accept
@@ -122,7 +122,7 @@ async def test_a_closed_acceptor_removes_its_socket_and_may_be_closed_again(tmp_
             client.close()
 
 
-async def test_a_rebound_acceptor_serves_both_the_old_queue_and_the_new_path(
+async def test_a_rebound_acceptor_serves_the_old_queue_and_new_path(
     tmp_path: Path,
 ) -> None:
     async with echo_server(tmp_path) as server:

@@ -116,7 +116,7 @@ def test_everything_else_needs_no_capability(subjects: Subjects) -> None:
     assert subjects.failed() == {*NEEDED_BY["SYS_PTRACE"], "ask as root"}
 
 
-def test_a_caller_with_more_than_the_agent_is_answered_once_the_agent_has_that_too(
+def test_a_caller_is_answered_if_the_agent_has_its_capabilities(
     subjects: Subjects,
 ) -> None:
     everything = {*hardened_capabilities(), *RUNTIME_DEFAULT}

@@ -96,7 +96,7 @@ def test_it_cannot_write_to_what_is_mounted_below_sys() -> None:
     assert "mountPropagation" not in mount
 
 
-def test_the_profile_comes_onto_the_node_before_the_agent_under_the_name_it_gives() -> None:
+def test_the_profile_is_on_the_node_before_the_agent() -> None:
     (giver,) = initial_of(read(HARDENED))
     (mount,) = giver["volumeMounts"]
     (volume,) = (one for one in pod_of(read(HARDENED))["volumes"] if one["name"] == mount["name"])

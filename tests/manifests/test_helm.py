@@ -71,7 +71,7 @@ def test_with_the_device_plugin_it_equals_the_component(base: str) -> None:
     assert by_name(objects) == by_name(with_component(base, "device-plugin"))
 
 
-def test_with_self_signed_kubelets_it_makes_what_the_component_makes() -> None:
+def test_the_chart_for_self_signed_kubelets_equals_the_component() -> None:
     assert by_name(chart("kubelet.selfSigned=true")) == by_name(objects_of("self-signed-kubelet"))
 
 

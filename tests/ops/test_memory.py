@@ -95,7 +95,7 @@ def test_without_a_cgroup_there_is_no_limit() -> None:
 @pytest.mark.parametrize(
     ("namespace", "path"), [("", "/pod/container"), ("/pod/container", "/"), ("/pod", "/container")]
 )
-def test_the_agents_own_cgroup_is_found_in_a_cgroup_namespace_of_its_own(
+def test_the_agents_cgroup_is_found_in_a_private_namespace(
     namespace: str, path: str, tmp_path: Path
 ) -> None:
     """There /proc/self/cgroup says "/", which is not the top of what the node's mount shows."""

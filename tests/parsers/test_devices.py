@@ -177,7 +177,7 @@ def as_struct(info: Any) -> struct_pb2.Struct:
 
 
 @given(json_values)
-def test_whatever_info_comes_no_device_is_lost_and_protobuf_takes_it(value: object) -> None:
+def test_any_info_loses_no_device_and_fits_protobuf(value: object) -> None:
     for info in (value, {VF: value}, {VF: {"a": value}}):
         found = parse_devices(with_info(json.dumps(info)))
         assert [one.pci_address for one in found] == [VF, OTHER]

@@ -50,14 +50,14 @@ def test_other_variables_are_not_the_qat_plugins(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0000:b0:00.0x", "yes", f"{ONE},{TWO}", "mlx5_core.sf.4"])
-def test_a_value_of_the_qat_plugins_that_is_no_address_is_kept_with_its_problem(value: str) -> None:
+def test_a_qat_value_that_is_no_address_is_kept_with_its_problem(value: str) -> None:
     (found,) = parse_qat_devices({"QAT0": f" {value} "})
     assert (found.variable, found.name, found.pci_address) == ("QAT0", value, "")
     assert found.problem is DeviceProblem.NOT_AN_ADDRESS
 
 
 @given(st.text(max_size=300))
-def test_whatever_a_variable_of_the_qat_plugins_holds_is_kept_unless_it_is_empty(
+def test_any_qat_value_is_kept_unless_it_is_empty(
     value: str,
 ) -> None:
     found = parse_qat_devices({"QAT7": value})
@@ -118,7 +118,7 @@ def test_the_af_xdp_plugin_names_all_links_in_one_variable() -> None:
     assert {(one.pci_address, one.problem) for one in found} == {("", None)}
 
 
-def test_a_login_shell_has_the_links_that_the_container_was_started_with() -> None:
+def test_a_login_shell_has_the_links_of_the_containers_start() -> None:
     start = {"AFXDP_DEVICES": "ens1f0 ens1f1"}
     assert links(af_xdp_devices_of_both({"PATH": "/bin"}, start)) == [
         ("AFXDP_DEVICES", 0, "ens1f0", True),

@@ -129,7 +129,7 @@ def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
 
 
 @given(st.decimals(min_value=0, max_value=10**6, places=4, allow_nan=False))
-def test_whole_numbers_are_those_that_the_kubernetes_client_reads_as_such(number: object) -> None:
+def test_whole_numbers_are_those_of_the_kubernetes_client(number: object) -> None:
     for suffix in ("", "m", "k"):
         theirs = parse_quantity(f"{number:f}{suffix}")
         assert is_whole(f"{number:f}{suffix}") == (theirs >= 1 and theirs == theirs.to_integral())

@@ -65,7 +65,7 @@ def test_the_same_attribute_of_another_kind_is_no_vlan_id() -> None:
     assert link(attribute(LINKINFO, info)).vlan_id is None
 
 
-def test_a_virtual_function_names_its_device_and_a_physical_one_its_number_of_them() -> None:
+def test_functions_name_their_device_or_their_number_of_vfs() -> None:
     found = link(
         attribute(PARENT_DEV_NAME, b"0000:3b:02.1\0"),
         attribute(PARENT_DEV_BUS_NAME, b"pci\0"),

@@ -88,7 +88,7 @@ async def test_a_pod_that_the_last_list_lacks_is_asked_for_by_itself(
     assert (kubelet.lists, kubelet.gets) == (1, 1)
 
 
-async def test_a_kubelet_without_get_is_asked_for_the_list_and_remembered(
+async def test_a_kubelet_without_get_is_remembered_and_asked_to_list(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.with_get = False
@@ -142,7 +142,7 @@ async def test_unknown_containers_cannot_make_the_kubelet_busy(
     assert kubelet.gets <= 20
 
 
-async def test_a_socket_that_is_not_there_is_said_and_found_when_it_comes(tmp_path: Path) -> None:
+async def test_a_missing_socket_is_reported_and_found_when_it_comes(tmp_path: Path) -> None:
     directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10)
     with pytest.raises(Unavailable) as refused:
         await ask(directory)
@@ -247,7 +247,7 @@ async def test_unused_answers_are_released(kubelet: KubeletDouble, tmp_path: Pat
 WEB = ("shop", "web")
 
 
-async def test_what_is_known_is_what_would_be_answered_without_the_kubelet(
+async def test_known_devices_are_those_answered_without_the_kubelet(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     assert directory.known(WEB, "app", None) is None
