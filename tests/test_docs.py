@@ -279,7 +279,7 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
             assert anchor in anchors(target), link
 
 
-def test_no_file_of_the_repository_refers_to_what_stands_outside_of_it() -> None:
+def test_no_file_of_the_repository_refers_to_files_outside() -> None:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")

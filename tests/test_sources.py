@@ -100,7 +100,7 @@ class TestApiServer:
 
 
 class TestPodsApi:
-    def test_it_is_asked_for_by_name_also_where_its_socket_is_not_there_yet(self) -> None:
+    def test_it_is_used_by_name_even_before_its_socket_exists(self) -> None:
         source = create_source(
             parse(["--pod-source", "pods-api", "--pods-api", "/no/such.sock"], {})
         )

@@ -32,7 +32,7 @@ def test_the_tests_of_a_node_are_all_of_them_where_none_is_named() -> None:
     assert node_tests("-x")[-2:] == ["-x", NODE_TESTS]
 
 
-def test_a_users_cluster_without_an_image_is_refused_with_what_to_do(
+def test_a_users_cluster_needs_an_image_and_the_error_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("NETUTIL_IMAGE", raising=False)

@@ -83,7 +83,7 @@ def test_a_run_that_ends_leaves_nothing() -> None:
     assert seen() == before
 
 
-def test_a_run_that_is_interrupted_at_the_terminal_leaves_nothing() -> None:
+def test_a_run_that_the_terminal_interrupts_leaves_nothing() -> None:
     before = seen()
     with running() as (process, name):
         os.killpg(process.pid, signal.SIGINT)

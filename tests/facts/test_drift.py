@@ -136,7 +136,7 @@ def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> No
     )
 
 
-def test_a_physical_function_that_is_not_the_devices_own_is_drift(pci: Lookup) -> None:
+def test_a_physical_function_other_than_the_devices_is_drift(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PF.upper()})) == ()
     assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PLAIN})) == (
         Drift("pf-pci-address", PLAIN, PF),
@@ -155,7 +155,7 @@ def test_a_reported_address_that_is_none_is_drift(pci: Lookup, own: str) -> None
     assert drift(pci, link(2, "net1", own), **pci_info("../../etc")) == expected
 
 
-def test_an_allocated_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
+def test_an_allocated_device_that_the_host_lacks_is_drift(pci: Lookup) -> None:
     (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": ABSENT}), pci)
     assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 

@@ -205,7 +205,7 @@ def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
         (None, None, None, None),
     ],
 )
-def test_in_the_pods_own_cgroup_the_limit_is_the_pods_and_no_container_has_one(
+def test_a_limit_of_the_pods_own_cgroup_is_the_pods(
     tmp_path: Path,
     version: int,
     limit: Callable[[Path, int | None], None],

@@ -37,7 +37,7 @@ def shown(interfaces: tuple[Interface, ...]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def test_networks_come_as_reported_then_links_by_index_then_devices(pci: Lookup) -> None:
+def test_networks_are_in_reported_order_then_links_then_devices(pci: Lookup) -> None:
     found = merge(
         reported(network("net2"), DEFAULT),
         (link(9, "tunl0"), link(4, "eth0"), link(2, "net2"), link(7, "dummy0"), link(1, "lo")),
@@ -87,7 +87,7 @@ def test_an_unreported_link_has_its_device(pci: Lookup) -> None:
     assert shown(found) == [("net1", "sr-iov", VF, "PCIDEVICE_A[0]")]
 
 
-def test_devices_without_a_link_are_paired_in_order_with_reports_without_one(pci: Lookup) -> None:
+def test_linkless_devices_and_reports_are_paired_in_order(pci: Lookup) -> None:
     found = merge(
         reported(
             DEFAULT,
@@ -107,7 +107,7 @@ def test_devices_without_a_link_are_paired_in_order_with_reports_without_one(pci
     ]
 
 
-def test_only_a_missing_secondary_interface_without_device_info_is_paired(pci: Lookup) -> None:
+def test_only_a_missing_interface_without_device_info_is_paired(pci: Lookup) -> None:
     memif = {"device-info": {"type": "memif", "memif": {"path": "/run/m"}}}
     found = merge(
         reported(DEFAULT, network("net1", **memif), network("net2")),
@@ -189,7 +189,7 @@ def test_a_device_that_is_named_twice_goes_to_two_networks_of_it(pci: Lookup) ->
     ]
 
 
-def test_of_several_devices_in_a_device_info_that_of_its_type_counts(pci: Lookup) -> None:
+def test_the_device_of_the_infos_own_type_counts(pci: Lookup) -> None:
     info = {"type": "vdpa", "pci": {"pci-address": PLAIN}, "vdpa": {"pci-address": VF}}
     (found,) = merge(reported(network("net1", **{"device-info": info})), (), (), pci)
     assert found.pci is not None and found.pci.address == VF
@@ -239,7 +239,7 @@ def test_a_host_network_pod_is_not_given_the_nodes_links(pci: Lookup) -> None:
     assert all(one.link is None and one.drift == () for one in found)
 
 
-def test_links_that_are_not_known_are_no_drift_and_nothing_is_paired(pci: Lookup) -> None:
+def test_unknown_links_are_no_drift_and_pair_nothing(pci: Lookup) -> None:
     networks = reported(DEFAULT, network("net1", ips=["10.1.0.5"]), network("net2", **pci_info(VF)))
     devices = parse_devices({"PCIDEVICE_A": f"{VF},{VFIO_VF}"})
     found = merge(networks, None, devices, pci)

@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> str:
     return build_sriov_node(tmp_path)
 
 
-def test_a_physical_function_says_how_many_virtual_ones_it_may_have(root: str) -> None:
+def test_a_physical_function_has_its_number_of_possible_vfs(root: str) -> None:
     assert read_pci(root, PF) == PciInfo(
         address=PF,
         driver="ice",
@@ -39,7 +39,7 @@ def test_a_physical_function_says_how_many_virtual_ones_it_may_have(root: str) -
     )
 
 
-def test_a_virtual_function_names_its_physical_one_and_its_number(root: str) -> None:
+def test_a_virtual_function_names_its_physical_one_and_number(root: str) -> None:
     assert read_pci(root, SECOND_VF) == PciInfo(
         address=SECOND_VF,
         driver="iavf",

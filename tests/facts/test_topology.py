@@ -80,7 +80,7 @@ def test_a_kernel_without_isolation_isolates_nothing(root: str) -> None:
     assert not any(cpu.isolated or cpu.nohz_full for cpu in read_topology(root))
 
 
-def test_a_kernel_without_hotplug_has_the_cpus_online_that_have_a_topology(root: str) -> None:
+def test_cpus_with_a_topology_are_online_without_hotplug(root: str) -> None:
     (system(root) / "cpu/online").unlink()
     assert [cpu.id for cpu in read_topology(root) if cpu.online] == list(range(7))
 
@@ -131,7 +131,7 @@ def test_what_was_read_is_known(root: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["online", "isolated", "nohz_full"])
-def test_nothing_is_known_once_the_kernel_says_another_thing_of_a_cpu(name: str, root: str) -> None:
+def test_a_change_of_the_cpus_makes_the_topology_unknown(name: str, root: str) -> None:
     topology = Topology(root)
     topology.read(range(8))
     write(system(root) / "cpu" / name, "1-2")

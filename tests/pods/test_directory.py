@@ -64,7 +64,7 @@ def source() -> Iterator[Source]:
 
 
 @pytest.mark.timeout(30)
-async def test_who_comes_between_the_end_of_a_fetch_and_its_arrival_does_not_stop_the_loop(
+async def test_a_caller_between_a_fetch_and_its_arrival_stops_no_loop(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -105,7 +105,7 @@ async def test_a_caller_that_no_fresh_list_knows_is_none(source: Source) -> None
     await directory.close()
 
 
-async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_list(
+async def test_a_container_that_just_started_waits_for_a_fresh_list(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -117,7 +117,7 @@ async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_lis
     await directory.close()
 
 
-async def test_a_pod_whose_container_is_not_reported_is_matched_by_its_uid(source: Source) -> None:
+async def test_a_pod_whose_container_is_unlisted_is_matched_by_its_uid(source: Source) -> None:
     directory = PodDirectory(source, 10)
     match = await directory.lookup(UID, "e" * 64)
     assert match is not None
@@ -139,7 +139,7 @@ async def test_a_container_that_the_kubelet_reports_late_is_waited_for(source: S
     await directory.close()
 
 
-async def test_a_container_that_no_list_reports_is_answered_without_a_name_in_time(
+async def test_an_unlisted_container_is_answered_nameless_in_time(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -149,7 +149,7 @@ async def test_a_container_that_no_list_reports_is_answered_without_a_name_in_ti
     await directory.close()
 
 
-async def test_the_only_container_of_a_pod_is_named_before_it_is_reported(source: Source) -> None:
+async def test_a_pods_only_container_is_named_before_it_is_listed(source: Source) -> None:
     only = {**pod_json("web", UID, {}), "spec": {"containers": [{"name": "app"}]}}
     source.pods = decode_pod_list(list_json(only))
     directory = PodDirectory(source, 10)
@@ -167,7 +167,7 @@ def whole_pod(**containers: str) -> bytes:
 
 
 @pytest.mark.parametrize("names", [("app",), ("app", "side")])
-async def test_a_container_that_no_list_will_have_costs_one_list_and_no_wait(
+async def test_a_container_of_no_list_costs_one_list_and_no_wait(
     source: Source, names: tuple[str, ...]
 ) -> None:
     source.pods = decode_pod_list(whole_pod(**{name: name[0] * 64 for name in names}))
@@ -183,7 +183,7 @@ async def test_a_container_that_no_list_will_have_costs_one_list_and_no_wait(
     await directory.close()
 
 
-async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it_is_none(
+async def test_a_list_from_before_the_question_rules_nothing_out(
     source: Source,
 ) -> None:
     source.pods = decode_pod_list(whole_pod(app="a" * 64))
@@ -196,7 +196,7 @@ async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it
     await directory.close()
 
 
-async def test_no_call_waits_for_a_name_that_did_not_come_in_half_a_minute(source: Source) -> None:
+async def test_no_call_waits_for_a_name_missing_for_half_a_minute(source: Source) -> None:
     """A neighbour crashes in a loop, so each list says that a container may be starting."""
     crashing = json.loads(whole_pod(app="a" * 64, side="b" * 64))
     crashing["items"][0]["status"]["containerStatuses"][1]["state"] = {"waiting": {}}
@@ -248,7 +248,7 @@ async def test_a_container_that_was_started_again_is_waited_for(source: Source) 
     await directory.close()
 
 
-async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source: Source) -> None:
+async def test_an_old_list_does_not_prove_an_only_container(source: Source) -> None:
     containers = {"containers": [{"name": "app"}]}
     source.pods = decode_pod_list(list_json({**pod_json("web", UID, {}), "spec": containers}))
     directory = PodDirectory(source, 10)
@@ -261,7 +261,7 @@ async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source:
     await directory.close()
 
 
-async def test_unknown_callers_cannot_make_more_than_one_fetch_a_second(source: Source) -> None:
+async def test_unknown_callers_cause_one_fetch_a_second_at_most(source: Source) -> None:
     directory = PodDirectory(source, 10)
     await directory.refresh()
     began = time.monotonic()
@@ -303,7 +303,7 @@ async def test_a_failed_fetch_names_the_next_try_and_is_not_kept(source: Source)
     await directory.close()
 
 
-async def test_a_known_caller_is_answered_from_the_last_list_while_the_source_fails(
+async def test_a_known_caller_is_answered_while_the_source_fails(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 0)
@@ -327,7 +327,7 @@ async def test_a_known_caller_does_not_wait_for_a_source_that_hangs(source: Sour
     await directory.close()
 
 
-async def test_a_stale_list_that_does_not_know_the_caller_decides_nothing(source: Source) -> None:
+async def test_a_stale_list_without_the_caller_decides_nothing(source: Source) -> None:
     directory = PodDirectory(source, 10)
     await directory.refresh()
     source.failing = True

@@ -80,7 +80,7 @@ def test_a_switched_link_is_followed(path: Path, tmp_path: Path) -> None:
     assert names(source) == ["default/two"]
 
 
-def test_a_file_written_twice_within_its_clocks_tick_is_read_again(path: Path) -> None:
+def test_a_file_written_twice_within_one_tick_is_read_again(path: Path) -> None:
     path.write_bytes(list_json(pod_json("one")))
     before = path.stat()
     source = FileSource(str(path))
@@ -90,7 +90,7 @@ def test_a_file_written_twice_within_its_clocks_tick_is_read_again(path: Path) -
     assert names(source) == ["default/two"]
 
 
-def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(path: Path) -> None:
+def test_a_half_written_file_is_an_error_until_it_is_complete(path: Path) -> None:
     whole = list_json(pod_json())
     write(path, whole[:40])
     source = FileSource(str(path))

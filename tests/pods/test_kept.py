@@ -44,21 +44,21 @@ def test_what_find_refuses_has_no_name() -> None:
     assert listed(WEB).named(UID, OTHER) is None, "the pod is known, the container is not"
 
 
-def test_an_entry_is_not_given_to_another_pod_uid_after_it_was_found() -> None:
+def test_a_found_entry_is_not_given_to_another_pod_uid() -> None:
     pods = listed(WEB)
     named(pods)
     assert pods.named(OTHER_UID, APP) is None
     assert named(pods).container_name == "app"
 
 
-def test_a_variant_of_an_entry_has_nothing_of_what_was_made_of_it() -> None:
+def test_a_variant_of_an_entry_inherits_no_derived_values() -> None:
     match = named(listed(WEB))
     match.kept.keep("answer", b"bytes", 5)
     assert replace(match, container_name="other").kept.get("answer") is None
     assert match.kept.get("answer") == b"bytes"
 
 
-def test_nothing_is_kept_with_an_entry_that_was_not_found_by_name() -> None:
+def test_an_entry_not_found_by_name_keeps_nothing() -> None:
     match = listed(WEB).find(UID, APP)
     assert match is not None and match.kept is NOTHING_KEPT
     match.kept.keep("answer", b"bytes", 5)

@@ -49,7 +49,7 @@ def write_client(ca: trustme.CA, directory: Path) -> dict[str, str]:
     }
 
 
-def test_a_certificate_of_the_ca_for_the_right_address_is_accepted(open_source: Open) -> None:
+def test_the_cas_certificate_for_the_right_address_is_accepted(open_source: Open) -> None:
     assert [pod.full_name for pod in open_source().fetch()] == ["default/web"]
 
 
@@ -177,7 +177,7 @@ def test_a_missing_token_is_an_error_without_a_certificate(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"top secret\n", b"top-secret\r\nHost: x", b"top-secret\xc3\xa9"]
 )
-def test_a_file_that_holds_no_token_is_refused_without_being_quoted(
+def test_a_file_without_a_token_is_refused_and_not_quoted(
     content: bytes, open_source: Open, kubelet: KubeletDouble, token_file: str
 ) -> None:
     Path(token_file).write_bytes(content)

@@ -244,7 +244,7 @@ def test_half_a_surrogate_pair_is_unknown_where_it_is_read(name: str) -> None:
     assert (pod.spec.node_name, pod.spec.service_account_name).count("") == 1
 
 
-def test_flaws_are_said_once_in_ten_minutes_and_counted_each_time(
+def test_flaws_are_logged_once_in_ten_minutes_and_always_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]

@@ -191,7 +191,7 @@ class TestStore:
 
 
 class TestVersions:
-    def test_they_are_those_of_the_pods_whether_all_of_a_pod_came_or_its_metadata(self) -> None:
+    def test_they_are_those_of_the_pods_from_objects_or_metadata(self) -> None:
         whole = [versioned(pod(1), "5"), versioned(pod(2), "6")]
         bare = [{"metadata": one["metadata"]} for one in whole]
         found = [

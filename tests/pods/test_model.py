@@ -95,7 +95,7 @@ def decoded(*items: object) -> tuple[Pod, ...]:
     return decode_pod_list(json.dumps({"kind": "PodList", "items": items}).encode())
 
 
-def test_our_model_reads_the_same_values_as_the_kubernetes_client() -> None:
+def test_our_model_reads_what_the_kubernetes_client_reads() -> None:
     from kubernetes import client
 
     text = json.dumps(SAMPLE)

@@ -75,7 +75,7 @@ def test_what_may_be_started_beside_a_running_container(
     assert pending(pod(APP, other)) == expected
 
 
-def test_before_a_container_runs_its_init_containers_may_be_started() -> None:
+def test_init_containers_may_start_before_a_container_runs() -> None:
     setup = one("init", "setup", TERMINATED, "b" * 64)
     app = one("container", "app", WAITING)
     assert pending(pod(setup, one("init", "more", WAITING), app)) == ("setup", "more", "app")
@@ -109,7 +109,7 @@ def test_a_status_that_the_spec_lacks_counts_too() -> None:
 
 
 @pytest.mark.parametrize("state", [WAITING, TERMINATED, RUNNING])
-def test_the_only_container_is_none_once_the_list_has_an_id_for_it(state: str) -> None:
+def test_the_only_container_is_none_once_the_list_has_its_id(state: str) -> None:
     assert only_unreported(pod(one("container", "app", NO_STATUS))) == "app"
     assert only_unreported(pod(one("container", "app", WAITING))) == "app"
     assert only_unreported(pod(one("container", "app", state, "a" * 64))) == ""

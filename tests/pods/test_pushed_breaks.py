@@ -44,7 +44,7 @@ async def test_an_unknown_caller_gets_a_retry_delay_after_a_break(
         assert refused.value.retry_after_seconds == pytest.approx(pause)
 
 
-async def test_while_the_stream_is_begun_again_a_caller_that_is_not_known_waits_for_it(
+async def test_an_unknown_caller_waits_while_the_stream_restarts(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -76,7 +76,7 @@ async def test_pauses_grow_to_the_longest_of_the_source(
     assert all(most / 2 <= pause <= most for pause, most in zip(asked, longest, strict=True))
 
 
-async def test_a_pause_that_the_other_side_asks_for_is_kept_up_to_a_minute(
+async def test_a_requested_pause_is_kept_up_to_a_minute(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.steps.put_nowait(broken(retry_after_seconds=20))
@@ -121,7 +121,7 @@ async def test_a_stream_that_ends_as_streams_do_is_no_failure(
     assert await pushed.refresh()
 
 
-async def test_streams_that_end_as_soon_as_they_begin_are_a_failure_and_begun_ever_more_seldom(
+async def test_streams_that_end_at_once_are_a_failure_and_back_off(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -135,7 +135,7 @@ async def test_streams_that_end_as_soon_as_they_begin_are_a_failure_and_begun_ev
     assert "ends as soon as it begins" in pushed.last_error.message
 
 
-async def test_a_lasting_failure_is_said_ever_more_seldom_and_its_end_once(
+async def test_a_lasting_failure_is_logged_less_and_its_end_once(
     pushing: PushingSource,
     pushed: PodDirectory,
     pauses: Pauses,

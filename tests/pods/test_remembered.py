@@ -49,7 +49,7 @@ def container(number: int) -> str:
     return f"{number:064x}"
 
 
-def test_a_pod_that_a_newer_list_lacks_is_known_from_the_one_before(clock: Clock) -> None:
+def test_a_pod_missing_from_a_newer_list_is_known_from_the_last(clock: Clock) -> None:
     pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed("a", minutes=1))
@@ -105,7 +105,7 @@ def test_pods_that_have_ended_are_forgotten_and_no_others(clock: Clock) -> None:
     assert pods.find(uid(2), container(2)) is None
 
 
-def test_a_container_of_another_pod_is_not_taken_for_a_remembered_one(clock: Clock) -> None:
+def test_another_pods_container_is_no_remembered_one(clock: Clock) -> None:
     pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed())
@@ -128,7 +128,7 @@ def test_the_oldest_are_forgotten_when_too_many_are_lost(
     assert pods.find(uid(4), container(4)) is not None
 
 
-async def test_a_static_pod_that_comes_back_is_not_answered_from_its_earlier_life(
+async def test_a_returned_static_pod_is_not_answered_as_its_old_self(
     source: Source,
 ) -> None:
     """Its UID is the hash of its manifest; its container is another one."""

@@ -86,7 +86,7 @@ async def test_an_error_is_its_status_and_is_counted_for_the_pod(tmp_path: Path)
         assert (calls_of(log).not_found, calls_of(log).refused) == (1, 0)
 
 
-async def test_a_large_answer_counts_as_unread_until_its_reader_has_taken_it(
+async def test_a_large_answer_counts_as_unread_until_it_is_read(
     tmp_path: Path,
 ) -> None:
     async def body(_: Connection) -> api.PodResponse:

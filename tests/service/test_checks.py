@@ -209,7 +209,7 @@ def test_a_pod_list_that_is_understood_is_fine() -> None:
     assert_is(checks.pod_fields(*pods_of()), "ok", "core/v1")
 
 
-def test_what_is_not_understood_of_a_pod_is_a_warning_that_names_it() -> None:
+def test_an_unknown_value_of_a_pod_is_a_warning_that_names_it() -> None:
     odd = {"metadata": {"name": "web", "uid": "v"}, "status": {"phase": None, "podIP": 7}}
     check = checks.pod_fields(*pods_of(odd))
     assert_is(check, "warning", "2 fields of 1 pod are unknown", "the agent's log")

@@ -71,7 +71,7 @@ def test_a_limit_of_the_pod_is_the_containers_and_says_so(limited: Node) -> None
     assert found["container_period_microseconds"] == "100000"
 
 
-def test_in_the_pods_own_cgroup_no_limit_is_called_the_containers(limited: Node) -> None:
+def test_a_limit_of_the_pods_own_cgroup_is_no_containers(limited: Node) -> None:
     """As in a sandbox of gVisor's on cgroup v1."""
     if (limited.app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")

@@ -65,7 +65,7 @@ def metric(node: DpdkNode, name: str) -> float:
     return float(found)
 
 
-def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode) -> None:
+def test_the_line_of_a_pinned_container_has_function_and_memif(node: DpdkNode) -> None:
     code, out, err = printed(node, "dpdk")
     assert code == 0
     # Without live links it works, and warns (docs/install.md).
@@ -78,7 +78,7 @@ def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode
     ]
 
 
-def test_the_function_is_the_one_of_annotation_environment_and_node(node: DpdkNode) -> None:
+def test_annotation_environment_and_node_name_one_function(node: DpdkNode) -> None:
     _, function, _ = netutil(node.app, "interfaces")["interfaces"]
     assert function["device_type"] == "sr-iov"
     assert function["pci"]["address"] == function["allocated"]["pci_address"] == VFIO_VF
@@ -115,7 +115,7 @@ def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     assert metric(node, r'netutil_podresources_requests_total{method="List"}') == node.kubelet.lists
 
 
-def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_for() -> None:
+def test_an_unavailable_kubelet_is_an_error_of_its_parts_only() -> None:
     with dpdk_node() as node:
         node.kubelet.failure = (grpc.StatusCode.UNAVAILABLE, "the kubelet is restarting")
         code, out, err = printed(node, "devices", "--timeout", "1", "-o", "json")

@@ -226,7 +226,7 @@ def test_a_container_that_is_not_reported_yet_is_called_that(node: Node) -> None
     assert "It may be app" in step.advice
 
 
-def test_a_process_in_the_pods_own_cgroup_is_said_to_be_in_no_container(node: Node) -> None:
+def test_a_process_in_the_pods_own_cgroup_is_in_no_container(node: Node) -> None:
     """As a sandbox of gVisor's is on cgroup v1."""
     if (node.app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")

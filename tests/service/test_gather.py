@@ -62,7 +62,7 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
     assert set(reads.keys) == {"one"}
 
 
-async def test_devices_are_those_of_a_time_when_the_container_had_been_started() -> None:
+async def test_devices_date_from_after_the_containers_start() -> None:
     """Else they might be those of a pod that had its name before."""
     started_by = datetime(2026, 11, 25, 8, 0, 6, tzinfo=UTC)
     asked: list[dict[str, Any]] = []

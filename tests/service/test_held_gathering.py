@@ -108,7 +108,7 @@ async def test_the_own_pid_is_the_caller_and_no_other_text_is(
     assert await found.hugepages(asks, "1") is found.own_hugepages(asks)
 
 
-async def test_an_ended_caller_is_answered_without_affinity_but_not_by_its_pid(
+async def test_an_ended_caller_is_answered_without_affinity(
     node: Node, process: PinnedProcess
 ) -> None:
     found, asks = gathering(node), caller(process, a_pod())

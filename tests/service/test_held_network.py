@@ -136,7 +136,7 @@ def asking(container: LabContainer) -> Iterator[Callable[[], list[str]]]:
         caller.communicate()
 
 
-def test_a_thousand_changes_are_in_the_next_answers_of_all_connections(
+def test_a_thousand_changes_reach_all_connections_next_answers(
     container: LabContainer,
 ) -> None:
     if links_are_refused(container):

@@ -40,7 +40,7 @@ LARGE = b"A=" + b"x" * MAX_BLOCK_BYTES + b"\0B=2\0"
         (LARGE, "A", None),
     ],
 )
-async def test_the_answer_of_a_large_environment_is_encoded_off_the_loop(
+async def test_a_large_environment_is_encoded_off_the_loop(
     block: bytes, key: str, size: int | None
 ) -> None:
     sizes = Sizes()

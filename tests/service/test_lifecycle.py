@@ -16,7 +16,7 @@ from tests.service.conftest import Node, netutil
 pytestmark = pytest.mark.xdist_group("service")
 
 
-def test_a_second_agent_takes_the_socket_over_and_the_first_leaves_it(node: Node) -> None:
+def test_a_second_agent_takes_the_socket_from_the_first(node: Node) -> None:
     before = os.lstat(node.agent.socket).st_ino
     second = node.lab.agent()
     try:

@@ -199,9 +199,7 @@ async def test_a_trace_shows_the_begin_and_the_end_of_a_stream(node: Node) -> No
     assert began.seconds == ended.seconds > 0
 
 
-def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
-    node: Node, client: NodeClient
-) -> None:
+def test_the_doctor_finds_only_what_this_machine_lacks(node: Node, client: NodeClient) -> None:
     found = client.call(requests.diagnosis())
     checks = {one.name: one for one in found.checks}
     for name in ("hostPID", "cgroups", "host /sys", "pod list", "operator socket"):

@@ -31,7 +31,7 @@ async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
 @pytest.mark.parametrize(
     "raised", [StopIteration, GeneratorExit, SystemExit, asyncio.CancelledError]
 )
-async def test_a_read_that_raises_what_a_future_does_not_take_keeps_neither_lane_nor_thread(
+async def test_a_read_with_an_unusual_exception_frees_lane_and_thread(
     raised: type[BaseException],
 ) -> None:
     pool = ReadPool(threads=1, timeout_seconds=20)
@@ -151,7 +151,7 @@ class NoThreads:
         raise RuntimeError("can't start new thread")
 
 
-async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_turn_free(
+async def test_a_read_without_a_thread_is_refused_and_frees_its_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool()
@@ -164,7 +164,7 @@ async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_tur
     assert await pool.run("pod", lambda: 42, "a file") == 42
 
 
-async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
+async def test_reads_wait_for_an_existing_thread_if_none_can_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool()
@@ -180,7 +180,7 @@ async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
     assert pool.threads == 1
 
 
-async def test_callers_who_want_the_same_share_a_read_that_has_not_begun() -> None:
+async def test_callers_of_the_same_share_a_read_that_has_not_begun() -> None:
     pool = ReadPool()
     release, reads = threading.Event(), iter(range(10))
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
@@ -249,7 +249,7 @@ async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
             await each
 
 
-async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() -> None:
+async def test_each_caller_of_a_slow_read_gives_up_at_its_own_time() -> None:
     pool = ReadPool(timeout_seconds=0.2)
     loop = asyncio.get_running_loop()
     release = threading.Event()
@@ -268,7 +268,7 @@ async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() ->
     release.set()
 
 
-async def test_a_thread_that_cannot_take_its_credentials_back_reads_nothing_more() -> None:
+async def test_a_thread_that_keeps_foreign_credentials_reads_no_more() -> None:
     pool = ReadPool(threads=1)
     begun, release = threading.Event(), threading.Event()
     spoiled_thread: list[threading.Thread] = []

@@ -135,7 +135,7 @@ async def test_a_pod_that_connects_during_the_sweep_is_kept(
     assert (KEY in node.log.by_pod, list(node.seen)) == (True, [KEY])
 
 
-async def test_a_pod_that_has_ended_is_not_remembered_once_no_list_has_it(node: Node) -> None:
+async def test_an_ended_pod_is_forgotten_once_no_list_has_it(node: Node) -> None:
     await node.pods.refresh()
     node.registry.remove(node.asks())
     node.directory.rmdir()

@@ -63,7 +63,7 @@ NESTED = ("network_error", "allocated_error", "link_error", "device_info_error",
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_is(
+def test_a_failed_pieces_reason_is_a_change_its_message_none(
     name: str,
 ) -> None:
     before, now = everything(), everything()
@@ -132,7 +132,7 @@ def failed(reason: str, sentence: str) -> api.AllResponse:
     return facts
 
 
-def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sentence() -> None:
+def test_a_failed_parts_reason_is_a_change_its_message_none() -> None:
     whole, first = everything(), failed("POD_RESOURCES_UNAVAILABLE", "After 1 s.")
     again, other = failed("POD_RESOURCES_UNAVAILABLE", "After 2 s."), failed("OTHER", "After 2 s.")
     for before, now, parts in (
@@ -145,7 +145,7 @@ def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sen
         assert observation.changed_parts(result(All, before), result(All, now)) == parts
 
 
-def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
+def test_equal_bytes_of_a_part_have_a_digest_without_a_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     facts = everything()
@@ -221,7 +221,7 @@ async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
     assert time.now == 1000.0
 
 
-async def test_a_pod_that_changes_without_end_gets_twenty_snapshots_a_second() -> None:
+async def test_a_pod_that_changes_endlessly_gets_20_snapshots_a_second() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64 + 200):

@@ -35,7 +35,7 @@ async def test_a_subscriber_gets_each_call_once() -> None:
     assert again is not None and [call.method for call in again[0]] == ["GetCPUInfo"]
 
 
-async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest() -> None:
+async def test_a_slow_reader_gets_the_newest_and_the_rests_number() -> None:
     tracing = CallFeed()
     slow, fast = tracing.subscribe(), tracing.subscribe()
     for number in range(WAITING):

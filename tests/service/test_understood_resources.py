@@ -60,7 +60,7 @@ def test_what_a_pod_asks_for_is_unknown_and_not_none(change: Change) -> None:
 @pytest.mark.parametrize(
     "odd", ["x", {"limits": {"cpu": "many", "hugepages-2Mi": "many"}}], ids=str
 )
-def test_a_bad_amount_of_the_pod_takes_nothing_from_its_containers(odd: object) -> None:
+def test_a_bad_amount_of_the_pod_costs_its_containers_nothing(odd: object) -> None:
     pod = changed(lambda item: item["spec"].update(resources=odd))
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     assert cpus.container is not None and cpus.container.limit_cores == 2
@@ -70,7 +70,7 @@ def test_a_bad_amount_of_the_pod_takes_nothing_from_its_containers(odd: object) 
 
 
 @pytest.mark.parametrize("odd", ["x", {"limits": {"hugepages-2Mi": "lots"}}], ids=str)
-def test_a_bad_amount_of_one_container_takes_nothing_from_another(odd: object) -> None:
+def test_a_bad_amount_of_a_container_costs_another_nothing(odd: object) -> None:
     pod = changed(lambda item: container(item, 1).update(resources=odd))
     pages = amounts.asked_hugepages(pod)
     (app,) = pages.containers

@@ -34,7 +34,7 @@ def test_the_agent_uses_a_token_and_no_client_certificate(cluster: Cluster) -> N
     assert not any("client" in word for word in agent["spec"]["containers"][0]["args"])
 
 
-def test_with_the_right_taken_away_it_answers_from_the_last_list_and_says_so(
+def test_an_agent_that_lost_the_right_answers_from_the_last_list(
     cluster: Cluster,
 ) -> None:
     before = cluster.ask("asking", "whoami")
@@ -65,7 +65,7 @@ def _log(cluster: Cluster) -> str:
     return cluster.attempt("logs", "--namespace", AGENTS, "daemonset/netutil-agent").stdout
 
 
-def test_started_without_the_right_it_is_not_ready_and_says_what_to_apply(
+def test_an_agent_started_without_the_right_says_what_to_apply(
     cluster: Cluster,
 ) -> None:
     cluster.run("-n", AGENTS, "delete", "pod", "-l", "app.kubernetes.io/name=netutil")
