@@ -1,4 +1,4 @@
-# The front door. `make` alone lists the targets.
+# `make` alone lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -43,7 +43,7 @@ test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
 	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
 
-test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
+test-again: venv  ## the tests that failed last, alone: a fault fails again, an effect of load does not
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
 	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
 
@@ -90,7 +90,7 @@ bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and side
 	$(PYTHON_OF_BENCH) -m bench $(if $(QUICK),--quick) --json build/bench.json
 	$(if $(QUICK),,$(PYTHON_OF_BENCH) -m bench.plot build/bench.json docs/bench.svg)
 
-bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row became dearer than bench/recorded.json or misses a bound anew, three times in a row (root)
+bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row exceeds bench/recorded.json or newly misses a bound, three times in a row (root)
 	$(PYTHON_OF_BENCH) -m bench.check
 
 bench-record: venv $(TREE) $(H2LOAD)  ## set bench/recorded.json to what is measured now (root)
@@ -125,7 +125,7 @@ $(PROTOC)/.installed: proto/requirements.txt
 	$(PROTOC)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ anew
+proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ again
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(PROTOC)/bin/python -W ignore -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \

@@ -74,7 +74,7 @@ def test_an_entry_says_status_cause_and_what_to_do(reason: Reason) -> None:
     assert "\n- Cause: " in entry and "\n- Do: " in entry
 
 
-def test_an_entry_bears_the_status_that_the_agent_answers_with() -> None:
+def test_an_entry_has_the_status_that_the_agent_answers_with() -> None:
     pairs = raised()
     assert ("PermissionDenied", "NOT_A_POD") in pairs
     for kind, reason in pairs:
@@ -126,7 +126,7 @@ def test_the_flags_are_those_that_help_lists(capsys: pytest.CaptureFixture[str])
     assert set(flag_rows()) == listed
 
 
-def test_the_environment_twins_are_those_that_are_read() -> None:
+def test_the_environment_variables_are_those_that_are_read() -> None:
     environment = Recorder()
     parse([], environment)
     documented = {row[0] for row in flag_rows().values()} - {"none"}

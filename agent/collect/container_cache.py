@@ -209,7 +209,7 @@ class ContainerCache:
         key = cgroups.pod_uid, cgroups.container_id, self._places_of(cgroups)
         found = self._by_key.get(key)
         if found is None:
-            self._make_room(_pod_of(key))
+            self._evict_for(_pod_of(key))
             found = self._by_key[key] = HeldContainer(key, self._directories)
             self._by_use[found] = None
             self._by_pod.setdefault(found.pod, OrderedDict())[found] = None
@@ -226,7 +226,7 @@ class ContainerCache:
         self._by_use.move_to_end(container)
         self._by_pod[container.pod].move_to_end(container)
 
-    def _make_room(self, pod: str) -> None:
+    def _evict_for(self, pod: str) -> None:
         """Let containers go for another one of a pod: its own ones past its limit, then any."""
         own = self._by_pod.get(pod, ())
         if len(own) >= MAX_CONTAINERS_OF_POD:

@@ -354,7 +354,7 @@ class NetworkCache:
         """
         entry = self._entries.get(namespace)
         if entry is None:
-            self._make_room(pod_key)
+            self._evict_for(pod_key)
             entry = _Entry(namespace, pod_key)
             self._hold(entry, process)
             self._entries[namespace] = entry
@@ -363,7 +363,7 @@ class NetworkCache:
         self._use(entry, process)
         return entry
 
-    def _make_room(self, pod_key: str) -> None:
+    def _evict_for(self, pod_key: str) -> None:
         """Let the least recently used namespace go if the pod, or the node, holds too many."""
         own = [entry for entry in self._entries.values() if entry.pod_key == pod_key]
         if len(own) >= MAX_PER_POD:

@@ -99,12 +99,12 @@ class SnapshotStreams:
         callers: CallerResolver,
         collector: Collector,
         notifier: ChangeNotifier,
-        ensure_room: Callable[[], None],
+        ensure_capacity: Callable[[], None],
         scheduler: FairScheduler,
     ) -> None:
-        """`ensure_room` raises the error of a new stream for which there is no memory."""
+        """`ensure_capacity` raises the error of a new stream for which there is no memory."""
         self._scheduler = scheduler
-        self._ensure_room = ensure_room
+        self._ensure_capacity = ensure_capacity
         self._callers = callers
         self._collector = collector
         self._notifier = notifier
@@ -118,7 +118,7 @@ class SnapshotStreams:
         A snapshot is made when the one before has been taken by its reader: a slow one gets
         what is then the newest.
         """
-        self._ensure_room()
+        self._ensure_capacity()
         async with self._notifier.subscription() as subscription:
             known = _Known()
             while True:

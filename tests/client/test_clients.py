@@ -295,7 +295,7 @@ async def test_a_path_with_special_characters_is_reached(kind: str, directory: s
         ("network_status", "\ud800"),
     ],
 )
-async def test_a_name_that_cannot_stand_in_a_request_is_refused_here(
+async def test_a_name_that_no_request_can_hold_is_refused_here(
     kind: str, agent: FakeAgent, method: str, name: str
 ) -> None:
     with pytest.raises(InvalidArgument):

@@ -153,7 +153,7 @@ def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
         ("-o", "table", "--pid=7", "cpu", "--output=json"),
     ],
 )
-def test_options_stand_before_or_after_the_command(
+def test_options_precede_or_follow_the_command(
     netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     assert json.loads(netutil(*arguments).out)["cpuset"] == "0-3,8"

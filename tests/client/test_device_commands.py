@@ -64,8 +64,8 @@ def test_an_af_xdp_device_of_the_containers_start_is_marked(
     out = netutil("interfaces").out
     assert "(AF_XDP devices (AFXDP_DEVICES): eth0, ens1f0" in out and HOSTILE not in out
     assert "(container's start)" in out
-    told = json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"]["devices"]
-    assert [(one["variable"], one["name"], one["from_start"]) for one in told] == [
+    devices = json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"]["devices"]
+    assert [(one["variable"], one["name"], one["from_start"]) for one in devices] == [
         ("AFXDP_DEVICES", "eth0", False),
         ("AFXDP_DEVICES", f"ens1f0{HOSTILE}", True),
     ]

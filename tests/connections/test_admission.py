@@ -127,7 +127,7 @@ async def test_a_peer_that_closes_while_it_is_queued_is_not_served(
         assert len(it.registry) == 1
         client.close()
         await eventually(lambda: len(it.registry) == 0)
-        assert it.counts.accept.hung_up == 1
+        assert it.counts.accept.aborted == 1
 
 
 async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
         client = it.connect_raw()
         client.send(b"a request")
         client.close()
-        await eventually(lambda: it.counts.accept.hung_up == 1)
+        await eventually(lambda: it.counts.accept.aborted == 1)
         assert identify.identified == 0
         assert len(it.registry) == 0
 
@@ -148,7 +148,7 @@ async def test_a_peer_that_has_only_ended_its_sending_is_answered(tmp_path: Path
         client.writer.write_eof()
         found, _ = await client.answer(1)
         assert found["grpc-status"] == "0"
-        assert it.counts.accept.hung_up == 0
+        assert it.counts.accept.aborted == 0
 
 
 async def test_past_a_pods_limits_calls_fail_then_connections_close(
@@ -431,7 +431,7 @@ async def test_a_peer_that_closes_before_it_is_identified_is_released(
     async with rig(tmp_path, identify=busy, known=busy.known) as it:
         await connected_at_once(it, 20)
         it.clients.pop().close()
-        await eventually(lambda: it.counts.accept.hung_up == 1)
+        await eventually(lambda: it.counts.accept.aborted == 1)
         await eventually(lambda: len(it.registry) == 19)
         assert len(busy.identified) == 19
 

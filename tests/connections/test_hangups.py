@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from netutil.agent.errors import Unauthenticated
-from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
+from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, peer_closed
 
 from tests.connections.harness import POD_KEY, Rig, call_result, eventually, rig
 from tests.grpcserver.raw import RawClient
@@ -246,12 +246,12 @@ async def test_a_closed_poller_reports_nothing() -> None:
 def test_a_hang_up_is_known_without_a_read() -> None:
     one, peer = socket.socketpair()
     with one:
-        assert not is_hung_up(one.fileno())
+        assert not peer_closed(one.fileno())
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
-        assert not is_hung_up(one.fileno()), "it has only ended its sending"
+        assert not peer_closed(one.fileno()), "it has only ended its sending"
         peer.close()
-        assert is_hung_up(one.fileno())
+        assert peer_closed(one.fileno())
 
 
 async def test_a_poller_holds_one_descriptor() -> None:

@@ -86,7 +86,7 @@ def v2(top: Path, changes: Mapping[str, str | None] | None = None) -> CpuDirecto
     return CpuDirectories(2, directory, str(top), cpu, pod)
 
 
-def test_cgroup_v1_tells_set_effective_set_quota_and_shares(tmp_path: Path) -> None:
+def test_cgroup_v1_has_set_effective_set_quota_and_shares(tmp_path: Path) -> None:
     facts = read_cpu(v1(tmp_path))
     limit = CpuLimit(250000, 100000)
     bandwidth = CpuBandwidth(limit, CgroupLevel.CONTAINER, limit, 100000, shares=2048)

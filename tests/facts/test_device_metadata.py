@@ -189,9 +189,7 @@ class TestHeld:
             read(files, claim=f"c{number}")
         assert len(files) == MAX_HELD_FILES
 
-    def test_large_files_take_the_room_of_many(
-        self, tree: DraTree, files: DeviceMetadataFiles
-    ) -> None:
+    def test_a_large_file_counts_as_many(self, tree: DraTree, files: DeviceMetadataFiles) -> None:
         large = device(attributes={f"a{n}": {"ints": [2**40 + n] * MAX_VALUES} for n in range(64)})
         for number in range(40):
             tree.write_now(both(*[large] * 2, claim=f"c{number}"), claim=f"c{number}")
@@ -201,7 +199,7 @@ class TestHeld:
         assert 0 < len(files) < 40
         assert files.held_bytes <= MAX_HELD_BYTES
 
-    def test_a_file_that_takes_all_room_is_not_held(
+    def test_a_file_as_large_as_the_limit_is_not_held(
         self, tree: DraTree, files: DeviceMetadataFiles
     ) -> None:
         attributes = {f"a{n}": {"strings": ["b"] * MAX_VALUES} for n in range(64)}

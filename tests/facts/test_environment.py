@@ -23,7 +23,7 @@ from tests.lab.launch import Launch
 from tests.lab.processes import Processes, arguments, entries
 from tests.support.moved_environment import MOVE
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 _WAIT = "print(flush=True)\nsys.stdin.read()\n"
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -203,7 +203,7 @@ def test_an_exiting_process_has_exited_before_it_is_a_zombie() -> None:
         try:
             first = int(parent.stdout.readline())
             os.kill(first, signal.SIGKILL)
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + TIMEOUT_SECONDS
             while Path(f"/proc/{first}/maps").read_text():
                 assert time.monotonic() < deadline, "it does not come to its exit"
                 time.sleep(0.01)

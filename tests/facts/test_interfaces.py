@@ -137,7 +137,7 @@ def test_a_device_that_a_link_names_is_not_paired_with_another(pci: Lookup) -> N
     ]
 
 
-def test_virtual_functions_without_any_report_stand_alone(pci: Lookup) -> None:
+def test_unreported_virtual_functions_are_listed_alone(pci: Lookup) -> None:
     devices = parse_devices({"PCIDEVICE_A": f"{VFIO_VF},{UNBOUND_VF}"})
     found = merge(Networks((), reported().source), (link(2, "eth0"),), devices, pci)
     assert shown(found) == [
@@ -200,7 +200,7 @@ def test_a_device_of_another_bus_is_no_pci_device(pci: Lookup) -> None:
     assert shown(merge(None, (live,), (), pci)) == [("net1", "host", "", "")]
 
 
-def test_a_subfunction_stands_alone_and_is_paired_with_nothing(pci: Lookup) -> None:
+def test_a_subfunction_is_listed_alone_and_never_paired(pci: Lookup) -> None:
     devices = parse_devices({"PCIDEVICE_A": "mlx5_core.sf.4"})
     found = merge(reported(network("net1")), (), devices, pci)
     assert shown(found) == [("net1", "unknown", "", ""), ("", "unknown", "", "PCIDEVICE_A[0]")]

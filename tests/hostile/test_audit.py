@@ -1,4 +1,4 @@
-"""Each refusal leaves a line that says who, what and why, and nothing anywhere tells a secret."""
+"""Each refusal leaves a line that says who, what and why. No output contains a secret."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import over_limit_client as calling
-from tests.hostile import refused
+from tests.hostile import over_limit_client, refused
 from tests.lab import Lab, LabAgent, LabContainer
 from tests.lab.agent import free_address
 from tests.service.conftest import ask
@@ -90,17 +89,19 @@ def everything_said(agent: LabAgent) -> str:
 
 
 def refuse_in_every_way(node: Node, agent: LabAgent) -> str:
-    """Return what callers other than the victim were told."""
-    told = ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
-    told.append(ask(node.hostile, calling.PATH, "connections", "4"))
+    """Return the results of callers other than the victim."""
+    results = ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
+    results.append(ask(node.hostile, over_limit_client.PATH, "connections", "4"))
     for path in (b"/\xff", b"/no.such/Method"):
         node.hostile.run(raw_calls.command("path", path.hex()))
-    told.append(ask(node.hostile, calling.PATH, "burst", calling.GET_POD, "300"))
+    results.append(
+        ask(node.hostile, over_limit_client.PATH, "burst", over_limit_client.GET_POD, "300")
+    )
     # The victim is refused its own networks; its answer is in the log as well.
     ask(node.victim, refused.PATH, "all", "x")
     outside = [sys.executable, "-m", "netutil.client", "whoami", "--socket", str(agent.socket)]
     done = subprocess.run(outside, capture_output=True, check=False, timeout=60)
-    return f"{told} {done.stdout!r} {done.stderr!r}"
+    return f"{results} {done.stdout!r} {done.stderr!r}"
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -109,10 +110,10 @@ def test_no_secret_appears_in_any_refusal_or_failure(log_format: str, node: Node
     flags = ["--log-level=debug", f"--log-format={log_format}", "--max-connections-per-pod=3"]
     flags += ["--max-calls-per-second-per-pod=10", "--max-call-burst-per-pod=100"]
     agent = node.lab.agent(*flags)
-    told = refuse_in_every_way(node, agent)
+    received = refuse_in_every_way(node, agent)
     said = everything_said(agent)
     assert "TOO_MANY_CALLS_PER_SECOND" in said and "NETWORK_STATUS_MALFORMED" in said
-    assert "PID_OUTSIDE_POD" in told + said or "PID_NOT_FOUND" in told + said
+    assert "PID_OUTSIDE_POD" in received + said or "PID_NOT_FOUND" in received + said
     agent.stop()
     source = node.lab.directory / "broken.yaml"
     source.write_text(f"items: [{{a: *{SECRETS['body']}}}]\n")
@@ -122,13 +123,13 @@ def test_no_secret_appears_in_any_refusal_or_failure(log_format: str, node: Node
     ]
     for pod_source, more in ((f"file:{source}", []), ("kubelet", kubelet)):
         broken = node.lab.agent(*flags, *more, pod_source=pod_source)
-        told += str(ask(node.hostile, refused.PATH, "all", str(node.victim.pid)))
+        received += str(ask(node.hostile, refused.PATH, "all", str(node.victim.pid)))
         said += everything_said(broken)
-        broken.stop()  # it would take the socket back when another agent's is gone
-    assert "POD_LIST_UNAVAILABLE" in told
+        broken.stop()  # it would take the socket back when another agent's is removed
+    assert "POD_LIST_UNAVAILABLE" in received
     for kind, secret in SECRETS.items():
         assert secret not in said, kind
-        assert secret not in re.sub(r"annotations \{.*?\}", "", told, flags=re.DOTALL), kind
+        assert secret not in re.sub(r"annotations \{.*?\}", "", received, flags=re.DOTALL), kind
 
 
 def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
@@ -152,12 +153,10 @@ def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
 def test_a_process_outside_of_pods_is_named_by_its_pid(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     outside = [sys.executable, "-m", "netutil.client", "whoami", "--socket", str(agent.socket)]
-    with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stranger:
-        stranger.communicate(timeout=60)
+    with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        client.communicate(timeout=60)
     (line,) = (
-        line
-        for line in lines(agent)
-        if line["pid"] == stranger.pid and line["stage"] == "connection"
+        line for line in lines(agent) if line["pid"] == client.pid and line["stage"] == "connection"
     )
     assert (line["reason"], line["pod"], line["pod_uid"]) == ("NOT_A_POD", "", "")
     assert line["uid"] == 0

@@ -133,8 +133,8 @@ def test_an_agent_whose_clock_jumps_still_reads_and_answers() -> None:
             news = observed_at(watcher.next())
             assert abs(news - seen - offset) < DAY_SECONDS / 2  # its clock did jump
             assert asks.ask("pod")["said"] == "web"
-            with asking(late) as newcomer:
-                assert newcomer.ask("pod")["said"] == f"late-{number}"
+            with asking(late) as late_client:
+                assert late_client.ask("pod")["said"] == f"late-{number}"
             fetched = len(double.requests)
             eventually(lambda: len(double.requests) > fetched + 2)  # noqa: B023 - at once
         assert probe(agent, "/healthz") == (200, "ok")

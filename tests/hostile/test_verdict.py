@@ -59,7 +59,7 @@ def test_an_attack_with_one_run_past_the_bound_is_repeated() -> None:
     assert runs_wanted([*[GOOD] * 4, VERY_SLOW, *[GOOD] * 3], 5) == 20
 
 
-def test_a_single_leftover_is_a_fault_but_single_cpu_time_is_not() -> None:
+def test_a_leak_of_one_run_is_a_fault_but_its_cpu_time_is_none() -> None:
     assert faults(GOOD, GOOD, replace(GOOD, left_descriptors=21)) == ("descriptors left",)
     assert faults(GOOD, GOOD, replace(GOOD, left_bytes=33 * MEBIBYTE)) == ("memory left",)
     busy = replace(GOOD, left_cores=0.5)

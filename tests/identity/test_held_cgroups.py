@@ -289,7 +289,7 @@ def test_held_directories_are_bounded_oldest_released_first(node: Node, walks: l
     assert descriptors() == before
 
 
-def test_directories_above_take_the_room_of_two(node: Node) -> None:
+def test_directories_above_count_twice(node: Node) -> None:
     held = HeldCgroups(8)
     few = CgroupTree(node.tree.hierarchies, held=held)
     before = descriptors()
@@ -335,7 +335,7 @@ def test_each_is_looked_at_by_some_sweep(node: Node) -> None:
     held.close()
 
 
-def test_without_room_paths_are_walked(node: Node, walks: list[str]) -> None:
+def test_paths_are_walked_when_the_cache_is_full(node: Node, walks: list[str]) -> None:
     node.make_pod()
     tree = CgroupTree(node.tree.hierarchies, held=HeldCgroups(0))
     for _ in range(3):

@@ -29,7 +29,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.interop import cases
 from tests.interop.server import ENVIRONMENT_BYTES, POD_NAME
-from tests.interop.serving import PATIENCE_SECONDS, ServerProcess, serving
+from tests.interop.serving import TIMEOUT_SECONDS, ServerProcess, serving
 
 OK, DEADLINE_EXCEEDED, NOT_FOUND, UNIMPLEMENTED = "0", "4", "5", "12"
 GET_POD, GET_ENV, WATCH = (f"/v1alpha.NetUtil/{name}" for name in ("GetPod", "GetEnv", "Watch"))
@@ -65,7 +65,7 @@ class H2Client:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(PATIENCE_SECONDS)
+        self._socket.settimeout(TIMEOUT_SECONDS)
         self._socket.connect(str(path))
         # h2 would not send a request without :authority.
         config = H2Configuration(validate_outbound_headers=False, header_encoding="utf-8")

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.lab import Lab, LabContainer
-from tests.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
+from tests.lab.observing import FAKE_AGENT, cgroup_paths, needs_lab, traces
 from tests.lab.processes import wait_exited
 
 
@@ -26,7 +26,7 @@ def test_nothing_is_left_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), Lab() as lab:  # noqa: PT012 - the lab is the point
         busy = lab.pod("web", driver="systemd").container("app")
         process = busy.spawn(["sh", "-c", "sleep 60 & sleep 60"])
-        lab.agent(command=STAND_IN)
+        lab.agent(command=FAKE_AGENT)
         freeze(busy)
         raise ZeroDivisionError
 

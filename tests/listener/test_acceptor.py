@@ -16,7 +16,7 @@ from netutil.agent.listener.unix_socket import BACKLOG
 
 from tests.listener.harness import EchoServer, ask, echo_server, eventually
 
-HUNG_UP = 3000
+ABORTED = 3000
 
 
 class Clock:
@@ -56,14 +56,14 @@ async def test_the_backlog_is_short_in_a_flood_and_long_after_it(
     async with echo_server(tmp_path) as server:
         # The kernel queues one more than its backlog (unix_recvq_full of net/unix/af_unix.c).
         assert await queue_places(server) == BACKLOG + 1
-        await asyncio.to_thread(connect_and_close, server.path, HUNG_UP)
-        await eventually(lambda: server.counts.accepted == BACKLOG + 1 + HUNG_UP)
+        await asyncio.to_thread(connect_and_close, server.path, ABORTED)
+        await eventually(lambda: server.counts.accepted == BACKLOG + 1 + ABORTED)
         assert await queue_places(server) == FLOOD_BACKLOG + 1
         assert server.counts.floods == 1
         monkeypatch.setattr(acceptor, "CALM_SECONDS", 0.0)
         monkeypatch.setattr(acceptor, "FLOOD_CONNECTIONS_PER_SECOND", 1e9)
         await asyncio.to_thread(connect_and_close, server.path, 1)
-        await eventually(lambda: server.counts.accepted > BACKLOG + HUNG_UP + FLOOD_BACKLOG + 2)
+        await eventually(lambda: server.counts.accepted > BACKLOG + ABORTED + FLOOD_BACKLOG + 2)
         assert await queue_places(server) == BACKLOG + 1
         assert server.counts.floods == 1
 
@@ -78,7 +78,7 @@ def ask_blocking(path: str) -> bytes:
 
 async def test_clients_that_wait_for_a_queue_place_are_answered(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
-        floods = [asyncio.to_thread(connect_and_close, server.path, HUNG_UP) for _ in range(2)]
+        floods = [asyncio.to_thread(connect_and_close, server.path, ABORTED) for _ in range(2)]
         clients = [asyncio.to_thread(ask_blocking, server.path) for _ in range(50)]
         answers = await asyncio.gather(*floods, *clients)
         assert answers == [None] * len(floods) + [b"?"] * len(clients)

@@ -35,7 +35,7 @@ HIDDEN = (
     "-c",
     "import ctypes, sys; ctypes.CDLL(None).prctl(4, 0); print('ready', flush=True); input()",
 )
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 class Subjects:
@@ -68,9 +68,9 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
         pytest.skip("needs root: processes of other users")
     directory = tmp_path_factory.mktemp("run")
     kinds: dict[str, tuple[str, ...]] = {
-        "user": (*AS_NOBODY, *WAITING),
-        "user's other": (*AS_NOBODY, *WAITING),
-        "hidden": (*AS_NOBODY, *HIDDEN),
+        "user": (*AS_USER, *WAITING),
+        "user's other": (*AS_USER, *WAITING),
+        "hidden": (*AS_USER, *HIDDEN),
         "root": (*with_capabilities(*RUNTIME_DEFAULT), *WAITING),
         "root's other": (*with_capabilities(*RUNTIME_DEFAULT), *WAITING),
         "bare": (*with_capabilities(), *WAITING),

@@ -62,7 +62,7 @@ class TestApiServer:
         ]
         assert_bound(objects, one(objects, "ServiceAccount"))
 
-    def test_its_right_may_stand_beside_the_kubelets(self) -> None:
+    def test_its_right_does_not_exclude_the_kubelets(self) -> None:
         names = {manifest["metadata"]["name"] for manifest in read(DEFAULT)}
         assert one(read(APISERVER_RBAC), "ClusterRole")["metadata"]["name"] not in names
         assert_bound(read(APISERVER_RBAC), one(read(DEFAULT), "ServiceAccount"))

@@ -69,10 +69,10 @@ def test_connections_are_rejected_only_above_the_share(tmp_path: Path) -> None:
     refusal = limit.check_capacity()
     assert refusal is not None and refusal.reason is Reason.AGENT_MEMORY_LOW
     with pytest.raises(ResourceExhausted):
-        limit.ensure_room()
+        limit.ensure_capacity()
     v2(tmp_path, 50 * MIB, max=str(100 * MIB))
     clock.now += 0.25
-    limit.ensure_room()
+    limit.ensure_capacity()
 
 
 def test_unreadable_files_reject_no_connection(

@@ -94,7 +94,7 @@ def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) 
         ("", "'' is no amount of CPUs."),
     ],
 )
-def test_what_stands_there_is_named_in_words_of_json(quantity: object, words: str) -> None:
+def test_a_wrong_value_is_named_in_words_of_json(quantity: object, words: str) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_cores(quantity, read="")
     assert refused.value.message == words

@@ -119,7 +119,7 @@ async def test_two_pods_of_one_name_are_ambiguous(
     assert refused.value.reason is Reason.POD_RESOURCES_AMBIGUOUS
 
 
-@pytest.mark.parametrize(("name", "container"), [("web", "debugger"), ("nobody", "app")])
+@pytest.mark.parametrize(("name", "container"), [("web", "debugger"), ("other", "app")])
 async def test_a_container_that_the_kubelet_does_not_list_is_said_so(
     name: str, container: str, kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
@@ -135,7 +135,7 @@ async def test_unknown_containers_cannot_make_the_kubelet_busy(
     kubelet.with_get = False
     await ask(directory)
     outcomes = await asyncio.gather(
-        *(ask(directory, f"nobody-{n}") for n in range(100)), return_exceptions=True
+        *(ask(directory, f"other-{n}") for n in range(100)), return_exceptions=True
     )
     assert all(isinstance(one, FailedPrecondition) for one in outcomes)
     assert kubelet.lists <= 3
@@ -255,7 +255,7 @@ async def test_known_devices_are_those_answered_without_the_kubelet(
     assert directory.known(WEB, "app", None) is found
     assert directory.known(WEB, "app", datetime.now(UTC)) is None  # started after the list
     assert directory.known(WEB, "debugger", None) is None
-    assert directory.known(("shop", "nobody"), "app", None) is None
+    assert directory.known(("shop", "other"), "app", None) is None
     assert (kubelet.lists, kubelet.gets) == (1, 0)
 
 

@@ -59,9 +59,9 @@ class TestBegunAgain:
         self, api: ApiServer, api_settings: dict[str, Any], how: str
     ) -> None:
         api.put(pod(1, "web"))
-        gone = 410, "Expired", "too old resource version: 101 (1101)"
-        line = json.dumps({"type": "ERROR", "object": status(*gone)}).encode() + b"\n"
-        api.watches.append(refusing(*gone) if how == "status" else streaming(line))
+        expired = 410, "Expired", "too old resource version: 101 (1101)"
+        line = json.dumps({"type": "ERROR", "object": status(*expired)}).encode() + b"\n"
+        api.watches.append(refusing(*expired) if how == "status" else streaming(line))
         async with following(api_settings) as directory:
             await directory.refresh()
             api.put(pod(2, "new"))

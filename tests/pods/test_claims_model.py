@@ -1,4 +1,4 @@
-"""Claims and slices as the API server prints them, and whatever else may stand there."""
+"""Claims and slices as the API server prints them, and any other JSON in their place."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def source() -> Iterator[Source]:
 
 
 @pytest.mark.timeout(30)
-async def test_a_caller_between_a_fetch_and_its_arrival_stops_no_loop(
+async def test_a_caller_between_a_fetch_and_its_result_stops_no_loop(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)

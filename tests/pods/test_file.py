@@ -176,7 +176,7 @@ def test_nesting_costs_no_more_than_the_levels_that_are_allowed(
     assert 1 < events <= 3 * module._MAX_NESTING
 
 
-def test_an_alias_costs_no_more_than_what_stands_before_it(
+def test_an_alias_costs_no_more_than_the_text_before_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = iter([yaml.AliasEvent("a")])

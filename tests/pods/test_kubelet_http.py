@@ -107,7 +107,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
     "broken gzip": (double.body(LIST, {"Content-Encoding": "gzip"}), "its gzip is broken"),
     "more than gzip": (
         double.body(gzip.compress(LIST) + b"!", {"Content-Encoding": "gzip"}),
-        "something stands after its gzip",
+        "data follows its gzip",
     ),
     "brotli": (double.body(LIST, {"Content-Encoding": "br"}), "encoded as 'br'"),
     "silent": (double.silent, "did not send anything in time"),

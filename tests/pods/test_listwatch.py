@@ -67,13 +67,13 @@ class TestLines:
 
 class TestEvents:
     @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
-    def test_a_change_bears_its_pod_and_version(self, kind: str) -> None:
+    def test_a_change_has_its_pod_and_version(self, kind: str) -> None:
         found = decode_event(PODS, event(kind, versioned(pod(1, "web"))), Flaws())
         assert (found.type, found.version, found.uid) == (kind, "7", f"{1:032x}")
         assert found.object is not None
         assert found.object.full_name == "default/web"
 
-    def test_a_bookmark_bears_a_version_alone(self) -> None:
+    def test_a_bookmark_has_a_version_alone(self) -> None:
         found = decode_event(
             PODS, event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}), Flaws()
         )
@@ -167,7 +167,7 @@ class TestStore:
         before = store.pods
         store.replace(made("web", "new")[::-1])
         store.put(made("web")[0])
-        store.remove("nobody's")
+        store.remove("unknown")
         assert store.pods is before
         store.put(made("web", annotations={"a": "b"})[0])
         assert store.pods is not before

@@ -58,7 +58,7 @@ class TestFailures:
         assert "does not serve the Pods API" in (await self.failure(path)).message
         await server.stop(0)
 
-    async def test_a_kubelet_that_never_tells_all(self, path: Path) -> None:
+    async def test_a_kubelet_that_never_sends_all(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1))
         kubelet.syncs = False
         async with kubelet.serving():

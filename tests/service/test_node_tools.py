@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.root, needs_lab]
 
 TREASURE = "correct-horse-battery-staple"
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
 MANIFEST = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -139,7 +139,7 @@ def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeCl
 async def tracing(lab: Lab) -> AsyncIterator[AsyncIterator[Traced]]:
     """A trace that misses nothing from here on."""
     async with AsyncNodeClient(lab.admin_socket) as client:
-        stream = client.stream(requests.TRACE, PATIENCE_SECONDS)
+        stream = client.stream(requests.TRACE, TIMEOUT_SECONDS)
         async with aclosing(stream) as trace:
             assert await anext(trace) == Traced(calls=(), lost=0)
             yield trace
@@ -237,7 +237,7 @@ def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
 
 def wait_for_a_list(client: NodeClient) -> None:
     """For a second after a failed fetch the agent returns its error; other tests come next."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             client.call(requests.node_pods())
@@ -307,7 +307,7 @@ async def test_pods_described_together_equal_those_one_by_one(
     node: Node, client: NodeClient
 ) -> None:
     async with AsyncNodeClient(node.lab.admin_socket) as together:
-        stream = together.stream(requests.described_pods(), PATIENCE_SECONDS)
+        stream = together.stream(requests.described_pods(), TIMEOUT_SECONDS)
         found = [one async for one in stream]
     assert [(one.pod.namespace, one.pod.name) for one in found] == [
         ("default", "quiet"),

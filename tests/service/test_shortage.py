@@ -1,4 +1,4 @@
-"""Too few descriptors or too little memory is told as such: nothing is said of what was read."""
+"""A shortage of descriptors or memory is an error of its own, never one of the facts."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def failing(number: int) -> Callable[..., int]:
 async def test_a_read_that_fails_for_a_shortage_may_be_retried(
     number: int,
 ) -> None:
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as caught:
         await ReadPool().run("pod", failing(number), "/sys/bus/pci")
-    error = told.value
+    error = caught.value
     assert error.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert code_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(error).startswith("/sys/bus/pci could not be read now: ")
@@ -62,9 +62,9 @@ def test_a_shortage_is_not_reported_as_a_missing_process(
     hold = own.duplicate if call == "dup" else partial(pin_pid, os.getpid())
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
-        with pytest.raises(QuotaExceeded) as told:
+        with pytest.raises(QuotaExceeded) as caught:
             hold()
-    assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+    assert caught.value.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert psutil.Process().num_fds() == before
     own.close()
 
@@ -108,7 +108,7 @@ def test_a_shortage_at_a_namespace_is_no_missing_capability(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "open", failing(number))
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as caught:
         read_links(-1)
-    assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
-    assert "CAP_SYS_ADMIN" not in told.value.advice
+    assert caught.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+    assert "CAP_SYS_ADMIN" not in caught.value.advice

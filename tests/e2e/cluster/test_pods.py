@@ -53,7 +53,7 @@ def workloads(cluster: Cluster) -> None:
         *(pod(name, asks(resources=resources)) for name, resources in _QUALITY.items()),
         pod("with-account", asks(), serviceAccountName="reader"),
         pod("on-the-host", asks(), hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"),
-        pod("twins", asks("first"), asks("second")),
+        pod("pair", asks("first"), asks("second")),
         pod(
             "starting",
             asks(),
@@ -66,7 +66,7 @@ def workloads(cluster: Cluster) -> None:
         pod("changing", asks()),
     )
     cluster.wait("condition=Available", "deployment/web")
-    running = ("with-account", "on-the-host", "twins", "starting", "restarting", "changing")
+    running = ("with-account", "on-the-host", "pair", "starting", "restarting", "changing")
     for name in (*_QUALITY, *running):
         cluster.wait("condition=Ready", f"pod/{name}")
 
@@ -138,9 +138,9 @@ def test_a_pod_on_the_hosts_network_has_the_nodes_address(cluster: Cluster) -> N
 
 
 def test_two_containers_of_a_pod_are_distinguished(cluster: Cluster) -> None:
-    pod = cluster.get("pod", "twins")
+    pod = cluster.get("pod", "pair")
     for name in ("first", "second"):
-        assert_is(cluster.ask("twins", "whoami", container=name), pod, name)
+        assert_is(cluster.ask("pair", "whoami", container=name), pod, name)
 
 
 def test_init_containers_are_answered_while_they_run(cluster: Cluster) -> None:

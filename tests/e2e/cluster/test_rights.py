@@ -14,7 +14,7 @@ from tests.e2e.cluster.kubectl import AGENTS, Cluster
 from tests.e2e.cluster.objects import container, pod
 from tests.e2e.node import wait_for
 
-_MEND = "kubectl apply -f manifests/nodes-proxy.yaml"
+_FIX = "kubectl apply -f manifests/nodes-proxy.yaml"
 _PROXY = "manifests/nodes-proxy.yaml"
 
 
@@ -48,7 +48,7 @@ def test_an_agent_that_lost_the_right_answers_from_the_last_list(
     log = cluster.logs("daemonset/netutil-agent", namespace=AGENTS)
     (line,) = [line for line in log.splitlines() if "HTTP status 403" in line]
     assert "system:serviceaccount:netutil:netutil-agent" in line
-    assert _MEND in line
+    assert _FIX in line
 
     after = cluster.ask("asking", "whoami")
     assert {**after, "observed_at": ""} == {**before, "observed_at": ""}
@@ -74,10 +74,10 @@ def test_an_agent_started_without_the_right_says_what_to_apply(
 
     _, said = _readiness(cluster)
     assert "HTTP status 403" in said
-    assert _MEND in said
+    assert _FIX in said
     # The API server hears later than the probe that the new container runs.
     wait_for(lambda: "no pod list yet" in _log(cluster), "the agent's log", 60)
-    assert _MEND in _log(cluster)
+    assert _FIX in _log(cluster)
     (status,) = cluster.agent()["status"]["containerStatuses"]
     assert status["ready"] is False
 

@@ -21,7 +21,7 @@ from tests.e2e.workloads import answer, asking, container, pod
 NETWORKS = '[{"name": "e2e", "interface": "eth0", "default": true, "mtu": 1500}]'
 _WHOLE = {"cpu": "1", "memory": "64Mi"}
 _SMALL = {"cpu": "100m", "memory": "64Mi"}
-_NOBODY = {
+_UNPRIVILEGED = {
     "runAsNonRoot": True,
     "runAsUser": 65534,
     "runAsGroup": 65534,
@@ -52,7 +52,7 @@ PODS = [
         container("app", asking("after-init")),
         initContainers=[container("init", asking("in-init", "exit 0"))],
     ),
-    pod("nobody", container("app", asking("nobody"), securityContext=_NOBODY)),
+    pod("unprivileged", container("app", asking("unprivileged"), securityContext=_UNPRIVILEGED)),
     pod(
         "hooked",
         container(
@@ -77,7 +77,7 @@ FIRST_ANSWERS = {
     "shared-side": ("shared", "side"),
     "in-init": ("initialised", "init"),
     "after-init": ("initialised", "app"),
-    "nobody": ("nobody", "app"),
+    "unprivileged": ("unprivileged", "app"),
     "hooked": ("hooked", "app"),
 }
 
