@@ -100,13 +100,14 @@ $(H2LOAD):
 	apt-get update --quiet
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends nghttp2-client
 
-lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared dependencies, the import contract
+lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared dependencies, words, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench scripts client/examples/python/pinned.py
 	$(BIN)/python -m scripts.unasync --check
 	$(BIN)/python -m scripts.dependencies
+	$(BIN)/python -m scripts.words
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
 $(TREE): Makefile

@@ -33,7 +33,7 @@ class AllocationCount:
 
 
 class DevicePluginService(deviceplugin_pb2_grpc.DevicePluginServicer):
-    """Answers the kubelet. `watched` and `unwatched` tell whether a ListAndWatch stream is open.
+    """Answers the kubelet. `watched` and `unwatched` report whether a ListAndWatch stream is open.
 
     Used on one event loop.
     """

@@ -68,7 +68,7 @@ def slowdown(target: Target, shape: Repeated) -> float | None:
 
 
 def is_too_slow(target: Target, shape: Repeated) -> bool:
-    """Tell whether the time grows faster than the input."""
+    """Return whether the time grows faster than the input."""
     ratio = slowdown(target, shape)
     return ratio is not None and ratio > _MAX_RATIO
 

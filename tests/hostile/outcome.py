@@ -69,7 +69,7 @@ class Phase:
 
 
 class Usual:
-    """What quiet phases have shown, to tell one in which the machine was busy itself."""
+    """The results of quiet phases, which reveal a phase in which the machine was busy itself."""
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = {kind: [] for kind in ("kept", "new")}

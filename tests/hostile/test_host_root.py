@@ -23,7 +23,7 @@ CHECKS = 5
 
 @pytest.fixture(scope="module")
 def on() -> Iterator[Stage]:
-    # Linux 6.16 and later tell the pod of a process that has exited, and its pod pays then.
+    # Linux 6.16 and later name the pod of a process that has exited, and its pod pays then.
     with stage(command=[sys.executable, "-c", OLD_KERNEL]) as made:
         yield made
 

@@ -141,7 +141,7 @@ async def test_no_link_of_the_nodes_network_namespace_is_returned() -> None:
 
 def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: LabPod) -> None:
     if CONFINED:
-        pytest.skip("confined agents tell no live links: docs/install.md")
+        pytest.skip("confined agents report no live links: docs/install.md")
     (app,) = reported.containers
     got = asked_by_host(
         ("GetInterfaces", {}), before=entering(app) + NEW_NETWORK, at=str(on.lab.socket)

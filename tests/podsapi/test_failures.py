@@ -63,7 +63,7 @@ class TestFailures:
         kubelet.syncs = False
         async with kubelet.serving():
             failure = await self.failure(path, initial_seconds=0.2)
-        assert failure.message == "The kubelet did not tell all its pods within 0.2 s."
+        assert failure.message == "The kubelet did not send all its pods within 0.2 s."
 
     async def test_a_listener_that_never_accepts(self, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as hanging:
