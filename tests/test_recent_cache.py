@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 
-def test_what_was_kept_is_found() -> None:
+def test_a_kept_value_is_found() -> None:
     cache: RecentCache[str, int] = RecentCache(4)
     cache["a"] = 1
     assert (cache.get("a"), cache.get("b"), len(cache)) == (1, None, 1)

@@ -49,7 +49,7 @@ class TestApiServer:
             ("NODE_NAME", "--node-name"),
         ],
     )
-    def test_what_is_missing_stops_the_start(
+    def test_a_missing_value_stops_the_start(
         self, missing: str, named: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         environment = {name: value for name, value in IN_CLUSTER.items() if name != missing}
@@ -73,7 +73,7 @@ class TestApiServer:
         assert found.describe() == "https://10.96.0.1:443/apis/resource.k8s.io/resourceclaims"
         assert create_claims_api(parse([], IN_CLUSTER)) is None
 
-    def test_what_another_source_does_not_need_stops_nothing(self) -> None:
+    def test_a_value_of_another_source_may_be_missing(self) -> None:
         assert parse([], {}).node_name == ""
 
     @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class TestApiServer:
             ["--pod-source", "file:pods.json"],
         ],
     )
-    def test_what_is_ill_formed_stops_the_start(
+    def test_a_malformed_value_stops_the_start(
         self, arguments: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as ended:

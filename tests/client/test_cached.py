@@ -154,7 +154,7 @@ async def test_a_part_that_failed_is_raised_as_its_own_call_would(
 
 
 @KINDS
-async def test_without_an_agent_opening_says_why(kind: str, directory: str) -> None:
+async def test_opening_fails_with_the_reason_without_an_agent(kind: str, directory: str) -> None:
     async def opened() -> None:
         async with AsyncCached(f"{directory}/none/net.sock", 0.5):
             pass
@@ -169,7 +169,7 @@ async def test_without_an_agent_opening_says_why(kind: str, directory: str) -> N
 
 
 @KINDS
-async def test_before_the_first_snapshot_it_says_so(kind: str, directory: str) -> None:
+async def test_reading_fails_before_the_first_snapshot(kind: str, directory: str) -> None:
     cache = (Cached if kind == SYNC else AsyncCached)(f"{directory}/net.sock")
     with pytest.raises(Unavailable) as raised:
         cache.cpu()

@@ -23,7 +23,7 @@ def titles_of(out: str) -> list[str]:
     return [section.splitlines()[0] for section in out.split("\n\n")]
 
 
-def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
+def test_the_bare_command_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil()
     assert (ended.code, ended.err) == (0, "")
     assert titles_of(ended.out) == ["CPU", "NETWORK STATUS"]

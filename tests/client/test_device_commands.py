@@ -88,7 +88,7 @@ def test_a_link_of_two_networks_is_listed_once(netutil: Netutil, agent: FakeAgen
     assert sum(row[0] == "eth0" for row in links) == 1
 
 
-def test_without_exclusive_cpus_no_word_of_the_kubelet_is_quoted(
+def test_an_answer_of_shared_cpus_does_not_quote_the_kubelet(
     netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.resources.ClearField("exclusive_cpus")

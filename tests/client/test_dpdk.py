@@ -164,7 +164,7 @@ def test_vhost_user_is_a_virtual_device_and_probes_no_pci_device(mode: str, more
     assert (f"--vdev={device}", "--no-pci") == words[2:4]
 
 
-def test_beside_a_pci_device_the_pci_bus_stays_on() -> None:
+def test_the_pci_bus_stays_on_with_a_pci_device() -> None:
     words = line_of(with_interfaces(vhost_user(), answers.sriov(1))).words
     assert "--no-pci" not in words
 
@@ -231,7 +231,7 @@ def test_a_device_on_another_node_than_the_cpus_is_a_warning() -> None:
     assert "net2" in warning and "NUMA node 1" in warning and "CPUs are on 0" in warning
 
 
-def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
+def test_the_device_plugin_names_a_node_that_sysfs_does_not() -> None:
     device = answers.sriov(1)
     device.pci.ClearField("numa_node")
     response = with_interfaces(device)

@@ -84,7 +84,7 @@ def test_a_function_whose_group_is_not_mounted_makes_no_line(container: Path) ->
     )
 
 
-def test_without_vfios_own_file_there_is_no_line(container: Path) -> None:
+def test_no_line_is_made_without_vfios_own_file(container: Path) -> None:
     (container / "dev/vfio/vfio").unlink()
     assert "has no /dev/vfio/vfio" in refusal_of(facts(), view_of(container)).message
 
@@ -321,7 +321,7 @@ def test_the_af_xdp_plugins_endpoint_is_the_one_that_exists(
     assert f"--vdev=net_af_xdp0,iface=ens1f0,{option}" in line.words and line.warnings == ()
 
 
-def test_without_an_endpoint_dpdk_loads_the_program_itself(container: Path) -> None:
+def test_dpdk_loads_the_program_itself_without_an_endpoint(container: Path) -> None:
     response = af_xdp("ens1f0")
     response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     line = line_of(response, view=view_of(container, capabilities=0))

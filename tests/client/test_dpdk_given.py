@@ -66,7 +66,7 @@ def test_one_token_of_several_functions_is_one_argument() -> None:
     assert tokens_of(both) == [f"--vfio-vf-token={UUID}"]
 
 
-def test_without_a_token_there_is_no_argument() -> None:
+def test_no_argument_is_made_without_a_token() -> None:
     assert tokens_of(with_interfaces(answers.sriov(1))) == []
 
 

@@ -41,7 +41,7 @@ def test_an_interface_of_which_nothing_is_there_makes_no_line() -> None:
     assert line_of(with_interfaces(answers.sriov(1), missing)).warnings == ()
 
 
-def test_on_the_nodes_network_a_missing_link_says_nothing() -> None:
+def test_a_missing_link_on_the_nodes_network_says_nothing() -> None:
     own = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, network=api.NetworkStatus(ips=["::1"]))
     response = with_interfaces(own, answers.sriov(1))
     response.interfaces.host_network = True
@@ -103,7 +103,7 @@ def test_a_vdpa_function_of_another_container_is_left_out_too(function: bool) ->
     assert any("vhost-vdpa-0" in word for word in line.words) is not function
 
 
-def test_of_a_subfunction_its_parent_is_not_given() -> None:
+def test_the_parent_of_a_subfunction_is_not_given() -> None:
     """Plugins report a subfunction with the address of the function that it is a part of."""
     parent = answers.sriov(1, driver="mlx5_core")
     parent.ClearField("allocated")

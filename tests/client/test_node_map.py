@@ -108,7 +108,7 @@ def test_a_part_of_the_node_that_is_missing_is_said(netutil: Netutil, agent: Fak
     assert "not known: network_devices: It took too long." in {t.text for t in drawn.of("missing")}
 
 
-def test_without_the_list_there_is_no_map_but_the_error(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_list_is_an_error_in_place_of_a_map(netutil: Netutil, agent: FakeAgent) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "Root only.", reason="NOT_AN_OPERATOR")
     agent.refused_methods["DescribePodsRequest"] = refusal
     ended = netutil("node", "map")

@@ -67,7 +67,7 @@ def test_a_reused_number_has_no_use_of_cpus() -> None:
     assert one.cpu_percent is None
 
 
-def test_whose_cpus_they_are_is_marked() -> None:
+def test_cpus_are_marked_with_their_owner() -> None:
     server = processes(*readings(), "name").processes[0]
     assert server.placement.cpu_exclusive_of == "default/db-0/db"
     assert server.placement.may_use is not None

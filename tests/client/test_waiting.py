@@ -116,7 +116,7 @@ async def test_a_vain_wait_raises_the_error_of_the_annotation(kind: str, agent: 
 
 
 @KINDS
-async def test_without_an_agent_it_waits_and_says_so_in_the_end(kind: str, directory: str) -> None:
+async def test_the_wait_ends_with_an_error_without_an_agent(kind: str, directory: str) -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable) as raised:
         await wait(kind, f"{directory}/net.sock", "net9", 0.6)

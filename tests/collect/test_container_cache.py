@@ -187,7 +187,7 @@ async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> Non
     node.cache.close()
 
 
-async def test_without_descriptors_to_spare_the_answers_are_the_same(tmp_path: Path) -> None:
+async def test_answers_do_not_change_without_spare_descriptors(tmp_path: Path) -> None:
     node = Node(tmp_path, most=0)
     found = [node.add(f"c{number}") for number in range(3)]
     before = descriptors()
@@ -272,7 +272,7 @@ async def test_a_shortage_lets_everything_go_and_is_survived(
     assert (len(node.cache), node.cache.descriptors) == (0, 0)
 
 
-async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> None:
+async def test_derived_values_are_released_with_their_container(node: Node) -> None:
     class Answer:
         pass
 
@@ -287,7 +287,7 @@ async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> N
     assert answer() is None
 
 
-def test_what_is_kept_is_of_the_very_same_objects() -> None:
+def test_kept_values_are_of_the_very_same_objects() -> None:
     kept = Kept()
     one, equal = [1], [1]
     made: list[int] = kept.get("a", (one,), list)

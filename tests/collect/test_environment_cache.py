@@ -64,7 +64,7 @@ def test_the_same_bytes_are_parsed_once(directory: int) -> None:
     assert read_held(directory, environment("other")) is not held
 
 
-async def test_what_is_held_is_found_under_its_key_of_its_pod() -> None:
+async def test_an_entry_is_found_under_its_key_of_its_pod() -> None:
     cache = EnvironmentCache()
     held = environment("one")
     cache.put("pod", 1, held)
@@ -115,7 +115,7 @@ async def test_the_total_limit_releases_the_pod_that_asked_longest_ago() -> None
     assert cache.size_bytes <= MAX_BYTES
 
 
-async def test_what_is_not_asked_for_is_released() -> None:
+async def test_an_unused_entry_is_released() -> None:
     clock = Clock()
     cache = EnvironmentCache(clock)
     cache.put("pod", 1, environment("one"))

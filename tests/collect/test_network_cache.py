@@ -118,7 +118,7 @@ async def eventually(condition: Callable[[], bool], what: str, seconds: float = 
 # Held: the same object while nothing changed
 
 
-async def test_what_did_not_change_is_read_once(
+async def test_an_unchanged_namespace_is_read_once(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     first = await quietly(cache, pin)
@@ -328,7 +328,7 @@ async def test_a_thousand_changes_are_seen_at_once_by_all_who_ask(
     assert asked > 100
 
 
-async def test_after_a_flood_of_changes_the_next_one_is_seen(
+async def test_the_next_change_after_a_flood_is_seen(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     await quietly(cache, pin)
@@ -399,7 +399,7 @@ async def test_a_process_that_changes_its_namespace_gets_the_new_links(
         assert seen(pin) in cache
 
 
-async def test_who_follows_a_process_that_moves_follows_it_there(cache: NetworkCache) -> None:
+async def test_a_subscriber_follows_a_process_to_its_new_namespace(cache: NetworkCache) -> None:
     live, notified = LiveNetworks(cache, ()), Notifications()
     with a_process_that_moves() as (process, move), pinned(process) as pin:
         first = await live.follow("pod", pin, None, notified)
@@ -552,7 +552,7 @@ async def test_only_a_followed_namespace_is_kept(
     cache.close()
 
 
-async def test_of_a_large_namespace_nothing_is_kept(
+async def test_a_large_namespace_is_not_kept(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     process.batch(
@@ -591,7 +591,7 @@ async def test_too_many_links_are_refused_each_time_and_still_followed(
     cache.unsubscribe(seen(pin), notified)
 
 
-async def test_who_holds_a_namespace_is_bounded(
+async def test_the_holders_of_a_namespace_are_bounded(
     cache: NetworkCache, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_HOLDERS", 1)
@@ -885,7 +885,7 @@ async def test_subscribers_are_notified_until_they_unsubscribe(
 
 
 @pytest.mark.parametrize("missing", ["dev", "if_inet6"])
-async def test_without_a_file_of_proc_net_the_answer_is_the_same(
+async def test_a_missing_file_of_proc_net_does_not_change_the_answer(
     cache: NetworkCache,
     process: Process,
     pin: PinnedProcess,
@@ -936,7 +936,7 @@ async def test_an_abandoned_reading_leaves_nothing_open(
     await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
 
 
-async def test_without_a_thread_a_namespace_is_closed_at_once(
+async def test_a_namespace_is_closed_at_once_without_a_thread(
     process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = NetworkCache(ReadPool().run)

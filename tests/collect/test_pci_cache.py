@@ -98,7 +98,7 @@ def test_a_replaced_function_is_seen_at_once(devices: Path) -> None:
     assert found is not None and found.vendor_id == ""
 
 
-def test_what_has_no_sign_of_its_change_is_read_again_in_time(devices: Path) -> None:
+def test_a_file_without_change_events_is_read_again_in_time(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     before = cache.look(SECOND_VF)
@@ -110,7 +110,7 @@ def test_what_has_no_sign_of_its_change_is_read_again_in_time(devices: Path) -> 
     assert after is not None and after.numa_node == 1
 
 
-def test_what_is_too_old_to_be_used_is_released(devices: Path) -> None:
+def test_an_expired_function_is_released(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     cache.look(VF)
@@ -155,7 +155,7 @@ def test_a_function_that_cannot_be_read_is_not_held(devices: Path) -> None:
     assert cache.held([VF]) is None and len(cache) == 0
 
 
-def test_what_is_no_address_is_no_path(devices: Path) -> None:
+def test_an_invalid_address_is_no_path(devices: Path) -> None:
     cache = cache_of(devices)
     assert cache.look("../../../../etc") is None
     assert len(cache) == 0

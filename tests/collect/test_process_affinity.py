@@ -133,7 +133,7 @@ def test_the_kernel_takes_the_size_of_the_mask() -> None:
         os.close(directory)
 
 
-def test_what_the_kernel_refuses_is_an_error() -> None:
+def test_a_refusal_of_the_kernel_is_an_error() -> None:
     directory = os.open("/proc/self", os.O_RDONLY)
     try:
         with pytest.raises(ProcessLookupError):

@@ -40,7 +40,7 @@ async def test_settings_are_acknowledged_and_pings_echoed() -> None:
 @pytest.mark.parametrize(
     "first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"PRI * HTTP/1"]
 )
-async def test_what_is_not_http2_ends_at_once(first: bytes) -> None:
+async def test_a_connection_that_is_not_http2_ends_at_once(first: bytes) -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.send(first)

@@ -151,7 +151,7 @@ async def test_a_peer_that_has_only_ended_its_sending_is_answered(tmp_path: Path
         assert it.counts.accept.aborted == 0
 
 
-async def test_past_a_pods_limits_calls_fail_then_connections_close(
+async def test_calls_fail_past_a_pods_limits_then_connections_close(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(1000, 3)) as it:
@@ -203,7 +203,7 @@ async def test_a_connection_whose_error_stays_is_kept(tmp_path: Path) -> None:
         assert await call_result(client, 3) == Reason.NOT_A_POD
 
 
-async def test_past_the_total_limits_calls_fail_then_connections_close(
+async def test_calls_fail_past_all_limits_then_connections_close(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(4, 1000)) as it:

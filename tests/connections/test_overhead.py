@@ -70,7 +70,7 @@ async def test_reconnecting_does_not_end_a_pause(tmp_path: Path) -> None:
         assert not await is_answered(await it.client(), 1)
 
 
-async def test_what_a_paused_pod_sent_is_answered_afterwards(tmp_path: Path) -> None:
+async def test_calls_of_a_paused_pod_are_answered_afterwards(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         old = await it.client()
         assert await call_result(old) == POD_KEY

@@ -94,7 +94,7 @@ def test_cgroup_v1_has_set_effective_set_quota_and_shares(tmp_path: Path) -> Non
     assert facts.bandwidth.quota_cores == 2.5
 
 
-def test_on_cgroup_v1_a_quota_of_minus_one_is_none(tmp_path: Path) -> None:
+def test_a_cgroup_v1_quota_of_minus_one_is_no_quota(tmp_path: Path) -> None:
     files = {f"cpu,cpuacct/{CONTAINER}/cpu.cfs_quota_us": "-1\n"}
     bandwidth = read_cpu(v1(tmp_path, files)).bandwidth
     assert bandwidth == CpuBandwidth(own_period_microseconds=100000, shares=2048)

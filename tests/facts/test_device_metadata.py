@@ -163,7 +163,7 @@ class TestHeld:
         assert read(files)[0].outcome is read(files)[0].outcome
         assert (files.stats.reads, files.stats.failures) == (1, 1)
 
-    def test_what_is_not_used_is_released(self, tree: DraTree) -> None:
+    def test_an_unused_file_is_released(self, tree: DraTree) -> None:
         now = [0.0]
         files = DeviceMetadataFiles(str(tree.plugins), Clocks(monotonic=lambda: now[0]))
         tree.write(both(vf()))

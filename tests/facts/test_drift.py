@@ -40,7 +40,7 @@ def drift(pci: Lookup, found: Link | None, **fields: Any) -> tuple[Drift, ...]:
     return merge(reported(network("net1", **fields)), links, (), pci)[0].drift
 
 
-def test_what_agrees_is_no_drift(pci: Lookup) -> None:
+def test_equal_values_are_no_drift(pci: Lookup) -> None:
     live = link(2, "net1", VF, "10.1.0.5/24", "fd00::5/64")
     same = {"mac": "02:00:00:00:00:01", "mtu": 1500, "ips": ["10.1.0.5", "fd00:0::0005/128"]}
     assert drift(pci, live, **same, **pci_info(VF)) == ()
@@ -50,7 +50,7 @@ def test_a_zone_is_no_part_of_an_address(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1", "", "fe80::5/64"), ips=["fe80::5%net1"]) == ()
 
 
-def test_what_was_not_reported_is_no_drift(pci: Lookup) -> None:
+def test_an_unreported_value_is_no_drift(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1", VF, "10.1.0.5/24")) == ()
 
 
@@ -72,7 +72,7 @@ INFINIBAND = "00:00:10:49:fe:80:00:00:00:00:00:00:0c:42:a1:03:00:1b:c0:02"
         "0C-42-A1-03-00-1B-C0-02",
     ],
 )
-def test_of_infiniband_the_guid_is_compared(pci: Lookup, same: str) -> None:
+def test_infiniband_links_are_compared_by_their_guid(pci: Lookup, same: str) -> None:
     live = Link(index=2, name="net1", mac=INFINIBAND)
     assert drift(pci, live, mac=same) == ()
 

@@ -153,7 +153,7 @@ def test_unusual_entries_are_read_as_getenv_reads_them() -> None:
     assert found.variables["TWICE"] == first
 
 
-def test_what_a_process_sets_after_its_start_is_not_shown() -> None:
+def test_a_variable_set_after_the_start_is_not_shown() -> None:
     late = script("os.environ['LATE'] = '1'; os.environ['EARLY'] = 'changed'")
     with running(["env", "-i", "EARLY=1", *PYTHON, late]) as pid:
         assert environment_of(pid).variables == {"EARLY": "1"}

@@ -146,7 +146,7 @@ def test_a_value_without_a_file_is_made_each_time(tmp_path: Path) -> None:
     assert (value.get(), value.get()) == (1, 2)
 
 
-def test_what_is_raised_is_not_kept(tmp_path: Path) -> None:
+def test_an_error_is_not_kept(tmp_path: Path) -> None:
     file = tmp_path / "cpu.shares"
     file.write_text("no number\n")
     value = HeldValue(

@@ -69,7 +69,7 @@ def test_device_info_names_the_device(pci: Lookup) -> None:
     ]
 
 
-def test_without_device_info_the_link_names_its_device(pci: Lookup) -> None:
+def test_the_link_names_its_device_without_device_info(pci: Lookup) -> None:
     found = merge(
         reported(DEFAULT, network("net1"), network("net2")),
         (link(1, "eth0"), link(2, "net1", SECOND_VF), link(3, "net2", VF)),

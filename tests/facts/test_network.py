@@ -59,7 +59,7 @@ def test_the_older_spelling_counts_where_the_newer_is_not() -> None:
     assert found == Networks((NetworkStatus("default/other", "net2"),), Source.NETWORKS_STATUS)
 
 
-def test_of_both_spellings_the_newer_counts() -> None:
+def test_the_newer_of_both_spellings_counts() -> None:
     found = read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: ONE})
     assert found == Networks((NetworkStatus("default/one", "net1"),), Source.NETWORK_STATUS)
 
@@ -246,7 +246,7 @@ PLACES: list[Callable[[Any], dict[str, Any]]] = [
 @given(
     st.sampled_from(PLACES), json_values, st.integers(0, 25), st.sampled_from(["list", "object"])
 )
-def test_whatever_is_accepted_can_be_carried_to_the_client(
+def test_every_accepted_annotation_fits_an_answer(
     place: Callable[[Any], dict[str, Any]], value: Any, levels: int, kind: str
 ) -> None:
     for _ in range(levels):
@@ -300,7 +300,7 @@ def test_the_error_of_a_host_network_pod_says_links_are_unlisted() -> None:
 
 
 @pytest.mark.parametrize("ips", [(), DUAL_STACK])
-def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
+def test_no_interface_is_known_without_an_annotation(ips: tuple[str, ...]) -> None:
     with pytest.raises(NotFound) as refusal:
         of_interface(read({}, *ips), "eth0")
     assert "leaving the name out" in refusal.value.advice
@@ -328,7 +328,7 @@ def test_a_nameless_network_has_its_links_name_in_every_call(
     "name",
     ["eth0", "net1.105", "a", "x" * 15, "veth-3@x", "...", "\u00e4" * 7, "-", "%d"],
 )
-def test_what_the_kernel_takes_for_a_name_may_be_asked_for(name: str) -> None:
+def test_every_name_that_the_kernel_takes_may_be_requested(name: str) -> None:
     ensure_interface_name(name)
 
 

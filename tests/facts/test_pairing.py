@@ -131,7 +131,7 @@ def test_a_device_without_a_kernel_driver_comes_first(
         ("", {"X": 1}, []),
     ],
 )
-def test_what_decides_is_used_and_what_does_not_is_marked(
+def test_deciding_hints_are_used_and_others_marked(
     names: str, variables: dict[str, int], expected: list[tuple[str, DeviceSource]]
 ) -> None:
     assert paired(names, **variables) == expected

@@ -91,7 +91,7 @@ def test_an_address_is_found_in_any_spelling(root: str, address: str) -> None:
     "address",
     ["", ".", "..", "../devices/0000:3b:00.0", "0000:3b:00.0/physfn", "secret", "3b:00.0"],
 )
-def test_what_is_no_address_reaches_no_path(root: str, address: str) -> None:
+def test_an_invalid_address_reaches_no_path(root: str, address: str) -> None:
     devices = Path(root, "sys/bus/pci/devices")
     (devices / "secret").mkdir()
     (devices / "3b:00.0").mkdir()

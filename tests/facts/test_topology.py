@@ -68,7 +68,7 @@ def test_a_cpu_that_the_node_does_not_have_is_offline(root: str) -> None:
     assert read_topology(root, [4711]) == (Cpu(4711, None, None, None, (), False, False, False),)
 
 
-def test_before_linux_5_3_siblings_have_their_old_name(root: str) -> None:
+def test_siblings_have_their_old_name_before_linux_5_3(root: str) -> None:
     for folder in system(root).glob("cpu/cpu*/topology"):
         (folder / "core_cpus_list").unlink()
     assert read_topology(root, [0])[0].siblings == (0, 1)
@@ -120,7 +120,7 @@ def _number(text: object) -> int | None:
     return None if text is None else int(str(text))
 
 
-def test_what_was_read_is_known(root: str) -> None:
+def test_a_topology_that_was_read_is_known(root: str) -> None:
     topology = Topology(root)
     assert topology.known([1]) is None
     assert topology.read([5, 0]) == read_topology(root, [0, 5])

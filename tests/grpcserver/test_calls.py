@@ -68,7 +68,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("kind", [*TYPES, None])
-async def test_what_is_no_grpc_request_is_415(kind: str | None) -> None:
+async def test_a_request_that_is_not_grpc_gets_415(kind: str | None) -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(head=fields(content_type=kind))
@@ -177,7 +177,7 @@ async def test_a_deadline_that_is_over_does_no_work(given: str) -> None:
         assert bench.echo.contexts == []
 
 
-async def test_at_its_deadline_a_handler_is_cancelled() -> None:
+async def test_a_handler_is_cancelled_at_its_deadline() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(head=fields(p_path="/test.Echo/Slow", grpc_timeout="50m"))
@@ -567,7 +567,7 @@ async def test_a_handler_waits_for_its_turn_before_each_message() -> None:
         assert policy.turns == 3  # the end is read too
 
 
-async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
+async def test_frames_without_a_call_are_overhead() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:
         client = await bench.connect()
@@ -711,7 +711,7 @@ async def test_a_shutdown_serves_open_calls_and_those_on_their_way() -> None:
         await stopping
 
 
-async def test_what_is_open_after_the_grace_ends_as_unavailable() -> None:
+async def test_calls_open_after_the_grace_end_as_unavailable() -> None:
     async with serving(ServerConfig(graceful_ping_timeout=0.01)) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))

@@ -125,7 +125,7 @@ def test_a_later_block_is_not_looked_up_with_another_table() -> None:
     ],
     ids=["too many bytes", "too many fields", "a table of another size"],
 )
-def test_what_no_ordinary_client_begins_with_is_not_kept(block: bytes) -> None:
+def test_an_unusual_first_block_is_not_kept(block: bytes) -> None:
     memo = FirstBlocks()
     decoder(memo).request(block)
     assert len(memo) == 0

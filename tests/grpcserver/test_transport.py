@@ -98,7 +98,7 @@ async def test_a_read_of_nothing_reports_nothing(pair: Pair) -> None:
     assert not pair.transport.is_closing()
 
 
-async def test_what_comes_is_read_in_order_once_reading_is_resumed(pair: Pair) -> None:
+async def test_input_is_read_in_order_once_reading_resumes(pair: Pair) -> None:
     pair.transport.resume_reading()
     assert pair.transport.is_reading()
     pair.peer.send(b"abcdefgh")

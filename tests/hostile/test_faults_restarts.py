@@ -136,7 +136,7 @@ def test_an_agent_removes_the_directory_of_the_version_before(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_of_two_agents_the_one_that_is_left_has_the_path(
+def test_the_agent_that_is_left_of_two_has_the_path(
     lab: Lab, web: PodClient, ending: signal.Signals
 ) -> None:
     left = lab.agent()

@@ -161,7 +161,7 @@ def ensure_that_it_is_rebound(agent: LabAgent, fault: Callable[[Path], None]) ->
     assert probe(agent, "/healthz") == (200, "ok")
 
 
-def test_what_a_planted_link_names_is_left_as_it_was(agent: LabAgent) -> None:
+def test_the_target_of_a_planted_link_is_left_alone(agent: LabAgent) -> None:
     target = agent.socket.with_name("planted")
     link_in_its_place(agent.socket)
     eventually(lambda: connects(agent.socket))

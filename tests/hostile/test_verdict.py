@@ -67,7 +67,7 @@ def test_a_leak_of_one_run_is_a_fault_but_its_cpu_time_is_none() -> None:
     assert faults(GOOD, busy, busy) == ("CPU left",)
 
 
-def test_what_each_run_leaves_is_summed() -> None:
+def test_the_rests_of_all_runs_are_summed() -> None:
     before, grown = Held(50 * MEBIBYTE, 40, 5), Held(70 * MEBIBYTE, 50, 5)
     more = Held(90 * MEBIBYTE, 70, 5)
     first = Outcome("a", phase(0.001, held=before), phase(0.001), phase(0.001, held=grown))
@@ -91,7 +91,7 @@ def test_calls_that_stay_slow_after_most_runs_are_a_fault() -> None:
     assert faults(found, GOOD, GOOD) == ()
 
 
-def test_what_could_not_be_measured_is_past_every_bound() -> None:
+def test_an_unmeasured_value_is_past_every_bound() -> None:
     good, silent = phase(0.001), replace(phase(0.001), calls=())
     no_echo = replace(good, calls=tuple(call for call in good.calls if call.kind != "echo"))
     for outcome in (

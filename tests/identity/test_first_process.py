@@ -47,7 +47,7 @@ def test_the_one_that_started_first_is_found_in_any_order(three: tuple[int, ...]
     assert first_of(last, two) == two
 
 
-def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
+def test_ended_processes_are_skipped(three: tuple[int, ...]) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert first_of(ended.pid, *three[1:]) == three[1]

@@ -237,7 +237,7 @@ def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> N
     assert len(node.tree.held) == 0
 
 
-def test_what_a_user_made_is_never_held(node: Node) -> None:
+def test_a_users_cgroup_is_never_held(node: Node) -> None:
     os.chown(node.make_pod(), USER, USER)
     for _ in range(3):
         with pytest.raises(PermissionDenied):

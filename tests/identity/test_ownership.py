@@ -345,7 +345,7 @@ print(any(found.container_id in containers_below(each) for each in tree.hierarch
     "private", [False, True], ids=["host's namespace", "a namespace of its own"]
 )
 @pytest.mark.parametrize("agent", ["pod", "service"])
-def test_where_the_node_is_in_a_pod_its_own_pods_are_meant(agent: str, private: bool) -> None:
+def test_a_node_in_a_pod_names_its_own_pods(agent: str, private: bool) -> None:
     """kind in a pod: the agent and its callers run in the container of another node's pod."""
     top = find_hierarchies()[0].directory / f"netutil-nested-{os.getpid()}"
     node = top / "kubepods" / "burstable" / f"pod{OUTER}" / ("e" * 64) / "docker" / ("d" * 64)

@@ -50,7 +50,7 @@ def test_nothing_is_fetched_but_packages() -> None:
     assert not [rest for rest in runs if re.search(r"curl|wget|https?://|apt", rest)]
 
 
-def test_what_is_copied_is_in_git_and_not_ignored() -> None:
+def test_copied_files_are_in_git_and_not_ignored() -> None:
     names = tracked()
     sources = {source for copied, _ in stage("build").copies() for source in copied}
     for source in sources:

@@ -323,7 +323,7 @@ async def test_a_block_that_grows_while_work_waits_is_kept(scheduler: FairSchedu
     assert ran_at[0] >= end
 
 
-async def test_of_blocked_pods_each_is_served_when_its_own_block_ends(
+async def test_each_blocked_pod_is_served_when_its_own_block_ends(
     scheduler: FairScheduler,
 ) -> None:
     order: list[str] = []

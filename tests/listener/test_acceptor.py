@@ -99,7 +99,7 @@ async def test_the_acceptor_leaves_time_for_other_work_each_iteration(
     assert server.bursts == len(accepted)
 
 
-async def test_without_descriptors_the_acceptor_pauses_and_continues(
+async def test_the_acceptor_pauses_without_descriptors_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_SECONDS", 0.05)

@@ -112,7 +112,7 @@ def test_the_profile_is_on_the_node_before_the_agent() -> None:
     assert mount["name"] not in {one["name"] for one in agent_of(read(HARDENED))["volumeMounts"]}
 
 
-def test_what_gives_the_profile_has_no_capability() -> None:
+def test_the_container_that_installs_the_profile_is_powerless() -> None:
     (giver,) = initial_of(read(HARDENED))
     context = giver["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"]}

@@ -86,7 +86,7 @@ def test_unreadable_files_reject_no_connection(
     assert len(caplog.records) == 1
 
 
-def test_without_a_cgroup_there_is_no_limit() -> None:
+def test_no_limit_is_known_without_a_cgroup() -> None:
     limit = MemoryLimit(None, 90)
     assert limit.use == MemoryUse(0, None)
     assert limit.check_capacity() is None

@@ -187,7 +187,7 @@ def test_an_agent_in_a_pod_learns_the_kubelets_cgroup_root() -> None:
 
 @pytest.mark.parametrize("case", [case for case in REAL_WORLD if case.startswith("kind")])
 @pytest.mark.parametrize("own", EVERYWHERE)
-def test_in_a_container_that_the_agent_is_not_in_no_name_counts(case: str, own: str) -> None:
+def test_no_name_counts_in_a_container_without_the_agent(case: str, own: str) -> None:
     """Root in a container that no kubelet started makes cgroups that belong to root, too."""
     try:
         found = identify(REAL_WORLD[case][0], own)
@@ -450,7 +450,7 @@ def test_hierarchies_with_only_the_nodes_container_are_ignored() -> None:
     assert [one for one, _ in placement.containers] == [ID]
 
 
-def test_without_a_pod_uid_an_unknown_container_is_refused() -> None:
+def test_an_unknown_container_without_a_pod_uid_is_refused() -> None:
     with pytest.raises(PermissionDenied):
         choose_container(identify(f"0::/system.slice/crio-{ID}.scope\n"), [])
 

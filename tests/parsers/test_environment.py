@@ -102,7 +102,7 @@ def test_entries_without_an_equals_sign_are_skipped_and_counted() -> None:
         pytest.param(b"N\xffME=good", "N\ufffdME", "good", id="in the name"),
     ],
 )
-def test_what_is_not_utf_8_is_replaced_and_counted(entry: bytes, name: str, value: str) -> None:
+def test_invalid_utf_8_is_replaced_and_counted(entry: bytes, name: str, value: str) -> None:
     found = parse_environment(entry + b"\0OK=1\0")
     assert found == Environment({name: value, "OK": "1"}, replaced_entries=1, skipped_entries=0)
 
@@ -120,7 +120,7 @@ names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"
 
 
 @given(st.dictionaries(names, st.text(characters)), st.booleans())
-def test_what_a_process_is_started_with_comes_back(variables: dict[str, str], final: bool) -> None:
+def test_a_processs_environment_comes_back(variables: dict[str, str], final: bool) -> None:
     block = "\0".join(f"{name}={value}" for name, value in variables.items())
     found = parse_environment((block + "\0" * final).encode())
     assert found == Environment(variables, 0, 0)

@@ -222,7 +222,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]))
         )
     )
 )
-def test_what_is_written_by_the_specification_comes_back(found: list[dict[str, Any]]) -> None:
+def test_a_status_of_the_specification_comes_back(found: list[dict[str, Any]]) -> None:
     expected = tuple(
         NetworkStatus(**{**one, "ips": tuple(one["ips"]), "gateway": tuple(one["gateway"])})
         for one in found

@@ -100,7 +100,7 @@ def test_an_info_that_only_the_start_has_is_returned() -> None:
     assert device.info == INFO[ONE] and not device.from_start
 
 
-def test_without_another_environment_only_its_own_is_returned() -> None:
+def test_a_single_environment_is_returned_alone() -> None:
     network, others = devices_of_both({"PCIDEVICE_NIC": ONE, "QAT0": TWO}, None)
     assert addresses(network + others) == [("PCIDEVICE_NIC", ONE, False), ("QAT0", TWO, False)]
 
@@ -218,7 +218,7 @@ def test_both_name_what_each_names(own: dict[str, str], start: dict[str, str]) -
 
 
 @given(ENVIRONMENTS)
-def test_what_is_read_is_in_the_variables_that_are_kept(environment: dict[str, str]) -> None:
+def test_devices_come_from_the_kept_variables(environment: dict[str, str]) -> None:
     kept = device_variables({**environment, "AFXDP_DEVICES": "ens1f0"})
     assert "X" not in kept and kept.pop("AFXDP_DEVICES") == "ens1f0"
     assert devices_of_both(kept, None) == devices_of_both(environment, None)

@@ -75,7 +75,7 @@ def test_a_quantity_is_its_whole_bytes(quantity: object, amount: int) -> None:
         {"a": 1},
     ],
 )
-def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) -> None:
+def test_an_invalid_amount_is_refused_with_its_place(quantity: object) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_bytes(quantity, read="container app of pod a/b")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED

@@ -48,7 +48,7 @@ def test_both_kinds_are_read_as_the_plugin_writes_them(directory: str) -> None:
     assert parse_userspace(USERSPACE, directory, read="x") == (VHOST_USER, MEMIF)
 
 
-def test_without_the_directory_there_is_no_path() -> None:
+def test_no_path_is_known_without_the_directory() -> None:
     first, _ = parse_userspace(USERSPACE, "", read="x")
     assert first.device_info.devices["vhost-user"].fields["path"] == ""
 

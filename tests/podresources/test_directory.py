@@ -164,7 +164,7 @@ async def test_a_missing_socket_is_reported_and_found_when_it_comes(tmp_path: Pa
         (grpc.StatusCode.INTERNAL, "oops", None),
     ],
 )
-async def test_what_the_kubelet_refuses_is_a_sentence_and_tried_again(
+async def test_a_refusal_of_the_kubelet_is_a_sentence_and_retried(
     code: grpc.StatusCode,
     said: str,
     reason: Reason | None,
@@ -259,7 +259,7 @@ async def test_known_devices_are_those_answered_without_the_kubelet(
     assert (kubelet.lists, kubelet.gets) == (1, 0)
 
 
-async def test_of_two_pods_of_one_name_nothing_is_known(
+async def test_two_pods_of_one_name_have_unknown_devices(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.pods.append(pod(device="other"))
@@ -268,7 +268,7 @@ async def test_of_two_pods_of_one_name_nothing_is_known(
     assert directory.known(WEB, "app", None) is None
 
 
-async def test_what_is_older_than_a_refresh_is_not_known(
+async def test_a_list_older_than_a_refresh_is_not_used(
     kubelet: KubeletDouble, tmp_path: Path
 ) -> None:
     now = [100.0]

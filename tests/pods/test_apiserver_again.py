@@ -55,7 +55,7 @@ class TestBegunAgain:
             assert len(api.listed) == 1
 
     @pytest.mark.parametrize("how", ["status", "event"])
-    async def test_after_410_it_lists_again_and_not_older(
+    async def test_a_410_causes_a_list_that_is_not_older(
         self, api: ApiServer, api_settings: dict[str, Any], how: str
     ) -> None:
         api.put(pod(1, "web"))
@@ -113,7 +113,7 @@ class TestBegunAgain:
         ],
         ids=["half", "html", "type", "which pod", "deep", "binary"],
     )
-    async def test_what_is_no_event_ends_the_stream_and_a_list_makes_good(
+    async def test_an_invalid_event_ends_the_stream_and_causes_a_list(
         self, api: ApiServer, api_settings: dict[str, Any], line: bytes
     ) -> None:
         api.put(pod(1, "web"))

@@ -145,7 +145,7 @@ class TestFollowing:
         claims_api.put(claim())
         await answered(held)
 
-    async def test_after_410_claims_are_listed_again(
+    async def test_a_410_causes_a_new_list_of_claims(
         self, claims_api: ApiServer, held: ClaimsApi
     ) -> None:
         claims_api.watches.append(refusing(410, "Expired", "too old resource version"))

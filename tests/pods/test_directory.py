@@ -358,7 +358,7 @@ async def test_close_does_not_wait_for_a_source_that_hangs(source: Source) -> No
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_who_waits_for_a_change_hears_of_a_list_that_differs(source: Source) -> None:
+async def test_a_waiter_for_a_change_gets_a_list_that_differs(source: Source) -> None:
     directory = PodDirectory(source, 0.01)
     first = await directory.changed(0)
     waiting = asyncio.create_task(directory.changed(first))
@@ -380,7 +380,7 @@ async def test_one_fetch_serves_all_who_wait_for_a_change(source: Source) -> Non
     await directory.close()
 
 
-async def test_who_waits_for_a_change_goes_on_after_a_failed_fetch(source: Source) -> None:
+async def test_a_waiter_for_a_change_survives_a_failed_fetch(source: Source) -> None:
     source.failing = True
     directory = PodDirectory(source, 0.01)
     waiting = asyncio.create_task(directory.changed(0))

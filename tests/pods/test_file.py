@@ -117,7 +117,7 @@ def test_a_half_written_file_is_an_error_until_it_is_complete(path: Path) -> Non
         b"{kind: PodList}",
     ],
 )
-def test_what_is_no_list_is_one_sentence(content: bytes, path: Path) -> None:
+def test_a_file_without_a_list_is_an_error_of_one_sentence(content: bytes, path: Path) -> None:
     write(path, content)
     failure = failure_of(FileSource(str(path)))
     assert failure.message.startswith("The pod list file cannot be used: ")
@@ -135,7 +135,7 @@ def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a FIFO", "a directory"])
-def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], path: Path) -> None:
+def test_only_a_regular_file_is_opened(make: Callable[[Path], None], path: Path) -> None:
     make(path)
     assert "no regular file" in failure_of(FileSource(str(path))).message
 
@@ -225,13 +225,13 @@ items:
 
 
 @pytest.mark.parametrize("tag", ["!!timestamp 2018-03-01T10:00:02Z", "!!binary aGk="])
-def test_what_yaml_alone_has_is_unknown(tag: str, path: Path) -> None:
+def test_values_of_yaml_alone_are_unknown(tag: str, path: Path) -> None:
     write(path, f"items: [{{metadata: {{name: a, uid: u}}, status: {{phase: {tag}}}}}]".encode())
     (pod,) = FileSource(str(path)).fetch()
     assert (pod.status.phase, pod.not_understood) == ("", ("status.phase",))
 
 
-def test_what_is_not_understood_of_a_file_is_counted(path: Path) -> None:
+def test_unknown_values_of_a_file_are_counted(path: Path) -> None:
     write(path, b'{"items":[{"metadata":{"name":"a","uid":"u"},"spec":{"nodeName":7}},{}]}')
     flaws = Flaws()
     assert len(FileSource(str(path), flaws).fetch()) == 1

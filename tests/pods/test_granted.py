@@ -77,7 +77,7 @@ def test_the_resources_in_the_status_outweigh_the_spec(status: dict[str, Any]) -
     assert changed(**status).may_own_cpus("app")
 
 
-def test_without_it_the_spec_cannot_be_changed_and_decides() -> None:
+def test_the_spec_decides_where_it_cannot_be_changed() -> None:
     assert changed().granted("app") is None
     assert not changed().may_own_cpus("app")
     assert changed(allocatedResources=None, resources=None).granted("app") is None

@@ -73,7 +73,7 @@ def test_a_container_without_a_status_is_matched_by_its_pod(
 
 
 @pytest.mark.parametrize(("uid", "container_id"), [(None, OTHER), (None, None), (HASH, OTHER)])
-def test_what_is_not_in_the_list_is_none(uid: str | None, container_id: str | None) -> None:
+def test_a_pod_outside_of_the_list_is_not_found(uid: str | None, container_id: str | None) -> None:
     assert listed(WEB).find(uid, container_id) is None
 
 

@@ -37,7 +37,7 @@ def test_another_spelling_of_the_pod_uid_is_the_same_answer() -> None:
     assert named(pods, UID.replace("-", "_")) == named(pods, UID)
 
 
-def test_what_find_refuses_has_no_name() -> None:
+def test_a_refused_caller_has_no_name() -> None:
     twice = pod("other", OTHER_UID, {"app": f"containerd://{APP}"})
     assert listed(WEB, twice).named(UID, APP) is None
     assert listed(WEB).named(OTHER_UID, APP) is None
@@ -69,7 +69,7 @@ class _Made:
     """Something that was made of an entry."""
 
 
-def test_what_is_kept_is_released_with_the_list() -> None:
+def test_kept_values_are_released_with_the_list() -> None:
     pods = listed(WEB)
     made = _Made()
     named(pods).kept.keep("answer", made, 5)
@@ -102,7 +102,7 @@ def test_all_pods_together_have_a_limit() -> None:
 
 
 @pytest.mark.parametrize("times", [2, 3])
-def test_what_is_kept_under_a_name_counts_once(times: int) -> None:
+def test_a_value_kept_under_a_name_counts_once(times: int) -> None:
     budget = KeptBudget()
     kept = Kept(budget, "a")
     for number in range(times):

@@ -103,7 +103,7 @@ def test_none_accepts_any_certificate_and_reads_no_ca(
     assert open_source(verify=Verify.NONE, ca_file="/nowhere/ca.crt").fetch()
 
 
-def test_without_a_ca_file_the_systems_own_decide(open_source: Open) -> None:
+def test_the_systems_cas_decide_without_a_ca_file(open_source: Open) -> None:
     assert "signed by a CA" in failure_of(open_source(ca_file=None)).message
 
 

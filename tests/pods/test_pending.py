@@ -69,7 +69,7 @@ APP = one("container", "app", RUNNING, "a" * 64)
     ],
     ids=lambda value: f"{value[0]} {value[2]}" if len(value) == len(APP) else None,
 )
-def test_what_may_be_started_beside_a_running_container(
+def test_some_containers_may_start_beside_a_running_one(
     other: tuple[str, dict[str, Any], dict[str, Any] | None], expected: tuple[str, ...]
 ) -> None:
     assert pending(pod(APP, other)) == expected
@@ -92,7 +92,7 @@ def test_init_containers_may_start_before_a_container_runs() -> None:
     ],
     ids=str,
 )
-def test_what_ended_is_awaited_only_if_it_restarts(
+def test_an_ended_container_is_awaited_only_if_it_restarts(
     policies: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     own = {"restartPolicy": policies["own"]} if "own" in policies else {}

@@ -24,7 +24,7 @@ async def test_nothing_is_followed_before_a_first_call(
     assert pushed.last is None
 
 
-async def test_who_asks_first_waits_for_the_first_list(
+async def test_the_first_caller_waits_for_the_first_list(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     waiting = [asyncio.create_task(pushed.lookup(*WEB)) for _ in range(50)]

@@ -16,7 +16,7 @@ NEW = f"{2:032x}", f"{2:064x}"
 UNKNOWN = "f" * 32, "f" * 64
 
 
-async def test_after_a_break_the_last_list_answers_with_its_own_time(
+async def test_the_last_list_keeps_its_own_time_after_a_break(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))

@@ -188,7 +188,7 @@ async def test_an_empty_list_of_a_restarted_kubelet_removes_nothing(source: Sour
     await directory.close()
 
 
-def test_what_is_remembered_is_bounded_in_bytes(
+def test_remembered_pods_are_bounded_in_bytes(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grace_cache, "MAX_REMEMBERED_BYTES", 2500)

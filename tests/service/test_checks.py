@@ -238,13 +238,13 @@ def test_memory_is_compared_with_its_high_watermark(used: int, outcome: str, sai
     assert_is(checks.memory(MemoryUse(used, 100), USE, 90, NOW), outcome, said)
 
 
-def test_what_the_agent_uses_is_said() -> None:
+def test_the_agents_usage_is_reported() -> None:
     check = checks.memory(MemoryUse(), USE, 90, NOW)
     said = "40.0 MiB resident, 1.0% of a CPU since the start 1:00:00 ago, 9 threads"
     assert_is(check, "ok", said, "no limit")
 
 
-def test_what_the_agent_uses_is_read() -> None:
+def test_the_agents_usage_is_read() -> None:
     use, real = own_use(), psutil.Process()
     assert (use.pid, use.threads) == (os.getpid(), real.num_threads())
     assert use.started_seconds == real.create_time()

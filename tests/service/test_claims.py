@@ -172,7 +172,7 @@ def test_an_interface_is_the_device_of_its_name(node: DraNode) -> None:
     assert "claim" not in named(interfaces(node, "app"), "eth0")
 
 
-def test_what_a_driver_reports_and_the_kernel_lacks_is_drift(node: DraNode) -> None:
+def test_a_reported_device_that_the_kernel_lacks_is_drift(node: DraNode) -> None:
     node.write_nic(vf(VF, network={**NETWORK, "ips": ["192.0.2.9/24"], "hardwareAddress": "02::"}))
     if links_are_refused(node.containers["app"]):
         return

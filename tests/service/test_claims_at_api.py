@@ -87,7 +87,7 @@ def one_device(request: Any) -> Any:
     return device
 
 
-def test_without_files_the_api_server_has_the_devices(node: DraNode, server: ClaimsServer) -> None:
+def test_the_api_server_has_the_devices_without_files(node: DraNode, server: ClaimsServer) -> None:
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=NET1)])
     found = eventually(node, lambda found: bool(found["claims"][0].get("devices")))
     assert reason(found) == ""
@@ -112,7 +112,9 @@ def test_the_node_alone_has_devices_as_ever(node: DraNode) -> None:
     assert nic["source"] == "CLAIM_SOURCE_NODE" and "conditions" not in one_device(nic)
 
 
-def test_what_the_api_server_adds_is_beside_the_file(node: DraNode, server: ClaimsServer) -> None:
+def test_additions_of_the_api_server_are_beside_the_file(
+    node: DraNode, server: ClaimsServer
+) -> None:
     node.write_nic(vf(VF, network=NETWORK))
     ready, other = condition("True"), {**NET1, "interfaceName": "net9"}
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=other, conditions=[ready])])

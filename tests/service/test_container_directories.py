@@ -56,7 +56,7 @@ def test_all_of_cgroup_v2_is_one_directory_watched_once() -> None:
     assert watched.above == tuple(f"{V2}{path}" for path in above)
 
 
-def test_on_cgroup_v1_the_levels_of_every_controller_are_watched() -> None:
+def test_the_levels_of_every_v1_controller_are_watched() -> None:
     text = f"4:hugetlb:{PATH}\n3:cpuset:{PATH}\n2:cpu:{PATH}\n"
     watched = callers("cpuset", "cpu", "hugetlb").watched_directories(identify(text))
     names = ("cpuset", "cpu", "hugetlb")

@@ -87,7 +87,7 @@ def test_a_limit_of_the_pods_own_cgroup_is_no_containers(limited: Node) -> None:
     assert "limit of the pod cgroup" in table and "container_quota" not in table
 
 
-def test_without_any_limit_there_is_no_level(node: Node) -> None:
+def test_no_level_is_reported_without_a_limit(node: Node) -> None:
     found = cpu(node.app)
     assert not {"quota_cores", "quota_microseconds", "quota_level", "quota_unknown"} & set(found)
 

@@ -148,7 +148,7 @@ def unchanging(text: str) -> str:
 
 
 @pytest.mark.parametrize(("arguments", "shown"), examples())
-def test_what_the_documents_show_is_what_one_gets(
+def test_the_output_is_the_documents_example(
     node: DpdkNode, arguments: list[str], shown: str
 ) -> None:
     code, out, _ = printed(node, *arguments)

@@ -308,7 +308,7 @@ def test_a_pod_at_its_limit_stops_at_the_last_step(node: Node) -> None:
     assert_stops(answer, "answer", "TOO_MANY_CONNECTIONS_OF_POD", f"holds {HELD} connections")
 
 
-def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
+def test_the_kernels_half_is_answered_without_a_pod_list() -> None:
     with Lab() as lab:
         app = lab.pod("web").container("app")
         lab.agent(pod_source=f"file:{lab.directory}/none.json")

@@ -87,7 +87,7 @@ async def test_answers_are_the_same_objects_until_something_differs(
     assert usage.usage_bytes == 2097152
 
 
-async def test_without_a_pod_list_the_kernel_s_half_is_answered(
+async def test_the_kernels_half_is_answered_without_a_pod_list(
     node: Node, process: PinnedProcess
 ) -> None:
     found, asks = gathering(node), caller(process)

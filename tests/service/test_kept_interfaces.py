@@ -116,7 +116,7 @@ async def test_equal_questions_get_equal_copies_of_one_answer(asking: Asking) ->
     assert (await asking()).interfaces[0].name == "eth0"
 
 
-async def test_what_changed_makes_another_answer(asking: Asking, process: Namespace) -> None:
+async def test_a_change_makes_another_answer(asking: Asking, process: Namespace) -> None:
     process.batch("link set eth0 mtu 1400\n")
     assert (await asking()).interfaces[0].link.mtu == 1400
     assert asking.made == 2

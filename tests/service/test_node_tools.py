@@ -220,7 +220,7 @@ def test_the_documented_sample_has_every_check(node: Node, client: NodeClient) -
     assert documented == [one.name for one in found.checks]
 
 
-def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
+def test_the_doctor_finds_broken_parts(node: Node, client: NodeClient) -> None:
     pods = node.lab.directory / "pods.json"
     client.call(requests.diagnosis())  # from here on there is a last list
     whole = pods.read_text()
@@ -344,7 +344,7 @@ async def test_an_agent_that_stops_ends_its_traces_itself() -> None:
     assert ended.value.reason == "AGENT_RESTARTING"
 
 
-def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
+def test_the_doctor_examines_from_outside_without_an_agent(node: Node) -> None:
     missing = f"{node.lab.directory}/none.sock"
     with NodeClient(missing, timeout_seconds=0.5) as client, pytest.raises(Unavailable) as down:
         client.call(requests.diagnosis())

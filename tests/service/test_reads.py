@@ -21,7 +21,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
+async def test_a_reads_result_or_error_is_the_callers() -> None:
     pool = ReadPool()
     assert await pool.run("pod", lambda: 42, "a file") == 42
     with pytest.raises(ZeroDivisionError):

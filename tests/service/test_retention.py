@@ -91,7 +91,7 @@ async def test_the_entries_of_an_unseen_pod_are_dropped(node: Node) -> None:
     assert list(node.log.by_pod) == [NO_POD, HOST_ROOT]
 
 
-async def test_what_is_not_used_for_two_sweeps_is_released(node: Node) -> None:
+async def test_an_entry_unused_for_two_sweeps_is_released(node: Node) -> None:
     node.cache["used"] = node.cache["not used"] = 1
     for _ in range(2):
         await node.retention.sweep()

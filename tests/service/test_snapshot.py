@@ -79,7 +79,7 @@ def test_a_failed_pieces_reason_is_a_change_its_message_none(
 
 
 @pytest.mark.parametrize("change", [set_counters, set_times, set_usage])
-def test_what_changes_all_the_time_is_no_change(change: Change) -> None:
+def test_counters_that_always_change_are_no_change(change: Change) -> None:
     before, now = everything(), everything()
     change(now)
     assert before != now
@@ -159,7 +159,7 @@ def test_equal_bytes_of_a_part_have_a_digest_without_a_read(
 
 
 @pytest.mark.parametrize("change", [*CHANGES, set_counters, set_times, set_usage])
-def test_what_was_there_before_makes_no_difference_to_a_digest(change: Change) -> None:
+def test_earlier_values_do_not_change_a_digest(change: Change) -> None:
     facts = everything()
     before = digests(facts)
     change(facts)
@@ -175,7 +175,7 @@ def test_what_was_there_before_makes_no_difference_to_a_digest(change: Change) -
         ("resources", "pci_error"),
     ],
 )
-def test_what_the_agent_lacked_for_a_part_is_seen_each_time(part: str, field: str) -> None:
+def test_a_shortage_for_a_part_is_seen_each_time(part: str, field: str) -> None:
     facts = everything()
     assert not are_short(digests(facts).values())
     getattr(getattr(facts, part), field).reason = Reason.AGENT_OUT_OF_RESOURCES

@@ -38,7 +38,7 @@ def test_a_pod_that_is_understood_has_no_error() -> None:
 
 
 @pytest.mark.parametrize("change", OF_APP.values(), ids=OF_APP)
-def test_what_a_container_asks_for_is_unknown_and_not_none(change: Change) -> None:
+def test_an_unreadable_container_request_is_unknown_not_none(change: Change) -> None:
     pod = changed(change)
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     for error in (cpus.error, pages.error):
@@ -50,7 +50,7 @@ def test_what_a_container_asks_for_is_unknown_and_not_none(change: Change) -> No
 
 
 @pytest.mark.parametrize("change", OF_POD.values(), ids=OF_POD)
-def test_what_a_pod_asks_for_is_unknown_and_not_none(change: Change) -> None:
+def test_an_unreadable_pod_request_is_unknown_not_none(change: Change) -> None:
     pod = changed(change)
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     assert cpus.pod is None and cpus.error is not None

@@ -167,7 +167,7 @@ def test_an_answer_about_another_process_names_that_process(
         assert "Ask about a process in a container of the pod's spec." in output
 
 
-def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> None:
+def test_a_process_in_the_pods_own_cgroup_is_reported_as_such(node: Node) -> None:
     pod = node.lab.pod("own", share_process_namespace=True)
     app = pod.container("app")
     if (app.cgroups[0] / "cgroup.controllers").exists():

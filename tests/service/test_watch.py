@@ -189,7 +189,7 @@ def test_counters_are_no_change(watched: Watched, watcher: Watcher) -> None:
     assert int(link(news)["counters"]["tx_packets"]) >= 50
 
 
-def test_what_comes_and_goes_between_two_looks_is_no_change(
+def test_a_change_reversed_between_two_reads_is_no_change(
     watched: Watched, watcher: Watcher
 ) -> None:
     up_already = ["link set eth0 up"] * 20

@@ -201,7 +201,7 @@ def test_unread_snapshots_are_bounded(lab: Lab) -> None:
     eventually(lambda: metric(agent, "netutil_send_buffer_bytes") == 0)
 
 
-async def test_what_the_kubelet_allocates_reaches_a_watcher(lab: Lab) -> None:
+async def test_an_allocation_of_the_kubelet_reaches_a_watcher(lab: Lab) -> None:
     container = lab.pod("web", namespace="shop").container("app")
     kubelet = KubeletDouble(lab.directory / "kubelet.sock")
     kubelet.pods = [pod("web", "shop", "0000:3b:02.1")]

@@ -185,7 +185,7 @@ def test_everything_at_once_has_no_part_missing(cluster: Cluster) -> None:
     assert answer["environment"]["envs"]["HOSTNAME"] == web["metadata"]["name"]
 
 
-def test_without_multus_the_network_is_the_pods_own(cluster: Cluster) -> None:
+def test_the_network_is_the_pods_own_without_multus(cluster: Cluster) -> None:
     (web,) = cluster.select("app=web")
     (network,) = cluster.ask("deployment/web", "network")["status"]
     assert network["ips"] == [one["ip"] for one in web["status"]["podIPs"]]

@@ -82,7 +82,7 @@ def test_an_agent_started_without_the_right_says_what_to_apply(
     assert status["ready"] is False
 
 
-def test_without_a_list_it_still_answers_what_the_kernel_proves(cluster: Cluster) -> None:
+def test_the_kernels_facts_are_answered_without_a_list(cluster: Cluster) -> None:
     answer = cluster.ask("asking", "cpu")
     assert answer["effective_cpus"]
     refused = cluster.attempt(
