@@ -1,7 +1,8 @@
 """Examines the words of the repository, and the names of its tests.
 
 python -m scripts.words   exit 1 if a file has a word of scripts/words.toml, a test has a name of
-more than 60 characters, or a text refers to a test that does not exist
+more than 60 characters or without a subject at its beginning, or a text refers to a test that does
+not exist
 
 A test is a function of a file below `tests`. A text is a page, or a file of the code outside of
 `tests`. What others wrote is not examined: generated code, and recordings.
@@ -20,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MAX_NAME = 60
 """Characters of a test's name."""
+_NO_SUBJECTS = frozenset({"of", "that", "what", "whatever", "which", "who", "whoever", "whose"})
+"""A clause or a preposition in place of the component that the test is about."""
 _SUFFIXES = frozenset(
     {".c", ".cc", ".cfg", ".go", ".js", ".md", ".proto", ".py", ".sh", ".toml", ".tpl", ".yaml"}
 )
@@ -105,12 +108,15 @@ def named_tests(source: str, file: str) -> Iterator[NamedTest]:
 
 
 def name_findings(tests: list[NamedTest]) -> list[str]:
-    """Return a line for each name that is too long."""
-    return [
-        f"{one.file}:{one.line}: {one.name} has {len(one.name)} characters, more than {MAX_NAME}"
-        for one in tests
-        if len(one.name) > MAX_NAME
-    ]
+    """Return a line for each name that is too long, or that does not begin with a subject."""
+    found = []
+    for one in tests:
+        place = f"{one.file}:{one.line}: {one.name}"
+        if len(one.name) > MAX_NAME:
+            found.append(f"{place} has {len(one.name)} characters, more than {MAX_NAME}")
+        if one.name.split("_")[1] in _NO_SUBJECTS:
+            found.append(f"{place} does not begin with its subject")
+    return found
 
 
 def reference_findings(text: str, file: str, known: frozenset[str]) -> list[str]:

@@ -172,7 +172,7 @@ class TestAsk:
         assert api.asked == ["a", "b"] and found.error is None
         assert ask_api(None, "shop", ["a"]) is NOT_ASKED
 
-    def test_an_outdated_claim_is_an_error_beside_the_others(self) -> None:
+    def test_an_unavailable_claim_is_an_error_beside_the_others(self) -> None:
         found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), "shop", ["b", "a"])
         assert list(found.by_name) == ["b"]
         assert isinstance(found.error, Unavailable)

@@ -76,7 +76,7 @@ def test_a_pinned_process_has_the_cgroup_of_the_peer_that_it_is() -> None:
             process_cgroup_id(pin)
 
 
-def test_a_descriptor_of_no_process_has_no_cgroup() -> None:
+def test_an_unconnected_socket_has_no_peer_cgroup() -> None:
     with socket.socket(socket.AF_UNIX) as alone:
         assert peer_cgroup_id(alone) is None
 

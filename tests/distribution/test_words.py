@@ -80,6 +80,14 @@ def test_only_a_name_past_the_limit_is_a_finding() -> None:
     assert found.startswith("t.py:7: ") and "61 characters" in found
 
 
+@pytest.mark.parametrize("first", ["what", "who", "of"])
+def test_a_name_without_a_subject_is_a_finding(first: str) -> None:
+    names = [f"test_{first}_is_kept_is_read", f"test_{first}ever_pods_are_read", "test_"]
+    tests = [NamedTest("t.py", 1, name) for name in names]
+    assert name_findings(tests)[0] == f"t.py:1: {names[0]} does not begin with its subject"
+    assert name_findings([NamedTest("t.py", 1, f"test_a_pod_{first}"), tests[2]]) == []
+
+
 @pytest.mark.parametrize("text", ["`test_a`", "tests/b/test_file.py::test_a", "test_any_*.py"])
 def test_references_to_tests_and_files_are_no_findings(text: str) -> None:
     assert reference_findings(text, "a.md", KNOWN) == []

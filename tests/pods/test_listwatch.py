@@ -235,7 +235,7 @@ class TestVersions:
         assert is_older(str(one), str(other)) == (one < other)
 
     @given(st.text(max_size=8), st.text(max_size=8))
-    def test_other_values_are_unknown(self, one: str, other: str) -> None:
+    def test_versions_that_are_no_numbers_have_no_order(self, one: str, other: str) -> None:
         numbers = all(text.isascii() and text.isdigit() for text in (one, other))
         assert numbers or not is_older(one, other)
 
