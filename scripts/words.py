@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MAX_NAME = 60
 """Characters of a test's name."""
-_NO_SUBJECTS = frozenset({"of", "that", "what", "whatever", "which", "who", "whoever", "whose"})
+_NO_SUBJECTS = frozenset({"of", "that", "what", "whatever", "which", "who", "whose"})
 """A clause or a preposition in place of the component that the test is about."""
 _SUFFIXES = frozenset(
     {".c", ".cc", ".cfg", ".go", ".js", ".md", ".proto", ".py", ".sh", ".toml", ".tpl", ".yaml"}
