@@ -216,7 +216,7 @@ class ConnectionAdmission:
 
         try:
             self._server.poller.add(accepted.fileno(), 0, drop)
-        except OSError as error:  # it is looked at when its turn comes
+        except OSError as error:  # the peer is examined when its work runs
             _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
 
     def _drop(self, accepted: socket.socket, connection: Connection) -> None:

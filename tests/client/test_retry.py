@@ -1,4 +1,4 @@
-"""The schedule of attempts, with a clock that the test turns."""
+"""The schedule of attempts, with a clock that the test sets."""
 
 from __future__ import annotations
 

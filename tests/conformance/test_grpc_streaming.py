@@ -469,7 +469,7 @@ async def test_a_call_leaves_nothing_to_the_garbage_collector(path: str) -> None
             gc.enable()
 
 
-async def test_answers_of_one_connection_take_their_frames_by_turns() -> None:
+async def test_answers_of_one_connection_interleave_their_frames() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=2**20)

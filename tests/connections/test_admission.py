@@ -316,7 +316,7 @@ async def test_identifying_a_peer_is_loop_time_of_its_pod(tmp_path: Path) -> Non
         assert it.scheduler.account(OTHER_POD).used(time.perf_counter()) == 0
 
 
-async def test_a_connection_waits_only_for_its_own_pods_turn(
+async def test_a_connection_waits_only_for_its_own_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_process_per_connection(monkeypatch)

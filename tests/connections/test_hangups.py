@@ -26,7 +26,7 @@ def block(it: Rig, seconds: float) -> None:
 
 
 async def waiting(it: Rig) -> RawClient:
-    """Return a client with a call that waits for its pod's turn."""
+    """Return a client with a call that the scheduler of its pod has queued."""
     client = await it.client()
     assert await call_result(client) == POD_KEY
     block(it, _LONG_SECONDS)

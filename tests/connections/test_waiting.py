@@ -1,4 +1,4 @@
-"""A connection that waits for its pod's turn is released when its peer closes it."""
+"""A connection that waits with the work of its pod is released when its peer closes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_a_queued_connection_ends_when_its_peer_closes(
         assert not account.queue, "what is closed leaves nothing in the queue"
 
 
-async def test_a_queued_connection_is_served_in_its_turn(tmp_path: Path) -> None:
+async def test_a_queued_connection_is_served_in_order(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         it.scheduler.block(it.scheduler.account(POD_KEY), 0.2)
         client = await it.client()

@@ -449,7 +449,7 @@ class Policy:
         self.overhead = 0
         self.queue: list[Connection] = []
         self.may = True
-        self.turns = 0
+        self.waits = 0
 
     def admit(self, call: Call) -> Status | None:
         self.calls.append(call.head.path)
@@ -467,8 +467,8 @@ class Policy:
     def may_process(self, connection: Connection) -> bool:
         return self.may
 
-    async def turn(self, connection: Connection) -> None:
-        self.turns += 1
+    async def wait_allowed(self, connection: Connection) -> None:
+        self.waits += 1
 
     def wait(self, connection: Connection) -> None:
         self.queue.append(connection)
@@ -558,13 +558,13 @@ async def test_an_unexpected_error_after_a_wait_ends_the_connection(
         assert policy.closes == [0]
 
 
-async def test_a_handler_waits_for_its_turn_before_each_message() -> None:
+async def test_a_handler_waits_for_the_policy_before_each_message() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:
         client = await bench.connect()
         client.ask(1, message(b"1") * 3, head=fields(p_path=BOTH))
         assert (await client.answer(1))[1] == message(b"1") * 3
-        assert policy.turns == 3  # the end is read too
+        assert policy.waits == 3  # the end is read too
 
 
 async def test_frames_without_a_call_are_overhead() -> None:
@@ -583,7 +583,7 @@ async def test_frames_without_a_call_are_overhead() -> None:
         assert policy.overhead - before > 50
 
 
-async def test_a_connection_that_waits_for_its_turn_ends_with_its_peer() -> None:
+async def test_a_connection_that_waits_ends_with_its_peer() -> None:
     policy: Any = Policy()
     policy.may = False
     async with serving(policy=policy) as bench:

@@ -357,18 +357,18 @@ async def test_an_idle_loop_is_not_woken_for_blocked_work(scheduler: FairSchedul
     assert scheduler._round - before <= 1
 
 
-async def test_a_turn_is_given_at_once_to_a_pod_that_may_run(scheduler: FairScheduler) -> None:
+async def test_a_pod_that_may_run_acquires_at_once(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
-    waiting = asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS))
+    waiting = asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS))
     await asyncio.sleep(0)
     assert waiting.done()
     assert not scheduler.may_run(account)  # it was charged
     assert scheduler.waits == 0
 
 
-async def test_turns_of_one_pod_come_one_a_round(scheduler: FairScheduler) -> None:
+async def test_a_pod_acquires_once_a_round(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
-    tasks = [asyncio.ensure_future(scheduler.wait_turn(account, _USED_UP)) for _ in range(5)]
+    tasks = [asyncio.ensure_future(scheduler.acquire(account, _USED_UP)) for _ in range(5)]
     await asyncio.sleep(0)
     assert sum(task.done() for task in tasks) == 1
     async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -379,8 +379,8 @@ async def test_turns_of_one_pod_come_one_a_round(scheduler: FairScheduler) -> No
 async def test_a_cancelled_slot_is_skipped_and_not_charged(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
-    cancelled = asyncio.ensure_future(scheduler.wait_turn(account, 0.001))
-    after = asyncio.ensure_future(scheduler.wait_turn(account, 0.0))
+    cancelled = asyncio.ensure_future(scheduler.acquire(account, 0.001))
+    after = asyncio.ensure_future(scheduler.acquire(account, 0.0))
     await asyncio.sleep(0)
     cancelled.cancel()
     async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -390,16 +390,16 @@ async def test_a_cancelled_slot_is_skipped_and_not_charged(scheduler: FairSchedu
     assert not account.queue
 
 
-async def test_a_turn_of_a_cancelled_task_harms_no_other(
+async def test_a_cancelled_acquire_harms_no_other(
     scheduler: FairScheduler,
 ) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
-    tasks = [asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS)) for _ in range(3)]
+    tasks = [asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS)) for _ in range(3)]
     await eventually(lambda: any(task.done() for task in tasks))
     for task in tasks[1:]:
         task.cancel()
-    last = asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS))
+    last = asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS))
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         await last
     assert not account.queue

@@ -1,4 +1,4 @@
-"""Acceptors that take over one path in turn, and the close of the last: no client hangs."""
+"""Acceptors that take over a path from each other, and the close of the last: no client hangs."""
 
 from __future__ import annotations
 

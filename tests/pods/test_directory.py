@@ -72,7 +72,7 @@ async def test_a_caller_between_a_fetch_and_its_result_stops_no_loop(
     first = asyncio.create_task(directory.lookup(UID, ID))
     await asyncio.sleep(0)
     source.leave.set()
-    time.sleep(0.3)  # noqa: ASYNC251 - the result waits in the loop's queue, before the second's turn
+    time.sleep(0.3)  # noqa: ASYNC251 - the result waits in the loop's queue, before the second runs
     second = asyncio.create_task(directory.lookup(UID, ID))
     found = await asyncio.gather(first, second)
     assert {match.container_name for match in found if match} == {"app"}

@@ -73,7 +73,7 @@ class TestFailures:
         assert "within 0.2 s" in failure.message
 
     async def test_an_event_without_a_type_is_of_another_api(self, path: Path) -> None:
-        """In drafts ADDED was 0, which is no type: to take 1 for it would turn the rest around."""
+        """In drafts ADDED was 0, which is no type: 1 in its place would change all others."""
         kubelet = KubeletDouble(path)
         kubelet.before = [pods_pb2.WatchPodsEvent(pod=pod(1).SerializeToString())]
         async with kubelet.serving():

@@ -1,4 +1,4 @@
-"""The frame of every method: errors become statuses, large answers are counted, turns are kept."""
+"""The frame of every method: statuses of errors, the count of large answers, the order of calls."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def answering(
         frame = CallRunner(recorder, refusals, it.in_flight, it.scheduler)
 
         async def get(_: bytes, context: Any) -> EncodedMessage:
-            return await frame.answer_in_turn("Get", context, body, loop_seconds)
+            return await frame.answer_scheduled("Get", context, body, loop_seconds)
 
         handler: Any = grpc.unary_unary_rpc_method_handler(
             get, response_serializer=api.PodResponse.SerializeToString
@@ -186,7 +186,7 @@ async def test_usual_calls_begin_together(tmp_path: Path) -> None:
     assert all_ == 3
 
 
-async def test_a_call_that_is_cancelled_before_its_turn_begins_nothing(tmp_path: Path) -> None:
+async def test_a_call_that_is_cancelled_in_the_queue_begins_nothing(tmp_path: Path) -> None:
     begun: list[str] = []
 
     async def body(connection: Connection) -> api.PodResponse:

@@ -30,7 +30,7 @@ NOTHING: Any = None
 
 
 class WatchedPool(ReadPool):
-    """A pool that remembers in whose turn it read."""
+    """A pool that remembers in whose lane it read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class WatchedPool(ReadPool):
         return await super().run(pod_key, read, what, share)
 
 
-async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Path) -> None:
+async def test_reads_of_the_node_use_the_lane_of_the_asking_pod(tmp_path: Path) -> None:
     reads = WatchedPool()
     callers: Any = None
     containers = ContainerCache(lambda _: ContainerPlaces(None, None), 0)

@@ -67,10 +67,10 @@ async def test_a_pod_has_one_read_in_flight_and_waits_only_for_itself() -> None:
     release.set()
 
 
-async def test_a_pods_turn_comes_back_once_the_kernel_lets_go() -> None:
+async def test_a_pods_lane_is_free_once_the_kernel_returns() -> None:
     pool = ReadPool(timeout_seconds=0.05)
     release = threading.Event()
-    for read in (release.wait, release.is_set):  # the second never gets its turn
+    for read in (release.wait, release.is_set):  # the second never begins
         with pytest.raises(Unavailable):
             await pool.run("pod", read, "a file")
     release.set()
@@ -151,7 +151,7 @@ class NoThreads:
         raise RuntimeError("can't start new thread")
 
 
-async def test_a_read_without_a_thread_is_refused_and_frees_its_turn(
+async def test_a_read_without_a_thread_is_refused_and_frees_its_lane(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool()

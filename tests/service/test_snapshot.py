@@ -207,9 +207,9 @@ class Time:
 async def test_a_watcher_gets_at_most_ten_snapshots_a_second() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
-    turn = -float("inf")
+    made_at = -float("inf")
     for _ in range(11):
-        turn = await pace.turn("pod", turn)
+        made_at = await pace.acquire("pod", made_at)
     assert time.now - 1000.0 == pytest.approx(10 * MIN_SECONDS)
 
 
@@ -217,7 +217,7 @@ async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64):
-        await pace.turn("pod", -float("inf"))
+        await pace.acquire("pod", -float("inf"))
     assert time.now == 1000.0
 
 
@@ -225,10 +225,10 @@ async def test_a_pod_that_changes_endlessly_gets_20_snapshots_a_second() -> None
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64 + 200):
-        await pace.turn("hostile", -float("inf"))
+        await pace.acquire("hostile", -float("inf"))
     assert time.now - 1000.0 == pytest.approx(10, rel=0.1)
     quiet = time.now
-    await pace.turn("other", -float("inf"))
+    await pace.acquire("other", -float("inf"))
     assert time.now == quiet
 
 
@@ -240,12 +240,12 @@ async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None
 
     pace = SnapshotThrottle(time.clock, given_up)
     for _ in range(64):
-        await pace.turn("pod", -float("inf"))
+        await pace.acquire("pod", -float("inf"))
     for _ in range(1000):
         with pytest.raises(asyncio.CancelledError):
-            await pace.turn("pod", -float("inf"))
+            await pace.acquire("pod", -float("inf"))
     time.now += 0.05
-    assert await pace.turn("pod", -float("inf")) == time.now
+    assert await pace.acquire("pod", -float("inf")) == time.now
 
 
 def test_a_large_environment_is_compared_without_being_parsed(

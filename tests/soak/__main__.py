@@ -61,7 +61,7 @@ class _Hostility:
 
     def _act(self, actions: Sequence[Action], random: Random) -> None:
         while not self._stopping.is_set():
-            # Each in turn, in another order every time: none is left out.
+            # Each once, in another order every time: none is left out.
             for action in random.sample(actions, len(actions)):
                 if self._stopping.is_set():
                     return
