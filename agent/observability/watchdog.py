@@ -22,8 +22,8 @@ _MAX_FRAMES = 30
 class Watchdog:
     """Watches one event loop from `start` to `stop`, both called on that loop.
 
-    Any thread may read its findings. `event_loop_stall_seconds` is how long an iteration of the loop
-    may take before it counts as a stall. Times are of the monotonic clock.
+    Any thread may read its findings. `event_loop_stall_seconds` is how long an iteration of the
+    loop may take before it counts as a stall. Times are of the monotonic clock.
     """
 
     def __init__(self, stall_seconds: float) -> None:
