@@ -1,4 +1,4 @@
-"""What a call costs, against a bare server that gives the same answers in the same run."""
+"""The cost of a call, against a bare server that gives the same answers in the same run."""
 
 from __future__ import annotations
 

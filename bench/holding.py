@@ -1,4 +1,4 @@
-"""What pods cost that only hold a connection and watch, and pods that ask all the time."""
+"""The cost of pods that only hold a connection and watch, and of pods that call all the time."""
 
 from __future__ import annotations
 

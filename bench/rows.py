@@ -1,4 +1,4 @@
-"""What was measured, as rows of one table."""
+"""Measurements, as rows of one table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say is there: reasons, flags, metrics, targets, files."""
+"""Reasons, flags, metrics, targets and files of the documents exist."""
 
 from __future__ import annotations
 

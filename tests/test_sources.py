@@ -1,4 +1,4 @@
-"""Which source of pods the settings name, and what they must say for it."""
+"""The settings select a source of pods, and each source requires its flags."""
 
 from __future__ import annotations
 

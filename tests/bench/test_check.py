@@ -1,4 +1,4 @@
-"""What became dearer or misses its bound is found, and a busy machine is not taken for it."""
+"""The check finds rows that exceed their record or bound, and recognizes a busy machine."""
 
 from __future__ import annotations
 

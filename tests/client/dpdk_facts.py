@@ -1,4 +1,4 @@
-"""What a DPDK container asks for and gets, for the tests of its command line."""
+"""The facts and arguments of a DPDK container, for the tests of its command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an SVG of the map shows, read back: rectangles and lines of text with their extents."""
+"""Reads an SVG of the map: rectangles and lines of text with their extents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the caches promise: read at once, marked stale, back by themselves, never after a fork."""
+"""The promises of the caches: immediate, marked stale, self-restoring, never after a fork."""
 
 from __future__ import annotations
 

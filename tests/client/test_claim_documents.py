@@ -1,4 +1,4 @@
-"""What the documents show of a pod that has its devices by claims is what the command prints.
+"""The documents show the output of the command for a pod that has its devices by claims.
 
 The examples of other pods are compared with a real agent, by tests/service/test_dpdk_node.py.
 """

@@ -1,4 +1,4 @@
-"""What both clients promise, asked of both over a real socket."""
+"""The promises of both clients, tested over a real socket."""
 
 from __future__ import annotations
 

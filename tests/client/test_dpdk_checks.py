@@ -1,4 +1,4 @@
-"""What EAL and its drivers find in the container, as a tree of files, against the line."""
+"""The line is compared with the files that EAL and its drivers read in the container."""
 
 from __future__ import annotations
 

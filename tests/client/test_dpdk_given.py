@@ -1,4 +1,4 @@
-"""Every device that the container was given is on the line, or it is said why not."""
+"""Every device of the container is on the line, or the output has the reason."""
 
 from __future__ import annotations
 

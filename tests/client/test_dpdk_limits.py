@@ -1,4 +1,4 @@
-"""What EAL would refuse or misread, and what would make half a line: by its sources and guides."""
+"""Input that EAL refuses or misreads, and causes of half a line, by its sources and guides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The held containers: bounded, found again, and let go with what they hold."""
+"""The held containers: bounded, found again, and released with their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long and how much of environments is held, and for whom."""
+"""The limits of held environments: age, size and owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Network namespaces that are held: never older than a read, and let go with their processes."""
+"""Held network namespaces: never older than a read, and released with their processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which peers are admitted, how many of them, and what is left afterwards."""
+"""The admission of peers: identity, limits, and release."""
 
 from __future__ import annotations
 

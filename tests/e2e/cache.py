@@ -1,4 +1,4 @@
-"""What is slow to make is kept under ~/.cache/netutil, with its checksum."""
+"""Keeps files that are slow to make under ~/.cache/netutil, with their checksums."""
 
 from __future__ import annotations
 

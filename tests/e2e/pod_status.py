@@ -1,4 +1,4 @@
-"""What a pod's status says."""
+"""Reads the status of a pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tests run where, and by what name a cluster has the agent's image."""
+"""The tests that run on each kind of cluster, and the name of the agent's image there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kubelet, runc and the kernel say about a container, without the agent."""
+"""The facts of the kubelet, runc and the kernel about a container, without the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events notify of a change of a cgroup, and which do not."""
+"""The events that notify of a change of a cgroup, and those that do not."""
 
 from __future__ import annotations
 

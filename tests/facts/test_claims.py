@@ -1,4 +1,4 @@
-"""Which interface a device of a claim is, and where its driver and the kernel disagree."""
+"""The interface of a claim's device, and differences between its driver and the kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel says of who else may run on a container's CPUs."""
+"""The kernel's account of other users of a container's CPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where what was reported and what the kernel shows disagree, the entry says so."""
+"""The entry of an interface names each difference between the report and the kernel."""
 
 from __future__ import annotations
 

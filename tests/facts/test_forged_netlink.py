@@ -1,4 +1,4 @@
-"""What others than the kernel send to the sockets in a network namespace is no fact of it.
+"""Messages of other processes to the sockets in a network namespace are no facts of it.
 
 A process with CAP_NET_ADMIN in the namespace can send to them. The creator of a namespace has it.
 """

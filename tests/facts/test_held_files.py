@@ -1,4 +1,4 @@
-"""Files that are held open: never older than a read by path, and closed when they are let go."""
+"""Files that are held open: never older than a read by path, and closed when released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which source has a pod's networks, and which requests a caller may make."""
+"""The source of a pod's networks, and the requests that a caller may make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which namespaces can be answered about without another reading, and which process is read."""
+"""The namespaces that need no further reading, and the process that is read."""
 
 from __future__ import annotations
 

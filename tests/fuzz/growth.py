@@ -1,4 +1,4 @@
-"""Whether a parser's time grows faster than its input: measured, in one run, on the same machine.
+"""Measures whether a parser's time grows faster than its input, in one run on one machine.
 
 What is repeated is cut out of the seeds at random: whatever a parser does again for each part of
 its input that it has seen before shows when there are twice and four times as many parts.

@@ -1,4 +1,4 @@
-"""What the API server, the kubelet and its plugins send: pod lists, annotations, PodResources."""
+"""Input of the API server, the kubelet and its plugins: pod lists, annotations, PodResources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a connection begins: its first read is part of accepting it."""
+"""The begin of a connection: its first read is part of accepting it."""
 
 from __future__ import annotations
 

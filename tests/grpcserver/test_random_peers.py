@@ -1,4 +1,4 @@
-"""What any client may legally send, by the library `h2`; and frames with anything in them."""
+"""Legal input of any client, by the library `h2`, and frames with random content."""
 
 from __future__ import annotations
 

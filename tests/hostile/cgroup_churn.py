@@ -1,4 +1,4 @@
-"""What is held of a container, as a lever. `python -m tests.hostile.cgroup_churn NAME`."""
+"""Attacks on the values held of a container. `python -m tests.hostile.cgroup_churn NAME`."""
 
 from __future__ import annotations
 

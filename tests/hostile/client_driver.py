@@ -1,4 +1,4 @@
-"""What a process in a pod gets from a running agent, and that it is nothing of the victim's."""
+"""Calls a running agent from a pod, and asserts that no answer has a fact of the victim."""
 
 from __future__ import annotations
 

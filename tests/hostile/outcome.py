@@ -1,4 +1,4 @@
-"""What was measured while one pod attacked, and before and after. Pure."""
+"""Measurements before, during and after an attack of one pod. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each refusal leaves a line that says who, what and why. No output contains a secret."""
+"""Each refusal leaves a line with the caller, the method and the reason. No output has a secret."""
 
 from __future__ import annotations
 

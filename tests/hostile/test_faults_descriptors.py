@@ -1,4 +1,4 @@
-"""The agent has no file descriptor left, or one or two, while it answers those who are in."""
+"""The agent has at most two free file descriptors while it answers open connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of the host in a pod's namespaces, or in its cgroups: the cgroups decide who asks."""
+"""Processes of the host in a pod's namespaces or cgroups: the cgroups decide on the caller."""
 
 from __future__ import annotations
 

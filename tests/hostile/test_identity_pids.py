@@ -1,4 +1,4 @@
-"""What a pid in a request may be, and whose."""
+"""The PIDs that a request may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hostile calls leave in the log and the metrics: little, and nothing of anybody's."""
+"""Hostile calls leave little in the log and the metrics, and nothing of other pods."""
 
 from __future__ import annotations
 

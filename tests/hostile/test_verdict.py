@@ -1,4 +1,4 @@
-"""What `make hostile` makes of its runs."""
+"""The verdict of `make hostile` on its runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the runs of an attack cost the other pods more than it may, or left something. Pure.
+"""Decides whether an attack costs the other pods too much, or leaves something. Pure.
 
 One run proves nothing: an attack that does harm in one run of three may be harmless in the next.
 """

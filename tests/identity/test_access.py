@@ -1,4 +1,4 @@
-"""An environment is for those whom the kernel itself would let read it."""
+"""An environment is readable only by callers that the kernel itself would let read it."""
 
 from __future__ import annotations
 

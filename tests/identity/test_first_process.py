@@ -1,4 +1,4 @@
-"""Which process of a container was its first: by start times, not by numbers."""
+"""The first process of a container is found by start times, not by numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which processes outside of pods are proven to be the host's root, with real processes."""
+"""Processes outside of pods that are proven to be the host's root, with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of the texts that name callers: one pod's are few, and are released."""
+"""The cached texts that name callers: one pod has few, and they are released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cgroup's name proves nothing: who made the directories decides, in real hierarchies."""
+"""The owner of the directories decides, not the name of a cgroup, in real hierarchies."""
 
 from __future__ import annotations
 

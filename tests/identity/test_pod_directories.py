@@ -1,4 +1,4 @@
-"""Where the processes of a pod are looked for, on both cgroup versions."""
+"""The directories with the processes of a pod, on both cgroup versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Dockerfile says."""
+"""The instructions of the Dockerfile."""
 
 from __future__ import annotations
 

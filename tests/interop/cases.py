@@ -1,4 +1,4 @@
-"""What each client program does for a case, and what it prints. The Python ones share this file.
+"""The cases of the client programs, and their output. The Python programs share this file.
 
 A result is one JSON object. `code` and `then` are numbers of gRPC statuses; `codes` counts them, or
 lists them in the order of the calls. `then` is of a GetPod afterwards, on the same channel.

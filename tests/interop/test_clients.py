@@ -1,4 +1,4 @@
-"""What each gRPC client gets from the server. `cases.py` has what a case does."""
+"""The answers of the server to each gRPC client. `cases.py` has the cases."""
 
 from __future__ import annotations
 

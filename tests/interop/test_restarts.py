@@ -1,4 +1,4 @@
-"""What clients see of a server that ends while they call it."""
+"""Clients call a server that ends meanwhile."""
 
 from __future__ import annotations
 

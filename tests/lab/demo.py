@@ -1,4 +1,4 @@
-"""The demo: two "pods" on this machine ask one agent who they are. `make demo`.
+"""The demo: two "pods" on this machine ask one agent for their identity. `make demo`.
 
 Needs root and iproute2, no cluster. Ends with 130 at Ctrl-C, 143 at SIGTERM.
 """

@@ -1,4 +1,4 @@
-"""What can be seen of a lab from outside."""
+"""Observes a lab from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lab makes is what a kubelet and a runtime make."""
+"""The lab makes the same objects as a kubelet and a runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the watch of a socket rebinds it, and when it leaves the path to another agent."""
+"""The watch of a socket rebinds it, or leaves the path to another agent."""
 
 from __future__ import annotations
 

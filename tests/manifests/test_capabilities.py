@@ -1,4 +1,4 @@
-"""Which capability each of the agent's calls needs, found by making the calls."""
+"""Each of the agent's operations needs a capability, found by making the system calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chart refuses for a cluster, and what it prints after an installation."""
+"""The values that the chart refuses for a cluster, and its output after an installation."""
 
 from __future__ import annotations
 

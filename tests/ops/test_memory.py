@@ -1,4 +1,4 @@
-"""When new connections are rejected, by the files of both versions of cgroups."""
+"""The rejection of new connections for lack of memory, by the files of both cgroup versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scraped of calls is what prometheus_client's own metrics would say."""
+"""The metrics of calls equal those of prometheus_client's own classes."""
 
 from __future__ import annotations
 

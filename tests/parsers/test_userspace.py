@@ -1,4 +1,4 @@
-"""What the Userspace CNI plugin hands to a container, in annotations of its own."""
+"""The annotations of the Userspace CNI plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kubelet allocated: shared, not too old, never another pod's; failures are said."""
+"""The kubelet's allocations: shared, recent, never another pod's; failures are reported."""
 
 from __future__ import annotations
 

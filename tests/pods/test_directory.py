@@ -1,4 +1,4 @@
-"""When a list is fetched, who waits for it, and the error if no list is available."""
+"""The fetches of a pod list, their waiting callers, and the error if no list is available."""
 
 from __future__ import annotations
 

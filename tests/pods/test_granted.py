@@ -1,4 +1,4 @@
-"""What a spec wants and what the kubelet granted; whose answer counts for exclusive CPUs."""
+"""Requests of a spec, grants of the kubelet, and the source that decides on exclusive CPUs."""
 
 from __future__ import annotations
 

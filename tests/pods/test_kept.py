@@ -1,4 +1,4 @@
-"""What is kept with an entry of a pod list: bounded, and released with the list."""
+"""Values kept with an entry of a pod list: bounded, and released with the list."""
 
 from __future__ import annotations
 

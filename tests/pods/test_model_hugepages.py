@@ -1,4 +1,4 @@
-"""Of containers and their resources, a pod list keeps huge pages and CPUs, and nothing else."""
+"""A pod list keeps only huge pages and CPUs of containers and their resources."""
 
 from __future__ import annotations
 

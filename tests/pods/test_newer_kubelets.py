@@ -1,4 +1,4 @@
-"""What kubelets of Kubernetes 1.34 to 1.37 print is understood, field by field."""
+"""The parser understands the lists of kubelets of Kubernetes 1.34 to 1.37, field by field."""
 
 from __future__ import annotations
 

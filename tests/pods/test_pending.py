@@ -1,4 +1,4 @@
-"""Which containers of a pod a later list may report under an ID that this one does not have."""
+"""The containers of a pod that a later list may report under a new ID."""
 
 from __future__ import annotations
 

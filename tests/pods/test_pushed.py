@@ -1,4 +1,4 @@
-"""What a directory answers from a source that pushes: while its stream is there, and after."""
+"""The answers of a directory with a source that pushes, during its stream and after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is derived of a spec: whose CPUs may be its own, and which container is the only one."""
+"""Facts derived of a spec: the containers with CPUs of their own, and the only container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a kubelet that has no Pods API, is not ready, hangs, or sends something else."""
+"""The errors for a kubelet without a Pods API, one that is not ready, hangs, or errs."""
 
 from __future__ import annotations
 

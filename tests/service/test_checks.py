@@ -1,4 +1,4 @@
-"""What the doctor says of a node that lacks something; of one that lacks nothing elsewhere."""
+"""The findings of the doctor on a node that lacks something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Without a pod list, past a limit, with a broken annotation: what is known is still answered."""
+"""The agent answers the known facts without a pod list, past a limit, with a broken annotation."""
 
 from __future__ import annotations
 

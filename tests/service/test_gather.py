@@ -1,4 +1,4 @@
-"""Which pod a read is charged to, and the answers for a container that was just started."""
+"""The pod that a read is charged to, and the answers for a container that was just started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller gets of its held container: the same objects while nothing differs."""
+"""A caller gets the same objects of its held container while nothing differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent holds of a pod's network: never older than a read, and dropped with the pod."""
+"""The held networks of a pod: never older than a read, and dropped with the pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made of a large environment is made off the event loop, however few its variables are."""
+"""A large environment is processed off the event loop, however few its variables are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ListProcesses: its limits, what it says of what it cannot read, and whom it keeps waiting."""
+"""ListProcesses: its limits, its errors, and its effect on other callers."""
 
 from __future__ import annotations
 

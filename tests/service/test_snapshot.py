@@ -1,4 +1,4 @@
-"""What makes a new snapshot, and how often one is made; the agent's and the client's view agree."""
+"""The causes and the rate of snapshots; the agent's and the client's view agree."""
 
 from __future__ import annotations
 

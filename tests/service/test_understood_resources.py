@@ -1,4 +1,4 @@
-"""What a pod asks for and is not understood is unknown, with a reason: it is never "none"."""
+"""A request of a pod that cannot be parsed is unknown, with a reason: it is never "none"."""
 
 from __future__ import annotations
 

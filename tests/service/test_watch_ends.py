@@ -1,4 +1,4 @@
-"""How a stream of snapshots ends, what is left of it, and how many there may be."""
+"""The end of a stream of snapshots, its release, and the limit of streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a stream reads the environment, whose reading a workload can make dear."""
+"""The rate of a stream's reads of the environment, which a workload can make expensive."""
 
 from __future__ import annotations
 

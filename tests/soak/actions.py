@@ -1,4 +1,4 @@
-"""What a hostile pod does, and a node in trouble. Each action ends and undoes what it did."""
+"""Attacks of a hostile pod, and faults of a node. Each action ends and is undone."""
 
 from __future__ import annotations
 

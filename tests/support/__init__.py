@@ -1,1 +1,1 @@
-"""What tests of several parts share."""
+"""The shared parts of the tests of several packages."""

@@ -1,4 +1,4 @@
-"""What the agent may is what its service account was given, no more; and it says what it lacks."""
+"""The agent has the rights of its service account only, and reports a missing right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each gRPC client gets of the agent, from inside a pod."""
+"""The answers of the agent to each gRPC client, from inside a pod."""
 
 from __future__ import annotations
 
