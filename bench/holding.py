@@ -22,7 +22,7 @@ _CALLS_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an agent holds and uses while that many pods watch."""
+    """The resources of an agent while that many pods watch."""
 
     pods: int
     memory_mib: float

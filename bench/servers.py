@@ -25,7 +25,7 @@ _SETTLE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one slice cost: the caller's time, and seconds of the server's CPU for each call."""
+    """The cost of one slice: the caller's time, and seconds of the server's CPU for each call."""
 
     calls: Calls
     cpu: float

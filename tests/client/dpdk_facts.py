@@ -38,7 +38,7 @@ def facts() -> api.AllResponse:
 
 
 def set_from_start(response: api.AllResponse, *, value: bool) -> None:
-    """Whether only the container's start, and not the process's own environment, names devices."""
+    """Set in each device whether only the environment of the container's start names the device."""
     for interface in response.interfaces.interfaces:
         if interface.HasField("allocated"):
             interface.allocated.from_start = value

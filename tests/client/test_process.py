@@ -34,7 +34,7 @@ def piped(agent: FakeAgent, *arguments: str, **more: str) -> subprocess.Complete
 
 
 def on_terminal(agent: FakeAgent, *arguments: str, **more: str) -> str:
-    """What the command writes to a terminal of 72 columns."""
+    """Return the output of the command on a terminal of 72 columns."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [COMMAND, *arguments],

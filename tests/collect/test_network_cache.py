@@ -90,7 +90,7 @@ def seen(pin: PinnedProcess) -> Namespace:
 
 
 async def looked(cache: NetworkCache, pin: PinnedProcess, pod_key: str = "pod") -> LiveNetwork:
-    """What is answered for a process now."""
+    """Return the answer for a process now."""
     found = cache.current(pin, seen(pin))
     return found or await cache.network(pod_key, pin, seen(pin))
 

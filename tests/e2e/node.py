@@ -190,7 +190,7 @@ class Node:
         return {one["metadata"]["name"].removesuffix(f"-{NODE_NAME}"): one for one in items}
 
     def pods_body(self) -> bytes:
-        """What the kubelet answers to GET /pods."""
+        """Return the kubelet's answer to GET /pods."""
         context = ssl.create_default_context(cafile=_SERVING_CERTIFICATE)
         context.check_hostname = False  # it signs its own, for its name only
         context.load_cert_chain(*CLIENT)
@@ -219,7 +219,7 @@ class Node:
         return found
 
     def log(self, name: str) -> str:
-        """What "containerd" or "kubelet" said."""
+        """Return the log of "containerd" or "kubelet"."""
         return (_LOGS / f"{name}.log").read_text(errors="replace")
 
     def close(self) -> None:

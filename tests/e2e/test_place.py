@@ -21,7 +21,7 @@ WATCHED = ("/run", "/var/lib", "/var/log", "/etc")
 
 
 def seen() -> dict[str, object]:
-    """What a node could leave behind, as this machine shows it."""
+    """Return the traces that a node could leave behind on this machine."""
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     return {

@@ -416,7 +416,7 @@ def test_the_kernels_limit_of_the_pod_holds_for_its_container(
 
 @pytest.mark.root
 def test_the_kernel_throttles_at_the_reported_limit(container: LabContainer) -> None:
-    """Of which no file of the container's own cgroup speaks."""
+    """No file of the container's own cgroup has that limit."""
     busy = container.pod.container("busy", argv=["/bin/sh", "-c", "while :; do :; done"])
     container.pod.limit(0.75)
     try:

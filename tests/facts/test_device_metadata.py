@@ -378,7 +378,7 @@ class TestNames:
 
 
 class TestLinks:
-    """What leads out of the tree is not entered."""
+    """The reader follows no link out of the tree."""
 
     def test_a_driver_that_is_a_link_is_passed_over(
         self, tree: DraTree, files: DeviceMetadataFiles

@@ -35,7 +35,7 @@ def pci(tmp_path: Path) -> Lookup:
 
 
 def drift(pci: Lookup, found: Link | None, **fields: Any) -> tuple[Drift, ...]:
-    """What is said of an interface net1 that was reported with these fields."""
+    """Return the drift of an interface net1 that was reported with these fields."""
     links = (found,) if found else ()
     return merge(reported(network("net1", **fields)), links, (), pci)[0].drift
 

@@ -43,7 +43,7 @@ class FromKernel(socket.socket):
 
 @contextmanager
 def kernel(*dumps: tuple[tuple[int, int, bytes], ...]) -> Iterator[socket.socket]:
-    """What answers each request with the next of the dumps, and the last one ever after."""
+    """Answers each request with the next of the dumps, and all later ones with the last."""
     end, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     near = FromKernel(fileno=end.detach())
     near.settimeout(30)

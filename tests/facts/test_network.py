@@ -186,7 +186,7 @@ NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
 def answer(of: Pod, observed_at: datetime = NOON) -> api.NetworkStatusResponse:
-    """What a client decodes from the agent's answer."""
+    """Return the agent's answer as a client decodes it."""
     networks = read_networks(of.metadata.annotations or {}, of.ips, pod=of.full_name)
     sent = convert.network(networks, Match(of, "app", "container", observed_at))
     return api.NetworkStatusResponse.FromString(sent.SerializeToString())

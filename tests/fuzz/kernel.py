@@ -95,7 +95,7 @@ def _is_pods_slice(name: str) -> bool:
 
 
 def _holds_pod(above: str, segment: str) -> bool:
-    """Whether a kubelet makes a pod's directory of that name there."""
+    """Return whether a kubelet makes a pod's directory of that name there."""
     if above in _ABOVE_PODS and segment.startswith("pod") and not segment.endswith(".slice"):
         return True
     for start, top in (("/", "kubepods"), ("/kubelet.slice/", "kubelet-kubepods")):
@@ -292,7 +292,7 @@ def _links(data: bytes) -> tuple[Link, ...]:
 
 
 def _link_dumps() -> tuple[bytes, ...]:
-    """What this machine's kernel says of its own links, addresses and routes."""
+    """Return this machine's own links, addresses and routes."""
     dumps = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as connection:
         connection.settimeout(5)

@@ -18,7 +18,7 @@ _SECONDS = 20.0
 
 
 class Recorder:
-    """What a transport reported, in order."""
+    """The reports of a transport, in order."""
 
     def __init__(self) -> None:
         self.events: list[object] = []

@@ -73,7 +73,7 @@ SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
 
 
 def asks_the_wall_clock(path: Path) -> bool:
-    """Whether a module calls what a jump of the clock changes."""
+    """Return whether a module calls a function that a jump of the clock changes."""
     return any(
         isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
@@ -142,5 +142,5 @@ def test_an_agent_whose_clock_jumps_still_reads_and_answers() -> None:
 
 
 def observed_at(answer: dict[str, Any]) -> float:
-    """When a snapshot was made, as the agent's clock says."""
+    """Return the time of a snapshot by the agent's clock."""
     return datetime.fromisoformat(answer["observed_at"]).timestamp()

@@ -76,7 +76,7 @@ def few_left(agent: LabAgent, number: int) -> Iterator[None]:
 
 
 def shortages(agent: LabAgent) -> float:
-    """How often the agent answered with a shortage."""
+    """Return how often the agent answered with a shortage."""
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics", timeout=20) as answer:
         text = answer.read().decode()
     found = re.findall(r'^netutil_errors_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M)

@@ -48,13 +48,13 @@ def web(lab: Lab) -> Iterator[PodClient]:
 
 
 def answers(web: PodClient) -> bool:
-    """Whether a new connection is answered."""
+    """Return whether a new connection is answered."""
     return web.ask("pod", fresh=True).get("said") == "web"
 
 
 @contextmanager
 def own_temporary_directory(lab: Lab) -> Iterator[Path]:
-    """Of the agents that are started within: no other test's agent is counted."""
+    """A temporary directory for the agents that are started within, and for no others."""
     directory = lab.directory / "tmp"
     directory.mkdir(mode=0o1777)
     before = os.environ.get("TMPDIR")

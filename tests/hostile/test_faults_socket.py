@@ -86,7 +86,7 @@ def directory_in_its_place(path: Path) -> None:
 
 
 def directories_in_its_place(path: Path) -> None:
-    """What the kubelet makes for a pod's subPath."""
+    """Make the directories that the kubelet makes for a pod's subPath."""
     path.unlink()
     (path / "x" / "below").mkdir(parents=True)
 
@@ -177,7 +177,7 @@ def names_aside(path: Path) -> list[str]:
 
 
 def directory_check(agent: LabAgent) -> dict[str, str]:
-    """What the doctor says of the directory of the pods' socket."""
+    """Return the doctor's check of the directory of the pods' socket."""
     command = [sys.executable, "-m", "netutil.client", "node", "doctor", "-o", "json"]
     places = [f"--admin-socket={agent.admin_socket}", f"--socket={agent.socket}"]
     done = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
@@ -249,7 +249,7 @@ def test_successive_agents_find_a_directory_each_time(another_lab: Lab) -> None:
 
 @pytest.fixture
 def another_lab() -> Iterator[Lab]:
-    """Whose pod's mount is whole."""
+    """A lab whose pod has an intact mount."""
     if os.geteuid() != 0:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as another:

@@ -113,7 +113,7 @@ def test_an_explanation_refuses_a_host_process_in_pod_namespaces(on: Stage) -> N
 
 
 def test_a_host_process_in_pod_cgroups_has_the_nodes_network(on: Stage, reported: LabPod) -> None:
-    """Who may move a process into a pod's cgroups owns the node."""
+    """A user that may move a process into a pod's cgroups owns the node."""
     (app,) = reported.containers
     got = asked_by_host(
         ("GetPod", {}), ("GetInterfaces", {}), before=entering(app), at=str(on.lab.socket)

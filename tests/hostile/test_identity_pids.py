@@ -126,7 +126,7 @@ def test_a_process_of_another_pod_is_not_found_by_any_number(on: Stage) -> None:
 
 
 def test_a_host_pid_pod_is_refused_others_processes(on: Stage) -> None:
-    """Of another pod, of the host, of the kernel, and of the agent itself."""
+    """The processes are of another pod, the host, the kernel, and the agent itself."""
     assert (Path("/proc/2/comm")).read_text() == "kthreadd\n"
     numbers = (on.victim.pid, os.getpid(), 1, 2, on.agent.pid)
     calls = [call for number in numbers for call in everything_of(number)[:-1]]

@@ -71,7 +71,7 @@ def runs_wanted(runs: Sequence[Run], repeat: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What all runs of one attack say."""
+    """The result of all runs of one attack."""
 
     name: str
     runs: tuple[Run, ...]

@@ -48,7 +48,7 @@ SERVICES = ("", "v1alpha.NetUtil", "not.There")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a program is to do."""
+    """The arguments of a program."""
 
     target: str
     case: str
@@ -114,7 +114,7 @@ def load(stub: Any) -> list[tuple[Any, Any]]:
 
 @dataclass
 class Tally:
-    """How the calls under load ended."""
+    """The results of the calls under load."""
 
     codes: Counter[int] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)

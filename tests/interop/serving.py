@@ -27,7 +27,7 @@ class ServerProcess:
     process: subprocess.Popen[str]
 
     def variable(self, name: str) -> int:
-        """What the server reports of itself: CALLS or OPEN_WATCHES."""
+        """Return the server's report on itself: CALLS or OPEN_WATCHES."""
         with grpc.insecure_channel(f"unix:{self.path}") as channel:
             stub = netutil_pb2_grpc.NetUtilStub(channel)
             found = stub.GetEnv(

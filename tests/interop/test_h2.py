@@ -39,7 +39,7 @@ Fields = tuple[tuple[str, str], ...]
 
 @dataclass
 class Answer:
-    """What came on one stream. `fields` are of the headers and the trailers."""
+    """The frames of one stream. `fields` are of the headers and the trailers."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     data: bytearray = field(default_factory=bytearray)
@@ -116,14 +116,14 @@ class H2Client:
         self._flush()
 
     def data(self, stream: int) -> bytes:
-        """What a stream has brought first."""
+        """Return the first data of a stream."""
         answer = self._answers[stream]
         while not answer.data:
             self.read()
         return bytes(answer.data)
 
     def answer(self, stream: int) -> Answer:
-        """What a stream has brought to its end."""
+        """Return the answer of a stream, once it has ended."""
         answer = self._answers[stream]
         while not answer.ended:
             self.read()

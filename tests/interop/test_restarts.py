@@ -27,7 +27,7 @@ def started(client: Program, path: Path, case: str, line: str) -> Iterator[subpr
 
 
 def result(client: Program, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a client prints once its standard input ends."""
+    """Return the output of a client once its standard input ends."""
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     return client.result(output)

@@ -45,7 +45,7 @@ def connect(directory: Path) -> socket.socket:
 
 
 def is_answered(client: socket.socket) -> bool:
-    """Whether a connection is answered; False if it was closed. A hang is an error."""
+    """Return whether a connection is answered; False if it was closed. A hang is an error."""
     try:
         client.sendall(b"?")
         return client.recv(1) == b"?"

@@ -51,7 +51,7 @@ def _able(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def subpath(path: Path) -> None:
-    """What the kubelet creates for `subPath: net.sock/x`."""
+    """Create the directories that the kubelet creates for `subPath: net.sock/x`."""
     (path / "x").mkdir(parents=True)
 
 
@@ -61,7 +61,7 @@ def many(path: Path) -> None:
 
 
 def sticky(path: Path) -> None:
-    """What crun 1.8.1 creates as the mount point of a volume below a read-only hostPath."""
+    """Create the mount point that crun 1.8.1 creates for a volume below a read-only hostPath."""
     subpath(path)
     for directory in (path, path / "x"):
         directory.chmod(0o1755)

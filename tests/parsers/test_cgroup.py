@@ -22,7 +22,7 @@ AGENT_POD = f"/kubepods/besteffort/podaaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee/{AGEN
 
 
 def identify(text: str, own: str = "/", cgroup_root: str = "") -> CgroupIdentity:
-    """What an agent whose own cgroup is `own`, in every hierarchy, makes of a text."""
+    """Return the identity that an agent in cgroup `own` of every hierarchy reads from a text."""
     hierarchy = Hierarchy(2, "/sys/fs/cgroup", places=pod_places(own, cgroup_root))
     controllers = {name for line in parse_cgroup_file(text) for name in line.controllers}
     return CgroupTree(dict.fromkeys((UNIFIED, *controllers), hierarchy)).identify(text)

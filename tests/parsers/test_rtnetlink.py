@@ -154,7 +154,7 @@ def test_an_undecodable_message_is_raised_and_not_logged(
 
 
 def reported_by(lines: str) -> list[str]:
-    """What another Python prints, in words."""
+    """Return the words that another Python prints."""
     code = f"import sys\n{lines}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()

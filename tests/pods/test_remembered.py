@@ -147,7 +147,7 @@ async def test_a_returned_static_pod_is_not_answered_as_its_old_self(
 async def test_a_tenants_annotation_takes_no_remembered_pods_place(
     source: Source, annotation: str
 ) -> None:
-    """Of the API server or a file, which say of no pod where it came from."""
+    """The API server and a file do not report the source of a pod."""
     directory = PodDirectory(source, 10)
     assert await directory.lookup(uid(1), container(1))
     claims = {"kubernetes.io/config.hash": uid(1), annotation: uid(1)}

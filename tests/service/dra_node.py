@@ -55,7 +55,7 @@ class DraNode:
 
 
 def resources_of(pod: str, containers: list[str]) -> v1.PodResources:
-    """What a kubelet of 1.34 says in List and Get, with dynamic_resources."""
+    """Return the answer of a kubelet of 1.34 to List and Get, with dynamic_resources."""
     nic = v1.ClaimResource(
         cdi_devices=[v1.CDIDevice(name="k8s.example.com/vf=claim-vf-0")],
         driver_name=DRIVER,

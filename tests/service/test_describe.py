@@ -72,7 +72,7 @@ class StuckReads(ReadPool):
 
 
 class Node:
-    """What is described; without `running` no container has a cgroup."""
+    """The node that is described; without `running` no container has a cgroup."""
 
     def __init__(self, *, running: bool = False, given_up: int = PODS) -> None:
         self.source, self.summaries, self.walks = Source(), Summaries(), 0

@@ -35,7 +35,7 @@ _MAX_MESSAGE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Cost:
-    """What was done for a command: requests to the kubelet, and walks of the node's cgroups."""
+    """The cost of a command: requests to the kubelet, and walks of the node's cgroups."""
 
     gets: int
     resource_lists: int

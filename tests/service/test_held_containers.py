@@ -88,7 +88,7 @@ def client(node: Node) -> Iterator[Client]:
 
 @dataclass
 class Sources:
-    """What an answer is made from, as it was written, and the answer that it means."""
+    """The sources of an answer as written, and the answer that they mean."""
 
     node: Node
     process: int

@@ -74,7 +74,7 @@ def container(lab: Lab) -> LabContainer:
 
 
 def held_by(agent: LabAgent) -> int:
-    """How many network namespaces the agent holds."""
+    """Return the number of network namespaces that the agent holds."""
     with urllib.request.urlopen(f"{agent.metrics_url}/metrics") as answer:
         text = answer.read().decode()
     found = re.search(r"^netutil_network_namespaces (\d+)", text, re.MULTILINE)
@@ -181,7 +181,7 @@ def test_a_network_without_callers_is_released(lab: Lab, container: LabContainer
 
 
 def is_there(lab: Lab, peer: str) -> bool:
-    """Whether the other end of a pod's interface is where the lab put it."""
+    """Return whether the other end of a pod's interface is where the lab put it."""
     holder: Any = lab.pods[0]._site.fabric._holding_process()
     done = subprocess.run(
         ["nsenter", "-t", str(holder), "-n", "ip", "link", "show", peer],

@@ -44,7 +44,7 @@ def network(interface: str, address: str) -> str:
 
 
 def allocated() -> v1.PodResources:
-    """What the static CPU manager and a device plugin gave to telco/upf."""
+    """Return the allocations of the static CPU manager and a device plugin for telco/upf."""
     devices = v1.ContainerDevices(resource_name="intel.com/n3", device_ids=[VFIO_VF])
     container = v1.ContainerResources(name="app", devices=[devices], cpu_ids=[1])
     return v1.PodResources(name="upf", namespace="telco", containers=[container])

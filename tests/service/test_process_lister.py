@@ -53,7 +53,7 @@ def facts(number: int) -> ProcessFacts:
 
 
 class Listed:
-    """What `run` sent, by pod."""
+    """The messages of `run`, by pod."""
 
     def __init__(self) -> None:
         self.messages: list[node_pb2.ListProcessesResponse] = []

@@ -56,7 +56,7 @@ def eventually(what: Callable[[], bool]) -> None:
 
 
 def descriptors(agent: LabAgent) -> list[str]:
-    """What the agent's descriptors are, without the numbers that differ each time."""
+    """Return the agent's descriptors, without the numbers that differ each time."""
     found = []
     for entry in os.scandir(f"/proc/{agent.pid}/fd"):
         try:

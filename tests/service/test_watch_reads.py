@@ -57,7 +57,7 @@ class FakeComponents:
 async def streamed(
     components: FakeComponents, snapshots: int, *, environment: bool
 ) -> list[EnvironmentRead]:
-    """What each snapshot was made of."""
+    """Return the parts of each snapshot."""
     given: list[EnvironmentRead] = []
 
     async def everything(

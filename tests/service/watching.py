@@ -77,7 +77,7 @@ class Watcher:
             pass
 
     def quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for so long."""
+        """Return whether nothing comes for so long."""
         try:
             self._lines.get(timeout=seconds)
         except queue.Empty:

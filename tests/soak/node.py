@@ -33,7 +33,7 @@ _TIMEOUT_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the agent holds. `threads` are those that are not of its pool for slow reads."""
+    """The resources of the agent. `threads` are those that are not of its pool for slow reads."""
 
     descriptors: int
     threads: int
@@ -173,7 +173,7 @@ class Node:
         return found
 
     def resources(self) -> Resources:
-        """What the agent holds now."""
+        """Return the resources of the agent now."""
         metric = {name: value for name, labels, value in self.metrics() if not labels}
         process = Path(f"/proc/{self.agent.pid}")
         memory = dict(

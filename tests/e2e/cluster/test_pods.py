@@ -201,7 +201,7 @@ def test_the_client_reports_a_missing_mount(cluster: Cluster) -> None:
 
 
 def _logged(cluster: Cluster, pod: str) -> dict[str, Any]:
-    """What a container printed as the answer to its first question."""
+    """Return the first answer that a container printed."""
     deadline = time.monotonic() + 60.0
     while not (text := cluster.logs(pod)).endswith("}\n"):
         assert time.monotonic() < deadline, text

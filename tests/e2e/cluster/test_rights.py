@@ -105,7 +105,7 @@ def test_given_the_right_it_becomes_ready_without_a_restart(cluster: Cluster) ->
 
 
 def _readiness(cluster: Cluster) -> tuple[int, str]:
-    """What the agent answers to /readyz; 0 while there is no agent that answers."""
+    """Return the agent's status of /readyz; 0 while there is no agent that answers."""
     try:
         address = cluster.agent()["status"]["podIP"]
         with urllib.request.urlopen(f"http://{address}:9464/readyz", timeout=5) as answer:

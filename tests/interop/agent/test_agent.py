@@ -34,7 +34,7 @@ def app(lab: Lab) -> LabContainer:
 
 
 def environment(client: Program) -> dict[str, str]:
-    """What a client needs in a pod, and an environment of 1 MB."""
+    """Return the variables that a client needs in a pod, and 1 MB of others."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **client.environment} | ENVIRONMENT
 
 
