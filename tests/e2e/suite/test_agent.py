@@ -113,7 +113,7 @@ def test_a_deleted_pods_connection_is_let_go(node: Node) -> None:
     agent = container_of(node, "netutil-agent-default", "agent")
 
     def held() -> int:
-        """Return the number of descriptors of connections. Files of cgroups and node are in /sys."""
+        """Return the number of descriptors of connections: all but those of files in /sys."""
         found = 0
         for entry in os.scandir(f"/proc/{agent.pid}/fd"):
             with suppress(FileNotFoundError):  # closed meanwhile
