@@ -13,7 +13,7 @@ below a spinlock (`callback_lock` in kernel/cgroup/cpuset.c). cgroup.procs, task
 
 What is held is bounded by descriptors and by containers, of each pod and in all, the least recently
 used first out. A container that was not
-asked about for `MAX_IDLE_SECONDS`, or whose cgroup was removed, is let go by a sweep, which
+asked about for `MAX_IDLE_SECONDS`, or whose cgroup was removed, is released by a sweep, which
 runs while anything is held.
 """
 
@@ -227,7 +227,7 @@ class ContainerCache:
         self._by_pod[container.pod].move_to_end(container)
 
     def _evict_for(self, pod: str) -> None:
-        """Let containers go for another one of a pod: its own ones past its limit, then any."""
+        """Release containers for another one of a pod: the pod's own past its limit, then any."""
         own = self._by_pod.get(pod, ())
         if len(own) >= MAX_CONTAINERS_OF_POD:
             self._release(next(iter(own)))
@@ -240,7 +240,7 @@ class ContainerCache:
             self.evictions += 1
 
     def _release(self, container: HeldContainer) -> None:
-        """Let a container go. Nothing happens if it was let go before."""
+        """Release a container. Nothing happens if it was released before."""
         if container not in self._by_use:
             return
         del self._by_use[container]

@@ -123,7 +123,7 @@ class SnapshotStreams:
             known = _Known()
             while True:
                 known.made_at = await self.pace.acquire(connection.key, known.made_at)
-                # All watchers of a pod at once would keep the loop from everybody else.
+                # Snapshots for all watchers of a pod at once would delay all other pods.
                 account = self._scheduler.account(connection.key)
                 await self._scheduler.acquire(account, _SNAPSHOT_SECONDS)
                 subscription.acknowledge()
