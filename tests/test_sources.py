@@ -107,7 +107,7 @@ class TestPodsApi:
         assert isinstance(source, PodsApiSource)
         assert source.describe() == "/no/such.sock"
 
-    def test_auto_takes_it_where_its_socket_is_and_says_so(
+    def test_auto_selects_it_by_its_socket_and_logs_so(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)

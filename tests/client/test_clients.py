@@ -309,7 +309,7 @@ async def test_a_timeout_is_positive_and_finite(kind: str, timeout_seconds: floa
         await ask(kind, "/tmp/x", "cpu", timeout_seconds=timeout_seconds)
 
 
-async def test_a_closed_client_says_so(kind: str, agent: FakeAgent) -> None:
+async def test_a_closed_client_raises_its_own_error(kind: str, agent: FakeAgent) -> None:
     if kind == ASYNC:
         asynchronous = AsyncClient(agent.path)
         await asynchronous.cpu()

@@ -330,7 +330,7 @@ def test_alone_it_prints_what_was_answered_beside_what_failed(
     assert ended.code == Exit.FAILED
 
 
-def test_one_failure_of_all_questions_is_said_once(netutil: Netutil, socket_path: str) -> None:
+def test_one_failure_of_all_questions_is_reported_once(netutil: Netutil, socket_path: str) -> None:
     ended = netutil("--socket", f"{socket_path}.none", "--timeout", "0.2")
     assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
     assert ended.err.count("does not exist") == 1

@@ -108,9 +108,7 @@ def test_unknown_parts_of_interfaces_are_notes(netutil: Netutil, agent: FakeAgen
     assert "reported networks not known: The kubelet's PodResources socket" in out
 
 
-def test_each_piece_that_is_not_known_is_said_below_what_is(
-    netutil: Netutil, agent: FakeAgent
-) -> None:
+def test_each_unknown_piece_is_reported_below_the_known(netutil: Netutil, agent: FakeAgent) -> None:
     for name in ("network", "allocated", "start", "link", "device_info", "pci", "claims"):
         getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
     ended = netutil("interfaces")
@@ -417,7 +415,7 @@ def test_dpdk_checks_the_line_in_its_own_container_only(netutil: Netutil, tmp_pa
     assert (ended.code, ended.out, ended.err) == (Exit.OK, LINE, "")
 
 
-def test_dpdk_without_proc_says_so(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dpdk_without_proc_is_an_error(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "read_own_view", lambda: read_own_view("/nowhere"))
     ended = netutil("dpdk")
     assert (ended.code, ended.out) == (Exit.FAILED, "")

@@ -198,7 +198,7 @@ def test_one_of_which_nothing_is_known_makes_no_line(
     assert why in error.message and advice in (error.advice or "")
 
 
-def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
+def test_a_device_without_an_address_is_reported_as_omitted() -> None:
     response = facts()
     response.resources.devices.add(ID="tun", resourceName="example.com/tun")
     (warning,) = line_of(response).warnings
@@ -208,7 +208,7 @@ def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
     )
 
 
-def test_a_claim_is_said_to_be_left_out() -> None:
+def test_a_claim_is_reported_as_omitted() -> None:
     response = facts()
     response.resources.dynamic_resources.add(claim_name="nic", claim_namespace="telco")
     assert "resource claim telco/nic" in line_of(response).warnings[0]
@@ -389,7 +389,7 @@ def test_an_af_xdp_link_has_every_source_that_names_it() -> None:
     ]
 
 
-def test_a_function_that_only_the_start_names_says_so() -> None:
+def test_a_function_of_the_start_alone_is_marked() -> None:
     response = facts()
     set_from_start(response, value=True)
     (argument,) = (one for one in line_of(response).arguments if one.words[0] == "-a")

@@ -143,7 +143,7 @@ def test_functions_of_one_physical_function_have_a_key_in_common(drawn: Drawn) -
     assert second.text.endswith("VFs: 0 used, 64 free")
 
 
-def test_a_pool_that_spans_numa_nodes_says_so(drawn: Drawn) -> None:
+def test_a_pool_that_spans_numa_nodes_is_marked(drawn: Drawn) -> None:
     (pool,) = drawn.of("pool")
     assert "NUMA 0-1, spans NUMA nodes" in pool.text and "120 containers of 92 pods" in pool.text
 

@@ -78,7 +78,7 @@ def test_a_missing_piece_is_reported_beside_links_and_devices(
     assert "0000:3b:02.1" in out
 
 
-def test_a_whole_part_that_is_missing_is_said(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_part_is_reported(netutil: Netutil, agent: FakeAgent) -> None:
     pod = described("web-0")
     pod.ClearField("interfaces")
     pod.errors.add(part="interfaces", reason="READ_TIMED_OUT")
@@ -102,7 +102,7 @@ def test_a_picture_that_breaks_off_is_none(netutil: Netutil, agent: FakeAgent) -
     assert ended.out == "" and "It stops." in ended.err and ended.code != 0
 
 
-def test_a_part_of_the_node_that_is_missing_is_said(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_part_of_the_node_is_reported(netutil: Netutil, agent: FakeAgent) -> None:
     agent.described_node.errors.add(part="network_devices", message="It took too long.")
     drawn = read(netutil("node", "map").out)
     assert "not known: network_devices: It took too long." in {t.text for t in drawn.of("missing")}

@@ -124,7 +124,7 @@ def test_a_reader_that_goes_away_is_no_traceback(agent: FakeAgent) -> None:
     assert running.returncode == Exit.BROKEN_PIPE
 
 
-def test_a_full_disk_is_said(agent: FakeAgent) -> None:
+def test_a_full_disk_is_reported(agent: FakeAgent) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [COMMAND, "cpu"],

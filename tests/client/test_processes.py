@@ -91,7 +91,7 @@ def test_nothing_is_marked_where_exclusive_cpus_are_not_known() -> None:
     assert "exclusive_cpus not known: No kubelet. [X]" in shown.notes
 
 
-def test_an_agent_that_may_not_read_a_part_says_so() -> None:
+def test_an_agent_that_may_not_read_a_part_reports_it() -> None:
     part = node_answers.process(4711, 5.0, allowed_cpus="", error="denied")
     part.ClearField("cpu")
     now = reading(node_answers.exclusive_cpus(), node_answers.processes_part(100.0, part))

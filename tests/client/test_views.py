@@ -144,7 +144,7 @@ def test_each_kind_of_device_is_named_by_where_it_is(device: DeviceInfo, cell: s
     assert tables_for(networks)[0].rows[0][-1] == cell
 
 
-def test_a_pod_on_the_nodes_network_is_said_to_be() -> None:
+def test_a_pod_on_the_nodes_network_is_marked() -> None:
     networks = NetworkStatus((), NetworkSource.POD_STATUS, None, host_network=True)
     assert tables_for(networks)[0].notes == (
         *("source: pod-status", "the pod uses the node's own network"),

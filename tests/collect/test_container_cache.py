@@ -208,7 +208,7 @@ async def test_there_is_a_limit_of_containers(
     node.cache.close()
 
 
-async def test_an_idle_container_is_let_go(node: Node) -> None:
+async def test_an_idle_container_is_released(node: Node) -> None:
     idle, busy = node.add("idle"), node.add("busy")
     node.ask(idle)
     for _ in range(3):
@@ -221,7 +221,7 @@ async def test_an_idle_container_is_let_go(node: Node) -> None:
     assert node.located == 0
 
 
-async def test_all_idle_containers_are_let_go_within_ten_minutes(node: Node) -> None:
+async def test_all_idle_containers_are_released_in_ten_minutes(node: Node) -> None:
     for number in range(3 * MAX_SWEPT):
         node.ask(node.add(f"c{number}"))
     for _ in range(int(600 / container_cache.SWEEP_SECONDS)):
@@ -241,7 +241,7 @@ async def test_the_sweep_runs_while_something_is_held(
             await asyncio.sleep(0.01)
 
 
-async def test_a_container_that_has_ended_is_an_error_and_let_go(node: Node) -> None:
+async def test_an_ended_container_is_an_error_and_released(node: Node) -> None:
     one = node.add("one")
     node.ask(one)
     (node.top / "pod/one").rename(node.top / "elsewhere")

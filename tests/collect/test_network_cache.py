@@ -292,7 +292,7 @@ async def test_a_change_is_seen_at_once(
         assert found.state.links != before.state.links
 
 
-async def test_a_thousand_changes_are_seen_at_once_by_all_who_ask(
+async def test_a_thousand_changes_are_seen_at_once_by_all_callers(
     cache: NetworkCache, process: Process, pin: PinnedProcess, ip: Ip
 ) -> None:
     """Addresses and sizes, at random moments, while others ask without end."""
@@ -415,7 +415,7 @@ async def test_a_subscriber_follows_a_process_to_its_new_namespace(cache: Networ
 # Who asks at once shares a reading, and a pod pays for its readings
 
 
-async def test_all_who_ask_before_a_reading_begins_share_it(
+async def test_all_callers_before_a_reading_begins_share_it(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     found = await asyncio.gather(*(cache.network("pod", pin, seen(pin)) for _ in range(50)))

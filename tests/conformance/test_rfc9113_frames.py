@@ -234,7 +234,7 @@ FATAL: dict[str, tuple[bytes, ErrorCode]] = {
 
 
 @pytest.mark.parametrize("case", FATAL)
-async def test_an_error_of_the_connection_is_said_before_its_end(case: str) -> None:
+async def test_an_error_of_the_connection_is_sent_before_its_end(case: str) -> None:
     sent, expected = FATAL[case]
     async with serving() as bench:
         client = await bench.connect()

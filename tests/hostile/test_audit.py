@@ -132,7 +132,7 @@ def test_no_secret_appears_in_any_refusal_or_failure(log_format: str, node: Node
         assert secret not in re.sub(r"annotations \{.*?\}", "", received, flags=re.DOTALL), kind
 
 
-def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
+def test_a_refusal_is_a_line_with_caller_method_and_reason(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
     found = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]

@@ -273,7 +273,7 @@ def test_a_check_leaves_the_agents_credentials_and_threads_alone() -> None:
     assert set(threading.enumerate()) <= threads  # one of another test may have ended since
 
 
-def test_a_thread_that_cannot_take_its_credentials_back_says_so() -> None:
+def test_a_thread_that_keeps_foreign_credentials_reports_it() -> None:
     """It has lost capabilities for good during the read: what the kernel refuses is not hidden."""
     raised: list[BaseException] = []
 

@@ -303,7 +303,7 @@ def test_directories_above_count_twice(node: Node) -> None:
     assert descriptors() == before
 
 
-def test_removed_ones_are_let_go_by_a_sweep(node: Node) -> None:
+def test_removed_ones_are_released_by_a_sweep(node: Node) -> None:
     other = "77777777-0000-4000-8000-000000000000"
     held = HeldCgroups()
     swept = CgroupTree(node.tree.hierarchies, held=held)

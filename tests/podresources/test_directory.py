@@ -63,7 +63,7 @@ async def test_the_answer_has_all_resources_of_a_container(
     )
 
 
-async def test_one_list_serves_all_who_wait_and_who_come_soon(
+async def test_one_list_serves_all_present_and_imminent_callers(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.hold.clear()
@@ -120,7 +120,7 @@ async def test_two_pods_of_one_name_are_ambiguous(
 
 
 @pytest.mark.parametrize(("name", "container"), [("web", "debugger"), ("other", "app")])
-async def test_a_container_that_the_kubelet_does_not_list_is_said_so(
+async def test_a_container_that_the_kubelet_does_not_list_is_an_error(
     name: str, container: str, kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     with pytest.raises(FailedPrecondition) as refused:

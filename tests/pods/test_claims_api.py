@@ -192,6 +192,6 @@ class TestRefused:
         await until(lambda: held.error is not None)
         assert held.error is not None and "more than 2 claims" in held.error.message
 
-    async def test_an_answer_before_the_first_list_says_so(self, held: ClaimsApi) -> None:
+    async def test_an_answer_before_the_first_list_is_an_error(self, held: ClaimsApi) -> None:
         with pytest.raises(Unavailable, match="not been listed yet"):
             held.answer("shop", "claim-1")

@@ -79,7 +79,7 @@ async def test_a_caller_between_a_fetch_and_its_result_stops_no_loop(
     await directory.close()
 
 
-async def test_one_fetch_serves_all_who_wait(source: Source) -> None:
+async def test_one_fetch_serves_all_waiting_callers(source: Source) -> None:
     directory = PodDirectory(source, 10)
     source.leave.clear()
     waiting = [asyncio.create_task(directory.lookup(UID, ID)) for _ in range(50)]
@@ -372,7 +372,7 @@ async def test_a_waiter_for_a_change_gets_a_list_that_differs(source: Source) ->
     await directory.close()
 
 
-async def test_one_fetch_serves_all_who_wait_for_a_change(source: Source) -> None:
+async def test_one_fetch_serves_all_waiters_for_a_change(source: Source) -> None:
     directory = PodDirectory(source, 3600)
     waiting = [asyncio.create_task(directory.changed(0)) for _ in range(50)]
     assert await asyncio.gather(*waiting) == [1] * 50
@@ -391,7 +391,7 @@ async def test_a_waiter_for_a_change_survives_a_failed_fetch(source: Source) -> 
     await directory.close()
 
 
-async def test_a_stop_fails_those_who_wait_for_a_change(source: Source) -> None:
+async def test_a_stop_fails_the_waiters_for_a_change(source: Source) -> None:
     directory = PodDirectory(source, 3600)
     waiting = asyncio.create_task(directory.changed(await directory.changed(0)))
     await asyncio.sleep(0)

@@ -124,7 +124,7 @@ def test_a_file_without_a_list_is_an_error_of_one_sentence(content: bytes, path:
     assert "\n" not in failure.message and len(failure.message) < 500
 
 
-def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
+def test_a_missing_file_is_reported_and_read_when_it_comes(path: Path) -> None:
     source = FileSource(str(path))
     assert failure_of(source).message == (
         "The pod list file cannot be read: No such file or directory."

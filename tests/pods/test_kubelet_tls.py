@@ -202,7 +202,7 @@ def test_no_error_contains_a_token(
     assert "first-token" not in texts
 
 
-def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
+def test_a_missing_ca_is_reported_and_read_when_it_comes(
     open_source: Open, ca: trustme.CA, tmp_path: Path
 ) -> None:
     path = tmp_path / "later.crt"
@@ -214,13 +214,15 @@ def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
     assert source.fetch()
 
 
-def test_a_key_that_does_not_fit_is_said(open_source: Open, ca: trustme.CA, tmp_path: Path) -> None:
+def test_a_key_that_does_not_fit_is_reported(
+    open_source: Open, ca: trustme.CA, tmp_path: Path
+) -> None:
     files = write_client(ca, tmp_path)
     ca.issue_cert("other@node").private_key_pem.write_to_path(files["client_key"])
     assert "key values mismatch" in failure_of(open_source(**files)).message
 
 
-def test_a_plain_server_behind_https_is_said(open_source: Open, token_file: str) -> None:
+def test_a_plain_server_behind_https_is_reported(open_source: Open, token_file: str) -> None:
     with serving(KubeletDouble(double.pods())) as plain:
         url = plain.url.replace("http:", "https:")
         failure = failure_of(open_source(url=url, token_file=token_file))

@@ -205,7 +205,7 @@ async def test_a_call_that_is_cancelled_in_the_queue_begins_nothing(tmp_path: Pa
         assert begun == [POD_KEY]
 
 
-async def test_a_shortage_of_the_agent_is_an_error_that_says_so(tmp_path: Path) -> None:
+async def test_a_shortage_of_the_agent_is_an_error_of_its_own(tmp_path: Path) -> None:
     async def body(_: Connection) -> api.PodResponse:
         raise OSError(errno.EMFILE, "Too many open files")
 

@@ -281,5 +281,5 @@ class TestResourceClaims:
         found = checks.resource_claims(files, ["shop/web"], has_other_source=True)
         assert_is(found, "ok", "of no driver")
 
-    def test_off_is_said(self) -> None:
+    def test_a_claim_source_that_is_off_is_reported(self) -> None:
         assert_is(checks.resource_claims(None, ["shop/web"]), "ok", "--resource-claims=off")

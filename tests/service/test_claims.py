@@ -234,7 +234,7 @@ def test_operators_see_the_claims_of_a_pod(node: DraNode) -> None:
     assert DRIVER in checked["ResourceClaims"].found
 
 
-def test_off_is_an_error_for_those_who_have_claims() -> None:
+def test_off_is_an_error_for_pods_with_claims() -> None:
     with dra_node("--resource-claims=off") as node:
         node.write_nic()
         answer = resources(node, "app")
@@ -245,7 +245,7 @@ def test_off_is_an_error_for_those_who_have_claims() -> None:
         assert "claims_error" not in interfaces(node, "plain")
 
 
-def test_a_missing_mount_is_an_error_for_those_who_have_claims(node: DraNode) -> None:
+def test_a_missing_mount_is_an_error_for_pods_with_claims(node: DraNode) -> None:
     node.tree.plugins.rmdir()
     assert resources(node, "app")["claims_error"]["reason"] == "FILE_NOT_READABLE"
     assert "claims_error" not in resources(node, "plain")

@@ -211,7 +211,7 @@ def test_a_lost_api_server_takes_nothing_away(node: DraNode, server: ClaimsServe
     assert "error" not in nic and "conditions" not in one_device(nic)
 
 
-def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
+def test_a_refused_right_is_reported_beside_the_files(server: ClaimsServer) -> None:
     text = 'resourceclaims.resource.k8s.io is forbidden: User "agent" cannot list'
     server.claims.lists += [refusing(403, "Forbidden", text)] * 100
     with dra_node(*server.flags) as node:
@@ -224,7 +224,7 @@ def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
         assert "manifests/resource-claims" in check.remedy
 
 
-def test_a_claim_that_cannot_be_read_is_said(node: DraNode, server: ClaimsServer) -> None:
+def test_an_unreadable_claim_is_reported(node: DraNode, server: ClaimsServer) -> None:
     node.write_nic()
     server.put(NIC, DEVICE, devices="none")
     found = eventually(node, lambda found: reason(found) == "RESOURCE_CLAIMS_MALFORMED")

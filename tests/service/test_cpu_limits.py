@@ -63,7 +63,7 @@ def command(container: LabContainer, *words: str) -> str:
     return done.stdout.decode()
 
 
-def test_a_limit_of_the_pod_is_the_containers_and_says_so(limited: Node) -> None:
+def test_a_limit_of_the_pod_is_marked_in_its_container(limited: Node) -> None:
     found = cpu(limited.app)
     assert (found["quota_cores"], found["quota_level"]) == (0.5, "CGROUP_LEVEL_POD")
     assert (found["quota_microseconds"], found["period_microseconds"]) == ("50000", "100000")

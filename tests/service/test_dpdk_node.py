@@ -103,7 +103,7 @@ def test_devices_cpus_and_memory_are_what_the_kubelet_gave(node: DpdkNode) -> No
     assert (asked["page_size_bytes"], asked["limit_bytes"]) == (GIBIBYTE, GIBIBYTE)
 
 
-def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
+def test_many_simultaneous_callers_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     netutil(node.app, "devices")
     before, began = node.kubelet.lists, time.monotonic()
     with ThreadPoolExecutor(4) as pool:

@@ -153,7 +153,7 @@ def test_a_thousand_changes_reach_all_connections_next_answers(
     changes.close()
 
 
-def test_a_pod_s_network_is_let_go_with_its_last_process(lab: Lab) -> None:
+def test_a_pods_network_is_released_with_its_last_process(lab: Lab) -> None:
     """The other end of its eth0, elsewhere on the node, goes. It was asked for and watched."""
     (agent,) = lab.agents
     pod = lab.pod("short-lived")

@@ -173,7 +173,7 @@ async def test_a_trace_shows_caller_and_method_but_no_value(node: Node) -> None:
         assert (call.code, call.reason) == ("NOT_FOUND", "VARIABLE_NOT_SET")
 
 
-async def test_a_trace_names_the_pid_of_who_is_refused(node: Node) -> None:
+async def test_a_trace_names_the_pid_of_a_refused_caller(node: Node) -> None:
     """A host process is no pod: it has no name, but a number that can be explained."""
     command = [sys.executable, "-m", "netutil.client", "cpu", "--socket", str(node.lab.socket)]
     async with tracing(node.lab) as trace:

@@ -210,7 +210,7 @@ async def test_a_read_that_has_begun_is_not_shared() -> None:
     assert await first
 
 
-async def test_a_shared_read_is_made_for_those_who_stay() -> None:
+async def test_a_shared_read_is_made_for_the_remaining_callers() -> None:
     pool = ReadPool()
     release = threading.Event()
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
@@ -229,7 +229,7 @@ async def test_a_shared_read_is_made_for_those_who_stay() -> None:
     assert second.cancelled()
 
 
-async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
+async def test_a_shared_read_fails_for_all_its_callers() -> None:
     pool = ReadPool(waiting_per_pod=3)
     release = threading.Event()
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))

@@ -83,7 +83,7 @@ def test_a_process_of_a_sibling_is_its_containers(node: Node) -> None:
     assert everything["environment"]["envs"]["WHO"] == "two"
 
 
-def test_the_kernel_decides_who_reads_a_siblings_environment(node: Node) -> None:
+def test_the_kernel_decides_on_a_siblings_environment(node: Node) -> None:
     assert netutil(node.one, "whoami", *of(node.user))["container_name"] == "user"
     assert refusal(node.one, "env", *of(node.user)) == "ENVIRONMENT_NOT_READABLE"
 

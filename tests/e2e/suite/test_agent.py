@@ -108,7 +108,7 @@ def test_a_restarted_container_has_a_name_while_the_list_is_old(node: Node) -> N
     node.remove("restarting")
 
 
-def test_a_deleted_pods_connection_is_let_go(node: Node) -> None:
+def test_a_deleted_pods_connection_is_released(node: Node) -> None:
     node.deploy("default")
     agent = container_of(node, "netutil-agent-default", "agent")
 
