@@ -4,12 +4,12 @@ Most pods refer to none: that the pod list says so is all that is looked at for 
 the files of the drivers are looked at for each answer, in the pod's lane of reads, and joined with
 what the API server says where it is followed.
 
-What tells a file that a driver left behind of an earlier claim of the same name: a file is about
-the claim, the request and the driver of its path; all files of a claim, and the API server, name
-one UID; a claim that was made from a template for this pod has the name that the pod's spec has
-for it; the kubelet prepared the devices of the file, if it says what it prepared
+Four facts reveal a file that a driver left behind of an earlier claim of the same name: a file is
+about the claim, the request and the driver of its path; all files of a claim, and the API server,
+name one UID; a claim that was made from a template for this pod has the name that the pod's spec
+has for it; the kubelet prepared the devices of the file, if the kubelet reports what it prepared
 (`netutil.agent.collect.prepared_claims`). Where neither the API server is followed nor the kubelet
-says it, a single file of an earlier claim is not detected.
+reports it, a single file of an earlier claim is not detected.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _Key = tuple[type[AgentError], Reason, str, str, str, float | None]
 class HeldErrors:
     """The errors that were answered of late, until one to two minutes after their last use.
 
-    An error that is made anew for each answer differs from the one before, although it says the
+    An error that is made again for each answer differs from the one before, although it says the
     same: errors are compared by identity. What is encoded of an answer is held with the values that
     it was made of, so such an answer would be encoded each time.
     """

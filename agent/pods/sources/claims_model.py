@@ -1,7 +1,7 @@
 """ResourceClaims and ResourceSlices of the API server, as far as the agent reports them. Pure.
 
 resource.k8s.io v1, v1beta2 and v1beta1 (`k8s.io/api/resource`; KEP-4381, KEP-4817, KEP-5304). The
-versions differ for the agent in one thing: in v1beta1 the attributes of a device stand below
+versions differ for the agent in one thing: in v1beta1 the attributes of a device are below
 `basic`.
 """
 

@@ -194,7 +194,7 @@ def test_an_interface_is_the_device_of_its_name(node: DraNode) -> None:
     assert "claim" not in named(interfaces(node, "app"), "eth0")
 
 
-def test_what_a_driver_reports_and_the_kernel_lacks_is_drift(node: DraNode) -> None:
+def test_a_reported_device_that_the_kernel_lacks_is_drift(node: DraNode) -> None:
     node.write_nic(vf(VF, network={**NETWORK, "ips": ["192.0.2.9/24"], "hardwareAddress": "02::"}))
     if links_are_refused(node.containers["app"]):
         return
@@ -256,7 +256,7 @@ def test_operators_see_the_claims_of_a_pod(node: DraNode) -> None:
     assert DRIVER in checked["ResourceClaims"].found
 
 
-def test_off_is_an_error_for_those_who_have_claims() -> None:
+def test_off_is_an_error_for_pods_with_claims() -> None:
     with dra_node("--resource-claims=off") as node:
         node.write_nic()
         answer = resources(node, "app")
@@ -267,7 +267,7 @@ def test_off_is_an_error_for_those_who_have_claims() -> None:
         assert "claims_error" not in interfaces(node, "plain")
 
 
-def test_a_missing_mount_is_an_error_for_those_who_have_claims(node: DraNode) -> None:
+def test_a_missing_mount_is_an_error_for_pods_with_claims(node: DraNode) -> None:
     node.tree.plugins.rmdir()
     assert resources(node, "app")["claims_error"]["reason"] == "FILE_NOT_READABLE"
     assert "claims_error" not in resources(node, "plain")

@@ -93,7 +93,7 @@ def one_device(request: Any) -> Any:
     return device
 
 
-def test_without_files_the_api_server_has_the_devices(node: DraNode, server: ClaimsServer) -> None:
+def test_the_api_server_has_the_devices_without_files(node: DraNode, server: ClaimsServer) -> None:
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=NET1)])
     found = eventually(node, lambda found: bool(found["claims"][0].get("devices")))
     assert reason(found) == ""
@@ -154,7 +154,9 @@ def test_a_reservation_that_ends_is_a_change_for_a_watcher(
         assert "resources" in changed["changed"]
 
 
-def test_what_the_api_server_adds_is_beside_the_file(node: DraNode, server: ClaimsServer) -> None:
+def test_additions_of_the_api_server_are_beside_the_file(
+    node: DraNode, server: ClaimsServer
+) -> None:
     node.write_nic(vf(VF, network=NETWORK))
     ready, other = condition("True"), {**NET1, "interfaceName": "net9"}
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=other, conditions=[ready])])
@@ -253,7 +255,7 @@ def test_a_lost_api_server_takes_nothing_away(node: DraNode, server: ClaimsServe
     assert "error" not in nic and "conditions" not in one_device(nic)
 
 
-def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
+def test_a_refused_right_is_reported_beside_the_files(server: ClaimsServer) -> None:
     text = 'resourceclaims.resource.k8s.io is forbidden: User "agent" cannot list'
     server.claims.lists += [refusing(403, "Forbidden", text)] * 100
     with dra_node(*server.flags) as node:
@@ -266,7 +268,7 @@ def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
         assert "manifests/resource-claims" in check.remedy
 
 
-def test_a_claim_that_cannot_be_read_is_said(node: DraNode, server: ClaimsServer) -> None:
+def test_an_unreadable_claim_is_reported(node: DraNode, server: ClaimsServer) -> None:
     node.write_nic()
     server.put(NIC, DEVICE, devices="none")
     found = eventually(node, lambda found: reason(found) == "RESOURCE_CLAIMS_MALFORMED")

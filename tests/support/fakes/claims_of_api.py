@@ -38,7 +38,7 @@ def claim(
 
 
 def device_status(**more: Any) -> dict[str, Any]:
-    """What a network driver reports of the device (KEP-4817)."""
+    """Return a network driver's report on the device (KEP-4817)."""
     return {
         "driver": DRIVER,
         "pool": POOL,

@@ -59,7 +59,7 @@ class DraNode:
 
 
 def resources_of(pod: str, containers: list[str]) -> v1.PodResources:
-    """What a kubelet of 1.34 says in List and Get, with dynamic_resources."""
+    """Return the answer of a kubelet of 1.34 to List and Get, with dynamic_resources."""
     nic, other = (
         v1.ClaimResource(
             cdi_devices=[

@@ -188,7 +188,7 @@ class TestAsk:
         assert api.asked == ["a", "b"] and found.error is None
         assert ask_api(None, WEB, ["a"]) is NOT_ASKED
 
-    def test_what_is_not_current_is_an_error_beside(self) -> None:
+    def test_an_unavailable_claim_is_an_error_beside_the_others(self) -> None:
         found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), WEB, ["b", "a"])
         assert list(found.by_name) == ["b"]
         assert isinstance(found.error, Unavailable)

@@ -47,7 +47,7 @@ def message(found: ClaimRequest) -> str:
     return found.error.message
 
 
-def test_what_the_kubelet_prepared_stays() -> None:
+def test_a_prepared_device_stays() -> None:
     assert compared(prepared()) is OF_FILE
 
 
@@ -76,7 +76,7 @@ def test_a_device_that_was_not_prepared_is_stale(dynamic: DynamicResource) -> No
     ],
     ids=["namespace", "no driver", "no device", "no resources", "claim"],
 )
-def test_what_the_kubelet_does_not_say_proves_nothing(dynamic: DynamicResource) -> None:
+def test_a_silent_kubelet_proves_nothing(dynamic: DynamicResource) -> None:
     assert compared(dynamic) is OF_FILE
 
 

@@ -1,4 +1,4 @@
-"""What a plugin reports and what a kernel shows of an interface, for the tests of their merge."""
+"""Reports of a plugin and links of a kernel, for the tests of their merge."""
 
 from __future__ import annotations
 

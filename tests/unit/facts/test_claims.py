@@ -1,4 +1,4 @@
-"""Which interface a device of a claim is, and where its driver and the kernel disagree."""
+"""The interface of a claim's device, and differences between its driver and the kernel."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_network_gets_no_device_that_is_a_claims() -> None:
     assert found.allocated is variable
 
 
-def test_of_two_devices_of_one_name_the_second_is_alone() -> None:
+def test_the_second_device_of_a_name_is_alone() -> None:
     first, second = device(VF, "net1"), device(OTHER, "net1")
     net1, left = merged([first, second], [link("net1", VF)])
     assert net1.claim is not None and net1.claim.device is first

@@ -90,7 +90,7 @@ def test_the_first_known_version_counts() -> None:
     assert parse_device_metadata(body).generation == 5
 
 
-def test_what_follows_the_first_known_version_is_not_read() -> None:
+def test_text_after_the_first_known_version_is_not_read() -> None:
     assert parse_device_metadata(stream(document()) + b'{"apiVers').generation == 1
 
 
@@ -171,7 +171,7 @@ def test_only_an_object_is_taken(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{", b"\xff", b'{"a": NaN}', b"}"])
-def test_what_may_be_half_a_file_is_marked(body: bytes) -> None:
+def test_a_file_that_may_be_incomplete_is_marked(body: bytes) -> None:
     assert malformed(body).may_be_partial
 
 
@@ -220,7 +220,7 @@ def test_more_than_the_limit_is_refused(body: bytes, what: str) -> None:
         parse_device_metadata(body)
 
 
-def test_as_much_as_the_limit_is_read() -> None:
+def test_a_file_as_large_as_the_limit_is_read() -> None:
     most = device(attributes={str(n): {"ints": [n] * MAX_VALUES} for n in range(MAX_ATTRIBUTES)})
     (request,) = parse_device_metadata(both(most, *[device()] * (MAX_DEVICES - 1))).requests
     assert len(request.devices) == MAX_DEVICES
@@ -283,6 +283,6 @@ def test_every_attribute_comes_back(attributes: dict[str, Any], generation: int)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises((DeviceMetadataMalformed, DeviceMetadataTooLarge)):
         parse_device_metadata(body)

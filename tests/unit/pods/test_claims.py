@@ -1,4 +1,4 @@
-"""Which ResourceClaims a container refers to: its own, and no other's."""
+"""The ResourceClaims that a container refers to: its own, and no other's."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class TestFollowing:
         async with follow() as held:
             await answered(held)
 
-    async def test_after_410_claims_are_listed_again(
+    async def test_a_410_causes_a_new_list_of_claims(
         self, claims_api: ApiServer, follow: Follow
     ) -> None:
         claims_api.watches.append(refusing(410, "Expired", "too old resource version"))
@@ -207,7 +207,7 @@ class TestRefused:
         await until(lambda: held.error is not None)
         assert held.error is not None and "more than 2 claims" in held.error.message
 
-    async def test_an_answer_before_the_first_list_says_so(self, follow: Follow) -> None:
+    async def test_an_answer_before_the_first_list_is_an_error(self, follow: Follow) -> None:
         async with follow() as held:
             with pytest.raises(Unavailable, match="not been listed yet"):
                 held.answer("shop", "claim-1")

@@ -1,4 +1,4 @@
-"""Claims and slices as the API server prints them, and whatever else may stand there."""
+"""Claims and slices as the API server prints them, and any other JSON in their place."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class TestSlice:
             {"a": {"string": 1}},
         ],
     )
-    def test_what_is_beyond_a_bound_is_refused(self, attributes: dict[str, Any]) -> None:
+    def test_a_value_beyond_its_bound_is_refused(self, attributes: dict[str, Any]) -> None:
         with pytest.raises(PodListMalformed, match="no ResourceSlice"):
             of_slice(resource_slice(**attributes))
 
@@ -188,7 +188,7 @@ class TestSlice:
 
 
 class TestList:
-    def test_what_cannot_be_read_is_counted(self) -> None:
+    def test_an_unreadable_item_is_counted(self) -> None:
         flaws = Flaws()
         body = json.dumps({"items": [claim(), {"metadata": {}}, None]}).encode()
         assert len(decode_claims(body, flaws)) == 1
@@ -221,7 +221,7 @@ class TestRequests:
         assert device.attributes == ((PCI, Attribute(string_value="0000:3b:02.1")),)
         assert device.network_data is not None and device.conditions is not None
 
-    def test_what_no_source_says_is_unknown(self) -> None:
+    def test_a_value_of_no_source_is_unknown(self) -> None:
         (request,) = requests_of(of_claim(claim(devices=None)), {})
         (device,) = request.devices
         assert (device.attributes, device.network_data, device.conditions) == (None, None, None)

@@ -1,4 +1,4 @@
-"""What kubelets of Kubernetes 1.34 to 1.37 print is understood, field by field."""
+"""The parser understands the lists of kubelets of Kubernetes 1.34 to 1.37, field by field."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_health_without_a_device_is_of_none(pod: Pod) -> None:
     assert request.devices[0].health is None
 
 
-def test_get_tells_the_devices_of_claims() -> None:
+def test_get_returns_the_devices_of_claims() -> None:
     """GetPodResourcesResponse, as kubelets of 1.34 answer with KubeletPodResourcesGet."""
     resource = v1.ClaimResource(
         cdi_devices=[v1.CDIDevice(name=CDI)],
