@@ -20,8 +20,8 @@ import urllib3
 import yaml
 
 from tests.e2e.api_server import ADMIN, RealApiServer
-from tests.manifests.documents import MANIFESTS
-from tests.pods.claims_of_api import claim, resource_slice
+from tests.support.fakes.claims_of_api import claim, resource_slice
+from tests.support.manifests.documents import MANIFESTS
 
 GROUP = "resource.k8s.io"
 NAMESPACE = "shop"

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from netutil.agent.errors import Unavailable
-from netutil.agent.pods.claims_api import ApiClaimDevice, ClaimAnswer, ClaimsApi
+from netutil.agent.parsers.claims import ClaimDevice
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 from netutil.agent.pods.http.apiserver_login import ServiceAccount, open_login
 from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_settings
 
 from tests.e2e.api_server import RealApiServer
 from tests.e2e.claims import NAMESPACE, Claims, allow_claims_alone
-from tests.pods.streams import until
+from tests.support.waiting import until
 
 NODE = "node-1"
 NO_SELECTOR = "field label not supported: spec.nodeName"
@@ -86,7 +87,7 @@ async def answered(
     return found[-1]
 
 
-async def device_of(held: ClaimsApi, name: str) -> ApiClaimDevice:
+async def device_of(held: ClaimsApi, name: str) -> ClaimDevice:
     """The device of a claim, once it is known with its attributes."""
     found = await answered(
         held, name, lambda found: found.requests is not None and found.attributes_error is None
@@ -94,7 +95,7 @@ async def device_of(held: ClaimsApi, name: str) -> ApiClaimDevice:
     return one_device(found)
 
 
-def one_device(found: ClaimAnswer) -> ApiClaimDevice:
+def one_device(found: ClaimAnswer) -> ClaimDevice:
     assert found.requests is not None
     (request,) = found.requests
     (device,) = request.devices

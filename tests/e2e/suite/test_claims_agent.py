@@ -26,11 +26,11 @@ from tests.e2e.claims_feed import (
     following,
     one_device,
 )
-from tests.pods.kubeconfigs import kubeconfig
-from tests.pods.streams import until
-from tests.service.dra_node import NIC, DraNode, dra_node
-from tests.service.test_devices import call
-from tests.service.watching import Watcher, watching
+from tests.support.fakes.kubeconfigs import kubeconfig
+from tests.support.nodes.dra_node import NIC, DraNode, dra_node
+from tests.support.nodes.json_calls import call
+from tests.support.nodes.watching import Watcher, watching
+from tests.support.waiting import until
 
 MANY = 260
 """More than a page of a list."""

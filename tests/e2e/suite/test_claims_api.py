@@ -27,7 +27,7 @@ from tests.e2e.claims_feed import (
     is_unknown,
     one_device,
 )
-from tests.pods.claims_of_api import PCI, device_status
+from tests.support.fakes.claims_of_api import PCI, device_status
 
 
 @pytest.fixture
