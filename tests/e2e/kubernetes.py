@@ -1,7 +1,7 @@
 """Real commands of Kubernetes, built from Debian 12's own source package `kubernetes`.
 
 They are kept in the cache with their checksums; KUBELET=/path takes another kubelet. A change of
-the recipe below is another place in the cache, so that they are built anew.
+the recipe below is another place in the cache, so that they are built again.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def test_a_pod_is_answered_and_watches_its_claim(node: DraNode, claims: Claims) 
 async def test_a_restarted_and_compacted_server_is_listed_again(
     node: DraNode, claims: Claims, claims_server: RealApiServer, events: Counter[str]
 ) -> None:
-    """What other API servers of the cluster changed meanwhile no watch can tell: 410.
+    """What other API servers of the cluster changed meanwhile no watch reports: 410.
 
     Beside the agent a feed in this process shows the 410, and claims that are no pod's.
     """

@@ -1,6 +1,6 @@
 """ResourceClaims at a real API server, followed with the right that the component gives.
 
-Kubernetes 1.20 does not know resource.k8s.io: a CustomResourceDefinition stands in (`claims.py`).
+Kubernetes 1.20 does not know resource.k8s.io: a CustomResourceDefinition replaces it (`claims.py`).
 It refuses the field selector of slices. So tests of attributes follow slices without a selector,
 and one test shows the agent with it.
 """
@@ -114,7 +114,7 @@ class TestFollowing:
             await asyncio.to_thread(claims.release, "nic")
             await answered(held, "nic", is_unknown)
 
-    async def test_a_claim_made_anew_is_another(
+    async def test_a_claim_made_again_is_another(
         self, claims_server: RealApiServer, claims: Claims
     ) -> None:
         first = create(claims, "nic")
