@@ -1355,6 +1355,9 @@ class NodeProcess(_message.Message):
     that was just started.
     """
     container_id: _builtins.str
+    """Empty for a process in the pod's own cgroup, or below it in one that is no
+    container's: of the runtime, as a monitor or a virtual machine.
+    """
     thread_count: _builtins.int
     """How many the process has."""
     allowed_cpus: _builtins.str
