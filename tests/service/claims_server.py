@@ -18,6 +18,8 @@ from tests.pods.kubelet_server import Handler, KubeletDouble, serving
 
 GROUP = "/apis/resource.k8s.io"
 NODE, POOL = "node-1", "node-1"
+SLICE_DEVICES = 128
+"""ResourceSliceMaxDevices of k8s.io/api/resource/v1."""
 UID = "0b1c2d3e-0000-4000-8000-000000000001"
 """The UID of the claims in files, unless a test says another."""
 
@@ -54,17 +56,20 @@ class ClaimsServer:
         self.claims.put(made)
 
     def publish(self, *addresses: str) -> None:
-        """Store a slice with a device for each PCI address."""
-        devices = [
-            {"name": device_name(one), "attributes": {PCI: {"string": one}}} for one in addresses
-        ]
-        spec = {
-            "driver": DRIVER,
-            "nodeName": NODE,
-            "pool": {"name": POOL, "generation": 1, "resourceSliceCount": 1},
-            "devices": devices,
-        }
-        self.slices.put({"metadata": {"name": "slice-1", "uid": "slice-uid-1"}, "spec": spec})
+        """Store slices with a device for each PCI address, as many as the API allows in each."""
+        parts = [addresses[n : n + SLICE_DEVICES] for n in range(0, len(addresses), SLICE_DEVICES)]
+        for number, part in enumerate(parts, 1):
+            devices = [
+                {"name": device_name(one), "attributes": {PCI: {"string": one}}} for one in part
+            ]
+            spec = {
+                "driver": DRIVER,
+                "nodeName": NODE,
+                "pool": {"name": POOL, "generation": 1, "resourceSliceCount": len(parts)},
+                "devices": devices,
+            }
+            names = {"name": f"slice-{number}", "uid": f"slice-uid-{number}"}
+            self.slices.put({"metadata": names, "spec": spec})
 
     def stop(self) -> None:
         """Refuse connections from now on, and end those that are there."""
