@@ -36,7 +36,10 @@ _SOURCES = {
     "off": "no claims are read",
     "node": "claims by the drivers' files",
     "apiserver": "claims by the files and the API server",
+    "both": "the same, and pods by the API server",
 }
+
+_API_SERVER = ("apiserver", "both")
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
@@ -51,11 +54,12 @@ def rows(*, quick: bool) -> Iterator[Row]:
         for number in range(PODS):
             _write(tree, number)
         server = stack.enter_context(claims_server(lab.directory))
-        _store(server)
+        _store(server, lab)
         flags = (f"--pod-resources={kubelet.path}", f"--kubelet-root={tree.kubelet_root}")
         for source, what in _SOURCES.items():
-            of_source = server.flags if source == "apiserver" else (f"--resource-claims={source}",)
-            agent = lab.agent("--log-level=warning", *flags, *of_source)
+            own = server.flags if source in _API_SERVER else (f"--resource-claims={source}",)
+            pod_source = "apiserver" if source == "both" else None
+            agent = lab.agent("--log-level=warning", *flags, *own, pod_source=pod_source)
             yield _measured(lab, agent, containers, source, what, seconds)
             agent.stop()
 
@@ -135,8 +139,10 @@ def _write(tree: DraTree, number: int) -> None:
     tree.write_now(body, claim=_claim(number))
 
 
-def _store(server: ClaimsServer) -> None:
-    """Store the claims, with a condition of each device, and the slice of the node."""
+def _store(server: ClaimsServer, lab: Lab) -> None:
+    """Store the pods, the claims with a condition of each device, and the slices of the node."""
+    for one in lab.pod_list()["items"]:
+        server.pods.put(one)
     for number in range(PODS):
         device = device_name(_address(number))
         status = status_of(device, networkData=_network(number), conditions=[condition("True")])

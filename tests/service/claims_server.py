@@ -25,11 +25,12 @@ UID = "0b1c2d3e-0000-4000-8000-000000000001"
 
 
 class ClaimsServer:
-    """`claims` and `slices` are as doubles of their own, behind one address."""
+    """`claims`, `slices` and `pods` are as doubles of their own, behind one address."""
 
     def __init__(self, context: ssl.SSLContext, directory: Path) -> None:
         self.double = KubeletDouble(self._answer, context)
         self.claims, self.slices = ApiServer(context), ApiServer(context, node=NODE)
+        self.pods = ApiServer(context, node=NODE)
         self.claims.path = f"{GROUP}/v1/resourceclaims"
         self.claims.one_name = f"{GROUP}/v1/namespaces/default/resourceclaims"
         self.claims.selector, self.claims.served = None, ["v1"]
@@ -43,6 +44,8 @@ class ClaimsServer:
 
     def _answer(self, handler: Handler) -> None:
         server = self.slices if "resourceslices" in handler.path else self.claims
+        if not handler.path.startswith(GROUP):
+            server = self.pods
         server.double.answer(handler)
 
     def put(self, name: str, *devices: str, uid: str = UID, **more: Any) -> None:
@@ -75,6 +78,7 @@ class ClaimsServer:
         """Refuse connections from now on, and end those that are there."""
         self.claims.double.released.set()
         self.slices.double.released.set()
+        self.pods.double.released.set()
         self.double.shutdown()
         self.double.server_close()
         self.double.drop_connections()
@@ -113,6 +117,6 @@ def claims_server(directory: Path) -> Iterator[ClaimsServer]:
         try:
             yield made
         finally:
-            for server in (made.claims, made.slices):
+            for server in (made.claims, made.slices, made.pods):
                 server.double.released.set()
                 server.double.server_close()
