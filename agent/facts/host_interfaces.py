@@ -149,7 +149,7 @@ def _ensure_of_node(first_process: str) -> None:
     except OSError as error:
         raise _unreadable(f"the agent may not look at it: {error.strerror}") from error
     if is_own:
-        why = "it cannot be told from the agent's own, which is in a PID namespace of its own"
+        why = "it cannot be distinguished from the agent's own: this is no first PID namespace"
         raise _unreadable(why, "Set hostPID: true in the agent's DaemonSet.")
 
 

@@ -146,7 +146,7 @@ def test_the_agents_own_namespace_is_not_taken_for_the_nodes() -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert "it cannot be told from the agent's own" in done.stderr
+    assert "it cannot be distinguished from the agent's own" in done.stderr
     done = subprocess.run(  # a node that is a container: its init has another network
         [
             *("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"),
