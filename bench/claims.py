@@ -17,17 +17,17 @@ from bench import node
 from bench.holding import settled_cost
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.facts.dra_tree import DraTree
-from tests.lab import Lab, LabAgent, LabContainer
-from tests.parsers.device_metadata import DRIVER, both, vf
-from tests.service.claims_server import (
+from tests.support.device_metadata import DRIVER, both, vf
+from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.nodes.claims_server import (
     ClaimsServer,
     claims_server,
     condition,
     device_name,
     status_of,
 )
-from tests.service.dpdk_node import podresources
+from tests.support.nodes.dpdk_node import podresources
+from tests.support.nodes.dra_tree import DraTree
 
 PODS = 250
 _NAMESPACE = "shop"
@@ -143,10 +143,13 @@ def _store(server: ClaimsServer, lab: Lab) -> None:
     """Store the pods, the claims with a condition of each device, and the slices of the node."""
     for one in lab.pod_list()["items"]:
         server.pods.put(one)
-    for number in range(PODS):
+    for number, pod in enumerate(lab.pods):
         device = device_name(_address(number))
         status = status_of(device, networkData=_network(number), conditions=[condition("True")])
-        server.put(_claim(number), device, uid=_uid(number), devices=[status])
+        reserved = [{"resource": "pods", "name": pod.name, "uid": pod.uid}]
+        server.put(
+            *(_claim(number), device), uid=_uid(number), devices=[status], reservedFor=reserved
+        )
     server.publish(*map(_address, range(PODS)))
 
 
