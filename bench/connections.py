@@ -1,4 +1,4 @@
-"""What a connection costs that is only held, and what one hostile pod does to the others."""
+"""The cost of an idle connection, and the effect of one hostile pod on the others."""
 
 from __future__ import annotations
 

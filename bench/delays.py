@@ -1,4 +1,4 @@
-"""How long after a change its snapshot comes, and watchers after a restart."""
+"""The delay from a change to its snapshot, and of watchers after a restart."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many connections with how many calls in flight on each."""
+    """The number of connections, and of calls in flight on each."""
 
     connections: int
     streams: int

@@ -1,4 +1,4 @@
-"""What pods cost that only hold a connection and watch, and pods that ask all the time."""
+"""The cost of pods that only hold a connection and watch, and of pods that call all the time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALLS_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an agent holds and uses while that many pods watch."""
+    """The resources of an agent while that many pods watch."""
 
     pods: int
     memory_mib: float

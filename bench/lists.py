@@ -1,4 +1,4 @@
-"""What one refresh of the pod list costs the agent, by the number of pods."""
+"""The cost of one refresh of the pod list, by the number of pods."""
 
 from __future__ import annotations
 

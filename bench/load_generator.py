@@ -21,7 +21,7 @@ How = Literal["kept", "fresh", "hold", "watch"]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What became of one command; the times are seconds, `bytes` those of the last answer."""
+    """The result of one command; the times are seconds, `bytes` those of the last answer."""
 
     calls: int
     seconds: float

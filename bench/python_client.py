@@ -1,4 +1,4 @@
-"""What a user of the Python client waits, and what a value of its cache costs."""
+"""The delays for a user of the Python client, and the cost of a value of its cache."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _STATUS = '[{"name": "cbr0", "interface": "eth0", "ips": ["10.1.0.5"], "default"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What serving that many pods costs a node."""
+    """The cost for a node of serving that many pods."""
 
     pods: int
     memory_mib: float

@@ -1,4 +1,4 @@
-"""How long the agent takes to be there, and what its imports cost."""
+"""The time until the agent is ready, and the cost of its imports."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _OF_THE_SERVICE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What one call takes: Python calls by file and function, and calls into another file."""
+    """The path of one call: Python calls by file and function, and calls into another file."""
 
     calls: float
     own_calls: float

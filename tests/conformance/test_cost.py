@@ -69,7 +69,7 @@ FLOODS: dict[str, tuple[Callable[[int], bytes], int]] = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_each_frame_is_charged_and_takes_the_same_work_as_the_first(flood: str) -> None:
+def test_each_frame_is_charged_and_costs_the_same_as_the_first(flood: str) -> None:
     make, cost = FLOODS[flood]
     echo = opened(ServerConfig(max_stream_errors=10**6))
     echo.http2.receive(headers(1))
@@ -157,7 +157,7 @@ def test_an_engine_keeps_little_of_many_requests() -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_mutated_sessions_end_in_answers_or_a_goaway_with_work_in_proportion(part: int) -> None:
+def test_mutated_sessions_end_in_answers_or_goaway_at_fair_cost(part: int) -> None:
     for number in range(300):
         choose = random.Random(300 * part + number)  # noqa: S311 - it only has to vary
         data = f.PREFACE + mutated(session(choose), choose)
@@ -184,7 +184,7 @@ def test_mutated_sessions_end_in_answers_or_a_goaway_with_work_in_proportion(par
         assert not echo.http2.closing or sent_goaway or f.GOAWAY in kinds(out)
 
 
-def test_a_string_that_cannot_fit_is_not_decoded_and_refuses_its_call_alone() -> None:
+def test_a_string_that_cannot_fit_ends_its_call_undecoded() -> None:
     echo = opened()
     echo.http2.cost = 0
     for frame in (huffman(60_000),):

@@ -72,7 +72,7 @@ def test_pings_that_nothing_is_sent_between_end_the_connection() -> None:
     assert echo.take().endswith(b"too_many_pings")
 
 
-async def test_calls_after_the_clients_goaway_are_served_while_others_are_open() -> None:
+async def test_calls_after_the_clients_goaway_are_served() -> None:
     """7.6"""
     async with serving() as bench:
         client = await bench.connect()

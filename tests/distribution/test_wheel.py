@@ -77,7 +77,7 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 def calls(environment: Environment, path: Path) -> str:
-    """What a program prints that calls with the client of the environment."""
+    """Return the output of a program that calls with the client of the environment."""
     agent = FakeAgent(str(path / "net.sock"))
     with serving(agent):
         return environment.output("python", "-W", "error", "-c", CALLS, agent.path)

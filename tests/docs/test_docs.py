@@ -1,4 +1,4 @@
-"""What the documents say is there: reasons, flags, metrics, targets, files."""
+"""Reasons, flags, metrics, targets and files of the documents exist."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_entry_says_status_cause_and_what_to_do(reason: Reason) -> None:
     assert "\n- Cause: " in entry and "\n- Do: " in entry
 
 
-def test_an_entry_bears_the_status_that_the_agent_answers_with() -> None:
+def test_an_entry_has_the_status_that_the_agent_answers_with() -> None:
     pairs = raised()
     assert ("PermissionDenied", "NOT_A_POD") in pairs
     for kind, reason in pairs:
@@ -116,7 +116,7 @@ def test_the_flags_are_those_that_help_lists(capsys: pytest.CaptureFixture[str])
     assert set(flag_rows()) == listed
 
 
-def test_the_environment_twins_are_those_that_are_read() -> None:
+def test_the_environment_variables_are_those_that_are_read() -> None:
     environment = Recorder()
     parse([], environment)
     documented = {row[0] for row in flag_rows().values()} - {"none"}
@@ -235,7 +235,7 @@ def test_every_relative_link_leads_somewhere(path: Path) -> None:
             assert anchor in anchors(target), link
 
 
-def test_no_file_of_the_repository_refers_to_what_stands_outside_of_it() -> None:
+def test_no_file_of_the_repository_refers_to_files_outside() -> None:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")

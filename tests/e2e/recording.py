@@ -1,4 +1,4 @@
-"""What a real node showed, kept under tests/recorded/ for the tests that have no node.
+"""Records a real node under tests/recorded/ for the tests that have no node.
 
 `make e2e` compares what it sees with what is kept, identifiers aside. With NETUTIL_RECORD
 naming a directory it writes there instead.

@@ -50,8 +50,8 @@ def output(app: LabContainer, *command: str) -> str:
 
 
 def test_python_pins_a_worker_to_each_cpu(app: LabContainer) -> None:
-    told = output(app, sys.executable, str(EXAMPLES / "python" / "pinned.py"))
-    assert told == "worker on CPU 0\nworker on CPU 1\n"
+    printed = output(app, sys.executable, str(EXAMPLES / "python" / "pinned.py"))
+    assert printed == "worker on CPU 0\nworker on CPU 1\n"
 
 
 def test_shell_starts_a_program_with_the_facts(app: LabContainer) -> None:
@@ -77,8 +77,8 @@ def test_the_shell_gives_facts_to_the_c_program(app: LabContainer, tmp_path: Pat
     needs("cc", "jq")
     source, program = EXAMPLES / "c" / "pinned.c", tmp_path / "pinned"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
-    told = output(app, str(EXAMPLES / "shell" / "with-facts.sh"), str(program))
-    assert told == "pod telco/upf interfaces eth0,net1 on CPU 0 of 0-1\n"
+    printed = output(app, str(EXAMPLES / "shell" / "with-facts.sh"), str(program))
+    assert printed == "pod telco/upf interfaces eth0,net1 on CPU 0 of 0-1\n"
 
 
 def test_go_with_debians_grpc(app: LabContainer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of faults share: a pod that asks an agent, and the agent's own numbers."""
+"""The shared parts of the tests of faults: a pod that calls an agent, and the agent's metrics."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ SHOWN_OR_COMPARED_WITH_THE_CLOCK = {
 
 
 def asks_the_wall_clock(path: Path) -> bool:
-    """Whether a module calls what a jump of the clock changes."""
+    """Return whether a module calls a function that a jump of the clock changes."""
     return any(
         isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Name)
@@ -109,7 +109,7 @@ def test_a_file_is_read_again_after_the_clock_jumped(
 
 @pytest.mark.root
 @pytest.mark.xdist_group("faults-clock")
-def test_an_agent_whose_clock_jumps_reads_lists_and_answers_as_before() -> None:
+def test_an_agent_whose_clock_jumps_still_reads_and_answers() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: real namespaces and cgroups")
     offsets = (DAY_SECONDS, -DAY_SECONDS)
@@ -134,8 +134,8 @@ def test_an_agent_whose_clock_jumps_reads_lists_and_answers_as_before() -> None:
             news = observed_at(watcher.next())
             assert abs(news - seen - offset) < DAY_SECONDS / 2  # its clock did jump
             assert asks.ask("pod")["said"] == "web"
-            with asking(late) as newcomer:
-                assert newcomer.ask("pod")["said"] == f"late-{number}"
+            with asking(late) as late_client:
+                assert late_client.ask("pod")["said"] == f"late-{number}"
             fetched = len(double.requests)
             eventually(lambda: len(double.requests) > fetched + 2)  # noqa: B023 - at once
         assert probe(agent, "/healthz") == (200, "ok")
@@ -143,5 +143,5 @@ def test_an_agent_whose_clock_jumps_reads_lists_and_answers_as_before() -> None:
 
 
 def observed_at(answer: dict[str, Any]) -> float:
-    """When a snapshot was made, as the agent's clock says."""
+    """Return the time of a snapshot by the agent's clock."""
     return datetime.fromisoformat(answer["observed_at"]).timestamp()

@@ -1,4 +1,4 @@
-"""Without a pod list, past a limit, with a broken annotation: what is known is still answered."""
+"""The agent answers the known facts without a pod list, past a limit, with a broken annotation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def get(agent: LabAgent, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_without_any_pod_list_the_kernels_facts_are_answered(lab: Lab) -> None:
+def test_the_kernels_facts_are_answered_without_any_pod_list(lab: Lab) -> None:
     app = lab.pod("web").container("app", env={"WHO": "web"}, cpus="0")
     agent = lab.agent(pod_source=f"file:{lab.directory}/missing.json")
     assert netutil(app, "cpu")["cpuset"] == "0"

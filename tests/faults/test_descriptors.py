@@ -1,4 +1,4 @@
-"""The agent has no file descriptor left, or one or two, while it answers those who are in."""
+"""The agent has at most two free file descriptors while it answers open connections."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def few_left(agent: LabAgent, number: int) -> Iterator[None]:
 
 
 def shortages(agent: LabAgent) -> float:
-    """How often the agent answered with a shortage."""
+    """Return how often the agent answered with a shortage."""
     text = metrics_text(agent)
     found = re.findall(r'^netutil_errors_total\{.*"AGENT_OUT_OF_RESOURCES".*\} (\S+)$', text, re.M)
     return sum(map(float, found))

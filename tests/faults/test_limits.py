@@ -111,7 +111,7 @@ def test_too_few_descriptors_are_an_error_of_new_connections(lab: Lab) -> None:
 
 
 @pytest.mark.usefixtures("running")
-def test_who_comes_while_there_are_no_descriptors_waits_and_is_answered(lab: Lab) -> None:
+def test_a_client_waits_for_free_descriptors_and_is_answered(lab: Lab) -> None:
     agent, web = lab.agent(), lab.pods[0].containers[0]
     with asking(web) as old, asking(web) as new:
         assert old.ask("pod")["said"] == "web"
@@ -153,7 +153,7 @@ def start(*flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("state", ["full", "read-only"])
-def test_a_start_that_cannot_make_its_socket_says_so_in_one_sentence(lab: Lab, state: str) -> None:
+def test_an_agent_without_a_socket_fails_with_one_sentence(lab: Lab, state: str) -> None:
     with small_file_system(lab.directory / "small", "nr_inodes=16,size=64k") as small:
         path = small / "net.sock"
         if state == "full":

@@ -49,13 +49,13 @@ def web(lab: Lab) -> Iterator[PodClient]:
 
 
 def answers(web: PodClient) -> bool:
-    """Whether a new connection is answered."""
+    """Return whether a new connection is answered."""
     return web.ask("pod", fresh=True).get("said") == "web"
 
 
 @contextmanager
 def own_temporary_directory(lab: Lab) -> Iterator[Path]:
-    """Of the agents that are started within: no other test's agent is counted."""
+    """A temporary directory for the agents that are started within, and for no others."""
     directory = lab.directory / "tmp"
     directory.mkdir(mode=0o1777)
     before = os.environ.get("TMPDIR")
@@ -128,7 +128,7 @@ def test_sockets_that_listen_and_plain_files_are_not_removed(lab: Lab) -> None:
         assert plain.read_text() == "no socket"
 
 
-def test_the_private_directory_of_an_agent_of_the_version_before_is_removed(lab: Lab) -> None:
+def test_an_agent_removes_the_directory_of_the_version_before(lab: Lab) -> None:
     with own_temporary_directory(lab) as temporary:
         (temporary / "netutil-agent-0123").mkdir(mode=0o700)
         lab.agent()
@@ -137,7 +137,7 @@ def test_the_private_directory_of_an_agent_of_the_version_before_is_removed(lab:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_of_two_agents_the_one_that_is_left_has_the_path(
+def test_the_agent_that_is_left_of_two_has_the_path(
     lab: Lab, web: PodClient, ending: signal.Signals
 ) -> None:
     left = lab.agent()
@@ -149,7 +149,7 @@ def test_of_two_agents_the_one_that_is_left_has_the_path(
     assert inode(lab.socket) is None
 
 
-def test_an_agent_that_was_taken_over_leaves_the_path_to_the_one_that_took_it(lab: Lab) -> None:
+def test_an_agent_leaves_the_path_to_its_successor(lab: Lab) -> None:
     old, new = lab.agent(), lab.agent()
     taken = inode(lab.socket)
     eventually(lambda: f"another agent took over {lab.socket}" in old.stderr_text())

@@ -163,9 +163,7 @@ def test_a_token_that_is_rotated_is_used_at_the_next_request(node: Node, failure
     assert second not in node.agent.stderr_text()
 
 
-def test_a_client_certificate_that_is_rotated_is_shown_at_the_next_request(
-    node: Node, failures: float
-) -> None:
+def test_a_rotated_client_certificate_is_used_at_once(node: Node, failures: float) -> None:
     files, serial = pair(node.clients[0])
     node.rotate(**files)
     node.asked_until(lambda: node.guard.came[-1][1] == serial)
@@ -186,7 +184,7 @@ def test_a_ca_that_is_rotated_is_trusted_at_the_next_request(node: Node, failure
     assert metric(node.agent, FAILURES) == failures
 
 
-def test_certificates_of_both_sides_that_change_at_one_moment_are_used_together(node: Node) -> None:
+def test_certificates_that_change_on_both_sides_work_together(node: Node) -> None:
     server, client = trustme.CA(), trustme.CA()
     files, serial = pair(client)
     node.double.context = serving_context(server, client)
@@ -226,7 +224,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("name", "broken", "flag"), BROKEN)
-def test_a_file_that_cannot_be_used_for_a_while_takes_nothing_away(
+def test_an_unusable_file_takes_nothing_away(
     node: Node, name: str, broken: Callable[[Path, bytes], None], flag: str, failures: float
 ) -> None:
     path, log = node.volume.directory / name, len(node.agent.stderr_text())

@@ -88,7 +88,7 @@ def directory_in_its_place(path: Path) -> None:
 
 
 def directories_in_its_place(path: Path) -> None:
-    """What the kubelet makes for a pod's subPath."""
+    """Make the directories that the kubelet makes for a pod's subPath."""
     path.unlink()
     (path / "x" / "below").mkdir(parents=True)
 
@@ -163,7 +163,7 @@ def ensure_that_it_is_rebound(agent: LabAgent, fault: Callable[[Path], None]) ->
     assert probe(agent, "/healthz") == (200, "ok")
 
 
-def test_what_a_planted_link_names_is_left_as_it_was(agent: LabAgent) -> None:
+def test_the_target_of_a_planted_link_is_left_alone(agent: LabAgent) -> None:
     target = agent.socket.with_name("planted")
     link_in_its_place(agent.socket)
     eventually(lambda: connects(agent.socket))
@@ -179,7 +179,7 @@ def names_aside(path: Path) -> list[str]:
 
 
 def directory_check(agent: LabAgent) -> dict[str, str]:
-    """What the doctor says of the directory of the pods' socket."""
+    """Return the doctor's check of the directory of the pods' socket."""
     command = [sys.executable, "-m", "netutil.client", "node", "doctor", "-o", "json"]
     places = [f"--admin-socket={agent.admin_socket}", f"--socket={agent.socket}"]
     done = subprocess.run([*command, *places], capture_output=True, text=True, check=False)
@@ -203,7 +203,7 @@ def test_an_agent_starts_where_a_pods_subpath_came_first(another_lab: Lab) -> No
         assert client.ask("pod", fresh=True)["said"] == "web"
 
 
-def test_what_is_no_tree_of_directories_is_moved_aside_and_the_doctor_says_where(
+def test_a_foreign_directory_is_moved_aside_as_the_doctor_says(
     another_lab: Lab,
 ) -> None:
     (another_lab.socket / "x").mkdir(parents=True)
@@ -229,7 +229,7 @@ def has_started(agent: LabAgent) -> bool:
     return "agent: serving on" in agent.stderr_text()
 
 
-def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: Lab) -> None:
+def test_successive_agents_find_a_directory_each_time(another_lab: Lab) -> None:
     """A pod gains the time between two agents, or nothing, and its directories do not add up."""
     agent = another_lab.agent()
     for number in range(6):
@@ -251,7 +251,7 @@ def test_agents_that_follow_each_other_find_a_directory_each_time(another_lab: L
 
 @pytest.fixture
 def another_lab() -> Iterator[Lab]:
-    """Whose pod's mount is whole."""
+    """A lab whose pod has an intact mount."""
     if os.geteuid() != 0:
         pytest.skip("needs root: real namespaces and cgroups")
     with Lab() as another:
@@ -287,7 +287,7 @@ def test_a_socket_that_a_pod_put_there_is_replaced(another_lab: Lab) -> None:
         hostile.wait()
 
 
-def test_a_directory_that_is_deleted_under_a_mount_fails_liveness(another_lab: Lab) -> None:
+def test_a_directory_deleted_under_a_mount_fails_liveness(another_lab: Lab) -> None:
     """As in the agent's container: only a new container mounts what the host has made since."""
     host, mounted = another_lab.socket.parent, another_lab.directory / "mounted"
     mounted.mkdir()

@@ -57,7 +57,7 @@ def test_a_stalled_loop_is_logged_and_fails_liveness(lab: Lab) -> None:
     finally:
         mark.with_name("stall.go").touch()
     eventually(lambda: probe(agent, "/healthz") == (200, "ok"))
-    assert any("the event loop turns again" in line["message"] for line in lines(agent))
+    assert any("the event loop runs again" in line["message"] for line in lines(agent))
     assert check(agent) == 0
     assert metric(agent, "netutil_event_loop_stalls_total") == 1
     assert agent.stop() == 0

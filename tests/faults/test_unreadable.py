@@ -53,7 +53,7 @@ def interface(name: str) -> Interface:
 
 
 @pytest.mark.parametrize("unknown", [0, 1])
-def test_an_interface_that_may_be_hidden_is_not_said_to_be_missing(unknown: int) -> None:
+def test_an_interface_that_may_be_hidden_is_not_called_missing(unknown: int) -> None:
     hidden: list[AgentError | None] = [None, None]
     hidden[unknown] = Unavailable(Reason.READ_TIMED_OUT, "It took too long.")
     assert only("eth0", (interface("eth0"),), *hidden)

@@ -1,4 +1,4 @@
-"""What the API server sends of claims, and kubeconfigs."""
+"""Claims of the API server, and kubeconfigs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pod may send to the gRPC server: frames, and header blocks."""
+"""Input of a pod to the gRPC server: frames, and header blocks."""
 
 from __future__ import annotations
 

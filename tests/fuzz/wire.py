@@ -1,4 +1,4 @@
-"""What comes over the agent's socket: fields of requests, and what a client reads of an answer."""
+"""Input over the agent's socket: fields of requests, and answers as a client reads them."""
 
 from __future__ import annotations
 

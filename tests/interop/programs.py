@@ -47,7 +47,7 @@ class Program:
     targets: tuple[str, ...] = ("unix:{path}", "unix://{path}")
 
     def command(self, path: str, case: str, authority: str | None = None) -> list[str]:
-        """What asks the socket at a path, by the first form of its name."""
+        """Return the command that calls the socket at a path, by the first form of its name."""
         return self.with_target(self.targets[0].format(path=path), case, authority)
 
     def with_target(self, target: str, case: str, authority: str | None = None) -> list[str]:

@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
 
 
 def _constructor(name: str) -> Callable[..., celtypes.MapType]:
-    """What makes an object of a type; an unknown field is an error, as it is in the API server."""
+    """Return the constructor of a type; an unknown field is an error, as in the API server."""
 
     def make(fields: celtypes.MapType) -> celtypes.MapType:
         unknown = {str(field) for field in fields} - _FIELDS[name]

@@ -45,7 +45,7 @@ def pods_of(node: LabNode) -> list[dict[str, Any]]:
 
 
 def with_network(pod: dict[str, Any], interface: str) -> dict[str, Any]:
-    """That pod after Multus has written its annotation."""
+    """Return the pod with the annotation that Multus writes."""
     status = [{"name": "shop/second", "interface": interface, "ips": ["10.9.0.7"]}]
     annotations = {**(pod["metadata"].get("annotations") or {}), NETWORK_STATUS: json.dumps(status)}
     return {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}

@@ -100,7 +100,7 @@ def test_there_is_no_other_file() -> None:
 
 
 @pytest.mark.parametrize("path", [DEFAULT, HARDENED], ids=named)
-def test_what_others_need_comes_first(path: Path) -> None:
+def test_a_manifest_comes_before_those_that_need_it(path: Path) -> None:
     """kubectl applies a file from top to bottom."""
     kinds = [manifest["kind"] for manifest in read(path)]
     assert kinds == [

@@ -133,7 +133,7 @@ def test_a_label_of_the_selector_is_refused(key: str) -> None:
     assert key in refused.value.stderr
 
 
-def test_without_priority_class_there_is_no_quota() -> None:
+def test_no_quota_is_made_without_a_priority_class() -> None:
     objects = chart("priorityClassName=")
     assert "priorityClassName" not in pod_of(objects)
     assert "ResourceQuota" not in kinds(objects)

@@ -59,7 +59,7 @@ def test_every_metric_exists() -> None:
     assert families() <= set(scraped()) | OTHERS
 
 
-def test_every_metric_of_the_agent_is_on_the_dashboard_or_in_an_alert() -> None:
+def test_every_metric_is_on_the_dashboard_or_in_an_alert() -> None:
     assert set(scraped()) <= families()
 
 

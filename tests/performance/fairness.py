@@ -1,4 +1,4 @@
-"""What the other pods lose while one does its worst.
+"""The cost for the other pods while one pod attacks.
 
 One agent, three pods that call at a steady rate, and a hostile one. For each run of an attack: a
 quiet phase, the attack, a quiet phase; the quiet pods' p99 in each, on a kept connection and on a

@@ -18,7 +18,7 @@ from tests.support import http2
 
 METHOD = "GetPod"
 ECHO = "/etc/netutil/echo.sock"
-_PATIENCE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 class Refused(Exception):
@@ -30,7 +30,7 @@ class Connection:
 
     def __init__(self) -> None:
         self._socket = http2.connect()
-        self._socket.settimeout(_PATIENCE_SECONDS)
+        self._socket.settimeout(_TIMEOUT_SECONDS)
         self._stream = -1
         self._socket.sendall(http2.opening())
 

@@ -1,4 +1,4 @@
-"""What was measured while one pod attacked, and before and after. Pure."""
+"""Measurements before, during and after an attack of one pod. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the agent holds at a moment."""
+    """The resources of the agent at a moment."""
 
     pss_bytes: int
     descriptors: int
@@ -69,7 +69,7 @@ class Phase:
 
 
 class Usual:
-    """What quiet phases have shown, to tell one in which the machine was busy itself."""
+    """The results of quiet phases, which reveal a phase in which the machine was busy itself."""
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = {kind: [] for kind in ("kept", "new")}
@@ -117,7 +117,7 @@ class Outcome:
 
     @property
     def worst_ratio(self) -> float:
-        """That of the worse kind of call."""
+        """The ratio of the worse kind of call."""
         return max(self.ratio("kept"), self.ratio("new"))
 
     def slower(self, first: Outcome, kind: str) -> float:
@@ -132,7 +132,7 @@ class Outcome:
 
     @property
     def before(self) -> Held:
-        """What the agent held just before."""
+        """The resources of the agent just before."""
         return self.quiet.last
 
     @property
@@ -142,7 +142,7 @@ class Outcome:
 
     @property
     def after(self) -> Held:
-        """What it held some seconds after."""
+        """The resources of the agent some seconds after."""
         return self.again.last
 
     @property

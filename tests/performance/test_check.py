@@ -1,4 +1,4 @@
-"""What became dearer or misses its bound is found, and a busy machine is not taken for it."""
+"""The check finds rows that exceed their record or bound, and recognizes a busy machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE, UNBOUND, ABSOLUTE = "throughput.GetAll", "refresh.110", "watch.110.memory"
 RECORDED = {MET: 0.42, MISS: 6.0, RATE: 0.5, UNBOUND: 1.2, ABSOLUTE: 40.0}
 
 
-def test_what_is_as_it_was_is_no_failure() -> None:
+def test_an_unchanged_value_is_no_failure() -> None:
     assert check.failures(RECORDED, RECORDED) == {}
 
 
@@ -53,7 +53,7 @@ def test_a_known_miss_may_not_become_worse() -> None:
     }
 
 
-def test_what_only_the_machine_decides_is_not_compared() -> None:
+def test_values_of_the_machine_are_not_compared() -> None:
     assert check.failures({**RECORDED, ABSOLUTE: 4000.0}, RECORDED) == {}
 
 
@@ -132,7 +132,7 @@ def test_only_what_is_dearer_each_time_fails(
     assert all(parts == ["lists"] for parts in runs.parts[1:])
 
 
-def test_a_known_miss_that_is_as_it_was_is_named_and_does_not_fail(
+def test_an_unchanged_known_miss_is_named_and_does_not_fail(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorded = tmp_path / "recorded.json"

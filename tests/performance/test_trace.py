@@ -1,4 +1,4 @@
-"""How long the way of a call through the agent is: it does not become longer unnoticed."""
+"""The number of Python calls and files of a call through the agent is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make hostile` makes of its runs."""
+"""The verdict of `make hostile` on its runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_runs_within_the_bounds_have_no_fault() -> None:
         ([VERY_SLOW], ("past 2 x", "past 5 x")),
     ],
 )
-def test_one_run_of_twenty_may_be_past_the_usual_bound_and_none_past_the_other(
+def test_one_run_of_twenty_may_exceed_the_usual_bound_only(
     runs: list[Run], found: tuple[str, ...]
 ) -> None:
     assert faults(*runs) == found
@@ -52,14 +52,14 @@ def test_a_failed_call_is_past_both_bounds() -> None:
     assert faults(replace(GOOD, failed=1)) == ("past 2 x", "past 5 x")
 
 
-def test_an_attack_is_repeated_more_often_where_one_run_was_past_the_bound() -> None:
+def test_an_attack_with_one_run_past_the_bound_is_repeated() -> None:
     assert runs_wanted([], 5) == 5
     assert runs_wanted([GOOD] * 5, 5) == 5
     assert runs_wanted([GOOD, SLOW], 5) == 20
     assert runs_wanted([*[GOOD] * 4, VERY_SLOW, *[GOOD] * 3], 5) == 20
 
 
-def test_what_is_left_once_is_a_fault_but_for_cpu_time_which_is_that_of_most_runs() -> None:
+def test_a_leak_of_one_run_is_a_fault_but_its_cpu_time_is_none() -> None:
     assert faults(GOOD, GOOD, replace(GOOD, left_descriptors=21)) == ("descriptors left",)
     assert faults(GOOD, GOOD, replace(GOOD, left_bytes=33 * MEBIBYTE)) == ("memory left",)
     busy = replace(GOOD, left_cores=0.5)
@@ -67,7 +67,7 @@ def test_what_is_left_once_is_a_fault_but_for_cpu_time_which_is_that_of_most_run
     assert faults(GOOD, busy, busy) == ("CPU left",)
 
 
-def test_what_each_run_leaves_is_summed() -> None:
+def test_the_rests_of_all_runs_are_summed() -> None:
     before, grown = Held(50 * MEBIBYTE, 40, 5), Held(70 * MEBIBYTE, 50, 5)
     more = Held(90 * MEBIBYTE, 70, 5)
     first = Outcome("a", phase(0.001, held=before), phase(0.001), phase(0.001, held=grown))
@@ -91,7 +91,7 @@ def test_calls_that_stay_slow_after_most_runs_are_a_fault() -> None:
     assert faults(found, GOOD, GOOD) == ()
 
 
-def test_what_could_not_be_measured_is_past_every_bound() -> None:
+def test_an_unmeasured_value_is_past_every_bound() -> None:
     good, silent = phase(0.001), replace(phase(0.001), calls=())
     no_echo = replace(good, calls=tuple(call for call in good.calls if call.kind != "echo"))
     for outcome in (

@@ -1,4 +1,4 @@
-"""Whether the runs of an attack cost the other pods more than it may, or left something. Pure.
+"""Decides whether an attack costs the other pods too much, or leaves something. Pure.
 
 One run proves nothing: an attack that does harm in one run of three may be harmless in the next.
 """
@@ -71,7 +71,7 @@ def runs_wanted(runs: Sequence[Run], repeat: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What all runs of one attack say."""
+    """The result of all runs of one attack."""
 
     name: str
     runs: tuple[Run, ...]

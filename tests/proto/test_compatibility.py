@@ -17,7 +17,7 @@ API = Path("proto/netutil/v1alpha/netutil.proto")
 
 
 def differences(tree: Path, baseline: Path) -> str:
-    """What buf reports as incompatible in a copy of proto/ and buf.yaml; empty if nothing."""
+    """Return buf's list of incompatible differences in a copy of proto/ and buf.yaml, or ""."""
     found = subprocess.run(
         [BUF, "breaking", "--against", baseline],
         cwd=tree,

@@ -1,4 +1,4 @@
-"""What a hostile pod does, and a node in trouble. Each action ends and undoes what it did."""
+"""Attacks of a hostile pod, and faults of a node. Each action ends and is undone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ask():
 threads = [threading.Thread(target=ask) for _ in range(8)]
 [one.start() for one in threads]; [one.join() for one in threads]
 """
-_CROWD = """
+_MANY_CONNECTIONS = """
 import socket, sys, time
 held = []
 for _ in range(200):
@@ -153,7 +153,7 @@ def flood_of_calls(node: Node, random: Random) -> None:
 
 def burst_of_connections(node: Node, random: Random) -> None:
     """More connections than a pod may have."""
-    node.run(_CROWD, str(random.uniform(0.1, 1)))
+    node.run(_MANY_CONNECTIONS, str(random.uniform(0.1, 1)))
 
 
 def slow_bytes(node: Node, random: Random) -> None:

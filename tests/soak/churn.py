@@ -50,7 +50,7 @@ _COMMAND = (sys.executable, str(_HERE / "aged_agent.py"))
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the agent holds: memory in MiB, descriptors, and what it counts, by name."""
+    """The resources of the agent: memory in MiB, descriptors, and what it counts, by name."""
 
     memory_mib: float
     descriptors: int

@@ -46,7 +46,7 @@ _BATCH = 20
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this process holds: blocks of Python's allocator, and resident anonymous bytes."""
+    """The memory of this process: blocks of Python's allocator, and resident anonymous bytes."""
 
     connections: int
     blocks: int

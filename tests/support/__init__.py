@@ -1,1 +1,1 @@
-"""What tests of several packages and the benchmarks share. It imports no test."""
+"""The shared parts of tests of several packages and of the benchmarks. It imports no test."""

@@ -1,4 +1,4 @@
-"""What is slow to make is kept under ~/.cache/netutil, with its checksum."""
+"""Keeps files that are slow to make under ~/.cache/netutil, with their checksums."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def keep(fresh: Path, path: Path) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Tell whether the file is there and is what was kept."""
+    """Return whether the file exists and is the one that was kept."""
     try:
         return _checksum_file(path).read_text(encoding="ascii") == _checksum(path)
     except FileNotFoundError:

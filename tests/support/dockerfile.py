@@ -25,7 +25,7 @@ class Stage:
         return self.every(instruction)[-1]
 
     def variables(self, instruction: str) -> dict[str, str]:
-        """What ENV, ARG or LABEL set."""
+        """Return the variables that ENV, ARG or LABEL set."""
         pairs = [pair for rest in self.every(instruction) for pair in shlex.split(rest)]
         return dict(pair.split("=", 1) for pair in pairs)
 

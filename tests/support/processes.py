@@ -14,7 +14,7 @@ import psutil
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 READY = "import sys; print(flush=True); sys.stdin.read()"
 """Ends a script: say that all is set up, then wait for the end of the standard input."""
 
@@ -74,7 +74,7 @@ def child_of(pid: int) -> int:
 
 def wait_for_state(pid: int, state: str) -> None:
     """Wait until the first thread of a process is in a state of proc_pid_stat(5)."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != state:
         assert time.monotonic() < deadline, f"process {pid} does not come to state {state}"
         os.sched_yield()

@@ -1,4 +1,4 @@
-"""What an SVG of the map shows, read back: rectangles and lines of text with their extents."""
+"""Reads an SVG of the map: rectangles and lines of text with their extents."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _line(element: ET.Element) -> Extent:
 
 
 def faults(drawn: Drawn) -> Iterator[str]:
-    """What a person could not read: text beyond its box, over other text, boxes that cut boxes."""
+    """Yield the unreadable parts: text beyond its box or over other text, boxes that cut boxes."""
     lines = [*drawn.loose, *(line for thing in drawn.things for line in thing.lines)]
     for one in (*lines, *(thing.rectangle for thing in drawn.things)):
         if not drawn.page.holds(one):

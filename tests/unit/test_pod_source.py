@@ -1,4 +1,4 @@
-"""Which source of pods the settings name, and what they must say for it."""
+"""The settings select a source of pods, and each source requires its flags."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TestApiServer:
             ("NODE_NAME", "--node-name"),
         ],
     )
-    def test_what_is_missing_stops_the_start(
+    def test_a_missing_value_stops_the_start(
         self, missing: str, named: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         environment = {name: value for name, value in IN_CLUSTER.items() if name != missing}
@@ -73,7 +73,7 @@ class TestApiServer:
         assert found.describe() == "https://10.96.0.1:443/apis/resource.k8s.io/resourceclaims"
         assert create_claims_api(parse([], IN_CLUSTER)) is None
 
-    def test_what_another_source_does_not_need_stops_nothing(self) -> None:
+    def test_a_value_of_another_source_may_be_missing(self) -> None:
         assert parse([], {}).node_name == ""
 
     @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class TestApiServer:
             ["--pod-source", "file:pods.json"],
         ],
     )
-    def test_what_is_ill_formed_stops_the_start(
+    def test_a_malformed_value_stops_the_start(
         self, arguments: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as ended:
@@ -100,14 +100,14 @@ class TestApiServer:
 
 
 class TestPodsApi:
-    def test_it_is_asked_for_by_name_also_where_its_socket_is_not_there_yet(self) -> None:
+    def test_it_is_used_by_name_even_before_its_socket_exists(self) -> None:
         source = create_source(
             parse(["--pod-source", "pods-api", "--pods-api", "/no/such.sock"], {})
         )
         assert isinstance(source, PodsApiSource)
         assert source.describe() == "/no/such.sock"
 
-    def test_auto_takes_it_where_its_socket_is_and_says_so(
+    def test_auto_selects_it_by_its_socket_and_logs_so(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from netutil.agent.recent_cache import RecentCache, SharedRecentCache
 
 
-def test_what_was_kept_is_found() -> None:
+def test_a_kept_value_is_found() -> None:
     cache: RecentCache[str, int] = RecentCache(4)
     cache["a"] = 1
     assert (cache.get("a"), cache.get("b"), len(cache)) == (1, None, 1)
 
 
-def test_an_entry_is_released_at_the_second_aging_after_its_last_use() -> None:
+def test_an_entry_is_released_at_the_second_aging_after_its_use() -> None:
     cache: RecentCache[str, int] = RecentCache(4)
     cache["a"] = 1
     cache.age()
@@ -54,7 +54,7 @@ def test_a_default_is_kept_only_where_there_was_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("sga"), st.integers(0, 30))), st.integers(2, 12))
-def test_a_cache_never_holds_more_than_its_bound_nor_a_wrong_value(
+def test_a_cache_never_exceeds_its_bound_or_holds_a_wrong_value(
     steps: list[tuple[str, int]], most: int
 ) -> None:
     cache: RecentCache[int, int] = RecentCache(most)
@@ -82,7 +82,7 @@ def shared(max_entries: int = 100, max_of_owner: int = 2) -> SharedRecentCache[s
     return SharedRecentCache(max_entries, max_of_owner, lambda value: value[0])
 
 
-def test_an_owner_past_its_limit_keeps_what_it_has_and_nothing_more() -> None:
+def test_an_owner_past_its_limit_keeps_its_entries_only() -> None:
     cache = shared()
     for text in ("a1", "a2", "a3", "b1"):
         cache[text] = text
@@ -116,7 +116,7 @@ def test_an_owner_may_keep_others_in_the_next_period() -> None:
     assert cache.get("a2") == "a"
 
 
-def test_one_owner_does_not_make_a_cache_release_the_entries_of_others() -> None:
+def test_one_owner_evicts_no_entries_of_others() -> None:
     cache = shared(max_entries=8)
     cache["b"] = "b"
     for number in range(1000):

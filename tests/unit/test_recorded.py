@@ -1,4 +1,4 @@
-"""What real kubelets, runtimes and kernels showed (`make e2e`) is read right without them."""
+"""The parsers read recordings of real kubelets, runtimes and kernels (`make e2e`) correctly."""
 
 from __future__ import annotations
 

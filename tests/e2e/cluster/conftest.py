@@ -59,7 +59,7 @@ def installed(cluster: Cluster) -> None:
 
 
 def _why(cluster: Cluster) -> str:
-    """What is to be known of an agent that does not become ready."""
+    """Return the state of an agent that does not become ready."""
     log = cluster.attempt("-n", AGENTS, "logs", "daemonset/netutil-agent", "--tail=20")
     events = cluster.attempt("-n", AGENTS, "get", "events", "--sort-by=.lastTimestamp")
     return f"{log.stdout}{log.stderr}\n{events.stdout}"

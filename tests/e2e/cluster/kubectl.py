@@ -23,7 +23,7 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where kubectl is, where the user's overlay stands, which image the nodes have."""
+    """The path of kubectl, the user's overlay, and the image that the nodes have."""
 
     kubectl: str
     directory: Path

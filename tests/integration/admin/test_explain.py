@@ -225,7 +225,7 @@ def test_a_container_that_is_not_reported_yet_is_called_that(node: Node) -> None
     assert "It may be app" in step.advice
 
 
-def test_a_process_in_the_pods_own_cgroup_is_said_to_be_in_no_container(node: Node) -> None:
+def test_a_process_in_the_pods_own_cgroup_is_in_no_container(node: Node) -> None:
     """As a sandbox of gVisor's is on cgroup v1."""
     if (node.app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")
@@ -283,7 +283,7 @@ def test_a_pod_at_its_limit_stops_at_the_last_step(node: Node) -> None:
     assert_stops(answer, "answer", "TOO_MANY_CONNECTIONS_OF_POD", f"holds {HELD} connections")
 
 
-def test_without_a_pod_list_the_kernels_half_is_answered() -> None:
+def test_the_kernels_half_is_answered_without_a_pod_list() -> None:
     with Lab() as lab:
         app = lab.pod("web").container("app")
         lab.agent(pod_source=f"file:{lab.directory}/none.json")

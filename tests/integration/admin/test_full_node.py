@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, needs_lab, pytest.mark.xdist_group("full-node")]
 
 PODS = 110
 _WITH_NETWORKS = 12
-_PATIENCE_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 _NO_LINKS = "not known: link: NET...MESPACE_NOT_READABLE"
 """What is drawn of a confined agent's answer in place of links; as wide as a pod's column."""
 _MAX_MESSAGE_BYTES = 64 * 1024
@@ -35,7 +35,7 @@ _MAX_MESSAGE_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Cost:
-    """What was done for a command: requests to the kubelet, and walks of the node's cgroups."""
+    """The cost of a command: requests to the kubelet, and walks of the node's cgroups."""
 
     gets: int
     resource_lists: int
@@ -63,7 +63,7 @@ def run(node: FullNode, *words: str) -> tuple[str, Cost]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=_PATIENCE_SECONDS,
+        timeout=_TIMEOUT_SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, "")
     after = len(node.kubelet.requests), node.resources.lists, walks(node)
@@ -113,7 +113,7 @@ async def test_pods_are_sent_one_by_one_in_their_order(node: FullNode) -> None:
     question: Request[Any] = replace(requests.described_pods(), decode=lambda message: message)
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,
-        aclosing(client.stream(question, _PATIENCE_SECONDS)) as stream,
+        aclosing(client.stream(question, _TIMEOUT_SECONDS)) as stream,
     ):
         sent = [message async for message in stream]
     assert [f"{one.pod.namespace}/{one.pod.name}" for one in sent] == node.pod_names
@@ -124,7 +124,7 @@ async def test_the_topology_is_not_sent_again_with_each_pod(node: FullNode) -> N
     """A node may have hundreds of CPUs, and most pods run on nearly all of them."""
     async with (
         AsyncNodeClient(node.lab.admin_socket) as client,
-        aclosing(client.stream(requests.described_pods(), _PATIENCE_SECONDS)) as stream,
+        aclosing(client.stream(requests.described_pods(), _TIMEOUT_SECONDS)) as stream,
     ):
         sent = {one.pod.name: one async for one in stream}
     cpus = [container.cpu for one in sent.values() for container in one.containers]

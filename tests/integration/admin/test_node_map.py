@@ -44,7 +44,7 @@ def network(interface: str, address: str) -> str:
 
 
 def allocated() -> v1.PodResources:
-    """What the static CPU manager and a device plugin gave to telco/upf."""
+    """Return the allocations of the static CPU manager and a device plugin for telco/upf."""
     devices = v1.ContainerDevices(resource_name="intel.com/n3", device_ids=[VFIO_VF])
     container = v1.ContainerResources(name="app", devices=[devices], cpu_ids=[1])
     return v1.PodResources(name="upf", namespace="telco", containers=[container])
@@ -115,7 +115,7 @@ def test_the_map_of_a_real_agent_is_whole_and_readable(drawn: Drawn) -> None:
     assert names == ["telco/probe", "telco/upf", "trading/feed-handler", "default/web-0"]
 
 
-def test_it_shows_who_has_what_alone_and_who_shares(drawn: Drawn) -> None:
+def test_it_shows_exclusive_and_shared_cpus(drawn: Drawn) -> None:
     assert "app: own 1" in drawn.pod("telco/upf").text
     assert "app: pool A" in drawn.pod("default/web-0").text
     (core,) = drawn.of("split")
@@ -137,7 +137,7 @@ def test_no_output_has_a_value_of_the_environment(lab: Lab, text: str) -> None:
         assert TREASURE not in one and "feed-handler" in one
 
 
-def test_a_broken_network_status_hides_no_link_and_is_said() -> None:
+def test_a_broken_network_status_is_reported_and_hides_no_link() -> None:
     with Lab() as lab:
         broken = {NETWORK_STATUS: "not JSON", CONFIGURATION_DATA: "{}"}
         lab.pod("web", annotations=broken).container("app", cpus="0")

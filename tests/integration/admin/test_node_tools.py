@@ -35,7 +35,7 @@ from tests.support.repository import ROOT
 pytestmark = [pytest.mark.root, needs_lab]
 
 TREASURE = "correct-horse-battery-staple"
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 MANIFEST = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -138,7 +138,7 @@ def test_activity_counts_calls_refusals_and_latencies(node: Node, client: NodeCl
 async def tracing(lab: Lab) -> AsyncIterator[AsyncIterator[Traced]]:
     """A trace that misses nothing from here on."""
     async with AsyncNodeClient(lab.admin_socket) as client:
-        stream = client.stream(requests.TRACE, PATIENCE_SECONDS)
+        stream = client.stream(requests.TRACE, TIMEOUT_SECONDS)
         async with aclosing(stream) as trace:
             assert await anext(trace) == Traced(calls=(), lost=0)
             yield trace
@@ -172,7 +172,7 @@ async def test_a_trace_shows_caller_and_method_but_no_value(node: Node) -> None:
         assert (call.code, call.reason) == ("NOT_FOUND", "VARIABLE_NOT_SET")
 
 
-async def test_a_trace_names_the_pid_of_who_is_refused(node: Node) -> None:
+async def test_a_trace_names_the_pid_of_a_refused_caller(node: Node) -> None:
     """A host process is no pod: it has no name, but a number that can be explained."""
     command = [sys.executable, "-m", "netutil.client", "cpu", "--socket", str(node.lab.socket)]
     async with tracing(node.lab) as trace:
@@ -198,9 +198,7 @@ async def test_a_trace_shows_the_begin_and_the_end_of_a_stream(node: Node) -> No
     assert began.seconds == ended.seconds > 0
 
 
-def test_the_agent_finds_itself_well_but_for_what_this_machine_lacks(
-    node: Node, client: NodeClient
-) -> None:
+def test_the_doctor_finds_only_what_this_machine_lacks(node: Node, client: NodeClient) -> None:
     found = client.call(requests.diagnosis())
     checks = {one.name: one for one in found.checks}
     for name in ("hostPID", "cgroups", "host /sys", "pod list", "operator socket"):
@@ -221,7 +219,7 @@ def test_the_documented_sample_has_every_check(node: Node, client: NodeClient) -
     assert documented == [one.name for one in found.checks]
 
 
-def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
+def test_the_doctor_finds_broken_parts(node: Node, client: NodeClient) -> None:
     pods = node.lab.directory / "pods.json"
     client.call(requests.diagnosis())  # from here on there is a last list
     whole = pods.read_text()
@@ -238,7 +236,7 @@ def test_what_is_broken_is_found_broken(node: Node, client: NodeClient) -> None:
 
 def wait_for_a_list(client: NodeClient) -> None:
     """For a second after a failed fetch the agent returns its error; other tests come next."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
             client.call(requests.node_pods())
@@ -308,7 +306,7 @@ async def test_pods_described_together_equal_those_one_by_one(
     node: Node, client: NodeClient
 ) -> None:
     async with AsyncNodeClient(node.lab.admin_socket) as together:
-        stream = together.stream(requests.described_pods(), PATIENCE_SECONDS)
+        stream = together.stream(requests.described_pods(), TIMEOUT_SECONDS)
         found = [one async for one in stream]
     assert [(one.pod.namespace, one.pod.name) for one in found] == [
         ("default", "quiet"),
@@ -345,7 +343,7 @@ async def test_an_agent_that_stops_ends_its_traces_itself() -> None:
     assert ended.value.reason == "AGENT_RESTARTING"
 
 
-def test_without_an_agent_the_doctor_looks_from_outside(node: Node) -> None:
+def test_the_doctor_examines_from_outside_without_an_agent(node: Node) -> None:
     missing = f"{node.lab.directory}/none.sock"
     with NodeClient(missing, timeout_seconds=0.5) as client, pytest.raises(Unavailable) as down:
         client.call(requests.diagnosis())

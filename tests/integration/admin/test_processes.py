@@ -168,7 +168,7 @@ def test_a_thread_on_an_exclusive_cpu_is_marked_with_its_owner(node: Node) -> No
     assert process["cpu_percent"] > 1
 
 
-def test_the_table_shows_who_is_on_whose_cpu(node: Node) -> None:
+def test_the_table_shows_the_processes_of_each_cpu(node: Node) -> None:
     text = command(node, "pod", "shop/web", "--threads", "--interval", "0.2")
     (line,) = (one for one in text.splitlines() if "pinned 1" in one)
     last = CPUS[-1]

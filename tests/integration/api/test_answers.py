@@ -112,7 +112,7 @@ def test_one_interface_can_be_asked_for(node: Node) -> None:
     assert only["name"] == "trading/fast"
 
 
-def test_threads_and_exec_processes_are_identified_like_the_container(node: Node) -> None:
+def test_threads_and_exec_processes_have_the_containers_identity(node: Node) -> None:
     script = (
         "import json, threading\n"
         "from netutil.client import Client\n"
@@ -125,7 +125,7 @@ def test_threads_and_exec_processes_are_identified_like_the_container(node: Node
     assert ask(node.upf_app, "-c", script) == ["upf"]
 
 
-def test_a_child_on_its_dead_parents_connection_gets_facts_but_no_environment(node: Node) -> None:
+def test_an_orphans_inherited_connection_gives_no_environment(node: Node) -> None:
     assert ask(node.upf_app, str(HERE / "orphan_client.py"), "/etc/netutil/net.sock") == {
         "cpuset": "0-1",
         "has_affinity": False,
@@ -134,7 +134,7 @@ def test_a_child_on_its_dead_parents_connection_gets_facts_but_no_environment(no
     }
 
 
-def test_a_process_that_connects_and_dies_before_it_is_seen_is_refused(node: Node) -> None:
+def test_a_process_that_ends_before_it_is_seen_is_refused(node: Node) -> None:
     os.kill(node.agent.pid, signal.SIGSTOP)
     try:
         script = [sys.executable, str(HERE / "orphan_client.py"), "/etc/netutil/net.sock", "unseen"]

@@ -18,6 +18,7 @@ from tests.support.nodes.dra_node import (
     MAC,
     NETWORK,
     NIC,
+    UID,
     VF,
     VFIO_VF,
     DraNode,
@@ -86,7 +87,13 @@ def test_a_claim_is_shared_by_two_pods(node: DraNode) -> None:
 
 
 @pytest.mark.parametrize(
-    "versions", [(V1BETA1,), (V1ALPHA1,), ("metadata.resource.k8s.io/v9", V1ALPHA1)]
+    "versions",
+    [
+        (V1BETA1,),
+        (V1ALPHA1,),
+        (V1BETA1, V1ALPHA1),
+        ("metadata.resource.k8s.io/v9", V1ALPHA1),
+    ],
 )
 def test_each_version_of_the_library_is_read(node: DraNode, versions: tuple[str, ...]) -> None:
     body = both(vf(VF), versions=versions, claim=NIC)
@@ -120,9 +127,24 @@ def test_files_of_two_uids_are_no_answer(node: DraNode) -> None:
     uid = "0b1c2d3e-0000-4000-8000-00000000ffff"
     body = both(device("gpu-0", driver=GPU_DRIVER), claim=NIC, uid=uid)
     node.tree.write(body, claim=NIC, driver=GPU_DRIVER)
-    for one in claims(node, "app"):
+    found = [one for one in claims(node, "whole") if one["pod_claim"] == "nic"]
+    assert len(found) == 2
+    for one in found:
         assert one["error"]["reason"] == "DEVICE_METADATA_CONTRADICTS"
         assert "devices" not in one
+
+
+def test_a_file_of_an_earlier_claim_hides_no_later_one(node: DraNode) -> None:
+    node.write_nic()
+    uid = "0b1c2d3e-0000-4000-8000-00000000ffff"
+    body = both(device("gpu-0", driver=GPU_DRIVER), claim=NIC, uid=uid)
+    node.tree.write(body, claim=NIC, driver=GPU_DRIVER)
+    gpu, nic = claims(node, "app")
+    assert gpu["error"]["reason"] == "DEVICE_METADATA_CONTRADICTS" and "devices" not in gpu
+    assert f"is of UID {uid}, and the kubelet prepared {UID}" in gpu["error"]["message"]
+    assert len(nic["devices"]) == 1 and "error" not in nic
+    answer = interfaces(node, "app")
+    assert answer["claims_error"]["reason"] == "DEVICE_METADATA_CONTRADICTS"
 
 
 def test_a_file_of_another_pods_claim_is_no_answer(node: DraNode) -> None:
@@ -172,7 +194,7 @@ def test_an_interface_is_the_device_of_its_name(node: DraNode) -> None:
     assert "claim" not in named(interfaces(node, "app"), "eth0")
 
 
-def test_what_a_driver_reports_and_the_kernel_lacks_is_drift(node: DraNode) -> None:
+def test_a_reported_device_that_the_kernel_lacks_is_drift(node: DraNode) -> None:
     node.write_nic(vf(VF, network={**NETWORK, "ips": ["192.0.2.9/24"], "hardwareAddress": "02::"}))
     if links_are_refused(node.containers["app"]):
         return
@@ -234,7 +256,7 @@ def test_operators_see_the_claims_of_a_pod(node: DraNode) -> None:
     assert DRIVER in checked["ResourceClaims"].found
 
 
-def test_off_is_an_error_for_those_who_have_claims() -> None:
+def test_off_is_an_error_for_pods_with_claims() -> None:
     with dra_node("--resource-claims=off") as node:
         node.write_nic()
         answer = resources(node, "app")
@@ -245,7 +267,7 @@ def test_off_is_an_error_for_those_who_have_claims() -> None:
         assert "claims_error" not in interfaces(node, "plain")
 
 
-def test_a_missing_mount_is_an_error_for_those_who_have_claims(node: DraNode) -> None:
+def test_a_missing_mount_is_an_error_for_pods_with_claims(node: DraNode) -> None:
     node.tree.plugins.rmdir()
     assert resources(node, "app")["claims_error"]["reason"] == "FILE_NOT_READABLE"
     assert "claims_error" not in resources(node, "plain")

@@ -82,12 +82,18 @@ def reason(found: Any) -> str:
     return str(found.get("claims_error", {}).get("reason", ""))
 
 
+def errors(found: Any) -> list[str]:
+    """The reasons of the requests that are not known, and of all of them."""
+    of_requests = [one["error"]["reason"] for one in found.get("claims", ()) if "error" in one]
+    return of_requests + [reason(found)] * ("claims_error" in found)
+
+
 def one_device(request: Any) -> Any:
     (device,) = request["devices"]
     return device
 
 
-def test_without_files_the_api_server_has_the_devices(node: DraNode, server: ClaimsServer) -> None:
+def test_the_api_server_has_the_devices_without_files(node: DraNode, server: ClaimsServer) -> None:
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=NET1)])
     found = eventually(node, lambda found: bool(found["claims"][0].get("devices")))
     assert reason(found) == ""
@@ -105,14 +111,52 @@ def test_without_files_the_api_server_has_the_devices(node: DraNode, server: Cla
         assert net1["claim"]["source"] == "CLAIM_SOURCE_API_SERVER"
 
 
-def test_the_node_alone_has_devices_as_ever(node: DraNode) -> None:
+def test_a_claim_without_status_has_the_devices_of_its_file(
+    node: DraNode, server: ClaimsServer
+) -> None:
     node.write_nic()
-    found = settled(node)
+    server.put(NIC)
+    found = eventually(node, lambda found: not errors(found))
     (nic,) = found["claims"]
     assert nic["source"] == "CLAIM_SOURCE_NODE" and "conditions" not in one_device(nic)
 
 
-def test_what_the_api_server_adds_is_beside_the_file(node: DraNode, server: ClaimsServer) -> None:
+def test_a_claim_that_is_not_reserved_is_no_answer(node: DraNode, server: ClaimsServer) -> None:
+    node.write_nic()
+    node.write_gpu()
+    earlier = {"resource": "pods", "name": "web", "uid": OTHER_UID}
+    server.put(NIC, DEVICE, reservedFor=[earlier])
+    found = eventually(node, lambda found: "is reserved for 1 other," in str(found["claims"]))
+    (nic,) = found["claims"]
+    assert nic["error"]["reason"] == "RESOURCE_CLAIM_NOT_RESERVED" and "devices" not in nic
+    assert node.web.uid in nic["error"]["message"]
+    server.put(NIC, DEVICE)
+    assert one_device(eventually(node, lambda found: not errors(found))["claims"][0])
+    # A claim that is given back is not held any more, and its file may stay for a while.
+    server.put(NIC, reservedFor=[], allocation=None)
+    (nic,) = eventually(node, lambda found: errors(found) != [])["claims"]
+    assert nic["error"]["reason"] == "RESOURCE_CLAIM_NOT_RESERVED" and "devices" not in nic
+    assert errors(answer(node, "train")) == ["RESOURCE_CLAIM_NOT_RESERVED"]
+    assert "claims" not in answer(node, "plain")
+
+
+def test_a_reservation_that_ends_is_a_change_for_a_watcher(
+    node: DraNode, server: ClaimsServer
+) -> None:
+    node.write_nic()
+    server.put(NIC, DEVICE)
+    eventually(node, lambda found: not errors(found))
+    with watching(node.containers["app"]) as watcher:
+        watcher.next()
+        watcher.settle()
+        server.put(NIC, DEVICE, reservedFor=[])
+        changed = watcher.until(lambda line: errors(line["snapshot"]["resources"]) != [])
+        assert "resources" in changed["changed"]
+
+
+def test_additions_of_the_api_server_are_beside_the_file(
+    node: DraNode, server: ClaimsServer
+) -> None:
     node.write_nic(vf(VF, network=NETWORK))
     ready, other = condition("True"), {**NET1, "interfaceName": "net9"}
     server.put(NIC, DEVICE, devices=[status_of(DEVICE, networkData=other, conditions=[ready])])
@@ -205,11 +249,13 @@ def test_a_lost_api_server_takes_nothing_away(node: DraNode, server: ClaimsServe
     # A file of a claim that the lost server knew otherwise is as good as without the server.
     body = both(vf(VF), claim=NIC, pod_claim="nic", uid=OTHER_UID)
     node.tree.write(body, claim=NIC, request="vf")
-    (nic,) = answer(node)["claims"]
+    # The kubelet says nothing of this container's claims.
+    _, nic = answer(node, "whole")["claims"]
+    assert nic["pod_claim"] == "nic"
     assert "error" not in nic and "conditions" not in one_device(nic)
 
 
-def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
+def test_a_refused_right_is_reported_beside_the_files(server: ClaimsServer) -> None:
     text = 'resourceclaims.resource.k8s.io is forbidden: User "agent" cannot list'
     server.claims.lists += [refusing(403, "Forbidden", text)] * 100
     with dra_node(*server.flags) as node:
@@ -222,7 +268,7 @@ def test_a_refused_right_is_said_beside_the_files(server: ClaimsServer) -> None:
         assert "manifests/resource-claims" in check.remedy
 
 
-def test_a_claim_that_cannot_be_read_is_said(node: DraNode, server: ClaimsServer) -> None:
+def test_an_unreadable_claim_is_reported(node: DraNode, server: ClaimsServer) -> None:
     node.write_nic()
     server.put(NIC, DEVICE, devices="none")
     found = eventually(node, lambda found: reason(found) == "RESOURCE_CLAIMS_MALFORMED")

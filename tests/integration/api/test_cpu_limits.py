@@ -63,7 +63,7 @@ def command(container: LabContainer, *words: str) -> str:
     return done.stdout.decode()
 
 
-def test_a_limit_of_the_pod_is_the_containers_and_says_so(limited: Node) -> None:
+def test_a_limit_of_the_pod_is_marked_in_its_container(limited: Node) -> None:
     found = cpu(limited.app)
     assert (found["quota_cores"], found["quota_level"]) == (0.5, "CGROUP_LEVEL_POD")
     assert (found["quota_microseconds"], found["period_microseconds"]) == ("50000", "100000")
@@ -71,7 +71,7 @@ def test_a_limit_of_the_pod_is_the_containers_and_says_so(limited: Node) -> None
     assert found["container_period_microseconds"] == "100000"
 
 
-def test_in_the_pods_own_cgroup_no_limit_is_called_the_containers(limited: Node) -> None:
+def test_a_limit_of_the_pods_own_cgroup_is_no_containers(limited: Node) -> None:
     """As in a sandbox of gVisor's on cgroup v1."""
     if (limited.app.cgroups[0] / "cgroup.controllers").exists():
         pytest.skip("cgroup v2 lets no process into a cgroup that hands controllers down")
@@ -87,7 +87,7 @@ def test_in_the_pods_own_cgroup_no_limit_is_called_the_containers(limited: Node)
     assert "limit of the pod cgroup" in table and "container_quota" not in table
 
 
-def test_without_any_limit_there_is_no_level(node: Node) -> None:
+def test_no_level_is_reported_without_a_limit(node: Node) -> None:
     found = cpu(node.app)
     assert not {"quota_cores", "quota_microseconds", "quota_level", "quota_unknown"} & set(found)
 

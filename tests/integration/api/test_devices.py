@@ -71,7 +71,7 @@ def test_interfaces_are_merged_from_what_is_reported_and_what_is(lab: Lab) -> No
     assert [one["field"] for one in net1["drift"]] == ["link"]
 
 
-def test_a_name_that_a_broken_userspace_annotation_may_have_is_answered_with_its_error(
+def test_a_name_that_a_broken_annotation_may_have_is_its_error(
     lab: Lab,
 ) -> None:
     broken = reported() | {CONFIGURATION_DATA: '[{"containerId": "x", "ifName": "net2"'}
@@ -121,7 +121,7 @@ def test_devices_that_the_environment_names_are_entries(lab: Lab) -> None:
     assert [one["field"] for one in device["drift"]] == ["pci-address"]
 
 
-def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab: Lab) -> None:
+def test_a_host_network_pod_is_reported_without_the_nodes_links(lab: Lab) -> None:
     container = lab.pod("exporter", host_network=True).container("app")
     started(lab)
     answer = interfaces(container)
@@ -132,7 +132,7 @@ def test_a_pod_on_the_hosts_network_is_said_so_and_gets_no_link_of_the_node(lab:
     assert all("link" not in one for one in answer.get("interfaces", ()))
 
 
-def test_without_a_pod_list_the_kernels_links_are_answered_with_the_reason(lab: Lab) -> None:
+def test_the_kernels_links_are_answered_without_a_pod_list(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     lab.agent(pod_source="file:/nonexistent/pods.json")
     if links_are_refused(container):
@@ -163,7 +163,7 @@ def test_a_broken_network_status_hides_neither_links_nor_devices(lab: Lab) -> No
     assert [one["part"] for one in together["errors"]] == ["network_status", "resources"]
 
 
-def test_an_interface_that_a_broken_network_status_may_hide_is_not_denied(lab: Lab) -> None:
+def test_an_interface_behind_a_broken_status_is_not_denied(lab: Lab) -> None:
     container = lab.pod("web", annotations=BROKEN).container("app")
     started(lab)
     if links_are_refused(container):
@@ -186,9 +186,7 @@ def test_the_command_shows_links_beside_a_broken_network_status(lab: Lab) -> Non
 
 
 @pytest.mark.parametrize("annotated", [True, False])
-def test_a_network_without_a_name_is_found_by_the_name_of_its_link_in_both_calls(
-    lab: Lab, annotated: bool
-) -> None:
+def test_a_nameless_network_is_found_by_its_links_name(lab: Lab, annotated: bool) -> None:
     pod = lab.pod("web")
     container = pod.container("app")
     if annotated:
@@ -228,7 +226,7 @@ def test_a_route_behind_a_rule_is_returned_and_no_drift(lab: Lab) -> None:
     assert (route["gateway"], route["table"]) == ("10.244.0.1", 100)
 
 
-def test_an_agent_that_may_not_enter_the_namespace_answers_the_rest(lab: Lab) -> None:
+def test_an_agent_barred_from_the_namespace_answers_the_rest(lab: Lab) -> None:
     env = {"PCIDEVICE_EXAMPLE_COM_NIC": "ffff:1f:1f.7", "PATH": os.environ["PATH"]}
     container = lab.pod("web", annotations=reported()).container("app", env=env)
     drop = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--")

@@ -1,4 +1,4 @@
-"""What a workload writes into its environment or annotation delays no other caller."""
+"""The environment or annotation of one workload delays no other caller."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_it_watches(node: Node) -> None:
     assert first["cpu"]["affinity"] == "0"
 
 
-def test_an_explanation_says_so_and_agrees_with_the_calls(node: Node) -> None:
+def test_an_explanation_agrees_with_the_calls(node: Node) -> None:
     with (
         without_first_thread(node) as ended,
         NodeClient(node.lab.admin_socket, timeout_seconds=20) as client,

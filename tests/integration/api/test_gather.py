@@ -1,4 +1,4 @@
-"""Which pod a read is charged to, and the answers for a container that was just started."""
+"""The pod that a read is charged to, and the answers for a container that was just started."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING: Any = None
 
 
 class WatchedPool(ReadPool):
-    """A pool that remembers in whose turn it read."""
+    """A pool that remembers in whose lane it read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class WatchedPool(ReadPool):
         return await super().run(pod_key, read, what, share)
 
 
-async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Path) -> None:
+async def test_reads_of_the_node_use_the_lane_of_the_asking_pod(tmp_path: Path) -> None:
     reads = WatchedPool()
     callers: Any = None
     containers = ContainerCache(lambda _: ContainerPlaces(None, None), 0)
@@ -62,7 +62,7 @@ async def test_reads_of_the_node_take_the_turn_of_the_pod_that_asks(tmp_path: Pa
     assert set(reads.keys) == {"one"}
 
 
-async def test_devices_are_those_of_a_time_when_the_container_had_been_started() -> None:
+async def test_devices_date_from_after_the_containers_start() -> None:
     """Else they might be those of a pod that had its name before."""
     started_by = datetime(2026, 11, 25, 8, 0, 6, tzinfo=UTC)
     asked: list[dict[str, Any]] = []

@@ -141,9 +141,7 @@ def test_an_amount_that_is_none_is_an_error_beside_the_rest(make: Any) -> None:
 @pytest.mark.parametrize(
     "resources", [{"limits": ["x"], "requests": 7}, "x"], ids=["limits", "resources"]
 )
-def test_a_spec_that_is_not_understood_is_not_a_spec_that_asks_for_nothing(
-    make: Any, resources: object
-) -> None:
+def test_an_unreadable_spec_is_not_an_empty_spec(make: Any, resources: object) -> None:
     def spoil(item: Any) -> None:
         item["spec"]["containers"][0]["resources"] = resources
 
@@ -156,7 +154,7 @@ def test_a_spec_that_is_not_understood_is_not_a_spec_that_asks_for_nothing(
     assert b"of container app of pod shop/web are not known" in refused.stderr
 
 
-def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -> None:
+def test_a_pod_with_an_odd_field_is_answered_with_its_name(make: Any) -> None:
     def spoil(item: Any) -> None:
         item["spec"]["nodeName"] = item["status"]["qosClass"] = None
         item["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = None
@@ -179,7 +177,7 @@ def test_a_pod_with_an_odd_field_is_answered_and_the_field_is_named(make: Any) -
     assert check.found == "3 fields of 1 pod are unknown, the first shop/web spec.nodeName"
 
 
-def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) -> None:
+def test_a_network_status_that_is_no_text_hides_networks(make: Any) -> None:
     def spoil(item: Any) -> None:
         item["metadata"]["annotations"] = {NETWORK_STATUS: [{"name": "cbr0"}]}
 
@@ -195,7 +193,7 @@ def test_a_network_status_that_is_no_text_is_no_pod_without_networks(make: Any) 
     assert node.describe().pod.networks_error == error.message
 
 
-def test_a_userspace_annotation_that_is_no_text_may_hide_a_network(make: Any) -> None:
+def test_a_userspace_annotation_that_is_no_text_may_hide_one(make: Any) -> None:
     def spoil(item: Any) -> None:
         networks = json.dumps([{"name": "cbr0", "interface": "eth0"}])
         item["metadata"]["annotations"] = {

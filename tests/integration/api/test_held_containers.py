@@ -89,7 +89,7 @@ def client(node: Node) -> Iterator[Client]:
 
 @dataclass
 class Sources:
-    """What an answer is made from, as it was written, and the answer that it means."""
+    """The sources of an answer as written, and the answer that they mean."""
 
     node: Node
     process: int
@@ -177,7 +177,7 @@ def test_no_answer_is_older_than_its_question(node: Node, client: Client) -> Non
     assert metric(node.agent, "netutil_held_files") <= 32
 
 
-def test_what_is_held_of_a_container_that_has_ended_is_let_go(node: Node) -> None:
+def test_an_ended_containers_values_are_released(node: Node) -> None:
     held = "netutil_held_containers"
     command = ("-m", "netutil.client", "cpu", "-o", "json")
     assert ask(node.app, *command)["cpuset"]

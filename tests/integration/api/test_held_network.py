@@ -1,4 +1,4 @@
-"""What an agent holds of a pod's network: never older than a read, and dropped with the pod."""
+"""The held networks of a pod: never older than a read, and dropped with the pod."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def container(lab: Lab) -> LabContainer:
 
 
 def held_by(agent: LabAgent) -> int:
-    """How many network namespaces the agent holds."""
+    """Return the number of network namespaces that the agent holds."""
     return int(metric(agent, "netutil_network_namespaces"))
 
 
@@ -131,7 +131,7 @@ def asking(container: LabContainer) -> Iterator[Callable[[], list[str]]]:
         caller.communicate()
 
 
-def test_a_thousand_changes_are_in_the_next_answers_of_all_connections(
+def test_a_thousand_changes_reach_all_connections_next_answers(
     container: LabContainer,
 ) -> None:
     if links_are_refused(container):
@@ -148,7 +148,7 @@ def test_a_thousand_changes_are_in_the_next_answers_of_all_connections(
     changes.close()
 
 
-def test_a_pod_s_network_is_let_go_with_its_last_process(lab: Lab) -> None:
+def test_a_pods_network_is_released_with_its_last_process(lab: Lab) -> None:
     """The other end of its eth0, elsewhere on the node, goes. It was asked for and watched."""
     (agent,) = lab.agents
     pod = lab.pod("short-lived")
@@ -176,7 +176,7 @@ def test_a_network_without_callers_is_released(lab: Lab, container: LabContainer
 
 
 def is_there(lab: Lab, peer: str) -> bool:
-    """Whether the other end of a pod's interface is where the lab put it."""
+    """Return whether the other end of a pod's interface is where the lab put it."""
     holder: Any = lab.pods[0]._site.fabric._holding_process()
     done = subprocess.run(
         ["nsenter", "-t", str(holder), "-n", "ip", "link", "show", peer],

@@ -105,7 +105,7 @@ def test_each_change_appears_in_every_field_as_ip_shows_it(container: LabContain
 
 
 def settled(container: LabContainer) -> tuple[list[dict[str, Any]], ...]:
-    """What ip shows, what the agent answers, what ip shows then: once the kernel has settled.
+    """Return ip's links, the agent's, and ip's again, once the kernel has settled.
 
     It sets states and link-local addresses a moment after a link was set up.
     """
@@ -167,7 +167,7 @@ def test_a_recreated_container_has_the_links_of_the_sandbox(
 
 
 def held(pid: int) -> list[str]:
-    """What a process has open, by kind: "socket", "/dev/null", "net"."""
+    """Return the open files of a process by kind: "socket", "/dev/null", "net"."""
     directory, found = f"/proc/{pid}/fd", []
     for one in os.listdir(directory):
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -179,7 +179,7 @@ def test_thousands_of_calls_leave_no_descriptor(lab: Lab, container: LabContaine
     (agent,) = lab.agents
 
     def settled(expected: list[str], hidden: str) -> list[str]:
-        """What is open once the network of the process that asked is let go: it has ended."""
+        """Return the open files once the network of the ended caller is released."""
         deadline = time.monotonic() + 10
         while True:
             found = [one for one in held(agent.pid) if not hidden or hidden not in one]

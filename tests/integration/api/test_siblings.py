@@ -80,7 +80,7 @@ def test_a_process_of_a_sibling_is_its_containers(node: Node) -> None:
     assert everything["environment"]["envs"]["WHO"] == "two"
 
 
-def test_the_kernel_decides_who_reads_a_siblings_environment(node: Node) -> None:
+def test_the_kernel_decides_on_a_siblings_environment(node: Node) -> None:
     assert netutil(node.one, "whoami", *of(node.user))["container_name"] == "user"
     assert refusal(node.one, "env", *of(node.user)) == "ENVIRONMENT_NOT_READABLE"
 
@@ -110,7 +110,7 @@ def test_the_same_number_in_another_namespace_is_not_meant(node: Node) -> None:
     assert netutil(right, "env", "--pid", "1")["envs"]["WHO"] == "right"
 
 
-def test_a_sibling_that_the_agents_list_does_not_have_yet_is_found(node: Node) -> None:
+def test_a_sibling_that_the_list_lacks_so_far_is_found(node: Node) -> None:
     late = node.pod.container("late", env={"WHO": "late"})
     node.lab.write_pod_list()
     answer = netutil(node.one, "env", *of(late))
@@ -118,9 +118,7 @@ def test_a_sibling_that_the_agents_list_does_not_have_yet_is_found(node: Node) -
 
 
 @pytest.mark.parametrize("whose", ["own", "sibling's"])
-def test_a_users_cgroup_named_like_a_container_of_the_pod_is_outside_of_it(
-    node: Node, whose: str
-) -> None:
+def test_a_users_cgroup_named_like_a_container_is_outside(node: Node, whose: str) -> None:
     """For a caller that sees the node's processes (hostPID)."""
     container = node.one if whose == "own" else node.two
     with process_in_own_cgroup(USER, container.cgroups[0].name) as forger:

@@ -112,7 +112,7 @@ def started(lab: Lab) -> None:
     lab.agent("--pod-resources=/nonexistent/kubelet.sock")
 
 
-def test_in_a_shared_pid_namespace_each_container_has_its_own_start(lab: Lab) -> None:
+def test_each_container_of_a_shared_pid_namespace_has_its_start(lab: Lab) -> None:
     pod = lab.pod("shared", share_process_namespace=True)
     one = pod.container("one", env={**SU, "PCIDEVICE_A": VF})
     two = pod.container("two", env={**SU, "PCIDEVICE_B": SECOND_VF, "QAT0": VFIO_VF})
@@ -125,7 +125,7 @@ def test_in_a_shared_pid_namespace_each_container_has_its_own_start(lab: Lab) ->
     ]
 
 
-def test_a_process_that_is_number_one_of_its_own_namespace_is_not_the_first(lab: Lab) -> None:
+def test_pid_1_of_a_nested_namespace_is_not_the_first_process(lab: Lab) -> None:
     app = lab.pod("web").container("app", env={**SU, "PCIDEVICE_A": VF})
     lab.write_pod_list()
     started(lab)
@@ -197,7 +197,7 @@ def upf(lab: Lab) -> LabContainer:
     return app
 
 
-def test_the_line_of_a_login_shell_that_lost_af_xdp_devices_alone_has_them(lab: Lab) -> None:
+def test_a_login_shells_lost_af_xdp_devices_are_on_its_line(lab: Lab) -> None:
     app = upf(lab)
     script = 'exec "$0" -m netutil.client dpdk --explain --pid $$'
     done = app.run(["sh", "-c", script, sys.executable], env=SU)

@@ -119,9 +119,7 @@ def in_the_pods_own_cgroup(container: LabContainer) -> str:
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
-def test_who_is_in_a_container_that_the_list_does_not_name_has_no_others_facts(
-    node: Node, name: str
-) -> None:
+def test_a_caller_in_an_unnamed_container_gets_no_others_facts(node: Node, name: str) -> None:
     pod = node.one if name == "one" else node.two
     unlisted = unlisted_container_in(pod)
     outcomes = ask_all(unlisted)
@@ -152,7 +150,7 @@ OF_A_PROCESS: tuple[tuple[str, ...], ...] = (
 
 
 @pytest.mark.parametrize("words", OF_A_PROCESS, ids=lambda words: words[0])
-def test_an_answer_about_another_process_names_it_and_not_the_caller(
+def test_an_answer_about_another_process_names_that_process(
     node: Node, words: tuple[str, ...]
 ) -> None:
     pod = node.lab.pod("shared", share_process_namespace=True)
@@ -169,7 +167,7 @@ def test_an_answer_about_another_process_names_it_and_not_the_caller(
         assert "Ask about a process in a container of the pod's spec." in output
 
 
-def test_of_another_process_in_the_pods_own_cgroup_that_is_said(node: Node) -> None:
+def test_a_process_in_the_pods_own_cgroup_is_reported_as_such(node: Node) -> None:
     pod = node.lab.pod("own", share_process_namespace=True)
     app = pod.container("app")
     if (app.cgroups[0] / "cgroup.controllers").exists():
@@ -205,7 +203,7 @@ def test_dpdk_gets_no_line_and_does_not_wait_for_its_timeout(node: Node) -> None
     assert json.loads(done.stderr)["error"]["reason"] == "CONTAINER_NOT_LISTED"
 
 
-def test_who_watches_in_such_a_container_hears_of_its_pod_and_no_more(node: Node) -> None:
+def test_a_watcher_in_an_unnamed_container_sees_its_pod_only(node: Node) -> None:
     unlisted = unlisted_container_in(node.two)
     with watching(unlisted) as watcher:
         first = watcher.next()
@@ -218,7 +216,7 @@ def test_who_watches_in_such_a_container_hears_of_its_pod_and_no_more(node: Node
     assert news["changed"] == ["pod"]
 
 
-def test_a_container_that_was_started_again_has_its_name_once_it_is_reported(node: Node) -> None:
+def test_a_restarted_container_has_its_name_once_it_is_listed(node: Node) -> None:
     pod = node.lab.pod("again")
     pod.container("app").kill()
     new = pod.container("app")
@@ -234,7 +232,7 @@ def test_a_container_that_was_started_again_has_its_name_once_it_is_reported(nod
     assert named.answer["container_name"] == "app"
 
 
-def test_a_list_that_has_as_running_what_has_ended_is_not_believed_of_what_came_after_it(
+def test_a_list_with_an_ended_container_decides_on_no_successor(
     node: Node,
 ) -> None:
     """The kubelet's list is as the API server gave it back: late while that cannot be reached."""
@@ -252,7 +250,7 @@ def test_a_list_that_has_as_running_what_has_ended_is_not_believed_of_what_came_
     assert asked(new, ("GetPod", {})).calls[0].answer["container_name"] == "app"
 
 
-def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_again(
+def test_an_old_sandbox_is_no_restarted_container(
     node: Node,
 ) -> None:
     """As gVisor's is with systemd on cgroup v2, which makes no cgroup for a container."""
@@ -267,7 +265,7 @@ def test_a_sandbox_that_is_older_than_its_containers_is_none_of_them_started_aga
     assert refused.refusal == ("FAILED_PRECONDITION", "CONTAINER_NOT_LISTED")
 
 
-def test_a_pods_only_container_has_its_name_before_any_id_is_reported(node: Node) -> None:
+def test_a_pods_only_container_has_a_name_before_its_id(node: Node) -> None:
     pod = node.lab.pod("young")
     app = pod.container("app")
     path = node.lab.directory / "pods.json"

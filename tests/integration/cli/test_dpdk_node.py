@@ -58,7 +58,7 @@ def printed(node: DpdkNode, *argv: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode) -> None:
+def test_the_line_of_a_pinned_container_has_function_and_memif(node: DpdkNode) -> None:
     code, out, err = printed(node, "dpdk")
     assert code == 0
     # Without live links it works, and warns (docs/install.md).
@@ -71,7 +71,7 @@ def test_the_line_of_a_pinned_container_with_a_function_and_memif(node: DpdkNode
     ]
 
 
-def test_the_function_is_the_one_of_annotation_environment_and_node(node: DpdkNode) -> None:
+def test_annotation_environment_and_node_name_one_function(node: DpdkNode) -> None:
     _, function, _ = netutil(node.app, "interfaces")["interfaces"]
     assert function["device_type"] == "sr-iov"
     assert function["pci"]["address"] == function["allocated"]["pci_address"] == VFIO_VF
@@ -96,7 +96,7 @@ def test_devices_cpus_and_memory_are_what_the_kubelet_gave(node: DpdkNode) -> No
     assert (asked["page_size_bytes"], asked["limit_bytes"]) == (GIBIBYTE, GIBIBYTE)
 
 
-def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
+def test_many_simultaneous_callers_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     netutil(node.app, "devices")
     before, began = node.kubelet.lists, time.monotonic()
     with ThreadPoolExecutor(4) as pool:
@@ -111,7 +111,7 @@ def test_many_who_ask_at_once_cost_the_kubelet_one_list(node: DpdkNode) -> None:
     )
 
 
-def test_a_kubelet_that_cannot_be_asked_is_an_error_of_the_parts_it_is_needed_for() -> None:
+def test_an_unavailable_kubelet_is_an_error_of_its_parts_only() -> None:
     with dpdk_node() as node:
         node.kubelet.failure = (grpc.StatusCode.UNAVAILABLE, "the kubelet is restarting")
         code, out, err = printed(node, "devices", "--timeout", "1", "-o", "json")
@@ -144,7 +144,7 @@ def unchanging(text: str) -> str:
 
 
 @pytest.mark.parametrize(("arguments", "shown"), examples())
-def test_what_the_documents_show_is_what_one_gets(
+def test_the_output_is_the_documents_example(
     node: DpdkNode, arguments: list[str], shown: str
 ) -> None:
     code, out, _ = printed(node, *arguments)

@@ -10,17 +10,17 @@ import urllib.request
 import pytest
 
 from tests.support.lab import AgentFailed, Lab
-from tests.support.lab.observing import STAND_IN, needs_lab
+from tests.support.lab.observing import FAKE_AGENT, needs_lab
 
 
 @pytest.mark.root
 @needs_lab
 def test_an_agent_is_ready_when_it_listens_and_stops_at_sigterm(lab: Lab) -> None:
-    agent = lab.agent("--log-level=debug", command=STAND_IN)
+    agent = lab.agent("--log-level=debug", command=FAKE_AGENT)
 
     assert os.readlink(f"/proc/{agent.pid}/exe") == os.path.realpath(sys.executable)
     assert f"--pod-source=file:{lab.directory}/pods.json" in agent.stderr_text()
-    second = lab.agent(command=STAND_IN)
+    second = lab.agent(command=FAKE_AGENT)
     assert agent.stop() == 0
     assert second.running
     assert not agent.running

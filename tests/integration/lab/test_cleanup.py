@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.lab import Lab, LabContainer
-from tests.support.lab.observing import STAND_IN, cgroup_paths, needs_lab, traces
+from tests.support.lab.observing import FAKE_AGENT, cgroup_paths, needs_lab, traces
 from tests.support.lab.processes import wait_exited
 from tests.support.repository import ROOT
 
@@ -26,7 +26,7 @@ def test_nothing_is_left_after_an_exception() -> None:
     with pytest.raises(ZeroDivisionError), Lab() as lab:  # noqa: PT012 - the lab is the point
         busy = lab.pod("web", driver="systemd").container("app")
         process = busy.spawn(["sh", "-c", "sleep 60 & sleep 60"])
-        lab.agent(command=STAND_IN)
+        lab.agent(command=FAKE_AGENT)
         freeze(busy)
         raise ZeroDivisionError
 
@@ -95,7 +95,7 @@ def test_nothing_is_left_after_ctrl_c(
 
 @pytest.mark.root
 @needs_lab
-def test_a_killed_lab_leaves_no_process_and_the_next_lab_removes_the_rest(
+def test_a_killed_lab_leaves_no_process_and_the_next_removes_all(
     owner: tuple[subprocess.Popen[str], str, list[int]],
 ) -> None:
     process, name, pids = owner

@@ -40,7 +40,7 @@ def place(lab: Lab) -> Path:
 
 @pytest.mark.root
 @needs_lab
-def test_a_confined_agent_has_the_privileges_of_the_hardened_variant(lab: Lab) -> None:
+def test_a_confined_agent_has_the_hardened_variants_privileges(lab: Lab) -> None:
     container = lab.pod("web").container("app")
     pod_list = lab.write_pod_list()
     flags = [f"--socket={lab.socket}", f"--admin-socket={lab.admin_socket}"]
@@ -61,7 +61,7 @@ def test_a_confined_agent_has_the_privileges_of_the_hardened_variant(lab: Lab) -
 
 @pytest.mark.root
 @needs_lab
-def test_it_can_write_to_the_directories_of_sockets_and_its_tmp_only(lab: Lab) -> None:
+def test_it_can_write_to_socket_directories_and_its_tmp_only(lab: Lab) -> None:
     own = str(lab.socket.parent)
     others = ["/", "/etc", "/tmp", str(lab.directory), "/sys/fs/cgroup"]
     paths = json.dumps([own, "/run/tmp", *others])

@@ -13,7 +13,7 @@ from tests.support.lab.observing import needs_lab, traces
 from tests.support.repository import ROOT
 
 
-def test_without_root_the_demo_says_in_one_line_what_it_needs() -> None:
+def test_the_demo_names_its_needs_in_one_line_without_root() -> None:
     done = demo("import os; os.geteuid = lambda: 1000; ")
 
     assert done.returncode == 1

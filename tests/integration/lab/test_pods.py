@@ -1,4 +1,4 @@
-"""What the lab makes is what a kubelet and a runtime make."""
+"""The lab makes the same objects as a kubelet and a runtime."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_run_enters_everything_as_kubectl_exec_does(lab: Lab) -> None:
 
 @pytest.mark.root
 @needs_lab
-def test_run_takes_input_user_and_environment_and_gives_the_exit_code(lab: Lab) -> None:
+def test_run_takes_input_user_and_environment_gives_exit_code(lab: Lab) -> None:
     container = lab.pod("web").container("app")
 
     done = container.run(
@@ -155,7 +155,7 @@ def test_run_takes_input_user_and_environment_and_gives_the_exit_code(lab: Lab) 
 
 @pytest.mark.root
 @needs_lab
-def test_a_spawned_process_is_known_by_its_host_pid_and_dies_with_its_handle(lab: Lab) -> None:
+def test_a_spawned_process_has_a_host_pid_and_its_handles_life(lab: Lab) -> None:
     container = lab.pod("web").container("app")
 
     with container.spawn(["cat"], stdin=subprocess.PIPE) as process:

@@ -93,7 +93,7 @@ def test_a_dead_labs_directory_is_recognized_until_removed(tmp_path: Path) -> No
     assert not is_left(left)
 
 
-def test_no_address_is_given_twice_or_to_who_asks_the_kernel_for_any() -> None:
+def test_no_address_is_given_twice_or_by_the_kernel() -> None:
     addresses = [free_address() for _ in range(100)]
 
     ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])

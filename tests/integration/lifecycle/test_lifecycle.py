@@ -16,7 +16,7 @@ from tests.support.nodes.agent_node import Node, netutil
 pytestmark = pytest.mark.xdist_group("service")
 
 
-def test_a_second_agent_takes_the_socket_over_and_the_first_leaves_it(node: Node) -> None:
+def test_a_second_agent_takes_the_socket_from_the_first(node: Node) -> None:
     before = os.lstat(node.agent.socket).st_ino
     second = node.lab.agent()
     try:
@@ -102,14 +102,14 @@ def test_an_ill_formed_flag_stops_with_one_line_and_2(
     assert err.count("\n") == 1
 
 
-def test_an_environment_twin_is_read_and_a_flag_wins() -> None:
+def test_an_environment_variable_is_read_and_a_flag_wins() -> None:
     environment = {"NETUTIL_MAX_CONNECTIONS": "7", "NODE_IP": "fd00::1"}
     assert config.parse([], environment).max_connections == 7
     assert config.parse(["--max-connections", "8"], environment).max_connections == 8
     assert config.parse([], environment).kubelet_url == "https://[fd00::1]:10250"
 
 
-def test_an_ill_formed_environment_twin_stops_too() -> None:
+def test_an_ill_formed_environment_variable_stops_too() -> None:
     with pytest.raises(SystemExit) as stop:
         config.parse([], {"NETUTIL_MAX_CONNECTIONS": "many"})
     assert stop.value.code == 2

@@ -189,7 +189,7 @@ def test_counters_are_no_change(watched: Watched, watcher: Watcher) -> None:
     assert int(link(news)["counters"]["tx_packets"]) >= 50
 
 
-def test_what_comes_and_goes_between_two_looks_is_no_change(
+def test_a_change_reversed_between_two_reads_is_no_change(
     watched: Watched, watcher: Watcher
 ) -> None:
     up_already = ["link set eth0 up"] * 20
@@ -200,7 +200,7 @@ def test_what_comes_and_goes_between_two_looks_is_no_change(
     assert watcher.quiet(0.6)
 
 
-def test_changes_are_coalesced_to_ten_a_second_and_the_last_one_is_seen(
+def test_changes_coalesce_to_ten_a_second_and_the_last_is_seen(
     watched: Watched, watcher: Watcher
 ) -> None:
     if links_are_refused(watched.app):

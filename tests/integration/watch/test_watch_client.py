@@ -56,7 +56,7 @@ def ended(process: LabProcess) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-def test_an_init_container_waits_for_the_annotation_that_multus_writes(
+def test_an_init_container_waits_for_multus_annotation(
     lab: Lab, web: tuple[LabPod, LabContainer]
 ) -> None:
     pod, app = web
@@ -80,7 +80,7 @@ def test_an_init_container_waits_for_the_annotation_that_multus_writes(
     assert ended(command(app, *arguments))[0] == 0  # it is there already
 
 
-def test_a_live_link_ends_the_wait_too_and_none_in_time_is_exit_code_3(
+def test_a_live_link_ends_the_wait_too_and_a_timeout_is_exit_3(
     lab: Lab, web: tuple[LabPod, LabContainer]
 ) -> None:
     _, app = web

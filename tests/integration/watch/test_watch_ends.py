@@ -1,4 +1,4 @@
-"""How a stream of snapshots ends, what is left of it, and how many there may be."""
+"""The end of a stream of snapshots, its release, and the limit of streams."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lab() -> Iterator[Lab]:
 
 
 def descriptors(agent: LabAgent) -> list[str]:
-    """What the agent's descriptors are, without the numbers that differ each time."""
+    """Return the agent's descriptors, without the numbers that differ each time."""
     found = []
     for entry in os.scandir(f"/proc/{agent.pid}/fd"):
         try:
@@ -51,7 +51,7 @@ def descriptors(agent: LabAgent) -> list[str]:
     return sorted(found)
 
 
-def test_a_stream_ends_with_a_reason_of_its_own_when_the_pod_goes(lab: Lab) -> None:
+def test_a_stream_ends_with_its_own_reason_when_its_pod_goes(lab: Lab) -> None:
     going, staying = lab.pod("going"), lab.pod("staying")
     containers = [one.container("app") for one in (going, staying)]
     agent = lab.agent("--pod-refresh=0.2", NO_KUBELET, command=[sys.executable, "-c", FORGETFUL])
@@ -67,7 +67,7 @@ def test_a_stream_ends_with_a_reason_of_its_own_when_the_pod_goes(lab: Lab) -> N
     going.deleted = False
 
 
-def test_a_list_that_lacks_everything_for_a_moment_ends_no_stream(lab: Lab) -> None:
+def test_a_list_that_is_empty_for_a_moment_ends_no_stream(lab: Lab) -> None:
     """As that of a kubelet that has just started."""
     pod = lab.pod("web")
     container = pod.container("app")
@@ -82,7 +82,7 @@ def test_a_list_that_lacks_everything_for_a_moment_ends_no_stream(lab: Lab) -> N
         assert watcher.next()["changed"] == ["pod"]
 
 
-def test_all_streams_end_when_the_agent_stops_and_the_next_one_takes_them_over(lab: Lab) -> None:
+def test_streams_end_with_the_agent_and_the_next_one_serves_them(lab: Lab) -> None:
     containers = [lab.pod(f"pod-{number}").container("app") for number in range(4)]
     agent = lab.agent(NO_KUBELET)
     with ExitStack() as stack:
@@ -186,7 +186,7 @@ def test_unread_snapshots_are_bounded(lab: Lab) -> None:
     eventually(lambda: metric(agent, "netutil_send_buffer_bytes") == 0)
 
 
-async def test_what_the_kubelet_allocates_reaches_a_watcher(lab: Lab) -> None:
+async def test_an_allocation_of_the_kubelet_reaches_a_watcher(lab: Lab) -> None:
     container = lab.pod("web", namespace="shop").container("app")
     kubelet = KubeletDouble(lab.directory / "kubelet.sock")
     kubelet.pods = [pod("web", "shop", "0000:3b:02.1")]

@@ -1,4 +1,4 @@
-"""What each gRPC client gets of the agent, from inside a pod."""
+"""The answers of the agent to each gRPC client, from inside a pod."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def app(lab: Lab) -> LabContainer:
 
 
 def environment(client: Program) -> dict[str, str]:
-    """What a client needs in a pod, and an environment of 1 MB."""
+    """Return the variables that a client needs in a pod, and 1 MB of others."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **client.environment} | ENVIRONMENT
 
 

@@ -1,7 +1,7 @@
-"""A pod's program that is refused in every way it knows, and prints what it was told.
+"""A pod's program that is refused in every way, and prints each error.
 
-`python refused.py all VICTIM_PID`; `python refused.py flood COUNT` asks for a variable that is not
-set, again and again.
+`python rejected_client.py all VICTIM_PID`; `python rejected_client.py flood COUNT` asks for a
+variable that is not set, again and again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def everything(stub: netutil_pb2_grpc.NetUtilStub, victim: str) -> list[str]:
         (stub.GetAll, api.AllRequest(pid=victim)),
         (stub.GetAll, api.AllRequest(pid=FORGED)),
     )
-    told = []
+    results = []
     for method, request in questions:
         try:
-            told.append(str(method(request, timeout=20)))
+            results.append(str(method(request, timeout=20)))
         except grpc.RpcError as error:
-            told.append(f"{error.code()} {error.details()} {error.trailing_metadata()}")
-    return told
+            results.append(f"{error.code()} {error.details()} {error.trailing_metadata()}")
+    return results
 
 
 def flood(stub: netutil_pb2_grpc.NetUtilStub, count: int) -> list[str]:

@@ -46,7 +46,7 @@ def refusal(container: LabContainer, *argv: str) -> str:
     return str(json.loads(done.stderr)["error"]["reason"])
 
 
-def test_containers_of_a_shared_pid_namespace_keep_their_own_identity(
+def test_containers_in_one_pid_namespace_keep_their_identity(
     shared: tuple[LabContainer, LabContainer, LabContainer],
 ) -> None:
     one, two, _ = shared
@@ -54,7 +54,7 @@ def test_containers_of_a_shared_pid_namespace_keep_their_own_identity(
     assert netutil(two, "whoami")["container_name"] == "two"
 
 
-def test_a_neighbour_in_a_shared_pid_namespace_under_the_same_ids_is_answered(
+def test_a_neighbour_in_one_pid_namespace_is_answered(
     shared: tuple[LabContainer, LabContainer, LabContainer],
 ) -> None:
     one, two, _ = shared
@@ -90,7 +90,7 @@ def test_other_facts_of_that_process_are_answered(
     assert netutil(one, "whoami", "--pid", str(user.pid_inside))["container_name"] == "user"
 
 
-def test_containers_with_pid_namespaces_of_their_own_mean_their_own_pid_1(
+def test_pid_1_is_each_containers_own_in_separate_namespaces(
     lab: Lab, shared: tuple[LabContainer, LabContainer, LabContainer]
 ) -> None:
     del shared

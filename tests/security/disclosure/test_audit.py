@@ -1,4 +1,4 @@
-"""Each refusal leaves a line that says who, what and why, and nothing anywhere tells a secret."""
+"""Each refusal leaves a line with the caller, the method and the reason. No output has a secret."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.security import over_limit_client as calling
-from tests.security.disclosure import rejected_client as refused
+from tests.security import over_limit_client
+from tests.security.disclosure import rejected_client
 from tests.support import raw_calls
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.lab.agent import free_address
@@ -90,17 +90,19 @@ def everything_said(agent: LabAgent) -> str:
 
 
 def refuse_in_every_way(node: Node, agent: LabAgent) -> str:
-    """Return what callers other than the victim were told."""
-    told = ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
-    told.append(ask(node.hostile, calling.PATH, "connections", "4"))
+    """Return the results of callers other than the victim."""
+    results = ask(node.hostile, rejected_client.PATH, "all", str(node.victim.pid))
+    results.append(ask(node.hostile, over_limit_client.PATH, "connections", "4"))
     for path in (b"/\xff", b"/no.such/Method"):
         node.hostile.run(raw_calls.command("path", path.hex()))
-    told.append(ask(node.hostile, calling.PATH, "burst", calling.GET_POD, "300"))
+    results.append(
+        ask(node.hostile, over_limit_client.PATH, "burst", over_limit_client.GET_POD, "300")
+    )
     # The victim is refused its own networks; its answer is in the log as well.
-    ask(node.victim, refused.PATH, "all", "x")
+    ask(node.victim, rejected_client.PATH, "all", "x")
     outside = [sys.executable, "-m", "netutil.client", "whoami", "--socket", str(agent.socket)]
     done = subprocess.run(outside, capture_output=True, check=False, timeout=60)
-    return f"{told} {done.stdout!r} {done.stderr!r}"
+    return f"{results} {done.stdout!r} {done.stderr!r}"
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -109,10 +111,10 @@ def test_no_secret_appears_in_any_refusal_or_failure(log_format: str, node: Node
     flags = ["--log-level=debug", f"--log-format={log_format}", "--max-connections-per-pod=3"]
     flags += ["--max-calls-per-second-per-pod=10", "--max-call-burst-per-pod=100"]
     agent = node.lab.agent(*flags)
-    told = refuse_in_every_way(node, agent)
+    received = refuse_in_every_way(node, agent)
     said = everything_said(agent)
     assert "TOO_MANY_CALLS_PER_SECOND" in said and "NETWORK_STATUS_MALFORMED" in said
-    assert "PID_OUTSIDE_POD" in told + said or "PID_NOT_FOUND" in told + said
+    assert "PID_OUTSIDE_POD" in received + said or "PID_NOT_FOUND" in received + said
     agent.stop()
     source = node.lab.directory / "broken.yaml"
     source.write_text(f"items: [{{a: *{SECRETS['body']}}}]\n")
@@ -122,18 +124,18 @@ def test_no_secret_appears_in_any_refusal_or_failure(log_format: str, node: Node
     ]
     for pod_source, more in ((f"file:{source}", []), ("kubelet", kubelet)):
         broken = node.lab.agent(*flags, *more, pod_source=pod_source)
-        told += str(ask(node.hostile, refused.PATH, "all", str(node.victim.pid)))
+        received += str(ask(node.hostile, rejected_client.PATH, "all", str(node.victim.pid)))
         said += everything_said(broken)
-        broken.stop()  # it would take the socket back when another agent's is gone
-    assert "POD_LIST_UNAVAILABLE" in told
+        broken.stop()  # it would take the socket back when another agent's is removed
+    assert "POD_LIST_UNAVAILABLE" in received
     for kind, secret in SECRETS.items():
         assert secret not in said, kind
-        assert secret not in re.sub(r"annotations \{.*?\}", "", told, flags=re.DOTALL), kind
+        assert secret not in re.sub(r"annotations \{.*?\}", "", received, flags=re.DOTALL), kind
 
 
-def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
+def test_a_refusal_is_a_line_with_caller_method_and_reason(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
-    ask(node.hostile, refused.PATH, "all", str(node.victim.pid))
+    ask(node.hostile, rejected_client.PATH, "all", str(node.victim.pid))
     found = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]
     assert found and all(set(line) == KEYS for line in lines(agent))
     line = found[0]
@@ -152,23 +154,21 @@ def test_a_refusal_is_a_line_with_who_what_and_why(node: Node) -> None:
 def test_a_process_outside_of_pods_is_named_by_its_pid(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     outside = [sys.executable, "-m", "netutil.client", "whoami", "--socket", str(agent.socket)]
-    with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stranger:
-        stranger.communicate(timeout=60)
+    with subprocess.Popen(outside, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        client.communicate(timeout=60)
     (line,) = (
-        line
-        for line in lines(agent)
-        if line["pid"] == stranger.pid and line["stage"] == "connection"
+        line for line in lines(agent) if line["pid"] == client.pid and line["stage"] == "connection"
     )
     assert (line["reason"], line["pod"], line["pod_uid"]) == ("NOT_A_POD", "", "")
     assert line["uid"] == 0
     agent.stop()
 
 
-def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node) -> None:
+def test_one_pods_refusals_hide_no_others_and_are_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
     began = time.monotonic()
-    ask(node.hostile, refused.PATH, "flood", "300")
-    ask(node.victim, refused.PATH, "flood", "1")
+    ask(node.hostile, rejected_client.PATH, "flood", "300")
+    ask(node.victim, rejected_client.PATH, "flood", "1")
     agent.stop()  # it says what it has not said yet
     seconds = time.monotonic() - began
     own = [line for line in lines(agent) if line["pod"] == "hostile"]
@@ -182,7 +182,7 @@ def test_one_pods_refusals_hide_neither_anothers_nor_their_own_number(node: Node
 
 def test_every_refusal_is_counted(node: Node) -> None:
     agent = node.lab.agent("--log-format=json")
-    ask(node.hostile, refused.PATH, "flood", "30")
+    ask(node.hostile, rejected_client.PATH, "flood", "30")
     name = r'netutil_errors_total\{outcome="not_found",reason="VARIABLE_NOT_SET",stage="call"\}'
     assert metric_total(agent, name) == 30
     logged = [line for line in lines(agent) if line["reason"] == "VARIABLE_NOT_SET"]

@@ -1,4 +1,4 @@
-"""What hostile calls leave in the log and the metrics: little, and nothing of anybody's."""
+"""Hostile calls leave little in the log and the metrics, and nothing of other pods."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_refusals_do_not_fill_the_log(on: Stage) -> None:
     assert lines
 
 
-def test_a_caller_forges_no_line_of_the_log_and_steers_no_terminal(on: Stage) -> None:
+def test_a_caller_forges_no_log_line_and_controls_no_terminal(on: Stage) -> None:
     asked(
         on.hostile, ("GetEnv", {"pid": f"\n{FORGED}"}), ("GetEnv", {"pid": "\x1b[2J\x9b2J\u2028"})
     )
@@ -44,7 +44,7 @@ def test_a_caller_forges_no_line_of_the_log_and_steers_no_terminal(on: Stage) ->
     assert not {"\x1b", "\x9b", "\u2028"} & set(log)
 
 
-def test_no_secret_is_in_the_log_or_the_metrics_and_no_pod_in_the_metrics(on: Stage) -> None:
+def test_logs_and_metrics_hold_no_secret_and_metrics_no_pod(on: Stage) -> None:
     asked(on.victim, *EVERYTHING)
     metrics = metrics_text(on.agent)
     assert SECRET not in metrics + on.agent.stderr_text()

@@ -75,7 +75,7 @@ def shapes(on: Stage) -> dict[str, str]:
 @pytest.mark.parametrize(
     "shape", ["cgroupfs", "systemd", "joined", "container alone", "deep", "like lines"]
 )
-def test_a_pods_own_cgroup_named_like_the_victims_changes_nothing(shape: str, on: Stage) -> None:
+def test_a_cgroup_named_like_the_victims_changes_nothing(shape: str, on: Stage) -> None:
     before = moving(list(on.hostile.cgroups), shapes(on)[shape])
     got = asked(on.hostile, *QUESTIONS, before=before)
     env, pod, everything = got.calls
@@ -183,7 +183,7 @@ mount("none", "/", None, 16384 | 1 << 18)
 
 
 @pytest.mark.parametrize("trick", ["mounts over proc and cgroup", "another root", "both"])
-def test_what_a_pod_mounts_and_where_its_root_is_changes_nothing(trick: str, on: Stage) -> None:
+def test_a_pods_mounts_and_root_change_nothing(trick: str, on: Stage) -> None:
     """In a mount namespace of its own: mountinfo, /proc/self/root, /proc and /sys/fs/cgroup."""
     uid, container_id = on.victim.pod.uid, on.victim.id
     path = f"/kubepods/burstable/pod{uid}/{container_id}"

@@ -95,7 +95,7 @@ def end(pid: int) -> None:
 @pytest.mark.skipif(
     choose_pin()[0] is not pin_by_peer_pidfd, reason="needs SO_PEERPIDFD, Linux 6.5 or later"
 )
-def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stage) -> None:
+def test_a_pid_reused_between_connect_and_read_gives_nothing(on: Stage) -> None:
     """The agent is kept from looking until the connector has ended and a victim has its pid."""
     os.kill(on.agent.pid, signal.SIGSTOP)
     try:
@@ -112,7 +112,7 @@ def test_a_pid_that_a_victim_got_between_connect_and_read_gives_nothing(on: Stag
 
 
 @pytest.mark.parametrize("kernel", ["of today", "before 6.5"])
-def test_a_pid_that_a_victim_got_after_the_connectors_end_gives_nothing(
+def test_a_pid_reused_after_the_connectors_end_gives_nothing(
     kernel: str, request: pytest.FixtureRequest
 ) -> None:
     on: Stage = request.getfixturevalue("on" if kernel == "of today" else "on_an_old_kernel")
@@ -131,9 +131,7 @@ def test_a_pid_that_a_victim_got_after_the_connectors_end_gives_nothing(
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["that lives", "that ended"])
-def test_a_connection_that_is_handed_on_answers_for_its_connector_alone(
-    ends: bool, on: Stage
-) -> None:
+def test_a_passed_connection_answers_for_its_connector_alone(ends: bool, on: Stage) -> None:
     """Its holder is in another pod; a pid means what it means to the connector."""
     path = str(on.lab.directory / f"handed-{ends}")
     between = HAND_ON.format(path=path, ends=ends)

@@ -1,4 +1,4 @@
-"""Processes of the host in a pod's namespaces, or in its cgroups: the cgroups decide who asks."""
+"""Processes of the host in a pod's namespaces or cgroups: the cgroups decide on the caller."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_host_process_in_a_pods_network_namespace_is_no_pod(on: Stage) -> None
     assert_nothing_leaked(got)
 
 
-def test_an_explanation_of_a_host_process_in_a_pods_namespaces_refuses_it_too(on: Stage) -> None:
+def test_an_explanation_refuses_a_host_process_in_pod_namespaces(on: Stage) -> None:
     enter = ("nsenter", f"--target={on.hostile.pid}", "--all", "--no-fork")
     with (
         process(before=enter) as entered,
@@ -113,10 +113,8 @@ def test_an_explanation_of_a_host_process_in_a_pods_namespaces_refuses_it_too(on
     assert (answer.answered, answer.steps[-1].reason) == (False, "NOT_A_POD")
 
 
-def test_a_host_process_in_a_pods_cgroups_is_the_pods_and_its_network_the_nodes(
-    on: Stage, reported: LabPod
-) -> None:
-    """Who may move a process into a pod's cgroups owns the node."""
+def test_a_host_process_in_pod_cgroups_has_the_nodes_network(on: Stage, reported: LabPod) -> None:
+    """A user that may move a process into a pod's cgroups owns the node."""
     (app,) = reported.containers
     got = asked_by_host(
         ("GetPod", {}), ("GetInterfaces", {}), before=entering(app), at=str(on.lab.socket)
@@ -144,7 +142,7 @@ async def test_no_link_of_the_nodes_network_namespace_is_returned() -> None:
 
 def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: LabPod) -> None:
     if CONFINED:
-        pytest.skip("confined agents tell no live links: docs/install.md")
+        pytest.skip("confined agents report no live links: docs/install.md")
     (app,) = reported.containers
     got = asked_by_host(
         ("GetInterfaces", {}), before=entering(app) + NEW_NETWORK, at=str(on.lab.socket)
@@ -155,7 +153,7 @@ def test_a_network_namespace_that_is_not_the_pods_is_drift(on: Stage, reported: 
     assert [one["field"] for one in eth0["drift"]] == ["link"]
 
 
-def test_a_host_process_in_a_pods_cgroups_is_not_there_for_the_pod(on: Stage) -> None:
+def test_a_host_process_in_pod_cgroups_is_invisible_to_the_pod(on: Stage) -> None:
     """It has no pid in the pod's PID namespace: its environment is the host's."""
     with process(f"import os\n{entering(on.hostile)}") as entered:
         calls = [(method, fields | {"pid": str(entered.pid)}) for method, fields in EVERYTHING[:-1]]

@@ -1,4 +1,4 @@
-"""What a pid in a request may be, and whose."""
+"""The PIDs that a request may have."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def asked_with_host_pid(on: Stage, container: LabContainer, *calls: Call) -> Out
     return Outcomes.from_output(done.stdout)
 
 
-def test_what_is_no_pid_is_refused_and_named(on: Stage) -> None:
+def test_an_invalid_pid_is_refused_and_named(on: Stage) -> None:
     calls: list[Call] = [("GetEnv", {"pid": pid}) for pid in NO_NUMBERS]
     got = asked(on.hostile, *calls)
     refusals = dict(zip(NO_NUMBERS.values(), (one.refusal for one in got.calls), strict=True))
@@ -125,8 +125,8 @@ def test_a_process_of_another_pod_is_not_found_by_any_number(on: Stage) -> None:
     assert_nothing_leaked(got)
 
 
-def test_who_sees_the_nodes_processes_is_refused_those_of_others(on: Stage) -> None:
-    """Of another pod, of the host, of the kernel, and of the agent itself."""
+def test_a_host_pid_pod_is_refused_others_processes(on: Stage) -> None:
+    """The processes are of another pod, the host, the kernel, and the agent itself."""
     assert (Path("/proc/2/comm")).read_text() == "kthreadd\n"
     numbers = (on.victim.pid, os.getpid(), 1, 2, on.agent.pid)
     calls = [call for number in numbers for call in everything_of(number)[:-1]]
@@ -171,7 +171,7 @@ def test_a_zombie_and_a_thread_of_the_callers_own_are_not_found(on: Stage) -> No
     assert got.refusals() == {NOT_FOUND}
 
 
-def test_another_user_of_another_container_keeps_its_environment_to_itself(on: Stage) -> None:
+def test_another_containers_user_keeps_its_environment_private(on: Stage) -> None:
     """In the same pod and PID namespace: all but the environment is the pod's."""
     pod = on.lab.pod("shared", share_process_namespace=True)
     one = pod.container("one", env={"WHO": "one"})

@@ -52,7 +52,7 @@ def becoming(on: Stage, script: str) -> str:
     return ANOTHER_PROGRAM.format(program=str(setuid_python(on.lab)), script=script)
 
 
-def test_a_connector_that_became_another_users_program_has_no_environment_for_its_child(
+def test_a_connector_that_changed_its_user_gives_no_environment(
     on: Stage,
 ) -> None:
     """As `sudo -u app` does, with an environment that only root can read."""
@@ -104,7 +104,7 @@ def test_a_setuid_program_is_not_read_by_its_user(on: Stage) -> None:
         other.kill()
 
 
-def test_a_setuid_program_that_asks_is_no_way_to_roots_environments(on: Stage) -> None:
+def test_a_setuid_program_opens_no_way_to_roots_environments(on: Stage) -> None:
     """It connects with root's effective id; its real one is the user's, and the kernel is asked."""
     with on.hostile.spawn(["cat"], env={"PASSWORD": SECRET}, stdin=subprocess.PIPE) as other:
         number = str(inside_pid(other.host_pid))
@@ -163,7 +163,7 @@ task["calls"] = [[method, {"pid": str(neighbour)}] for method, _ in task["calls"
 """
 
 
-def test_the_root_of_a_user_namespace_reads_nothing_by_the_agents_power_over_it(
+def test_a_user_namespaces_root_gains_nothing_from_the_agent(
     on: Stage,
 ) -> None:
     """The creator of a user namespace has every capability in it, and so has the agent, as root."""
@@ -176,7 +176,7 @@ def test_the_root_of_a_user_namespace_reads_nothing_by_the_agents_power_over_it(
     assert_nothing_leaked(got)
 
 
-def test_the_root_of_a_user_namespace_does_not_read_what_the_hosts_root_may(on: Stage) -> None:
+def test_a_user_namespaces_root_does_not_read_for_the_hosts_root(on: Stage) -> None:
     number = on.hostile.pid_inside
     root = f"neighbour = {number}\n"
     before = USER_NAMESPACE + "enter_user_namespace()\n" + root + TRY_BY_ITSELF
@@ -185,7 +185,7 @@ def test_the_root_of_a_user_namespace_does_not_read_what_the_hosts_root_may(on: 
     assert b"WHO" not in got.came
 
 
-def test_who_shut_itself_up_in_a_user_namespace_does_not_read_its_user_outside(on: Stage) -> None:
+def test_a_user_in_a_user_namespace_does_not_read_its_outer_self(on: Stage) -> None:
     """A sandbox: the same uid on the host, but no way out of the namespace (bubblewrap)."""
     neighbour = NEIGHBOUR.format(ids=IDS, secret=SECRET)
     shut_in = "libc = ctypes.CDLL(None)\nassert libc.unshare(0x10000000) == 0\nlibc.prctl(4, 1)\n"

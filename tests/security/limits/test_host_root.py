@@ -22,7 +22,7 @@ CHECKS = 5
 
 @pytest.fixture(scope="module")
 def on() -> Iterator[Stage]:
-    # Linux 6.16 and later tell the pod of a process that has exited, and its pod pays then.
+    # Linux 6.16 and later name the pod of a process that has exited, and its pod pays then.
     with stage(command=[sys.executable, "-c", OLD_KERNEL]) as made:
         yield made
 
@@ -67,7 +67,7 @@ def check(on: Stage) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
 
 
-def test_a_pod_that_takes_all_unidentified_places_keeps_no_check_out(on: Stage) -> None:
+def test_a_pod_with_all_unidentified_places_blocks_no_check(on: Stage) -> None:
     with every_unidentified_place_taken(on):
         done = [check(on) for _ in range(CHECKS)]
     assert [(each.returncode, each.stderr) for each in done] == [(0, "")] * CHECKS

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.security import over_limit_client as calling
+from tests.security import over_limit_client
 from tests.support.lab import Lab, LabAgent, LabContainer
 from tests.support.nodes.agent_node import ask, netutil
 from tests.support.nodes.measures import metric_total
@@ -51,8 +51,8 @@ def node() -> Iterator[Node]:
 
 
 def call(container: LabContainer, *argv: str) -> dict[str, Any]:
-    told: dict[str, Any] = ask(container, calling.PATH, *argv)
-    return told
+    results: dict[str, Any] = ask(container, over_limit_client.PATH, *argv)
+    return results
 
 
 def refusals(agent: LabAgent, reason: str) -> float:
@@ -62,7 +62,7 @@ def refusals(agent: LabAgent, reason: str) -> float:
 
 
 PATHS = {
-    "of the service": calling.GET_POD,
+    "of the service": over_limit_client.GET_POD,
     "of health": "/grpc.health.v1.Health/Check",
     "of reflection": "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "that does not exist": "/no.such.Service/Method",
@@ -73,15 +73,15 @@ PATHS = {
 def test_calls_in_a_second_are_limited_whichever_method(path: str, node: Node) -> None:
     reason = "TOO_MANY_CALLS_PER_SECOND"
     before = refusals(node.agent, reason)
-    told = call(node.hostile.pop(), "burst", path, "60")
-    *earlier, refused = told["answers"]
+    results = call(node.hostile.pop(), "burst", path, "60")
+    *earlier, refused = results["answers"]
     assert refused[:2] == ["RESOURCE_EXHAUSTED", reason]
     assert len(earlier) >= LIMITS["max-call-burst-per-pod"]
     assert reason not in {reason for _, reason, _ in earlier}
-    # Calls of every method are counted together, and the time that is told is true.
-    assert told["last"][:2] == ["RESOURCE_EXHAUSTED", reason]
-    assert 0 < told["last"][2] <= 1 / LIMITS["max-calls-per-second-per-pod"]
-    assert told["later"][0] == "OK"
+    # All methods share one count, and the announced time is true.
+    assert results["last"][:2] == ["RESOURCE_EXHAUSTED", reason]
+    assert 0 < results["last"][2] <= 1 / LIMITS["max-calls-per-second-per-pod"]
+    assert results["later"][0] == "OK"
     assert refusals(node.agent, reason) - before == 2
     assert node.others_are_answered()
 
@@ -94,12 +94,12 @@ STREAMS = {
 
 @pytest.mark.parametrize("path", STREAMS.values(), ids=list(STREAMS))
 def test_open_streams_are_limited_whichever_method(path: str, node: Node) -> None:
-    argv = [sys.executable, calling.PATH, "streams", path, "5"]
+    argv = [sys.executable, over_limit_client.PATH, "streams", path, "5"]
     holding = node.hostile.pop().spawn(argv, stdin=subprocess.PIPE)
     try:
         assert holding.stdout is not None
-        told = json.loads(holding.stdout.readline())["answers"]
-        refused = [answer for answer in told if answer[0] != "OK"]
+        results = json.loads(holding.stdout.readline())["answers"]
+        refused = [answer for answer in results if answer[0] != "OK"]
         assert refused == [["RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS_OF_POD", 1.0]] * 2
         assert metric_total(node.agent, "netutil_streams") == LIMITS["max-streams-per-pod"]
         assert node.others_are_answered()
@@ -112,10 +112,10 @@ def test_a_rejected_connection_is_accepted_after_the_retry_time(
 ) -> None:
     reason = "TOO_MANY_CONNECTIONS_OF_POD"
     before = refusals(node.agent, reason)
-    told = call(node.hostile.pop(), "connections", "6")
-    assert [code for code, *_ in told["answers"]] == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 2
-    assert told["last"][:2] == ["RESOURCE_EXHAUSTED", reason]
-    assert told["later"][0] == "OK"
+    results = call(node.hostile.pop(), "connections", "6")
+    assert [code for code, *_ in results["answers"]] == ["OK"] * 4 + ["RESOURCE_EXHAUSTED"] * 2
+    assert results["last"][:2] == ["RESOURCE_EXHAUSTED", reason]
+    assert results["later"][0] == "OK"
     assert refusals(node.agent, reason) - before >= 2
     assert node.others_are_answered()
 
@@ -125,8 +125,8 @@ def test_metadata_past_the_limit_is_refused_with_a_status(
     count: str, size: str, node: Node
 ) -> None:
     """By the client itself where it goes by the agent's SETTINGS, as gRPC's does."""
-    told = call(node.hostile.pop(), "metadata", count, size)
-    assert [code for code, *_ in told["answers"]] == ["RESOURCE_EXHAUSTED", "OK"]
+    results = call(node.hostile.pop(), "metadata", count, size)
+    assert [code for code, *_ in results["answers"]] == ["RESOURCE_EXHAUSTED", "OK"]
     assert node.others_are_answered()
 
 

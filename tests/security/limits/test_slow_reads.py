@@ -100,7 +100,7 @@ def answers_of(other: LabContainer, calls: int) -> None:
 
 
 @pytest.mark.parametrize("how", ["forking", "dropped"])
-def test_an_environment_that_cannot_be_read_in_time_costs_its_own_pod_alone(
+def test_an_environment_that_times_out_costs_only_its_own_pod(
     how: str, node: tuple[LabAgent, LabContainer, LabContainer]
 ) -> None:
     agent, hostile, other = node

@@ -1,4 +1,4 @@
-"""What a DPDK container asks for and gets, for the tests of its command line."""
+"""The facts and arguments of a DPDK container, for the tests of its command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def facts() -> api.AllResponse:
 
 
 def set_from_start(response: api.AllResponse, *, value: bool) -> None:
-    """Whether only the container's start, and not the process's own environment, names devices."""
+    """Set in each device whether only the environment of the container's start names the device."""
     for interface in response.interfaces.interfaces:
         if interface.HasField("allocated"):
             interface.allocated.from_start = value

@@ -78,7 +78,7 @@ def pod_activity(
     return node_pb2.PodActivity(
         namespace="default" if name else "",
         name=name,
-        uid=f"{name or 'gone'}-uid",
+        uid=f"{name or 'old'}-uid",
         connections=2 if name == "web-0" else 0,
         open_calls=1 if name == "web-0" else 0,
         calls=calls,

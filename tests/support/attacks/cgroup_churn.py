@@ -1,4 +1,4 @@
-"""What is held of a container, as a lever. `python -m tests.support.attacks.cgroup_churn NAME`."""
+"""Attacks on values held of a container. `python -m tests.support.attacks.cgroup_churn NAME`."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def one_byte_each(chunks: Callable[[], Blocks]) -> Callable[[], Blocks]:
 
 
 def _of_stream(make: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """What makes the server reset a stream, after an otherwise good request (CVE-2025-8671)."""
+    """Return the maker of a bad frame and a good request: a reset by the server (CVE-2025-8671)."""
     return lambda stream: make(stream) + _message(stream)
 
 

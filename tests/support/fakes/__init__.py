@@ -1,1 +1,1 @@
-"""Servers that stand in for the kubelet, the API server and the agent."""
+"""Fakes of the kubelet, the API server and the agent."""

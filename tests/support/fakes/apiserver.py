@@ -139,7 +139,7 @@ class ApiServer:
             self._changed.notify_all()
 
     def lose(self, made: Pod) -> None:
-        """Store a pod and tell no watch of it."""
+        """Store a pod without an event for the watches."""
         with self._changed:
             self._version += 1
             made["metadata"]["resourceVersion"] = str(self._version)

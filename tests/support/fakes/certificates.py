@@ -1,4 +1,4 @@
-"""TLS of the servers that stand in for a kubelet or an API server."""
+"""TLS of the fakes of a kubelet or an API server."""
 
 from __future__ import annotations
 

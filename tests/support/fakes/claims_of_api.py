@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 DRIVER, POOL = "sriov.example.com", "node-1"
 PCI = "resource.kubernetes.io/pciBusID"
+POD_UID = str(uuid.uuid4())
+"""Of the pod that claims are reserved for. Each process of a test run has another."""
 
 
 def claim(
@@ -27,7 +30,7 @@ def claim(
         "spec": {"devices": {"requests": [{"name": "vf", "exactly": {"deviceClassName": "vf"}}]}},
         "status": {
             "allocation": allocation,
-            "reservedFor": [{"resource": "pods", "name": "web", "uid": "pod-uid"}],
+            "reservedFor": [{"resource": "pods", "name": "web", "uid": POD_UID}],
             "devices": [device_status()],
             **status,
         },
@@ -35,7 +38,7 @@ def claim(
 
 
 def device_status(**more: Any) -> dict[str, Any]:
-    """What a network driver reports of the device (KEP-4817)."""
+    """Return a network driver's report on the device (KEP-4817)."""
     return {
         "driver": DRIVER,
         "pool": POOL,

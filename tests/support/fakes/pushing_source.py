@@ -1,4 +1,4 @@
-"""A source that pushes what a test tells it to, and one place where its pods are made."""
+"""A source that pushes the lists of a test, and one place where its pods are made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.fakes.kubelet import list_json, pod_json
 
 
 def made(*names: str, annotations: dict[str, str] | None = None) -> tuple[Pod, ...]:
-    """Running pods with one container each; the nth bears n as its UID and container ID."""
+    """Running pods with one container each; the nth has n as its UID and container ID."""
     return decode_pod_list(
         list_json(
             *(

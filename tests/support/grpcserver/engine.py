@@ -61,7 +61,7 @@ def kinds(data: bytes) -> list[int]:
 
 
 def calls(work: Callable[[], object]) -> int:
-    """How many functions are called, Python's own among them."""
+    """Return the number of functions that are called, Python's own among them."""
     count = 0
 
     def note(frame: FrameType, event: str, argument: object) -> None:

@@ -1,4 +1,4 @@
-"""What the conformance tests share: a handler of the test's own, and blocks of header fields."""
+"""The shared parts of the conformance tests: a handler, and blocks of header fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: two "pods" on this machine ask one agent who they are. `make demo`.
+"""The demo: two "pods" on this machine ask one agent for their identity. `make demo`.
 
 Needs root and iproute2, no cluster. Ends with 130 at Ctrl-C, 143 at SIGTERM.
 """
@@ -34,7 +34,7 @@ _UPF_MAC = "02:00:c6:33:64:07"
 
 
 def main() -> int:
-    """Tell the story; the exit code."""
+    """Run the demo and return the exit code."""
     missing = why_no_lab()
     if missing:
         print(f"netutil demo: {missing} (and no cluster).", file=sys.stderr)
@@ -42,7 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         with Lab() as lab:
-            as_promised = _tell(lab, _width())
+            as_promised = _demonstrate(lab, _width())
     except KeyboardInterrupt:
         print("\nnetutil demo: interrupted; everything is cleaned up.", file=sys.stderr)
         return _INTERRUPTED
@@ -53,8 +53,8 @@ def main() -> int:
     return 0 if as_promised else 1
 
 
-def _tell(lab: Lab, width: int) -> bool:
-    """Tell it; whether both pods were answered and the outsider refused."""
+def _demonstrate(lab: Lab, width: int) -> bool:
+    """Run the steps; return whether both pods were answered and the outsider refused."""
     _say(width, "netutil demo: one agent on this machine, two pods, no sidecar, no cluster.")
     feed = _feed_handler(lab)
     upf = _upf(lab)

@@ -32,7 +32,7 @@ class LabUnavailable(Exception):
 
 
 def why_no_lab() -> str | None:
-    """What is missing for a lab here, None if nothing is."""
+    """Return the prerequisite that a lab lacks here, None if it lacks nothing."""
     if os.geteuid() != 0:
         return "needs root, for namespaces and cgroups"
     if not shutil.which("ip"):

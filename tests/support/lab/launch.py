@@ -41,7 +41,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Launch(NamedTuple):
-    """What to start. Strings carry bytes as Latin-1, one character per byte.
+    """The program to start. Strings carry bytes as Latin-1, one character per byte.
 
     `cgroups` are cgroup.procs files, entered before anything else. `join` are
     namespaces (/proc/<pid>/ns/…), `unshare` the NEW_… flags of the new namespaces.

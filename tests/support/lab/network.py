@@ -28,7 +28,7 @@ class Interface:
 
 
 class Fabric:
-    """Where the other ends of the veth pairs stand.
+    """The namespace of the other ends of the veth pairs.
 
     A network namespace of the lab, not the host's: it goes with the lab, its
     interfaces with it, and the host never sees one.

@@ -1,4 +1,4 @@
-"""What can be seen of a lab from outside."""
+"""Observes a lab from outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.lab.cgroups import find_hierarchies
 
 needs_lab = pytest.mark.skipif(why_no_lab() is not None, reason=f"the lab {why_no_lab()}")
 
-_STAND_IN = """
+_FAKE_AGENT = """
 import socket, sys, signal
 path = next(a for a in sys.argv if a.startswith("--socket=")).partition("=")[2]
 listener = socket.socket(socket.AF_UNIX)
@@ -25,7 +25,7 @@ print("listening", *sys.argv[1:], file=sys.stderr, flush=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 while True: signal.pause()
 """
-STAND_IN = [sys.executable, "-c", _STAND_IN]
+FAKE_AGENT = [sys.executable, "-c", _FAKE_AGENT]
 """An agent that only listens."""
 
 

@@ -17,7 +17,7 @@ def new_name() -> str:
 
 
 def is_stale(name: str) -> bool:
-    """Whether the name is of a lab whose owner is dead.
+    """Return whether the name is of a lab whose owner is dead.
 
     False if that is unknown: it was made in another PID namespace.
     """
@@ -28,7 +28,7 @@ def is_stale(name: str) -> bool:
 
 
 def is_left(path: Path) -> bool:
-    """Whether a dead lab of this user left it. Another lab may remove it at the same time."""
+    """Return whether a dead lab of this user left it. Another lab may remove it meanwhile."""
     if not is_stale(path.name):
         return False
     try:

@@ -45,7 +45,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the pods of one lab share."""
+    """The shared values of the pods of one lab."""
 
     directory: Path
     socket_directory: Path

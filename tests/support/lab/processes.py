@@ -21,7 +21,7 @@ Environment = Mapping[str, str | bytes] | Sequence[bytes]
 Stream = int | IO[bytes] | None
 
 _SCRIPT = [sys.executable, "-I", "-S", launch_script.__file__]
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 
 
 class LaunchFailed(Exception):
@@ -65,7 +65,7 @@ class Processes:
         # The kernel notifies the holder of the other end when this process exits.
         self._alive, self._lifeline = os.pipe()
         self._channel, theirs = socket.socketpair()
-        self._channel.settimeout(_PATIENCE_SECONDS)
+        self._channel.settimeout(_TIMEOUT_SECONDS)
         with theirs:
             self._server = subprocess.Popen(
                 [*_SCRIPT, "serve", str(theirs.fileno())],
@@ -126,7 +126,7 @@ class Processes:
         launch: Launch,
         *,
         input: bytes | None = None,  # noqa: A002 - as subprocess.run calls it
-        timeout: float = _PATIENCE_SECONDS,
+        timeout: float = _TIMEOUT_SECONDS,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a process to its end. TimeoutExpired kills it."""
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
@@ -149,13 +149,13 @@ class Processes:
         os.close(self._lifeline)
         os.close(self._alive)
         try:
-            self._server.wait(_PATIENCE_SECONDS)
+            self._server.wait(_TIMEOUT_SECONDS)
         finally:
             self._server.kill()
             self._server.wait()
 
 
-def wait_exited(pid: int, timeout: float = _PATIENCE_SECONDS) -> None:
+def wait_exited(pid: int, timeout: float = _TIMEOUT_SECONDS) -> None:
     """Wait until a process has ended (it may still be a zombie). TimeoutError if it does not."""
     try:
         process = os.pidfd_open(pid)

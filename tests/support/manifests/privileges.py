@@ -19,7 +19,7 @@ LOCALHOST_PROFILE = "netutil/agent.json"
 
 
 def hardened_capabilities() -> frozenset[str]:
-    """What the hardened variant adds after dropping all."""
+    """Return the capabilities that the hardened variant adds after dropping all."""
     context = agent_of(read(HARDENED))["securityContext"]
     return frozenset(context["capabilities"]["add"])
 

@@ -79,9 +79,9 @@ def netutil(container: LabContainer, *argv: str, **options: Any) -> Any:
 
 
 def links_are_refused(container: LabContainer) -> bool:
-    """Whether the agents of this run are confined and so tell no live links, as documented.
+    """Return whether the agents of this run are confined, and so report no live links.
 
-    docs/install.md, "What to know before you choose it". Then it is asserted that they say so.
+    docs/install.md, "What to know before you choose it". Asserts that the agents say so.
     """
     if not CONFINED:
         return False

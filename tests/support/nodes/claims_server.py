@@ -12,14 +12,13 @@ import trustme
 
 from tests.support.device_metadata import DRIVER
 from tests.support.fakes.apiserver import ApiServer
-from tests.support.fakes.claims_of_api import PCI, claim
+from tests.support.fakes.claims_of_api import PCI, POD_UID, claim
 from tests.support.fakes.kubeconfigs import kubeconfig
 from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
+from tests.support.nodes.dra_node import UID
 
 GROUP = "/apis/resource.k8s.io"
 NODE, POOL = "node-1", "node-1"
-UID = "0b1c2d3e-0000-4000-8000-000000000001"
-"""The UID of the claims in files, unless a test says another."""
 
 
 class ClaimsServer:
@@ -50,7 +49,9 @@ class ClaimsServer:
         results = [
             {"request": "vf", "driver": DRIVER, "pool": POOL, "device": one} for one in devices
         ]
-        made["status"] = {"allocation": {"devices": {"results": results}}, **more}
+        allocation = {"devices": {"results": results}}
+        reserved = [{"resource": "pods", "name": "web", "uid": POD_UID}]
+        made["status"] = {"allocation": allocation, "reservedFor": reserved, **more}
         self.claims.put(made)
 
     def publish(self, *addresses: str) -> None:

@@ -1,4 +1,4 @@
-"""What a process in a pod gets from a running agent, and that it is nothing of the victim's."""
+"""Calls a running agent from a pod, and asserts that no answer has a fact of the victim."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Outcomes:
 
     @classmethod
     def from_output(cls, output: bytes) -> Self:
-        """What pod_client.py printed on its last line."""
+        """Return the last line of the output of pod_client.py, parsed."""
         found = json.loads(output.splitlines()[-1])
         came = b"".join(base64.b64decode(o.get("raw", "")) + _decoded(o) for o in found)
         fields = ("code", "reason", "message", "answer")

@@ -75,7 +75,7 @@ def network_status() -> str:
 
 
 def allocated() -> v1.PodResources:
-    """What the device plugin, the static CPU manager and the memory manager gave."""
+    """Return the allocations of the device plugin, the CPU manager and the memory manager."""
     near = v1.TopologyInfo(nodes=[v1.NUMANode(ID=0)])
     container = v1.ContainerResources(
         name="app",

@@ -2,7 +2,8 @@
 
 Pod `shop/web` has two claims: `nic` of a template, for containers `app` (request vf) and `whole`
 (all of it), and `gpu`, which pod `shop/train` shares. Its container `plain` refers to none. `app`
-has a device of an extended resource as well.
+has a device of an extended resource as well. The pod has the UID that `claims_of_api` reserves
+claims for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from netutil.podresources.v1 import podresources_pb2 as v1
 
 from tests.support.device_metadata import DRIVER, both, device, vf
+from tests.support.fakes.claims_of_api import POD_UID
 from tests.support.fakes.podresources import KubeletDouble
 from tests.support.lab.agent import LabAgent
 from tests.support.lab.lab import Lab
@@ -29,6 +31,8 @@ NIC, GPU = "web-nic-x7k2p", "shared-gpu"
 MAC = "02:00:00:00:00:05"
 NETWORK = {"interfaceName": "net1", "ips": ["192.0.2.5/24"], "hardwareAddress": MAC}
 PLUGIN_DEVICE = "fpga-0"
+UID = "0b1c2d3e-0000-4000-8000-000000000001"
+"""Of the claims in files, unless a test says another."""
 
 
 @dataclass
@@ -55,14 +59,23 @@ class DraNode:
 
 
 def resources_of(pod: str, containers: list[str]) -> v1.PodResources:
-    """What a kubelet of 1.34 says in List and Get, with dynamic_resources."""
-    nic = v1.ClaimResource(
-        cdi_devices=[v1.CDIDevice(name="k8s.example.com/vf=claim-vf-0")],
-        driver_name=DRIVER,
-        pool_name="node-1",
-        device_name=VF.replace(":", "-").replace(".", "-"),
+    """Return the answer of a kubelet of 1.34 to List and Get, with dynamic_resources."""
+    nic, other = (
+        v1.ClaimResource(
+            cdi_devices=[
+                v1.CDIDevice(name=f"k8s.example.com/vf=claim-vf-{number}"),
+                v1.CDIDevice(name=f"{DRIVER}/metadata={UID}_vf"),
+            ],
+            driver_name=DRIVER,
+            pool_name="node-1",
+            device_name=address.replace(":", "-").replace(".", "-"),
+        )
+        for number, address in enumerate((VF, VFIO_VF))
     )
-    claim = v1.DynamicResource(claim_name=NIC, claim_namespace="shop", claim_resources=[nic])
+    gpu = v1.ClaimResource(driver_name=GPU_DRIVER, pool_name="node-1", device_name="gpu-0")
+    claim = v1.DynamicResource(
+        claim_name=NIC, claim_namespace="shop", claim_resources=[nic, other, gpu]
+    )
     plugin = v1.ContainerDevices(
         resource_name="example.com/fpga", device_ids=[PLUGIN_DEVICE, "fpga-1"]
     )
@@ -98,7 +111,8 @@ def health(message: str | None = None) -> list[dict[str, Any]]:
 def dra_node(*flags: str) -> Iterator[DraNode]:
     with Lab() as lab, podresources(lab.directory / "kubelet.sock") as kubelet:
         tree = DraTree(lab.directory / "kubelet")
-        web, train = (lab.pod(name, namespace="shop") for name in ("web", "train"))
+        web = lab.pod("web", namespace="shop", uid=POD_UID)
+        train = lab.pod("train", namespace="shop")
         web.veth("net1", ["192.0.2.5/24"], MAC)
         containers = {name: web.container(name) for name in ("app", "whole", "plain")}
         containers["train"] = train.container("train")

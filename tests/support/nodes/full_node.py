@@ -105,7 +105,7 @@ def _networks(function: str) -> dict[str, str]:
 
 
 def _allocated(pod: LabPod) -> v1.PodResources:
-    """What the kubelet says that it gave: of most containers nothing."""
+    """Return the kubelet's allocations: none for most containers."""
     containers = [v1.ContainerResources(name=one.name) for one in pod.containers]
     if pod.name == "upf":
         device = v1.ContainerDevices(resource_name=_RESOURCE, device_ids=[VFIO_VF])

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.support.lab import Lab, LabContainer, LabPod
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 SCRIPT = """
 import json, sys, time
 import grpc
@@ -56,7 +56,7 @@ class Watcher:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    def next(self, timeout: float = PATIENCE_SECONDS) -> dict[str, Any]:
+    def next(self, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
         """The next snapshot, or what ended the stream. A slow reader reads on only then."""
         line = self._lines.get(timeout=timeout)
         if self._slow and self._process.stdin is not None and "code" not in line:
@@ -66,7 +66,7 @@ class Watcher:
 
     def until(self, enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first snapshot that is enough: one change may come in several steps."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not enough(line := self.next(max(0.1, deadline - time.monotonic()))):
             assert "code" not in line, line
         return line
@@ -77,7 +77,7 @@ class Watcher:
             pass
 
     def quiet(self, seconds: float) -> bool:
-        """Whether nothing comes for so long."""
+        """Return whether nothing comes for so long."""
         try:
             self._lines.get(timeout=seconds)
         except queue.Empty:

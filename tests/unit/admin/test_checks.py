@@ -1,4 +1,4 @@
-"""What the doctor says of a node that lacks something; of one that lacks nothing elsewhere."""
+"""The findings of the doctor on a node that lacks something."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_a_pod_list_that_is_understood_is_fine() -> None:
     assert_is(checks.pod_fields(*pods_of()), "ok", "core/v1")
 
 
-def test_what_is_not_understood_of_a_pod_is_a_warning_that_names_it() -> None:
+def test_an_unknown_value_of_a_pod_is_a_warning_that_names_it() -> None:
     odd = {"metadata": {"name": "web", "uid": "v"}, "status": {"phase": None, "podIP": 7}}
     check = checks.pod_fields(*pods_of(odd))
     assert_is(check, "warning", "2 fields of 1 pod are unknown", "the agent's log")
@@ -238,13 +238,13 @@ def test_memory_is_compared_with_its_high_watermark(used: int, outcome: str, sai
     assert_is(checks.memory(MemoryUse(used, 100), USE, 90, NOW), outcome, said)
 
 
-def test_what_the_agent_uses_is_said() -> None:
+def test_the_agents_usage_is_reported() -> None:
     check = checks.memory(MemoryUse(), USE, 90, NOW)
     said = "40.0 MiB resident, 1.0% of a CPU since the start 1:00:00 ago, 9 threads"
     assert_is(check, "ok", said, "no limit")
 
 
-def test_what_the_agent_uses_is_read() -> None:
+def test_the_agents_usage_is_read() -> None:
     use, real = own_use(), psutil.Process()
     assert (use.pid, use.threads) == (os.getpid(), real.num_threads())
     assert use.started_seconds == real.create_time()
@@ -281,5 +281,5 @@ class TestResourceClaims:
         found = checks.resource_claims(files, ["shop/web"], has_other_source=True)
         assert_is(found, "ok", "of no driver")
 
-    def test_off_is_said(self) -> None:
+    def test_a_claim_source_that_is_off_is_reported(self) -> None:
         assert_is(checks.resource_claims(None, ["shop/web"]), "ok", "--resource-claims=off")

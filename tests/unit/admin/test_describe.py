@@ -72,7 +72,7 @@ class StuckReads(ReadPool):
 
 
 class Node:
-    """What is described; without `running` no container has a cgroup."""
+    """The node that is described; without `running` no container has a cgroup."""
 
     def __init__(self, *, running: bool = False, given_up: int = PODS) -> None:
         self.source, self.summaries, self.walks = Source(), Summaries(), 0
@@ -110,7 +110,7 @@ async def test_all_pods_come_in_order_of_one_list_and_one_walk() -> None:
     assert (node.source.fetches, node.walks) == (1, 1)
 
 
-async def test_a_reader_that_takes_nothing_keeps_a_few_pods_and_no_task_after_it_goes() -> None:
+async def test_a_slow_reader_holds_a_few_pods_and_leaves_no_task() -> None:
     node, asked, taken = Node(running=True, given_up=1), asyncio.Event(), asyncio.Event()
     before = asyncio.all_tasks()
 
@@ -142,7 +142,7 @@ async def test_the_error_that_ends_the_stream_is_passed_on() -> None:
     assert raised.value is error
 
 
-async def test_processes_that_cannot_be_read_are_an_error_of_their_container() -> None:
+async def test_unreadable_processes_are_an_error_of_their_container() -> None:
     node, messages = Node(running=True), list[Any]()
 
     async def send(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""ListProcesses: its limits, what it says of what it cannot read, and whom it keeps waiting."""
+"""ListProcesses: its limits, its errors, and its effect on other callers."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def facts(number: int) -> ProcessFacts:
 
 
 class Listed:
-    """What `run` sent, by pod."""
+    """The messages of `run`, by pod."""
 
     def __init__(self) -> None:
         self.messages: list[node_pb2.ListProcessesResponse] = []

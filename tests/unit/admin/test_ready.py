@@ -24,7 +24,7 @@ def agent_with(pods: PodDirectory) -> Agent:
     return agent
 
 
-async def test_an_agent_is_not_ready_while_nothing_confirms_the_pushed_list() -> None:
+async def test_an_agent_with_an_unconfirmed_list_is_not_ready() -> None:
     source = PushingSource(TIMING)
     pods = PodDirectory(source, 10)
     agent = agent_with(pods)
@@ -51,7 +51,7 @@ def doctor_of(pods: PodDirectory, *, believes_anybody: bool = False) -> Diagnost
     return doctor
 
 
-async def test_the_doctor_says_when_the_pushed_list_was_confirmed_or_why_it_is_not() -> None:
+async def test_the_doctor_says_when_the_list_was_confirmed_or_why_not() -> None:
     source = PushingSource(TIMING)
     pods = PodDirectory(source, 10)
     source.push(made("web"))
@@ -67,7 +67,7 @@ async def test_the_doctor_says_when_the_pushed_list_was_confirmed_or_why_it_is_n
     await pods.close()
 
 
-async def test_a_kubelet_that_is_not_verified_is_no_warning_about_another_source() -> None:
+async def test_an_unverified_kubelet_is_no_warning_for_another_source() -> None:
     """--pod-source auto with --kubelet-verify none, where the Pods API is asked."""
     source = PushingSource()
     pods = PodDirectory(source, 10)

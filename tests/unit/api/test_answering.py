@@ -1,4 +1,4 @@
-"""The frame of every method: errors become statuses, large answers are counted, turns are kept."""
+"""The frame of every method: statuses of errors, the count of large answers, the order of calls."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def answering(
         frame = CallRunner(recorder, refusals, it.in_flight, it.scheduler)
 
         async def get(_: bytes, context: Any) -> EncodedMessage:
-            return await frame.answer_in_turn("Get", context, body, loop_seconds)
+            return await frame.answer_scheduled("Get", context, body, loop_seconds)
 
         handler: Any = grpc.unary_unary_rpc_method_handler(
             get, response_serializer=api.PodResponse.SerializeToString
@@ -87,7 +87,7 @@ async def test_an_error_is_its_status_and_is_counted_for_the_pod(tmp_path: Path)
         assert (calls_of(log).not_found, calls_of(log).refused) == (1, 0)
 
 
-async def test_a_large_answer_counts_as_unread_until_its_reader_has_taken_it(
+async def test_a_large_answer_counts_as_unread_until_it_is_read(
     tmp_path: Path,
 ) -> None:
     async def body(_: Connection) -> api.PodResponse:
@@ -187,7 +187,7 @@ async def test_usual_calls_begin_together(tmp_path: Path) -> None:
     assert all_ == 3
 
 
-async def test_a_call_that_is_cancelled_before_its_turn_begins_nothing(tmp_path: Path) -> None:
+async def test_a_call_that_is_cancelled_in_the_queue_begins_nothing(tmp_path: Path) -> None:
     begun: list[str] = []
 
     async def body(connection: Connection) -> api.PodResponse:
@@ -206,7 +206,7 @@ async def test_a_call_that_is_cancelled_before_its_turn_begins_nothing(tmp_path:
         assert begun == [POD_KEY]
 
 
-async def test_a_shortage_of_the_agent_is_an_error_that_says_so(tmp_path: Path) -> None:
+async def test_a_shortage_of_the_agent_is_an_error_of_its_own(tmp_path: Path) -> None:
     async def body(_: Connection) -> api.PodResponse:
         raise OSError(errno.EMFILE, "Too many open files")
 

@@ -141,7 +141,7 @@ async def test_an_answer_that_is_kept_encoded_is_sent_each_time(tmp_path: Path) 
         assert [await ask(client, stream) for stream in (1, 3)] == [("0", b"as it is")] * 2
 
 
-async def test_a_large_answer_given_at_once_counts_until_its_reader_has_taken_it(
+async def test_a_large_immediate_answer_counts_until_it_is_read(
     tmp_path: Path,
 ) -> None:
     limits = InFlightLimits(bytes_per_pod=LARGE.ByteSize() + 10)
@@ -157,7 +157,7 @@ async def test_a_large_answer_given_at_once_counts_until_its_reader_has_taken_it
         await until(lambda: it.in_flight.bytes == 0)
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_is_recorded_as_that(tmp_path: Path) -> None:
+async def test_a_call_cancelled_while_it_waits_is_recorded_as_such(tmp_path: Path) -> None:
     begun = asyncio.Event()
 
     async def body(*_: object) -> Answer:

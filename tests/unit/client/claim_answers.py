@@ -143,7 +143,7 @@ def everything() -> api.AllResponse:
 
 
 def changed() -> api.WatchResponse:
-    """The driver writes its device metadata again, and the kubelet reports the device anew."""
+    """The driver writes its device metadata again, and the kubelet reports the device again."""
     whole = everything()
     device = whole.resources.claims[0].devices[0]
     whole.resources.claims[0].generation = 3

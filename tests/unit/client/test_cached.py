@@ -1,4 +1,4 @@
-"""What the caches promise: read at once, marked stale, back by themselves, never after a fork."""
+"""The promises of the caches: immediate, marked stale, self-restoring, never after a fork."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_a_part_that_failed_is_raised_as_its_own_call_would(
 
 
 @KINDS
-async def test_without_an_agent_opening_says_why(kind: str, directory: str) -> None:
+async def test_opening_fails_with_the_reason_without_an_agent(kind: str, directory: str) -> None:
     async def opened() -> None:
         async with AsyncCached(f"{directory}/none/net.sock", 0.5):
             pass
@@ -164,7 +164,7 @@ async def test_without_an_agent_opening_says_why(kind: str, directory: str) -> N
 
 
 @KINDS
-async def test_before_the_first_snapshot_it_says_so(kind: str, directory: str) -> None:
+async def test_reading_fails_before_the_first_snapshot(kind: str, directory: str) -> None:
     cache = (Cached if kind == SYNC else AsyncCached)(f"{directory}/net.sock")
     with pytest.raises(Unavailable) as raised:
         cache.cpu()
@@ -205,7 +205,7 @@ sys.exit(code)
 """
 
 
-def test_a_pre_forking_server_gets_an_error_and_the_parent_goes_on(agent: FakeAgent) -> None:
+def test_a_pre_forking_server_gets_an_error_its_parent_none(agent: FakeAgent) -> None:
     done = run(
         [sys.executable, "-c", FORKING, agent.path], capture_output=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""What the documents show of a pod that has its devices by claims is what the command prints.
+"""The documents show the output of the command for a pod that has its devices by claims.
 
 tests/integration/cli/test_dpdk_node.py compares the examples of other pods with a real agent.
 """

@@ -1,4 +1,4 @@
-"""What both clients promise, asked of both over a real socket."""
+"""The promises of both clients, tested over a real socket."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_the_topology_is_asked_for_by_name(kind: str, agent: FakeAgent) ->
         (grpc.StatusCode.INTERNAL, NetUtilError),
     ],
 )
-async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
+async def test_a_refusal_is_raised_at_once_with_the_agents_message(
     kind: str, agent: FakeAgent, code: grpc.StatusCode, error: type[NetUtilError]
 ) -> None:
     agent.refusals = deque([Refusal(code, reason="SOME_REASON", read="/proc/7", advice="Fix it.")])
@@ -132,7 +132,7 @@ async def test_a_refusal_is_raised_at_once_with_all_that_the_agent_says(
     assert len(agent.asked) == 1
 
 
-async def test_a_server_without_the_method_gets_advice_about_both_sockets(
+async def test_a_server_without_the_method_gets_advice_on_both_sockets(
     kind: str, agent: FakeAgent
 ) -> None:
     agent.refusals = deque([Refusal(grpc.StatusCode.UNIMPLEMENTED)])
@@ -182,7 +182,7 @@ async def test_a_pause_beyond_the_deadline_is_not_begun(kind: str, agent: FakeAg
     assert caught.value.retry_after_seconds == 60
 
 
-async def test_a_slow_agent_ends_at_the_deadline_and_is_not_asked_again(
+async def test_a_slow_agent_ends_at_the_deadline_without_a_retry(
     kind: str, agent: FakeAgent
 ) -> None:
     agent.delay_seconds = 1.0
@@ -295,7 +295,7 @@ async def test_a_path_with_special_characters_is_reached(kind: str, directory: s
         ("network_status", "\ud800"),
     ],
 )
-async def test_a_name_that_cannot_stand_in_a_request_is_refused_here(
+async def test_a_name_that_no_request_can_hold_is_refused_here(
     kind: str, agent: FakeAgent, method: str, name: str
 ) -> None:
     with pytest.raises(InvalidArgument):
@@ -309,7 +309,7 @@ async def test_a_timeout_is_positive_and_finite(kind: str, timeout_seconds: floa
         await ask(kind, "/tmp/x", "cpu", timeout_seconds=timeout_seconds)
 
 
-async def test_a_closed_client_says_so(kind: str, agent: FakeAgent) -> None:
+async def test_a_closed_client_raises_its_own_error(kind: str, agent: FakeAgent) -> None:
     if kind == ASYNC:
         asynchronous = AsyncClient(agent.path)
         await asynchronous.cpu()
@@ -396,7 +396,7 @@ async def test_many_callers_share_a_client(kind: str, agent: FakeAgent) -> None:
     assert {answer.cpuset for answer in answers} == {"0-3,8"}
 
 
-async def test_a_server_that_leaves_an_unset_variable_out_means_not_found(
+async def test_a_server_that_omits_an_unset_variable_means_not_found(
     kind: str, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeAgent, "GetEnv", lambda *_: netutil_pb2.EnvResponse())

@@ -23,7 +23,7 @@ def titles_of(out: str) -> list[str]:
     return [section.splitlines()[0] for section in out.split("\n\n")]
 
 
-def test_without_a_command_it_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
+def test_the_bare_command_prints_cpus_and_networks(netutil: Netutil, agent: FakeAgent) -> None:
     ended = netutil()
     assert (ended.code, ended.err) == (0, "")
     assert titles_of(ended.out) == ["CPU", "NETWORK STATUS"]
@@ -153,7 +153,7 @@ def test_a_variable_that_is_not_set_ends_as_not_found(netutil: Netutil) -> None:
         ("-o", "table", "--pid=7", "cpu", "--output=json"),
     ],
 )
-def test_options_stand_before_or_after_the_command(
+def test_options_precede_or_follow_the_command(
     netutil: Netutil, agent: FakeAgent, arguments: tuple[str, ...]
 ) -> None:
     assert json.loads(netutil(*arguments).out)["cpuset"] == "0-3,8"
@@ -330,7 +330,7 @@ def test_alone_it_prints_what_was_answered_beside_what_failed(
     assert ended.code == Exit.FAILED
 
 
-def test_one_failure_of_all_questions_is_said_once(netutil: Netutil, socket_path: str) -> None:
+def test_one_failure_of_all_questions_is_reported_once(netutil: Netutil, socket_path: str) -> None:
     ended = netutil("--socket", f"{socket_path}.none", "--timeout", "0.2")
     assert (ended.code, ended.out) == (Exit.UNAVAILABLE, "")
     assert ended.err.count("does not exist") == 1

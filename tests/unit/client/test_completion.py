@@ -75,7 +75,7 @@ def test_fish_completes(tmp_path: Path) -> None:
     assert offered[:3] == ["network", "the", "pod's"]  # with what its help says
 
 
-def test_zsh_knows_who_completes(tmp_path: Path) -> None:
+def test_zsh_finds_the_completing_program(tmp_path: Path) -> None:
     script = f"autoload -U compinit; compinit -D; source {code('zsh', tmp_path)}"
     completer = output_of("zsh", f"{script}; print $_comps[netutil]", tmp_path)
     assert completer == ["_python_argcomplete"]

@@ -63,8 +63,8 @@ def test_an_af_xdp_device_of_the_containers_start_is_marked(
     out = netutil("interfaces").out
     assert "(AF_XDP devices (AFXDP_DEVICES): eth0, ens1f0" in out and HOSTILE not in out
     assert "(container's start)" in out
-    told = json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"]["devices"]
-    assert [(one["variable"], one["name"], one["from_start"]) for one in told] == [
+    devices = json.loads(netutil("interfaces", "-o", "json").out)["af_xdp"]["devices"]
+    assert [(one["variable"], one["name"], one["from_start"]) for one in devices] == [
         ("AFXDP_DEVICES", "eth0", False),
         ("AFXDP_DEVICES", f"ens1f0{HOSTILE}", True),
     ]
@@ -87,7 +87,7 @@ def test_a_link_of_two_networks_is_listed_once(netutil: Netutil, agent: FakeAgen
     assert sum(row[0] == "eth0" for row in links) == 1
 
 
-def test_without_exclusive_cpus_no_word_of_the_kubelet_is_quoted(
+def test_an_answer_of_shared_cpus_does_not_quote_the_kubelet(
     netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.resources.ClearField("exclusive_cpus")
@@ -107,9 +107,7 @@ def test_unknown_parts_of_interfaces_are_notes(netutil: Netutil, agent: FakeAgen
     assert "reported networks not known: The kubelet's PodResources socket" in out
 
 
-def test_each_piece_that_is_not_known_is_said_below_what_is(
-    netutil: Netutil, agent: FakeAgent
-) -> None:
+def test_each_unknown_piece_is_reported_below_the_known(netutil: Netutil, agent: FakeAgent) -> None:
     for name in ("network", "allocated", "start", "link", "device_info", "pci", "claims"):
         getattr(agent.interfaces, f"{name}_error").CopyFrom(device_answers.part_error(name))
     ended = netutil("interfaces")
@@ -416,7 +414,7 @@ def test_dpdk_checks_the_line_in_its_own_container_only(netutil: Netutil, tmp_pa
     assert (ended.code, ended.out, ended.err) == (Exit.OK, LINE, "")
 
 
-def test_dpdk_without_proc_says_so(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dpdk_without_proc_is_an_error(netutil: Netutil, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "read_own_view", lambda: read_own_view("/nowhere"))
     ended = netutil("dpdk")
     assert (ended.code, ended.out) == (Exit.FAILED, "")

@@ -77,10 +77,10 @@ def test_a_socket_without_a_listener_may_come_back(socket_path: str) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(socket_path)
     error = diagnosis(socket_path)
-    assert type(error) is Unavailable and error.reason == "NOBODY_LISTENS"
+    assert type(error) is Unavailable and error.reason == "NO_LISTENER"
     assert (
         str(error)
-        == f"socket {socket_path} exists, but nothing accepts connections on it [NOBODY_LISTENS]"
+        == f"socket {socket_path} exists, but nothing accepts connections on it [NO_LISTENER]"
     )
     for possible in ("is restarting", "not the socket file", "Kata or gVisor"):
         assert possible in error.advice
@@ -94,13 +94,13 @@ def left_behind(path: str) -> str:
 
 def test_an_operator_gets_no_advice_about_mounts_of_pods(socket_path: str) -> None:
     error = diagnosis(left_behind(socket_path), OPERATOR)
-    assert error.reason == "NOBODY_LISTENS"
+    assert error.reason == "NO_LISTENER"
     assert error.advice == OPERATOR.if_refused
     assert "mount" not in error.advice
 
 
 @pytest.mark.parametrize(("kind", "whose"), [("virtiofs", "Kata"), ("9p", "gVisor or Kata")])
-def test_a_socket_that_another_kernel_shares_is_probably_that_kernels(
+def test_a_socket_shared_with_another_kernel_is_probably_its_own(
     socket_path: str, monkeypatch: pytest.MonkeyPatch, kind: str, whose: str
 ) -> None:
     monkeypatch.setattr("netutil.client.rpc.diagnose.read_filesystem_type", lambda path: kind)

@@ -46,7 +46,7 @@ def test_every_argument_says_where_it_comes_from() -> None:
     assert all(sources)
 
 
-def test_shared_cpus_are_all_that_the_process_may_use_with_a_warning() -> None:
+def test_shared_cpus_are_all_allowed_cpus_and_a_warning() -> None:
     response = facts()
     response.cpu.exclusive_cpus = ""
     response.cpu.affinity = "1-3,8"
@@ -59,7 +59,7 @@ def test_shared_cpus_are_all_that_the_process_may_use_with_a_warning() -> None:
     )
 
 
-def test_a_cpuset_partition_of_the_containers_own_needs_no_warning() -> None:
+def test_a_cpuset_partition_of_the_container_needs_no_warning() -> None:
     response = facts()
     response.cpu.exclusive_cpus = ""
     response.cpu.affinity = "2-3"
@@ -76,7 +76,7 @@ def test_a_cpuset_partition_of_the_containers_own_needs_no_warning() -> None:
         {"state": "isolated invalid", "exclusive_cpus": ""},
     ],
 )
-def test_a_partition_that_does_not_keep_others_off_leaves_the_warning(
+def test_a_partition_that_excludes_no_others_keeps_the_warning(
     change: dict[str, Any],
 ) -> None:
     response = facts()
@@ -158,18 +158,18 @@ def test_an_allocated_device_of_no_known_name_makes_no_line(name: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "more"), [("client", ""), ("server", ",server=1")])
-def test_vhost_user_is_a_virtual_device_and_no_pci_device_is_probed(mode: str, more: str) -> None:
+def test_vhost_user_is_a_virtual_device_and_probes_no_pci_device(mode: str, more: str) -> None:
     words = line_of(with_interfaces(vhost_user(mode))).words
     device = f"net_virtio_user0,path=/run/vhost/net1{more},mac=0a:00:00:00:00:07"
     assert (f"--vdev={device}", "--no-pci") == words[2:4]
 
 
-def test_beside_a_pci_device_the_pci_bus_stays_on() -> None:
+def test_the_pci_bus_stays_on_with_a_pci_device() -> None:
     words = line_of(with_interfaces(vhost_user(), answers.sriov(1))).words
     assert "--no-pci" not in words
 
 
-def test_vhost_vdpa_is_a_virtual_device_and_virtio_is_the_kernels() -> None:
+def test_vhost_vdpa_is_a_virtual_device_virtio_the_kernels() -> None:
     def vdpa(driver: str) -> api.Interface:
         device = api.VDPADevice(driver=driver, path="/dev/vhost-vdpa-0")
         return reported("net1", api.DEVICE_TYPE_VDPA, vdpa=device)
@@ -180,7 +180,7 @@ def test_vhost_vdpa_is_a_virtual_device_and_virtio_is_the_kernels() -> None:
 
 
 @pytest.mark.parametrize(("role", "dpdk"), [("master", "server"), ("slave", "client")])
-def test_memif_has_a_socket_in_the_file_system_and_a_role_of_today(role: str, dpdk: str) -> None:
+def test_memif_has_a_socket_file_and_a_current_role(role: str, dpdk: str) -> None:
     (device,) = (
         word for word in line_of(with_interfaces(memif(role))).words if word.startswith("--vdev")
     )
@@ -231,7 +231,7 @@ def test_a_device_on_another_node_than_the_cpus_is_a_warning() -> None:
     assert "net2" in warning and "NUMA node 1" in warning and "CPUs are on 0" in warning
 
 
-def test_where_sysfs_names_no_node_the_device_plugin_does() -> None:
+def test_the_device_plugin_names_a_node_that_sysfs_does_not() -> None:
     device = answers.sriov(1)
     device.pci.ClearField("numa_node")
     response = with_interfaces(device)

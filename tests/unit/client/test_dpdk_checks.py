@@ -1,4 +1,4 @@
-"""What EAL and its drivers find in the container, as a tree of files, against the line."""
+"""The line is compared with the files that EAL and its drivers read in the container."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def driver(container: Path, address: str, name: str) -> None:
     link.symlink_to(f"../../../bus/pci/drivers/{name}")
 
 
-def test_a_container_that_has_all_gets_the_same_line_and_no_warning(container: Path) -> None:
+def test_a_complete_container_gets_the_same_line_and_no_warning(container: Path) -> None:
     assert line_of(facts(), view=view_of(container)) == line_of(facts())
 
 
-def test_a_function_whose_group_is_not_in_the_container_makes_no_line(container: Path) -> None:
+def test_a_function_whose_group_is_not_mounted_makes_no_line(container: Path) -> None:
     (container / f"dev/vfio/{GROUP}").unlink()
     error = refusal_of(facts(), view_of(container))
     assert error.reason == "DEVICE_UNUSABLE"
@@ -65,7 +65,7 @@ def test_a_function_whose_group_is_not_in_the_container_makes_no_line(container:
     )
 
 
-def test_without_vfios_own_file_there_is_no_line(container: Path) -> None:
+def test_no_line_is_made_without_vfios_own_file(container: Path) -> None:
     (container / "dev/vfio/vfio").unlink()
     assert "has no /dev/vfio/vfio" in refusal_of(facts(), view_of(container)).message
 
@@ -139,7 +139,7 @@ def test_a_function_of_nvidia_works_with_the_kernels_driver_only(bound: str) -> 
         assert "it must be bound to mlx5_core, with its RDMA device" in error.message
 
 
-def test_a_function_of_nvidia_needs_its_rdma_device_in_the_container(container: Path) -> None:
+def test_an_nvidia_function_needs_its_rdma_device(container: Path) -> None:
     device = container / f"sys/bus/pci/devices/{ADDRESS}"
     device.mkdir(parents=True)
     error = refusal_of(with_mlx5(), view_of(container))
@@ -162,7 +162,7 @@ def test_a_hidden_function_has_no_known_rdma_device(
     assert "does not show whether it has its RDMA device" in warning
 
 
-def test_a_function_of_nvidia_without_a_link_in_the_pod_is_a_warning() -> None:
+def test_an_nvidia_function_without_a_link_is_a_warning() -> None:
     response = with_mlx5()
     response.interfaces.interfaces[0].ClearField("link")
     (warning,) = line_of(response).warnings
@@ -196,7 +196,7 @@ def test_a_path_that_a_virtual_device_opens_must_be_there(
     assert line_of(with_interfaces(interface), view=view_of(container)).warnings == ()
 
 
-def test_without_a_hugetlbfs_of_the_page_size_memory_has_no_files(container: Path) -> None:
+def test_memory_has_no_files_without_a_fitting_hugetlbfs(container: Path) -> None:
     mounts = (HugetlbMount("/dev/hugepages", 2 * MEBIBYTE, None),)
     line = line_of(facts(), view=view_of(container, mounts=mounts))
     assert "--in-memory" in line.words
@@ -220,7 +220,7 @@ def test_a_hugetlbfs_that_holds_less_is_not_used(container: Path) -> None:
     assert "/dev/hugepages holds at most 512 MiB" in line.warnings[0]
 
 
-def test_the_first_mount_of_a_page_size_is_the_one_that_eal_takes(container: Path) -> None:
+def test_eal_takes_the_first_mount_of_a_page_size(container: Path) -> None:
     first = HugetlbMount("/dev/absent", GIBIBYTE, None)
     second = HugetlbMount("/dev/hugepages", GIBIBYTE, None)
     assert refusal_of(facts(), view_of(container, mounts=(first, second)))
@@ -262,7 +262,7 @@ def test_memory_that_may_not_be_locked_is_a_warning(container: Path) -> None:
     assert "may lock 8 MiB (ulimit -l)" in warning and "maps 1024 MiB" in warning
 
 
-def test_a_seccomp_profile_that_forbids_memory_policy_is_a_warning(container: Path) -> None:
+def test_a_profile_that_forbids_memory_policy_is_a_warning(container: Path) -> None:
     (warning,) = line_of(facts(), view=view_of(container, may_place_memory=False)).warnings
     assert "get_mempolicy" in warning
     assert line_of(facts(), view=view_of(container, may_place_memory=None)).warnings == ()
@@ -292,7 +292,7 @@ def test_huge_pages_on_another_node_than_the_cpus_are_a_warning() -> None:
         ("tmp/afxdp.sock", "use_cni=1,dp_path=/tmp/afxdp.sock"),
     ],
 )
-def test_the_endpoint_of_the_af_xdp_plugin_is_the_one_that_is_there(
+def test_the_af_xdp_plugins_endpoint_is_the_one_that_exists(
     container: Path, there: str, option: str
 ) -> None:
     response = af_xdp("ens1f0")
@@ -302,7 +302,7 @@ def test_the_endpoint_of_the_af_xdp_plugin_is_the_one_that_is_there(
     assert f"--vdev=net_af_xdp0,iface=ens1f0,{option}" in line.words and line.warnings == ()
 
 
-def test_without_an_endpoint_dpdk_loads_the_program_itself(container: Path) -> None:
+def test_dpdk_loads_the_program_itself_without_an_endpoint(container: Path) -> None:
     response = af_xdp("ens1f0")
     response.environment.envs["AFXDP_DEVICES"] = "ens1f0"
     line = line_of(response, view=view_of(container, capabilities=0))

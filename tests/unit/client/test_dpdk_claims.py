@@ -218,7 +218,7 @@ def test_a_name_like_an_address_gives_nothing() -> None:
     assert "SRIOVNETWORK_VF_DEVICE_0000_3b_02_5" in error.message
 
 
-def test_beside_another_device_a_nameless_one_is_a_warning() -> None:
+def test_a_nameless_device_beside_another_is_a_warning() -> None:
     response = facts()
     response.resources.claims.append(claim_request(nameless()))
     line = line_of(response)
@@ -318,7 +318,7 @@ def test_claims_that_are_not_known_are_no_absent_device(
 
 
 @NOT_KNOWN
-def test_beside_another_device_unknown_claims_are_a_warning(
+def test_unknown_claims_beside_another_device_are_a_warning(
     change: Callable[[api.AllResponse], None], reason: str, why: str
 ) -> None:
     del reason
@@ -451,7 +451,7 @@ def test_a_claimed_function_far_from_the_cpus_is_a_warning() -> None:
     assert f"device {VF} is on NUMA node 1, the CPUs are on 0" in warning
 
 
-def test_where_sysfs_names_no_node_the_driver_does() -> None:
+def test_the_driver_names_a_node_that_sysfs_does_not() -> None:
     device = claim_device()
     device.pci.ClearField("numa_node")
     device.attributes["resource.kubernetes.io/numaNode"].int_values.extend([1, 2])

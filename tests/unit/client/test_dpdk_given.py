@@ -1,4 +1,4 @@
-"""Every device that the container was given is on the line, or it is said why not."""
+"""Every device of the container is on the line, or the output has the reason."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_one_token_of_several_functions_is_one_argument() -> None:
     assert tokens_of(both) == [f"--vfio-vf-token={UUID}"]
 
 
-def test_without_a_token_there_is_no_argument() -> None:
+def test_no_argument_is_made_without_a_token() -> None:
     assert tokens_of(with_interfaces(answers.sriov(1))) == []
 
 
@@ -81,12 +81,12 @@ def test_a_malformed_token_makes_no_line(token: object) -> None:
     assert "secret" not in str(vars(error))
 
 
-def test_the_token_of_a_function_that_is_not_on_the_line_is_not_used() -> None:
+def test_the_token_of_a_function_off_the_line_is_not_used() -> None:
     kernels = with_token(1, OTHER_UUID, driver="iavf")
     assert tokens_of(with_interfaces(kernels, with_token(2, UUID))) == [f"--vfio-vf-token={UUID}"]
 
 
-def test_an_info_that_is_not_known_may_hold_a_token_and_is_a_warning() -> None:
+def test_an_unknown_info_may_hold_a_token_and_is_a_warning() -> None:
     function = answers.sriov(1)
     function.allocated.ClearField("info")
     function.allocated.problem = "has an info that is not JSON"
@@ -139,7 +139,7 @@ def test_a_function_named_by_a_qat_variable_is_on_the_line() -> None:
     assert "device of QAT0" in next(one.source for one in line.arguments if QAT in one.words)
 
 
-def test_of_a_function_of_the_kernel_it_is_said_that_it_is_left_out() -> None:
+def test_a_function_of_the_kernel_is_reported_as_left_out() -> None:
     line = line_of(with_crypto(crypto("4xxxvf")))
     assert devices_of(line) == ["0000:3b:02.1"]
     assert f"device {QAT} of qat.intel.com/cy is left out" in line.warnings[0]
@@ -192,7 +192,7 @@ def test_one_of_which_nothing_is_known_makes_no_line(
     assert why in error.message and advice in (error.advice or "")
 
 
-def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
+def test_a_device_without_an_address_is_reported_as_omitted() -> None:
     response = facts()
     response.resources.devices.add(ID="tun", resourceName="example.com/tun")
     (warning,) = line_of(response).warnings
@@ -202,7 +202,7 @@ def test_a_device_without_an_address_is_said_to_be_left_out() -> None:
     )
 
 
-def test_a_claim_is_said_to_be_left_out() -> None:
+def test_a_claim_is_reported_as_omitted() -> None:
     response = facts()
     response.resources.dynamic_resources.add(claim_name="nic", claim_namespace="telco")
     assert "resource claim telco/nic" in line_of(response).warnings[0]
@@ -218,7 +218,7 @@ def of_a_login_shell() -> api.AllResponse:
     return response
 
 
-def test_a_login_shell_gets_devices_of_podresources_and_a_warning() -> None:
+def test_a_login_shell_gets_podresources_devices_and_a_warning() -> None:
     line = line_of(of_a_login_shell())
     assert devices_of(line) == ["0000:3b:02.1"]
     (warning,) = line.warnings
@@ -235,7 +235,7 @@ def with_an_id_without_an_address(response: api.AllResponse) -> None:
 
 
 @pytest.mark.parametrize("change", [without_podresources, with_an_id_without_an_address])
-def test_a_login_shell_of_which_devices_are_not_known_makes_no_line(
+def test_a_login_shell_with_unknown_devices_makes_no_line(
     change: Callable[[api.AllResponse], None],
 ) -> None:
     response = of_a_login_shell()
@@ -246,7 +246,7 @@ def test_a_login_shell_of_which_devices_are_not_known_makes_no_line(
     assert "It is not for the caller." in error.message
 
 
-def test_a_device_without_podresources_is_left_out_with_a_warning() -> None:
+def test_a_device_without_podresources_is_omitted_and_warned() -> None:
     response = facts()
     without_podresources(response)
     assert "that no variable and no network names is left out" in line_of(response).warnings[0]
@@ -383,7 +383,7 @@ def test_an_af_xdp_link_has_every_source_that_names_it() -> None:
     ]
 
 
-def test_a_function_that_only_the_start_names_says_so() -> None:
+def test_a_function_of_the_start_alone_is_marked() -> None:
     response = facts()
     set_from_start(response, value=True)
     (argument,) = (one for one in line_of(response).arguments if one.words[0] == "-a")

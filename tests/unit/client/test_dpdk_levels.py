@@ -44,7 +44,7 @@ def with_hugetlb(
 
 
 @pytest.mark.parametrize("level", [None, api.CGROUP_LEVEL_CONTAINER])
-def test_a_quota_of_the_containers_own_is_the_containers_to_raise(
+def test_the_container_may_raise_a_quota_that_it_set_itself(
     level: api.CgroupLevel.ValueType | None,
 ) -> None:
     assert throttled(level) == (
@@ -91,7 +91,7 @@ def test_a_cgroup_above_that_allows_no_huge_pages_is_named(
 
 @pytest.mark.parametrize("of_the_pod", [False, True])
 @pytest.mark.parametrize("level", [None, api.CGROUP_LEVEL_CONTAINER])
-def test_a_cgroup_of_the_containers_own_that_allows_none_is_its_own(
+def test_a_container_cgroup_that_allows_no_pages_is_its_own(
     level: api.CgroupLevel.ValueType | None, *, of_the_pod: bool
 ) -> None:
     error = refusal_of(with_hugetlb(0, level, of_the_pod=of_the_pod))
@@ -101,7 +101,7 @@ def test_a_cgroup_of_the_containers_own_that_allows_none_is_its_own(
 
 @pytest.mark.parametrize("of_the_pod", [False, True])
 @pytest.mark.parametrize(("level", "name"), [(api.CGROUP_LEVEL_CONTAINER, "its {}"), *SHARED])
-def test_a_smaller_limit_of_a_cgroup_is_in_the_source_of_the_memory(
+def test_a_smaller_cgroup_limit_is_named_as_source_of_the_memory(
     level: api.CgroupLevel.ValueType, name: str, *, of_the_pod: bool
 ) -> None:
     line = line_of(with_hugetlb(8 * MEBIBYTE, level, of_the_pod=of_the_pod))
@@ -110,7 +110,7 @@ def test_a_smaller_limit_of_a_cgroup_is_in_the_source_of_the_memory(
     assert f", as far as {name.format('hugetlb cgroup')} allows, on the NUMA" in memory.source
 
 
-def test_a_limit_that_does_not_lower_what_was_asked_for_is_no_source() -> None:
+def test_a_limit_that_lowers_nothing_is_no_source() -> None:
     line = line_of(with_hugetlb(2 * GIBIBYTE, api.CGROUP_LEVEL_POD))
     assert option(line, "--socket-mem") == "1024"
     (memory,) = (one for one in line.arguments if "--socket-mem" in one.words[0])

@@ -1,4 +1,4 @@
-"""What EAL would refuse or misread, and what would make half a line: by its sources and guides."""
+"""Input that EAL refuses or misreads, and causes of half a line, by its sources and guides."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_interface_of_which_nothing_is_there_makes_no_line() -> None:
     assert line_of(with_interfaces(answers.sriov(1), missing)).warnings == ()
 
 
-def test_on_the_nodes_network_a_missing_link_says_nothing() -> None:
+def test_a_missing_link_on_the_nodes_network_says_nothing() -> None:
     own = api.Interface(device_type=api.DEVICE_TYPE_UNKNOWN, network=api.NetworkStatus(ips=["::1"]))
     response = with_interfaces(own, answers.sriov(1))
     response.interfaces.host_network = True
@@ -75,7 +75,7 @@ def of_a_device_plugin() -> api.AllResponse:
     return response
 
 
-def test_a_device_of_another_container_is_left_out_with_a_warning() -> None:
+def test_a_device_of_another_container_is_omitted_and_warned() -> None:
     line = line_of(of_a_device_plugin())
     assert [word for word in line.words if word.startswith("0000:")] == ["0000:3b:02.1"]
     (warning,) = line.warnings
@@ -103,7 +103,7 @@ def test_a_vdpa_function_of_another_container_is_left_out_too(function: bool) ->
     assert any("vhost-vdpa-0" in word for word in line.words) is not function
 
 
-def test_of_a_subfunction_its_parent_is_not_given() -> None:
+def test_the_parent_of_a_subfunction_is_not_given() -> None:
     """Plugins report a subfunction with the address of the function that it is a part of."""
     parent = answers.sriov(1, driver="mlx5_core")
     parent.ClearField("allocated")
@@ -157,7 +157,7 @@ def test_a_device_is_left_out_only_if_it_was_certainly_not_given(
     assert {"0000:3b:02.1", "0000:3b:02.2"} <= set(line.words)
 
 
-def test_a_link_on_another_device_than_the_reported_one_makes_no_line() -> None:
+def test_a_link_on_another_device_than_reported_makes_no_line() -> None:
     interface = answers.sriov(1, driver="mlx5_core")
     interface.drift.add(field="pci-address", reported="0000:3b:02.1", found="0000:3b:02.7")
     error = refusal_of(with_interfaces(interface))
@@ -165,7 +165,7 @@ def test_a_link_on_another_device_than_the_reported_one_makes_no_line() -> None:
     assert "0000:3b:02.1 is reported, but its link is one of 0000:3b:02.7" in error.message
 
 
-def test_a_vdpa_device_on_another_node_than_the_cpus_is_a_warning_too() -> None:
+def test_a_vdpa_device_on_another_numa_node_is_a_warning() -> None:
     device = api.VDPADevice(driver="vhost", path="/dev/vhost-vdpa-0", pci_address="0000:3b:02.1")
     interface = reported("net1", api.DEVICE_TYPE_VDPA, vdpa=device)
     interface.pci.CopyFrom(answers.sriov(1, numa_node=1).pci)
@@ -236,7 +236,7 @@ def without_own_pages() -> api.AllResponse:
     return response
 
 
-def test_without_pages_of_the_container_or_the_pod_there_is_no_line() -> None:
+def test_no_pages_of_the_container_or_the_pod_make_no_line() -> None:
     error = refusal_of(without_own_pages())
     assert error.reason == "NO_HUGEPAGES"
     assert "neither it nor the pod as a whole asks for any" in error.message

@@ -1,4 +1,4 @@
-"""What the client sees of its own container: parsed as EAL parses it, and read from the kernel."""
+"""The client's view of its own container: parsed as EAL parses it, and read from the kernel."""
 
 from __future__ import annotations
 

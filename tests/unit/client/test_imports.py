@@ -1,4 +1,4 @@
-"""What a process loads that imports the client."""
+"""The client library loads few modules."""
 
 from __future__ import annotations
 

@@ -149,14 +149,14 @@ def test_the_cluster_that_is_meant_is_passed_on(kubectl: Kubectl) -> None:
     assert calls[2][-1] == "shop/web"
 
 
-def test_without_a_namespace_kubectl_takes_that_of_the_context(kubectl: Kubectl) -> None:
+def test_kubectl_takes_the_contexts_namespace_by_default(kubectl: Kubectl) -> None:
     kubectl.run("pod", "web")
     calls = kubectl.calls()
     assert calls[0] == ["get", "pod", "web", "--output", "json"]
     assert calls[-1][-1] == "shop/web"
 
 
-def test_of_two_agents_during_an_update_the_ready_one_is_asked(kubectl: Kubectl) -> None:
+def test_the_ready_one_of_two_agents_is_asked_in_an_update(kubectl: Kubectl) -> None:
     leaving = agent("leaving")
     leaving["metadata"] |= {"deletionTimestamp": "x", "creationTimestamp": "2027"}
     starting = agent("starting", conditions=[{"type": "Ready", "status": "False"}])
@@ -190,7 +190,7 @@ def test_an_error_of_kubectl_is_printed(kubectl: Kubectl) -> None:
     assert done.stderr == "kubectl-netutil: Error from server (NotFound): no such thing\n"
 
 
-def test_without_kubectl_that_is_said(tmp_path: Path) -> None:
+def test_a_missing_kubectl_is_reported(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", str(FILE), "node", "a", "pods"],
         env={"PATH": str(tmp_path)},

@@ -34,7 +34,7 @@ def test_the_mount_of_the_sockets_directory_counts(text: str, expected: str) -> 
     assert filesystem_type("/etc/netutil/net.sock", text) == expected
 
 
-def test_of_mounts_at_one_place_the_last_is_on_top() -> None:
+def test_the_last_of_several_mounts_is_on_top() -> None:
     below = RUNC + "2215 2214 0:40 / /etc/netutil rw - virtiofs none rw\n"
     assert filesystem_type("/etc/netutil/net.sock", below) == "virtiofs"
 

@@ -66,7 +66,7 @@ def test_wide_pods_show_all_that_the_list_has(netutil: Netutil) -> None:
     assert broken[6] == "unreadable: no JSON at 7"
 
 
-def test_networks_that_are_known_stand_beside_why_others_are_not(
+def test_known_networks_are_shown_beside_the_others_error(
     netutil: Netutil, agent: FakeAgent
 ) -> None:
     agent.node_pods.pods[1].networks.append("net1")
@@ -211,15 +211,15 @@ def test_documents_of_the_operators_commands(
 ) -> None:
     pod = load(netutil("node", "pod", "default/web-0", "-o", output).out)
     assert pod["containers"][0]["pids"][0] == 100
-    told = load(netutil("node", "explain", "7", "-o", output).out)
-    assert told["steps"][1]["reason"] == "NOT_A_POD"
+    found = load(netutil("node", "explain", "7", "-o", output).out)
+    assert found["steps"][1]["reason"] == "NOT_A_POD"
     found = load(netutil("node", "doctor", "-o", output).out)
     assert found["checks"][2]["outcome"] == "ok"
 
 
 def test_top_shows_rates_between_two_readings(netutil: Netutil) -> None:
     ended = netutil("node", "top", "--once", "--interval", "10ms")
-    title, headers, web, gone, note = rows_of(ended.out)
+    title, headers, web, removed, note = rows_of(ended.out)
     assert title[0].startswith(
         "11.0 calls/s in 10.0 s, 1 watchers, 2 of 4096 connections, up 1m50s"
     )
@@ -231,7 +231,7 @@ def test_top_shows_rates_between_two_readings(netutil: Netutil) -> None:
         *("default/web-0", "2", "1", "10.0", "0.5", "0.0", "0.5"),
         *("2.00", "5", "PID_OUTSIDE_POD"),
     ]
-    assert gone[0] == "(not listed: gone-uid)" and gone[-2] == ">5000"
+    assert removed[0] == "(not listed: old-uid)" and removed[-2] == ">5000"
     assert note == ["(without a connection or a call: 1)"]
 
 
@@ -239,10 +239,13 @@ def test_top_goes_on_and_sorts(netutil: Netutil, agent: FakeAgent) -> None:
     out = netutil(*("node", "top", "-o", "json", "--interval", "10ms", "--timeout", "1s")).out
     lines = [json.loads(line) for line in out.splitlines()]
     assert len(lines) >= 2
-    assert [one["pod"] for one in lines[0]["pods"]] == ["default/web-0", "(not listed: gone-uid)"]
+    assert [one["pod"] for one in lines[0]["pods"]] == [
+        "default/web-0",
+        "(not listed: old-uid)",
+    ]
     agent.activities = node_answers.activities()
     out = netutil("node", "top", "--once", "--interval", "1ms", "--sort", "latency").out
-    assert rows_of(out)[2][0] == "(not listed: gone-uid)"
+    assert rows_of(out)[2][0] == "(not listed: old-uid)"
 
 
 def test_top_shows_what_the_agent_uses() -> None:
@@ -291,7 +294,7 @@ def test_top_fits_its_terminal() -> None:
     assert {"OPEN", "LAST ERROR"} <= set(shown.headers)
 
 
-def test_top_leaves_room_for_the_names_in_a_narrow_terminal() -> None:
+def test_top_shows_the_names_in_a_narrow_terminal() -> None:
     later, sooner = node_answers.activities()
     found = rates(result(Activity, later), result(Activity, sooner), "name")
     named = replace(found.pods[1], pod="kube-system/kube-proxy-5dd5756b68-00005")

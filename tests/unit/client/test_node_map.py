@@ -52,7 +52,7 @@ def test_a_node_without_pods_is_drawn(netutil: Netutil, agent: FakeAgent) -> Non
 
 
 @pytest.mark.parametrize("part", ["identity", "processes"])
-def test_a_pod_without_readable_processes_is_drawn_with_the_reason(
+def test_a_pod_of_unreadable_processes_is_drawn_with_the_reason(
     netutil: Netutil, agent: FakeAgent, part: str
 ) -> None:
     pod = described("web-0")
@@ -66,7 +66,7 @@ def test_a_pod_without_readable_processes_is_drawn_with_the_reason(
 
 @pytest.mark.parametrize("name", ["network", "link", "device_info", "pci"])
 @pytest.mark.parametrize("output", ["svg", "dot"])
-def test_a_piece_that_is_missing_is_said_beside_the_links_and_devices(
+def test_a_missing_piece_is_reported_beside_links_and_devices(
     netutil: Netutil, agent: FakeAgent, name: str, output: str
 ) -> None:
     pod = described("web-0")
@@ -78,7 +78,7 @@ def test_a_piece_that_is_missing_is_said_beside_the_links_and_devices(
     assert "0000:3b:02.1" in out
 
 
-def test_a_whole_part_that_is_missing_is_said(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_part_is_reported(netutil: Netutil, agent: FakeAgent) -> None:
     pod = described("web-0")
     pod.ClearField("interfaces")
     pod.errors.add(part="interfaces", reason="READ_TIMED_OUT")
@@ -102,13 +102,13 @@ def test_a_picture_that_breaks_off_is_none(netutil: Netutil, agent: FakeAgent) -
     assert ended.out == "" and "It stops." in ended.err and ended.code != 0
 
 
-def test_a_part_of_the_node_that_is_missing_is_said(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_part_of_the_node_is_reported(netutil: Netutil, agent: FakeAgent) -> None:
     agent.described_node.errors.add(part="network_devices", message="It took too long.")
     drawn = read(netutil("node", "map").out)
     assert "not known: network_devices: It took too long." in {t.text for t in drawn.of("missing")}
 
 
-def test_without_the_list_there_is_no_map_but_the_error(netutil: Netutil, agent: FakeAgent) -> None:
+def test_a_missing_list_is_an_error_in_place_of_a_map(netutil: Netutil, agent: FakeAgent) -> None:
     refusal = Refusal(grpc.StatusCode.PERMISSION_DENIED, "Root only.", reason="NOT_AN_OPERATOR")
     agent.refused_methods["DescribePodsRequest"] = refusal
     ended = netutil("node", "map")

@@ -34,7 +34,7 @@ def piped(agent: FakeAgent, *arguments: str, **more: str) -> subprocess.Complete
 
 
 def on_terminal(agent: FakeAgent, *arguments: str, **more: str) -> str:
-    """What the command writes to a terminal of 72 columns."""
+    """Return the output of the command on a terminal of 72 columns."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [COMMAND, *arguments],
@@ -124,7 +124,7 @@ def test_a_reader_that_goes_away_is_no_traceback(agent: FakeAgent) -> None:
     assert running.returncode == Exit.BROKEN_PIPE
 
 
-def test_a_full_disk_is_said(agent: FakeAgent) -> None:
+def test_a_full_disk_is_reported(agent: FakeAgent) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [COMMAND, "cpu"],

@@ -67,7 +67,7 @@ def test_a_reused_number_has_no_use_of_cpus() -> None:
     assert one.cpu_percent is None
 
 
-def test_whose_cpus_they_are_is_marked() -> None:
+def test_cpus_are_marked_with_their_owner() -> None:
     server = processes(*readings(), "name").processes[0]
     assert server.placement.cpu_exclusive_of == "default/db-0/db"
     assert server.placement.may_use is not None
@@ -91,7 +91,7 @@ def test_nothing_is_marked_where_exclusive_cpus_are_not_known() -> None:
     assert "exclusive_cpus not known: No kubelet. [X]" in shown.notes
 
 
-def test_an_agent_that_may_not_read_a_part_says_so() -> None:
+def test_an_agent_that_may_not_read_a_part_reports_it() -> None:
     part = node_answers.process(4711, 5.0, allowed_cpus="", error="denied")
     part.ClearField("cpu")
     now = reading(node_answers.exclusive_cpus(), node_answers.processes_part(100.0, part))

@@ -1,4 +1,4 @@
-"""The schedule of attempts, with a clock that the test turns."""
+"""The schedule of attempts, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_attempt_may_take_all_the_time_that_is_left() -> None:
     assert 0 < schedule.remaining_seconds() <= 0.001
 
 
-def test_a_limit_is_asked_again_when_the_agent_says_that_it_may_be() -> None:
+def test_a_limit_is_retried_when_the_agent_allows_it() -> None:
     clock = Clock()
     limited = refused("TOO_MANY_CALLS_PER_SECOND", 0.25, grpc.StatusCode.RESOURCE_EXHAUSTED)
     tries = attempts(clock, jitter=0.0)

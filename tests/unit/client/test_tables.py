@@ -26,7 +26,7 @@ def test_an_escaped_text_can_be_read_back(text: str) -> None:
 
 
 @given(TEXT)
-def test_a_harmless_text_has_no_control_character_but_newline_and_tab(text: str) -> None:
+def test_a_harmless_text_has_no_control_but_newline_and_tab(text: str) -> None:
     kinds = {unicodedata.category(char) for char in harmless(text) if char not in "\n\t"}
     assert not kinds & {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -52,7 +52,7 @@ def test_a_cut_text_fits(text: str, width: int) -> None:
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=8))
-def test_columns_stand_below_each_other_for_any_text(rows: list[tuple[str, str, str]]) -> None:
+def test_columns_are_aligned_for_any_text(rows: list[tuple[str, str, str]]) -> None:
     marked = tuple((first, f"|{second}", f"|{third}") for first, second, third in rows)
     lines = render([Table("T", ("A", "|B", "|C"), marked)], Style()).split("\n")[1:-1]
     assert len(lines) == 1 + len(rows)
@@ -86,7 +86,7 @@ def test_only_the_last_column_is_cut_to_the_width(rows: list[tuple[str, str]], w
         assert columns(line) <= max(width, first + 2 + 20)
 
 
-def test_tables_are_set_apart_and_notes_stand_below() -> None:
+def test_tables_are_separated_and_notes_follow() -> None:
     tables = [Table("ONE", ("A",), (("1",),), ("a note",)), Table("TWO", ("B",), ())]
     assert render(tables, Style()) == "ONE\nA\n1\n(a note)\n\nTWO\nB\n"
 

@@ -57,7 +57,7 @@ def test_a_limit_that_is_not_known_is_no_absent_one() -> None:
     assert rows["quota"] == "not known: the agent sees no cpu cgroup of the container"
 
 
-def test_where_no_cpu_is_exclusive_no_word_of_the_kubelet_is_quoted() -> None:
+def test_a_view_of_shared_cpus_does_not_quote_the_kubelet() -> None:
     rows = cells(replace(UNLIMITED, exclusive_cpus="", exclusive_cpu_ids=()))
     assert rows["exclusive_cpus"] == "none from the kubelet"
 
@@ -144,7 +144,7 @@ def test_each_kind_of_device_is_named_by_where_it_is(device: DeviceInfo, cell: s
     assert tables_for(networks)[0].rows[0][-1] == cell
 
 
-def test_a_pod_on_the_nodes_network_is_said_to_be() -> None:
+def test_a_pod_on_the_nodes_network_is_marked() -> None:
     networks = NetworkStatus((), NetworkSource.POD_STATUS, None, host_network=True)
     assert tables_for(networks)[0].notes == (
         *("source: pod-status", "the pod uses the node's own network"),

@@ -116,7 +116,7 @@ async def test_a_vain_wait_raises_the_error_of_the_annotation(kind: str, agent: 
 
 
 @KINDS
-async def test_without_an_agent_it_waits_and_says_so_in_the_end(kind: str, directory: str) -> None:
+async def test_the_wait_ends_with_an_error_without_an_agent(kind: str, directory: str) -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable) as raised:
         await wait(kind, f"{directory}/net.sock", "net9", 0.6)
@@ -227,7 +227,7 @@ def test_a_live_link_beside_a_broken_annotation_has_no_network(
     assert (done.code, done.out) == (Exit.FAILED, "")
 
 
-def test_a_wait_in_vain_has_the_exit_code_of_not_found(netutil: Netutil) -> None:
+def test_a_wait_without_a_result_has_the_exit_code_of_not_found(netutil: Netutil) -> None:
     done = netutil("network", "--wait", "INTERFACE=net9", "--timeout", "300ms")
     assert done.code == Exit.NOT_FOUND
     assert done.err.startswith("netutil: interface net9 did not appear within 0.3 s")

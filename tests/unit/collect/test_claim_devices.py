@@ -12,23 +12,29 @@ from netutil.agent.collect.claim_devices import ClaimDevices
 from netutil.agent.collect.claim_sources import ClaimSources
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.read_pool import ReadPool
-from netutil.agent.errors import Reason
-from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS, ClaimSource
+from netutil.agent.collect.results import GivenDevices
+from netutil.agent.errors import Reason, Unavailable
+from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
-from netutil.agent.parsers.device_metadata import MAX_DEVICES
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
+from netutil.agent.kubelet.podresources.model import (
+    ClaimResource,
+    ContainerResources,
+    DynamicResource,
 )
+from netutil.agent.messages import encode
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest, ClaimSource
+from netutil.agent.parsers.device_metadata import MAX_DEVICES
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 from netutil.agent.pods.index import Match
+from netutil.agent.pods.sources.claims_model import Consumer
 
 from tests.support.device_metadata import DRIVER, both, device, vf
 from tests.support.nodes.dra_tree import DraTree, settle
 from tests.support.nodes.sriov_node import VF, build_sriov_node
 from tests.unit.pods.test_claims import MADE, POD, changed, pod_of
 from tests.unit.pods.test_newer_kubelets import NOW
+
+RESERVED = (Consumer("pods", "web", "u"),)
 
 
 class NoReads(ReadPool):
@@ -176,21 +182,83 @@ async def test_the_same_files_are_an_equal_answer(node: Node) -> None:
     assert await node.devices.read("key", match(), "") != first
 
 
+class Down(ClaimsApi):
+    """Has no list, and a new error for each answer, as a feed that fails again and again."""
+
+    def __init__(self) -> None:
+        self.why = "The API server does not answer."
+
+    def answer(self, namespace: str, name: str) -> ClaimAnswer:
+        raise Unavailable(Reason.POD_LIST_UNAVAILABLE, self.why, read="there")
+
+
+async def test_an_error_that_stays_is_encoded_once(node: Node) -> None:
+    node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
+    down = Down()
+    devices = ClaimDevices(ClaimSources(node.files, down), ReadPool(threads=2), node.pci)
+    resources = ContainerResources((), (), (), (), NOW)
+
+    async def encoded() -> object:
+        found = await devices.read("key", match(), "")
+        assert found.error is not None and found.error.message == down.why
+        return encode.resources(resources, GivenDevices(claims=found))
+
+    first = await encoded()
+    assert await encoded() is first
+    down.why = "The API server refuses."
+    second = await encoded()
+    assert second is not first
+    assert await encoded() is second
+
+
+async def test_a_refused_claim_is_encoded_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
+    uid = "0b1c2d3e-0000-4000-8000-000000000001"
+
+    def answer(self: ClaimsApi, namespace: str, name: str) -> ClaimAnswer:
+        return ClaimAnswer((), "", None, None, NOW, uid, (Consumer("pods", "web", "earlier"),))
+
+    monkeypatch.setattr(ClaimsApi, "answer", answer)
+    api = ClaimsApi.__new__(ClaimsApi)
+    devices = ClaimDevices(ClaimSources(node.files, api), ReadPool(threads=2), node.pci)
+    first = await devices.read("key", match(), "")
+    (request,) = first.requests
+    assert request.error is not None and request.devices == ()
+    assert request.error.reason is Reason.RESOURCE_CLAIM_NOT_RESERVED
+    assert (request.claim_uid, request.request) == (uid, "vf")
+    assert await devices.read("key", match(), "") == first
+
+
+async def test_a_device_that_was_not_prepared_is_an_error(node: Node) -> None:
+    node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
+    other = ClaimResource((), DRIVER, "node-1", "another")
+    dynamic = [DynamicResource(MADE, "shop", (other,))]
+    (request,) = (await node.devices.read("key", match(), "", dynamic)).requests
+    assert request.error is not None and request.devices == ()
+    assert request.error.reason is Reason.DEVICE_METADATA_CONTRADICTS
+
+
 async def test_devices_of_the_api_server_count_as_well(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node.tree.write(both(vf(VF), claim=MADE), claim=MADE)
     api = ClaimsApi.__new__(ClaimsApi)
-    devices = tuple(
-        ApiClaimDevice("p", f"d{number}", None, None, "", None)
-        for number in range(MAX_CLAIM_DEVICES)
-    )
+    devices = tuple(ClaimDevice("p", f"d{number}") for number in range(MAX_CLAIM_DEVICES))
     uid = "0b1c2d3e-0000-4000-8000-000000000001"
-    reported = ApiClaimRequest(MADE, "shop", uid, "vf", "other.example.com", devices)
+    reported = ClaimRequest(
+        "",
+        MADE,
+        "shop",
+        claim_uid=uid,
+        request="vf",
+        driver="other.example.com",
+        source=ClaimSource.API_SERVER,
+        devices=devices,
+    )
     answered = [replace(reported, devices=devices[1:]), reported]
 
     def answer(self: ClaimsApi, namespace: str, name: str) -> ClaimAnswer:
-        return ClaimAnswer((answered.pop(0),), "", None, None, NOW)
+        return ClaimAnswer((answered.pop(0),), "", None, None, NOW, uid, RESERVED)
 
     monkeypatch.setattr(ClaimsApi, "answer", answer)
     collected = ClaimDevices(ClaimSources(node.files, api), ReadPool(threads=2), node.pci)

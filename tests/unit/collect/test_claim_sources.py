@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,22 +19,20 @@ from netutil.agent.collect.claim_sources import (
     uid_of,
 )
 from netutil.agent.errors import FailedPrecondition, Reason, Unavailable
-from netutil.agent.facts.claims import (
+from netutil.agent.messages.convert_claims import request
+from netutil.agent.parsers.claims import (
+    Attribute,
     ClaimDevice,
     ClaimRequest,
     ClaimSource,
     DeviceCondition,
+    NetworkData,
 )
-from netutil.agent.messages.convert_claims import request
-from netutil.agent.parsers.device_metadata import Attribute, NetworkData
 from netutil.agent.pods.claims import ClaimReference
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
-)
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
 from netutil.agent.pods.sources import claims_model as model
+
+from tests.unit.pods.test_claims import pod_of
 
 NOW = datetime(2026, 11, 30, 8, tzinfo=UTC)
 UID, DRIVER = "claim-uid-1", "sriov.example.com"
@@ -56,21 +55,36 @@ def of_file(*devices: str, request: str = "vf", driver: str = DRIVER) -> ClaimRe
     )
 
 
-def api_device(name: str, share: str = "", interface: str = "net1") -> ApiClaimDevice:
-    ready = model.Condition("NetworkReady", "True")
-    return ApiClaimDevice(
-        "pool", name, (), model.NetworkData(interface_name=interface), share, (ready,)
-    )
+def api_device(name: str, share: str | None = None, interface: str = "net1") -> ClaimDevice:
+    ready = DeviceCondition("NetworkReady", "True")
+    return ClaimDevice("pool", name, None, NetworkData(interface_name=interface), share, (ready,))
 
 
 def of_api(
-    *devices: ApiClaimDevice, request: str = "vf", driver: str = DRIVER, uid: str = UID
-) -> ApiClaimRequest:
-    return ApiClaimRequest("web-nic", "shop", uid, request, driver, devices)
+    *devices: ClaimDevice, request: str = "vf", driver: str = DRIVER, uid: str = UID
+) -> ClaimRequest:
+    return ClaimRequest(
+        "",
+        "web-nic",
+        "shop",
+        claim_uid=uid,
+        request=request,
+        driver=driver,
+        source=ClaimSource.API_SERVER,
+        devices=devices,
+    )
 
 
-def answer(*requests: ApiClaimRequest, error: Unavailable | None = None) -> ClaimAnswer:
-    return ClaimAnswer(requests, "", error, None, NOW)
+RESERVED = (model.Consumer("pods", "web", "pod-uid"),)
+WEB = pod_of({"metadata": {"name": "web", "namespace": "shop", "uid": "pod-uid"}})
+
+
+def answer(
+    *requests: ClaimRequest,
+    error: Unavailable | None = None,
+    reserved_for: tuple[model.Consumer, ...] = RESERVED,
+) -> ClaimAnswer:
+    return ClaimAnswer(requests, "", error, None, NOW, UID, reserved_for)
 
 
 def joined(
@@ -101,7 +115,7 @@ class TestJoin:
         assert (one.source, one.generation) == (ClaimSource.NODE, 3)
         assert (device.attributes, device.network_data) == (ATTRIBUTES, None)
         assert device.share_id == "share-1"
-        assert [(c.type, c.status) for c in device.conditions] == [("NetworkReady", "True")]
+        assert [(c.type, c.status) for c in device.conditions or ()] == [("NetworkReady", "True")]
 
     def test_a_request_without_a_file_is_the_api_servers(self) -> None:
         found = joined([of_file("a")], answer(of_api(api_device("b"), driver="gpu.example.com")))
@@ -111,7 +125,7 @@ class TestJoin:
         ]
         network = found[1].devices[0].network_data
         assert network == NetworkData(interface_name="net1")
-        assert found[1].generation == 0
+        assert found[1].generation is None
 
     def test_a_device_that_a_file_lacks_is_the_api_servers(self) -> None:
         first, second = joined([of_file("a")], answer(of_api(api_device("a"), api_device("b"))))
@@ -129,7 +143,7 @@ class TestJoin:
 
     def test_devices_stay_beside_the_error_of_a_file(self) -> None:
         error = FailedPrecondition(Reason.DEVICE_METADATA_MALFORMED, "It is no JSON.")
-        failed = replace(of_file(), error=error, claim_uid="")
+        failed = replace(of_file(), error=error, claim_uid=None)
         (found,) = joined([failed], answer(of_api(api_device("a"), request="vf/fast")))
         assert (found.error, found.source) == (error, ClaimSource.API_SERVER)
         assert (found.request, len(found.devices)) == ("vf/fast", 1)
@@ -144,15 +158,17 @@ class TestJoin:
 
     @given(
         st.lists(st.sampled_from("abc"), unique=True),
-        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["", "s", "t"])), unique=True),
+        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([None, "s", "t"])), unique=True),
     )
     def test_no_device_is_lost_or_doubled(
-        self, file: list[str], shares: list[tuple[str, str]]
+        self, file: list[str], shares: list[tuple[str, str | None]]
     ) -> None:
         found = joined([of_file(*file)], answer(of_api(*(api_device(*one) for one in shares))))
         devices = [(one.name, one.share_id) for request in found for one in request.devices]
-        alone = [(name, "") for name in file if name not in {one for one, _ in shares}]
-        assert sorted(devices) == sorted(shares + alone)
+        alone: list[tuple[str, str | None]] = [
+            (name, None) for name in file if name not in {one for one, _ in shares}
+        ]
+        assert sorted(devices, key=str) == sorted(shares + alone, key=str)
 
 
 class TestRequests:
@@ -168,12 +184,12 @@ class TestRequests:
 class TestAsk:
     def test_each_claim_is_asked_for_once(self) -> None:
         api = Held(a=answer(), b=answer())
-        found = ask_api(api, "shop", ["a", "b", "a"])
+        found = ask_api(api, WEB, ["a", "b", "a"])
         assert api.asked == ["a", "b"] and found.error is None
-        assert ask_api(None, "shop", ["a"]) is NOT_ASKED
+        assert ask_api(None, WEB, ["a"]) is NOT_ASKED
 
-    def test_what_is_not_current_is_an_error_beside(self) -> None:
-        found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), "shop", ["b", "a"])
+    def test_an_unavailable_claim_is_an_error_beside_the_others(self) -> None:
+        found = ask_api(Held(a=DOWN, b=answer(of_api(), error=DOWN)), WEB, ["b", "a"])
         assert list(found.by_name) == ["b"]
         assert isinstance(found.error, Unavailable)
         assert found.error.reason is Reason.RESOURCE_CLAIMS_UNAVAILABLE
@@ -181,16 +197,58 @@ class TestAsk:
 
     def test_a_claim_that_cannot_be_read_is_an_error(self) -> None:
         broken = ClaimAnswer(None, "x" * 1000, None, None, NOW)
-        found = ask_api(Held(a=broken), "shop", ["a"])
+        found = ask_api(Held(a=broken), WEB, ["a"])
         assert found.error is not None
         assert found.error.reason is Reason.RESOURCE_CLAIMS_MALFORMED
         assert len(found.error.message) < 500
 
     def test_missing_slices_matter_to_devices_alone(self) -> None:
         none = replace(answer(), attributes_error=DOWN)
-        assert ask_api(Held(a=none), "shop", ["a"]).error is None
+        assert ask_api(Held(a=none), WEB, ["a"]).error is None
         some = replace(answer(of_api(api_device("a"))), attributes_error=DOWN)
-        assert ask_api(Held(a=some), "shop", ["a"]).error is not None
+        assert ask_api(Held(a=some), WEB, ["a"]).error is not None
+
+
+class TestReserved:
+    def refused(self, found: ClaimAnswer) -> FailedPrecondition:
+        asked = ask_api(Held(a=found), WEB, ["a"])
+        assert asked.by_name["a"].requests is None
+        assert asked.refused["a"].reason is Reason.RESOURCE_CLAIM_NOT_RESERVED
+        return asked.refused["a"]
+
+    def test_a_claim_of_the_pod_is_answered(self) -> None:
+        found = answer(of_api(api_device("a")))
+        asked = ask_api(Held(a=found), WEB, ["a"])
+        assert (asked.by_name, asked.refused) == ({"a": found}, {})
+
+    @pytest.mark.parametrize(
+        "consumers",
+        [
+            (),
+            (model.Consumer("pods", "web", "earlier-uid"),),
+            (model.Consumer("pods", "train", "u"), model.Consumer("pods", "batch", "v")),
+        ],
+        ids=["no pod", "an earlier pod of the name", "other pods"],
+    )
+    def test_a_claim_of_other_pods_is_refused(self, consumers: tuple[model.Consumer, ...]) -> None:
+        error = self.refused(answer(of_api(api_device("a")), reserved_for=consumers))
+        assert f"shop/a (UID {UID}) is reserved for {len(consumers)} other" in error.message
+        assert "shop/web (UID pod-uid)" in error.message
+        assert not any(one.name in error.message for one in consumers if one.name != "web")
+
+    def test_a_claim_that_is_not_allocated_is_refused(self) -> None:
+        error = self.refused(ClaimAnswer(None, "", None, None, NOW))
+        assert "no claim shop/a that is allocated" in error.message
+
+    def test_an_old_list_refuses_nothing_and_shows_nothing(self) -> None:
+        old = answer(of_api(api_device("a")), error=DOWN, reserved_for=())
+        asked = ask_api(Held(a=old), WEB, ["a"])
+        assert (asked.by_name["a"].requests, asked.refused) == (None, {})
+        assert asked.error is not None and asked.error.message == DOWN.message
+
+    def test_a_claim_that_cannot_be_read_refuses_nothing(self) -> None:
+        asked = ask_api(Held(a=ClaimAnswer(None, "broken", None, None, NOW, UID)), WEB, ["a"])
+        assert asked.refused == {} and asked.error is not None
 
 
 class TestSignature:
@@ -202,6 +260,7 @@ class TestSignature:
             answer(of_api(api_device("a")), error=DOWN),
             replace(answer(of_api(api_device("a"))), attributes_error=DOWN),
             ClaimAnswer(None, "broken", None, None, NOW),
+            answer(of_api(api_device("a")), reserved_for=()),
         ],
     )
     def test_a_change_of_the_claim_differs(self, other: ClaimAnswer | Unavailable) -> None:
@@ -220,7 +279,8 @@ class TestSignature:
 
 def test_texts_of_a_condition_are_cut() -> None:
     found = DeviceCondition("Ready", "False", "é" * 30_000, "x" * 30_000, NOW)
-    device = ClaimDevice("pool", "a", conditions=(found, replace(found, last_transition_time=None)))
+    undated = msgspec.structs.replace(found, last_transition_time=None)
+    device = ClaimDevice("pool", "a", conditions=(found, undated))
     made = request(replace(of_file(), devices=(device,)))
     first, second = made.devices[0].conditions
     assert len(first.message) < 5_000 and len(first.reason.encode()) < 5_000

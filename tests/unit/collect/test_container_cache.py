@@ -1,4 +1,4 @@
-"""The held containers: bounded, found again, and let go with what they hold."""
+"""The held containers: bounded, found again, and released with their values."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_processes_of_one_container_share_what_is_held(node: Node) -> None
     assert len(held.pop().identities) == MAX_IDENTITIES
 
 
-async def test_a_pod_of_many_containers_loses_its_own_least_recently_used_ones(node: Node) -> None:
+async def test_a_large_pod_loses_only_its_own_oldest_containers(node: Node) -> None:
     quiet = replace(node.add("quiet"), pod_uid="another pod")
     node.ask(quiet)
     busy = [node.add(f"busy{number}") for number in range(2 * MAX_CONTAINERS_OF_POD)]
@@ -166,7 +166,7 @@ async def test_identities_are_not_kept_longer_than_their_container(node: Node) -
     assert sys.getrefcount(one) == before
 
 
-async def test_a_container_has_no_more_descriptors_than_are_counted_for_it(node: Node) -> None:
+async def test_a_container_has_only_the_descriptors_counted_for_it(node: Node) -> None:
     before = descriptors()
     node.ask(node.add("one"))
     assert node.cache.descriptors == descriptors() - before <= MAX_OF_A_CONTAINER
@@ -187,7 +187,7 @@ async def test_a_full_cache_drops_the_least_recently_used(tmp_path: Path) -> Non
     node.cache.close()
 
 
-async def test_without_descriptors_to_spare_the_answers_are_the_same(tmp_path: Path) -> None:
+async def test_answers_do_not_change_without_spare_descriptors(tmp_path: Path) -> None:
     node = Node(tmp_path, most=0)
     found = [node.add(f"c{number}") for number in range(3)]
     before = descriptors()
@@ -208,7 +208,7 @@ async def test_there_is_a_limit_of_containers(
     node.cache.close()
 
 
-async def test_an_idle_container_is_let_go(node: Node) -> None:
+async def test_an_idle_container_is_released(node: Node) -> None:
     idle, busy = node.add("idle"), node.add("busy")
     node.ask(idle)
     for _ in range(3):
@@ -221,7 +221,7 @@ async def test_an_idle_container_is_let_go(node: Node) -> None:
     assert node.located == 0
 
 
-async def test_all_idle_containers_are_let_go_within_ten_minutes(node: Node) -> None:
+async def test_all_idle_containers_are_released_in_ten_minutes(node: Node) -> None:
     for number in range(3 * MAX_SWEPT):
         node.ask(node.add(f"c{number}"))
     for _ in range(int(600 / container_cache.SWEEP_SECONDS)):
@@ -241,7 +241,7 @@ async def test_the_sweep_runs_while_something_is_held(
             await asyncio.sleep(0.01)
 
 
-async def test_a_container_that_has_ended_is_an_error_and_let_go(node: Node) -> None:
+async def test_an_ended_container_is_an_error_and_released(node: Node) -> None:
     one = node.add("one")
     node.ask(one)
     (node.top / "pod/one").rename(node.top / "elsewhere")
@@ -272,7 +272,7 @@ async def test_a_shortage_lets_everything_go_and_is_survived(
     assert (len(node.cache), node.cache.descriptors) == (0, 0)
 
 
-async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> None:
+async def test_derived_values_are_released_with_their_container(node: Node) -> None:
     class Answer:
         pass
 
@@ -287,7 +287,7 @@ async def test_what_is_made_of_values_goes_with_their_container(node: Node) -> N
     assert answer() is None
 
 
-def test_what_is_kept_is_of_the_very_same_objects() -> None:
+def test_kept_values_are_of_the_very_same_objects() -> None:
     kept = Kept()
     one, equal = [1], [1]
     made: list[int] = kept.get("a", (one,), list)
@@ -344,7 +344,7 @@ async def test_two_thousand_containers_that_come_and_go_leave_nothing(node: Node
 
 
 @pytest.mark.root
-async def test_real_cgroups_that_come_and_go_are_let_go_by_the_next_sweeps() -> None:
+async def test_removed_cgroups_are_released_by_the_next_sweeps() -> None:
     before = descriptors()
     with cgroup() as top:
 

@@ -24,7 +24,7 @@ def callers(*controllers: str) -> CallerResolver:
     return CallerResolver(CgroupTree(hierarchies), NOTHING, NOTHING)
 
 
-def test_on_cgroup_v1_each_controller_has_its_own_tree_and_levels() -> None:
+def test_each_cgroup_v1_controller_has_its_own_tree_and_levels() -> None:
     text = f"3:cpuset:{PATH}\n2:cpu:{PATH}\n0::/\n"
     found = callers("cpuset", "cpu", UNIFIED).cpu_directories(identify(text))
     assert found is not None and found.cpu is not None
@@ -42,21 +42,21 @@ def test_a_hybrid_node_s_cpu_controller_is_found_on_cgroup_v2() -> None:
     assert found.cpu.directory == f"{V2}{PATH}"
 
 
-def test_a_container_outside_of_v1_s_cpu_hierarchy_has_no_cpu_cgroup_on_v2_instead() -> None:
+def test_a_container_outside_the_v1_cpu_tree_has_no_cpu_cgroup() -> None:
     """No cpu.max is there, and to read none would be to say that there is no limit."""
     text = f"3:cpuset:{PATH}\n2:cpu:/\n0::{PATH}\n"
     found = callers("cpuset", "cpu", UNIFIED).cpu_directories(identify(text))
     assert found is not None and found.cpu is None
 
 
-def test_on_cgroup_v2_all_of_it_is_one_directory_and_watched_once() -> None:
+def test_all_of_cgroup_v2_is_one_directory_watched_once() -> None:
     watched = callers(UNIFIED).watched_directories(identify(f"0::{PATH}\n"))
     assert watched.own == (f"{V2}{PATH}",)
     above = (POD, "/kubepods/burstable", "/kubepods", "")
     assert watched.above == tuple(f"{V2}{path}" for path in above)
 
 
-def test_on_cgroup_v1_the_levels_of_every_controller_are_watched() -> None:
+def test_the_levels_of_every_v1_controller_are_watched() -> None:
     text = f"4:hugetlb:{PATH}\n3:cpuset:{PATH}\n2:cpu:{PATH}\n"
     watched = callers("cpuset", "cpu", "hugetlb").watched_directories(identify(text))
     names = ("cpuset", "cpu", "hugetlb")
@@ -65,7 +65,7 @@ def test_on_cgroup_v1_the_levels_of_every_controller_are_watched() -> None:
     assert not set(watched.own) & set(watched.above)
 
 
-def test_a_process_in_the_pods_own_cgroup_starts_at_the_pods_level() -> None:
+def test_a_process_in_the_pods_own_cgroup_starts_at_its_level() -> None:
     text = f"4:hugetlb:{POD}\n3:cpuset:{POD}\n2:cpu:{POD}\n"
     all_of_it = callers("cpuset", "cpu", "hugetlb")
     cpu, hugetlb = (

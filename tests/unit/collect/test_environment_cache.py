@@ -1,4 +1,4 @@
-"""How long and how much of environments is held, and for whom."""
+"""The limits of held environments: age, size and owner."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_same_bytes_are_parsed_once(directory: int) -> None:
     assert read_held(directory, environment("other")) is not held
 
 
-async def test_what_is_held_is_found_under_its_key_of_its_pod() -> None:
+async def test_an_entry_is_found_under_its_key_of_its_pod() -> None:
     cache = EnvironmentCache()
     held = environment("one")
     cache.put("pod", 1, held)
@@ -104,7 +104,7 @@ async def test_a_pod_past_its_limit_loses_its_own_oldest() -> None:
     assert cache.size_bytes <= MAX_BYTES_PER_POD + environment("other").size_bytes
 
 
-async def test_past_the_limit_of_all_the_pod_that_asked_longest_ago_loses() -> None:
+async def test_the_total_limit_releases_the_pod_that_asked_longest_ago() -> None:
     cache = EnvironmentCache()
     one = environment("x", MAX_BLOCK_BYTES // 2)
     pods = MAX_BYTES // one.size_bytes
@@ -115,7 +115,7 @@ async def test_past_the_limit_of_all_the_pod_that_asked_longest_ago_loses() -> N
     assert cache.size_bytes <= MAX_BYTES
 
 
-async def test_what_is_not_asked_for_is_released() -> None:
+async def test_an_unused_entry_is_released() -> None:
     clock = Clock()
     cache = EnvironmentCache(clock)
     cache.put("pod", 1, environment("one"))
@@ -183,7 +183,7 @@ def test_devices_are_of_the_two_environments_that_named_them() -> None:
     assert not own.is_named_with(None)
 
 
-async def test_devices_of_the_start_count_for_each_process_that_they_are_kept_with() -> None:
+async def test_devices_of_the_start_count_for_each_process() -> None:
     cache = EnvironmentCache()
     addresses = ",".join(f"0000:00:{number:02x}.0" for number in range(200))
     start = held_environment(f"PCIDEVICE_X={addresses}\0".encode())

@@ -178,7 +178,7 @@ def as_number(number: int) -> str:
     return f"{number:06}"
 
 
-async def test_a_program_that_executes_itself_at_the_same_addresses_is_read_as_it_is(
+async def test_a_program_that_executes_itself_is_read_as_it_is(
     stack: ExitStack,
 ) -> None:
     """Without randomised addresses not one of the addresses in stat differs."""
@@ -194,7 +194,7 @@ def addresses(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[42:49]
 
 
-async def test_a_program_that_writes_over_its_environment_is_read_as_it_is(
+async def test_a_program_that_overwrites_its_environment_is_read_as_is(
     stack: ExitStack,
 ) -> None:
     write = OVERWRITE.replace("TITLE", "title").replace("\n", "\n    ")
@@ -202,7 +202,7 @@ async def test_a_program_that_writes_over_its_environment_is_read_as_it_is(
     await changed(target, Connections(stack, target.pid), as_number)
 
 
-async def test_a_program_that_moves_its_environment_is_read_where_it_is(
+async def test_a_program_that_moves_its_environment_is_read_there(
     stack: ExitStack,
 ) -> None:
     move = MOVE.replace('b"BIG=", 4', "b'VALUE=' + value.encode() + b'\\0', 13")
@@ -211,7 +211,7 @@ async def test_a_program_that_moves_its_environment_is_read_where_it_is(
     await changed(target, Connections(stack, target.pid), as_number)
 
 
-async def test_a_program_that_takes_on_other_ids_is_refused_until_it_gives_them_back(
+async def test_a_program_with_other_ids_is_refused_until_it_drops_them(
     stack: ExitStack,
 ) -> None:
     target = stack.enter_context(program(*python(f"os.seteuid({USER} * (int(value) % 2))")))
@@ -222,7 +222,7 @@ async def test_a_program_that_takes_on_other_ids_is_refused_until_it_gives_them_
     await changed(target, Connections(stack, target.pid), expected)
 
 
-async def test_a_program_that_is_not_dumpable_is_refused_to_another_process(
+async def test_an_undumpable_program_is_refused_to_another_process(
     stack: ExitStack,
 ) -> None:
     to_user = f"os.setresgid(*[{USER}] * 3); os.setresuid(*[{USER}] * 3)"
@@ -324,7 +324,7 @@ async def test_a_start_that_executes_itself_is_read_as_it_is(
 
 
 @callers
-async def test_a_start_that_writes_over_its_environment_is_read_as_it_is(
+async def test_a_start_that_overwrites_its_environment_is_read_as_is(
     stack: ExitStack, uid: int, become: Sequence[str]
 ) -> None:
     write = OVERWRITE.replace("TITLE", "title").replace("\n", "\n    ")
@@ -335,7 +335,7 @@ async def test_a_start_that_writes_over_its_environment_is_read_as_it_is(
     await changed(first, connections, as_number)
 
 
-async def test_a_start_that_takes_on_other_ids_is_refused_until_it_gives_them_back(
+async def test_a_start_with_other_ids_is_refused_until_it_drops_them(
     stack: ExitStack,
 ) -> None:
     change = f"os.seteuid({USER} * (int(value) % 2))"
@@ -360,7 +360,7 @@ async def test_a_start_that_is_not_dumpable_is_refused(
     await changed(first, connections, refused_if_odd)
 
 
-async def test_a_start_is_read_with_the_capabilities_that_its_caller_has_then(
+async def test_a_start_is_read_with_the_callers_present_capabilities(
     stack: ExitStack,
 ) -> None:
     first = stack.enter_context(program(*for_start(python("pass"))))
@@ -417,7 +417,7 @@ async def test_no_thread_is_started_for_a_start(
 
 
 @callers
-async def test_a_thread_that_read_a_start_has_the_agents_credentials_for_what_comes_next(
+async def test_a_thread_has_the_agents_credentials_after_a_start(
     stack: ExitStack, uid: int, become: Sequence[str]
 ) -> None:
     shell = ("env", "-i", f"{START}=000000", *become, "sh", "-c", "echo; read -r x")

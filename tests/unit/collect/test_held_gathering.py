@@ -1,4 +1,4 @@
-"""What a caller gets of its held container: the same objects while nothing differs."""
+"""A caller gets the same objects of its held container while nothing differs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_answers_are_the_same_objects_until_something_differs(
     assert usage.usage_bytes == 2097152
 
 
-async def test_without_a_pod_list_the_kernel_s_half_is_answered(
+async def test_the_kernels_half_is_answered_without_a_pod_list(
     node: Node, process: PinnedProcess
 ) -> None:
     found, asks = gathering(node), caller(process)
@@ -108,7 +108,7 @@ async def test_the_own_pid_is_the_caller_and_no_other_text_is(
     assert await found.hugepages(asks, "1") is found.own_hugepages(asks)
 
 
-async def test_an_ended_caller_is_answered_without_affinity_but_not_by_its_pid(
+async def test_an_ended_caller_is_answered_without_affinity(
     node: Node, process: PinnedProcess
 ) -> None:
     found, asks = gathering(node), caller(process, a_pod())

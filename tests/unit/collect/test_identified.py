@@ -94,7 +94,7 @@ async def test_a_container_without_a_name_is_left_to_identify(known: Known) -> N
     assert known.callers.identified(known.connection_in("e" * 64)) is None
 
 
-async def test_the_start_of_a_process_is_read_off_the_event_loop_where_no_name_is_listed(
+async def test_a_start_without_a_listed_name_is_read_off_the_loop(
     known: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers: list[int] = []
@@ -124,7 +124,7 @@ async def test_a_pod_that_is_only_remembered_is_left_to_identify(known: Known) -
     assert (await known.callers.identify(known.connection, 5)).require_match().is_remembered
 
 
-async def test_who_is_refused_or_unknown_to_the_kernel_is_left_to_identify(known: Known) -> None:
+async def test_refused_and_unknown_callers_are_left_to_identify(known: Known) -> None:
     await known.callers.identify(known.connection, 5)
     error = PermissionDenied(Reason.NOT_A_POD, "No pod.")
     assert known.callers.identified(Connection(UID, known.connection.peer, error)) is None

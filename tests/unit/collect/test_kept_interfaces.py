@@ -107,7 +107,7 @@ async def asking(process: Namespace, tmp_path: Path) -> AsyncIterator[Asking]:
     made.pin.close()
 
 
-async def test_an_answer_is_made_once_and_the_next_is_equal_and_another(asking: Asking) -> None:
+async def test_equal_questions_get_equal_copies_of_one_answer(asking: Asking) -> None:
     first, second = await asking(), await asking()
     assert asking.made == 1
     assert first == second and first is not second
@@ -116,7 +116,7 @@ async def test_an_answer_is_made_once_and_the_next_is_equal_and_another(asking: 
     assert (await asking()).interfaces[0].name == "eth0"
 
 
-async def test_what_changed_makes_another_answer(asking: Asking, process: Namespace) -> None:
+async def test_a_change_makes_another_answer(asking: Asking, process: Namespace) -> None:
     process.batch("link set eth0 mtu 1400\n")
     assert (await asking()).interfaces[0].link.mtu == 1400
     assert asking.made == 2
@@ -167,7 +167,7 @@ def allocated(*addresses: str) -> Allocated:
     )
 
 
-async def test_an_answer_with_devices_is_kept_while_their_drivers_are_the_same(
+async def test_an_answer_is_kept_while_its_devices_drivers_stay(
     asking: Asking, tmp_path: Path
 ) -> None:
     asking.allocated = allocated(VF)
@@ -183,7 +183,7 @@ async def test_an_answer_with_devices_is_kept_while_their_drivers_are_the_same(
     assert asking.made == made + 2
 
 
-async def test_an_answer_with_a_device_that_cannot_be_read_is_made_each_time(
+async def test_an_answer_with_an_unreadable_device_is_made_each_time(
     asking: Asking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(_: str) -> None:
@@ -218,7 +218,7 @@ async def test_an_answer_is_not_kept_with_devices_of_long_variables(asking: Aski
         assert asking.made == made
 
 
-def test_the_devices_of_two_environments_are_as_long_as_the_variables_of_both() -> None:
+def test_devices_of_two_environments_count_both_variables() -> None:
     own, start = (held_environment(f"PCIDEVICE_X={name}\0".encode()) for name in ("a", "bb"))
     found = collector._named(own, start, None)
     assert found.characters == own.device_characters + start.device_characters > 0

@@ -1,4 +1,4 @@
-"""What is made of a large environment is made off the event loop, however few its variables are."""
+"""A large environment is processed off the event loop, however few its variables are."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LARGE = b"A=" + b"x" * MAX_BLOCK_BYTES + b"\0B=2\0"
         (LARGE, "A", None),
     ],
 )
-async def test_the_answer_of_a_large_environment_is_encoded_off_the_loop(
+async def test_a_large_environment_is_encoded_off_the_loop(
     block: bytes, key: str, size: int | None
 ) -> None:
     sizes = Sizes()

@@ -16,7 +16,7 @@ from tests.unit.collect.spoiled_pod import changed, container
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_a_nameless_caller_is_given_no_amounts_of_nameless_containers() -> None:
+def test_a_nameless_caller_gets_no_nameless_containers_amounts() -> None:
     def spoil(item: dict[str, Any]) -> None:
         container(item)["name"] = None
         item["status"]["containerStatuses"].append(
@@ -44,7 +44,7 @@ def test_a_container_without_a_name_is_not_offered_as_the_caller(odd: object) ->
     assert "It may be ," not in unnamed(match, "").advice
 
 
-def test_a_caller_is_not_called_unlisted_where_a_container_has_no_name() -> None:
+def test_no_caller_is_called_unlisted_beside_a_nameless_one() -> None:
     def spoil(item: dict[str, Any]) -> None:
         container(item, 1)["name"] = item["status"]["containerStatuses"][1]["name"] = ""
 

@@ -1,4 +1,4 @@
-"""Network namespaces that are held: never older than a read, and let go with their processes."""
+"""Held network namespaces: never older than a read, and released with their processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def seen(pin: PinnedProcess) -> Namespace:
 
 
 async def looked(cache: NetworkCache, pin: PinnedProcess, pod_key: str = "pod") -> LiveNetwork:
-    """What is answered for a process now."""
+    """Return the answer for a process now."""
     found = cache.current(pin, seen(pin))
     return found or await cache.network(pod_key, pin, seen(pin))
 
@@ -118,7 +118,7 @@ async def eventually(condition: Callable[[], bool], what: str, seconds: float = 
 # Held: the same object while nothing changed
 
 
-async def test_what_did_not_change_is_read_once(
+async def test_an_unchanged_namespace_is_read_once(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     first = await quietly(cache, pin)
@@ -292,7 +292,7 @@ async def test_a_change_is_seen_at_once(
         assert found.state.links != before.state.links
 
 
-async def test_a_thousand_changes_are_seen_at_once_by_all_who_ask(
+async def test_a_thousand_changes_are_seen_at_once_by_all_callers(
     cache: NetworkCache, process: Process, pin: PinnedProcess, ip: Ip
 ) -> None:
     """Addresses and sizes, at random moments, while others ask without end."""
@@ -328,7 +328,7 @@ async def test_a_thousand_changes_are_seen_at_once_by_all_who_ask(
     assert asked > 100
 
 
-async def test_after_a_flood_of_changes_the_next_one_is_seen(
+async def test_the_next_change_after_a_flood_is_seen(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     await quietly(cache, pin)
@@ -384,7 +384,7 @@ def a_process_that_moves() -> Iterator[tuple[Process, Callable[[], None]]]:
             child.communicate()
 
 
-async def test_a_process_that_enters_another_namespace_is_answered_from_that(
+async def test_a_process_that_changes_its_namespace_gets_the_new_links(
     cache: NetworkCache,
 ) -> None:
     live = LiveNetworks(cache, ())
@@ -399,7 +399,7 @@ async def test_a_process_that_enters_another_namespace_is_answered_from_that(
         assert seen(pin) in cache
 
 
-async def test_who_follows_a_process_that_moves_follows_it_there(cache: NetworkCache) -> None:
+async def test_a_subscriber_follows_a_process_to_its_new_namespace(cache: NetworkCache) -> None:
     live, notified = LiveNetworks(cache, ()), Notifications()
     with a_process_that_moves() as (process, move), pinned(process) as pin:
         first = await live.follow("pod", pin, None, notified)
@@ -415,7 +415,7 @@ async def test_who_follows_a_process_that_moves_follows_it_there(cache: NetworkC
 # Who asks at once shares a reading, and a pod pays for its readings
 
 
-async def test_all_who_ask_before_a_reading_begins_share_it(
+async def test_all_callers_before_a_reading_begins_share_it(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     found = await asyncio.gather(*(cache.network("pod", pin, seen(pin)) for _ in range(50)))
@@ -423,7 +423,7 @@ async def test_all_who_ask_before_a_reading_begins_share_it(
     assert len({id(one.state) for one in found}) == 1
 
 
-async def test_a_reading_that_began_before_the_question_does_not_answer_it(
+async def test_a_reading_from_before_the_question_does_not_answer_it(
     process: Process, pin: PinnedProcess
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -447,7 +447,7 @@ async def test_a_reading_that_began_before_the_question_does_not_answer_it(
     cache.close()
 
 
-async def test_a_change_that_another_question_takes_during_a_reading_makes_that_stale(
+async def test_a_change_taken_by_another_question_stales_a_reading(
     process: Process, pin: PinnedProcess
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -515,7 +515,7 @@ def several(count: int) -> Iterator[list[PinnedProcess]]:
         ]
 
 
-async def test_a_pod_that_has_too_many_loses_the_one_it_used_longest_ago(
+async def test_a_pod_with_too_many_loses_its_least_recently_used_one(
     cache: NetworkCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_PER_POD", 2)
@@ -530,7 +530,7 @@ async def test_a_pod_that_has_too_many_loses_the_one_it_used_longest_ago(
         assert cache.evictions == 1
 
 
-async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_time(
+async def test_only_a_followed_namespace_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cache = NetworkCache(ReadPool().run, limit=1)
@@ -552,7 +552,7 @@ async def test_a_namespace_that_is_followed_is_kept_and_others_are_read_each_tim
     cache.close()
 
 
-async def test_of_a_large_namespace_nothing_is_kept(
+async def test_a_large_namespace_is_not_kept(
     cache: NetworkCache, process: Process, pin: PinnedProcess
 ) -> None:
     process.batch(
@@ -574,7 +574,7 @@ async def test_many_links_are_read_off_the_loop_and_are_the_same_state(
     assert (await looked(cache, pin)).state is first.state
 
 
-async def test_too_many_links_are_refused_each_time_and_followed_all_the_same(
+async def test_too_many_links_are_refused_each_time_and_still_followed(
     cache: NetworkCache, process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(links_module, "MAX_LINKS", 1)
@@ -591,7 +591,7 @@ async def test_too_many_links_are_refused_each_time_and_followed_all_the_same(
     cache.unsubscribe(seen(pin), notified)
 
 
-async def test_who_holds_a_namespace_is_bounded(
+async def test_the_holders_of_a_namespace_are_bounded(
     cache: NetworkCache, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_HOLDERS", 1)
@@ -610,7 +610,7 @@ async def test_who_holds_a_namespace_is_bounded(
     [("", 1, True), ("veth", 2, True), ("", 2, False), ("bond", 2, False)],
     ids=["loopback", "veth", "hardware", "bond"],
 )
-def test_counters_are_read_on_the_loop_only_where_no_driver_counts_missed_packets(
+def test_the_loop_reads_counters_if_no_driver_counts_misses(
     kind: str, index: int, is_inline: bool
 ) -> None:
     """/proc/net/dev adds them to those that were dropped."""
@@ -618,7 +618,7 @@ def test_counters_are_read_on_the_loop_only_where_no_driver_counts_missed_packet
     assert reading.is_inline is is_inline
 
 
-def test_addresses_that_may_not_all_be_listed_are_not_vouched_for() -> None:
+def test_addresses_that_may_be_incomplete_are_not_vouched_for() -> None:
     assert NetworkReading((), b"").is_inline
     assert not NetworkReading((), b"x" * 4096).is_inline
     assert not NetworkReading((), None).is_inline
@@ -679,7 +679,7 @@ async def test_a_namespace_ends_with_its_last_process(
     assert not is_followed or notified.times
 
 
-async def test_a_namespace_is_let_go_when_who_asked_has_ended_though_others_are_in_it(
+async def test_a_namespace_is_released_when_its_requester_has_ended(
     cache: NetworkCache, process: Process
 ) -> None:
     with entered(process) as second, pinned_pid(second) as pin:
@@ -738,7 +738,7 @@ async def test_the_node_s_own_network_is_not_looked_into(
     assert len(cache) == 0
 
 
-async def test_a_namespace_that_is_let_go_while_it_is_read_is_closed_after_the_reading(
+async def test_a_namespace_released_during_a_read_is_closed_after_it(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = open_held(process.directory, namespace_of(process.directory))
@@ -885,7 +885,7 @@ async def test_subscribers_are_notified_until_they_unsubscribe(
 
 
 @pytest.mark.parametrize("missing", ["dev", "if_inet6"])
-async def test_without_a_file_of_proc_net_the_answer_is_the_same(
+async def test_a_missing_file_of_proc_net_does_not_change_the_answer(
     cache: NetworkCache,
     process: Process,
     pin: PinnedProcess,
@@ -936,7 +936,7 @@ async def test_an_abandoned_reading_leaves_nothing_open(
     await eventually(lambda: psutil.Process().num_fds() == before, "all is closed")
 
 
-async def test_without_a_thread_a_namespace_is_closed_at_once(
+async def test_a_namespace_is_closed_at_once_without_a_thread(
     process: Process, pin: PinnedProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = NetworkCache(ReadPool().run)

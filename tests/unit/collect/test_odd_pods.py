@@ -55,7 +55,7 @@ def asked_of(pod: Pod) -> tuple[Callable[[], object], ...]:
 
 
 @given(spoiled())
-def test_every_answer_about_an_odd_pod_can_be_made_or_says_why_not(item: object) -> None:
+def test_every_answer_about_an_odd_pod_is_made_or_explained(item: object) -> None:
     document = {"items": [{"metadata": {"name": "a", "uid": "b"}}, item]}
     pods = decode_pod_list(json.dumps(document).encode())
     assert convert_pod_list(document) == pods

@@ -93,7 +93,7 @@ def test_a_driver_that_is_bound_or_unbound_is_seen_at_once(devices: Path) -> Non
         assert found is not None and found.driver == (driver or "")
 
 
-def test_a_function_that_is_removed_and_added_again_is_seen_at_once(devices: Path) -> None:
+def test_a_replaced_function_is_seen_at_once(devices: Path) -> None:
     cache = cache_of(devices)
     cache.look(VF)
     (devices / VF).rename(devices / "removed")
@@ -106,7 +106,7 @@ def test_a_function_that_is_removed_and_added_again_is_seen_at_once(devices: Pat
     assert found is not None and found.vendor_id == ""
 
 
-def test_what_has_no_sign_of_its_change_is_read_again_in_time(devices: Path) -> None:
+def test_a_file_without_change_events_is_read_again_in_time(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     before = cache.look(SECOND_VF)
@@ -118,7 +118,7 @@ def test_what_has_no_sign_of_its_change_is_read_again_in_time(devices: Path) -> 
     assert after is not None and after.numa_node == 1
 
 
-def test_what_is_too_old_to_be_used_is_released(devices: Path) -> None:
+def test_an_expired_function_is_released(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     cache.look(VF)
@@ -163,7 +163,7 @@ def test_a_function_that_cannot_be_read_is_not_held(devices: Path) -> None:
     assert cache.held([VF]) is None and len(cache) == 0
 
 
-def test_what_is_no_address_is_no_path(devices: Path) -> None:
+def test_an_invalid_address_is_no_path(devices: Path) -> None:
     cache = cache_of(devices)
     assert cache.look("../../../../etc") is None
     assert len(cache) == 0
@@ -180,7 +180,7 @@ def test_many_functions_are_left_to_another_thread(devices: Path) -> None:
     assert cache.held(addresses[1:]) == dict.fromkeys(addresses[1:])
 
 
-def test_no_more_are_held_than_the_limit_and_none_that_is_too_old(devices: Path) -> None:
+def test_the_cache_is_bounded_in_size_and_age(devices: Path) -> None:
     clock = Clock()
     cache = cache_of(devices, clock)
     for number in range(MAX_ABSENT + 10):
@@ -203,7 +203,7 @@ def test_no_more_functions_are_held_than_the_limit(
     assert cache.held([VF, SECOND_VF]) is not None
 
 
-def test_addresses_that_a_pod_makes_up_release_no_function_of_the_host(devices: Path) -> None:
+def test_invented_addresses_of_a_pod_release_no_host_function(devices: Path) -> None:
     cache = cache_of(devices)
     cache.look(VF)
     for number in range(MAX_FUNCTIONS + 10):

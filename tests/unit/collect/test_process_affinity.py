@@ -52,7 +52,7 @@ def test_an_ended_process_has_none() -> None:
     assert process_affinity(process) is None  # closed, too
 
 
-def test_an_ended_process_that_nothing_waits_for_any_more_has_none() -> None:
+def test_a_reaped_process_has_no_affinity() -> None:
     """The path of its open directory then ends with " (deleted)"."""
     with subprocess.Popen(["sleep", "infinity"]) as process, pinned(process.pid) as pin:
         process.kill()
@@ -72,7 +72,7 @@ def test_a_reused_pid_returns_nothing() -> None:
         os.close(directory)
 
 
-def test_a_process_whose_first_thread_has_ended_has_that_of_another(tmp_path: Path) -> None:
+def test_a_process_without_its_first_thread_has_another_threads(tmp_path: Path) -> None:
     if len(CPUS) < 2:
         pytest.skip("needs two CPUs")
     with without_first_thread("", tmp_path) as pid, pinned(pid) as process:
@@ -133,7 +133,7 @@ def test_the_kernel_takes_the_size_of_the_mask() -> None:
         os.close(directory)
 
 
-def test_what_the_kernel_refuses_is_an_error() -> None:
+def test_a_refusal_of_the_kernel_is_an_error() -> None:
     directory = os.open("/proc/self", os.O_RDONLY)
     try:
         with pytest.raises(ProcessLookupError):

@@ -266,7 +266,9 @@ def test_a_thread_that_has_ended_is_left_out() -> None:
     assert processes._thread(os.getpid(), os.getppid()) is None  # of another process
 
 
-def test_what_the_kernel_denies_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_denial_of_the_kernel_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def deny(process: Any) -> Any:
         raise psutil.AccessDenied(process.pid)
 

@@ -16,7 +16,7 @@ from netutil.agent.identity.ptrace import CredentialsNotRestored
 from tests.support.waiting import until
 
 
-async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
+async def test_a_reads_result_or_error_is_the_callers() -> None:
     pool = ReadPool()
     assert await pool.run("pod", lambda: 42, "a file") == 42
     with pytest.raises(ZeroDivisionError):
@@ -26,7 +26,7 @@ async def test_what_a_read_returns_or_raises_is_the_callers() -> None:
 @pytest.mark.parametrize(
     "raised", [StopIteration, GeneratorExit, SystemExit, asyncio.CancelledError]
 )
-async def test_a_read_that_raises_what_a_future_does_not_take_keeps_neither_lane_nor_thread(
+async def test_a_read_with_an_unusual_exception_frees_lane_and_thread(
     raised: type[BaseException],
 ) -> None:
     pool = ReadPool(threads=1, timeout_seconds=20)
@@ -62,10 +62,10 @@ async def test_a_pod_has_one_read_in_flight_and_waits_only_for_itself() -> None:
     release.set()
 
 
-async def test_a_pods_turn_comes_back_once_the_kernel_lets_go() -> None:
+async def test_a_pods_lane_is_free_once_the_kernel_returns() -> None:
     pool = ReadPool(timeout_seconds=0.05)
     release = threading.Event()
-    for read in (release.wait, release.is_set):  # the second never gets its turn
+    for read in (release.wait, release.is_set):  # the second never begins
         with pytest.raises(Unavailable):
             await pool.run("pod", read, "a file")
     release.set()
@@ -146,7 +146,7 @@ class NoThreads:
         raise RuntimeError("can't start new thread")
 
 
-async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_turn_free(
+async def test_a_read_without_a_thread_is_refused_and_frees_its_lane(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool()
@@ -159,7 +159,7 @@ async def test_without_a_thread_a_read_is_refused_and_the_next_one_finds_its_tur
     assert await pool.run("pod", lambda: 42, "a file") == 42
 
 
-async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
+async def test_reads_wait_for_an_existing_thread_if_none_can_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ReadPool()
@@ -175,7 +175,7 @@ async def test_without_a_further_thread_reads_wait_for_one_that_is_there(
     assert pool.threads == 1
 
 
-async def test_callers_who_want_the_same_share_a_read_that_has_not_begun() -> None:
+async def test_callers_of_the_same_share_a_read_that_has_not_begun() -> None:
     pool = ReadPool()
     release, reads = threading.Event(), iter(range(10))
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
@@ -205,7 +205,7 @@ async def test_a_read_that_has_begun_is_not_shared() -> None:
     assert await first
 
 
-async def test_a_shared_read_is_made_for_those_who_stay() -> None:
+async def test_a_shared_read_is_made_for_the_remaining_callers() -> None:
     pool = ReadPool()
     release = threading.Event()
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
@@ -224,7 +224,7 @@ async def test_a_shared_read_is_made_for_those_who_stay() -> None:
     assert second.cancelled()
 
 
-async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
+async def test_a_shared_read_fails_for_all_its_callers() -> None:
     pool = ReadPool(waiting_per_pod=3)
     release = threading.Event()
     first = asyncio.create_task(pool.run("pod", release.wait, "a file"))
@@ -244,7 +244,7 @@ async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
             await each
 
 
-async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() -> None:
+async def test_each_caller_of_a_slow_read_gives_up_at_its_own_time() -> None:
     pool = ReadPool(timeout_seconds=0.2)
     loop = asyncio.get_running_loop()
     release = threading.Event()
@@ -263,7 +263,7 @@ async def test_of_reads_that_take_long_each_caller_gives_up_in_its_own_time() ->
     release.set()
 
 
-async def test_a_thread_that_cannot_take_its_credentials_back_reads_nothing_more() -> None:
+async def test_a_thread_that_keeps_foreign_credentials_reads_no_more() -> None:
     pool = ReadPool(threads=1)
     begun, release = threading.Event(), threading.Event()
     spoiled_thread: list[threading.Thread] = []

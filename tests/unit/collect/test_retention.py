@@ -91,7 +91,7 @@ async def test_the_entries_of_an_unseen_pod_are_dropped(node: Node) -> None:
     assert list(node.log.by_pod) == [NO_POD, HOST_ROOT]
 
 
-async def test_what_is_not_used_for_two_sweeps_is_released(node: Node) -> None:
+async def test_an_entry_unused_for_two_sweeps_is_released(node: Node) -> None:
     node.cache["used"] = node.cache["not used"] = 1
     for _ in range(2):
         await node.retention.sweep()
@@ -135,7 +135,7 @@ async def test_a_pod_that_connects_during_the_sweep_is_kept(
     assert (KEY in node.log.by_pod, list(node.seen)) == (True, [KEY])
 
 
-async def test_a_pod_that_has_ended_is_not_remembered_once_no_list_has_it(node: Node) -> None:
+async def test_an_ended_pod_is_forgotten_once_no_list_has_it(node: Node) -> None:
     await node.pods.refresh()
     node.registry.remove(node.asks())
     node.directory.rmdir()

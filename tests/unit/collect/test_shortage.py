@@ -1,4 +1,4 @@
-"""Too few descriptors or too little memory is told as such: nothing is said of what was read."""
+"""A shortage of descriptors or memory is an error of its own, never one of the facts."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def failing(number: int) -> Callable[..., int]:
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
-async def test_a_read_that_fails_for_a_shortage_exhausts_and_may_be_asked_again(
+async def test_a_read_that_fails_for_a_shortage_may_be_retried(
     number: int,
 ) -> None:
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as caught:
         await ReadPool().run("pod", failing(number), "/sys/bus/pci")
-    error = told.value
+    error = caught.value
     assert error.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert code_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(error).startswith("/sys/bus/pci could not be read now: ")
@@ -62,14 +62,14 @@ def test_a_shortage_is_not_reported_as_a_missing_process(
     hold = own.duplicate if call == "dup" else partial(pin_pid, os.getpid())
     with monkeypatch.context() as patched:
         patched.setattr(os, call, failing(number))
-        with pytest.raises(QuotaExceeded) as told:
+        with pytest.raises(QuotaExceeded) as caught:
             hold()
-    assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+    assert caught.value.reason is Reason.AGENT_OUT_OF_RESOURCES
     assert psutil.Process().num_fds() == before
     own.close()
 
 
-def test_a_pod_whose_processes_cannot_be_held_is_not_said_to_lack_the_one_asked_for(
+def test_a_shortage_while_pinning_is_no_missing_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     own = pin_pid(os.getpid())
@@ -93,7 +93,7 @@ def test_processes_that_cannot_be_looked_for_are_not_none(
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
-def test_a_cgroup_file_that_cannot_be_opened_for_a_shortage_is_not_called_unusable(
+def test_a_shortage_does_not_call_a_cgroup_file_unusable(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = str(tmp_path)
@@ -104,11 +104,11 @@ def test_a_cgroup_file_that_cannot_be_opened_for_a_shortage_is_not_called_unusab
 
 
 @pytest.mark.parametrize("number", SHORTAGES)
-def test_a_namespace_that_cannot_be_opened_for_a_shortage_is_no_lack_of_a_capability(
+def test_a_shortage_at_a_namespace_is_no_missing_capability(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "open", failing(number))
-    with pytest.raises(QuotaExceeded) as told:
+    with pytest.raises(QuotaExceeded) as caught:
         read_links(-1)
-    assert told.value.reason is Reason.AGENT_OUT_OF_RESOURCES
-    assert "CAP_SYS_ADMIN" not in told.value.advice
+    assert caught.value.reason is Reason.AGENT_OUT_OF_RESOURCES
+    assert "CAP_SYS_ADMIN" not in caught.value.advice

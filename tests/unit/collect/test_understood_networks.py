@@ -37,7 +37,7 @@ def test_a_status_that_is_null_is_named_in_the_network_sentence() -> None:
 
 
 @pytest.mark.parametrize("place", ["labels", "annotations"])
-def test_no_number_of_odd_fields_hides_a_network_status_that_is_no_text(place: str) -> None:
+def test_many_odd_fields_hide_no_unreadable_network_status(place: str) -> None:
     def spoil(item: dict[str, Any]) -> None:
         item["metadata"][place] = {f"l{number}": None for number in range(MAX_PATHS + 6)}
         item["metadata"].setdefault("annotations", {})[NETWORK_STATUS] = [{"name": "cbr0"}]

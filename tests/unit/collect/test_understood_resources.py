@@ -1,4 +1,4 @@
-"""What a pod asks for and is not understood is unknown, with a reason: it is never "none"."""
+"""A request of a pod that cannot be parsed is unknown, with a reason: it is never "none"."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_pod_that_is_understood_has_no_error() -> None:
 
 
 @pytest.mark.parametrize("change", OF_APP.values(), ids=OF_APP)
-def test_what_a_container_asks_for_is_unknown_and_not_none(change: Change) -> None:
+def test_an_unreadable_container_request_is_unknown_not_none(change: Change) -> None:
     pod = changed(change)
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     for error in (cpus.error, pages.error):
@@ -50,7 +50,7 @@ def test_what_a_container_asks_for_is_unknown_and_not_none(change: Change) -> No
 
 
 @pytest.mark.parametrize("change", OF_POD.values(), ids=OF_POD)
-def test_what_a_pod_asks_for_is_unknown_and_not_none(change: Change) -> None:
+def test_an_unreadable_pod_request_is_unknown_not_none(change: Change) -> None:
     pod = changed(change)
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     assert cpus.pod is None and cpus.error is not None
@@ -60,7 +60,7 @@ def test_what_a_pod_asks_for_is_unknown_and_not_none(change: Change) -> None:
 @pytest.mark.parametrize(
     "odd", ["x", {"limits": {"cpu": "many", "hugepages-2Mi": "many"}}], ids=str
 )
-def test_a_bad_amount_of_the_pod_takes_nothing_from_its_containers(odd: object) -> None:
+def test_a_bad_amount_of_the_pod_costs_its_containers_nothing(odd: object) -> None:
     pod = changed(lambda item: item["spec"].update(resources=odd))
     cpus, pages = amounts.asked_cpus(pod, "app"), amounts.asked_hugepages(pod)
     assert cpus.container is not None and cpus.container.limit_cores == 2
@@ -70,7 +70,7 @@ def test_a_bad_amount_of_the_pod_takes_nothing_from_its_containers(odd: object) 
 
 
 @pytest.mark.parametrize("odd", ["x", {"limits": {"hugepages-2Mi": "lots"}}], ids=str)
-def test_a_bad_amount_of_one_container_takes_nothing_from_another(odd: object) -> None:
+def test_a_bad_amount_of_a_container_costs_another_nothing(odd: object) -> None:
     pod = changed(lambda item: container(item, 1).update(resources=odd))
     pages = amounts.asked_hugepages(pod)
     (app,) = pages.containers

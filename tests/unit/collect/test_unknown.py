@@ -91,7 +91,7 @@ def test_the_source_that_was_asked_is_named(
         f"/system.slice/containerd.service/kubepods-pod{STATIC}.slice:cri-containerd:{CONTAINER}",
     ],
 )
-def test_with_the_api_server_a_static_pod_is_probably_one_without_a_mirror(path: str) -> None:
+def test_an_unknown_static_pod_probably_lacks_its_mirror(path: str) -> None:
     error = unknown_caller(identify(on_cgroup_v1(path)), PodDirectory(api_server(), 10))
     assert "so it is probably one" in error.advice
     assert "mirror pod" in error.advice
@@ -104,7 +104,7 @@ def test_with_the_api_server_a_static_pod_is_probably_one_without_a_mirror(path:
         f"/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{CONTAINER}.scope",
     ],
 )
-def test_with_the_api_server_another_pod_is_looked_for_under_the_nodes_name(path: str) -> None:
+def test_an_unknown_pod_is_looked_for_under_the_nodes_name(path: str) -> None:
     error = unknown_caller(identify(on_cgroup_v1(path)), PodDirectory(api_server(), 10))
     assert "mirror" not in error.advice
     assert "--node-name" in error.advice

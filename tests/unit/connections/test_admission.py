@@ -1,4 +1,4 @@
-"""Which peers are admitted, how many of them, and what is left afterwards."""
+"""The admission of peers: identity, limits, and release."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_call_finds_the_peer_of_its_connection(tmp_path: Path) -> None:
         assert entry.requester.pod_uid == POD_KEY
 
 
-async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
+async def test_the_process_handles_of_a_peer_close_with_its_connection(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -79,7 +79,7 @@ async def test_the_process_handles_of_a_peer_are_closed_with_its_connection(
             entry.peer.process.directory()
 
 
-async def test_the_process_handles_are_closed_if_the_connection_cannot_be_watched_for_data(
+async def test_the_process_handles_close_if_data_cannot_be_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -102,7 +102,7 @@ async def test_the_process_handles_are_closed_if_the_connection_cannot_be_watche
             peers[0].process.directory()
 
 
-async def test_the_process_handles_of_a_rejected_peer_are_closed_at_once(tmp_path: Path) -> None:
+async def test_the_process_handles_of_a_rejected_peer_close_at_once(tmp_path: Path) -> None:
     peers: list[Peer] = []
 
     def identify(connection: socket.socket) -> Peer:
@@ -118,7 +118,7 @@ async def test_the_process_handles_of_a_rejected_peer_are_closed_at_once(tmp_pat
                 peer.process.directory()
 
 
-async def test_a_peer_that_closes_while_it_waits_to_be_served_is_not_served(
+async def test_a_peer_that_closes_while_it_is_queued_is_not_served(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -127,7 +127,7 @@ async def test_a_peer_that_closes_while_it_waits_to_be_served_is_not_served(
         assert len(it.registry) == 1
         client.close()
         await until(lambda: len(it.registry) == 0)
-        assert it.counts.accept.hung_up == 1
+        assert it.counts.accept.aborted == 1
 
 
 async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_peer_that_has_closed_is_not_identified(tmp_path: Path) -> None:
         client = it.connect_raw()
         client.send(b"a request")
         client.close()
-        await until(lambda: it.counts.accept.hung_up == 1)
+        await until(lambda: it.counts.accept.aborted == 1)
         assert identify.identified == 0
         assert len(it.registry) == 0
 
@@ -148,10 +148,10 @@ async def test_a_peer_that_has_only_ended_its_sending_is_answered(tmp_path: Path
         client.writer.write_eof()
         found, _ = await client.answer(1)
         assert found["grpc-status"] == "0"
-        assert it.counts.accept.hung_up == 0
+        assert it.counts.accept.aborted == 0
 
 
-async def test_past_a_pods_limit_calls_get_an_error_and_past_that_connections_are_closed(
+async def test_calls_fail_past_a_pods_limits_then_connections_close(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(1000, 3)) as it:
@@ -178,7 +178,7 @@ async def test_a_connection_past_the_limit_gets_the_reason(tmp_path: Path) -> No
         assert it.counts.rejected == 1
 
 
-async def test_a_connection_past_a_limit_ends_when_its_peer_may_try_again(
+async def test_a_connection_past_a_limit_ends_when_its_peer_may_retry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuotaExceeded, "retry_after_seconds", 0.1)
@@ -203,7 +203,7 @@ async def test_a_connection_whose_error_stays_is_kept(tmp_path: Path) -> None:
         assert await call_result(client, 3) == Reason.NOT_A_POD
 
 
-async def test_past_the_limit_of_all_calls_get_an_error_and_past_that_connections_are_closed(
+async def test_calls_fail_past_all_limits_then_connections_close(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path, limits=ConnectionLimits(4, 1000)) as it:
@@ -224,7 +224,7 @@ async def test_the_limit_of_one_pod_is_not_that_of_another(
         assert await it.who() == OTHER_POD.replace("-", "")
 
 
-async def test_a_process_of_a_pod_past_its_limits_is_not_identified_again(tmp_path: Path) -> None:
+async def test_a_pod_past_its_limits_is_not_identified_again(tmp_path: Path) -> None:
     identify = Counting()
     async with rig(tmp_path, identify=identify, limits=ConnectionLimits(1000, 2)) as it:
         await accepted(it, 100)
@@ -244,7 +244,7 @@ async def test_a_process_past_a_limit_is_identified_after_others_close(tmp_path:
         assert await it.who() == POD_KEY
 
 
-async def test_a_process_past_a_limit_is_remembered_for_a_second_at_most(
+async def test_a_process_past_a_limit_is_remembered_for_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "_OVER_LIMIT_SECONDS", 0.05)
@@ -316,7 +316,7 @@ async def test_identifying_a_peer_is_loop_time_of_its_pod(tmp_path: Path) -> Non
         assert it.scheduler.account(OTHER_POD).used(time.perf_counter()) == 0
 
 
-async def test_a_connection_waits_for_its_pods_turn_and_others_go_first(
+async def test_a_connection_waits_only_for_its_own_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_process_per_connection(monkeypatch)
@@ -360,7 +360,7 @@ async def connected_at_once(it: Rig, number: int) -> None:
     await until(lambda: it.counts.accept.accepted == goal, pause_seconds=0.0)
 
 
-async def test_many_new_connections_of_a_process_wait_with_the_work_of_its_pod(
+async def test_new_connections_of_a_process_wait_with_its_pods_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = Busy(monkeypatch)
@@ -394,7 +394,7 @@ async def test_the_first_connection_of_a_process_is_identified_at_once(
         assert len(busy.identified) == 5 and it.counts.deferred == 0
 
 
-async def test_a_peer_that_the_kernel_does_not_pin_is_identified_at_once(tmp_path: Path) -> None:
+async def test_a_peer_without_a_pidfd_is_identified_at_once(tmp_path: Path) -> None:
     known = KnownPeers()
     async with rig(tmp_path, known=known) as it:
         await accepted(it, 5)
@@ -402,7 +402,7 @@ async def test_a_peer_that_the_kernel_does_not_pin_is_identified_at_once(tmp_pat
 
 
 @pytest.mark.parametrize("places", [0, 3])
-async def test_connections_past_the_places_for_waiting_are_identified_at_once(
+async def test_connections_past_a_full_queue_are_identified_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: int
 ) -> None:
     monkeypatch.setattr(admission, "MAX_DEFERRED_CONNECTIONS", places)
@@ -431,7 +431,7 @@ async def test_a_peer_that_closes_before_it_is_identified_is_released(
     async with rig(tmp_path, identify=busy, known=busy.known) as it:
         await connected_at_once(it, 20)
         it.clients.pop().close()
-        await until(lambda: it.counts.accept.hung_up == 1)
+        await until(lambda: it.counts.accept.aborted == 1)
         await until(lambda: len(it.registry) == 19)
         assert len(busy.identified) == 19
 

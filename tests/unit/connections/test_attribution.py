@@ -76,7 +76,7 @@ def test_a_pinned_process_has_the_cgroup_of_the_peer_that_it_is() -> None:
             process_cgroup_id(pin)
 
 
-def test_what_is_no_socket_of_a_process_has_no_cgroup() -> None:
+def test_an_unconnected_socket_has_no_peer_cgroup() -> None:
     with socket.socket(socket.AF_UNIX) as alone:
         assert peer_cgroup_id(alone) is None
 
@@ -121,7 +121,7 @@ def test_a_pod_of_many_cgroups_takes_no_other_pods_place(monkeypatch: pytest.Mon
     assert len(keys) <= 129
 
 
-def test_the_processes_of_one_pod_leave_those_of_others_their_places() -> None:
+def test_the_processes_of_one_pod_do_not_evict_those_of_others() -> None:
     known = KnownPeers(are_pinned=True)
     known.recent[1] = "other"
     for pid in range(2, 2 + 2 * attribution._MAX_PROCESSES):

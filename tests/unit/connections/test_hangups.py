@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from netutil.agent.errors import Unauthenticated
-from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, is_hung_up
+from netutil.agent.grpcserver.poller import ENDED, READABLE, Poller, peer_closed
 
 from tests.support.grpcserver.admission import POD_KEY, Rig, call_result, rig
 from tests.support.grpcserver.raw import RawClient
@@ -27,7 +27,7 @@ def block(it: Rig, seconds: float) -> None:
 
 
 async def waiting(it: Rig) -> RawClient:
-    """Return a client with a call that waits for its pod's turn."""
+    """Return a client with a call that the scheduler of its pod has queued."""
     client = await it.client()
     assert await call_result(client) == POD_KEY
     block(it, _LONG_SECONDS)
@@ -37,7 +37,7 @@ async def waiting(it: Rig) -> RawClient:
     return client
 
 
-async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_path: Path) -> None:
+async def test_a_connection_of_a_paused_pod_ends_when_its_peer_closes(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         client = await waiting(it)
         (entry,) = it.connections()
@@ -48,7 +48,7 @@ async def test_a_connection_whose_pod_is_paused_ends_when_its_peer_closes(tmp_pa
             entry.peer.process.directory()
 
 
-async def test_a_paused_peer_that_has_only_ended_its_sending_is_answered_later(
+async def test_a_paused_peer_that_only_half_closes_is_answered_later(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -215,7 +215,7 @@ async def test_ended_sockets_are_reported_over_iterations(poller: Poller) -> Non
         one.close()
 
 
-async def test_peers_that_close_at_once_are_released_over_several_iterations(
+async def test_peers_that_close_at_once_are_released_over_iterations(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -247,12 +247,12 @@ async def test_a_closed_poller_reports_nothing() -> None:
 def test_a_hang_up_is_known_without_a_read() -> None:
     one, peer = socket.socketpair()
     with one:
-        assert not is_hung_up(one.fileno())
+        assert not peer_closed(one.fileno())
         peer.send(b"unread")
         peer.shutdown(socket.SHUT_WR)
-        assert not is_hung_up(one.fileno()), "it has only ended its sending"
+        assert not peer_closed(one.fileno()), "it has only ended its sending"
         peer.close()
-        assert is_hung_up(one.fileno())
+        assert peer_closed(one.fileno())
 
 
 async def test_a_poller_holds_one_descriptor() -> None:

@@ -70,7 +70,7 @@ async def test_reconnecting_does_not_end_a_pause(tmp_path: Path) -> None:
         assert not await is_answered(await it.client(), 1)
 
 
-async def test_what_a_paused_pod_sent_is_answered_afterwards(tmp_path: Path) -> None:
+async def test_calls_of_a_paused_pod_are_answered_afterwards(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         old = await it.client()
         assert await call_result(old) == POD_KEY
@@ -148,7 +148,7 @@ async def test_connections_with_a_call_use_no_budget(tmp_path: Path) -> None:
         assert it.policy.pauses == 0
 
 
-async def test_refused_calls_use_the_budget_and_are_refused_with_their_limit(
+async def test_refused_calls_use_the_budget_and_fail_with_their_limit(
     tmp_path: Path,
 ) -> None:
     rates = RateLimits(calls_per_second=0.001, call_burst=1, cost_per_second=100)
@@ -166,7 +166,7 @@ async def test_refused_calls_use_the_budget_and_are_refused_with_their_limit(
         assert Reason.TOO_MUCH_OVERHEAD_OF_POD in it.reasons()
 
 
-async def test_a_limit_of_calls_in_flight_holds_over_all_connections_of_a_pod(
+async def test_the_in_flight_limit_covers_all_connections_of_a_pod(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path, in_flight=InFlightLimits(calls_per_pod=2)) as it:
@@ -236,7 +236,7 @@ async def test_a_large_but_allowed_message_is_answered(tmp_path: Path) -> None:
         assert (await client.answer(1))[1] == body
 
 
-async def test_connections_that_are_closed_at_once_use_the_budget_of_their_pod(
+async def test_connections_that_close_at_once_use_their_pods_budget(
     tmp_path: Path,
 ) -> None:
     limits = ConnectionLimits(1000, 1)
@@ -247,7 +247,7 @@ async def test_connections_that_are_closed_at_once_use_the_budget_of_their_pod(
         assert it.scheduler.is_blocked(it.scheduler.account(POD_KEY))
 
 
-async def test_connections_of_a_process_past_its_limit_use_the_budget_little_by_little(
+async def test_connections_past_a_limit_use_the_budget_gradually(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "CONNECTION_COST", 0)

@@ -1,4 +1,4 @@
-"""Which pods have connected, and which of them the kernel shows no more."""
+"""The pods that have connected, and those of them that the kernel no longer has."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def test_the_calls_of_an_unidentified_peer_get_its_error(tmp_path: Path) -
         assert it.counts.rejected == 1
 
 
-async def test_unidentified_peers_share_one_limit_and_past_it_they_are_closed(
+async def test_unidentified_peers_share_one_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_process_per_connection(monkeypatch)
@@ -88,7 +88,7 @@ async def test_a_freed_place_can_be_taken_by_another_unidentified_peer(tmp_path:
             await until(lambda: len(it.registry) == 0)
 
 
-async def test_unidentified_peers_at_their_limit_take_nothing_from_a_pod(
+async def test_unidentified_peers_at_their_limit_cost_no_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_process_per_connection(monkeypatch)
@@ -122,7 +122,7 @@ async def test_a_failure_to_identify_ends_that_connection_only(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-async def test_a_shortage_while_a_peer_is_identified_is_the_error_of_its_calls(
+async def test_a_shortage_while_identifying_is_the_error_of_the_calls(
     number: int, tmp_path: Path
 ) -> None:
     identify = Switched(OSError(number, os.strerror(number)))
@@ -185,7 +185,7 @@ async def test_the_hosts_root_past_its_limit_is_not_identified_again(tmp_path: P
         assert it.counts.accept.closed_at_once == 20
 
 
-async def test_what_unidentified_peers_cost_is_not_charged_to_the_hosts_root(
+async def test_unidentified_peers_are_not_charged_to_the_hosts_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_process_per_connection(monkeypatch)

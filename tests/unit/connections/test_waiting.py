@@ -1,4 +1,4 @@
-"""A connection that waits for its pod's turn is released when its peer closes it."""
+"""A connection that waits with the work of its pod is released when its peer closes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.grpcserver.raw import fields
 from tests.support.waiting import until
 
 
-async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
+async def test_a_queued_connection_ends_when_its_peer_closes(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:
@@ -22,7 +22,7 @@ async def test_a_connection_that_waits_to_be_served_ends_when_its_peer_closes(
         assert not account.queue, "what is closed leaves nothing in the queue"
 
 
-async def test_a_connection_that_waits_to_be_served_is_served_in_its_turn(tmp_path: Path) -> None:
+async def test_a_queued_connection_is_served_in_order(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         it.scheduler.block(it.scheduler.account(POD_KEY), 0.2)
         client = await it.client()
@@ -30,7 +30,7 @@ async def test_a_connection_that_waits_to_be_served_is_served_in_its_turn(tmp_pa
         assert (await client.answer(1))[0]["grpc-status"] == "0"
 
 
-async def test_a_handler_that_outlives_its_connection_is_counted_to_its_end(
+async def test_a_handler_is_counted_past_its_connections_end(
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as it:

@@ -1,4 +1,4 @@
-"""Which names a device plugin may register: those that the kubelet accepts."""
+"""The names that a device plugin may register: those that the kubelet accepts."""
 
 from __future__ import annotations
 

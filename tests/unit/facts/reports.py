@@ -1,4 +1,4 @@
-"""What a plugin reports and what a kernel shows of an interface, for the tests of their merge."""
+"""Reports of a plugin and links of a kernel, for the tests of their merge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from netutil.agent.facts.links import Address, Link
 from netutil.agent.facts.network import NETWORK_STATUS, Networks, read_networks
-from netutil.agent.facts.pci import PciInfo
+from netutil.agent.parsers.pci import PciInfo
 
 Lookup = Callable[[str], PciInfo | None]
 

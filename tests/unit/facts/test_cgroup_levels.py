@@ -49,7 +49,7 @@ def test_a_pod_of_the_systemd_driver_below_a_cgroup_root() -> None:
     assert [level for level, _ in found] == [CONTAINER, POD, QOS, KUBEPODS, ABOVE, ABOVE]
 
 
-def test_a_pod_and_container_in_one_segment_have_no_cgroup_of_the_pod() -> None:
+def test_a_pod_in_its_containers_segment_has_no_cgroup() -> None:
     path = f"/system.slice/containerd.service/kubepods-pod{SLICE_UID}.slice:cri-containerd:{ID}"
     found = levels(path, None)
     assert [level for level, _ in found] == [CONTAINER, ABOVE, ABOVE, ABOVE]
@@ -77,7 +77,7 @@ def test_kubepods_of_an_outer_node_are_above_the_inner_one() -> None:
     assert [level for level, _ in found] == [*inner, *[ABOVE] * 6]
 
 
-def test_without_a_pod_uid_in_the_path_no_cgroup_is_called_the_pods() -> None:
+def test_no_cgroup_is_the_pods_without_a_pod_uid_in_the_path() -> None:
     found = levels(f"/kubepods.slice/crio-{ID}.scope", None)
     assert [level for level, _ in found] == [CONTAINER, KUBEPODS, ABOVE]
 
@@ -92,9 +92,7 @@ SEGMENT = st.sampled_from(["kubepods", "burstable", "a", "kubepods.slice", f"pod
 
 
 @given(st.lists(SEGMENT, min_size=1, max_size=8), st.integers(0, 8))
-def test_each_directory_up_to_the_top_has_one_level_and_none_goes_inwards(
-    segments: list[str], depth: int
-) -> None:
+def test_each_directory_up_to_the_top_is_one_level(segments: list[str], depth: int) -> None:
     path = "".join(f"/{one}" for one in segments)
     pod = TOP + "".join(f"/{one}" for one in segments[:depth]) if depth else None
     found = ControllerDirectory(2, TOP + path, TOP, pod).levels

@@ -1,4 +1,4 @@
-"""Which events notify of a change of a cgroup, and which do not."""
+"""The events that notify of a change of a cgroup, and those that do not."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_the_sweep_finds_a_changed_effective_set(tmp_path: Path) -> None:
     changes.unsubscribe([str(tmp_path)], notifications)
 
 
-async def test_the_sweep_reads_what_is_held_open_and_by_path_what_is_not(tmp_path: Path) -> None:
+async def test_the_sweep_reads_held_files_open_and_others_by_path(tmp_path: Path) -> None:
     (tmp_path / "cpuset.cpus.effective").write_text("by path")
     held: dict[tuple[str, str], bytes] = {(str(tmp_path), "cpuset.cpus.effective"): b"0-1"}
     notifications, changes = Notifications(), CgroupChanges(lambda *file: held.get(file))
@@ -113,7 +113,7 @@ async def test_a_limit_above_notifies_only_if_its_value_differs(tmp_path: Path, 
     assert len(changes) == 0
 
 
-async def test_a_directory_is_watched_once_for_those_in_it_and_those_below(tmp_path: Path) -> None:
+async def test_a_directory_is_watched_once_for_all_in_and_below_it(tmp_path: Path) -> None:
     file = tmp_path / "cpu.max"
     file.write_text("max 100000\n")
     inside, below = Notifications(), Notifications()
@@ -159,7 +159,7 @@ async def test_a_removed_cgroup_accepts_subscriptions() -> None:
     assert (notifications.times, len(changes)) == (0, 0)
 
 
-async def test_a_descriptor_that_is_always_readable_is_read_50_times_a_second() -> None:
+async def test_a_readable_descriptor_is_read_50_times_a_second() -> None:
     reads = 0
 
     def read() -> None:

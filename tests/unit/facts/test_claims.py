@@ -1,4 +1,4 @@
-"""Which interface a device of a claim is, and where its driver and the kernel disagree."""
+"""The interface of a claim's device, and differences between its driver and the kernel."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.errors import Reason, Unavailable
 from netutil.agent.facts.claims import (
-    PCI_BUS_ID,
-    ClaimDevice,
-    ClaimRequest,
     Claims,
     InterfaceClaim,
     interface_claims,
@@ -22,10 +19,16 @@ from netutil.agent.facts.interfaces import DeviceType, Interface, merge
 from netutil.agent.facts.links import Address, Link
 from netutil.agent.facts.network import Networks, Source
 from netutil.agent.facts.pairing import DeviceSource
-from netutil.agent.facts.pci import PciInfo
-from netutil.agent.parsers.device_metadata import Attribute, NetworkData
+from netutil.agent.parsers.claims import (
+    PCI_BUS_ID,
+    Attribute,
+    ClaimDevice,
+    ClaimRequest,
+    NetworkData,
+)
 from netutil.agent.parsers.environment import AllocatedDevice
 from netutil.agent.parsers.network_status import Device, DeviceInfo, NetworkStatus
+from netutil.agent.parsers.pci import PciInfo
 
 VF, OTHER = "0000:3b:02.1", "0000:3b:02.2"
 MAC = "02:00:00:00:00:05"
@@ -39,7 +42,7 @@ PCI = {
 def device(address: str = "", name: str = "", **data: Any) -> ClaimDevice:
     attributes = ((PCI_BUS_ID, Attribute(string_value=address)),) if address else ()
     network = NetworkData(interface_name=name, **data) if name or data else None
-    return ClaimDevice("node-1", "d", attributes, network, PCI.get(address))
+    return ClaimDevice("node-1", "d", attributes, network, pci=PCI.get(address))
 
 
 def link(name: str, address: str = "", *, index: int = 2, ip: str = "10.1.0.5/24") -> Link:
@@ -159,7 +162,7 @@ def test_a_network_gets_no_device_that_is_a_claims() -> None:
     assert found.allocated is variable
 
 
-def test_of_two_devices_of_one_name_the_second_is_alone() -> None:
+def test_the_second_device_of_a_name_is_alone() -> None:
     first, second = device(VF, "net1"), device(OTHER, "net1")
     net1, left = merged([first, second], [link("net1", VF)])
     assert net1.claim is not None and net1.claim.device is first
@@ -169,9 +172,7 @@ def test_of_two_devices_of_one_name_the_second_is_alone() -> None:
 
 def test_a_device_of_no_network_is_no_interface() -> None:
     gpu = PciInfo("0000:af:00.0", class_code="0x030000")
-    claimed = ClaimDevice(
-        "p", "gpu", ((PCI_BUS_ID, Attribute(string_value=gpu.address)),), None, gpu
-    )
+    claimed = ClaimDevice("p", "gpu", ((PCI_BUS_ID, Attribute(string_value=gpu.address)),), pci=gpu)
     assert merged([claimed, ClaimDevice("p", "other")], [link("eth0")])[1:] == ()
 
 

@@ -86,7 +86,7 @@ def v2(top: Path, changes: Mapping[str, str | None] | None = None) -> CpuDirecto
     return CpuDirectories(2, directory, str(top), cpu, pod)
 
 
-def test_cgroup_v1_tells_set_effective_set_quota_and_shares(tmp_path: Path) -> None:
+def test_cgroup_v1_has_set_effective_set_quota_and_shares(tmp_path: Path) -> None:
     facts = read_cpu(v1(tmp_path))
     limit = CpuLimit(250000, 100000)
     bandwidth = CpuBandwidth(limit, CgroupLevel.CONTAINER, limit, 100000, shares=2048)
@@ -94,21 +94,21 @@ def test_cgroup_v1_tells_set_effective_set_quota_and_shares(tmp_path: Path) -> N
     assert facts.bandwidth.quota_cores == 2.5
 
 
-def test_on_cgroup_v1_a_quota_of_minus_one_is_none(tmp_path: Path) -> None:
+def test_a_cgroup_v1_quota_of_minus_one_is_no_quota(tmp_path: Path) -> None:
     files = {f"cpu,cpuacct/{CONTAINER}/cpu.cfs_quota_us": "-1\n"}
     bandwidth = read_cpu(v1(tmp_path, files)).bandwidth
     assert bandwidth == CpuBandwidth(own_period_microseconds=100000, shares=2048)
     assert bandwidth.quota_cores is None
 
 
-def test_on_cgroup_v1_a_kernel_without_bandwidth_control_has_shares_only(tmp_path: Path) -> None:
+def test_cgroup_v1_without_bandwidth_control_has_shares_only(tmp_path: Path) -> None:
     quota, period = (f"cpu,cpuacct/{CONTAINER}/cpu.cfs_{what}_us" for what in ("quota", "period"))
     assert read_cpu(v1(tmp_path, {quota: None, period: None})).bandwidth == CpuBandwidth(
         shares=2048
     )
 
 
-def test_cgroup_v2_empty_set_means_that_of_the_nearest_cgroup_above(tmp_path: Path) -> None:
+def test_an_empty_cgroup_v2_set_means_the_nearest_set_above(tmp_path: Path) -> None:
     bandwidth = CpuBandwidth(own_period_microseconds=100000, weight=79)
     assert read_cpu(v2(tmp_path)) == CpuFacts("0-5", "0-5", bandwidth, 2)
 
@@ -118,13 +118,13 @@ def test_cgroup_v2_empty_up_to_the_root_means_all_of_the_node(tmp_path: Path) ->
     assert facts.cpuset == "0-7"
 
 
-def test_cgroup_v2_a_set_of_its_own_counts_though_other_cpus_are_effective(tmp_path: Path) -> None:
+def test_a_cgroup_v2_set_counts_though_other_cpus_are_effective(tmp_path: Path) -> None:
     own = {f"{CONTAINER}/cpuset.cpus": "4-9\n", f"{CONTAINER}/cpuset.cpus.effective": "4-5\n"}
     facts = read_cpu(v2(tmp_path, own))
     assert (facts.cpuset, facts.effective_cpus) == ("4-9", "4-5")
 
 
-def test_cgroup_v2_without_the_cpuset_controller_below_takes_what_is_above(tmp_path: Path) -> None:
+def test_cgroup_v2_without_a_cpuset_takes_the_set_above(tmp_path: Path) -> None:
     off = (f"{place}/cpuset.cpus{end}" for place in (CONTAINER, POD) for end in ("", ".effective"))
     facts = read_cpu(v2(tmp_path, dict.fromkeys(off)))
     assert (facts.cpuset, facts.effective_cpus) == ("0-5", "0-5")
@@ -139,7 +139,7 @@ def test_cgroup_v2_without_the_cpu_controller_is_without_limit(tmp_path: Path) -
     assert read_cpu(v2(tmp_path, off)).bandwidth == CpuBandwidth()
 
 
-def test_cgroup_v2_whose_cpu_controller_is_in_no_hierarchy_seen_leaves_the_limit_unknown(
+def test_an_unseen_v2_cpu_controller_leaves_limits_unknown(
     tmp_path: Path,
 ) -> None:
     off = {
@@ -162,18 +162,18 @@ def test_cgroup_v2_cpu_max(
     assert (found, bandwidth.quota_cores) == (quota, cores)
 
 
-def test_hybrid_reads_the_cpuset_of_v1_and_never_the_unified_tree(tmp_path: Path) -> None:
+def test_hybrid_reads_the_cpuset_of_v1_and_not_of_v2(tmp_path: Path) -> None:
     write(tmp_path, {f"unified/{CONTAINER}/cpu.max": "1 2\n", "unified/cpuset.cpus.effective": "9"})
     assert read_cpu(v1(tmp_path)).cpuset == "2-3,6"
 
 
-def test_a_container_without_a_cpu_cgroup_has_a_limit_that_is_not_known(tmp_path: Path) -> None:
+def test_a_container_without_a_cpu_cgroup_has_an_unknown_limit(tmp_path: Path) -> None:
     whole = v1(tmp_path)
     bandwidth = read_cpu(CpuDirectories(1, whole.cpuset, whole.cpuset_top, None)).bandwidth
     assert bandwidth == CpuBandwidth(is_known=False)
 
 
-def test_hybrid_where_cpu_is_a_controller_of_v2_reads_its_limit_there(tmp_path: Path) -> None:
+def test_hybrid_reads_the_limit_where_cpu_is_a_controller_of_v2(tmp_path: Path) -> None:
     whole = v1(tmp_path)
     unified = tmp_path / "unified"
     write(unified, {f"{CONTAINER}/cpu.max": "50000 100000\n"})
@@ -260,7 +260,7 @@ def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
         (-1, -1, None, None),
     ],
 )
-def test_in_the_pods_own_cgroup_its_limit_is_the_pods_and_no_container_has_one(
+def test_a_limit_of_the_pods_own_cgroup_is_the_pods(
     tmp_path: Path,
     layout: Layout,
     limits: Callable[..., dict[str, str]],
@@ -285,7 +285,7 @@ def test_limits_of_other_periods_are_compared_by_their_cpus(tmp_path: Path) -> N
     assert bandwidth.own_limit == CpuLimit(20000, 10000)
 
 
-def test_a_limit_above_that_no_kernel_writes_is_refused_and_named(tmp_path: Path) -> None:
+def test_an_impossible_limit_above_is_refused_and_named(tmp_path: Path) -> None:
     for name, text in (("cpu.max", "50000 0\n"), ("cpu.max", "lots\n")):
         assert_names_the_file(v2(tmp_path, {f"{POD}/{name}": text}), tmp_path / POD / name)
 
@@ -375,7 +375,7 @@ def directories_of(pid: int) -> CpuDirectories:
 
 
 @pytest.mark.root
-def test_the_kernel_s_own_files_agree_with_what_the_process_may_run_on(
+def test_the_kernels_files_agree_with_the_processs_allowed_cpus(
     container: LabContainer,
 ) -> None:
     facts = read_cpu(directories_of(container.pid))
@@ -395,7 +395,7 @@ def test_the_kernel_s_own_quota_is_read(container: LabContainer) -> None:
 
 
 @pytest.mark.root
-def test_the_kernel_s_own_limit_of_the_pod_holds_for_its_container(
+def test_the_kernels_limit_of_the_pod_holds_for_its_container(
     container: LabContainer,
 ) -> None:
     other = container.pod.container("unlimited")
@@ -416,7 +416,7 @@ def test_the_kernel_s_own_limit_of_the_pod_holds_for_its_container(
 
 @pytest.mark.root
 def test_the_kernel_throttles_at_the_reported_limit(container: LabContainer) -> None:
-    """Of which no file of the container's own cgroup speaks."""
+    """No file of the container's own cgroup has that limit."""
     busy = container.pod.container("busy", argv=["/bin/sh", "-c", "while :; do :; done"])
     container.pod.limit(0.75)
     try:
@@ -443,7 +443,7 @@ def test_a_container_that_was_removed_has_no_cpuset(container: LabContainer) -> 
 
 
 @pytest.mark.parametrize("cpu", [CPUS[0], CPUS[-1]])
-def test_the_affinity_of_a_pinned_process_is_what_it_asked_the_kernel_for(cpu: int) -> None:
+def test_a_pinned_processs_affinity_is_the_one_it_set(cpu: int) -> None:
     ask = (
         "import os, sys; os.sched_setaffinity(0, [int(sys.argv[1])]);"
         " print(flush=True); sys.stdin.read()"

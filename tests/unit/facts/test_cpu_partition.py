@@ -1,4 +1,4 @@
-"""What the kernel says of who else may run on a container's CPUs."""
+"""The kernel's account of other users of a container's CPUs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_kernel_before_6_7_has_partitions_without_these_lists(tmp_path: Path) 
     assert found == CpusetPartition("root", level=CgroupLevel.CONTAINER)
 
 
-def test_without_such_a_file_anywhere_nothing_is_claimed(tmp_path: Path) -> None:
+def test_a_kernel_without_the_file_has_an_unknown_partition(tmp_path: Path) -> None:
     assert read_partition(v2(tmp_path)) == CpusetPartition()
 
 
@@ -117,7 +117,7 @@ def test_cgroup_v1_has_a_flag(tmp_path: Path, text: str, flag: bool) -> None:
         ("cpuset.cpus.exclusive", "all\n"),
     ],
 )
-def test_what_no_kernel_writes_is_refused_and_named(tmp_path: Path, name: str, text: str) -> None:
+def test_an_impossible_value_is_refused_and_named(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(FailedPrecondition) as refusal:
         read(tmp_path, {f"{CONTAINER}/{name}": text})
     assert refusal.value.reason is Reason.CGROUP_FILE_UNUSABLE

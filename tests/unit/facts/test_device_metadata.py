@@ -33,7 +33,8 @@ from netutil.agent.facts.plugin_tree import (
     is_subdomain,
     plugins_directory,
 )
-from netutil.agent.parsers.device_metadata import MAX_BYTES, MAX_VALUES, DeviceMetadata
+from netutil.agent.parsers.claims import MAX_VALUES
+from netutil.agent.parsers.device_metadata import MAX_BYTES, DeviceMetadata
 
 from tests.support.device_metadata import DRIVER, both, device, document, stream, vf
 from tests.support.nodes.dra_tree import DraTree, settle
@@ -163,7 +164,7 @@ class TestHeld:
         assert read(files)[0].outcome is read(files)[0].outcome
         assert (files.stats.reads, files.stats.failures) == (1, 1)
 
-    def test_what_is_not_used_is_released(self, tree: DraTree) -> None:
+    def test_an_unused_file_is_released(self, tree: DraTree) -> None:
         now = [0.0]
         files = DeviceMetadataFiles(str(tree.plugins), Clocks(monotonic=lambda: now[0]))
         tree.write(both(vf()))
@@ -189,9 +190,7 @@ class TestHeld:
             read(files, claim=f"c{number}")
         assert len(files) == MAX_HELD_FILES
 
-    def test_large_files_take_the_room_of_many(
-        self, tree: DraTree, files: DeviceMetadataFiles
-    ) -> None:
+    def test_a_large_file_counts_as_many(self, tree: DraTree, files: DeviceMetadataFiles) -> None:
         large = device(attributes={f"a{n}": {"ints": [2**40 + n] * MAX_VALUES} for n in range(64)})
         for number in range(40):
             tree.write_now(both(*[large] * 2, claim=f"c{number}"), claim=f"c{number}")
@@ -201,7 +200,7 @@ class TestHeld:
         assert 0 < len(files) < 40
         assert files.held_bytes <= MAX_HELD_BYTES
 
-    def test_a_file_that_takes_all_room_is_not_held(
+    def test_a_file_as_large_as_the_limit_is_not_held(
         self, tree: DraTree, files: DeviceMetadataFiles
     ) -> None:
         attributes = {f"a{n}": {"strings": ["b"] * MAX_VALUES} for n in range(64)}
@@ -322,7 +321,7 @@ def test_no_answer_mixes_two_generations(tree: DraTree, files: DeviceMetadataFil
         values = {
             value.int_value
             for one in found.outcome.requests[0].devices
-            for _, value in one.attributes
+            for _, value in one.attributes or ()
         }
         assert values == {found.outcome.generation}
         assert found.outcome.generation >= seen
@@ -380,7 +379,7 @@ class TestNames:
 
 
 class TestLinks:
-    """What leads out of the tree is not entered."""
+    """The reader follows no link out of the tree."""
 
     def test_a_driver_that_is_a_link_is_passed_over(
         self, tree: DraTree, files: DeviceMetadataFiles

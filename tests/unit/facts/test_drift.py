@@ -1,4 +1,4 @@
-"""Where what was reported and what the kernel shows disagree, the entry says so."""
+"""The entry of an interface names each difference between the report and the kernel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from netutil.agent.facts.drift import Drift
 from netutil.agent.facts.interfaces import merge
 from netutil.agent.facts.links import DefaultRoute, Link
 from netutil.agent.facts.network import read_networks
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.environment import parse_devices
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.support.nodes.sriov_node import (
     PF,
@@ -35,12 +36,12 @@ def pci(tmp_path: Path) -> Lookup:
 
 
 def drift(pci: Lookup, found: Link | None, **fields: Any) -> tuple[Drift, ...]:
-    """What is said of an interface net1 that was reported with these fields."""
+    """Return the drift of an interface net1 that was reported with these fields."""
     links = (found,) if found else ()
     return merge(reported(network("net1", **fields)), links, (), pci)[0].drift
 
 
-def test_what_agrees_is_no_drift(pci: Lookup) -> None:
+def test_equal_values_are_no_drift(pci: Lookup) -> None:
     live = link(2, "net1", VF, "10.1.0.5/24", "fd00::5/64")
     same = {"mac": "02:00:00:00:00:01", "mtu": 1500, "ips": ["10.1.0.5", "fd00:0::0005/128"]}
     assert drift(pci, live, **same, **pci_info(VF)) == ()
@@ -50,7 +51,7 @@ def test_a_zone_is_no_part_of_an_address(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1", "", "fe80::5/64"), ips=["fe80::5%net1"]) == ()
 
 
-def test_what_was_not_reported_is_no_drift(pci: Lookup) -> None:
+def test_an_unreported_value_is_no_drift(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1", VF, "10.1.0.5/24")) == ()
 
 
@@ -72,7 +73,7 @@ INFINIBAND = "00:00:10:49:fe:80:00:00:00:00:00:00:0c:42:a1:03:00:1b:c0:02"
         "0C-42-A1-03-00-1B-C0-02",
     ],
 )
-def test_of_infiniband_the_guid_is_compared(pci: Lookup, same: str) -> None:
+def test_infiniband_links_are_compared_by_their_guid(pci: Lookup, same: str) -> None:
     live = Link(index=2, name="net1", mac=INFINIBAND)
     assert drift(pci, live, mac=same) == ()
 
@@ -136,7 +137,7 @@ def test_a_reported_device_that_is_not_the_links_own_is_drift(pci: Lookup) -> No
     )
 
 
-def test_a_physical_function_that_is_not_the_devices_own_is_drift(pci: Lookup) -> None:
+def test_a_physical_function_other_than_the_devices_is_drift(pci: Lookup) -> None:
     assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PF.upper()})) == ()
     assert drift(pci, link(2, "net1"), **pci_info(VF, **{"pf-pci-address": PLAIN})) == (
         Drift("pf-pci-address", PLAIN, PF),
@@ -155,7 +156,7 @@ def test_a_reported_address_that_is_none_is_drift(pci: Lookup, own: str) -> None
     assert drift(pci, link(2, "net1", own), **pci_info("../../etc")) == expected
 
 
-def test_an_allocated_device_that_the_host_does_not_have_is_drift(pci: Lookup) -> None:
+def test_an_allocated_device_that_the_host_lacks_is_drift(pci: Lookup) -> None:
     (found,) = merge(None, (), parse_devices({"PCIDEVICE_A": ABSENT}), pci)
     assert (found.pci, found.drift) == (None, (Drift("pci-address", ABSENT),))
 

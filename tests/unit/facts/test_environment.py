@@ -23,7 +23,7 @@ from tests.support.lab.processes import Processes, arguments, entries
 from tests.support.moved_environment import MOVE
 from tests.support.processes import END_OF_FIRST_THREAD, pinned, wait_for_state
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 _START = "import ctypes, os, sys\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 _WAIT = "print(flush=True)\nsys.stdin.read()\n"
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -109,7 +109,7 @@ def test_an_environment_about_as_large_as_a_read_is_read_in_full(size: int) -> N
         assert facts.read_block(process.directory()) == b"".join(one + b"\0" for one in given)
 
 
-def test_a_usual_environment_is_one_read_into_memory_that_malloc_does_not_map(
+def test_a_usual_environment_is_one_read_without_a_new_mapping(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes: list[int] = []
@@ -132,7 +132,7 @@ def test_a_process_started_without_variables_has_none() -> None:
         assert environment_of(pid) == Environment({}, 0, 0)
 
 
-def test_entries_that_no_shell_would_make_are_read_as_getenv_reads_them() -> None:
+def test_unusual_entries_are_read_as_getenv_reads_them() -> None:
     """execve(2) takes any text: no name, no "=", a name twice."""
     given = [b"TWICE=first", b"TWICE=second", b"=no name", b"no sign", b"EMPTY="]
     ask = "getenv = libc.getenv; getenv.restype = ctypes.c_char_p; print(getenv(b'TWICE').decode())"
@@ -153,13 +153,13 @@ def test_entries_that_no_shell_would_make_are_read_as_getenv_reads_them() -> Non
     assert found.variables["TWICE"] == first
 
 
-def test_what_a_process_sets_after_its_start_is_not_shown() -> None:
+def test_a_variable_set_after_the_start_is_not_shown() -> None:
     late = script("os.environ['LATE'] = '1'; os.environ['EARLY'] = 'changed'")
     with running(["env", "-i", "EARLY=1", *PYTHON, late]) as pid:
         assert environment_of(pid).variables == {"EARLY": "1"}
 
 
-def test_a_process_whose_first_thread_has_ended_is_read_through_another() -> None:
+def test_a_process_without_its_first_thread_is_read_by_another() -> None:
     with running(["env", "-i", "WHO=still here", *PYTHON, END_OF_FIRST_THREAD]) as pid:
         wait_for_state(pid, "Z")
         with pinned(pid) as pin:
@@ -203,7 +203,7 @@ def test_an_exiting_process_has_exited_before_it_is_a_zombie() -> None:
         try:
             first = int(parent.stdout.readline())
             os.kill(first, signal.SIGKILL)
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + TIMEOUT_SECONDS
             while Path(f"/proc/{first}/maps").read_text():
                 assert time.monotonic() < deadline, "it does not come to its exit"
                 time.sleep(0.01)
@@ -253,7 +253,7 @@ ctypes.memmove(start, TITLE, len(TITLE))
         (b"", Environment({}, 0, 0)),
     ],
 )
-def test_a_process_that_wrote_over_its_environment_is_read_as_it_is_now(
+def test_a_process_that_overwrote_its_environment_is_read_as_is(
     title: bytes, expected: Environment
 ) -> None:
     """As programs do that show their state in `ps`."""
@@ -282,7 +282,7 @@ def test_a_block_over_the_limit_is_refused() -> None:
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
 
 
-def test_of_a_block_far_over_the_limit_only_the_beginning_is_read(
+def test_only_the_beginning_of_an_oversized_block_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: list[int] = []

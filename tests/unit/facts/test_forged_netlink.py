@@ -1,4 +1,4 @@
-"""What others than the kernel send to the sockets in a network namespace is no fact of it.
+"""Messages of other processes to the sockets in a network namespace are no facts of it.
 
 A process with CAP_NET_ADMIN in the namespace can send to them. The creator of a namespace has it.
 """
@@ -91,7 +91,7 @@ def test_a_notification_of_another_process_is_refused(
     assert not held.has_changed()
 
 
-def test_what_another_process_sends_to_a_group_is_no_news_and_is_not_parsed(
+def test_messages_of_another_process_are_neither_news_nor_parsed(
     held: HeldNamespace, forger: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Files that are held open: never older than a read by path, and closed when they are let go."""
+"""Files that are held open: never older than a read by path, and closed when released."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_value_without_a_file_is_made_each_time(tmp_path: Path) -> None:
     assert (value.get(), value.get()) == (1, 2)
 
 
-def test_what_is_raised_is_not_kept(tmp_path: Path) -> None:
+def test_an_error_is_not_kept(tmp_path: Path) -> None:
     file = tmp_path / "cpu.shares"
     file.write_text("no number\n")
     value = HeldValue(
@@ -160,7 +160,7 @@ def test_what_is_raised_is_not_kept(tmp_path: Path) -> None:
     assert value.get() == 7
 
 
-def test_a_file_that_is_removed_while_it_is_opened_is_not_taken_for_absent(
+def test_a_file_removed_during_its_open_is_not_called_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
@@ -195,7 +195,7 @@ def test_files_that_are_removed_again_and_again_are_read_by_path(
     assert (table.descriptors, descriptors()) == (0, before)
 
 
-def test_directories_are_shared_counted_and_closed_with_their_last_user(tmp_path: Path) -> None:
+def test_directories_are_shared_and_closed_with_their_last_user(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text("1")
     before = descriptors()
@@ -378,7 +378,7 @@ def test_the_topology_is_that_of_the_cpus_that_are_online(tmp_path: Path) -> Non
         assert topology.known((0, 3, 5)) == found
 
 
-def test_only_what_is_open_is_read_for_others_and_nothing_of_a_removed_cgroup() -> None:
+def test_only_open_files_of_an_existing_cgroup_are_shared() -> None:
     with cgroup() as made:
         directories, name = HeldDirectories(), "cgroup.procs"
         assert directories.read_open(str(made), name) is None

@@ -205,7 +205,7 @@ def test_the_smallest_limit_up_to_the_root_names_its_cgroup(
         (None, None, None, None),
     ],
 )
-def test_in_the_pods_own_cgroup_the_limit_is_the_pods_and_no_container_has_one(
+def test_a_limit_of_the_pods_own_cgroup_is_the_pods(
     tmp_path: Path,
     version: int,
     limit: Callable[[Path, int | None], None],
@@ -222,7 +222,7 @@ def test_in_the_pods_own_cgroup_the_limit_is_the_pods_and_no_container_has_one(
     assert read_usage(directory) == (HugepageUsage(2 * MIB, smallest, 0, 0, level, None),)
 
 
-def test_without_a_hierarchy_or_its_controller_there_is_no_usage(tmp_path: Path) -> None:
+def test_usage_is_unknown_without_the_controller(tmp_path: Path) -> None:
     write(tmp_path / "cpu.max", "max 100000")
     assert read_usage(None) == ()
     assert read_usage(at(2, tmp_path)) == ()
@@ -249,7 +249,7 @@ def test_nothing_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("amounts", [{"hugepages-2Mi": "many"}, {"hugepages-": "2Mi"}])
-def test_what_is_no_quantity_is_refused_with_its_container(amounts: dict[str, str]) -> None:
+def test_an_invalid_quantity_is_refused_with_its_container(amounts: dict[str, str]) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         asked([("app", amounts, {})], pod="shop/web")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED

@@ -45,7 +45,7 @@ def shown(interfaces: tuple[Interface, ...]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def test_networks_come_as_reported_then_links_by_index_then_devices(pci: Lookup) -> None:
+def test_networks_are_in_reported_order_then_links_then_devices(pci: Lookup) -> None:
     found = merge(
         reported(network("net2"), DEFAULT),
         (link(9, "tunl0"), link(4, "eth0"), link(2, "net2"), link(7, "dummy0"), link(1, "lo")),
@@ -77,7 +77,7 @@ def test_device_info_names_the_device(pci: Lookup) -> None:
     ]
 
 
-def test_without_device_info_the_link_names_its_device(pci: Lookup) -> None:
+def test_the_link_names_its_device_without_device_info(pci: Lookup) -> None:
     found = merge(
         reported(DEFAULT, network("net1"), network("net2")),
         (link(1, "eth0"), link(2, "net1", SECOND_VF), link(3, "net2", VF)),
@@ -95,7 +95,7 @@ def test_an_unreported_link_has_its_device(pci: Lookup) -> None:
     assert shown(found) == [("net1", "sr-iov", VF, "PCIDEVICE_A[0]")]
 
 
-def test_devices_without_a_link_are_paired_in_order_with_reports_without_one(pci: Lookup) -> None:
+def test_linkless_devices_and_reports_are_paired_in_order(pci: Lookup) -> None:
     found = merge(
         reported(
             DEFAULT,
@@ -115,7 +115,7 @@ def test_devices_without_a_link_are_paired_in_order_with_reports_without_one(pci
     ]
 
 
-def test_only_a_missing_secondary_interface_without_device_info_is_paired(pci: Lookup) -> None:
+def test_only_a_missing_interface_without_device_info_is_paired(pci: Lookup) -> None:
     memif = {"device-info": {"type": "memif", "memif": {"path": "/run/m"}}}
     found = merge(
         reported(DEFAULT, network("net1", **memif), network("net2")),
@@ -145,7 +145,7 @@ def test_a_device_that_a_link_names_is_not_paired_with_another(pci: Lookup) -> N
     ]
 
 
-def test_virtual_functions_without_any_report_stand_alone(pci: Lookup) -> None:
+def test_unreported_virtual_functions_are_listed_alone(pci: Lookup) -> None:
     devices = parse_devices({"PCIDEVICE_A": f"{VFIO_VF},{UNBOUND_VF}"})
     found = merge(Networks((), reported().source), (link(2, "eth0"),), devices, pci)
     assert shown(found) == [
@@ -197,7 +197,7 @@ def test_a_device_that_is_named_twice_goes_to_two_networks_of_it(pci: Lookup) ->
     ]
 
 
-def test_of_several_devices_in_a_device_info_that_of_its_type_counts(pci: Lookup) -> None:
+def test_the_device_of_the_infos_own_type_counts(pci: Lookup) -> None:
     info = {"type": "vdpa", "pci": {"pci-address": PLAIN}, "vdpa": {"pci-address": VF}}
     (found,) = merge(reported(network("net1", **{"device-info": info})), (), (), pci)
     assert found.pci is not None and found.pci.address == VF
@@ -208,7 +208,7 @@ def test_a_device_of_another_bus_is_no_pci_device(pci: Lookup) -> None:
     assert shown(merge(None, (live,), (), pci)) == [("net1", "host", "", "")]
 
 
-def test_a_subfunction_stands_alone_and_is_paired_with_nothing(pci: Lookup) -> None:
+def test_a_subfunction_is_listed_alone_and_never_paired(pci: Lookup) -> None:
     devices = parse_devices({"PCIDEVICE_A": "mlx5_core.sf.4"})
     found = merge(reported(network("net1")), (), devices, pci)
     assert shown(found) == [("net1", "unknown", "", ""), ("", "unknown", "", "PCIDEVICE_A[0]")]
@@ -247,7 +247,7 @@ def test_a_host_network_pod_is_not_given_the_nodes_links(pci: Lookup) -> None:
     assert all(one.link is None and one.drift == () for one in found)
 
 
-def test_links_that_are_not_known_are_no_drift_and_nothing_is_paired(pci: Lookup) -> None:
+def test_unknown_links_are_no_drift_and_pair_nothing(pci: Lookup) -> None:
     networks = reported(DEFAULT, network("net1", ips=["10.1.0.5"]), network("net2", **pci_info(VF)))
     devices = parse_devices({"PCIDEVICE_A": f"{VF},{VFIO_VF}"})
     found = merge(networks, None, devices, pci)

@@ -43,7 +43,7 @@ class FromKernel(socket.socket):
 
 @contextmanager
 def kernel(*dumps: tuple[tuple[int, int, bytes], ...]) -> Iterator[socket.socket]:
-    """What answers each request with the next of the dumps, and the last one ever after."""
+    """Answers each request with the next of the dumps, and all later ones with the last."""
     end, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     near = FromKernel(fileno=end.detach())
     near.settimeout(30)
@@ -122,7 +122,7 @@ def links_that_come_and_go(namespace: Namespace) -> Iterator[None]:
 
 
 @pytest.mark.root
-def test_while_links_come_and_go_those_that_stay_are_all_there_once(namespace: Namespace) -> None:
+def test_links_that_stay_are_listed_once_while_others_change(namespace: Namespace) -> None:
     stay = [f"stay{n}" for n in range(60)]
     namespace.batch(*(f"link add {name} type bridge\n" for name in stay))
     whole = 0
@@ -139,7 +139,7 @@ def test_while_links_come_and_go_those_that_stay_are_all_there_once(namespace: N
 
 
 @pytest.mark.root
-async def test_links_that_keep_changing_are_unknown_and_the_rest_is_answered(
+async def test_endless_link_changes_are_unknown_the_rest_answered(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changing(*_: object) -> tuple[Message, ...]:

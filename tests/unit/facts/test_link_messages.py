@@ -89,7 +89,7 @@ def test_an_unexpected_message_is_an_error(
     assert "not as expected" in refused.value.message
 
 
-def test_a_list_of_functions_that_spoils_the_message_is_done_without(
+def test_a_list_of_functions_that_breaks_its_message_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good = message_of_link(1, bytes(6))

@@ -201,11 +201,11 @@ def test_the_gateway_of_a_source_based_route_is_no_drift(namespace: Namespace) -
 
 
 @pytest.mark.parametrize(
-    ("release", "told"),
+    ("release", "named"),
     [("5.14.0", True), ("6.1.0-18-amd64", True), ("5.13.19", False), ("4.18.0-553.el8", False)],
 )
-def test_a_kernel_before_5_14_names_no_parent_device(release: str, told: bool) -> None:
-    assert names_parent_devices(release, (link(2, "net1"),)) is told
+def test_a_kernel_before_5_14_names_no_parent_device(release: str, named: bool) -> None:
+    assert names_parent_devices(release, (link(2, "net1"),)) is named
     assert names_parent_devices(release, (link(2, "net1"), link(3, "net2", "0000:3b:01.0")))
 
 

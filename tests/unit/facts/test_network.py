@@ -1,4 +1,4 @@
-"""Which source has a pod's networks, and which requests a caller may make."""
+"""The source of a pod's networks, and the requests that a caller may make."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read(annotations: dict[str, str], *ips: str) -> Networks:
     return read_networks(annotations, ips, pod=POD)
 
 
-def test_the_annotation_counts_and_the_pod_s_own_ips_do_not_mix_in() -> None:
+def test_the_annotation_counts_without_the_pods_own_ips() -> None:
     assert read({NETWORK_STATUS: ONE}, *DUAL_STACK) == Networks(
         (NetworkStatus("default/one", "net1"),), Source.NETWORK_STATUS
     )
@@ -59,7 +59,7 @@ def test_the_older_spelling_counts_where_the_newer_is_not() -> None:
     assert found == Networks((NetworkStatus("default/other", "net2"),), Source.NETWORKS_STATUS)
 
 
-def test_of_both_spellings_the_newer_counts() -> None:
+def test_the_newer_of_both_spellings_counts() -> None:
     found = read({NETWORKS_STATUS: OTHER, NETWORK_STATUS: ONE})
     assert found == Networks((NetworkStatus("default/one", "net1"),), Source.NETWORK_STATUS)
 
@@ -135,7 +135,7 @@ def test_a_reported_device_info_is_not_replaced() -> None:
     assert first.device_info_annotation == ""
 
 
-def test_a_broken_annotation_of_the_userspace_plugin_hides_what_only_it_names() -> None:
+def test_a_broken_userspace_annotation_hides_its_own_names_only() -> None:
     found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: '[{"ifName": "net2"'})
     assert of_interface(found, "net1").status == found.status
     raised = []
@@ -148,7 +148,7 @@ def test_a_broken_annotation_of_the_userspace_plugin_hides_what_only_it_names() 
     assert all(one.message == kept.message and one is not kept for one in raised)
 
 
-def test_a_broken_annotation_of_the_userspace_plugin_hides_no_reported_network() -> None:
+def test_a_broken_userspace_annotation_hides_no_reported_network() -> None:
     found = read({NETWORK_STATUS: ONE, CONFIGURATION_DATA: "{}"})
     assert found.status == (NetworkStatus("default/one", "net1"),)
     assert found.device_info_error is not None
@@ -165,7 +165,7 @@ def test_the_request_for_networks_is_no_status_of_them() -> None:
 
 
 @pytest.mark.parametrize("ips", [("10.244.1.7",), ("fd00::7",), DUAL_STACK])
-def test_without_annotation_the_pod_s_ips_make_one_default_network(ips: tuple[str, ...]) -> None:
+def test_a_pod_without_annotation_has_one_default_network(ips: tuple[str, ...]) -> None:
     assert read({}, *ips) == Networks((NetworkStatus(ips=ips, default=True),), Source.POD_STATUS)
 
 
@@ -186,7 +186,7 @@ NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
 def answer(of: Pod, observed_at: datetime = NOON) -> api.NetworkStatusResponse:
-    """What a client decodes from the agent's answer."""
+    """Return the agent's answer as a client decodes it."""
     networks = read_networks(of.metadata.annotations or {}, of.ips, pod=of.full_name)
     sent = convert.network(networks, Match(of, "app", "container", observed_at))
     return api.NetworkStatusResponse.FromString(sent.SerializeToString())
@@ -246,7 +246,7 @@ PLACES: list[Callable[[Any], dict[str, Any]]] = [
 @given(
     st.sampled_from(PLACES), json_values, st.integers(0, 25), st.sampled_from(["list", "object"])
 )
-def test_whatever_is_accepted_can_be_carried_to_the_client(
+def test_every_accepted_annotation_fits_an_answer(
     place: Callable[[Any], dict[str, Any]], value: Any, levels: int, kind: str
 ) -> None:
     for _ in range(levels):
@@ -266,7 +266,7 @@ def test_an_empty_interface_asks_for_all() -> None:
     assert of_interface(SEVERAL, "") == SEVERAL
 
 
-def test_an_interface_gets_its_own_network_only_and_the_source_stays() -> None:
+def test_an_interface_gets_its_own_network_and_the_source() -> None:
     found = of_interface(SEVERAL, "net1")
     assert [status.name for status in found.status] == ["default/macvlan-conf"]
     assert found.source is Source.NETWORK_STATUS
@@ -293,14 +293,14 @@ def test_a_name_with_two_entries_is_listed_once() -> None:
     assert "GetInterfaces" in refusal.value.advice
 
 
-def test_of_a_pod_in_the_node_s_network_it_is_said_that_links_are_not_listed() -> None:
+def test_the_error_of_a_host_network_pod_says_links_are_unlisted() -> None:
     with pytest.raises(NotFound, match="the node's own network, whose links are not") as refusal:
         of_interface(SEVERAL, "eth0", host_network=True)
     assert "GetInterfaces" not in refusal.value.advice
 
 
 @pytest.mark.parametrize("ips", [(), DUAL_STACK])
-def test_without_annotation_no_interface_is_known(ips: tuple[str, ...]) -> None:
+def test_no_interface_is_known_without_an_annotation(ips: tuple[str, ...]) -> None:
     with pytest.raises(NotFound) as refusal:
         of_interface(read({}, *ips), "eth0")
     assert "leaving the name out" in refusal.value.advice
@@ -310,7 +310,7 @@ UNNAMED = '[{"name": "cbr0", "ips": ["10.244.1.7"]}, {"name": "one", "interface"
 
 
 @pytest.mark.parametrize("annotations", [{}, {NETWORK_STATUS: UNNAMED}])
-def test_a_network_without_a_name_has_that_of_its_link_in_every_call(
+def test_a_nameless_network_has_its_links_name_in_every_call(
     annotations: dict[str, str],
 ) -> None:
     networks = read(annotations, *DUAL_STACK)
@@ -328,7 +328,7 @@ def test_a_network_without_a_name_has_that_of_its_link_in_every_call(
     "name",
     ["eth0", "net1.105", "a", "x" * 15, "veth-3@x", "...", "\u00e4" * 7, "-", "%d"],
 )
-def test_what_the_kernel_takes_for_a_name_may_be_asked_for(name: str) -> None:
+def test_every_name_that_the_kernel_takes_may_be_requested(name: str) -> None:
     ensure_interface_name(name)
 
 
@@ -336,7 +336,7 @@ def test_what_the_kernel_takes_for_a_name_may_be_asked_for(name: str) -> None:
     "name",
     [".", "..", "a/b", "../eth0", "eth0:1", "a b", "a\tb", "eth0\n", "x" * 16, "\u00e4" * 8],
 )
-def test_what_can_be_no_interface_name_is_refused_before_anything_is_looked_up(name: str) -> None:
+def test_an_impossible_interface_name_is_refused_before_any_read(name: str) -> None:
     for ask in (lambda: ensure_interface_name(name), lambda: of_interface(SEVERAL, name)):
         with pytest.raises(InvalidArgument) as refusal:
             ask()

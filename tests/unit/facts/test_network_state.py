@@ -1,4 +1,4 @@
-"""Which namespaces can be answered about without another reading, and which process is read."""
+"""The namespaces that need no further reading, and the process that is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def process() -> Iterator[Namespace]:
         yield made
 
 
-def test_links_whose_names_read_the_same_are_counted_by_index_alone(process: Namespace) -> None:
+def test_links_of_equal_names_are_counted_by_index_alone(process: Namespace) -> None:
     within = ["nsenter", "-t", str(process.pid), "-n"]
     pair = [b"ip", b"link", b"add", b"a\xff", b"type", b"veth", b"peer", b"name", b"a\xfe"]
     subprocess.run([*within, *pair], check=True)

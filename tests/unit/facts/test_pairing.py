@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netutil.agent.facts.interfaces import DeviceType, Interface, TypeSource, merge
 from netutil.agent.facts.pairing import DeviceSource, pair
-from netutil.agent.facts.pci import PciInfo, read_pci
+from netutil.agent.facts.pci import read_pci
 from netutil.agent.parsers.environment import AllocatedDevice, parse_devices
 from netutil.agent.parsers.network_status import NetworkStatus
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.support.nodes.sriov_node import (
     ACCELERATOR,
@@ -55,7 +56,7 @@ def summary(interfaces: tuple[Interface, ...]) -> list[tuple[str, str, DeviceSou
     return [(one.name, one.pci.address if one.pci else "", one.device_source) for one in interfaces]
 
 
-def test_a_network_is_given_the_network_controller_and_not_the_accelerator(pci: Lookup) -> None:
+def test_a_network_gets_the_network_controller_as_its_device(pci: Lookup) -> None:
     found = merge(
         reported(network("net1")),
         (),
@@ -74,7 +75,7 @@ def test_an_accelerator_alone_is_given_to_no_network(pci: Lookup) -> None:
     assert summary(found) == [("net1", "", NONE), ("", ACCELERATOR, DeviceSource.ENVIRONMENT)]
 
 
-def test_a_device_whose_class_is_not_known_is_given_to_no_network() -> None:
+def test_a_device_of_unknown_class_is_given_to_no_network() -> None:
     found = merge(reported(network("net1")), (), parse_devices({"PCIDEVICE_A": VF}), PciInfo)
     assert summary(found) == [("net1", "", NONE), ("", VF, DeviceSource.ENVIRONMENT)]
 
@@ -105,7 +106,7 @@ def test_a_device_of_no_pci_bus_has_its_source_too(pci: Lookup) -> None:
     ]
 
 
-def test_a_device_without_a_driver_of_the_kernel_comes_before_one_that_has_one(
+def test_a_device_without_a_kernel_driver_comes_first(
     pci: Lookup,
 ) -> None:
     found = merge(
@@ -139,7 +140,7 @@ def test_a_device_without_a_driver_of_the_kernel_comes_before_one_that_has_one(
         ("", {"X": 1}, []),
     ],
 )
-def test_what_decides_is_used_and_what_does_not_is_marked(
+def test_deciding_hints_are_used_and_others_marked(
     names: str, variables: dict[str, int], expected: list[tuple[str, DeviceSource]]
 ) -> None:
     assert paired(names, **variables) == expected
@@ -167,7 +168,7 @@ def test_a_reason_is_not_repeated_for_thousands_of_networks() -> None:
     st.lists(st.sampled_from(["", "a/x", "a/y", "b/x"]), max_size=8),
     st.dictionaries(st.sampled_from(["X", "V_Y", "Z"]), st.integers(0, 4)),
 )
-def test_no_device_is_given_twice_and_networks_of_a_name_have_one_resource(
+def test_no_device_is_given_twice_and_a_name_has_one_resource(
     names: list[str], variables: dict[str, int]
 ) -> None:
     found = pair([NetworkStatus(name) for name in names], devices(**variables))
@@ -210,14 +211,14 @@ def typed(info: PciInfo) -> tuple[DeviceType, TypeSource]:
         (PciInfo(VF, "", "0x1234", "0x1", pf_address=PF), (DeviceType.SR_IOV, TypeSource.SYSFS)),
     ],
 )
-def test_a_device_without_physfn_is_what_its_ids_prove_or_unknown(
+def test_a_device_without_physfn_is_what_its_ids_prove(
     info: PciInfo, expected: tuple[DeviceType, TypeSource]
 ) -> None:
     assert typed(info) == expected
 
 
 @pytest.mark.parametrize("kind", ["", "veth"])
-def test_a_hardware_link_of_an_old_kernel_is_not_called_the_hosts(kind: str, pci: Lookup) -> None:
+def test_a_hardware_link_of_an_old_kernel_is_not_the_hosts(kind: str, pci: Lookup) -> None:
     live = (replace(link(2, "net1"), kind=kind),)
     (found,) = merge(reported(network("net1")), live, (), pci, parents_are_named=False)
     known = (DeviceType.HOST, TypeSource.LINK) if kind else (DeviceType.UNKNOWN, TypeSource.NONE)
@@ -226,7 +227,7 @@ def test_a_hardware_link_of_an_old_kernel_is_not_called_the_hosts(kind: str, pci
     assert (found.device_type, found.type_source) == (DeviceType.HOST, TypeSource.LINK)
 
 
-def test_a_device_with_a_kernels_driver_is_not_paired_where_links_do_not_name_theirs(
+def test_a_kernels_device_is_not_paired_if_links_name_no_device(
     pci: Lookup,
 ) -> None:
     variables = parse_devices({"PCIDEVICE_A": f"{VF},{PLAIN}"})
@@ -237,7 +238,7 @@ def test_a_device_with_a_kernels_driver_is_not_paired_where_links_do_not_name_th
     assert found[0].device_source is ORDER
 
 
-def test_a_device_that_cannot_be_read_hides_no_other_and_is_no_drift(pci: Lookup) -> None:
+def test_an_unreadable_device_hides_no_other_and_is_no_drift(pci: Lookup) -> None:
     def look(address: str) -> PciInfo | None:
         if address == VF:
             raise PermissionError(13, "Permission denied")

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from netutil.agent.facts.pci import PciInfo, read_network_devices, read_pci
+from netutil.agent.facts.pci import read_network_devices, read_pci
+from netutil.agent.parsers.pci import PciInfo
 
 from tests.support.nodes.sriov_node import (
     ACCELERATOR,
@@ -26,7 +27,7 @@ def root(tmp_path: Path) -> str:
     return build_sriov_node(tmp_path)
 
 
-def test_a_physical_function_says_how_many_virtual_ones_it_may_have(root: str) -> None:
+def test_a_physical_function_has_its_number_of_possible_vfs(root: str) -> None:
     assert read_pci(root, PF) == PciInfo(
         address=PF,
         driver="ice",
@@ -39,7 +40,7 @@ def test_a_physical_function_says_how_many_virtual_ones_it_may_have(root: str) -
     )
 
 
-def test_a_virtual_function_names_its_physical_one_and_its_number(root: str) -> None:
+def test_a_virtual_function_names_its_physical_one_and_number(root: str) -> None:
     assert read_pci(root, SECOND_VF) == PciInfo(
         address=SECOND_VF,
         driver="iavf",
@@ -91,7 +92,7 @@ def test_an_address_is_found_in_any_spelling(root: str, address: str) -> None:
     "address",
     ["", ".", "..", "../devices/0000:3b:00.0", "0000:3b:00.0/physfn", "secret", "3b:00.0"],
 )
-def test_what_is_no_address_reaches_no_path(root: str, address: str) -> None:
+def test_an_invalid_address_reaches_no_path(root: str, address: str) -> None:
     devices = Path(root, "sys/bus/pci/devices")
     (devices / "secret").mkdir()
     (devices / "3b:00.0").mkdir()

@@ -68,7 +68,7 @@ def test_a_cpu_that_the_node_does_not_have_is_offline(root: str) -> None:
     assert read_topology(root, [4711]) == (Cpu(4711, None, None, None, (), False, False, False),)
 
 
-def test_before_linux_5_3_siblings_have_their_old_name(root: str) -> None:
+def test_siblings_have_their_old_name_before_linux_5_3(root: str) -> None:
     for folder in system(root).glob("cpu/cpu*/topology"):
         (folder / "core_cpus_list").unlink()
     assert read_topology(root, [0])[0].siblings == (0, 1)
@@ -80,7 +80,7 @@ def test_a_kernel_without_isolation_isolates_nothing(root: str) -> None:
     assert not any(cpu.isolated or cpu.nohz_full for cpu in read_topology(root))
 
 
-def test_a_kernel_without_hotplug_has_the_cpus_online_that_have_a_topology(root: str) -> None:
+def test_cpus_with_a_topology_are_online_without_hotplug(root: str) -> None:
     (system(root) / "cpu/online").unlink()
     assert [cpu.id for cpu in read_topology(root) if cpu.online] == list(range(7))
 
@@ -120,7 +120,7 @@ def _number(text: object) -> int | None:
     return None if text is None else int(str(text))
 
 
-def test_what_was_read_is_known(root: str) -> None:
+def test_a_topology_that_was_read_is_known(root: str) -> None:
     topology = Topology(root)
     assert topology.known([1]) is None
     assert topology.read([5, 0]) == read_topology(root, [0, 5])
@@ -131,7 +131,7 @@ def test_what_was_read_is_known(root: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["online", "isolated", "nohz_full"])
-def test_nothing_is_known_once_the_kernel_says_another_thing_of_a_cpu(name: str, root: str) -> None:
+def test_a_change_of_the_cpus_makes_the_topology_unknown(name: str, root: str) -> None:
     topology = Topology(root)
     topology.read(range(8))
     write(system(root) / "cpu" / name, "1-2")

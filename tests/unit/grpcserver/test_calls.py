@@ -36,7 +36,7 @@ UNARY, BOTH = PATH, "/test.Echo/Both"
     "authority",
     [None, "", "localhost", "localhost:80", "/path", "unix:/p", "path%2Fto.sock", "x.s"],
 )
-async def test_any_authority_is_taken_as_clients_on_unix_sockets_send_it(
+async def test_the_server_takes_any_authority_of_a_unix_client(
     authority: str | None,
 ) -> None:
     async with serving() as bench:
@@ -68,7 +68,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("kind", [*TYPES, None])
-async def test_what_is_no_grpc_request_is_415(kind: str | None) -> None:
+async def test_a_request_that_is_not_grpc_gets_415(kind: str | None) -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(head=fields(content_type=kind))
@@ -177,7 +177,7 @@ async def test_a_deadline_that_is_over_does_no_work(given: str) -> None:
         assert bench.echo.contexts == []
 
 
-async def test_at_its_deadline_a_handler_is_cancelled() -> None:
+async def test_a_handler_is_cancelled_at_its_deadline() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(head=fields(p_path="/test.Echo/Slow", grpc_timeout="50m"))
@@ -286,7 +286,7 @@ async def test_a_compressed_message_is_inflated_within_the_limit(case: str) -> N
             assert found["grpc-accept-encoding"] == "identity,deflate,gzip"
 
 
-async def test_an_unknown_encoding_does_no_harm_to_what_is_not_compressed() -> None:
+async def test_an_unknown_encoding_does_no_harm_to_plain_messages() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(head=fields(grpc_encoding="snappy"))
@@ -351,7 +351,7 @@ async def test_an_answer_before_the_clients_end_frees_the_stream() -> None:
         await client.lives()
 
 
-async def test_a_unary_call_without_a_half_close_is_answered_after_its_message() -> None:
+async def test_a_unary_call_is_answered_before_its_half_close() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(body=message(b"x"), end=False)
@@ -387,7 +387,7 @@ async def test_a_slow_reader_keeps_its_own_stream_waiting_and_no_other() -> None
         assert bench.echo.ended == ["many"]
 
 
-async def test_small_messages_do_not_wait_for_a_peer_that_does_not_read() -> None:
+async def test_small_messages_do_not_wait_for_a_slow_reader() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=0)
@@ -449,7 +449,7 @@ class Policy:
         self.overhead = 0
         self.queue: list[Connection] = []
         self.may = True
-        self.turns = 0
+        self.waits = 0
 
     def admit(self, call: Call) -> Status | None:
         self.calls.append(call.head.path)
@@ -467,8 +467,8 @@ class Policy:
     def may_process(self, connection: Connection) -> bool:
         return self.may
 
-    async def turn(self, connection: Connection) -> None:
-        self.turns += 1
+    async def wait_allowed(self, connection: Connection) -> None:
+        self.waits += 1
 
     def wait(self, connection: Connection) -> None:
         self.queue.append(connection)
@@ -481,7 +481,7 @@ class Policy:
         self.closes.append(calls)
 
 
-async def test_what_is_not_allowed_now_is_processed_when_the_policy_says_so() -> None:
+async def test_input_is_processed_once_the_policy_allows_it() -> None:
     policy: Any = Policy()
     policy.may = False
     async with serving(policy=policy) as bench:
@@ -511,7 +511,7 @@ async def waiting_from_the_start(bench: Bench, policy: Policy) -> tuple[RawClien
     return client, connection
 
 
-async def test_what_comes_while_a_new_connection_waits_is_processed_after_it() -> None:
+async def test_input_of_a_queued_connection_is_processed_after_it() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:
         client, connection = await waiting_from_the_start(bench, policy)
@@ -558,16 +558,16 @@ async def test_an_unexpected_error_after_a_wait_ends_the_connection(
         assert policy.closes == [0]
 
 
-async def test_a_handler_waits_for_its_turn_before_each_further_message() -> None:
+async def test_a_handler_waits_for_the_policy_before_each_message() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:
         client = await bench.connect()
         client.ask(1, message(b"1") * 3, head=fields(p_path=BOTH))
         assert (await client.answer(1))[1] == message(b"1") * 3
-        assert policy.turns == 3  # the end is read too
+        assert policy.waits == 3  # the end is read too
 
 
-async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
+async def test_frames_without_a_call_are_overhead() -> None:
     policy: Any = Policy()
     async with serving(policy=policy) as bench:
         client = await bench.connect()
@@ -583,7 +583,7 @@ async def test_what_brings_nothing_is_overhead_and_calls_are_none() -> None:
         assert policy.overhead - before > 50
 
 
-async def test_a_connection_whose_peer_closes_is_ended_while_it_waits_for_its_turn() -> None:
+async def test_a_connection_that_waits_ends_with_its_peer() -> None:
     policy: Any = Policy()
     policy.may = False
     async with serving(policy=policy) as bench:
@@ -612,7 +612,7 @@ async def test_an_answer_is_sent_only_once_the_kernel_has_all_of_it() -> None:
         assert sent == [1] and policy.finishes == ["/test.Echo/Large"]
 
 
-async def test_a_policy_admits_on_the_headers_and_hears_of_each_end_once() -> None:
+async def test_a_policy_admits_on_the_headers_and_sees_each_end_once() -> None:
     policy: Any = Policy()
     policy.refuse = "/test.Echo/Large"
     async with serving(policy=policy) as bench:
@@ -637,7 +637,7 @@ async def test_a_policy_admits_on_the_headers_and_hears_of_each_end_once() -> No
         assert policy.rejections == [grpc.StatusCode.UNIMPLEMENTED]
 
 
-async def test_a_connection_past_its_age_is_shut_down_once_its_calls_have_ended() -> None:
+async def test_a_connection_past_its_age_ends_after_its_calls() -> None:
     async with serving() as bench:
         client = await bench.connect(max_age=0.1)
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))
@@ -663,7 +663,7 @@ async def test_a_connection_that_ends_before_its_age_leaves_no_timer() -> None:
         assert timer is not None and timer.cancelled()
 
 
-async def test_a_peer_may_still_send_after_the_last_goaway_and_closes_by_itself() -> None:
+async def test_a_peer_may_send_after_the_last_goaway_and_close_itself() -> None:
     """A request that crosses the GOAWAY meets no closed socket: the client reads why instead."""
     async with serving(ServerConfig(linger_timeout=60.0)) as bench:
         client = await bench.connect()
@@ -683,7 +683,7 @@ async def test_a_peer_may_still_send_after_the_last_goaway_and_closes_by_itself(
             await stopping
 
 
-async def test_a_peer_that_does_not_close_after_the_last_goaway_is_closed() -> None:
+async def test_a_peer_that_stays_after_the_last_goaway_is_closed() -> None:
     async with serving(ServerConfig(linger_timeout=0.1)) as bench:
         client = await bench.connect()
         await client.until(f.SETTINGS)
@@ -692,7 +692,7 @@ async def test_a_peer_that_does_not_close_after_the_last_goaway_is_closed() -> N
         await client.ends()
 
 
-async def test_shutting_down_serves_what_is_open_and_what_is_on_its_way() -> None:
+async def test_a_shutdown_serves_open_calls_and_those_on_their_way() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))
@@ -711,7 +711,7 @@ async def test_shutting_down_serves_what_is_open_and_what_is_on_its_way() -> Non
         await stopping
 
 
-async def test_what_is_open_after_the_grace_ends_as_unavailable() -> None:
+async def test_calls_open_after_the_grace_end_as_unavailable() -> None:
     async with serving(ServerConfig(graceful_ping_timeout=0.01)) as bench:
         client = await bench.connect()
         client.ask(1, head=fields(p_path="/test.Echo/Slow"))

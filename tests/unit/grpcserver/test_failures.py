@@ -42,7 +42,7 @@ async def opened(bench: Bench) -> tuple[RawClient, Connection]:
 
 
 @pytest.mark.parametrize("method", ["taken", "resume"])
-async def test_an_error_while_an_answer_is_sent_is_logged_and_ends_its_connection_only(
+async def test_a_failed_send_is_logged_and_ends_its_connection_only(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving() as bench:
@@ -94,7 +94,7 @@ async def test_an_error_at_the_end_of_an_age_ends_the_connection(
         assert errors == ["a bug"]
 
 
-async def test_an_error_of_one_connection_does_not_keep_the_others_from_shutting_down(
+async def test_one_failed_connection_does_not_prevent_the_shutdown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving() as bench:
@@ -109,7 +109,7 @@ async def test_an_error_of_one_connection_does_not_keep_the_others_from_shutting
             await client.ends()
 
 
-async def test_a_callback_that_fails_keeps_none_of_the_others_from_being_called() -> None:
+async def test_one_failed_callback_does_not_prevent_the_others() -> None:
     async with serving() as bench:
         errors = reported()
         client, connection = await opened(bench)
@@ -122,7 +122,7 @@ async def test_a_callback_that_fails_keeps_none_of_the_others_from_being_called(
         assert errors == ["a bug"]
 
 
-async def test_a_call_that_cannot_be_cancelled_does_not_keep_its_connection(
+async def test_a_call_that_ignores_its_cancel_keeps_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving() as bench:

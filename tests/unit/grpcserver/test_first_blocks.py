@@ -65,7 +65,7 @@ SIZES = st.sampled_from([b"", b"", b"", b"\x20", b"\x3f\xe1\x1f", b"\x3f\x45", b
     st.lists(PARTS, max_size=70),
     st.lists(st.lists(PARTS, max_size=6), max_size=3),
 )
-def test_a_block_that_is_looked_up_leaves_the_request_and_the_table_of_one_that_is_decoded(
+def test_a_known_block_gives_the_request_and_table_of_decoding(
     size: bytes, first: list[bytes], later: list[list[bytes]]
 ) -> None:
     memo = FirstBlocks()
@@ -105,7 +105,7 @@ def test_a_first_block_is_decoded_once_for_all_connections() -> None:
     assert later.fields[-1] == (b"x-new", b"value")
 
 
-def test_a_block_after_the_first_is_not_looked_up_with_another_table() -> None:
+def test_a_later_block_is_not_looked_up_with_another_table() -> None:
     memo = FirstBlocks()
     uses = REQUEST + indexed(b"x-a", b"1") + b"\xbe"
     decoder(memo).request(uses)
@@ -125,7 +125,7 @@ def test_a_block_after_the_first_is_not_looked_up_with_another_table() -> None:
     ],
     ids=["too many bytes", "too many fields", "a table of another size"],
 )
-def test_what_no_ordinary_client_begins_with_is_not_kept(block: bytes) -> None:
+def test_an_unusual_first_block_is_not_kept(block: bytes) -> None:
     memo = FirstBlocks()
     decoder(memo).request(block)
     assert len(memo) == 0
@@ -186,7 +186,7 @@ def test_a_full_memo_is_small() -> None:
     assert used < 640 * 1024
 
 
-async def test_what_a_handler_reads_of_the_metadata_is_not_kept_with_a_block() -> None:
+async def test_metadata_that_a_handler_read_is_not_kept_with_a_block() -> None:
     """A value of n bytes in base64 may be n values (a comma joins them)."""
     seen: list[int] = []
 

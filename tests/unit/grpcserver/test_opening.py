@@ -1,4 +1,4 @@
-"""How a connection begins: its first read is part of accepting it."""
+"""The begin of a connection: its first read is part of accepting it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def in_the_loop(server: Server, accepted: socket.socket) -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_request_that_has_come_is_answered_at_once_and_in_one_write() -> None:
+async def test_a_request_that_is_there_is_answered_in_one_write() -> None:
     async with serving() as bench:
         ours, theirs = connected(first_request())
         await in_the_loop(bench.server, theirs)
@@ -68,7 +68,7 @@ async def test_a_connection_that_a_task_accepts_is_served() -> None:
         ours.close()
 
 
-async def test_a_connection_that_was_accepted_just_before_the_stop_is_answered() -> None:
+async def test_a_connection_accepted_just_before_the_stop_is_answered() -> None:
     async with serving() as bench:
         ours, theirs = connected(first_request())
         bench.server.serve(theirs, None)
@@ -79,7 +79,7 @@ async def test_a_connection_that_was_accepted_just_before_the_stop_is_answered()
         await stopping
 
 
-async def test_a_client_that_connects_during_the_stop_and_asks_later_is_answered() -> None:
+async def test_a_client_that_connects_during_the_stop_is_answered() -> None:
     async with serving() as bench:
         busy = await bench.connect()
         busy.ask(1, head=fields(p_path="/test.Echo/Slow"))
@@ -127,7 +127,7 @@ async def test_a_peer_that_closes_has_its_handlers_cancelled() -> None:
         await closed_with_a_handler(bench, ends_sending_first=False)
 
 
-async def test_a_peer_that_closes_after_the_end_of_its_sending_has_its_handlers_cancelled() -> None:
+async def test_a_peer_that_closes_after_half_close_cancels_its_calls() -> None:
     async with serving() as bench:
         await closed_with_a_handler(bench, ends_sending_first=True)
 

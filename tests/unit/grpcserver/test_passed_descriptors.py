@@ -83,7 +83,7 @@ async def test_a_lingering_socket_that_is_passed_early_delays_no_call() -> None:
         assert time.monotonic() - began < LINGER_SECONDS / 2
 
 
-async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone() -> None:
+async def test_a_lingering_socket_passed_later_ends_its_connection() -> None:
     async with serving(closer=Closer()) as bench:
         before = descriptors()
         ours, theirs = socket.socketpair()
@@ -106,7 +106,7 @@ async def test_a_lingering_socket_that_is_passed_later_ends_the_connection_alone
         assert time.monotonic() - began < LINGER_SECONDS / 2
 
 
-async def test_a_lingering_socket_in_a_socket_that_is_passed_keeps_no_later_one_open() -> None:
+async def test_a_lingering_socket_in_a_passed_socket_delays_no_other() -> None:
     async with serving(closer=Closer()) as bench:
         before = descriptors()
         others = []
@@ -128,7 +128,7 @@ async def test_a_lingering_socket_in_a_socket_that_is_passed_keeps_no_later_one_
         assert time.monotonic() - began < LINGER_SECONDS / 2
 
 
-def test_what_was_passed_and_never_read_is_released_by_another_thread() -> None:
+def test_unread_passed_descriptors_are_released_by_a_thread() -> None:
     before = descriptors()
     ours, theirs = socket.socketpair()
     ours.send(b"some data before")
@@ -164,7 +164,7 @@ class Counting:
         self.ended.append(peer)
 
 
-async def test_a_connection_counts_until_what_its_peer_has_passed_is_closed(
+async def test_a_connection_counts_until_its_descriptors_are_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policy, closer, may_close = Counting(), Closer(), threading.Event()
@@ -211,7 +211,7 @@ def is_locked(path: Path) -> bool:
     return kind != fcntl.F_UNLCK
 
 
-def test_a_look_at_what_may_be_read_installs_no_descriptor_that_would_have_to_be_closed(
+def test_a_peek_at_the_input_installs_no_descriptor(
     tmp_path: Path,
 ) -> None:
     # close(2) of any descriptor of a file ends the process's locks on it, and waits for the file
@@ -228,7 +228,7 @@ def test_a_look_at_what_may_be_read_installs_no_descriptor_that_would_have_to_be
         assert is_locked(path)
 
 
-def test_a_peer_adds_nothing_to_a_connection_that_is_released_and_reads_its_answer() -> None:
+def test_a_peer_adds_nothing_to_a_released_connection() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.send(b"asked")
@@ -239,7 +239,7 @@ def test_a_peer_adds_nothing_to_a_connection_that_is_released_and_reads_its_answ
         assert ours.recv(16) == b"answer"
 
 
-async def test_a_connection_that_brings_descriptors_is_forgotten_where_none_are_left() -> None:
+async def test_a_connection_with_descriptors_ends_where_none_are_free() -> None:
     async with serving(closer=Closer()) as bench:
         client = await bench.connect()
         await client.lives()

@@ -88,7 +88,7 @@ async def test_an_encoded_message_past_the_limit_is_refused(size: int, code: str
         assert (await answered(client))[0] == code
 
 
-async def test_a_handler_that_raises_at_once_is_a_status_without_its_words(
+async def test_an_error_of_a_handler_is_a_status_without_its_message(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def handler(_: bytes, __: Any) -> bytes:
@@ -128,7 +128,7 @@ async def test_status_and_trailers_that_were_set_go_with_the_answer() -> None:
     assert (found["kind"], body[5:]) == ("plain", b"serialized answer")
 
 
-async def test_what_a_handler_sets_in_its_context_is_not_seen_by_the_next_call() -> None:
+async def test_a_handlers_context_changes_nothing_for_the_next_call() -> None:
     variable: contextvars.ContextVar[bytes] = contextvars.ContextVar("variable", default=b"unset")
 
     def handler(_: bytes, __: Any) -> bytes:
@@ -203,7 +203,7 @@ async def test_the_policy_sees_the_end_of_each_call_once() -> None:
         assert (policy.admitted, policy.done) == (3, 3)
 
 
-async def test_a_handler_that_is_cancelled_at_once_ends_its_call_and_no_other() -> None:
+async def test_a_handler_cancelled_at_once_ends_its_own_call_only() -> None:
     """As one does that asks for the result of a task that was cancelled."""
 
     def cancelled(_: bytes, __: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What any client may legally send, by the library `h2`; and frames with anything in them."""
+"""Legal input of any client, by the library `h2`, and frames with random content."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cut(data: bytes, choose: random.Random) -> list[bytes]:
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 30))
-def test_a_client_that_does_random_legal_things_has_each_answer_whole(  # noqa: C901, PLR0915 - steps
+def test_a_client_of_random_legal_acts_gets_each_answer_whole(  # noqa: C901, PLR0915 - steps
     seed: int, count: int
 ) -> None:
     choose = random.Random(seed)  # noqa: S311
@@ -147,7 +147,7 @@ frames_of_anything = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(frames_of_anything)
-def test_any_frames_end_in_an_answer_or_a_goaway_and_never_in_an_exception(
+def test_any_frames_end_in_an_answer_or_goaway_and_no_exception(
     sent: list[tuple[int, int, int, bytes]],
 ) -> None:
     echo = Echoing()

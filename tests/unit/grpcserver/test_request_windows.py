@@ -22,7 +22,7 @@ UNREAD = "/test.Echo/Unread"
 
 
 class Uploads:
-    """Requests that are sent piece by piece in turns, as far as the windows go."""
+    """Requests that are sent piece by piece, alternately, as far as the windows go."""
 
     def __init__(self, client: RawClient, *, ends: bool = True) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class Uploads:
     async def run(self) -> None:
         """Send until all is sent, or nothing can be."""
         # Twice: the answer to a PING comes before what else is to be sent.
-        while self._send_turn() or await self._read() or await self._read():
+        while self._send_some() or await self._read() or await self._read():
             pass
 
     def reset_all(self) -> None:
@@ -50,7 +50,7 @@ class Uploads:
             self._client.send(f.rst_stream(stream, f.ErrorCode.CANCEL))
         self._left.clear()
 
-    def _send_turn(self) -> bool:
+    def _send_some(self) -> bool:
         before = self.sent
         for stream, left in list(self._left.items()):
             size = min(1000, self._windows[stream], self._connection_window, len(left))
@@ -91,7 +91,7 @@ class Uploads:
             self._connection_window += size
 
 
-async def test_large_requests_that_come_in_turns_all_end() -> None:
+async def test_large_interleaved_requests_all_end() -> None:
     async with serving(CONFIG) as bench:
         client = await bench.connect()
         uploads = Uploads(client)
@@ -128,7 +128,7 @@ async def test_streams_of_messages_of_any_size_all_end(seed: int) -> None:
         assert uploads.statuses == dict.fromkeys(streams, "0")
 
 
-async def test_requests_that_never_end_hold_little_and_keep_no_small_one_waiting() -> None:
+async def test_endless_requests_hold_little_and_delay_no_small_one() -> None:
     async with serving(CONFIG) as bench:
         client = await bench.connect()
         uploads = Uploads(client, ends=False)

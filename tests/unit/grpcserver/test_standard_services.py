@@ -124,7 +124,7 @@ async def test_watch_sends_the_status_at_once_and_then_changes_alone(tmp_path: P
         watch.cancel()
 
 
-async def test_watch_of_an_unknown_service_stays_open_until_it_is_known(tmp_path: Path) -> None:
+async def test_a_watch_of_an_unknown_service_stays_open(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, connected(served) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(_request("later"))
         assert (await watch.read()).status == Answer.SERVICE_UNKNOWN
@@ -179,7 +179,7 @@ async def test_a_shutdown_sends_not_serving_to_watchers(tmp_path: Path) -> None:
             watch.cancel()
 
 
-async def test_a_watcher_that_does_not_read_holds_up_neither_others_nor_the_shutdown(
+async def test_a_watcher_that_does_not_read_delays_no_other_or_stop(
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path) as served, connected(served) as channel:

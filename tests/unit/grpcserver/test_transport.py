@@ -18,7 +18,7 @@ _SECONDS = 20.0
 
 
 class Recorder:
-    """What a transport reported, in order."""
+    """The reports of a transport, in order."""
 
     def __init__(self) -> None:
         self.events: list[object] = []
@@ -98,7 +98,7 @@ async def test_a_read_of_nothing_reports_nothing(pair: Pair) -> None:
     assert not pair.transport.is_closing()
 
 
-async def test_what_comes_is_read_in_order_once_reading_is_resumed(pair: Pair) -> None:
+async def test_input_is_read_in_order_once_reading_resumes(pair: Pair) -> None:
     pair.transport.resume_reading()
     assert pair.transport.is_reading()
     pair.peer.send(b"abcdefgh")
@@ -116,7 +116,7 @@ async def test_a_paused_transport_reads_nothing(pair: Pair) -> None:
     await pair.until(b"abc")
 
 
-async def test_the_end_of_input_is_reported_once_and_what_is_written_is_still_sent(
+async def test_the_end_of_input_is_reported_once_and_output_still_sent(
     pair: Pair,
 ) -> None:
     pair.transport.resume_reading()
@@ -137,7 +137,7 @@ async def test_a_small_write_leaves_at_once(pair: Pair) -> None:
     assert pair.recorder.events == []
 
 
-async def test_what_the_kernel_does_not_take_is_sent_later_and_in_order(pair: Pair) -> None:
+async def test_bytes_that_the_kernel_refuses_are_sent_later_in_order(pair: Pair) -> None:
     pair.transport.write(_LARGE)
     assert 0 < pair.transport.get_write_buffer_size() < len(_LARGE)
     pair.transport.write(b"end")
@@ -194,7 +194,7 @@ async def test_a_peer_that_closes_ends_a_write_that_waits(pair: Pair) -> None:
     await pair.until("pause", "lost")
 
 
-async def test_a_peer_that_closes_with_answers_unread_ends_the_connection(pair: Pair) -> None:
+async def test_a_peer_that_closes_before_reading_ends_the_connection(pair: Pair) -> None:
     """recv(2) gets ECONNRESET (unix_release_sock, net/unix/af_unix.c)."""
     pair.transport.resume_reading()
     pair.transport.write(b"unread")
@@ -208,7 +208,7 @@ async def test_an_oserror_of_the_receiver_ends_the_connection(pair: Pair) -> Non
     await pair.until("lost")
 
 
-async def test_an_error_of_the_receiver_is_raised_and_ends_the_connection(pair: Pair) -> None:
+async def test_an_error_of_the_receiver_ends_the_connection(pair: Pair) -> None:
     pair.recorder.failure = ValueError("a bug")
     pair.peer.send(b"abc")
     with pytest.raises(ValueError, match="a bug"):
@@ -259,7 +259,7 @@ async def test_a_peer_that_reads_late_gets_all_after_the_end_of_input(pair: Pair
     await pair.until("eof", "pause", "lost")
 
 
-async def test_a_lost_connection_leaves_nothing_to_the_garbage_collector() -> None:
+async def test_a_lost_connection_leaves_no_garbage_to_collect() -> None:
     one = Pair()
     one.transport.resume_reading()
     one.transport.write(_LARGE)

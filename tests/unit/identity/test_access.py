@@ -1,4 +1,4 @@
-"""An environment is for those whom the kernel itself would let read it."""
+"""An environment is readable only by callers that the kernel itself would let read it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_process_of_the_same_user_is_readable() -> None:
         assert kernel_allows(target.pid, AS_USER)
 
 
-def test_a_process_of_root_is_readable_by_root_with_the_same_capabilities() -> None:
+def test_root_reads_a_process_of_root_with_equal_capabilities() -> None:
     with process() as caller, process() as target:
         ask(caller.pid, target.pid)
 
@@ -138,7 +138,7 @@ def test_the_agent_itself_is_not_readable_by_a_user() -> None:
         ((USER, USER, USER, USER, OTHER, OTHER), 0, False),
     ],
 )
-def test_the_kernel_compares_ids_for_a_caller_with_one_user_and_group_and_without_ptrace(
+def test_the_kernel_compares_ids_for_a_plain_caller(
     ids: tuple[int, int, int, int, int, int], capabilities: int, expected: bool
 ) -> None:
     asking = ThreadCredentials(ids, capabilities, has_ended=False)
@@ -168,7 +168,7 @@ def test_a_process_that_is_not_dumpable_is_refused() -> None:
         assert not kernel_allows(target.pid, AS_USER)
 
 
-def test_a_root_with_fewer_capabilities_does_not_read_one_with_more() -> None:
+def test_a_root_with_fewer_capabilities_does_not_read_more() -> None:
     with process(before=WITHOUT_CAPABILITIES) as caller, process() as target:
         assert_refused(caller.pid, target.pid)
         assert not kernel_allows(target.pid, before=WITHOUT_CAPABILITIES)
@@ -199,7 +199,7 @@ def anybodys() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_target_that_becomes_another_program_before_the_read_is_not_read(
+def test_a_target_that_executes_before_the_read_is_not_read(
     anybodys: Path,
 ) -> None:
     """The kernel's consent was for the program before: a look and then a read would be too late."""
@@ -260,7 +260,7 @@ def test_ids_that_are_not_those_of_the_connection_are_refused() -> None:
             assert refused.value.reason is Reason.ENVIRONMENT_NOT_READABLE
 
 
-def test_asking_leaves_the_agents_own_credentials_and_threads_as_they_were() -> None:
+def test_a_check_leaves_the_agents_credentials_and_threads_alone() -> None:
     before = Path("/proc/thread-self/status").read_text()
     threads = set(threading.enumerate())
     with process(AS_USER) as caller, process(AS_USER) as target:
@@ -273,7 +273,7 @@ def test_asking_leaves_the_agents_own_credentials_and_threads_as_they_were() -> 
     assert set(threading.enumerate()) <= threads  # one of another test may have ended since
 
 
-def test_a_thread_that_cannot_take_its_credentials_back_says_so() -> None:
+def test_a_thread_that_keeps_foreign_credentials_reports_it() -> None:
     """It has lost capabilities for good during the read: what the kernel refuses is not hidden."""
     raised: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Which process of a container was its first: by start times, not by numbers."""
+"""The first process of a container is found by start times, not by numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_one_that_started_first_is_found_in_any_order(three: tuple[int, ...]
     assert first_of(last, two) == two
 
 
-def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
+def test_ended_processes_are_skipped(three: tuple[int, ...]) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     assert first_of(ended.pid, *three[1:]) == three[1]
@@ -56,7 +56,7 @@ def test_what_has_ended_is_passed_over(three: tuple[int, ...]) -> None:
     assert caught.value.reason is Reason.PEER_GONE
 
 
-def test_of_two_of_one_tick_the_runtime_is_the_parent_of_the_first(
+def test_the_runtime_is_the_parent_of_the_first_in_one_tick(
     three: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, last = three

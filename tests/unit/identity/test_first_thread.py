@@ -176,7 +176,7 @@ def test_its_connection_is_its_own(pin: PinPeer, tmp_path: Path) -> None:
             found.close()
 
 
-def test_a_program_that_another_thread_executes_is_the_same_process(tmp_path: Path) -> None:
+def test_a_program_executed_by_a_thread_is_the_same_process(tmp_path: Path) -> None:
     """execve(2): the thread that calls it takes the number of the first one, which has ended."""
     go = tmp_path / "go"
     os.mkfifo(go)
@@ -248,7 +248,7 @@ def test_a_file_that_no_thread_has_does_not_mean_an_exit(tmp_path: Path) -> None
 
 
 @pytest.mark.root
-def test_a_thread_that_runs_is_found_without_a_look_at_its_memory(
+def test_a_running_thread_is_found_without_a_read_of_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with without_first_thread("", tmp_path) as pid, pinned(pid) as pin:
@@ -275,7 +275,7 @@ def opened_by(read: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> li
 @pytest.mark.root
 @needs_lab
 @needs_version_1
-def test_a_process_whose_first_thread_runs_costs_no_other_read_on_v1(
+def test_a_running_first_thread_costs_no_other_read_on_v1(
     app: LabContainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pinned(app.pid) as pin:
@@ -311,7 +311,7 @@ def cgroup_files(monkeypatch: pytest.MonkeyPatch, first: str, others: str) -> It
         pytest.param("2:cpu:/\n0::/old\n", "2:cpu:/a\n0::/new\n", id="hybrid"),
     ],
 )
-def test_what_the_kernel_says_of_the_first_thread_counts_only_while_it_runs(
+def test_the_kernels_word_on_a_first_thread_counts_while_it_runs(
     first: str, others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with without_first_thread("", tmp_path) as pid, pinned(pid) as pin, pinned(os.getpid()) as own:
@@ -325,7 +325,7 @@ def test_what_the_kernel_says_of_the_first_thread_counts_only_while_it_runs(
 @pytest.mark.root
 @needs_lab
 @needs_version_1
-def test_threads_in_cgroups_of_the_workloads_making_are_of_its_container(app: LabContainer) -> None:
+def test_threads_in_own_cgroups_belong_to_their_container(app: LabContainer) -> None:
     """On cgroup v1 each thread may stand elsewhere: within what the container owns."""
     below = [directory / "kubepods" / f"pod{'0' * 32}" / ("f" * 64) for directory in app.cgroups]
     tree = tree_of(app)

@@ -95,7 +95,7 @@ def test_a_pod_that_was_seen_before_costs_no_walk(node: Node, walks: list[str]) 
     assert node.tree.held.checked_by_path == 1
 
 
-def test_a_new_pod_beside_one_that_was_seen_is_opened_without_a_walk_of_its_path(
+def test_a_new_pod_beside_a_known_one_is_opened_without_a_walk(
     node: Node, walks: list[str]
 ) -> None:
     node.make_pod()
@@ -111,7 +111,7 @@ def test_a_new_pod_beside_one_that_was_seen_is_opened_without_a_walk_of_its_path
     assert walks == []
 
 
-def test_a_new_pod_that_a_user_owns_is_refused_beside_one_that_was_seen(node: Node) -> None:
+def test_a_users_new_pod_beside_a_known_one_is_refused(node: Node) -> None:
     node.make_pod()
     node.identify()
     os.chown(node.make_pod(OTHER), USER, USER)
@@ -121,7 +121,7 @@ def test_a_new_pod_that_a_user_owns_is_refused_beside_one_that_was_seen(node: No
     assert len(node.tree.held) == 1
 
 
-def test_a_new_pod_below_what_is_a_users_now_is_refused_until_it_is_roots_again(
+def test_a_new_pod_below_a_users_directory_is_refused_meanwhile(
     node: Node,
 ) -> None:
     node.make_pod()
@@ -134,7 +134,7 @@ def test_a_new_pod_below_what_is_a_users_now_is_refused_until_it_is_roots_again(
     node.identify(OTHER)
 
 
-def test_a_new_pod_is_refused_once_root_gave_a_directory_far_above_away(node: Node) -> None:
+def test_a_new_pod_is_refused_once_an_ancestor_is_given_away(node: Node) -> None:
     node.make_pod()
     node.identify()
     node.make_pod(OTHER)
@@ -164,7 +164,7 @@ def test_a_new_pod_is_looked_for_below_what_has_the_name_now(node: Node) -> None
         node.identify(OTHER)
 
 
-def test_the_directories_above_are_bounded_and_go_once_they_are_removed(
+def test_held_ancestors_are_bounded_and_released_with_removal(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held_cgroups, "MAX_PARENTS", 2)
@@ -195,7 +195,7 @@ def test_an_owner_that_changed_is_seen_at_once(node: Node) -> None:
         os.chown(pod, 0, 0)
 
 
-def test_one_that_a_user_made_under_the_name_of_a_held_one_is_refused(node: Node) -> None:
+def test_a_users_directory_under_a_held_name_is_refused(node: Node) -> None:
     for _ in range(20):
         pod = node.make_pod()
         node.identify()
@@ -237,7 +237,7 @@ def test_one_that_was_renamed_does_not_prove_what_took_its_name(node: Node) -> N
     assert len(node.tree.held) == 0
 
 
-def test_what_a_user_made_is_never_held(node: Node) -> None:
+def test_a_users_cgroup_is_never_held(node: Node) -> None:
     os.chown(node.make_pod(), USER, USER)
     for _ in range(3):
         with pytest.raises(PermissionDenied):
@@ -258,16 +258,14 @@ def test_one_that_is_exchanged_while_it_is_checked_is_not_held(node: Node) -> No
     assert len(held) == 0
 
 
-def test_directories_above_a_container_without_a_pods_uid_are_not_held(node: Node) -> None:
+def test_ancestors_of_a_container_without_a_pod_uid_are_not_held(node: Node) -> None:
     """A workload makes as many as it likes, and each would take the space of a pod's."""
     found = node.tree.identify(f"1:{node.controller}:/{ID}\n")
     node.tree.ensure_made_by_root(choose_container(found, [ID]))
     assert len(node.tree.held) == 0
 
 
-def test_what_is_held_is_bounded_the_least_recently_used_first_out(
-    node: Node, walks: list[str]
-) -> None:
+def test_held_directories_are_bounded_oldest_released_first(node: Node, walks: list[str]) -> None:
     uids = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(5)]
     for uid in uids:
         node.make_pod(uid)
@@ -291,7 +289,7 @@ def test_what_is_held_is_bounded_the_least_recently_used_first_out(
     assert descriptors() == before
 
 
-def test_directories_above_take_the_room_of_two(node: Node) -> None:
+def test_directories_above_count_twice(node: Node) -> None:
     held = HeldCgroups(8)
     few = CgroupTree(node.tree.hierarchies, held=held)
     before = descriptors()
@@ -305,7 +303,7 @@ def test_directories_above_take_the_room_of_two(node: Node) -> None:
     assert descriptors() == before
 
 
-def test_removed_ones_are_let_go_by_a_sweep(node: Node) -> None:
+def test_removed_ones_are_released_by_a_sweep(node: Node) -> None:
     other = "77777777-0000-4000-8000-000000000000"
     held = HeldCgroups()
     swept = CgroupTree(node.tree.hierarchies, held=held)
@@ -337,7 +335,7 @@ def test_each_is_looked_at_by_some_sweep(node: Node) -> None:
     held.close()
 
 
-def test_without_room_paths_are_walked(node: Node, walks: list[str]) -> None:
+def test_paths_are_walked_when_the_cache_is_full(node: Node, walks: list[str]) -> None:
     node.make_pod()
     tree = CgroupTree(node.tree.hierarchies, held=HeldCgroups(0))
     for _ in range(3):
@@ -347,7 +345,7 @@ def test_without_room_paths_are_walked(node: Node, walks: list[str]) -> None:
     assert len(tree.held) == 0
 
 
-def test_where_descriptors_are_short_paths_are_walked_and_all_is_let_go(
+def test_a_descriptor_shortage_releases_all_and_walks_paths(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = "77777777-0000-4000-8000-000000000000"

@@ -1,4 +1,4 @@
-"""Which processes outside of pods are proven to be the host's root, with real processes."""
+"""Processes outside of pods that are proven to be the host's root, with real processes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_process_that_has_exited_is_not(tree: CgroupTree) -> None:
 @root
 @needs_lab
 @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, ""), FileNotFoundError("ns/user")])
-def test_a_process_whose_namespaces_the_agent_does_not_see_is_not(
+def test_a_process_of_unseen_namespaces_is_not_the_hosts_root(
     error: OSError, tree: CgroupTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object, **__: object) -> os.stat_result:
@@ -149,8 +149,6 @@ def test_the_refusal_of_another_user_has_none(tmp_path: Path, tree: CgroupTree) 
         (f"/docker/{CONTAINER}/init.scope", f"0::/docker/{'b' * 64}\n", False),
     ],
 )
-def test_a_pods_or_a_containers_name_counts_unless_the_node_is_in_it(
-    own: str, text: str, shows_none: bool
-) -> None:
+def test_a_pods_name_counts_unless_the_node_is_in_it(own: str, text: str, shows_none: bool) -> None:
     tree = CgroupTree({"": Hierarchy(2, "/sys/fs/cgroup", places=pod_places(own))})
     assert tree.shows_no_pod(text) is shows_none

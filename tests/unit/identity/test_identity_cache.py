@@ -1,4 +1,4 @@
-"""What is kept of the texts that name callers: one pod's are few, and are released."""
+"""The cached texts that name callers: one pod has few, and they are released."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def text(pod: int, below: str = "") -> str:
     return f"0::/kubepods/burstable/pod{pod:08x}-6d3e-4f70-9a1b-0c2d3e4f5a6b/{CONTAINER}{below}\n"
 
 
-def test_a_pod_with_many_cgroups_has_few_identities_and_takes_no_place_of_others() -> None:
+def test_a_pod_with_many_cgroups_evicts_no_identity_of_others() -> None:
     one = tree()
     kept = one.identify(text(0))
     for number in range(2000):

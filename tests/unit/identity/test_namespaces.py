@@ -42,7 +42,7 @@ def found(caller: int, number: int, container: LabContainer) -> int:
         process.close()
 
 
-def test_a_process_of_the_container_is_found_by_its_number_inside(one: LabContainer) -> None:
+def test_a_process_is_found_by_its_number_in_the_container(one: LabContainer) -> None:
     with one.spawn(["sleep", "60"]) as other:
         number = inside_pid(other.host_pid)
         assert number != other.host_pid
@@ -69,7 +69,7 @@ def test_a_host_number_means_nothing_inside(one: LabContainer) -> None:
         other.kill()
 
 
-def test_containers_with_namespaces_of_their_own_do_not_see_each_other(one: LabContainer) -> None:
+def test_containers_of_separate_namespaces_are_invisible(one: LabContainer) -> None:
     side = one.pod.container("side")
     assert found(side.pid, 1, one) == side.pid
     assert found(one.pid, 1, one) == one.pid
@@ -85,7 +85,7 @@ def test_containers_of_one_shared_namespace_see_each_other(lab: Lab) -> None:
         assert shares_pid_namespace(one_pin, other_pin)
 
 
-def test_a_process_in_a_nested_namespace_is_named_by_its_number_in_the_callers(
+def test_a_nested_process_is_named_by_the_callers_number(
     one: LabContainer,
 ) -> None:
     nested = ["unshare", "--pid", "--fork", "--kill-child", "sleep", "60"]
@@ -99,7 +99,7 @@ def test_a_process_in_a_nested_namespace_is_named_by_its_number_in_the_callers(
         outer.kill()
 
 
-def test_a_caller_in_the_hosts_namespace_names_processes_by_their_host_numbers() -> None:
+def test_a_caller_in_the_host_namespace_uses_host_numbers() -> None:
     with process() as caller, process() as target, pinned(caller.pid) as pin:
         other = find_process(pin, target.pid, ())
         assert other.pid == target.pid
@@ -140,7 +140,7 @@ def status_numbers(pid: int) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_a_process_that_may_not_be_looked_at_does_not_hide_another(
+def test_an_unreadable_process_does_not_hide_another(
     first: bool, one: LabContainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = one.pod.container("hidden")

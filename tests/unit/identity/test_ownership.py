@@ -1,4 +1,4 @@
-"""A cgroup's name proves nothing: who made the directories decides, in real hierarchies."""
+"""The owner of the directories decides, not the name of a cgroup, in real hierarchies."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_container_of_the_kubelets_making_is_accepted(
     assert identified(container.pid, tree) == (UID.replace("-", ""), container.id)
 
 
-def test_a_user_namespaced_containers_own_directory_may_be_its_roots(
+def test_a_user_namespaced_root_may_own_its_container_directory(
     container: LabContainer, tree: CgroupTree
 ) -> None:
     for directory in container.cgroups:
@@ -155,7 +155,7 @@ def test_a_directory_that_went_away_is_refused(tree: CgroupTree) -> None:
     assert "cannot be checked" in refused.value.message
 
 
-def test_an_agent_in_a_private_cgroup_namespace_finds_the_same_directories(
+def test_an_agent_in_a_cgroup_namespace_finds_the_directories(
     container: LabContainer, tree: CgroupTree
 ) -> None:
     """Its /proc shows paths like /../../pod…, its mounts those of the host."""
@@ -234,9 +234,7 @@ def test_a_path_never_leaves_its_hierarchy(
         "kubepods-pod{uid}.slice:cri-containerd:{id}",
     ],
 )
-def test_cgroup_v2_another_container_of_the_pod_is_seen_beside_the_process(
-    name: str, tmp_path: Path
-) -> None:
+def test_cgroup_v2_shows_another_container_beside_the_process(name: str, tmp_path: Path) -> None:
     made = CgroupTree({UNIFIED: Hierarchy(2, str(tmp_path))})
     uid = UID.replace("-", "_") if "slice" in name else UID
     runs, empty, absent = "a" * 64, "b" * 64, "d" * 64
@@ -292,7 +290,7 @@ def test_names_of_a_users_own_making_are_all_counted_as_one(
     assert keys == {NO_POD}
 
 
-def test_a_container_without_a_pods_uid_in_its_path_is_counted_by_its_id(tree: CgroupTree) -> None:
+def test_a_container_without_a_pod_uid_is_counted_by_its_id(tree: CgroupTree) -> None:
     hierarchy = find_hierarchies()[0]
     directory = hierarchy.directory / ("d" * 64)
     directory.mkdir()
@@ -306,7 +304,7 @@ def test_a_container_without_a_pods_uid_in_its_path_is_counted_by_its_id(tree: C
         directory.rmdir()
 
 
-def test_a_directory_is_not_taken_for_one_of_its_name_that_was_checked_before(
+def test_a_directory_is_not_taken_for_an_earlier_namesake(
     delegated: Path,
 ) -> None:
     """Checked once, a directory is known by its number, so that its name may be anybody's."""
@@ -347,7 +345,7 @@ print(any(found.container_id in containers_below(each) for each in tree.hierarch
     "private", [False, True], ids=["host's namespace", "a namespace of its own"]
 )
 @pytest.mark.parametrize("agent", ["pod", "service"])
-def test_where_the_node_is_in_a_pod_its_own_pods_are_meant(agent: str, private: bool) -> None:
+def test_a_node_in_a_pod_names_its_own_pods(agent: str, private: bool) -> None:
     """kind in a pod: the agent and its callers run in the container of another node's pod."""
     top = find_hierarchies()[0].directory / f"netutil-nested-{os.getpid()}"
     node = top / "kubepods" / "burstable" / f"pod{OUTER}" / ("e" * 64) / "docker" / ("d" * 64)

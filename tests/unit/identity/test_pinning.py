@@ -121,7 +121,7 @@ def test_a_peer_that_died_and_was_not_waited_for_is_refused(
 @needs_peer_pidfd
 @pytest.mark.root
 @needs_root
-def test_another_process_under_the_peers_number_is_not_taken_for_it(
+def test_another_process_with_the_peers_pid_is_not_taken_for_it(
     listener: socket.socket,
 ) -> None:
     connection, pid = connect_and_die(listener)
@@ -200,7 +200,7 @@ def test_any_other_failure_is_no_reason_for_the_fallback(
 
 @pytest.mark.root
 @needs_root
-def test_a_peer_outside_of_the_agents_pid_namespace_is_said_to_be_invisible(
+def test_a_peer_outside_the_pid_namespace_is_called_invisible(
     tmp_path: Path,
 ) -> None:
     path = str(tmp_path / "sock")
@@ -251,7 +251,7 @@ def test_an_unused_pid_has_exited() -> None:
     assert refused.value.reason is Reason.PEER_GONE
 
 
-def test_a_process_was_started_between_the_moments_before_and_after() -> None:
+def test_a_process_was_started_between_before_and_after() -> None:
     tick = timedelta(seconds=1 / os.sysconf("SC_CLK_TCK"))
     before = datetime.now(UTC) - 2 * tick
     with process() as started:

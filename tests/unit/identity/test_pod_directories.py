@@ -1,4 +1,4 @@
-"""Where the processes of a pod are looked for, on both cgroup versions."""
+"""The directories with the processes of a pod, on both cgroup versions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_joined_names_of_one_pod_are_searched_together(version: int, tmp_path: P
 
 @both
 @pytest.mark.parametrize("name", ["crio-{}.scope", "crio-{}", "{}"])
-def test_without_a_uid_the_list_says_which_are_searched(
+def test_the_list_decides_which_directories_are_searched(
     name: str, version: int, tmp_path: Path
 ) -> None:
     names = [f"/system.slice/{name.format(one)}" for one in (ONE, TWO, THREE)]

@@ -62,7 +62,7 @@ def test_fewer_are_accepted_where_descriptors_are_few(
     assert f"at most {affordable} connections" in caplog.text
 
 
-def test_one_connection_is_accepted_however_few_descriptors_there_are(
+def test_one_connection_is_accepted_at_any_descriptor_limit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited(monkeypatch, 16, 16)

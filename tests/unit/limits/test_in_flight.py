@@ -78,7 +78,7 @@ def test_unread_answers_are_counted_until_they_are_sent(calls: InFlight) -> None
     calls.reserve("pod", 15_000)
 
 
-def test_unread_answers_of_a_pod_that_has_none_may_be_of_any_size(calls: InFlight) -> None:
+def test_a_pods_first_unread_answer_may_be_of_any_size(calls: InFlight) -> None:
     """One answer is always admitted: otherwise a large answer could never be sent."""
     calls.reserve("pod", 1_000_000)
     assert reason_of(lambda: calls.reserve("pod", 1)) is Reason.TOO_MANY_UNREAD_ANSWERS

@@ -114,7 +114,7 @@ async def test_a_pod_that_has_used_its_slice_waits_for_the_next_round(
     assert scheduler.may_run(account)
 
 
-async def test_a_pod_alone_waits_at_most_for_the_next_round_whatever_it_has_used(
+async def test_a_pod_alone_waits_at_most_for_the_next_round(
     scheduler: FairScheduler,
 ) -> None:
     account, ran = scheduler.account("a"), asyncio.Event()
@@ -169,7 +169,7 @@ async def test_older_loop_time_counts_less(scheduler: FairScheduler) -> None:
     assert old.used(1.0) < new.used(1.0) < 1.0
 
 
-async def test_time_in_which_the_kernel_ran_something_else_is_not_charged(
+async def test_time_that_the_kernel_gave_to_others_is_not_charged(
     scheduler: FairScheduler,
 ) -> None:
     account = scheduler.account("a")
@@ -187,7 +187,7 @@ async def test_work_without_a_pod_is_served_after_all_others(scheduler: FairSche
     assert order == ["a", SHARED, "a", SHARED, "a"]
 
 
-async def test_work_without_a_pod_lets_every_pod_go_first_while_the_loop_is_busy(
+async def test_work_without_a_pod_yields_to_pods_on_a_busy_loop(
     scheduler: FairScheduler,
 ) -> None:
     order: list[str] = []
@@ -202,7 +202,7 @@ async def test_work_without_a_pod_lets_every_pod_go_first_while_the_loop_is_busy
     assert order == ["a", "a", "a", SHARED, SHARED]
 
 
-async def test_work_without_a_pod_may_run_at_once_only_if_nothing_waits(
+async def test_work_without_a_pod_runs_at_once_if_nothing_waits(
     scheduler: FairScheduler,
 ) -> None:
     shared = scheduler.account(SHARED)
@@ -212,7 +212,7 @@ async def test_work_without_a_pod_may_run_at_once_only_if_nothing_waits(
     assert not scheduler.may_run(shared)
 
 
-async def test_a_round_serves_for_a_bounded_time_and_lets_the_loop_go_on(
+async def test_a_round_is_bounded_in_time_and_yields_to_the_loop(
     scheduler: FairScheduler,
 ) -> None:
     done: list[int] = []
@@ -323,7 +323,7 @@ async def test_a_block_that_grows_while_work_waits_is_kept(scheduler: FairSchedu
     assert ran_at[0] >= end
 
 
-async def test_of_blocked_pods_each_is_served_when_its_own_block_ends(
+async def test_each_blocked_pod_is_served_when_its_own_block_ends(
     scheduler: FairScheduler,
 ) -> None:
     order: list[str] = []
@@ -357,18 +357,18 @@ async def test_an_idle_loop_is_not_woken_for_blocked_work(scheduler: FairSchedul
     assert scheduler._round - before <= 1
 
 
-async def test_a_turn_is_given_at_once_to_a_pod_that_may_run(scheduler: FairScheduler) -> None:
+async def test_a_pod_that_may_run_acquires_at_once(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
-    waiting = asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS))
+    waiting = asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS))
     await asyncio.sleep(0)
     assert waiting.done()
     assert not scheduler.may_run(account)  # it was charged
     assert scheduler.waits == 0
 
 
-async def test_turns_of_one_pod_come_one_a_round(scheduler: FairScheduler) -> None:
+async def test_a_pod_acquires_once_a_round(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
-    tasks = [asyncio.ensure_future(scheduler.wait_turn(account, _USED_UP)) for _ in range(5)]
+    tasks = [asyncio.ensure_future(scheduler.acquire(account, _USED_UP)) for _ in range(5)]
     await asyncio.sleep(0)
     assert sum(task.done() for task in tasks) == 1
     async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -379,8 +379,8 @@ async def test_turns_of_one_pod_come_one_a_round(scheduler: FairScheduler) -> No
 async def test_a_cancelled_slot_is_skipped_and_not_charged(scheduler: FairScheduler) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
-    cancelled = asyncio.ensure_future(scheduler.wait_turn(account, 0.001))
-    after = asyncio.ensure_future(scheduler.wait_turn(account, 0.0))
+    cancelled = asyncio.ensure_future(scheduler.acquire(account, 0.001))
+    after = asyncio.ensure_future(scheduler.acquire(account, 0.0))
     await asyncio.sleep(0)
     cancelled.cancel()
     async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -390,16 +390,16 @@ async def test_a_cancelled_slot_is_skipped_and_not_charged(scheduler: FairSchedu
     assert not account.queue
 
 
-async def test_a_turn_that_comes_as_its_task_is_cancelled_harms_no_other(
+async def test_a_cancelled_acquire_harms_no_other(
     scheduler: FairScheduler,
 ) -> None:
     account = scheduler.account("a")
     scheduler.block(account, 0.05)
-    tasks = [asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS)) for _ in range(3)]
+    tasks = [asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS)) for _ in range(3)]
     await eventually(lambda: any(task.done() for task in tasks))
     for task in tasks[1:]:
         task.cancel()
-    last = asyncio.ensure_future(scheduler.wait_turn(account, SLICE_SECONDS))
+    last = asyncio.ensure_future(scheduler.acquire(account, SLICE_SECONDS))
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         await last
     assert not account.queue
@@ -416,7 +416,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_no_work_is_lost_or_run_twice_and_each_pods_order_is_kept(
+def test_no_work_is_lost_or_repeated_and_pods_keep_their_order(
     given_steps: list[tuple[str, str, float]],
 ) -> None:
     ran: list[tuple[str, int]] = []

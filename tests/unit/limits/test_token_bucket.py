@@ -21,7 +21,7 @@ def buckets(clock: Clock, per_second: float = 10, burst: float = 5) -> TokenBuck
     return TokenBuckets(per_second, burst, clock)
 
 
-def test_a_burst_may_be_taken_at_once_and_then_one_token_in_its_time() -> None:
+def test_a_burst_is_available_at_once_then_one_token_at_a_time() -> None:
     clock = Clock()
     tokens = buckets(clock)
     assert [tokens.take("pod") for _ in range(5)] == [0.0] * 5
@@ -115,7 +115,7 @@ def test_tokens_that_are_given_back_may_be_taken_again() -> None:
     assert [tokens.take("pod") == 0.0 for _ in range(3)] == [True, True, False]
 
 
-def test_giving_back_never_makes_a_bucket_hold_more_than_it_does_when_full() -> None:
+def test_a_refund_never_fills_a_bucket_beyond_its_size() -> None:
     clock = Clock()
     tokens = buckets(clock)
     tokens.give_back("pod", 100)
@@ -129,7 +129,7 @@ def test_giving_back_never_makes_a_bucket_hold_more_than_it_does_when_full() -> 
     st.floats(0.5, 20),
     st.floats(1, 20),
 )
-def test_no_pod_takes_more_than_its_burst_and_what_has_come_since(
+def test_no_pod_takes_more_than_its_burst_and_its_rate(
     steps: list[tuple[str, float, bool]], per_second: float, burst: float
 ) -> None:
     clock = Clock()
@@ -160,7 +160,7 @@ def test_a_pod_that_runs_gets_no_tokens_back_by_a_sweep() -> None:
     assert tokens.take("hostile") > 0
 
 
-def test_a_sweep_forgets_full_buckets_and_those_of_pods_that_have_ended() -> None:
+def test_a_sweep_drops_full_buckets_and_those_of_ended_pods() -> None:
     clock = Clock()
     tokens = buckets(clock)
     tokens.take("full by then")

@@ -58,8 +58,8 @@ class EchoServer:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def take(self, descriptor: int) -> None:
-        if _is_hung_up(descriptor):
-            self.counts.hung_up += 1
+        if _peer_closed(descriptor):
+            self.counts.aborted += 1
             os.close(descriptor)
             return
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
@@ -101,7 +101,7 @@ class ExhaustedSocket:
         return getattr(self.inner, name)
 
 
-def _is_hung_up(descriptor: int) -> bool:
+def _peer_closed(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)
     return bool(poll.poll(0))

@@ -17,7 +17,7 @@ from netutil.agent.listener.unix_socket import BACKLOG
 from tests.support.waiting import until
 from tests.unit.listener.harness import EchoServer, ask, echo_server
 
-HUNG_UP = 3000
+ABORTED = 3000
 
 
 class Clock:
@@ -57,14 +57,14 @@ async def test_the_backlog_is_short_in_a_flood_and_long_after_it(
     async with echo_server(tmp_path) as server:
         # The kernel queues one more than its backlog (unix_recvq_full of net/unix/af_unix.c).
         assert await queue_places(server) == BACKLOG + 1
-        await asyncio.to_thread(connect_and_close, server.path, HUNG_UP)
-        await until(lambda: server.counts.accepted == BACKLOG + 1 + HUNG_UP)
+        await asyncio.to_thread(connect_and_close, server.path, ABORTED)
+        await until(lambda: server.counts.accepted == BACKLOG + 1 + ABORTED)
         assert await queue_places(server) == FLOOD_BACKLOG + 1
         assert server.counts.floods == 1
         monkeypatch.setattr(acceptor, "CALM_SECONDS", 0.0)
         monkeypatch.setattr(acceptor, "FLOOD_CONNECTIONS_PER_SECOND", 1e9)
         await asyncio.to_thread(connect_and_close, server.path, 1)
-        await until(lambda: server.counts.accepted > BACKLOG + HUNG_UP + FLOOD_BACKLOG + 2)
+        await until(lambda: server.counts.accepted > BACKLOG + ABORTED + FLOOD_BACKLOG + 2)
         assert await queue_places(server) == BACKLOG + 1
         assert server.counts.floods == 1
 
@@ -77,15 +77,15 @@ def ask_blocking(path: str) -> bytes:
         return connection.recv(1)
 
 
-async def test_clients_that_wait_for_a_queue_place_in_a_flood_are_answered(tmp_path: Path) -> None:
+async def test_clients_that_wait_for_a_queue_place_are_answered(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
-        floods = [asyncio.to_thread(connect_and_close, server.path, HUNG_UP) for _ in range(2)]
+        floods = [asyncio.to_thread(connect_and_close, server.path, ABORTED) for _ in range(2)]
         clients = [asyncio.to_thread(ask_blocking, server.path) for _ in range(50)]
         answers = await asyncio.gather(*floods, *clients)
         assert answers == [None] * len(floods) + [b"?"] * len(clients)
 
 
-async def test_the_acceptor_leaves_time_for_other_work_in_each_iteration(
+async def test_the_acceptor_leaves_time_for_other_work_each_iteration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with echo_server(tmp_path) as server:
@@ -100,7 +100,7 @@ async def test_the_acceptor_leaves_time_for_other_work_in_each_iteration(
     assert server.bursts == len(accepted)
 
 
-async def test_without_descriptors_the_acceptor_pauses_and_continues(
+async def test_the_acceptor_pauses_without_descriptors_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_SECONDS", 0.05)
@@ -111,7 +111,7 @@ async def test_without_descriptors_the_acceptor_pauses_and_continues(
         assert exhausted.attempts < 50  # it did not spin meanwhile
 
 
-async def test_a_closed_acceptor_removes_its_socket_and_may_be_closed_again(tmp_path: Path) -> None:
+async def test_a_closed_acceptor_removes_its_socket_and_closes_again(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         clients = [server.connect() for _ in range(10)]
         server.acceptor.close()  # before the loop could accept
@@ -123,7 +123,7 @@ async def test_a_closed_acceptor_removes_its_socket_and_may_be_closed_again(tmp_
             client.close()
 
 
-async def test_a_rebound_acceptor_serves_both_the_old_queue_and_the_new_path(
+async def test_a_rebound_acceptor_serves_the_old_queue_and_new_path(
     tmp_path: Path,
 ) -> None:
     async with echo_server(tmp_path) as server:

@@ -163,7 +163,7 @@ def test_a_link_to_nothing_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
-def test_a_link_to_a_directory_is_replaced_and_nothing_is_put_inside(tmp_path: Path) -> None:
+def test_a_link_to_a_directory_is_replaced_and_not_followed(tmp_path: Path) -> None:
     path, inside = tmp_path / "net.sock", tmp_path / "inside"
     inside.mkdir()
     path.symlink_to(inside)

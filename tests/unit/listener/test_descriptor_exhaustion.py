@@ -45,7 +45,7 @@ def connect(directory: Path) -> socket.socket:
 
 
 def is_answered(client: socket.socket) -> bool:
-    """Whether a connection is answered; False if it was closed. A hang is an error."""
+    """Return whether a connection is answered; False if it was closed. A hang is an error."""
     try:
         client.sendall(b"?")
         return client.recv(1) == b"?"
@@ -69,7 +69,7 @@ def counts_of(process: subprocess.Popen[str]) -> dict[str, Any]:
     return counts
 
 
-def test_without_descriptors_clients_wait_in_the_queue_until_they_are_answered(
+def test_clients_wait_in_the_queue_while_descriptors_are_out(
     tmp_path: Path,
 ) -> None:
     with exhausted_process(tmp_path) as process, ExitStack() as stack:
@@ -82,7 +82,7 @@ def test_without_descriptors_clients_wait_in_the_queue_until_they_are_answered(
     assert counts["accept_failures"] >= 1
 
 
-def test_without_descriptors_the_acceptor_pauses_instead_of_spinning(tmp_path: Path) -> None:
+def test_the_acceptor_pauses_while_descriptors_are_out(tmp_path: Path) -> None:
     with exhausted_process(tmp_path) as process, ExitStack() as stack:
         clients = [stack.enter_context(connect(tmp_path)) for _ in range(CLIENTS)]
         clients[-1].settimeout(3 * acceptor._PAUSE_SECONDS)

@@ -51,7 +51,7 @@ def _able(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def subpath(path: Path) -> None:
-    """What the kubelet creates for `subPath: net.sock/x`."""
+    """Create the directories that the kubelet creates for `subPath: net.sock/x`."""
     (path / "x").mkdir(parents=True)
 
 
@@ -61,7 +61,7 @@ def many(path: Path) -> None:
 
 
 def sticky(path: Path) -> None:
-    """What crun 1.8.1 creates as the mount point of a volume below a read-only hostPath."""
+    """Create the mount point that crun 1.8.1 creates for a volume below a read-only hostPath."""
     subpath(path)
     for directory in (path, path / "x"):
         directory.chmod(0o1755)
@@ -131,7 +131,7 @@ def contents(top: Path) -> list[str]:
 
 @pytest.mark.usefixtures("_able")
 @pytest.mark.parametrize("make", [with_file, with_link, with_fifo, too_deep, too_many])
-def test_a_directory_with_other_content_is_moved_aside_logged_and_left(
+def test_a_directory_with_other_content_is_moved_aside_and_kept(
     make: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, aside = tmp_path / "net.sock", re.compile(r"net\.sock\.[0-9a-f]{8}")
@@ -151,7 +151,7 @@ def test_a_directory_with_other_content_is_moved_aside_logged_and_left(
     assert len(os.listdir(tmp_path)) == 3
 
 
-def test_a_directory_moved_aside_is_removed_at_a_start_once_it_has_no_files(
+def test_a_moved_directory_is_removed_at_a_start_once_empty(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "net.sock"
@@ -179,7 +179,7 @@ def mounts() -> str:
     return Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
-def test_a_thousand_directories_leave_no_name_descriptor_or_mount(tmp_path: Path) -> None:
+def test_a_thousand_directories_leave_no_name_fd_or_mount(tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     listener = start(path)
     before = open_descriptors(), mounts()
@@ -211,7 +211,7 @@ for line in sys.stdin:
 """
 
 
-def test_two_agents_that_start_at_once_replace_a_directory_by_one_socket(tmp_path: Path) -> None:
+def test_two_starting_agents_replace_a_directory_by_one_socket(tmp_path: Path) -> None:
     """Processes, not threads: the umask around bind(2) belongs to the process."""
     path = tmp_path / "net.sock"
     agents = [
@@ -247,7 +247,7 @@ def replace_by_directory(path: Path) -> None:
     subpath(path)
 
 
-async def test_two_agents_take_the_path_back_each_time_and_count_the_directories(
+async def test_two_agents_retake_the_path_and_count_the_directories(
     tmp_path: Path,
 ) -> None:
     async with echo_server(tmp_path) as older:
@@ -265,7 +265,7 @@ async def test_two_agents_take_the_path_back_each_time_and_count_the_directories
         await newer.close()
 
 
-async def test_a_file_in_place_of_the_directory_is_logged_and_the_watch_recovers(
+async def test_the_watch_recovers_from_a_file_at_the_directorys_path(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "run"
@@ -285,7 +285,7 @@ async def test_a_file_in_place_of_the_directory_is_logged_and_the_watch_recovers
 @pytest.mark.parametrize(
     "make", [lambda at: at.write_text(""), lambda at: at.symlink_to("missing")]
 )
-def test_a_start_reports_a_directory_path_that_is_not_a_directory(
+def test_a_start_reports_a_directory_path_that_is_a_file(
     make: Callable[[Path], None], tmp_path: Path
 ) -> None:
     make(tmp_path / "run")
@@ -376,7 +376,7 @@ def test_a_mount_below_the_directory_is_left_with_its_content(tmp_path: Path) ->
 
 @pytest.mark.root
 @needs_root
-def test_the_kubelets_mount_of_a_subpath_does_not_prevent_the_removal(tmp_path: Path) -> None:
+def test_a_subpath_mount_does_not_prevent_the_removal(tmp_path: Path) -> None:
     """It mounts the directory somewhere else, here in a namespace that outlives the removal."""
     path, target = tmp_path / "net.sock", tmp_path / "target"
     subpath(path)

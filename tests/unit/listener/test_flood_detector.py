@@ -1,4 +1,4 @@
-"""What counts as a flood of connections."""
+"""The rates of connections that count as a flood."""
 
 from __future__ import annotations
 

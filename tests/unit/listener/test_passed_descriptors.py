@@ -24,7 +24,7 @@ def test_this_kernel_is_known_to_refuse_descriptors_or_not() -> None:
         assert can_refuse_descriptors()
 
 
-def test_descriptors_that_are_passed_to_an_accepted_socket_are_refused(tmp_path: Path) -> None:
+def test_descriptors_passed_to_an_accepted_socket_are_refused(tmp_path: Path) -> None:
     listener = listen(str(tmp_path / "net.sock"), mode=0o666, directory_mode=0o755)
     with listener.connection, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "net.sock"))
@@ -39,7 +39,7 @@ def test_descriptors_that_are_passed_to_an_accepted_socket_are_refused(tmp_path:
             assert accepted.recv(10) == b"y"
 
 
-def test_descriptors_that_are_passed_to_a_socket_that_connected_are_refused() -> None:
+def test_descriptors_passed_to_a_connected_socket_are_refused() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         if refuse_descriptors(ours):

@@ -104,7 +104,7 @@ def test_a_listener_of_another_uid_is_foreign(ours: Listener, tmp_path: Path) ->
         os.waitpid(child, 0)
 
 
-def test_the_inode_of_the_checked_file_is_not_reused_within_the_block(ours: Listener) -> None:
+def test_the_checked_files_inode_is_not_reused_in_the_block(ours: Listener) -> None:
     ours.connection.close()
     Path(ours.path).unlink()
     for _ in range(50):

@@ -100,7 +100,7 @@ def stale(path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [removed, replaced, stale, lambda path: path.chmod(0)])
-def test_an_older_agent_does_not_replace_a_socket_bound_since_its_check(
+def test_an_older_agent_keeps_a_socket_bound_since_its_check(
     fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "net.sock"
@@ -144,7 +144,7 @@ def replace_before_the_rename(monkeypatch: pytest.MonkeyPatch, path: Path) -> li
     return newer
 
 
-def test_a_socket_bound_between_check_and_rename_is_put_back_by_an_agent_that_rebinds(
+def test_an_agent_that_rebinds_puts_a_newer_socket_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.sock"
@@ -159,7 +159,7 @@ def test_a_socket_bound_between_check_and_rename_is_put_back_by_an_agent_that_re
         listener.connection.close()
 
 
-def test_a_socket_bound_between_check_and_rename_is_put_back_by_an_agent_that_stops(
+def test_an_agent_that_stops_puts_a_newer_socket_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.sock"

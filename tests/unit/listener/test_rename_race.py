@@ -19,7 +19,7 @@ ROUNDS, CHECKS = 400, 20
 
 
 @pytest.mark.parametrize("fault", [removed, replaced, stale])
-def test_a_newer_agent_keeps_its_path_whenever_an_older_one_checks(
+def test_a_newer_agent_keeps_its_path_at_any_check_of_an_older(
     fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = tmp_path / "net.sock"

@@ -1,4 +1,4 @@
-"""When the watch of a socket rebinds it, and when it leaves the path to another agent."""
+"""The watch of a socket rebinds it, or leaves the path to another agent."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_socket_of_a_newer_agent_is_left(watched: Watched, newer: Listener) 
     assert watched.health.rebinds == 0
 
 
-def test_another_agents_socket_is_connected_to_only_every_few_checks(
+def test_another_agents_socket_is_probed_every_few_checks_only(
     watched: Watched, newer: Listener
 ) -> None:
     def connections() -> int:
@@ -110,7 +110,7 @@ def test_another_agents_socket_is_connected_to_only_every_few_checks(
     assert connections() == 1
 
 
-def test_a_missing_socket_of_a_newer_agent_is_rebound_after_its_grace_period(
+def test_a_missing_newer_socket_is_rebound_after_its_grace(
     watched: Watched, newer: Listener
 ) -> None:
     newer.unlink_if_ours()
@@ -120,7 +120,7 @@ def test_a_missing_socket_of_a_newer_agent_is_rebound_after_its_grace_period(
     assert watched.listener.still_ours()
 
 
-def test_a_newer_agent_may_rebind_its_missing_socket_within_the_grace_period(
+def test_a_newer_agent_may_rebind_within_the_grace_period(
     watched: Watched, newer: Listener
 ) -> None:
     newer.unlink_if_ours()
@@ -131,7 +131,7 @@ def test_a_newer_agent_may_rebind_its_missing_socket_within_the_grace_period(
     rebound.connection.close()
 
 
-def test_the_stale_socket_of_a_killed_newer_agent_is_replaced_at_the_next_probe(
+def test_a_killed_agents_socket_is_replaced_at_the_next_probe(
     watched: Watched, newer: Listener
 ) -> None:
     newer.connection.close()
@@ -175,7 +175,7 @@ def test_a_failure_is_logged_once_in_a_minute(
     assert watched.health.problem() == ""
 
 
-def test_a_directory_deleted_under_a_mount_is_a_problem_until_the_socket_is_back(
+def test_a_deleted_directory_is_a_problem_until_it_is_back(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> Listener:

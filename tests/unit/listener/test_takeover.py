@@ -1,4 +1,4 @@
-"""Acceptors that take over one path in turn, and the close of the last: no client hangs."""
+"""Acceptors that take over a path from each other, and the close of the last: no client hangs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def take_over(path: str) -> EchoServer:
     return server
 
 
-async def test_acceptors_that_take_over_from_each_other_answer_every_client(
+async def test_acceptors_that_alternate_answer_every_client(
     tmp_path: Path,
 ) -> None:
     async with echo_server(tmp_path) as first:
@@ -78,7 +78,7 @@ async def test_acceptors_that_take_over_from_each_other_answer_every_client(
     assert client.outcomes["answered"] >= TAKEOVERS
 
 
-async def test_an_acceptor_that_closes_leaves_the_socket_of_its_successor(tmp_path: Path) -> None:
+async def test_a_closing_acceptor_leaves_its_successors_socket(tmp_path: Path) -> None:
     async with echo_server(tmp_path) as server:
         successor = take_over(server.path)
         inode = os.lstat(server.path).st_ino
@@ -118,7 +118,7 @@ async def test_a_pause_ends_with_the_close_and_the_queue_is_answered(
         assert resume is not None and resume.cancelled()
 
 
-async def test_clients_that_cannot_be_accepted_at_the_close_are_disconnected(
+async def test_clients_not_accepted_at_the_close_are_disconnected(
     tmp_path: Path,
 ) -> None:
     async with echo_server(tmp_path) as server:

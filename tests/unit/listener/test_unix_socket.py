@@ -124,7 +124,7 @@ def test_a_link_is_replaced_and_its_target_is_kept(tmp_path: Path) -> None:
     listener.connection.close()
 
 
-def test_bind_is_retried_when_another_agent_removes_the_temporary_name(
+def test_bind_is_retried_when_its_temporary_name_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename, lost = os.rename, [True]
@@ -140,7 +140,7 @@ def test_bind_is_retried_when_another_agent_removes_the_temporary_name(
     listener.connection.close()
 
 
-def test_four_of_each_of_250_pods_may_connect_at_once_without_waiting(tmp_path: Path) -> None:
+def test_four_of_each_of_250_pods_may_connect_without_waiting(tmp_path: Path) -> None:
     listener, clients = start(tmp_path / "net.sock"), []
     try:
         for _ in range(4 * 250):

@@ -89,7 +89,7 @@ def test_the_order_of_the_parts_makes_no_difference(
 
 
 @given(parts=SOME, version=st.integers(0, 2**64 - 1), names=st.lists(TEXTS))
-def test_fields_that_are_no_messages_are_put_behind_the_joined_ones(
+def test_plain_fields_follow_the_joined_messages(
     parts: dict[str, Any], version: int, names: list[str]
 ) -> None:
     snapshot = api.AllResponse(**parts)
@@ -123,7 +123,7 @@ def test_a_field_of_no_message_type_is_refused(kind: type[Message], name: str) -
         encode.join(kind, [(name, b"")])
 
 
-def test_a_part_that_is_an_error_is_an_entry_of_errors_in_the_order_of_the_api() -> None:
+def test_a_failed_part_is_an_entry_of_errors_in_api_order() -> None:
     facts = everything()
     denied: AgentError = PermissionDenied(Reason.PID_OUTSIDE_POD, "Not yours.")
     late = Unavailable(Reason.POD_LIST_UNAVAILABLE, "No list.")
@@ -151,7 +151,7 @@ FAILURES = st.builds(Unavailable, st.sampled_from(Reason), TEXTS) | st.builds(
 
 
 @given(parts=SOME, failed=st.dictionaries(st.sampled_from(NAMES), FAILURES), data=st.data())
-def test_everything_is_what_protobuf_makes_of_the_parts_and_errors(
+def test_everything_is_what_protobuf_makes_of_parts_and_errors(
     parts: dict[str, Any], failed: dict[str, AgentError], data: st.DataObject
 ) -> None:
     there = {name: part for name, part in parts.items() if name not in failed}
@@ -188,7 +188,7 @@ def test_cpus_with_topology_are_what_one_message_would_be(
     assert made.ByteSize() == expected.ByteSize()
 
 
-def test_cpus_with_topology_are_encoded_again_as_soon_as_one_source_differs() -> None:
+def test_cpus_are_encoded_again_once_one_source_differs() -> None:
     found, each = cpus(), (cpu(0), cpu(1))
     first = encode.cpus_with_topology(found, each, (1,))
     assert encode.cpus_with_topology(found, (cpu(0), cpu(1)), (1,)) is first
@@ -224,13 +224,13 @@ def test_an_entry_that_is_not_named_is_encoded_each_time() -> None:
     assert api.PodResponse.FromString(encode.pod(match, APP).body) == convert.pod(match, APP)
 
 
-def test_the_container_id_of_another_process_is_not_that_of_the_entry() -> None:
+def test_another_processs_container_id_is_not_the_entrys() -> None:
     match = named(labelled("a"))
     encode.pod(match, APP)
     assert api.PodResponse.FromString(encode.pod(match, "f" * 64).body).container_id == "f" * 64
 
 
-def test_networks_are_known_once_they_are_kept_and_only_for_their_entry() -> None:
+def test_kept_networks_are_known_for_their_own_entry_only() -> None:
     match = named(labelled("a"))
     assert encode.known_network(match) is None
     made = encode.network(networks_of(match.pod), match)
@@ -264,7 +264,7 @@ def test_an_answer_of_held_values_is_encoded_once_with_them() -> None:
     assert encode.hugepages(other) is not first
 
 
-def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change() -> None:
+def test_given_resources_are_encoded_again_if_functions_change() -> None:
     found = ContainerResources((), (1, 2), (), (), NOW)
     first = encode.resources(found, GivenDevices())
     assert encode.resources(found, GivenDevices()) is first
@@ -275,7 +275,7 @@ def test_an_answer_of_given_resources_is_encoded_again_when_its_functions_change
 
 
 @pytest.mark.parametrize(("count", "characters"), [(0, 0), (3, 10), (20_000, 10), (40, 130_000)])
-def test_an_environment_is_encoded_in_portions_which_are_one_answer(
+def test_an_environment_in_portions_is_one_answer(
     count: int, characters: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = {f"V{number}": "x" * characters for number in range(count)}

@@ -11,10 +11,10 @@ from netutil.agent.collect.results import Allocated, Interfaces
 from netutil.agent.errors import AgentError, Reason, Unavailable
 from netutil.agent.facts.interfaces import DeviceType, Interface
 from netutil.agent.facts.links import Address, Link
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.messages import convert_devices
 from netutil.agent.messages.encode_interfaces import with_counters, without_counters
 from netutil.agent.parsers.environment import AllocatedDevice
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.parsers.rtnetlink import Counters
 from netutil.v1alpha import netutil_pb2 as api
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from netutil.agent.collect.results import GivenDevices, GivenFunctions
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.kubelet.podresources.model import ContainerResources, DeviceAllocation
 from netutil.agent.messages import convert_devices, encode
+from netutil.agent.parsers.pci import PciInfo
 
 VF = "0000:3b:01.0"
 FOUND = ContainerResources(
@@ -35,7 +35,7 @@ def test_another_driver_or_another_list_is_another_answer() -> None:
     assert encode.resources(listed, functions("vfio-pci")).body != rebound.body
 
 
-def test_what_is_derived_is_derived_once() -> None:
+def test_values_are_derived_once() -> None:
     assert FOUND.pci_addresses == (VF,)
     assert FOUND.pci_addresses is FOUND.pci_addresses
     assert FOUND.without_cpus is FOUND.without_cpus

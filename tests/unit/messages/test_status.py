@@ -1,4 +1,4 @@
-"""What of an error goes over the wire: always sendable, never too long, and never nothing."""
+"""The status of an error on the wire: always valid, bounded and never empty."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_kinds_of_records_have_limits_of_their_own() -> None:
     assert [at_most.filter(record(kind, 5.0)) for kind in "aabb"] == [True, False, True, False]
 
 
-def test_records_that_are_each_of_another_kind_are_not_kept_for_ever(
+def test_records_of_ever_new_kinds_are_not_kept_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(log_setup, "_MAX_KINDS", 10)

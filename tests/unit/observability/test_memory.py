@@ -1,4 +1,4 @@
-"""When new connections are rejected, by the files of both versions of cgroups."""
+"""The rejection of new connections for lack of memory, by the files of both cgroup versions."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def test_connections_are_rejected_only_above_the_share(tmp_path: Path) -> None:
     refusal = limit.check_capacity()
     assert refusal is not None and refusal.reason is Reason.AGENT_MEMORY_LOW
     with pytest.raises(ResourceExhausted):
-        limit.ensure_room()
+        limit.ensure_capacity()
     v2(tmp_path, 50 * MIB, max=str(100 * MIB))
     clock.now += 0.25
-    limit.ensure_room()
+    limit.ensure_capacity()
 
 
 def test_unreadable_files_reject_no_connection(
@@ -86,7 +86,7 @@ def test_unreadable_files_reject_no_connection(
     assert len(caplog.records) == 1
 
 
-def test_without_a_cgroup_there_is_no_limit() -> None:
+def test_no_limit_is_known_without_a_cgroup() -> None:
     limit = MemoryLimit(None, 90)
     assert limit.use == MemoryUse(0, None)
     assert limit.check_capacity() is None
@@ -95,7 +95,7 @@ def test_without_a_cgroup_there_is_no_limit() -> None:
 @pytest.mark.parametrize(
     ("namespace", "path"), [("", "/pod/container"), ("/pod/container", "/"), ("/pod", "/container")]
 )
-def test_the_agents_own_cgroup_is_found_in_a_cgroup_namespace_of_its_own(
+def test_the_agents_cgroup_is_found_in_a_private_namespace(
     namespace: str, path: str, tmp_path: Path
 ) -> None:
     """There /proc/self/cgroup says "/", which is not the top of what the node's mount shows."""

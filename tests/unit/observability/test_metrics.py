@@ -1,4 +1,4 @@
-"""What is scraped of calls is what prometheus_client's own metrics would say."""
+"""The metrics of calls equal those of prometheus_client's own classes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_calls_are_counted_as_prometheus_would(calls: list[Call]) -> None:
     assert samples(generate_latest(metrics.registry)) == as_prometheus_counts(calls)
 
 
-def test_a_scrape_while_calls_are_counted_neither_fails_nor_loses_any() -> None:
+def test_a_scrape_during_calls_neither_fails_nor_loses_any() -> None:
     metrics, scraping = Metrics(), threading.Event()
     found: list[bytes] = []
 

@@ -36,7 +36,7 @@ def test_a_later_version_may_say_more() -> None:
         f"01-{TRACE}-{SPAN}-01-{'x' * 300}",
     ],
 )
-def test_what_is_not_well_formed_is_ignored(text: str) -> None:
+def test_a_malformed_header_is_ignored(text: str) -> None:
     assert parse_traceparent(text) is None
 
 

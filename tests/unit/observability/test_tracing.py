@@ -15,34 +15,34 @@ from netutil.agent.observability.call_stats import (
 WAITING = 1024
 
 
-def tell(tracing: CallFeed, method: str = "GetPod") -> None:
+def publish(tracing: CallFeed, method: str = "GetPod") -> None:
     tracing.notify(method, "answered", None, "OK", "", 0.001)
 
 
 async def test_a_subscriber_gets_each_call_once() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
-    tell(tracing, "GetPod")
-    tell(tracing, "GetEnv")
+    publish(tracing, "GetPod")
+    publish(tracing, "GetEnv")
     news = await onlooker.next()
     assert news is not None
     assert ([call.method for call in news[0]], news[1]) == (["GetPod", "GetEnv"], 0)
     waiting = asyncio.create_task(onlooker.next())
     await asyncio.sleep(0)
     assert not waiting.done()
-    tell(tracing, "GetCPUInfo")
+    publish(tracing, "GetCPUInfo")
     again = await waiting
     assert again is not None and [call.method for call in again[0]] == ["GetCPUInfo"]
 
 
-async def test_who_reads_too_slowly_gets_the_newest_and_the_number_of_the_rest() -> None:
+async def test_a_slow_reader_gets_the_newest_and_the_rests_number() -> None:
     tracing = CallFeed()
     slow, fast = tracing.subscribe(), tracing.subscribe()
     for number in range(WAITING):
-        tell(tracing, str(number))
+        publish(tracing, str(number))
     await fast.next()
     for number in range(WAITING, WAITING + 10):
-        tell(tracing, str(number))
+        publish(tracing, str(number))
     calls, lost = await slow.next() or ([], 0)
     assert (len(calls), lost) == (WAITING, 10)
     assert (calls[0].method, calls[-1].method) == ("10", str(WAITING + 9))
@@ -56,7 +56,7 @@ async def test_a_subscriber_that_left_gets_and_holds_nothing() -> None:
     assert tracing
     tracing.unsubscribe(onlooker)
     assert not tracing.subscribers
-    tell(tracing)
+    publish(tracing)
     tracing.stop()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(onlooker.next(), 0.01)
@@ -85,7 +85,7 @@ def test_a_log_counts_refused_not_found_and_failed_calls_apart(
 async def test_the_end_comes_after_all_earlier_calls() -> None:
     tracing = CallFeed()
     onlooker = tracing.subscribe()
-    tell(tracing)
+    publish(tracing)
     tracing.stop()
     news = await onlooker.next()
     assert news is not None and len(news[0]) == 1

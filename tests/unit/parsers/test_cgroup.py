@@ -22,7 +22,7 @@ AGENT_POD = f"/kubepods/besteffort/podaaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee/{AGEN
 
 
 def identify(text: str, own: str = "/", cgroup_root: str = "") -> CgroupIdentity:
-    """What an agent whose own cgroup is `own`, in every hierarchy, makes of a text."""
+    """Return the identity that an agent in cgroup `own` of every hierarchy reads from a text."""
     hierarchy = Hierarchy(2, "/sys/fs/cgroup", places=pod_places(own, cgroup_root))
     controllers = {name for line in parse_cgroup_file(text) for name in line.controllers}
     return CgroupTree(dict.fromkeys((UNIFIED, *controllers), hierarchy)).identify(text)
@@ -177,7 +177,7 @@ def test_a_real_cgroup_file_names_its_pod_and_container(case: str, own: str) -> 
     assert (found.pod_uid, found.container_id) == (normalise_uid(uid), container_id)
 
 
-def test_an_agent_in_a_pod_learns_the_kubelets_cgroup_root_from_its_own_cgroup() -> None:
+def test_an_agent_in_a_pod_learns_the_kubelets_cgroup_root() -> None:
     own = f"/lab{AGENT_POD}"
     assert identify(f"3:cpuset:/lab/kubepods/pod{UID}/{ID}\n", own).container_id == ID
     own = f"/lab.slice/lab-kubepods.slice/lab-kubepods-pod{OTHER.replace('-', '_')}.slice"
@@ -187,7 +187,7 @@ def test_an_agent_in_a_pod_learns_the_kubelets_cgroup_root_from_its_own_cgroup()
 
 @pytest.mark.parametrize("case", [case for case in REAL_WORLD if case.startswith("kind")])
 @pytest.mark.parametrize("own", EVERYWHERE)
-def test_in_a_container_that_the_agent_is_not_in_no_name_counts(case: str, own: str) -> None:
+def test_no_name_counts_in_a_container_without_the_agent(case: str, own: str) -> None:
     """Root in a container that no kubelet started makes cgroups that belong to root, too."""
     try:
         found = identify(REAL_WORLD[case][0], own)
@@ -303,9 +303,7 @@ SLICED = (
         (SLICED, f"/../../../kubepods-pod{UID_}.slice/crio-{ID}.scope"),
     ],
 )
-def test_a_path_relative_to_the_agents_cgroup_namespace_is_made_absolute(
-    namespace: str, path: str
-) -> None:
+def test_a_path_relative_to_the_agents_cgroup_is_made_absolute(namespace: str, path: str) -> None:
     hierarchy = Hierarchy(2, "/c", namespace=namespace, places=pod_places(namespace))
     found = CgroupTree({UNIFIED: hierarchy}).identify(f"0::{path}\n")
     assert (found.pod_uid, found.container_id) == (normalise_uid(UID), ID)
@@ -315,7 +313,7 @@ def test_a_path_relative_to_the_agents_cgroup_namespace_is_made_absolute(
     assert refused.value.reason is Reason.OUTSIDE_KUBELET_CGROUPS
 
 
-def test_a_path_above_what_the_agent_sees_is_refused_with_the_fix() -> None:
+def test_a_path_above_the_agents_view_is_refused_with_the_fix() -> None:
     """Its own cgroup namespace, and no mount of the host's: `..` cannot be followed."""
     with pytest.raises(PermissionDenied) as refused:
         identify(f"0::/../../kubepods/burstable/pod{UID}/{ID}\n")
@@ -333,7 +331,7 @@ def test_a_hierarchy_that_the_agent_does_not_see_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("inner", [f"pod{OTHER}/{ID2}", f"a/kubepods-pod{OTHER}.slice/{ID2}", ID2])
-def test_a_pods_container_without_a_pod_uid_is_not_what_it_makes_within(inner: str) -> None:
+def test_a_container_without_a_pod_uid_is_not_one_nested_in_it(inner: str) -> None:
     found = identify(f"0::/system.slice/crio-{ID}.scope/{inner}\n")
     assert choose_container(found, [ID, ID2]).container_id == ID
     with pytest.raises(PermissionDenied):
@@ -380,7 +378,7 @@ IN_THE_POD = {
 
 
 @pytest.mark.parametrize("case", IN_THE_POD)
-def test_a_process_in_the_pods_own_cgroup_is_the_pods_in_no_container(case: str) -> None:
+def test_a_process_in_a_pods_cgroup_is_in_no_container(case: str) -> None:
     found = identify(IN_THE_POD[case])
     assert (found.pod_uid, found.container_id) == (normalise_uid(UID), None)
     path = found.container_path("cpuset")
@@ -411,7 +409,7 @@ def test_below_a_pod_only_a_containers_name_makes_a_caller(deeper: list[str]) ->
         f"2:cpu:/kubepods/pod{UID}/{ID}\n1:cpuset:/kubepods/pod{UID}/{ID2}\n",
     ],
 )
-def test_hierarchies_that_name_different_pods_or_containers_are_refused(text: str) -> None:
+def test_hierarchies_that_name_different_pods_are_refused(text: str) -> None:
     with pytest.raises(FailedPrecondition) as refusal:
         identify(text)
     assert refusal.value.reason is Reason.CGROUPS_DISAGREE
@@ -423,7 +421,7 @@ def test_a_line_that_is_not_of_the_kernel_is_refused(text: str) -> None:
         identify(text)
 
 
-def test_without_a_pod_uid_the_first_container_that_the_node_is_not_in_decides() -> None:
+def test_the_first_foreign_container_decides_without_a_pod_uid() -> None:
     own = f"/docker/{ID}/system.slice/netutil-agent.service"
     found = identify(f"0::/docker/{ID}/crio-{ID2}.scope/inner/{'d' * 64}\n", own)
     assert found.pod_uid is None
@@ -439,25 +437,25 @@ def test_a_container_without_a_pod_uid_may_be_the_agents_own() -> None:
         assert choose_container(found, [ID]).container_id == ID
 
 
-def test_a_node_inside_a_pod_has_containers_without_a_pod_uid_too() -> None:
+def test_a_node_in_a_pod_has_containers_without_a_pod_uid_too() -> None:
     own = f"{OUTER}/docker/{ID2}/system.slice/crio-{AGENT}.scope"
     found = identify(f"0::{OUTER}/docker/{ID2}/system.slice/crio-{ID}.scope\n", own)
     assert choose_container(found, [ID]).container_id == ID
 
 
-def test_hierarchies_in_which_the_process_is_in_the_nodes_container_alone_say_nothing() -> None:
+def test_hierarchies_with_only_the_nodes_container_are_ignored() -> None:
     own = f"/docker/{ID2}/system.slice/netutil-agent.service"
     text = f"13:misc:/docker/{ID2}\n2:cpu:/docker/{ID2}/system.slice/crio-{ID}.scope\n"
     (placement,) = identify(text, own).placements
     assert [one for one, _ in placement.containers] == [ID]
 
 
-def test_without_a_pod_uid_an_unknown_container_is_refused() -> None:
+def test_an_unknown_container_without_a_pod_uid_is_refused() -> None:
     with pytest.raises(PermissionDenied):
         choose_container(identify(f"0::/system.slice/crio-{ID}.scope\n"), [])
 
 
-def test_without_a_pod_uid_hierarchies_must_agree_on_the_container() -> None:
+def test_hierarchies_without_a_pod_uid_must_agree_on_containers() -> None:
     found = identify(f"2:cpu:/docker/{ID}\n1:cpuset:/docker/{ID2}\n")
     with pytest.raises(FailedPrecondition):
         choose_container(found, [ID, ID2])

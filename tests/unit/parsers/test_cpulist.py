@@ -49,7 +49,7 @@ def test_a_list_is_its_numbers_in_order(text: str, cpus: tuple[int, ...]) -> Non
         ",",
     ],
 )
-def test_what_is_no_list_is_refused_with_the_file(text: str) -> None:
+def test_an_invalid_list_is_refused_with_the_file(text: str) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_cpu_list(text, read="/sys/devices/system/cpu/online")
     assert refused.value.reason is Reason.CPU_LIST_MALFORMED
@@ -65,7 +65,7 @@ def test_numbers_are_written_in_the_shortest_form(cpus: tuple[int, ...], text: s
 
 
 @given(numbers)
-def test_what_is_written_is_read_again(cpus: set[int]) -> None:
+def test_a_written_list_is_read_again(cpus: set[int]) -> None:
     assert parse_cpu_list(format_cpu_list(cpus), read="") == tuple(sorted(cpus))
 
 

@@ -8,19 +8,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from netutil.agent.parsers.device_metadata import (
+from netutil.agent.parsers.claims import (
     MAX_ATTRIBUTES,
+    MAX_TEXT,
+    MAX_VALUES,
+    Attribute,
+    ClaimDevice,
+    NetworkData,
+)
+from netutil.agent.parsers.device_metadata import (
     MAX_BYTES,
     MAX_DEVICES,
     MAX_OBJECTS,
-    MAX_VALUES,
-    Attribute,
     DeviceMetadata,
     DeviceMetadataMalformed,
     DeviceMetadataTooLarge,
-    MetadataDevice,
     MetadataRequest,
-    NetworkData,
     parse_device_metadata,
 )
 
@@ -44,9 +47,9 @@ WHOLE = DeviceMetadata(
     requests=(
         MetadataRequest(
             name="vf",
+            drivers=("sriov.example.com",),
             devices=(
-                MetadataDevice(
-                    driver="sriov.example.com",
+                ClaimDevice(
                     pool="node-1",
                     name="0000-3b-02-1",
                     attributes=(
@@ -87,7 +90,7 @@ def test_the_first_known_version_counts() -> None:
     assert parse_device_metadata(body).generation == 5
 
 
-def test_what_follows_the_first_known_version_is_not_read() -> None:
+def test_text_after_the_first_known_version_is_not_read() -> None:
     assert parse_device_metadata(stream(document()) + b'{"apiVers').generation == 1
 
 
@@ -168,7 +171,7 @@ def test_only_an_object_is_taken(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{", b"\xff", b'{"a": NaN}', b"}"])
-def test_what_may_be_half_a_file_is_marked(body: bytes) -> None:
+def test_a_file_that_may_be_incomplete_is_marked(body: bytes) -> None:
     assert malformed(body).may_be_partial
 
 
@@ -197,19 +200,31 @@ def test_a_long_number_costs_no_time() -> None:
         ),
         (both(device(attributes={"a": {"ints": [1] * (MAX_VALUES + 1)}})), "values"),
         (both(device(network={"ips": ["10.0.0.1/8"] * (MAX_VALUES + 1)})), "addresses"),
+        (both(device(attributes={"a": {"string": "x" * (MAX_TEXT + 1)}})), "a text"),
+        (both(device(network={"hardwareAddress": "x" * (MAX_TEXT + 1)})), "a text"),
     ],
-    ids=["bytes", "objects", "devices", "requests", "attributes", "values", "addresses"],
+    ids=[
+        "bytes",
+        "objects",
+        "devices",
+        "requests",
+        "attributes",
+        "values",
+        "addresses",
+        "an attribute's text",
+        "an address's text",
+    ],
 )
 def test_more_than_the_limit_is_refused(body: bytes, what: str) -> None:
     with pytest.raises(DeviceMetadataTooLarge, match=what):
         parse_device_metadata(body)
 
 
-def test_as_much_as_the_limit_is_read() -> None:
+def test_a_file_as_large_as_the_limit_is_read() -> None:
     most = device(attributes={str(n): {"ints": [n] * MAX_VALUES} for n in range(MAX_ATTRIBUTES)})
     (request,) = parse_device_metadata(both(most, *[device()] * (MAX_DEVICES - 1))).requests
     assert len(request.devices) == MAX_DEVICES
-    assert len(request.devices[0].attributes) == MAX_ATTRIBUTES
+    assert len(request.devices[0].attributes or ()) == MAX_ATTRIBUTES
 
 
 @given(st.integers(min_value=0))
@@ -253,7 +268,7 @@ def test_every_attribute_comes_back(attributes: dict[str, Any], generation: int)
     found = parse_device_metadata(both(device(attributes=attributes), generation=generation))
     assert found.generation == generation
     read = {}
-    for name, attribute in found.requests[0].devices[0].attributes:
+    for name, attribute in found.requests[0].devices[0].attributes or ():
         fields = zip(
             attribute.__struct_encode_fields__,
             (getattr(attribute, one) for one in attribute.__struct_fields__),
@@ -268,6 +283,6 @@ def test_every_attribute_comes_back(attributes: dict[str, Any], generation: int)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     with pytest.raises((DeviceMetadataMalformed, DeviceMetadataTooLarge)):
         parse_device_metadata(body)

@@ -104,7 +104,7 @@ def test_null_is_no_info() -> None:
     "value",
     ["NaN", "-Infinity", "1e999", "1" * 400, r'"\ud800"', '{"\\udfff":1}', "[" * 20 + "]" * 20],
 )
-def test_what_protobuf_cannot_hold_is_left_out(value: str) -> None:
+def test_text_that_protobuf_cannot_hold_is_left_out(value: str) -> None:
     first, second = parse_devices(with_info(f'{{"{VF}":{{"a":{value}}},"{OTHER}":{{}}}}'))
     assert (first.info, first.problem) == (None, DeviceProblem.INFO_NOT_PORTABLE)
     assert second.problem is None
@@ -177,7 +177,7 @@ def as_struct(info: Any) -> struct_pb2.Struct:
 
 
 @given(json_values)
-def test_whatever_info_comes_no_device_is_lost_and_protobuf_takes_it(value: object) -> None:
+def test_any_info_loses_no_device_and_fits_protobuf(value: object) -> None:
     for info in (value, {VF: value}, {VF: {"a": value}}):
         found = parse_devices(with_info(json.dumps(info)))
         assert [one.pci_address for one in found] == [VF, OTHER]
@@ -194,7 +194,7 @@ def test_whatever_info_comes_no_device_is_lost_and_protobuf_takes_it(value: obje
         max_size=6,
     )
 )
-def test_whatever_environment_comes_devices_are_in_order(environment: dict[str, str]) -> None:
+def test_devices_of_any_environment_are_in_order(environment: dict[str, str]) -> None:
     found = [(one.variable, one.position) for one in parse_devices(environment)]
     assert found == sorted(set(found))
     for variable, value in environment.items():

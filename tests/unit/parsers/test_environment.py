@@ -58,7 +58,7 @@ class Unsplit(bytes):
 
 
 @pytest.mark.parametrize("length", [1, 7, 1000, MAX_ENTRY_BYTES - len("V00000=")])
-def test_a_large_block_is_split_in_slices_and_each_variable_is_found(length: int) -> None:
+def test_a_large_block_is_split_in_slices_without_a_loss(length: int) -> None:
     count = min(MAX_ENTRIES, 3 * 1024 * 1024 // length)
     variables = {f"V{number:05}": "x" * length for number in range(count)}
     entries = [f"{name}={value}".encode() for name, value in variables.items()]
@@ -80,7 +80,7 @@ def test_a_large_block_of_nothing_has_no_variables() -> None:
         pytest.param(b"a\0" * (MAX_ENTRIES + 1), id="too many without a name"),
     ],
 )
-def test_an_environment_that_no_program_is_started_with_is_refused(block: bytes) -> None:
+def test_an_impossible_environment_is_refused(block: bytes) -> None:
     with pytest.raises(ResourceExhausted) as refusal:
         parse_environment(block)
     assert refusal.value.reason is Reason.ENVIRONMENT_TOO_LARGE
@@ -102,7 +102,7 @@ def test_entries_without_an_equals_sign_are_skipped_and_counted() -> None:
         pytest.param(b"N\xffME=good", "N\ufffdME", "good", id="in the name"),
     ],
 )
-def test_what_is_not_utf_8_is_replaced_and_counted(entry: bytes, name: str, value: str) -> None:
+def test_invalid_utf_8_is_replaced_and_counted(entry: bytes, name: str, value: str) -> None:
     found = parse_environment(entry + b"\0OK=1\0")
     assert found == Environment({name: value, "OK": "1"}, replaced_entries=1, skipped_entries=0)
 
@@ -111,7 +111,7 @@ def test_an_entry_counts_once_however_many_bytes_are_replaced() -> None:
     assert parse_environment(b"A=\xff\xff\xff\0B=\xff\0").replaced_entries == 2
 
 
-def test_an_entry_without_an_equals_sign_is_only_skipped_if_it_is_no_utf_8_either() -> None:
+def test_a_non_utf_8_entry_without_equals_sign_is_skipped_too() -> None:
     assert parse_environment(b"\xff\xfe\0") == Environment({}, 0, 1)
 
 
@@ -120,14 +120,14 @@ names = st.text(st.characters(exclude_characters="\0=", exclude_categories=["Cs"
 
 
 @given(st.dictionaries(names, st.text(characters)), st.booleans())
-def test_what_a_process_is_started_with_comes_back(variables: dict[str, str], final: bool) -> None:
+def test_a_processs_environment_comes_back(variables: dict[str, str], final: bool) -> None:
     block = "\0".join(f"{name}={value}" for name, value in variables.items())
     found = parse_environment((block + "\0" * final).encode())
     assert found == Environment(variables, 0, 0)
 
 
 @given(st.lists(st.one_of(st.binary(), st.builds(bytes.__add__, st.binary(), st.just(b"=\xff")))))
-def test_any_bytes_give_text_that_can_be_sent_and_every_entry_is_accounted_for(
+def test_any_bytes_give_valid_text_and_account_for_each_entry(
     entries: list[bytes],
 ) -> None:
     block = b"\0".join(entries)

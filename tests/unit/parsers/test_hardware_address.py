@@ -45,9 +45,7 @@ def test_spelling_does_not_make_another_address(
 
 
 @given(addresses, addresses)
-def test_two_addresses_are_the_same_by_their_bytes_or_by_their_guid(
-    one: bytes, other: bytes
-) -> None:
+def test_two_addresses_are_compared_by_their_bytes_or_their_guid(one: bytes, other: bytes) -> None:
     by_guid = 20 in (len(one), len(other)) and {len(one), len(other)} <= {8, 20}
     expected = one[-8:] == other[-8:] if by_guid else one == other
     assert is_same_address(one.hex(":"), other.hex(":")) is expected

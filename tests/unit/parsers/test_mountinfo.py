@@ -111,7 +111,7 @@ def test_the_cgroup_mounts_are_found_among_the_others(case: str) -> None:
         pytest.param("", id="an empty line"),
     ],
 )
-def test_what_is_no_cgroup_mount_is_passed_over(line: str) -> None:
+def test_other_mounts_are_skipped(line: str) -> None:
     assert parse_cgroup_mounts(f"{OTHERS}{line}\n") == ()
 
 
@@ -135,7 +135,7 @@ def escaped(text: str) -> str:
 
 
 @given(st.sampled_from([1, 2]), paths, paths, options, st.lists(st.just("shared:7"), max_size=3))
-def test_what_the_kernel_writes_comes_back(
+def test_mounts_that_the_kernel_writes_come_back(
     version: int, root: str, mount_point: str, flags: frozenset[str], optional: list[str]
 ) -> None:
     kind = "cgroup" if version == 1 else "cgroup2"

@@ -32,7 +32,7 @@ def test_a_real_annotation_is_carried_whole(case: str) -> None:
     assert parse(text) == expected
 
 
-def test_keys_that_no_specification_names_are_preserved_where_they_stand() -> None:
+def test_unspecified_keys_are_preserved_in_place() -> None:
     (status,) = parse(EXTENSIONS)
     assert status.extensions == {
         "com.example.vlan": 105,
@@ -58,7 +58,7 @@ def test_null_is_as_if_the_key_were_not_there(key: str) -> None:
     assert parse(json.dumps([{key: None}])) == (NetworkStatus(),)
 
 
-def test_of_a_key_that_is_there_twice_the_last_counts_as_in_the_plugins_own_decoder() -> None:
+def test_a_repeated_keys_last_value_counts_as_in_the_plugin() -> None:
     (status,) = parse('[{"interface": "net1", "interface": "net2"}]')
     assert status.interface == "net2"
 
@@ -137,7 +137,7 @@ BROKEN: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_annotation_is_refused_with_the_place_where_it_breaks(case: str) -> None:
+def test_a_broken_annotation_is_refused_with_the_place(case: str) -> None:
     text, where = BROKEN[case]
     error = refusal(text)
     assert error.reason is Reason.NETWORK_STATUS_MALFORMED
@@ -163,7 +163,7 @@ def test_the_error_names_what_was_read() -> None:
     assert refusal("{}").read == READ
 
 
-def test_one_broken_attachment_spoils_the_answer_rather_than_going_missing() -> None:
+def test_one_broken_attachment_breaks_the_answer() -> None:
     assert "[1].ips" in refusal('[{"name": "good"}, {"ips": 1}]').message
 
 
@@ -222,7 +222,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]))
         )
     )
 )
-def test_what_is_written_by_the_specification_comes_back(found: list[dict[str, Any]]) -> None:
+def test_a_status_of_the_specification_comes_back(found: list[dict[str, Any]]) -> None:
     expected = tuple(
         NetworkStatus(**{**one, "ips": tuple(one["ips"]), "gateway": tuple(one["gateway"])})
         for one in found

@@ -1,4 +1,4 @@
-"""What counts as a PCI address."""
+"""The texts that are PCI addresses."""
 
 from __future__ import annotations
 

@@ -50,14 +50,14 @@ def test_other_variables_are_not_the_qat_plugins(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0000:b0:00.0x", "yes", f"{ONE},{TWO}", "mlx5_core.sf.4"])
-def test_a_value_of_the_qat_plugins_that_is_no_address_is_kept_with_its_problem(value: str) -> None:
+def test_a_qat_value_that_is_no_address_is_kept_with_its_problem(value: str) -> None:
     (found,) = parse_qat_devices({"QAT0": f" {value} "})
     assert (found.variable, found.name, found.pci_address) == ("QAT0", value, "")
     assert found.problem is DeviceProblem.NOT_AN_ADDRESS
 
 
 @given(st.text(max_size=300))
-def test_whatever_a_variable_of_the_qat_plugins_holds_is_kept_unless_it_is_empty(
+def test_any_qat_value_is_kept_unless_it_is_empty(
     value: str,
 ) -> None:
     found = parse_qat_devices({"QAT7": value})
@@ -100,7 +100,7 @@ def test_an_info_that_only_the_start_has_is_returned() -> None:
     assert device.info == INFO[ONE] and not device.from_start
 
 
-def test_without_another_environment_only_its_own_is_returned() -> None:
+def test_a_single_environment_is_returned_alone() -> None:
     network, others = devices_of_both({"PCIDEVICE_NIC": ONE, "QAT0": TWO}, None)
     assert addresses(network + others) == [("PCIDEVICE_NIC", ONE, False), ("QAT0", TWO, False)]
 
@@ -118,7 +118,7 @@ def test_the_af_xdp_plugin_names_all_links_in_one_variable() -> None:
     assert {(one.pci_address, one.problem) for one in found} == {("", None)}
 
 
-def test_a_login_shell_has_the_links_that_the_container_was_started_with() -> None:
+def test_a_login_shell_has_the_links_of_the_containers_start() -> None:
     start = {"AFXDP_DEVICES": "ens1f0 ens1f1"}
     assert links(af_xdp_devices_of_both({"PATH": "/bin"}, start)) == [
         ("AFXDP_DEVICES", 0, "ens1f0", True),
@@ -218,7 +218,7 @@ def test_both_name_what_each_names(own: dict[str, str], start: dict[str, str]) -
 
 
 @given(ENVIRONMENTS)
-def test_what_is_read_is_in_the_variables_that_are_kept(environment: dict[str, str]) -> None:
+def test_devices_come_from_the_kept_variables(environment: dict[str, str]) -> None:
     kept = device_variables({**environment, "AFXDP_DEVICES": "ens1f0"})
     assert "X" not in kept and kept.pop("AFXDP_DEVICES") == "ens1f0"
     assert devices_of_both(kept, None) == devices_of_both(environment, None)

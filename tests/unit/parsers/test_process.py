@@ -25,7 +25,7 @@ from netutil.agent.parsers.process import (
     parse_task_use,
 )
 
-# Linux 6.18; what stands before and after the name, up to field 52.
+# Linux 6.18: the fields before and after the name, up to field 52.
 PID, REST = (
     "18085",
     "S 18083 18083 2482 0 -1 4194304 101 0 0 0 0 0 0 0 20 0 1 0 471122 2998272 395"

@@ -75,7 +75,7 @@ def test_a_quantity_is_its_whole_bytes(quantity: object, amount: int) -> None:
         {"a": 1},
     ],
 )
-def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) -> None:
+def test_an_invalid_amount_is_refused_with_its_place(quantity: object) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_bytes(quantity, read="container app of pod a/b")
     assert refused.value.reason is Reason.QUANTITY_MALFORMED
@@ -94,7 +94,7 @@ def test_what_is_no_amount_of_bytes_is_refused_with_its_place(quantity: object) 
         ("", "'' is no amount of CPUs."),
     ],
 )
-def test_what_stands_there_is_named_in_words_of_json(quantity: object, words: str) -> None:
+def test_a_wrong_value_is_named_in_words_of_json(quantity: object, words: str) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_cores(quantity, read="")
     assert refused.value.message == words
@@ -129,7 +129,7 @@ def test_any_text_is_an_amount_or_the_typed_error(text: str) -> None:
 
 
 @given(st.decimals(min_value=0, max_value=10**6, places=4, allow_nan=False))
-def test_whole_numbers_are_those_that_the_kubernetes_client_reads_as_such(number: object) -> None:
+def test_whole_numbers_are_those_of_the_kubernetes_client(number: object) -> None:
     for suffix in ("", "m", "k"):
         theirs = parse_quantity(f"{number:f}{suffix}")
         assert is_whole(f"{number:f}{suffix}") == (theirs >= 1 and theirs == theirs.to_integral())

@@ -65,7 +65,7 @@ def test_the_same_attribute_of_another_kind_is_no_vlan_id() -> None:
     assert link(attribute(LINKINFO, info)).vlan_id is None
 
 
-def test_a_virtual_function_names_its_device_and_a_physical_one_its_number_of_them() -> None:
+def test_functions_name_their_device_or_their_number_of_vfs() -> None:
     found = link(
         attribute(PARENT_DEV_NAME, b"0000:3b:02.1\0"),
         attribute(PARENT_DEV_BUS_NAME, b"pci\0"),
@@ -78,7 +78,7 @@ def test_a_virtual_function_names_its_device_and_a_physical_one_its_number_of_th
     )
 
 
-def test_what_a_link_lacks_is_not_made_up() -> None:
+def test_attributes_that_a_link_lacks_are_unknown() -> None:
     found = link()
     assert (found.name, found.mac, found.mtu, found.kind) == ("", "", 0, "")
     assert found.operational_state == "UNKNOWN"
@@ -86,7 +86,7 @@ def test_what_a_link_lacks_is_not_made_up() -> None:
     assert (found.master, found.num_vfs, found.counters.rx_bytes) == (None, None, 0)
 
 
-def test_what_a_newer_kernel_says_does_not_take_the_link_away() -> None:
+def test_unknown_attributes_of_newer_kernels_hide_no_link() -> None:
     found = link(
         attribute(IFNAME, b"eth0\0"),
         attribute(OPERSTATE, b"\x63"),
@@ -122,7 +122,7 @@ def test_an_attribute_that_does_not_fit_into_another_is_refused(size: int) -> No
 
 
 @pytest.mark.parametrize(("kind", "value"), [(MTU, b""), (MTU, b"\1\2"), (STATS64, bytes(63))])
-def test_what_follows_an_attribute_is_not_taken_for_its_value(kind: int, value: bytes) -> None:
+def test_bytes_after_an_attribute_are_no_part_of_its_value(kind: int, value: bytes) -> None:
     with pytest.raises(ValueError, match="bytes"):
         link(attribute(kind, value), attribute(ADDRESS, bytes(100)))
 
@@ -136,7 +136,7 @@ def test_a_hop_that_does_not_fit_is_refused(size: int) -> None:
 
 
 @given(st.binary(max_size=300), st.booleans())
-def test_whatever_comes_is_a_message_or_a_value_error(body: bytes, headed: bool) -> None:
+def test_any_bytes_are_messages_or_a_value_error(body: bytes, headed: bool) -> None:
     for parse in (parse_link, parse_address, parse_route):
         try:
             parse(message(RTM_NEWLINK, body) if headed else body)
@@ -144,7 +144,7 @@ def test_whatever_comes_is_a_message_or_a_value_error(body: bytes, headed: bool)
             continue
 
 
-def test_what_cannot_be_decoded_is_raised_and_not_logged(
+def test_an_undecodable_message_is_raised_and_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     info = struct.pack("=HH", 0, 1) + attribute(2, b"?")
@@ -154,13 +154,13 @@ def test_what_cannot_be_decoded_is_raised_and_not_logged(
 
 
 def reported_by(lines: str) -> list[str]:
-    """What another Python prints, in words."""
+    """Return the words that another Python prints."""
     code = f"import sys\n{lines}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
-def test_of_the_library_only_the_messages_are_loaded() -> None:
+def test_only_the_librarys_messages_are_loaded() -> None:
     """All of it would be nine MiB more in every agent."""
     loaded = reported_by(
         "from netutil.agent.parsers import rtnetlink\n"

@@ -1,4 +1,4 @@
-"""What the Userspace CNI plugin hands to a container, in annotations of its own."""
+"""The annotations of the Userspace CNI plugin."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_both_kinds_are_read_as_the_plugin_writes_them(directory: str) -> None:
     assert parse_userspace(USERSPACE, directory, read="x") == (VHOST_USER, MEMIF)
 
 
-def test_without_the_directory_there_is_no_path() -> None:
+def test_no_path_is_known_without_the_directory() -> None:
     first, _ = parse_userspace(USERSPACE, "", read="x")
     assert first.device_info.devices["vhost-user"].fields["path"] == ""
 
 
-def test_of_one_interface_the_last_counts_and_other_types_are_left_out() -> None:
+def test_an_interfaces_last_entry_counts_and_other_types_do_not() -> None:
     def entry(iftype: str, mode: str) -> dict[str, object]:
         return {"ifName": "net1", "config": {"iftype": iftype, "vhost": {"mode": mode}}}
 
@@ -76,7 +76,7 @@ def test_of_one_interface_the_last_counts_and_other_types_are_left_out() -> None
         ("[", "not JSON"),
     ],
 )
-def test_what_the_plugin_does_not_write_is_refused_with_its_place(text: str, where: str) -> None:
+def test_text_that_the_plugin_does_not_write_is_refused(text: str, where: str) -> None:
     with pytest.raises(FailedPrecondition) as refused:
         parse_userspace(text, "", read="annotation userspace/configuration-data of pod x")
     assert refused.value.reason is Reason.NETWORK_STATUS_MALFORMED

@@ -6,6 +6,7 @@ pkg/kubelet sets. `tests/recorded` has what a real kubelet printed.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 STARTED = "2026-11-25T10:00:09Z"
@@ -160,3 +161,14 @@ POD: dict[str, Any] = {
         },
     },
 }
+
+
+def pod_of_group() -> dict[str, Any]:
+    """The same pod as one of PodGroup `train`, whose claim `rail` it uses (alpha in 1.36)."""
+    pod = copy.deepcopy(POD)
+    pod["spec"]["schedulingGroup"] = {"podGroupName": "train"}
+    pod["spec"]["resourceClaims"].append({"name": "rail", "podGroupResourceClaim": "fabric"})
+    pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": "rail"}]
+    made = {"name": "rail", "resourceClaimName": "train-fabric-5x2kq"}
+    pod["status"]["resourceClaimStatuses"].append(made)
+    return pod

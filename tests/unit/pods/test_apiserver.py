@@ -39,7 +39,7 @@ class TestFollowing:
             await until(lambda: len(api.watched) == 1)
         assert {query["fieldSelector"] for query in api.asked} == {f"spec.nodeName={NODE}"}
 
-    async def test_the_first_list_comes_from_any_cache_and_the_watch_begins_where_it_ends(
+    async def test_the_first_list_comes_from_a_cache_and_starts_the_watch(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.put(pod(1))

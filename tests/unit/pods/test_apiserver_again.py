@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 
 class TestBegunAgain:
-    async def test_a_watch_whose_time_is_over_goes_on_where_it_was_without_a_list(
+    async def test_a_watch_whose_time_is_over_continues_without_a_list(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.put(pod(1, "web"))
@@ -55,13 +55,13 @@ class TestBegunAgain:
             assert len(api.listed) == 1
 
     @pytest.mark.parametrize("how", ["status", "event"])
-    async def test_after_410_it_lists_again_and_not_older(
+    async def test_a_410_causes_a_list_that_is_not_older(
         self, api: ApiServer, api_settings: dict[str, Any], how: str
     ) -> None:
         api.put(pod(1, "web"))
-        gone = 410, "Expired", "too old resource version: 101 (1101)"
-        line = json.dumps({"type": "ERROR", "object": status(*gone)}).encode() + b"\n"
-        api.watches.append(refusing(*gone) if how == "status" else streaming(line))
+        expired = 410, "Expired", "too old resource version: 101 (1101)"
+        line = json.dumps({"type": "ERROR", "object": status(*expired)}).encode() + b"\n"
+        api.watches.append(refusing(*expired) if how == "status" else streaming(line))
         async with following(api_settings) as directory:
             await directory.refresh()
             api.put(pod(2, "new"))
@@ -72,7 +72,7 @@ class TestBegunAgain:
         assert api.listed[1]["resourceVersion"] == "101"
         assert api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
 
-    async def test_a_version_that_is_newer_than_the_server_knows_is_given_up(
+    async def test_a_version_newer_than_the_servers_is_given_up(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         """As after a restore of the database."""
@@ -113,7 +113,7 @@ class TestBegunAgain:
         ],
         ids=["half", "html", "type", "which pod", "deep", "binary"],
     )
-    async def test_what_is_no_event_ends_the_stream_and_a_list_makes_good(
+    async def test_an_invalid_event_ends_the_stream_and_causes_a_list(
         self, api: ApiServer, api_settings: dict[str, Any], line: bytes
     ) -> None:
         api.put(pod(1, "web"))
@@ -153,7 +153,7 @@ class TestBegunAgain:
             await shown(directory, "web", "new")
             assert len(api.listed) == 1
 
-    async def test_an_event_that_ends_with_the_stream_and_not_with_a_line_is_none(
+    async def test_an_event_cut_off_by_the_streams_end_is_ignored(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         half = json.dumps({"type": "ADDED", "object": pod(9, "half")}).encode()[:-20]
@@ -163,7 +163,7 @@ class TestBegunAgain:
             await until(lambda: directory.last_error is not None)
             assert names(directory) == set()
 
-    async def test_silence_is_no_failure_and_the_watch_goes_on_where_it_was(
+    async def test_silence_is_no_failure_and_the_watch_continues(
         self, api: ApiServer, api_settings: dict[str, Any]
     ) -> None:
         api.put(pod(1, "web"))

@@ -246,7 +246,7 @@ class TestKubeconfig:
             ({"token": "a b"}, {}, "holds no bearer token"),
         ],
     )
-    def test_what_cannot_be_used_is_reported(
+    def test_an_unusable_login_is_reported(
         self, api: ApiServer, directory: Path, user: dict[str, Any], cluster: Any, said: str
     ) -> None:
         whole = {"server": api.url, "certificate-authority": "ca.crt", **cluster}

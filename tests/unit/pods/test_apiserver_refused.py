@@ -1,4 +1,4 @@
-"""What the API server refuses, and what of its answers is refused."""
+"""Refusals of the API server, and answers of the API server that are refused."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def test_a_restored_database_with_the_same_pods_is_found_too(
         await shown(directory, "web", "new")
 
 
-async def test_a_database_that_has_passed_the_old_version_again_is_found_by_its_pods(
+async def test_a_database_past_the_old_version_is_found_by_its_pods(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     """The watch goes on and brings what is newer; what is older than its version is lost."""
@@ -86,7 +86,7 @@ async def test_a_database_that_has_passed_the_old_version_again_is_found_by_its_
         assert api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
 
 
-async def test_until_it_is_confirmed_a_watch_that_goes_on_after_a_failure_is_not_healthy(
+async def test_a_resumed_watch_is_unhealthy_until_it_is_confirmed(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     api.put(pod(1, "web"))
@@ -100,7 +100,7 @@ async def test_until_it_is_confirmed_a_watch_that_goes_on_after_a_failure_is_not
         assert match is not None
 
 
-async def test_an_unknown_caller_after_a_restore_causes_a_list_and_is_answered(
+async def test_an_unknown_caller_after_a_restore_causes_a_list(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     api.put(pod(1, "web"))
@@ -128,7 +128,7 @@ async def test_a_pod_that_the_watch_lost_is_found_while_bookmarks_come(
         assert directory.stats.missed == 1
 
 
-async def test_a_list_of_metadata_is_asked_of_any_cache_and_of_this_node(
+async def test_a_metadata_list_is_taken_from_any_cache_for_this_node(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     async with following(api_settings, confirm=SOON) as directory:
@@ -138,7 +138,7 @@ async def test_a_list_of_metadata_is_asked_of_any_cache_and_of_this_node(
     assert not api.of_one_name
 
 
-async def test_a_cache_that_lags_behind_the_watch_is_no_restored_database(
+async def test_a_cache_behind_the_watch_is_no_restored_database(
     api: ApiServer, api_settings: dict[str, Any]
 ) -> None:
     """Etcd itself is asked for the version it is at: a list of one name reads one key."""

@@ -1,4 +1,4 @@
-"""Which ResourceClaims a container refers to: its own, and no other's."""
+"""The ResourceClaims that a container refers to: its own, and no other's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from netutil.agent.pods.claims import (
     MAX_REFERENCES,
     ClaimReference,
     claims_of,
+    is_reserved_for,
     may_refer_to_claims,
 )
 from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.sources.claims_model import Consumer
 
 POD: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
@@ -62,6 +64,33 @@ def changed(*path: str | int, value: object) -> Pod:
         place = place[key]
     place[path[-1]] = value
     return pod_of(document)
+
+
+GROUP = Consumer("podgroups", "train", "group-uid", "scheduling.k8s.io")
+
+
+@pytest.mark.parametrize(
+    ("consumers", "group", "expected"),
+    [
+        ([Consumer("pods", "web", "u")], None, True),
+        ([Consumer("pods", "other", "v"), Consumer("pods", "web", "u")], None, True),
+        ([Consumer("pods", "web", "earlier")], None, False),
+        ([], None, False),
+        ([GROUP], "train", True),
+        ([GROUP], "serve", False),
+        ([GROUP], "", False),
+        ([GROUP], None, False),
+        ([Consumer("podgroups", "train", "g", "other.example.com")], "train", False),
+        ([Consumer("pods", "train", "g")], "train", False),
+        ([Consumer("podgroups", "", "g", "scheduling.k8s.io")], "", False),
+    ],
+)
+def test_a_claim_is_reserved_by_uid_or_for_the_group(
+    consumers: list[Consumer], group: str | None, expected: bool
+) -> None:
+    pod = changed("spec", "schedulingGroup", value={"podGroupName": group})
+    assert is_reserved_for(pod, consumers) is expected
+    assert not pod.not_understood
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from netutil.agent.errors import Unavailable
@@ -59,11 +60,20 @@ async def following(
         await made.close()
 
 
+Follow = Callable[[], AbstractAsyncContextManager[ClaimsApi]]
+
+
 @pytest.fixture
-async def held(
+def follow(
     settings: ReflectorSettings, slices_api: ApiServer, ca_file: str, token_file: str
-) -> AsyncIterator[ClaimsApi]:
-    async with following(settings, slices_api, ca_file, token_file) as made:
+) -> Follow:
+    """For tests that say first how the server answers the first request."""
+    return partial(following, settings, slices_api, ca_file, token_file)
+
+
+@pytest.fixture
+async def held(follow: Follow) -> AsyncIterator[ClaimsApi]:
+    async with follow() as made:
         yield made
 
 
@@ -138,49 +148,54 @@ class TestFollowing:
         assert found.requests is None and "status.devices" in found.problem
 
     async def test_older_versions_are_asked_for_where_they_are_served(
-        self, claims_api: ApiServer, held: ClaimsApi
+        self, claims_api: ApiServer, follow: Follow
     ) -> None:
         claims_api.served = ["v1beta1"]
         claims_api.path = f"{GROUP}/v1beta1/resourceclaims"
         claims_api.put(claim())
-        await answered(held)
+        async with follow() as held:
+            await answered(held)
 
-    async def test_after_410_claims_are_listed_again(
-        self, claims_api: ApiServer, held: ClaimsApi
+    async def test_a_410_causes_a_new_list_of_claims(
+        self, claims_api: ApiServer, follow: Follow
     ) -> None:
         claims_api.watches.append(refusing(410, "Expired", "too old resource version"))
         claims_api.put(claim())
-        await answered(held)
-        await until(lambda: len(claims_api.listed) == 2)
-        assert claims_api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
+        async with follow() as held:
+            await answered(held)
+            await until(lambda: len(claims_api.listed) == 2)
+            assert claims_api.listed[1]["resourceVersionMatch"] == "NotOlderThan"
 
 
 class TestRefused:
-    async def test_403_names_the_component(self, claims_api: ApiServer, held: ClaimsApi) -> None:
+    async def test_403_names_the_component(self, claims_api: ApiServer, follow: Follow) -> None:
         claims_api.lists.append(refusing(403, "Forbidden", "resourceclaims is forbidden"))
-        with pytest.raises(Unavailable, match="resourceclaims is forbidden") as refused:
-            await held.current()
-        assert "manifests/resource-claims" in refused.value.advice
+        async with follow() as held:
+            with pytest.raises(Unavailable, match="resourceclaims is forbidden") as refused:
+                await held.current()
+            assert "manifests/resource-claims" in refused.value.advice
 
     @pytest.mark.parametrize("served", [["v1alpha3"], []])
     async def test_a_cluster_without_the_api_is_reported(
-        self, claims_api: ApiServer, held: ClaimsApi, served: list[str]
+        self, claims_api: ApiServer, follow: Follow, served: list[str]
     ) -> None:
         claims_api.served = served
-        with pytest.raises(Unavailable) as refused:
-            await held.current()
-        assert "1.32" in refused.value.advice
+        async with follow() as held:
+            with pytest.raises(Unavailable) as refused:
+                await held.current()
+            assert "1.32" in refused.value.advice
 
     async def test_missing_slices_take_only_the_attributes(
-        self, claims_api: ApiServer, slices_api: ApiServer, held: ClaimsApi
+        self, claims_api: ApiServer, slices_api: ApiServer, follow: Follow
     ) -> None:
         slices_api.served = []
         claims_api.put(claim())
-        await held.current()
-        await until(lambda: held.error is not None)
-        found = held.answer("shop", "claim-1")
-        assert found.requests is not None and found.attributes_error is not None
-        assert found.requests[0].devices[0].attributes is None
+        async with follow() as held:
+            await held.current()
+            await until(lambda: held.error is not None)
+            found = held.answer("shop", "claim-1")
+            assert found.requests is not None and found.attributes_error is not None
+            assert found.requests[0].devices[0].attributes is None
 
     async def test_too_many_claims_are_refused(
         self, claims_api: ApiServer, held: ClaimsApi, monkeypatch: pytest.MonkeyPatch
@@ -192,6 +207,7 @@ class TestRefused:
         await until(lambda: held.error is not None)
         assert held.error is not None and "more than 2 claims" in held.error.message
 
-    async def test_an_answer_before_the_first_list_says_so(self, held: ClaimsApi) -> None:
-        with pytest.raises(Unavailable, match="not been listed yet"):
-            held.answer("shop", "claim-1")
+    async def test_an_answer_before_the_first_list_is_an_error(self, follow: Follow) -> None:
+        async with follow() as held:
+            with pytest.raises(Unavailable, match="not been listed yet"):
+                held.answer("shop", "claim-1")

@@ -1,4 +1,4 @@
-"""Claims and slices as the API server prints them, and whatever else may stand there."""
+"""Claims and slices as the API server prints them, and any other JSON in their place."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netutil.agent.parsers.claims import MAX_ATTRIBUTES, MAX_VALUES, Attribute
 from netutil.agent.pods.claims_api import requests_of
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 from netutil.agent.pods.sources.claims_model import (
-    MAX_ATTRIBUTES,
+    MAX_CONSUMERS,
     MAX_DEVICES,
-    MAX_VALUES,
-    Attribute,
     Claim,
+    Consumer,
     Slice,
     decode_claim,
     decode_claims,
@@ -64,6 +64,21 @@ class TestClaim:
         assert (condition.type, condition.status) == ("NetworkReady", "False")
         assert condition.last_transition_time == datetime(2026, 11, 30, 8, 0, 1, tzinfo=UTC)
 
+    def test_the_consumers_of_a_claim_are_read(self) -> None:
+        group = {
+            "apiGroup": "scheduling.k8s.io",
+            "resource": "podgroups",
+            "name": "train",
+            "uid": "group-uid",
+        }
+        pod = {"resource": "pods", "name": "web", "uid": "pod-uid"}
+        assert of_claim(claim(reservedFor=[pod, group])).reserved_for == (
+            Consumer("pods", "web", "pod-uid"),
+            Consumer("podgroups", "train", "group-uid", "scheduling.k8s.io"),
+        )
+        most = [pod] * MAX_CONSUMERS
+        assert len(of_claim(claim(reservedFor=most)).reserved_for) == MAX_CONSUMERS
+
     @pytest.mark.parametrize("status", [None, {}, {"devices": []}, {"allocation": None}])
     def test_a_claim_without_an_allocation_is_for_no_node(self, status: object) -> None:
         assert not of_claim({**claim(), "status": status}).is_for("node-1")
@@ -98,6 +113,8 @@ class TestClaim:
             {"devices": "none"},
             {"devices": [device_status(networkData={"ips": [1]})]},
             {"devices": [device_status()] * (MAX_DEVICES + 1)},
+            {"reservedFor": [{"resource": "pods", "name": "web"}]},
+            {"reservedFor": [{"resource": "p", "name": "w", "uid": "u"}] * (MAX_CONSUMERS + 1)},
             {"devices": [device_status(conditions=device_status()["conditions"] * 65)]},
             {"allocation": {"devices": {"results": [{"request": "vf"}]}}},
         ],
@@ -105,7 +122,7 @@ class TestClaim:
     def test_a_status_that_cannot_be_read_is_a_problem(self, broken: dict[str, Any]) -> None:
         found = of_claim(claim(**broken))
         assert found.problem and found.is_for("node-1")
-        assert (found.results, found.devices) == ((), ())
+        assert (found.results, found.devices, found.reserved_for) == ((), (), ())
 
     @pytest.mark.parametrize("key", ["name", "namespace", "uid"])
     def test_a_claim_that_is_not_named_is_none(self, key: str) -> None:
@@ -158,7 +175,7 @@ class TestSlice:
             {"a": {"string": 1}},
         ],
     )
-    def test_what_is_beyond_a_bound_is_refused(self, attributes: dict[str, Any]) -> None:
+    def test_a_value_beyond_its_bound_is_refused(self, attributes: dict[str, Any]) -> None:
         with pytest.raises(PodListMalformed, match="no ResourceSlice"):
             of_slice(resource_slice(**attributes))
 
@@ -171,7 +188,7 @@ class TestSlice:
 
 
 class TestList:
-    def test_what_cannot_be_read_is_counted(self) -> None:
+    def test_an_unreadable_item_is_counted(self) -> None:
         flaws = Flaws()
         body = json.dumps({"items": [claim(), {"metadata": {}}, None]}).encode()
         assert len(decode_claims(body, flaws)) == 1
@@ -200,11 +217,11 @@ class TestRequests:
         assert (request.claim_name, request.claim_namespace) == ("claim-1", "shop")
         assert (request.claim_uid, request.request, request.driver) == ("claim-uid-1", "vf", DRIVER)
         (device,) = request.devices
-        assert (device.pool, device.device, device.share_id) == (POOL, "0000-3b-02-1", "")
+        assert (device.pool, device.name, device.share_id) == (POOL, "0000-3b-02-1", None)
         assert device.attributes == ((PCI, Attribute(string_value="0000:3b:02.1")),)
         assert device.network_data is not None and device.conditions is not None
 
-    def test_what_no_source_says_is_unknown(self) -> None:
+    def test_a_value_of_no_source_is_unknown(self) -> None:
         (request,) = requests_of(of_claim(claim(devices=None)), {})
         (device,) = request.devices
         assert (device.attributes, device.network_data, device.conditions) == (None, None, None)

@@ -50,7 +50,7 @@ async def test_a_quiet_stream_is_compared_and_has_the_lists_time() -> None:
         assert (directory.generation, source.streams, directory.stats.missed) == (1, 1, 0)
 
 
-async def test_what_comes_while_the_list_is_read_twice_is_no_difference() -> None:
+async def test_changes_between_two_reads_of_the_list_are_no_difference() -> None:
     source = PushingSource(SOON)
     source.lists = [lacking("a", "b"), lacking("c")]  # a and b have come, c is on its way
     async with following(source) as directory:
@@ -58,7 +58,7 @@ async def test_what_comes_while_the_list_is_read_twice_is_no_difference() -> Non
         assert (directory.stats.missed, source.started_over) == (0, 0)
 
 
-async def test_a_stream_that_lacks_what_a_list_has_is_ended_and_begun_with_all_pods() -> None:
+async def test_a_stream_that_lacks_a_listed_pod_begins_again() -> None:
     source = PushingSource(SOON)
     source.lists = [lacking("a", "b"), lacking("b", "c")]
     async with following(source) as directory:
@@ -88,7 +88,7 @@ async def test_versions_that_went_back_need_no_second_look() -> None:
         assert "restored from a backup" in directory.last_error.advice
 
 
-async def test_an_unknown_caller_causes_a_comparison_and_is_none_after_it() -> None:
+async def test_an_unknown_caller_causes_a_comparison_and_stays_unknown() -> None:
     source = PushingSource(LATER)
     async with following(source) as directory:
         assert await directory.lookup(*UNKNOWN, timeout_seconds=0.2) is None
@@ -125,7 +125,7 @@ async def test_an_unknown_caller_is_not_refused_without_a_list() -> None:
         assert directory.stats.streaming == 1
 
 
-async def test_many_unknown_callers_cause_one_comparison_at_a_time_and_not_many_in_all() -> None:
+async def test_many_unknown_callers_cause_few_comparisons() -> None:
     source = PushingSource(replace(LATER, unknown_burst=3, unknown_seconds=600))
     async with following(source) as directory:
         for _ in range(4):
@@ -135,7 +135,7 @@ async def test_many_unknown_callers_cause_one_comparison_at_a_time_and_not_many_
         assert source.compared == 3
 
 
-async def test_a_stream_that_goes_on_is_compared_before_its_silence_counts() -> None:
+async def test_a_continued_stream_is_compared_before_it_is_silent() -> None:
     source = PushingSource(replace(LATER, resumed_seconds=0.05))
     source.resumes = True
     async with following(source) as directory:
@@ -150,7 +150,7 @@ async def test_a_stream_that_goes_on_is_compared_before_its_silence_counts() -> 
         assert directory.last_error is None
 
 
-async def test_no_caller_is_refused_on_the_word_of_a_stream_that_goes_on() -> None:
+async def test_no_caller_is_refused_on_a_continued_streams_word() -> None:
     source = PushingSource(replace(LATER, resumed_seconds=600, unknown_burst=0))
     source.resumes = True
     async with following(source) as directory:
@@ -164,7 +164,7 @@ async def test_no_caller_is_refused_on_the_word_of_a_stream_that_goes_on() -> No
         assert (source.compared, directory.stats.streaming) == (0, 1)
 
 
-async def test_what_a_stream_that_goes_on_brings_is_shown_with_the_time_of_the_last_list() -> None:
+async def test_a_continued_streams_pods_have_the_last_lists_time() -> None:
     source = PushingSource(replace(LATER, resumed_seconds=600))
     source.resumes = True
     async with following(source) as directory:
@@ -179,7 +179,7 @@ async def test_what_a_stream_that_goes_on_brings_is_shown_with_the_time_of_the_l
         assert directory.stats.streaming == 0
 
 
-async def test_a_stream_that_is_not_confirmed_is_not_healthy_until_it_is() -> None:
+async def test_an_unconfirmed_stream_is_not_healthy() -> None:
     timing = replace(SOON, max_unconfirmed_seconds=0.3)
     source = PushingSource(timing)
     refusal = unavailable("It is overloaded.", "there", "Wait.")
@@ -199,7 +199,7 @@ async def test_a_stream_that_is_not_confirmed_is_not_healthy_until_it_is() -> No
         assert await directory.refresh()
 
 
-async def test_an_event_of_a_stream_that_began_with_all_pods_confirms_it() -> None:
+async def test_an_event_confirms_a_stream_that_began_with_all_pods() -> None:
     source = PushingSource(replace(LATER, max_unconfirmed_seconds=0.3))
     async with following(source) as directory:
         for _ in range(8):
@@ -209,7 +209,7 @@ async def test_an_event_of_a_stream_that_began_with_all_pods_confirms_it() -> No
         assert source.compared == 0
 
 
-async def test_a_comparison_that_began_with_another_stream_proves_nothing() -> None:
+async def test_a_comparison_begun_with_another_stream_proves_nothing() -> None:
     source = PushingSource(replace(LATER, resumed_seconds=0.3))
     source.resumes = True
     answer: asyncio.Future[Comparison] = asyncio.get_running_loop().create_future()
@@ -233,7 +233,7 @@ async def test_a_comparison_that_began_with_another_stream_proves_nothing() -> N
         assert directory.last.observed_at < datetime.now(UTC)
 
 
-async def test_a_difference_that_is_found_between_two_streams_leaves_the_next_one_well() -> None:
+async def test_a_difference_between_two_streams_spares_the_next() -> None:
     source = PushingSource(LATER)
     answer: asyncio.Future[Comparison] = asyncio.get_running_loop().create_future()
 

@@ -1,4 +1,4 @@
-"""When a list is fetched, who waits for it, and the error if no list is available."""
+"""The fetches of a pod list, their waiting callers, and the error if no list is available."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def source() -> Iterator[Source]:
 
 
 @pytest.mark.timeout(30)
-async def test_who_comes_between_the_end_of_a_fetch_and_its_arrival_does_not_stop_the_loop(
+async def test_a_caller_between_a_fetch_and_its_result_stops_no_loop(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -72,14 +72,14 @@ async def test_who_comes_between_the_end_of_a_fetch_and_its_arrival_does_not_sto
     first = asyncio.create_task(directory.lookup(UID, ID))
     await asyncio.sleep(0)
     source.leave.set()
-    time.sleep(0.3)  # noqa: ASYNC251 - the result waits in the loop's queue, before the second's turn
+    time.sleep(0.3)  # noqa: ASYNC251 - the result waits in the loop's queue, before the second runs
     second = asyncio.create_task(directory.lookup(UID, ID))
     found = await asyncio.gather(first, second)
     assert {match.container_name for match in found if match} == {"app"}
     await directory.close()
 
 
-async def test_one_fetch_serves_all_who_wait(source: Source) -> None:
+async def test_one_fetch_serves_all_waiting_callers(source: Source) -> None:
     directory = PodDirectory(source, 10)
     source.leave.clear()
     waiting = [asyncio.create_task(directory.lookup(UID, ID)) for _ in range(50)]
@@ -105,7 +105,7 @@ async def test_a_caller_that_no_fresh_list_knows_is_none(source: Source) -> None
     await directory.close()
 
 
-async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_list(
+async def test_a_container_that_just_started_waits_for_a_fresh_list(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -117,7 +117,7 @@ async def test_a_container_that_just_started_is_found_by_waiting_for_a_fresh_lis
     await directory.close()
 
 
-async def test_a_pod_whose_container_is_not_reported_is_matched_by_its_uid(source: Source) -> None:
+async def test_a_pod_whose_container_is_unlisted_is_matched_by_its_uid(source: Source) -> None:
     directory = PodDirectory(source, 10)
     match = await directory.lookup(UID, "e" * 64)
     assert match is not None
@@ -139,7 +139,7 @@ async def test_a_container_that_the_kubelet_reports_late_is_waited_for(source: S
     await directory.close()
 
 
-async def test_a_container_that_no_list_reports_is_answered_without_a_name_in_time(
+async def test_an_unlisted_container_is_answered_nameless_in_time(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 10)
@@ -149,7 +149,7 @@ async def test_a_container_that_no_list_reports_is_answered_without_a_name_in_ti
     await directory.close()
 
 
-async def test_the_only_container_of_a_pod_is_named_before_it_is_reported(source: Source) -> None:
+async def test_a_pods_only_container_is_named_before_it_is_listed(source: Source) -> None:
     only = {**pod_json("web", UID, {}), "spec": {"containers": [{"name": "app"}]}}
     source.pods = decode_pod_list(list_json(only))
     directory = PodDirectory(source, 10)
@@ -167,7 +167,7 @@ def whole_pod(**containers: str) -> bytes:
 
 
 @pytest.mark.parametrize("names", [("app",), ("app", "side")])
-async def test_a_container_that_no_list_will_have_costs_one_list_and_no_wait(
+async def test_a_container_of_no_list_costs_one_list_and_no_wait(
     source: Source, names: tuple[str, ...]
 ) -> None:
     source.pods = decode_pod_list(whole_pod(**{name: name[0] * 64 for name in names}))
@@ -183,7 +183,7 @@ async def test_a_container_that_no_list_will_have_costs_one_list_and_no_wait(
     await directory.close()
 
 
-async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it_is_none(
+async def test_a_list_from_before_the_question_rules_nothing_out(
     source: Source,
 ) -> None:
     source.pods = decode_pod_list(whole_pod(app="a" * 64))
@@ -196,7 +196,7 @@ async def test_a_list_from_before_a_container_was_asked_for_does_not_say_that_it
     await directory.close()
 
 
-async def test_no_call_waits_for_a_name_that_did_not_come_in_half_a_minute(source: Source) -> None:
+async def test_no_call_waits_for_a_name_missing_for_half_a_minute(source: Source) -> None:
     """A neighbour crashes in a loop, so each list says that a container may be starting."""
     crashing = json.loads(whole_pod(app="a" * 64, side="b" * 64))
     crashing["items"][0]["status"]["containerStatuses"][1]["state"] = {"waiting": {}}
@@ -248,7 +248,7 @@ async def test_a_container_that_was_started_again_is_waited_for(source: Source) 
     await directory.close()
 
 
-async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source: Source) -> None:
+async def test_an_old_list_does_not_prove_an_only_container(source: Source) -> None:
     containers = {"containers": [{"name": "app"}]}
     source.pods = decode_pod_list(list_json({**pod_json("web", UID, {}), "spec": containers}))
     directory = PodDirectory(source, 10)
@@ -261,7 +261,7 @@ async def test_an_old_list_does_not_say_that_a_container_is_the_only_one(source:
     await directory.close()
 
 
-async def test_unknown_callers_cannot_make_more_than_one_fetch_a_second(source: Source) -> None:
+async def test_unknown_callers_cause_one_fetch_a_second_at_most(source: Source) -> None:
     directory = PodDirectory(source, 10)
     await directory.refresh()
     began = time.monotonic()
@@ -303,7 +303,7 @@ async def test_a_failed_fetch_names_the_next_try_and_is_not_kept(source: Source)
     await directory.close()
 
 
-async def test_a_known_caller_is_answered_from_the_last_list_while_the_source_fails(
+async def test_a_known_caller_is_answered_while_the_source_fails(
     source: Source,
 ) -> None:
     directory = PodDirectory(source, 0)
@@ -327,7 +327,7 @@ async def test_a_known_caller_does_not_wait_for_a_source_that_hangs(source: Sour
     await directory.close()
 
 
-async def test_a_stale_list_that_does_not_know_the_caller_decides_nothing(source: Source) -> None:
+async def test_a_stale_list_without_the_caller_decides_nothing(source: Source) -> None:
     directory = PodDirectory(source, 10)
     await directory.refresh()
     source.failing = True
@@ -358,7 +358,7 @@ async def test_close_does_not_wait_for_a_source_that_hangs(source: Source) -> No
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_who_waits_for_a_change_hears_of_a_list_that_differs(source: Source) -> None:
+async def test_a_waiter_for_a_change_gets_a_list_that_differs(source: Source) -> None:
     directory = PodDirectory(source, 0.01)
     first = await directory.changed(0)
     waiting = asyncio.create_task(directory.changed(first))
@@ -372,7 +372,7 @@ async def test_who_waits_for_a_change_hears_of_a_list_that_differs(source: Sourc
     await directory.close()
 
 
-async def test_one_fetch_serves_all_who_wait_for_a_change(source: Source) -> None:
+async def test_one_fetch_serves_all_waiters_for_a_change(source: Source) -> None:
     directory = PodDirectory(source, 3600)
     waiting = [asyncio.create_task(directory.changed(0)) for _ in range(50)]
     assert await asyncio.gather(*waiting) == [1] * 50
@@ -380,7 +380,7 @@ async def test_one_fetch_serves_all_who_wait_for_a_change(source: Source) -> Non
     await directory.close()
 
 
-async def test_who_waits_for_a_change_goes_on_after_a_failed_fetch(source: Source) -> None:
+async def test_a_waiter_for_a_change_survives_a_failed_fetch(source: Source) -> None:
     source.failing = True
     directory = PodDirectory(source, 0.01)
     waiting = asyncio.create_task(directory.changed(0))
@@ -391,7 +391,7 @@ async def test_who_waits_for_a_change_goes_on_after_a_failed_fetch(source: Sourc
     await directory.close()
 
 
-async def test_a_stop_fails_those_who_wait_for_a_change(source: Source) -> None:
+async def test_a_stop_fails_the_waiters_for_a_change(source: Source) -> None:
     directory = PodDirectory(source, 3600)
     waiting = asyncio.create_task(directory.changed(await directory.changed(0)))
     await asyncio.sleep(0)

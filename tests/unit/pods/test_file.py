@@ -80,7 +80,7 @@ def test_a_switched_link_is_followed(path: Path, tmp_path: Path) -> None:
     assert names(source) == ["default/two"]
 
 
-def test_a_file_written_twice_within_its_clocks_tick_is_read_again(path: Path) -> None:
+def test_a_file_written_twice_within_one_tick_is_read_again(path: Path) -> None:
     path.write_bytes(list_json(pod_json("one")))
     before = path.stat()
     source = FileSource(str(path))
@@ -90,7 +90,7 @@ def test_a_file_written_twice_within_its_clocks_tick_is_read_again(path: Path) -
     assert names(source) == ["default/two"]
 
 
-def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(path: Path) -> None:
+def test_a_half_written_file_is_an_error_until_it_is_complete(path: Path) -> None:
     whole = list_json(pod_json())
     write(path, whole[:40])
     source = FileSource(str(path))
@@ -117,14 +117,14 @@ def test_a_half_written_file_says_where_it_breaks_and_is_read_when_it_is_whole(p
         b"{kind: PodList}",
     ],
 )
-def test_what_is_no_list_is_one_sentence(content: bytes, path: Path) -> None:
+def test_a_file_without_a_list_is_an_error_of_one_sentence(content: bytes, path: Path) -> None:
     write(path, content)
     failure = failure_of(FileSource(str(path)))
     assert failure.message.startswith("The pod list file cannot be used: ")
     assert "\n" not in failure.message and len(failure.message) < 500
 
 
-def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
+def test_a_missing_file_is_reported_and_read_when_it_comes(path: Path) -> None:
     source = FileSource(str(path))
     assert failure_of(source).message == (
         "The pod list file cannot be read: No such file or directory."
@@ -135,7 +135,7 @@ def test_a_missing_file_is_said_and_read_when_it_comes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a FIFO", "a directory"])
-def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], path: Path) -> None:
+def test_only_a_regular_file_is_opened(make: Callable[[Path], None], path: Path) -> None:
     make(path)
     assert "no regular file" in failure_of(FileSource(str(path))).message
 
@@ -176,7 +176,7 @@ def test_nesting_costs_no_more_than_the_levels_that_are_allowed(
     assert 1 < events <= 3 * module._MAX_NESTING
 
 
-def test_an_alias_costs_no_more_than_what_stands_before_it(
+def test_an_alias_costs_no_more_than_the_text_before_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = iter([yaml.AliasEvent("a")])
@@ -225,13 +225,13 @@ items:
 
 
 @pytest.mark.parametrize("tag", ["!!timestamp 2018-03-01T10:00:02Z", "!!binary aGk="])
-def test_what_yaml_alone_has_is_unknown(tag: str, path: Path) -> None:
+def test_values_of_yaml_alone_are_unknown(tag: str, path: Path) -> None:
     write(path, f"items: [{{metadata: {{name: a, uid: u}}, status: {{phase: {tag}}}}}]".encode())
     (pod,) = FileSource(str(path)).fetch()
     assert (pod.status.phase, pod.not_understood) == ("", ("status.phase",))
 
 
-def test_what_is_not_understood_of_a_file_is_counted(path: Path) -> None:
+def test_unknown_values_of_a_file_are_counted(path: Path) -> None:
     write(path, b'{"items":[{"metadata":{"name":"a","uid":"u"},"spec":{"nodeName":7}},{}]}')
     flaws = Flaws()
     assert len(FileSource(str(path), flaws).fetch()) == 1

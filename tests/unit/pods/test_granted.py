@@ -1,4 +1,4 @@
-"""What a spec wants and what the kubelet granted; whose answer counts for exclusive CPUs."""
+"""Requests of a spec, grants of the kubelet, and the source that decides on exclusive CPUs."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ def test_the_resources_in_the_status_outweigh_the_spec(status: dict[str, Any]) -
     assert changed(**status).may_own_cpus("app")
 
 
-def test_without_it_the_spec_cannot_be_changed_and_decides() -> None:
+def test_the_spec_decides_where_it_cannot_be_changed() -> None:
     assert changed().granted("app") is None
     assert not changed().may_own_cpus("app")
     assert changed(allocatedResources=None, resources=None).granted("app") is None
 
 
-def test_what_was_admitted_is_the_request_and_what_is_in_force_the_limit() -> None:
+def test_the_admitted_is_the_request_and_the_actual_the_limit() -> None:
     huge = "hugepages-2Mi"
     pod = changed(
         allocatedResources={"cpu": "1", huge: "4Mi", "vendor.example/nic": "1"},
@@ -96,7 +96,7 @@ def test_what_was_admitted_is_the_request_and_what_is_in_force_the_limit() -> No
     assert pod.granted("other") is None
 
 
-def test_a_pod_with_resources_of_its_own_comes_from_a_kubelet_that_is_believed() -> None:
+def test_pod_level_resources_come_from_a_trusted_kubelet() -> None:
     """It lists no shared CPUs (kubernetes/kubernetes#97415), and may give a pod exclusive ones."""
     item = copy.deepcopy(RESIZED)
     item["status"] = {"qosClass": "Burstable"}

@@ -1,4 +1,4 @@
-"""What a thread gave last is what the event loop takes, however late it comes to it."""
+"""The event loop takes the last value of a thread, however late the loop runs."""
 
 from __future__ import annotations
 

@@ -66,14 +66,14 @@ def test_a_container_of_each_kind_and_runtime_is_found(
 
 
 @pytest.mark.parametrize("container_id", [OTHER, None, ""])
-def test_a_container_that_is_not_in_the_status_yet_is_matched_by_its_pod(
+def test_a_container_without_a_status_is_matched_by_its_pod(
     container_id: str | None,
 ) -> None:
     assert found(listed(WEB).find(PLAIN_UID, container_id)) == ("web", "", "")
 
 
 @pytest.mark.parametrize(("uid", "container_id"), [(None, OTHER), (None, None), (HASH, OTHER)])
-def test_what_is_not_in_the_list_is_none(uid: str | None, container_id: str | None) -> None:
+def test_a_pod_outside_of_the_list_is_not_found(uid: str | None, container_id: str | None) -> None:
     assert listed(WEB).find(uid, container_id) is None
 
 
@@ -136,7 +136,7 @@ def test_a_tenants_annotation_takes_no_pods_place(claim: dict[str, str], first: 
         both.find(UID, OTHER)
 
 
-def test_a_uid_that_two_pods_claim_alike_is_refused_unless_the_container_decides() -> None:
+def test_a_uid_of_two_pods_is_refused_unless_a_container_decides() -> None:
     one = pod("one", UID, {"app": f"containerd://{APP}"}, MIRROR)
     two = pod("two", OTHER_UID, {"app": f"containerd://{OTHER}"}, MIRROR)
     both = listed(one, two)
@@ -186,7 +186,7 @@ def test_any_list_answers_with_a_matching_pod_or_refuses(
         assert container_id in {status.id for _, status in match.pod.container_statuses}
 
 
-def test_a_container_is_started_at_the_end_of_the_second_that_its_status_names() -> None:
+def test_a_container_starts_at_the_end_of_its_statuss_second() -> None:
     running = {"running": {"startedAt": "2026-11-25T08:00:05Z"}}
     status = {"name": "app", "containerID": "containerd://" + "a" * 64, "state": running}
     pod = {"metadata": {"name": "web", "uid": "1"}, "status": {"containerStatuses": [status]}}
@@ -198,7 +198,7 @@ def test_a_container_is_started_at_the_end_of_the_second_that_its_status_names()
     assert match.started_by == datetime.datetime(2026, 11, 25, 8, 0, 6, tzinfo=datetime.UTC)
 
 
-def test_a_container_that_is_not_reported_has_only_just_been_started() -> None:
+def test_a_container_that_is_not_listed_has_only_just_started() -> None:
     pod = {"metadata": {"name": "web", "uid": "1"}, "spec": {"containers": [{"name": "app"}]}}
     listed = index(
         convert_pod_list({"kind": "PodList", "items": [pod]}), datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What is kept with an entry of a pod list: bounded, and released with the list."""
+"""Values kept with an entry of a pod list: bounded, and released with the list."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def test_another_spelling_of_the_pod_uid_is_the_same_answer() -> None:
     assert named(pods, UID.replace("-", "_")) == named(pods, UID)
 
 
-def test_what_find_refuses_has_no_name() -> None:
+def test_a_refused_caller_has_no_name() -> None:
     twice = pod("other", OTHER_UID, {"app": f"containerd://{APP}"})
     assert listed(WEB, twice).named(UID, APP) is None
     assert listed(WEB).named(OTHER_UID, APP) is None
     assert listed(WEB).named(UID, OTHER) is None, "the pod is known, the container is not"
 
 
-def test_an_entry_is_not_given_to_another_pod_uid_after_it_was_found() -> None:
+def test_a_found_entry_is_not_given_to_another_pod_uid() -> None:
     pods = listed(WEB)
     named(pods)
     assert pods.named(OTHER_UID, APP) is None
     assert named(pods).container_name == "app"
 
 
-def test_a_variant_of_an_entry_has_nothing_of_what_was_made_of_it() -> None:
+def test_a_variant_of_an_entry_inherits_no_derived_values() -> None:
     match = named(listed(WEB))
     match.kept.keep("answer", b"bytes", 5)
     assert replace(match, container_name="other").kept.get("answer") is None
     assert match.kept.get("answer") == b"bytes"
 
 
-def test_nothing_is_kept_with_an_entry_that_was_not_found_by_name() -> None:
+def test_an_entry_not_found_by_name_keeps_nothing() -> None:
     match = listed(WEB).find(UID, APP)
     assert match is not None and match.kept is NOTHING_KEPT
     match.kept.keep("answer", b"bytes", 5)
@@ -69,7 +69,7 @@ class _Made:
     """Something that was made of an entry."""
 
 
-def test_what_is_kept_is_released_with_the_list() -> None:
+def test_kept_values_are_released_with_the_list() -> None:
     pods = listed(WEB)
     made = _Made()
     named(pods).kept.keep("answer", made, 5)
@@ -102,7 +102,7 @@ def test_all_pods_together_have_a_limit() -> None:
 
 
 @pytest.mark.parametrize("times", [2, 3])
-def test_what_is_kept_under_a_name_counts_once(times: int) -> None:
+def test_a_value_kept_under_a_name_counts_once(times: int) -> None:
     budget = KeptBudget()
     kept = Kept(budget, "a")
     for number in range(times):

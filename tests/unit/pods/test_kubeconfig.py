@@ -1,4 +1,4 @@
-"""What of a kubeconfig is used, and what is refused. No file is opened."""
+"""The fields of a kubeconfig that are used, and those that are refused. No file is opened."""
 
 from __future__ import annotations
 

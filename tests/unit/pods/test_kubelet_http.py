@@ -107,7 +107,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
     "broken gzip": (double.body(LIST, {"Content-Encoding": "gzip"}), "its gzip is broken"),
     "more than gzip": (
         double.body(gzip.compress(LIST) + b"!", {"Content-Encoding": "gzip"}),
-        "something stands after its gzip",
+        "data follows its gzip",
     ),
     "brotli": (double.body(LIST, {"Content-Encoding": "br"}), "encoded as 'br'"),
     "silent": (double.silent, "did not send anything in time"),
@@ -127,7 +127,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "sentence"), BAD_ANSWERS.values(), ids=BAD_ANSWERS)
-def test_a_bad_answer_is_one_sentence_and_the_next_good_one_is_read(
+def test_a_bad_answer_is_one_sentence_and_the_next_is_read(
     answer: Answer, sentence: str, source: KubeletSource, plain_kubelet: KubeletDouble
 ) -> None:
     good = plain_kubelet.answer

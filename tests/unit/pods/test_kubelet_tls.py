@@ -49,7 +49,7 @@ def write_client(ca: trustme.CA, directory: Path) -> dict[str, str]:
     }
 
 
-def test_a_certificate_of_the_ca_for_the_right_address_is_accepted(open_source: Open) -> None:
+def test_the_cas_certificate_for_the_right_address_is_accepted(open_source: Open) -> None:
     assert [pod.full_name for pod in open_source().fetch()] == ["default/web"]
 
 
@@ -103,7 +103,7 @@ def test_none_accepts_any_certificate_and_reads_no_ca(
     assert open_source(verify=Verify.NONE, ca_file="/nowhere/ca.crt").fetch()
 
 
-def test_without_a_ca_file_the_systems_own_decide(open_source: Open) -> None:
+def test_the_systems_cas_decide_without_a_ca_file(open_source: Open) -> None:
     assert "signed by a CA" in failure_of(open_source(ca_file=None)).message
 
 
@@ -177,7 +177,7 @@ def test_a_missing_token_is_an_error_without_a_certificate(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"top secret\n", b"top-secret\r\nHost: x", b"top-secret\xc3\xa9"]
 )
-def test_a_file_that_holds_no_token_is_refused_without_being_quoted(
+def test_a_file_without_a_token_is_refused_and_not_quoted(
     content: bytes, open_source: Open, kubelet: KubeletDouble, token_file: str
 ) -> None:
     Path(token_file).write_bytes(content)
@@ -202,7 +202,7 @@ def test_no_error_contains_a_token(
     assert "first-token" not in texts
 
 
-def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
+def test_a_missing_ca_is_reported_and_read_when_it_comes(
     open_source: Open, ca: trustme.CA, tmp_path: Path
 ) -> None:
     path = tmp_path / "later.crt"
@@ -214,13 +214,15 @@ def test_a_missing_or_empty_ca_is_said_and_read_when_it_comes(
     assert source.fetch()
 
 
-def test_a_key_that_does_not_fit_is_said(open_source: Open, ca: trustme.CA, tmp_path: Path) -> None:
+def test_a_key_that_does_not_fit_is_reported(
+    open_source: Open, ca: trustme.CA, tmp_path: Path
+) -> None:
     files = write_client(ca, tmp_path)
     ca.issue_cert("other@node").private_key_pem.write_to_path(files["client_key"])
     assert "key values mismatch" in failure_of(open_source(**files)).message
 
 
-def test_a_plain_server_behind_https_is_said(open_source: Open, token_file: str) -> None:
+def test_a_plain_server_behind_https_is_reported(open_source: Open, token_file: str) -> None:
     with serving(KubeletDouble(double.pods())) as plain:
         url = plain.url.replace("http:", "https:")
         failure = failure_of(open_source(url=url, token_file=token_file))

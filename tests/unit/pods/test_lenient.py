@@ -92,7 +92,7 @@ def as_read(pod: Pod) -> dict[tuple[object, ...], object]:
 
 
 @given(st.sampled_from(sorted(paths(WHOLE), key=str)), st.sampled_from(ODD))
-def test_whatever_is_odd_takes_nothing_else_away(path: Path, odd: object) -> None:
+def test_an_odd_value_hides_no_other(path: Path, odd: object) -> None:
     if path in IDENTITY and (odd != "odd" or path == ("metadata",)):
         return
     (whole,), (pod,) = read(WHOLE), read(with_odd(WHOLE, path, odd))
@@ -143,7 +143,7 @@ def test_whatever_is_odd_takes_nothing_else_away(path: Path, odd: object) -> Non
     ],
     ids=str,
 )
-def test_what_is_odd_is_unknown_and_named(path: Path, odd: object) -> None:
+def test_an_odd_value_is_unknown_and_named(path: Path, odd: object) -> None:
     (pod,) = read(with_odd(WHOLE, path, odd))
     (whole,) = read(WHOLE)
     named = "".join(
@@ -244,7 +244,7 @@ def test_half_a_surrogate_pair_is_unknown_where_it_is_read(name: str) -> None:
     assert (pod.spec.node_name, pod.spec.service_account_name).count("") == 1
 
 
-def test_flaws_are_said_once_in_ten_minutes_and_counted_each_time(
+def test_flaws_are_logged_once_in_ten_minutes_and_always_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = [0.0]
@@ -269,7 +269,7 @@ def test_flaws_are_said_once_in_ten_minutes_and_counted_each_time(
     )
 
 
-def test_what_was_said_of_flaws_is_released_in_ten_minutes() -> None:
+def test_logged_flaws_are_released_in_ten_minutes() -> None:
     now = [0.0]
     flaws = Flaws(lambda: now[0])
     flaws.left_out(["item 1: it has no name"], 2)

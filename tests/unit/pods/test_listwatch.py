@@ -50,7 +50,7 @@ class TestLines:
         assert found == [text.encode() for text in texts if text.strip()]
         assert lines.is_between
 
-    def test_what_is_not_whole_is_held_back(self) -> None:
+    def test_an_incomplete_line_is_held_back(self) -> None:
         lines = Lines()
         assert lines.feed(b"one\ntwo") == [b"one"]
         assert not lines.is_between
@@ -67,13 +67,13 @@ class TestLines:
 
 class TestEvents:
     @pytest.mark.parametrize("kind", ["ADDED", "MODIFIED", "DELETED"])
-    def test_a_change_bears_its_pod_and_version(self, kind: str) -> None:
+    def test_a_change_has_its_pod_and_version(self, kind: str) -> None:
         found = decode_event(PODS, event(kind, versioned(pod(1, "web"))), Flaws())
         assert (found.type, found.version, found.uid) == (kind, "7", f"{1:032x}")
         assert found.object is not None
         assert found.object.full_name == "default/web"
 
-    def test_a_bookmark_bears_a_version_alone(self) -> None:
+    def test_a_bookmark_has_a_version_alone(self) -> None:
         found = decode_event(
             PODS, event("BOOKMARK", {"metadata": {"resourceVersion": "9"}}), Flaws()
         )
@@ -131,7 +131,7 @@ class TestEvents:
             decode_event(PODS, event("DELETED", content), Flaws())
 
     @given(st.binary(max_size=200))
-    def test_whatever_comes_is_an_event_or_refused(self, line: bytes) -> None:
+    def test_any_bytes_are_events_or_refused(self, line: bytes) -> None:
         with pytest.raises(PodListMalformed):
             decode_event(PODS, line, Flaws())
 
@@ -167,7 +167,7 @@ class TestStore:
         before = store.pods
         store.replace(made("web", "new")[::-1])
         store.put(made("web")[0])
-        store.remove("nobody's")
+        store.remove("unknown")
         assert store.pods is before
         store.put(made("web", annotations={"a": "b"})[0])
         assert store.pods is not before
@@ -191,7 +191,7 @@ class TestStore:
 
 
 class TestVersions:
-    def test_they_are_those_of_the_pods_whether_all_of_a_pod_came_or_its_metadata(self) -> None:
+    def test_they_are_those_of_the_pods_from_objects_or_metadata(self) -> None:
         whole = [versioned(pod(1), "5"), versioned(pod(2), "6")]
         bare = [{"metadata": one["metadata"]} for one in whole]
         found = [
@@ -205,7 +205,7 @@ class TestVersions:
         assert found[0].version == "9"
 
     @pytest.mark.parametrize("item", [7, None, {"metadata": 7}, {"metadata": {"uid": 7}}])
-    def test_what_is_no_pod_takes_nothing_from_the_others(self, item: object) -> None:
+    def test_an_invalid_pod_takes_nothing_from_the_others(self, item: object) -> None:
         document = {"metadata": {"resourceVersion": "9"}, "items": [item, versioned(pod(1), "5")]}
         found = decode_versions(json.dumps(document).encode())
         assert found.by_uid == {f"{1:032x}": "5"}
@@ -235,7 +235,7 @@ class TestVersions:
         assert is_older(str(one), str(other)) == (one < other)
 
     @given(st.text(max_size=8), st.text(max_size=8))
-    def test_of_anything_else_nothing_is_known(self, one: str, other: str) -> None:
+    def test_versions_that_are_no_numbers_have_no_order(self, one: str, other: str) -> None:
         numbers = all(text.isascii() and text.isdigit() for text in (one, other))
         assert numbers or not is_older(one, other)
 

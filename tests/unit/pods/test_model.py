@@ -95,7 +95,7 @@ def decoded(*items: object) -> tuple[Pod, ...]:
     return decode_pod_list(json.dumps({"kind": "PodList", "items": items}).encode())
 
 
-def test_our_model_reads_the_same_values_as_the_kubernetes_client() -> None:
+def test_our_model_reads_what_the_kubernetes_client_reads() -> None:
     from kubernetes import client
 
     text = json.dumps(SAMPLE)
@@ -200,7 +200,7 @@ def test_one_bad_pod_does_not_take_the_others_away(caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     "item", [{}, [], 1, None, {"metadata": {"name": "a", "uid": ""}}, {"kind": "Service"}]
 )
-def test_what_is_no_pod_is_left_out(item: object) -> None:
+def test_an_invalid_pod_is_left_out(item: object) -> None:
     good = {"metadata": {"name": "a", "uid": "u"}}
     other = {"kind": "Service", "metadata": {"name": "b", "uid": "v"}}
     assert [pod.metadata.name for pod in decoded(item, good, other)] == ["a"]
@@ -262,7 +262,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_whatever_json_comes_is_pods_or_the_typed_error(value: object) -> None:
+def test_any_json_is_pods_or_the_typed_error(value: object) -> None:
     for document in (value, {"kind": "PodList", "items": value}, {"items": [value]}):
         for read in (lambda d: decode_pod_list(json.dumps(d).encode()), convert_pod_list):
             try:
@@ -274,7 +274,7 @@ def test_whatever_json_comes_is_pods_or_the_typed_error(value: object) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_whatever_bytes_come_are_pods_or_the_typed_error(body: bytes) -> None:
+def test_any_bytes_are_pods_or_the_typed_error(body: bytes) -> None:
     for read in (body, b'{"kind":"PodList","items":[' + body):
         try:
             decode_pod_list(read)

@@ -1,4 +1,4 @@
-"""Of containers and their resources, a pod list keeps huge pages and CPUs, and nothing else."""
+"""A pod list keeps only huge pages and CPUs of containers and their resources."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_container_without_huge_pages_and_cpus_costs_no_memory() -> None:
     assert (spec.containers, spec.init_containers, spec.hugepages) == (None, None, ())
 
 
-def test_of_a_container_with_cpus_no_dictionary_is_kept() -> None:
+def test_a_container_with_cpus_keeps_no_dictionary() -> None:
     plain = container("app", requests={"cpu": "2"}, limits={"memory": "1Gi", "cpu": 2})
     (found,) = pod_of({"containers": [plain]}).spec.asking
     assert found.resources is not None
@@ -63,7 +63,7 @@ def test_of_a_container_with_cpus_no_dictionary_is_kept() -> None:
         {"containers": [{}]},
     ],
 )
-def test_what_is_not_set_asks_for_nothing(spec: object) -> None:
+def test_an_unset_amount_requests_nothing(spec: object) -> None:
     assert pod_of(spec).spec.hugepages == ()
 
 

@@ -1,4 +1,4 @@
-"""What kubelets of Kubernetes 1.34 to 1.37 print is understood, field by field."""
+"""The parser understands the lists of kubelets of Kubernetes 1.34 to 1.37, field by field."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from datetime import UTC, datetime
 import pytest
 from netutil.agent.collect.amounts import container_cpus, pod_cpus
 from netutil.agent.collect.device_health import device_health, with_health
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, Claims
+from netutil.agent.facts.claims import Claims
 from netutil.agent.kubelet.podresources.model import (
     Asked,
     ClaimResource,
     DynamicResource,
     decode_pod,
 )
-from netutil.agent.pods.claims import ClaimReference, claims_of
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
+from netutil.agent.pods.claims import ClaimReference, claims_of, is_reserved_for
 from netutil.agent.pods.index import Match, index
 from netutil.agent.pods.model import Pod, decode_pod_list
+from netutil.agent.pods.sources.claims_model import Consumer
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.unit.pods.newer_kubelets import POD
+from tests.unit.pods.newer_kubelets import POD, pod_of_group
 
 NOW = datetime(2026, 11, 25, 10, 1, tzinfo=UTC)
 ECC = "ECC error count exceeded threshold"
@@ -79,6 +81,15 @@ def test_claims_and_extended_resources_are_the_containers(pod: Pod) -> None:
     assert claims_of(pod, "debug") == ()
 
 
+def test_a_pod_of_a_group_uses_the_claim_of_the_group() -> None:
+    body = json.dumps({"kind": "PodList", "items": [pod_of_group()]}).encode()
+    (found,) = decode_pod_list(body)
+    assert found.not_understood == ()
+    assert ClaimReference("rail", "train-fabric-5x2kq", "") in claims_of(found, "app")
+    group = Consumer("podgroups", "train", "group-uid", "scheduling.k8s.io")
+    assert is_reserved_for(found, [group])
+
+
 def test_the_health_of_a_plugins_device_is_read(pod: Pod) -> None:
     found = device_health(match(pod, "b"))
     assert found.by_device == {("example.com/fpga", "fpga-0"): ("Healthy", "")}
@@ -102,18 +113,18 @@ DYNAMIC = DynamicResource(
     ("dynamic", "found", "health"),
     [
         ([DYNAMIC], claims(), "Unhealthy"),
-        ([], claims(), ""),
-        ([DYNAMIC], claims(name="gpu-1"), ""),
-        ([DYNAMIC], claims(driver="other.example.com"), ""),
+        ([], claims(), None),
+        ([DYNAMIC], claims(name="gpu-1"), None),
+        ([DYNAMIC], claims(driver="other.example.com"), None),
     ],
     ids=["by CDI", "no PodResources", "another device", "another driver"],
 )
 def test_the_health_of_a_claims_device_is_its_own(
-    pod: Pod, dynamic: list[DynamicResource], found: Claims, health: str
+    pod: Pod, dynamic: list[DynamicResource], found: Claims, health: str | None
 ) -> None:
     (request,) = with_health(found, match(pod, "b"), dynamic).requests
     (device,) = request.devices
-    assert (device.health, device.health_message) == (health, ECC if health else "")
+    assert (device.health, device.health_message) == (health, ECC if health else None)
 
 
 def test_a_device_without_cdi_is_found_by_its_names(pod: Pod) -> None:
@@ -127,10 +138,10 @@ def test_health_without_a_device_is_of_none(pod: Pod) -> None:
     text = json.dumps(POD).replace(CDI, "")
     (named,) = decode_pod_list(f'{{"kind": "PodList", "items": [{text}]}}'.encode())
     (request,) = with_health(claims(), match(named, "b"), []).requests
-    assert request.devices[0].health == ""
+    assert request.devices[0].health is None
 
 
-def test_get_tells_the_devices_of_claims() -> None:
+def test_get_returns_the_devices_of_claims() -> None:
     """GetPodResourcesResponse, as kubelets of 1.34 answer with KubeletPodResourcesGet."""
     resource = v1.ClaimResource(
         cdi_devices=[v1.CDIDevice(name=CDI)],

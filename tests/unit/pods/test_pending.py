@@ -1,4 +1,4 @@
-"""Which containers of a pod a later list may report under an ID that this one does not have."""
+"""The containers of a pod that a later list may report under a new ID."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ APP = one("container", "app", RUNNING, "a" * 64)
     ],
     ids=lambda value: f"{value[0]} {value[2]}" if len(value) == len(APP) else None,
 )
-def test_what_may_be_started_beside_a_running_container(
+def test_some_containers_may_start_beside_a_running_one(
     other: tuple[str, dict[str, Any], dict[str, Any] | None], expected: tuple[str, ...]
 ) -> None:
     assert pending(pod(APP, other)) == expected
 
 
-def test_before_a_container_runs_its_init_containers_may_be_started() -> None:
+def test_init_containers_may_start_before_a_container_runs() -> None:
     setup = one("init", "setup", TERMINATED, "b" * 64)
     app = one("container", "app", WAITING)
     assert pending(pod(setup, one("init", "more", WAITING), app)) == ("setup", "more", "app")
@@ -92,7 +92,7 @@ def test_before_a_container_runs_its_init_containers_may_be_started() -> None:
     ],
     ids=str,
 )
-def test_what_ended_is_awaited_only_if_it_restarts(
+def test_an_ended_container_is_awaited_only_if_it_restarts(
     policies: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
     own = {"restartPolicy": policies["own"]} if "own" in policies else {}
@@ -109,7 +109,7 @@ def test_a_status_that_the_spec_lacks_counts_too() -> None:
 
 
 @pytest.mark.parametrize("state", [WAITING, TERMINATED, RUNNING])
-def test_the_only_container_is_none_once_the_list_has_an_id_for_it(state: str) -> None:
+def test_the_only_container_is_none_once_the_list_has_its_id(state: str) -> None:
     assert only_unreported(pod(one("container", "app", NO_STATUS))) == "app"
     assert only_unreported(pod(one("container", "app", WAITING))) == "app"
     assert only_unreported(pod(one("container", "app", state, "a" * 64))) == ""

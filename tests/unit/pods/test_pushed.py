@@ -1,4 +1,4 @@
-"""What a directory answers from a source that pushes: while its stream is there, and after."""
+"""The answers of a directory with a source that pushes, during its stream and after it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def test_nothing_is_followed_before_a_first_call(
     assert pushed.last is None
 
 
-async def test_who_asks_first_waits_for_the_first_list(
+async def test_the_first_caller_waits_for_the_first_list(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     waiting = [asyncio.create_task(pushed.lookup(*WEB)) for _ in range(50)]
@@ -46,7 +46,7 @@ async def test_a_known_caller_is_answered_at_once_however_old_the_list(
         assert await pushed.lookup(*WEB)
 
 
-async def test_a_caller_that_is_not_known_is_answered_as_soon_as_it_is_pushed(
+async def test_an_unknown_caller_is_answered_as_soon_as_it_is_pushed(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     pushing.push(made("web"))
@@ -67,7 +67,7 @@ async def test_a_caller_that_a_healthy_stream_never_brings_is_none(
     assert await pushed.lookup(*UNKNOWN, timeout_seconds=0.05) is None
 
 
-async def test_a_pod_whose_container_does_not_come_is_answered_without_it(
+async def test_a_pod_whose_container_does_not_come_is_answered_alone(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     pushing.push(made("web"))
@@ -121,7 +121,7 @@ async def test_the_list_has_the_time_of_its_last_confirmation(
     assert pushed.generation == 1
 
 
-async def test_a_burst_of_changes_is_shown_as_one_and_its_last_list_counts(
+async def test_a_burst_of_changes_is_shown_once_with_its_last_list(
     pushing: PushingSource, pushed: PodDirectory
 ) -> None:
     pushing.push(made("web"))

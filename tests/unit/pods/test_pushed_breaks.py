@@ -17,7 +17,7 @@ NEW = f"{2:032x}", f"{2:064x}"
 UNKNOWN = "f" * 32, "f" * 64
 
 
-async def test_after_a_break_the_last_list_answers_with_its_own_time(
+async def test_the_last_list_keeps_its_own_time_after_a_break(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -45,7 +45,7 @@ async def test_an_unknown_caller_gets_a_retry_delay_after_a_break(
         assert refused.value.retry_after_seconds == pytest.approx(pause)
 
 
-async def test_while_the_stream_is_begun_again_a_caller_that_is_not_known_waits_for_it(
+async def test_an_unknown_caller_waits_while_the_stream_restarts(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -77,7 +77,7 @@ async def test_pauses_grow_to_the_longest_of_the_source(
     assert all(most / 2 <= pause <= most for pause, most in zip(asked, longest, strict=True))
 
 
-async def test_a_pause_that_the_other_side_asks_for_is_kept_up_to_a_minute(
+async def test_a_requested_pause_is_kept_up_to_a_minute(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.steps.put_nowait(broken(retry_after_seconds=20))
@@ -122,7 +122,7 @@ async def test_a_stream_that_ends_as_streams_do_is_no_failure(
     assert await pushed.refresh()
 
 
-async def test_streams_that_end_as_soon_as_they_begin_are_a_failure_and_begun_ever_more_seldom(
+async def test_streams_that_end_at_once_are_a_failure_and_back_off(
     pushing: PushingSource, pushed: PodDirectory, pauses: Pauses
 ) -> None:
     pushing.push(made("web"))
@@ -136,7 +136,7 @@ async def test_streams_that_end_as_soon_as_they_begin_are_a_failure_and_begun_ev
     assert "ends as soon as it begins" in pushed.last_error.message
 
 
-async def test_a_lasting_failure_is_said_ever_more_seldom_and_its_end_once(
+async def test_a_lasting_failure_is_logged_less_and_its_end_once(
     pushing: PushingSource,
     pushed: PodDirectory,
     pauses: Pauses,

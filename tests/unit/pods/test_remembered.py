@@ -49,7 +49,7 @@ def container(number: int) -> str:
     return f"{number:064x}"
 
 
-def test_a_pod_that_a_newer_list_lacks_is_known_from_the_one_before(clock: Clock) -> None:
+def test_a_pod_missing_from_a_newer_list_is_known_from_the_last(clock: Clock) -> None:
     pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed("a", minutes=1))
@@ -105,7 +105,7 @@ def test_pods_that_have_ended_are_forgotten_and_no_others(clock: Clock) -> None:
     assert pods.find(uid(2), container(2)) is None
 
 
-def test_a_container_of_another_pod_is_not_taken_for_a_remembered_one(clock: Clock) -> None:
+def test_another_pods_container_is_no_remembered_one(clock: Clock) -> None:
     pods = RecentlyRemoved(clock)
     pods.follow(listed("a", "b"))
     pods.follow(listed())
@@ -128,7 +128,7 @@ def test_the_oldest_are_forgotten_when_too_many_are_lost(
     assert pods.find(uid(4), container(4)) is not None
 
 
-async def test_a_static_pod_that_comes_back_is_not_answered_from_its_earlier_life(
+async def test_a_returned_static_pod_is_not_answered_as_its_old_self(
     source: Source,
 ) -> None:
     """Its UID is the hash of its manifest; its container is another one."""
@@ -147,7 +147,7 @@ async def test_a_static_pod_that_comes_back_is_not_answered_from_its_earlier_lif
 async def test_a_tenants_annotation_takes_no_remembered_pods_place(
     source: Source, annotation: str
 ) -> None:
-    """Of the API server or a file, which say of no pod where it came from."""
+    """The API server and a file do not report the source of a pod."""
     directory = PodDirectory(source, 10)
     assert await directory.lookup(uid(1), container(1))
     claims = {"kubernetes.io/config.hash": uid(1), annotation: uid(1)}
@@ -188,7 +188,7 @@ async def test_an_empty_list_of_a_restarted_kubelet_removes_nothing(source: Sour
     await directory.close()
 
 
-def test_what_is_remembered_is_bounded_in_bytes(
+def test_remembered_pods_are_bounded_in_bytes(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grace_cache, "MAX_REMEMBERED_BYTES", 2500)

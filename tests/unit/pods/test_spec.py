@@ -1,4 +1,4 @@
-"""What is derived of a spec: whose CPUs may be its own, and which container is the only one."""
+"""Facts derived of a spec: the containers with CPUs of their own, and the only container."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_only_the_class_guaranteed_may_own_cpus(qos: str) -> None:
     assert not spec_of(asking_for("2"), qos=qos).may_own_cpus("app")
 
 
-def test_a_container_without_a_request_of_its_own_may_own_cpus_of_its_pods() -> None:
+def test_a_container_without_a_request_may_own_its_pods_cpus() -> None:
     assert spec_of({"name": "app"}).may_own_cpus("app")
 
 

@@ -1,4 +1,4 @@
-"""What makes a new snapshot, and how often one is made; the agent's and the client's view agree."""
+"""The causes and the rate of snapshots; the agent's and the client's view agree."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ NESTED = ("network_error", "allocated_error", "link_error", "device_info_error",
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_is(
+def test_a_failed_pieces_reason_is_a_change_its_message_none(
     name: str,
 ) -> None:
     before, now = everything(), everything()
@@ -79,7 +79,7 @@ def test_another_sentence_of_a_piece_that_fails_is_no_change_and_another_reason_
 
 
 @pytest.mark.parametrize("change", [set_counters, set_times, set_usage])
-def test_what_changes_all_the_time_is_no_change(change: Change) -> None:
+def test_counters_that_always_change_are_no_change(change: Change) -> None:
     before, now = everything(), everything()
     change(now)
     assert before != now
@@ -132,7 +132,7 @@ def failed(reason: str, sentence: str) -> api.AllResponse:
     return facts
 
 
-def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sentence() -> None:
+def test_a_failed_parts_reason_is_a_change_its_message_none() -> None:
     whole, first = everything(), failed("POD_RESOURCES_UNAVAILABLE", "After 1 s.")
     again, other = failed("POD_RESOURCES_UNAVAILABLE", "After 2 s."), failed("OTHER", "After 2 s.")
     for before, now, parts in (
@@ -145,7 +145,7 @@ def test_a_part_that_fails_is_a_change_and_so_is_another_reason_but_no_other_sen
         assert observation.changed_parts(result(All, before), result(All, now)) == parts
 
 
-def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
+def test_equal_bytes_of_a_part_have_a_digest_without_a_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     facts = everything()
@@ -159,7 +159,7 @@ def test_a_part_of_the_same_bytes_has_the_same_digest_without_being_read_again(
 
 
 @pytest.mark.parametrize("change", [*CHANGES, set_counters, set_times, set_usage])
-def test_what_was_there_before_makes_no_difference_to_a_digest(change: Change) -> None:
+def test_earlier_values_do_not_change_a_digest(change: Change) -> None:
     facts = everything()
     before = digests(facts)
     change(facts)
@@ -175,7 +175,7 @@ def test_what_was_there_before_makes_no_difference_to_a_digest(change: Change) -
         ("resources", "pci_error"),
     ],
 )
-def test_what_the_agent_lacked_for_a_part_is_seen_each_time(part: str, field: str) -> None:
+def test_a_shortage_for_a_part_is_seen_each_time(part: str, field: str) -> None:
     facts = everything()
     assert not are_short(digests(facts).values())
     getattr(getattr(facts, part), field).reason = Reason.AGENT_OUT_OF_RESOURCES
@@ -207,9 +207,9 @@ class Time:
 async def test_a_watcher_gets_at_most_ten_snapshots_a_second() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
-    turn = -float("inf")
+    made_at = -float("inf")
     for _ in range(11):
-        turn = await pace.turn("pod", turn)
+        made_at = await pace.acquire("pod", made_at)
     assert time.now - 1000.0 == pytest.approx(10 * MIN_SECONDS)
 
 
@@ -217,18 +217,18 @@ async def test_64_watchers_of_a_pod_hear_of_one_change_at_once() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64):
-        await pace.turn("pod", -float("inf"))
+        await pace.acquire("pod", -float("inf"))
     assert time.now == 1000.0
 
 
-async def test_a_pod_that_changes_without_end_gets_twenty_snapshots_a_second() -> None:
+async def test_a_pod_that_changes_endlessly_gets_20_snapshots_a_second() -> None:
     time = Time()
     pace = SnapshotThrottle(time.clock, time.sleep)
     for _ in range(64 + 200):
-        await pace.turn("hostile", -float("inf"))
+        await pace.acquire("hostile", -float("inf"))
     assert time.now - 1000.0 == pytest.approx(10, rel=0.1)
     quiet = time.now
-    await pace.turn("other", -float("inf"))
+    await pace.acquire("other", -float("inf"))
     assert time.now == quiet
 
 
@@ -240,12 +240,12 @@ async def test_watches_that_are_given_up_while_they_wait_leave_no_debt() -> None
 
     pace = SnapshotThrottle(time.clock, given_up)
     for _ in range(64):
-        await pace.turn("pod", -float("inf"))
+        await pace.acquire("pod", -float("inf"))
     for _ in range(1000):
         with pytest.raises(asyncio.CancelledError):
-            await pace.turn("pod", -float("inf"))
+            await pace.acquire("pod", -float("inf"))
     time.now += 0.05
-    assert await pace.turn("pod", -float("inf")) == time.now
+    assert await pace.acquire("pod", -float("inf")) == time.now
 
 
 def test_a_large_environment_is_compared_without_being_parsed(

@@ -1,4 +1,4 @@
-"""How often a stream reads the environment, whose reading a workload can make dear."""
+"""The rate of a stream's reads of the environment, which a workload can make expensive."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FakeComponents:
 async def streamed(
     components: FakeComponents, snapshots: int, *, environment: bool
 ) -> list[EnvironmentRead]:
-    """What each snapshot was made of."""
+    """Return the parts of each snapshot."""
     given: list[EnvironmentRead] = []
 
     async def everything(

@@ -1,4 +1,4 @@
-"""What the kubelet allocated: shared, not too old, never another pod's; failures are said."""
+"""The kubelet's allocations: shared, recent, never another pod's; failures are reported."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_the_answer_has_all_resources_of_a_container(
     )
 
 
-async def test_one_list_serves_all_who_wait_and_who_come_soon(
+async def test_one_list_serves_all_present_and_imminent_callers(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.hold.clear()
@@ -88,7 +88,7 @@ async def test_a_pod_that_the_last_list_lacks_is_asked_for_by_itself(
     assert (kubelet.lists, kubelet.gets) == (1, 1)
 
 
-async def test_a_kubelet_without_get_is_asked_for_the_list_and_remembered(
+async def test_a_kubelet_without_get_is_remembered_and_asked_to_list(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.with_get = False
@@ -119,8 +119,8 @@ async def test_two_pods_of_one_name_are_ambiguous(
     assert refused.value.reason is Reason.POD_RESOURCES_AMBIGUOUS
 
 
-@pytest.mark.parametrize(("name", "container"), [("web", "debugger"), ("nobody", "app")])
-async def test_a_container_that_the_kubelet_does_not_list_is_said_so(
+@pytest.mark.parametrize(("name", "container"), [("web", "debugger"), ("other", "app")])
+async def test_a_container_that_the_kubelet_does_not_list_is_an_error(
     name: str, container: str, kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     with pytest.raises(FailedPrecondition) as refused:
@@ -135,14 +135,14 @@ async def test_unknown_containers_cannot_make_the_kubelet_busy(
     kubelet.with_get = False
     await ask(directory)
     outcomes = await asyncio.gather(
-        *(ask(directory, f"nobody-{n}") for n in range(100)), return_exceptions=True
+        *(ask(directory, f"other-{n}") for n in range(100)), return_exceptions=True
     )
     assert all(isinstance(one, FailedPrecondition) for one in outcomes)
     assert kubelet.lists <= 3
     assert kubelet.gets <= 20
 
 
-async def test_a_socket_that_is_not_there_is_said_and_found_when_it_comes(tmp_path: Path) -> None:
+async def test_a_missing_socket_is_reported_and_found_when_it_comes(tmp_path: Path) -> None:
     directory = ResourceDirectory(str(tmp_path / "kubelet.sock"), 10)
     with pytest.raises(Unavailable) as refused:
         await ask(directory)
@@ -164,7 +164,7 @@ async def test_a_socket_that_is_not_there_is_said_and_found_when_it_comes(tmp_pa
         (grpc.StatusCode.INTERNAL, "oops", None),
     ],
 )
-async def test_what_the_kubelet_refuses_is_a_sentence_and_tried_again(
+async def test_a_refusal_of_the_kubelet_is_a_sentence_and_retried(
     code: grpc.StatusCode,
     said: str,
     reason: Reason | None,
@@ -247,7 +247,7 @@ async def test_unused_answers_are_released(kubelet: KubeletDouble, tmp_path: Pat
 WEB = ("shop", "web")
 
 
-async def test_what_is_known_is_what_would_be_answered_without_the_kubelet(
+async def test_known_devices_are_those_answered_without_the_kubelet(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     assert directory.known(WEB, "app", None) is None
@@ -255,20 +255,21 @@ async def test_what_is_known_is_what_would_be_answered_without_the_kubelet(
     assert directory.known(WEB, "app", None) is found
     assert directory.known(WEB, "app", datetime.now(UTC)) is None  # started after the list
     assert directory.known(WEB, "debugger", None) is None
-    assert directory.known(("shop", "nobody"), "app", None) is None
+    assert directory.known(("shop", "other"), "app", None) is None
     assert (kubelet.lists, kubelet.gets) == (1, 0)
 
 
-async def test_of_two_pods_of_one_name_nothing_is_known(
+async def test_two_pods_of_one_name_have_unknown_devices(
     kubelet: KubeletDouble, directory: ResourceDirectory
 ) -> None:
     kubelet.pods.append(pod(device="other"))
     with pytest.raises(FailedPrecondition):
         await ask(directory)
     assert directory.known(WEB, "app", None) is None
+    assert directory.held(WEB, "app", None) is None
 
 
-async def test_what_is_older_than_a_refresh_is_not_known(
+async def test_a_list_older_than_a_refresh_is_not_used(
     kubelet: KubeletDouble, tmp_path: Path
 ) -> None:
     now = [100.0]
@@ -279,5 +280,8 @@ async def test_what_is_older_than_a_refresh_is_not_known(
         assert directory.known(WEB, "app", None) is found
         now[0] += 0.1
         assert directory.known(WEB, "app", None) is None
+        assert directory.held(WEB, "app", None) is found
+        assert directory.held(WEB, "app", datetime.now(UTC)) is None
+        assert directory.held(WEB, "debugger", None) is None
     finally:
         await directory.close()

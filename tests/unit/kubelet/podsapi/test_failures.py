@@ -1,4 +1,4 @@
-"""What is said of a kubelet that has no Pods API, is not ready, hangs, or sends something else."""
+"""The errors for a kubelet without a Pods API, one that is not ready, hangs, or errs."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class TestFailures:
         assert "does not serve the Pods API" in (await self.failure(path)).message
         await server.stop(0)
 
-    async def test_a_kubelet_that_never_tells_all(self, path: Path) -> None:
+    async def test_a_kubelet_that_never_sends_all(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1))
         kubelet.syncs = False
         async with kubelet.serving():
             failure = await self.failure(path, initial_seconds=0.2)
-        assert failure.message == "The kubelet did not tell all its pods within 0.2 s."
+        assert failure.message == "The kubelet did not send all its pods within 0.2 s."
 
     async def test_a_listener_that_never_accepts(self, path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as hanging:
@@ -73,7 +73,7 @@ class TestFailures:
         assert "within 0.2 s" in failure.message
 
     async def test_an_event_without_a_type_is_of_another_api(self, path: Path) -> None:
-        """In drafts ADDED was 0, which is no type: to take 1 for it would turn the rest around."""
+        """In drafts ADDED was 0, which is no type: 1 in its place would change all others."""
         kubelet = KubeletDouble(path)
         kubelet.before = [pods_pb2.WatchPodsEvent(pod=pod(1).SerializeToString())]
         async with kubelet.serving():

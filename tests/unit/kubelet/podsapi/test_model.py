@@ -193,7 +193,7 @@ def test_fields_that_are_not_used_are_skipped() -> None:
     assert decode_pod(WHOLE.SerializeToString() + more) == from_json(AS_JSON)
 
 
-def test_of_a_deleted_pod_the_uid_is_enough() -> None:
+def test_a_deleted_pod_needs_only_its_uid() -> None:
     known = pod_pb2.Pod(metadata=pod_pb2.ObjectMeta(name="web", namespace="shop", uid="u"))
     assert decode_uid(known.SerializeToString()) == "u"
 
@@ -254,14 +254,14 @@ def test_a_time_beyond_all_calendars_is_unknown() -> None:
 
 
 @given(st.binary(max_size=100))
-def test_whatever_comes_is_a_pod_or_refused(body: bytes) -> None:
+def test_any_bytes_are_a_pod_or_refused(body: bytes) -> None:
     try:
         decode_pod(body)
     except PodListMalformed as error:
         assert str(error).startswith("it is no Pod")
 
 
-def test_what_is_derived_of_the_containers_is_derived_here_too() -> None:
+def test_values_derived_of_containers_are_derived_here_too() -> None:
     half = pod_pb2.Quantity(string="500m")
     asking = pod_pb2.ResourceRequirements(requests={"cpu": half}, limits={"cpu": half})
     spec = pod_pb2.PodSpec(containers=[pod_pb2.Container(name="app", resources=asking)])

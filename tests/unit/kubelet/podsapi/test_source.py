@@ -67,9 +67,7 @@ class TestFollowing:
             assert (await directory.refresh()).pods == ()
             assert await directory.lookup("f" * 32, None, timeout_seconds=0.05) is None
 
-    async def test_a_caller_that_is_not_known_is_answered_when_its_pod_is_pushed(
-        self, path: Path
-    ) -> None:
+    async def test_an_unknown_caller_is_answered_when_its_pod_is_pushed(self, path: Path) -> None:
         kubelet = KubeletDouble(path)
         async with kubelet.serving(), following(path) as directory:
             await directory.refresh()
@@ -120,9 +118,7 @@ class TestFollowing:
 
 
 class TestCompared:
-    async def test_an_event_that_the_kubelet_dropped_is_found_and_made_good(
-        self, path: Path
-    ) -> None:
+    async def test_an_event_that_the_kubelet_dropped_is_recovered(self, path: Path) -> None:
         """It drops those of a reader that is slow, and says nothing."""
         kubelet = KubeletDouble(path, pod(1, "web"), pod(2, "deleted"))
         async with kubelet.serving(), following(path, confirm=QUICK) as directory:
@@ -183,9 +179,7 @@ class TestAfterAFailure:
                 assert names(directory) == {"web"}
                 assert directory.last_error is None
 
-    async def test_a_restarted_kubelet_is_followed_and_its_last_list_answers_meanwhile(
-        self, path: Path
-    ) -> None:
+    async def test_the_last_list_answers_while_the_kubelet_restarts(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))
         async with following(path) as directory:
             async with kubelet.serving():
@@ -214,9 +208,7 @@ class TestAfterAFailure:
             await shown(directory, "web", "new")
             assert kubelet.watches == 2
 
-    async def test_a_kubelet_that_hangs_is_found_out_and_the_last_list_goes_on_answering(
-        self, path: Path
-    ) -> None:
+    async def test_the_last_list_answers_while_the_kubelet_hangs(self, path: Path) -> None:
         kubelet = KubeletDouble(path, pod(1, "web"))
         kubelet.stuck = True
         async with (
