@@ -48,7 +48,9 @@ def charts(sets: Sequence[tuple[str, ...]]) -> list[list[Manifest]]:
     meta = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
     child = {"name": meta["name"], "version": meta["version"]}
     parent = {
-        **{"apiVersion": "v2", "name": "sets", "version": "0.1.0"},
+        "apiVersion": "v2",
+        "name": "sets",
+        "version": "0.1.0",
         "dependencies": [{**child, "alias": name} for name in names],
     }
     with tempfile.TemporaryDirectory() as top:
@@ -66,9 +68,7 @@ def charts(sets: Sequence[tuple[str, ...]]) -> list[list[Manifest]]:
 
 def _options(values: Sequence[str], prefix: str = "") -> list[str]:
     return [
-        f"--set-json={prefix}{value}"
-        if value.endswith(("]", "}"))
-        else f"--set={prefix}{value}"
+        f"--set-json={prefix}{value}" if value.endswith(("]", "}")) else f"--set={prefix}{value}"
         for value in values
     ]
 

@@ -17,7 +17,6 @@ from netutil.agent.csi.config import parse
 
 from tests.manifests.chart import chart, charts
 from tests.manifests.documents import (
-    CSI_SCC,
     MANIFESTS,
     NODES,
     Manifest,

@@ -173,9 +173,7 @@ class TestRestarts:
         csi.reboot()
         csi.wait_until_answered(cluster, "csi-rebooted", 240)
         assert cluster.ask("csi-rebooted", "whoami")["uid"] == uid
-        wait_for(
-            lambda: sorted(csi.mounts_of_all_pods()) == targets, "the mounts of all pods", 240
-        )
+        wait_for(lambda: sorted(csi.mounts_of_all_pods()) == targets, "the mounts of all pods", 240)
 
     def test_a_second_driver_takes_over_without_failure(self, cluster: Cluster) -> None:
         second = csi.daemon_set(cluster, "netutil-csi-next", lambda spec: None)
@@ -214,7 +212,6 @@ class TestLostMounts:
         assert len(csi.mounts(uid)) == 2
         csi.delete(cluster, "csi-stacked")
         assert csi.mounts(uid) == () and not os.path.exists(csi.target(uid))
-
 
     @pytest.mark.usefixtures("renewed")
     def test_a_removed_directory_comes_back_for_new_pods(self, cluster: Cluster) -> None:
