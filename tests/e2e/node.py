@@ -40,6 +40,7 @@ from tests.e2e.settings import (
     containerd_settings,
     kubelet_settings,
 )
+from tests.lab.cgroups import Cgroups
 
 PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "gcc", "libc6-dev")
 NODE_NAME = "e2e"
@@ -270,7 +271,7 @@ def running_node(
 
 
 def lose_containers() -> None:
-    """End all containers, unmount what the kubelet mounted, empty /run: what power loss leaves.
+    """End all containers, remove their cgroups and mounts, empty /run: what power loss leaves.
 
     The kubelet and containerd have ended before.
     """
@@ -278,6 +279,9 @@ def lose_containers() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not _pod_processes(), "the end of all containers")
+    cgroup = os.environ["NETUTIL_NODE"].strip("/")
+    if cgroup:  # systemd removes those of the virtual machine by itself
+        Cgroups(cgroup).remove("kubepods")
     unmount_below(_PODS)
     for path in _GONE_AT_BOOT:
         unmount_below(path)

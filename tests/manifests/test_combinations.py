@@ -29,6 +29,7 @@ from tests.manifests.documents import (
     settings_of,
 )
 from tests.manifests.overlays import BASES, objects_of, with_components
+from tests.manifests.scc import rejections
 
 Name = tuple[str, str]
 
@@ -71,6 +72,8 @@ REST = (
     *('podAnnotations={"prometheus.io/scrape":"false"}', 'affinity={"nodeAffinity":{}}'),
     'extraVolumes=[{"name":"ca","configMap":{"name":"ca"}}]',
     'extraVolumeMounts=[{"name":"ca","mountPath":"/etc/ca","readOnly":true}]',
+    'csi.extraEnv=[{"name":"NETUTIL_CSI_LOG_FORMAT","value":"json"}]',
+    *('csi.podLabels={"team":"network"}', "csi.serviceAccount.name=drivers"),
     *('extraEnv=[{"name":"NETUTIL_LOG_FORMAT","value":"json"}]', 'extraArgs=["--pod-refresh=5"]'),
 )
 
@@ -157,6 +160,15 @@ def assert_driver_whole(objects: list[Manifest], kubelet_root: str) -> None:
     assert {path: volumes[name] for path, name in mounts.items()} == {path: path for path in mounts}
 
 
+def assert_admitted(objects: list[Manifest], name: str) -> None:
+    """The constraints of that name admit the pods of the DaemonSet of that name, by its account."""
+    named = [found for found in objects if found["metadata"]["name"] == name]
+    constraints, pod = one(named, "SecurityContextConstraints"), pod_of(objects, name)
+    assert rejections(constraints, pod) == set()
+    account = f"system:serviceaccount:netutil:{pod['serviceAccountName']}"
+    assert constraints["users"] == [account]
+
+
 def assert_valid(objects: list[Manifest]) -> None:
     """The API server of the newest version that is known takes each object that is its own."""
     for manifest in objects:
@@ -183,6 +195,8 @@ def test_every_set_of_patches_is_whole(base: str, source: str) -> None:
         beside = with_components(base, *everything, *first, *chosen)
         assert_whole(beside, source, set(chosen))
         assert_driver_whole(beside, "/var/lib/kubelet")
+        assert_admitted(beside, "netutil-agent")
+        assert_admitted(beside, "netutil-csi")
         assert set(names_of(beside)) == set(names_of(alone)) | added
         kept = [found for found in beside if found in alone]
         assert len(kept) == len(alone)
@@ -200,6 +214,10 @@ def test_every_set_of_additions_adds_its_objects(base: str) -> None:
         assert_whole(objects, "kubelet", set())
         if "csi" in chosen:
             assert_driver_whole(objects, "/var/lib/kubelet")
+        if "openshift" in chosen:
+            assert_admitted(objects, "netutil-agent")
+        if {"csi", "csi/openshift"} <= set(chosen):
+            assert_admitted(objects, "netutil-csi")
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -250,6 +268,10 @@ def test_every_set_of_values_is_whole(switches: tuple[str, ...], rest: tuple[str
         assert (("NetworkPolicy", "netutil-agent") in names) is bool(rest)
         if csi:
             assert_driver_whole(objects, root)
+        if scc:
+            assert_admitted(objects, "netutil-agent")
+        if scc and csi:
+            assert_admitted(objects, "netutil-csi")
         other = {"/var/lib/kubelet", "/var/lib/k0s/kubelet"} - {root}
         assert not [path for path in host_paths(objects) if path.startswith(tuple(other))]
 

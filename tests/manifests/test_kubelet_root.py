@@ -18,6 +18,7 @@ from tests.manifests.documents import (
     settings_of,
 )
 from tests.manifests.overlays import BASES, objects_of, with_component, with_components
+from tests.manifests.test_combinations import assert_driver_whole
 from tests.test_docs import text_of
 
 DEFAULT_ROOT, OTHER_ROOT = "/var/lib/kubelet", "/var/lib/k0s/kubelet"
@@ -77,6 +78,11 @@ def test_the_flags_name_the_directories_that_are_mounted(base: str, component: s
     for directory in named:
         assert directory.startswith(f"{OTHER_ROOT}/")
         assert mounts[directory][1]["hostPath"]["path"] == directory
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_replacement_reaches_the_driver(base: str) -> None:
+    assert_driver_whole(moved(with_component(base, "csi")), OTHER_ROOT)
 
 
 @pytest.mark.parametrize("base", BASES)
