@@ -25,11 +25,6 @@ CSI = MANIFESTS / "csi"
 EXAMPLE_POD_CSI = MANIFESTS / "examples" / "pod-csi.yaml"
 FILES = (CSI / "csidriver.yaml", CSI / "daemonset.yaml")
 VERSIONS = ("1.25", "1.30", "1.33", "1.37")
-# k8s.io/pod-security-admission/policy/check_restrictedVolumes.go
-_RESTRICTED_VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"),
-    *("persistentVolumeClaim", "projected", "secret", "image"),
-}
 
 
 def driver_objects(objects: list[Manifest]) -> dict[str, Manifest]:
@@ -238,24 +233,6 @@ def names_account(manifest: Manifest, name: str) -> bool:
 def test_the_chart_rejects_ill_formed_values(value: str) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         chart("csi.enabled=true", value)
-
-
-def test_the_example_pod_is_admitted_in_restricted() -> None:
-    """The controls of Pod Security's "restricted", as far as they concern this pod."""
-    pod = one(read(EXAMPLE_POD_CSI), "Pod")["spec"]
-    (volume,) = pod["volumes"]
-    assert set(volume) - {"name"} == {"csi"} <= _RESTRICTED_VOLUMES
-    (container,) = pod["containers"]
-    assert (
-        container["securityContext"].items()
-        >= {
-            "runAsNonRoot": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }.items()
-    )
-    assert not {"hostPID", "hostNetwork", "hostIPC"} & set(pod)
 
 
 def test_the_example_differs_by_its_volume_alone() -> None:

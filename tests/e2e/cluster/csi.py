@@ -192,6 +192,17 @@ def mounts_of_all_pods() -> list[str]:
     return [point for point in points if "kubernetes.io~csi" in point]
 
 
+def targets_of_running_pods(cluster: Cluster) -> list[str]:
+    """Return the targets of all running pods with the volume, sorted."""
+    listed = json.loads(cluster.run("get", "--namespace", NAMESPACE, "pods", "--output", "json"))
+    return sorted(
+        target(one["metadata"]["uid"])
+        for one in listed["items"]
+        if one["status"]["phase"] == "Running"
+        and any("csi" in volume for volume in one["spec"]["volumes"])
+    )
+
+
 def pids() -> list[int]:
     """Return the PIDs of the driver's processes on the host, without those of probes."""
     found = []
