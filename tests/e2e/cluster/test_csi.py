@@ -89,6 +89,7 @@ class TestMount:
         cluster.apply(csi.client_pod(cluster, "csi-sub-path", subPath="made/by/a-pod"))
         csi.wait_for_event(cluster, "csi-sub-path", "failed to create subPath directory")
         assert sorted(os.listdir("/run/netutil")) == before
+        csi.delete(cluster, "csi-sub-path")
 
     def test_forged_pod_info_is_overwritten_by_the_kubelet(self, cluster: Cluster) -> None:
         attributes = {"csi.storage.k8s.io/pod.uid": csi.uid(cluster, "csi")}
