@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.manifests.documents import MANIFESTS, Manifest, documents, pod_of
-from tests.manifests.kubectl import find_helm, helm_template
+from tests.support.manifests.documents import MANIFESTS, Manifest, documents, pod_of
+from tests.support.manifests.kubectl import find_helm, helm_template
 
 CHART = MANIFESTS / "helm" / "netutil"
 # The chart refuses the placeholder of the manifests.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from tests.manifests.documents import Manifest
+from tests.support.manifests.documents import Manifest
 
 Level = Literal["baseline", "restricted"]
 Control = Callable[[Manifest], bool]

@@ -16,7 +16,8 @@ import yaml
 from netutil.agent.csi.config import parse
 
 from tests.manifests.chart import chart, charts
-from tests.manifests.documents import (
+from tests.manifests.scc import rejections
+from tests.support.manifests.documents import (
     MANIFESTS,
     NODES,
     Manifest,
@@ -28,8 +29,7 @@ from tests.manifests.documents import (
     pod_of,
     settings_of,
 )
-from tests.manifests.overlays import BASES, objects_of, with_components
-from tests.manifests.scc import rejections
+from tests.support.manifests.overlays import BASES, objects_of, with_components
 
 Name = tuple[str, str]
 

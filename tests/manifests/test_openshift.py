@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.manifests.chart import chart
-from tests.manifests.documents import (
+from tests.manifests.scc import rejections
+from tests.support.manifests.documents import (
     CSI_SCC,
     DEFAULT,
     HARDENED,
@@ -20,8 +21,7 @@ from tests.manifests.documents import (
     pod_of,
     read,
 )
-from tests.manifests.overlays import BASES, with_components
-from tests.manifests.scc import rejections
+from tests.support.manifests.overlays import BASES, with_components
 
 DRIVER = "netutil-csi"
 PAIRS = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.documents import (
+from tests.manifests.pod_security import CONTROLS, Level, violations
+from tests.support.manifests.documents import (
     CSI_POD,
     DEFAULT,
     DEVICE_PLUGIN_POD,
@@ -18,7 +19,6 @@ from tests.manifests.documents import (
     one,
     read,
 )
-from tests.manifests.pod_security import CONTROLS, Level, violations
 
 DRIVER = MANIFESTS / "csi" / "daemonset.yaml"
 
