@@ -117,23 +117,25 @@ class Components:
 
 def build(config: Config) -> Components:
     """Return the components. Raises OSError, ValueError if the node cannot meet `config`."""
-    namespaces = affordable_namespaces(config.max_network_namespaces)
+    namespaces = affordable_namespaces(config.limits.network_namespaces)
     limits = ConnectionLimits(
-        affordable_connections(config.max_connections, namespaces),
-        config.max_connections_per_pod,
+        affordable_connections(config.limits.connections.total, namespaces),
+        config.limits.connections.per_pod,
     )
     held_cgroups = HeldCgroups(affordable_held_cgroups(MAX_HELD, limits.total, namespaces))
-    tree = read_cgroup_tree(config.host_root, config.cgroup_root, held_cgroups)
+    tree = read_cgroup_tree(config.node.host_root, config.node.cgroup_root, held_cgroups)
     pin, pin_name = choose_pin()
     flaws = Flaws()
     source = create_source(config, flaws)
-    pods = PodDirectory(source, refresh_seconds=config.pod_refresh, flaws=flaws)
+    pods = PodDirectory(source, refresh_seconds=config.pod_source.refresh_seconds, flaws=flaws)
     # The mount of the socket, which every caller with such a device knows of.
     resources = ResourceDirectory(
-        config.pod_resources, config.pod_refresh, hidden_resource=config.device_plugin
+        config.kubelet.pod_resources,
+        config.pod_source.refresh_seconds,
+        hidden_resource=config.kubelet.device_plugin,
     )
-    device_plugin = PluginState(config.device_plugin)
-    reads = ReadPool(threads=config.host_read_threads)
+    device_plugin = PluginState(config.kubelet.device_plugin)
+    reads = ReadPool(threads=config.limits.host_read_threads)
     callers = CallerResolver(tree, pods, reads)
     networks = NetworkCache(reads.run, namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)
@@ -143,24 +145,28 @@ def build(config: Config) -> Components:
     containers = ContainerCache(callers.container_places, held_files)
     metadata, claims_api = _device_metadata(config), create_claims_api(config)
     claims = ClaimSources(metadata, claims_api)
-    collector = Collector(callers, reads, resources, config.host_root, containers, live, claims)
+    collector = Collector(
+        callers, reads, resources, config.node.host_root, containers, live, claims
+    )
     notifier = ChangeNotifier(
         callers,
         pods,
         resources,
         live,
         containers,
-        config.pod_refresh,
+        config.pod_source.refresh_seconds,
         collector.claim_devices,
     )
-    watchdog = Watchdog(config.event_loop_stall_seconds)
-    memory = MemoryLimit(own_memory_cgroup(tree), config.memory_high_watermark_percent)
+    watchdog = Watchdog(config.observability.event_loop_stall_seconds)
+    memory = MemoryLimit(
+        own_memory_cgroup(tree), config.observability.memory_high_watermark_percent
+    )
     in_flight = InFlight(
         InFlightLimits(
-            config.max_calls_per_pod,
-            config.max_streams_per_pod,
-            config.max_send_buffer_bytes_per_pod,
-            config.max_send_buffer_bytes,
+            config.limits.calls.in_flight,
+            config.limits.calls.streams,
+            config.limits.sizes.send_buffer_bytes_per_pod,
+            config.limits.sizes.send_buffer_bytes,
         )
     )
     closer = None if can_refuse_descriptors() else Closer()
@@ -174,11 +180,11 @@ def build(config: Config) -> Components:
         in_flight,
         rejections.reject,
         audit.record_rejection,
-        ServerSizes(config.max_header_bytes, MAX_REQUEST_BYTES),
+        ServerSizes(config.limits.sizes.header_bytes, MAX_REQUEST_BYTES),
         RateLimits(
-            config.max_calls_per_second_per_pod,
-            config.max_call_burst_per_pod,
-            config.pod_cost_per_second,
+            config.limits.calls.per_second,
+            config.limits.calls.burst,
+            config.limits.calls.cost_per_second,
         ),
     )
     metrics.add(
@@ -207,7 +213,7 @@ def build(config: Config) -> Components:
         )
     )
     metrics.set_build_info(read_build_info())
-    metrics.set_limits(limits_of(config))
+    metrics.set_limits(limits_of(config.limits))
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
     all_facts = AllFacts(collector, answers, rejections.record_part)
@@ -254,7 +260,7 @@ def build(config: Config) -> Components:
         "agent: peers are pinned by %s; cgroup hierarchies: %s; pods from %s",
         pin_name,
         ", ".join(sorted(name or "unified" for name in tree.hierarchies)) or "none",
-        config.pod_source,
+        config.pod_source.kind,
     )
     return Components(
         config=config,
@@ -299,9 +305,9 @@ def build(config: Config) -> Components:
 
 def _device_metadata(config: Config) -> DeviceMetadataFiles | None:
     """Return the files of the drivers of ResourceClaims, None where they are not to be read."""
-    if config.resource_claims == "off":
+    if config.kubelet.resource_claims == "off":
         return None
-    return DeviceMetadataFiles(plugins_directory(config.kubelet_root))
+    return DeviceMetadataFiles(plugins_directory(config.kubelet.root))
 
 
 def _identify_pod(pin: PinPeer, tree: CgroupTree, connection: socket.socket) -> Peer:
@@ -341,7 +347,7 @@ async def serve_admin(components: Components) -> AsyncIterator[None]:
         node_pb2_grpc.add_NodeServicer_to_server(_admin_service(components, runner), server)
         return (_NODE,)
 
-    listener = listen(components.config.admin_socket, mode=0o600, directory_mode=0o700)
+    listener = listen(components.config.sockets.admin, mode=0o600, directory_mode=0o700)
     served_socket = ServedSocket(
         _identify_admin,
         _ADMIN_CONNECTIONS,
@@ -367,13 +373,13 @@ def _admin_service(components: Components, runner: CallRunner) -> Node:
             components.reads,
             summaries,
             components.all_facts.parts,
-            config.pod_resources,
+            config.kubelet.pod_resources,
         ),
-        node_describer=NodeDescriber(components.pods, components.reads, config.host_root),
+        node_describer=NodeDescriber(components.pods, components.reads, config.node.host_root),
         activity=Activity(
             components.pods,
             components.registry,
-            config.max_connections,
+            config.limits.connections.total,
             components.call_stats,
             components.in_flight,
             components.notifier,
@@ -430,14 +436,16 @@ def installation_of(
     """Return the values of the configuration that the diagnostics check."""
     return Installation(
         claims=ClaimSources(_device_metadata(config), claims_api),
-        host_root=config.host_root,
-        socket=config.socket,
-        admin_socket=config.admin_socket,
-        believes_anybody=config.kubelet_verify == "none"
-        and config.pod_source in ("kubelet", "auto"),
-        pod_resources=config.pod_resources,
-        max_connections=config.max_connections,
-        descriptors_needed=descriptors_for(config.max_connections, config.max_network_namespaces),
+        host_root=config.node.host_root,
+        socket=config.sockets.pods,
+        admin_socket=config.sockets.admin,
+        believes_anybody=config.kubelet.api.verify == "none"
+        and config.pod_source.kind in ("kubelet", "auto"),
+        pod_resources=config.kubelet.pod_resources,
+        max_connections=config.limits.connections.total,
+        descriptors_needed=descriptors_for(
+            config.limits.connections.total, config.limits.network_namespaces
+        ),
         pin_name=pin_name,
         memory=memory,
         device_plugin=device_plugin,

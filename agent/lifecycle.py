@@ -62,24 +62,27 @@ class Agent:
             # Started before the sockets: an agent whose address is in use must not take the
             # sockets from a running agent. Closed after the sockets: /readyz fails while calls
             # in flight finish.
-            if config.metrics_address:
+            if config.observability.metrics_address:
                 probes = ProbeServer(
-                    config.metrics_address, components.metrics.registry, self._live, self._ready
+                    config.observability.metrics_address,
+                    components.metrics.registry,
+                    self._live,
+                    self._ready,
                 )
                 probes.start()
                 stack.push_async_callback(asyncio.to_thread, probes.close)
-            for path in filter(None, (config.socket, config.admin_socket)):
+            for path in filter(None, (config.sockets.pods, config.sockets.admin)):
                 remove_stale_sockets(path)
-            if config.admin_socket:
+            if config.sockets.admin:
                 await stack.enter_async_context(serve_admin(components))
             acceptor = await stack.enter_async_context(_serve_pods(components))
-            if config.device_plugin:
+            if config.kubelet.device_plugin:
                 await stack.enter_async_context(_device_plugin(components, acceptor))
             if components.claims_api is not None:
                 components.claims_api.start()
             first = asyncio.create_task(self._first_list())
             retention = asyncio.create_task(components.retention.run(), name="retention")
-            _LOG.info("agent: serving on %s", config.socket)
+            _LOG.info("agent: serving on %s", config.sockets.pods)
             _limit_pauses()
             await self._stopping.wait()
             _LOG.info("agent: stopping")
@@ -120,7 +123,7 @@ async def _serve_pods(components: Components) -> AsyncIterator[Acceptor]:
         netutil_pb2_grpc.add_NetUtilServicer_to_server(components.netutil, server)
         return (_NETUTIL,)
 
-    listener = listen(components.config.socket, mode=0o666, directory_mode=0o755)
+    listener = listen(components.config.sockets.pods, mode=0o666, directory_mode=0o755)
     async with serve(
         listener, components.pod_socket, components.policy, add, components.notifier.stop
     ) as acceptor:
@@ -137,7 +140,9 @@ async def _device_plugin(components: Components, acceptor: Acceptor) -> AsyncIte
 
     plugin = DevicePlugin(
         PluginSettings(
-            config.device_plugin, config.device_plugin_dir, os.path.dirname(config.socket)
+            config.kubelet.device_plugin,
+            config.kubelet.device_plugin_dir,
+            os.path.dirname(config.sockets.pods),
         ),
         components.device_plugin,
         has_socket,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.collect.claim_sources import ClaimSources
@@ -12,7 +13,7 @@ from netutil.agent.collect.environment_cache import EnvironmentCache
 from netutil.agent.collect.network_cache import NetworkCache
 from netutil.agent.collect.pci_cache import PciCache
 from netutil.agent.collect.read_pool import ReadPool
-from netutil.agent.config import Config
+from netutil.agent.config import Limits, flag_values
 from netutil.agent.connections.admission import AdmissionCounts
 from netutil.agent.connections.policy import PodPolicy
 from netutil.agent.connections.registry import ConnectionRegistry
@@ -304,10 +305,9 @@ def readings(
     return gauges, counters, labelled
 
 
-def limits_of(config: Config) -> dict[str, float]:
+def limits_of(limits: Limits) -> dict[str, float]:
     """Return the limits, by the value of the label of `netutil_limit`."""
     return {"host_root_connections": float(MAX_HOST_ROOT_CONNECTIONS)} | {
-        name.removeprefix("max_"): float(getattr(config, name))
-        for name in Config.__dataclass_fields__
-        if name.startswith("max_") or name in ("host_read_threads", "pod_cost_per_second")
+        flag.removeprefix("max-").replace("-", "_"): float(cast(int, value))
+        for flag, value in flag_values(limits)
     }

@@ -48,13 +48,13 @@ def assert_whole(objects: list[Manifest], source: str, self_signed: bool) -> Non
     names = [(found["kind"], found["metadata"]["name"]) for found in objects]
     assert len(set(names)) == len(names)
     settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
-    assert settings.pod_source == source
-    assert settings.kubelet_verify == ("ca" if self_signed else "full")
-    directories = {settings.pod_resources.rpartition("/")[0]}
+    assert settings.pod_source.kind == source
+    assert settings.kubelet.api.verify == ("ca" if self_signed else "full")
+    directories = {settings.kubelet.pod_resources.rpartition("/")[0]}
     if source in ("pods-api", "auto"):
-        directories.add(settings.pods_api.rpartition("/")[0])
-    if settings.device_plugin:
-        directories.add(settings.device_plugin_dir)
+        directories.add(settings.kubelet.pods_api.rpartition("/")[0])
+    if settings.kubelet.device_plugin:
+        directories.add(settings.kubelet.device_plugin_dir)
     mounts = mounts_of(objects)
     for directory in directories:
         assert mounts[directory][1]["hostPath"]["path"] == directory
