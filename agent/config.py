@@ -215,16 +215,16 @@ class Kubelet:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class Host:
     """This node: its name, and where its file systems are."""
 
-    name: str = _flag(
+    node_name: str = _flag(
         "node-name",
         _node_name,
         NODE,
         "name of this node, for pods or claims from there; else NODE_NAME of the environment",
     )
-    host_root: str = _flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
+    root: str = _flag("host-root", "/", DIR, "mount point of the host's /sys: DIR/sys")
     cgroup_root: str = _flag(
         "cgroup-root",
         "",
@@ -332,7 +332,7 @@ class Config:
     sockets: Sockets
     pod_source: PodSources
     kubelet: Kubelet
-    node: Node
+    host: Host
     limits: Limits
     observability: Observability
     check: bool
@@ -429,7 +429,7 @@ def _ensure_consistent(config: Config, parser: argparse.ArgumentParser) -> None:
     apiserver = config.pod_source.apiserver
     needed = (
         ("apiserver-url", _SERVICE_VARIABLES, apiserver.url or apiserver.kubeconfig),
-        ("node-name", "NODE_NAME", config.node.name),
+        ("node-name", "NODE_NAME", config.host.node_name),
     )
     for flag_name, chosen in (
         ("pod-source", config.pod_source.kind),

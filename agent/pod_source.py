@@ -7,7 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from netutil.agent.config import ApiServer, Config, KubeletApi
+from netutil.agent.config import ApiServer, Config, Kubelet, KubeletApi
+from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.facts.plugin_tree import plugins_directory
 from netutil.agent.kubelet.podsapi.source import PodsApiSource
 from netutil.agent.pods.claims_api import ClaimsApi
 from netutil.agent.pods.flaws import Flaws
@@ -63,7 +65,8 @@ def _apiserver(config: Config, flaws: Flaws) -> StreamingSource[Pod]:
     )
 
     return ApiServerSource(
-        ApiServerSettings(_login(config.pod_source.apiserver), node_name=config.node.name), flaws
+        ApiServerSettings(_login(config.pod_source.apiserver), node_name=config.host.node_name),
+        flaws,
     )
 
 
@@ -84,8 +87,15 @@ def create_claims_api(config: Config) -> ClaimsApi | None:
 
     settings = claim_settings(open_login(_login(config.pod_source.apiserver)))
     return ClaimsApi(
-        ClaimSource(settings, config.node.name), SliceSource(settings, config.node.name)
+        ClaimSource(settings, config.host.node_name), SliceSource(settings, config.host.node_name)
     )
+
+
+def create_device_metadata(kubelet: Kubelet) -> DeviceMetadataFiles | None:
+    """Return the files of the drivers of ResourceClaims, None where they are not to be read."""
+    if kubelet.resource_claims == "off":
+        return None
+    return DeviceMetadataFiles(plugins_directory(kubelet.root))
 
 
 def _login(apiserver: ApiServer) -> ServiceAccount | KubeconfigFile:

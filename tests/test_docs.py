@@ -6,6 +6,7 @@ import ast
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,14 +152,14 @@ def test_the_defaults_are_those_of_the_settings() -> None:
 
 def readings() -> tuple[set[str], set[str], set[str]]:
     """The names of the gauges, counters and labelled counters that the agent registers."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = defaultdict(set)
     for node in ast.walk(ast.parse(text_of("agent/readings.py"))):
         match node:
             case ast.Assign(
                 targets=[ast.Name("gauges" | "counters" | "labelled" as kind)],
                 value=ast.Dict(keys=keys),
             ):
-                found[kind] = {
+                found[kind] |= {
                     key.value
                     for key in keys
                     if isinstance(key, ast.Constant) and isinstance(key.value, str)

@@ -74,7 +74,7 @@ class TestApiServer:
         assert create_claims_api(parse([], IN_CLUSTER)) is None
 
     def test_what_another_source_does_not_need_stops_nothing(self) -> None:
-        assert parse([], {}).node.name == ""
+        assert parse([], {}).host.node_name == ""
 
     @pytest.mark.parametrize(
         "arguments",

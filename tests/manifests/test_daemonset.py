@@ -51,7 +51,7 @@ def test_its_flags_are_the_agents(objects: list[Manifest], node: dict[str, str])
     settings = settings_of(agent_of(objects), node)
     assert settings.observability.metrics_address == f"{node['status.podIP']}:9464"
     assert node["status.hostIP"] in settings.kubelet.api.url
-    assert settings.node.host_root == "/host"
+    assert settings.host.root == "/host"
 
 
 def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
@@ -65,7 +65,7 @@ def test_its_volumes_are_where_the_flags_say(objects: list[Manifest]) -> None:
         }
         assert not mount.get("readOnly")
     for path, on_host in (
-        (f"{settings.node.host_root}/sys", "/sys"),
+        (f"{settings.host.root}/sys", "/sys"),
         (
             str(Path(settings.kubelet.pod_resources).parent),
             str(Path(settings.kubelet.pod_resources).parent),

@@ -50,7 +50,7 @@ class TestApiServer:
         objects = with_component(base, "apiserver")
         settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
         assert settings.pod_source.kind == "apiserver"
-        assert settings.node.name == NODES[0]["spec.nodeName"]
+        assert settings.host.node_name == NODES[0]["spec.nodeName"]
         assert settings.pod_source.apiserver.url == "https://10.96.0.1:443"
 
     def test_its_one_right_is_to_list_and_watch_pods(self, base: str) -> None:
@@ -92,7 +92,7 @@ class TestResourceClaims:
             "kubelet",
             "apiserver",
         )
-        assert settings.node.name == NODES[0]["spec.nodeName"]
+        assert settings.host.node_name == NODES[0]["spec.nodeName"]
 
     def test_beside_the_pods_api_it_brings_its_token(self, base: str) -> None:
         objects = with_components(base, "pods-api", "resource-claims")
