@@ -91,19 +91,21 @@ class _Entry:
 
     namespace: Namespace
     pod_key: str
-    held: HeldNamespace | None = None
-    state: NetworkState | None = None
-    inet6: bytes | None = None
-    valid_until: float = 0.0
-    changes: int = 0
-    used_at: float = 0.0
-    is_dropped: bool = False
-    reader: ThrottledReader | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    next_reading: asyncio.Task[LiveNetwork | Exception] | None = None
-    subscribers: set[OnChange] = field(default_factory=set)
-    holders: dict[int, PinnedProcess] = field(default_factory=dict)
-    answers: LRUCache[str, object] = field(default_factory=partial(LRUCache, MAX_ANSWERS))
+    held: HeldNamespace | None = field(default=None, init=False)
+    state: NetworkState | None = field(default=None, init=False)
+    inet6: bytes | None = field(default=None, init=False)
+    valid_until: float = field(default=0.0, init=False)
+    changes: int = field(default=0, init=False)
+    used_at: float = field(default=0.0, init=False)
+    is_dropped: bool = field(default=False, init=False)
+    reader: ThrottledReader | None = field(default=None, init=False)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    next_reading: asyncio.Task[LiveNetwork | Exception] | None = field(default=None, init=False)
+    subscribers: set[OnChange] = field(default_factory=set, init=False)
+    holders: dict[int, PinnedProcess] = field(default_factory=dict, init=False)
+    answers: LRUCache[str, object] = field(
+        default_factory=partial(LRUCache, MAX_ANSWERS), init=False
+    )
 
     def notify(self) -> None:
         """Mark the state as stale, and notify the subscribers of the namespace."""

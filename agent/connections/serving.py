@@ -11,7 +11,7 @@ from typing import cast
 import grpc
 from netutil.agent.connections.admission import AdmissionRules, ConnectionAdmission
 from netutil.agent.connections.policy import PodPolicy, ServerSizes
-from netutil.agent.grpcserver import Server, ServerConfig
+from netutil.agent.grpcserver import HeaderLimits, MessageLimits, Server, ServerConfig
 from netutil.agent.grpcserver.ancillary import Closer
 from netutil.agent.grpcserver.standard_services import HEALTH, add_health, add_reflection
 from netutil.agent.identity.pidfd import PinPeer
@@ -26,8 +26,8 @@ MAX_REQUEST_BYTES = 64 * 1024
 def server_config(sizes: ServerSizes) -> ServerConfig:
     """Return the configuration of a gRPC server of the agent."""
     return ServerConfig(
-        max_request_bytes=sizes.request_bytes,
-        max_header_list_bytes=sizes.header_bytes,
+        messages=MessageLimits(max_request_bytes=sizes.request_bytes),
+        headers=HeaderLimits(max_list_bytes=sizes.header_bytes),
     )
 
 

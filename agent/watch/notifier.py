@@ -35,15 +35,15 @@ _AGAIN_SECONDS = 1.0
 class Subscription:
     """One stream: its caller as of the last snapshot, and whether a fact has changed since."""
 
-    caller: Caller | None = None
-    resources: object = None
-    claims: WatchedClaims | None = None
-    claim_files: object = None
-    claim_status: object = None
-    namespace: Namespace | None = None
-    cgroups: WatchedDirectories = field(default_factory=WatchedDirectories)
-    ended: BaseException | None = None
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    caller: Caller | None = field(default=None, init=False)
+    resources: object = field(default=None, init=False)
+    claims: WatchedClaims | None = field(default=None, init=False)
+    claim_files: object = field(default=None, init=False)
+    claim_status: object = field(default=None, init=False)
+    namespace: Namespace | None = field(default=None, init=False)
+    cgroups: WatchedDirectories = field(default_factory=WatchedDirectories, init=False)
+    ended: BaseException | None = field(default=None, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def notify(self) -> None:
         """Let the stream make a snapshot."""

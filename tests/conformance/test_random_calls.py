@@ -7,7 +7,7 @@ import gzip
 import random
 
 import pytest
-from netutil.agent.grpcserver import ServerConfig
+from netutil.agent.grpcserver import MessageLimits, ServerConfig, StreamLimits
 from netutil.agent.grpcserver import frames as f
 
 from tests.conformance.support import ABORTS, BOTH, LARGE, MANY, SLOW, UNREAD, block, headers
@@ -19,7 +19,8 @@ PATHS = (
     *("/test.Echo/Generates", "/test.Echo/Collect", "/no/such"),
 )
 CONFIG = ServerConfig(
-    max_stream_errors=10**6, max_request_bytes=20_000, max_buffered_request_bytes=20_000
+    streams=StreamLimits(max_errors=10**6),
+    messages=MessageLimits(max_request_bytes=20_000, max_buffered_request_bytes=20_000),
 )
 
 
