@@ -270,7 +270,7 @@ def _kept(
             "removed_pods": pods.remembered,
             "pod_flaws": pods.flaws.said,
             "pod_resources": kubernetes.resources,
-            "reported_networks": collector.reported_networks,
+            "reported_networks": collector.networks.reported,
             "netlink_messages": Memos(rtnetlink.MEMOS),
             "pci_functions": collector.pci,
             **({} if metadata is None else {"device_metadata": metadata}),
@@ -282,7 +282,7 @@ def _kept(
             "processes_over_a_limit": known.over_limit,
             "containers": facts.containers,
             "network_namespaces": facts.networks,
-            "environments": collector.environments,
+            "environments": collector.environments.held,
         },
     )
 

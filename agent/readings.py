@@ -157,7 +157,7 @@ def _calls(service: PodService) -> _Found:
 def _facts(facts: Facts, held_cgroups: HeldCgroups) -> _Found:
     """Return the metrics of reads of the host, and what is held of them."""
     reads, callers, containers = facts.reads, facts.callers, facts.containers
-    networks, environments = facts.networks, facts.collector.environments
+    networks, environments = facts.networks, facts.collector.environments.held
     pci = facts.collector.pci
     gauges = {
         "netutil_network_namespaces": (

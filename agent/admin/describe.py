@@ -17,7 +17,7 @@ from netutil.agent.admin.explain import to_valid_utf8
 from netutil.agent.admin.pod_summary import PodSummaries
 from netutil.agent.collect.amounts import pod_resources
 from netutil.agent.collect.caller import CallerResolver, connection_of
-from netutil.agent.collect.collector import EnvironmentRead
+from netutil.agent.collect.environment_collector import EnvironmentRead
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.results import Allocated
 from netutil.agent.errors import AgentError, NotFound, Reason, Unauthenticated, unreadable

@@ -71,6 +71,11 @@ class Caller:
             raise self.unavailable
         return self.match
 
+    def is_itself(self, pid: str) -> bool:
+        """Return whether a request's pid is known to be that of the caller, which runs."""
+        own = self.peer.process
+        return own.has_number(pid) and own.alive()
+
 
 @dataclass(frozen=True, slots=True)
 class WatchedDirectories:

@@ -20,7 +20,11 @@ GET_ALL_CALLS = 90
 """Of what puts the answer to GetAll together. How its environment is read is not among them."""
 _OF_GET_ALL = (
     "agent/api/pod_service.py",
-    "agent/collect/collector.py",
+    *(
+        f"agent/collect/{kind}_collector.py"
+        for kind in ("cpu", "device", "environment", "hugepage", "interface", "link", "network")
+    ),
+    "agent/collect/pod_lookup.py",
     "agent/messages/all_facts.py",
     "agent/messages/answers.py",
     "agent/messages/encode.py",

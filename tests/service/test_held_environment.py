@@ -128,13 +128,13 @@ class Connections:
         if self._first is not None:
             return await self._ask_for_start(caller)
         try:
-            found = await self.gathering.environment(caller, pid)
+            found = await self.gathering.environments.read(caller, pid)
         except AgentError as error:
             return error.reason
         return found.environment.variables.get("VALUE", "")
 
     async def _ask_for_start(self, caller: Caller) -> str:
-        _, found = await self.gathering.environment_and_devices(caller, "")
+        _, found = await self.gathering.environments.read_with_devices(caller, "")
         error = found.error or found.start_error
         if error is not None:
             return error.reason
