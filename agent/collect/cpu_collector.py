@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import lru_cache, partial
 
 from netutil.agent.collect import amounts
 from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.container_cache import ContainerCache
 from netutil.agent.collect.pod_lookup import Listed, PodLookup
-from netutil.agent.collect.process_affinity import process_affinity
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.results import (
     AskedCpus,
     Cpus,
 )
-from netutil.agent.errors import FailedPrecondition, Reason
+from netutil.agent.errors import FailedPrecondition, Reason, Unauthenticated
+from netutil.agent.facts.affinity import read_affinity
 from netutil.agent.facts.cpu import CpuFacts
 from netutil.agent.facts.cpu_partition import CpusetPartition
 from netutil.agent.facts.topology import Cpu, Topology
@@ -117,3 +119,44 @@ def _cpus(
     container_name: str,
 ) -> Cpus:
     return Cpus(facts, affinity, partition, amounts.asked_cpus(pod, container_name))
+
+
+def process_affinity(process: PinnedProcess) -> str | None:
+    """Return the CPUs that a process may use as a kernel list, None if it has ended.
+
+    Those of its first thread, or of another one that runs if the first has ended. Nothing of it
+    blocks. Raises `QuotaExceeded` for a shortage.
+    """
+    try:
+        try:
+            return read_affinity(process.directory(), process.pid)
+        except (ProcessLookupError, FileNotFoundError):
+            return process.through_running_thread(_thread_affinity)
+    except PermissionError:
+        return _allowed(process)
+    except Unauthenticated:
+        return None
+
+
+def _thread_affinity(thread: int) -> str:
+    """Return the CPUs of the thread whose directory in /proc is open.
+
+    Raises ProcessLookupError if it has ended: the link says " (deleted)" then (proc(5)).
+    """
+    number = os.readlink(f"/proc/self/fd/{thread}").rpartition("/")[2]
+    if not number.isdecimal():
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return read_affinity(thread, int(number))
+
+
+def _allowed(process: PinnedProcess) -> str | None:
+    """Return what the process's status says: all that an agent without CAP_SYS_PTRACE may read.
+
+    Those CPUs may be offline.
+    """
+    try:
+        allowed = process.status().cpus_allowed
+        process.ensure_alive()
+    except Unauthenticated:
+        return None
+    return allowed

@@ -57,6 +57,10 @@ class PodFeed(Protocol):
     last_error: Unavailable | None
 
     @property
+    def fresh_until(self) -> float:
+        """Return until when the last list is young enough for the pods that it contains."""
+
+    @property
     def last(self) -> PodList | None:
         """Return the last list, None before the first."""
 
@@ -71,9 +75,6 @@ class PodFeed(Protocol):
     @property
     def unconfirmed(self) -> Unavailable | None:
         """Return why a streamed list has been unconfirmed for too long, None if it has not."""
-
-    def is_fresh(self) -> bool:
-        """Return whether the last list is young enough for the pods that it contains."""
 
     def snapshot_token(self) -> int:
         """Return the token of the current state, for `is_newer_than` and `wait_newer`."""
