@@ -35,7 +35,8 @@ from netutil.agent.connections.seen_pods import SeenPods
 from netutil.agent.connections.serving import MAX_REQUEST_BYTES, ServedSocket
 from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.grpcserver.ancillary import Closer
-from netutil.agent.identity.cgroups import CgroupTree, read_cgroup_tree
+from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.held_cgroups import MAX_HELD, HeldCgroups
 from netutil.agent.identity.peer import NO_POD, Peer, identify_peer
 from netutil.agent.identity.pidfd import PinPeer, choose_pin, pin_by_peer_pidfd

@@ -25,7 +25,8 @@ from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.pci import read_network_devices
 from netutil.agent.facts.topology import read_topology
-from netutil.agent.identity.cgroups import CgroupTree, processes_below
+from netutil.agent.identity.cgroup_walk import processes_below
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.messages.convert import LEVELS, timestamp
 from netutil.agent.messages.convert_claims import pci_info

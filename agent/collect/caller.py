@@ -27,14 +27,10 @@ from netutil.agent.errors import (
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
 from netutil.agent.facts.links import host_network_namespace
-from netutil.agent.identity.cgroups import (
-    UNIFIED,
-    CgroupTree,
-    Hierarchy,
-    containers_below,
-    processes_below,
-)
+from netutil.agent.identity.cgroup_walk import containers_below, processes_below
+from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
 from netutil.agent.identity.process import Credentials, PinnedProcess, process_exited

@@ -6,7 +6,8 @@ from typing import Any
 
 from netutil.agent.collect.caller import CallerResolver
 from netutil.agent.facts.cgroup_levels import CgroupLevel
-from netutil.agent.identity.cgroups import UNIFIED, CgroupTree, Hierarchy
+from netutil.agent.identity.cgroups import CgroupTree
+from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import identify
 
 ID = "4c1f" * 16
