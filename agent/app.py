@@ -149,7 +149,7 @@ def _facts(
 ) -> Facts:
     reads = ReadPool(threads=config.limits.host_read_threads)
     callers = CallerResolver(identity.tree, kubernetes.pods, reads)
-    containers = ContainerCache(callers.container_places, capacity.held_files)
+    containers = ContainerCache(callers.directories.places, capacity.held_files)
     networks = NetworkCache(reads.run, capacity.namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)
     collector = Collector(

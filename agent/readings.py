@@ -205,7 +205,7 @@ def _facts(facts: Facts, held_cgroups: HeldCgroups) -> _Found:
         ),
         "netutil_cgroup_scans": (
             "Scans of all cgroups of the node.",
-            lambda: float(callers.walks),
+            lambda: float(callers.directories.walks),
         ),
         "netutil_cgroup_path_checks": (
             "Checks by path of who made a pod's cgroup.",

@@ -131,7 +131,7 @@ class PodDescriber:
         """Return the node as it is now. Raises `Unavailable`."""
         until = time.monotonic() + seconds
         pod_list = await self._pods.refresh()
-        return _Look(pod_list, await self._callers.all_cpu_directories(), until, each_cpu)
+        return _Look(pod_list, await self._callers.directories.all_cpu(), until, each_cpu)
 
     async def _describe(self, pod: Pod, look: _Look) -> node_pb2.DescribePodResponse:
         """Return a pod of the list; parts that cannot be read are among its errors."""
@@ -218,8 +218,8 @@ class PodDescriber:
             )
         facts = netutil_pb2.AllResponse.FromString(everything(parts).body)
         answer.sources.add(part="identity", read=f"/proc/{pid}/cgroup")
-        cpu = self._callers.cpu_directories(caller.cgroups)
-        hugetlb = self._callers.hugetlb_directory(caller.cgroups)
+        cpu = self._callers.directories.cpu(caller.cgroups)
+        hugetlb = self._callers.directories.hugetlb(caller.cgroups)
         if cpu is not None:
             answer.sources.add(part="cpu", read=cpu.cpuset)
             _add_level(answer, "cpu quota", facts.cpu.quota_level, cpu.cpu)

@@ -104,7 +104,7 @@ class Diagnostics:
         memory_use = installation.memory.use
         directories = {
             container_id: one.cpuset
-            for container_id, one in (await self._callers.all_cpu_directories()).items()
+            for container_id, one in (await self._callers.directories.all_cpu()).items()
         }
 
         def look() -> list[Check]:

@@ -23,7 +23,7 @@ class PodLister:
     async def list(self) -> api.ListPodsResponse:
         """Return every pod by namespace and name. Raises `Unavailable` of the pod source."""
         pod_list = await self._pods.refresh()
-        directories = await self._callers.all_cpu_directories()
+        directories = await self._callers.directories.all_cpu()
         return api.ListPodsResponse(
             pods=[self._summaries.summarize(pod, directories) for pod in by_name(pod_list)],
             observed_at=timestamp(pod_list.observed_at),

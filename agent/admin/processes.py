@@ -77,7 +77,7 @@ class ProcessLister:
         pod_list = await self._pods.refresh()
         is_one = bool(request.namespace or request.name)
         pods = [named(pod_list, request.namespace, request.name)] if is_one else by_name(pod_list)
-        containers = await self._callers.containers_by_pod()
+        containers = await self._callers.directories.containers_by_pod()
         await send(await self._exclusive_cpus(seconds))
         boot = await self._reads.run("", boot_seconds, "/proc/stat")
         left = Quota(self._bounds.processes, self._bounds.threads)

@@ -77,7 +77,7 @@ async def lister(
     async def containers() -> dict[str, dict[str, str]]:
         return {f"{n:032x}": {f"{n:064x}": f"/cgroup/web-{n}"} for n in range(PODS)}
 
-    callers: Any = SimpleNamespace(containers_by_pod=containers)
+    callers: Any = SimpleNamespace(directories=SimpleNamespace(containers_by_pod=containers))
     pods, resources = PodDirectory(Source(), 10), ResourceDirectory(str(socket), 10)
     try:
         yield ProcessLister(callers, pods, resources, reads or ReadPool(), bounds)
@@ -241,7 +241,7 @@ async def test_a_container_without_a_cgroup_is_an_error(monkeypatch: pytest.Monk
         async def none() -> dict[str, dict[str, str]]:
             return {}
 
-        monkeypatch.setattr(found._callers, "containers_by_pod", none)
+        monkeypatch.setattr(found._callers.directories, "containers_by_pod", none)
         await found.run(EVERY, 5, listed.send)
     (error,) = listed.last("web-1").errors
     assert (error.part, error.reason) == ("processes", "CPUSET_NOT_FOUND")
