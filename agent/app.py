@@ -219,7 +219,7 @@ def _service(
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
     all_facts = AllFacts(collector, answers, rejections.record_part)
-    watches = SnapshotStreams(callers, collector, notifier, memory.ensure_room, scheduler)
+    watches = SnapshotStreams(callers, collector, notifier, memory.ensure_capacity, scheduler)
     pin, tree = identity.pin, identity.tree
     rules = AdmissionRules(
         partial(_identify_pod, pin, tree),
@@ -274,6 +274,7 @@ def _kept(
             "reported_networks": collector.networks.reported,
             "netlink_messages": Memos(rtnetlink.MEMOS),
             "pci_functions": collector.pci,
+            "claim_errors": collector.claim_devices.errors,
             **({} if metadata is None else {"device_metadata": metadata}),
         },
         by_call={

@@ -123,7 +123,7 @@ def _connections(service: PodService) -> _Found:
                 "accepted": accept("accepted"),
                 "rejected": lambda: float(counts.rejected),
                 "dropped": accept("closed_at_once"),
-                "aborted": accept("hung_up"),
+                "aborted": accept("aborted"),
             },
         ),
     }

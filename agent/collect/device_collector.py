@@ -26,13 +26,13 @@ from netutil.agent.collect.results import (
 from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.claims import NO_CLAIMS, Claims
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
-from netutil.agent.kubelet.podresources.model import ContainerResources
+from netutil.agent.kubelet.podresources.model import ContainerResources, DynamicResource
 from netutil.agent.parsers.environment import (
     MAX_DEVICES,
     too_many_devices,
 )
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.pods.claims import may_refer_to_claims
 from netutil.agent.pods.index import Match
 
@@ -95,7 +95,9 @@ class DeviceCollector:
         match, error = await self._lookup.listed(caller, pid)
         if match is None:
             return GivenDevices(functions, Claims(error=error))
-        claims = await self._claim_devices.read(caller.peer.pod_key, match, pid)
+        claims = await self._claim_devices.read(
+            caller.peer.pod_key, match, pid, found.dynamic_resources
+        )
         claims = with_health(claims, match, found.dynamic_resources)
         return GivenDevices(functions, claims, device_health(match))
 
@@ -151,7 +153,20 @@ class DeviceCollector:
         match, error = await self._lookup.listed(caller, pid)
         if match is None:
             return Claims(error=error)
-        return await self._claim_devices.read(caller.peer.pod_key, match, pid)
+        return await self._claim_devices.read(
+            caller.peer.pod_key, match, pid, self._prepared(match)
+        )
+
+    def _prepared(self, match: Match) -> tuple[DynamicResource, ...]:
+        """Return what the kubelet said last that it prepared for a container, () where it did not.
+
+        Of any age: the claims of a container are prepared before it starts, and do not change.
+        """
+        metadata = match.pod.metadata
+        key = (metadata.namespace, metadata.name)
+        started_by, _ = _start_and_ownership(match)
+        found = self._resources.held(key, match.container_name, started_by)
+        return found.dynamic_resources if found is not None else ()
 
 
 def _given(known: Mapping[str, PciInfo | None], error: AgentError | None = None) -> GivenFunctions:

@@ -34,10 +34,10 @@ from netutil.agent.facts.network import (
     network_characters,
 )
 from netutil.agent.facts.network_state import MAX_INLINE_LINKS
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.environment import (
     AllocatedDevice,
 )
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.pods.claims import may_refer_to_claims
 from netutil.agent.pods.index import Match
 

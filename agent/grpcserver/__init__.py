@@ -13,7 +13,7 @@ from netutil.agent.grpcserver.config import (
     Timeouts,
 )
 from netutil.agent.grpcserver.framing import EncodedMessage
-from netutil.agent.grpcserver.poller import is_hung_up
+from netutil.agent.grpcserver.poller import peer_closed
 from netutil.agent.grpcserver.protocol import Connection
 from netutil.agent.grpcserver.server import CallPolicy, Server
 
@@ -31,5 +31,5 @@ __all__ = [
     "StreamLimits",
     "Timeouts",
     "call_of",
-    "is_hung_up",
+    "peer_closed",
 ]
