@@ -46,6 +46,7 @@ from netutil.agent.identity.pidfd import PinPeer, choose_pin, peer_credentials, 
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.limits.descriptors import (
     affordable_connections,
+    affordable_first_processes,
     affordable_held_cgroups,
     affordable_held_files,
     affordable_namespaces,
@@ -134,12 +135,15 @@ def build(config: Config) -> Components:
     )
     device_plugin = PluginState(config.device_plugin)
     reads = ReadPool(threads=config.host_read_threads)
-    callers = CallerResolver(tree, pods, reads)
+    first_processes = affordable_first_processes(limits.total, namespaces, held_cgroups.max_held)
+    callers = CallerResolver(tree, pods, reads, first_processes)
     networks = NetworkCache(reads.run, namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)
     registry, log, call_feed = ConnectionRegistry(), CallStats(), CallFeed()
     scheduler, socket_health, counts = FairScheduler(NO_POD), SocketHealth(), AdmissionCounts()
-    held_files = affordable_held_files(limits.total, namespaces, held_cgroups.max_held)
+    held_files = affordable_held_files(
+        limits.total, namespaces, held_cgroups.max_held, first_processes
+    )
     containers = ContainerCache(callers.container_places, held_files)
     metadata, claims_api = _device_metadata(config), create_claims_api(config)
     claims = ClaimSources(metadata, claims_api)

@@ -24,13 +24,11 @@ from netutil.agent.collect.caller import Caller, CallerResolver
 from netutil.agent.collect.collector import Collector
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import AgentError, Reason
-from netutil.agent.identity.first_process import start_of
 from netutil.agent.identity.peer import Peer
 from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import Credentials, PinnedProcess
 
 from tests.facts.test_environment import OVERWRITE
-from tests.identity.processes import pinned
 from tests.support.moved_environment import MOVE
 
 pytestmark = [
@@ -99,8 +97,7 @@ class OnePod(CallerResolver):
         tree: Any = SimpleNamespace(any_container_directory=lambda _: "/")
         super().__init__(tree, _NONE, reads)
         if first is not None:
-            with pinned(first) as process:
-                self._first[_CGROUPS.container_id] = start_of(process)
+            self._first[_CGROUPS.container_id] = pin_pid(first)
 
     async def process(self, caller: Caller, pid: str) -> tuple[PinnedProcess, Any]:
         if not pid:
