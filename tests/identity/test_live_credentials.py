@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from netutil.agent.errors import Unauthenticated
@@ -48,13 +48,12 @@ libc.pthread_exit(None)
 
 
 @pytest.fixture(params=["pidfd", "file"])
-def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells of ids by pidfd, or does not."""
     if request.param == "file":
         monkeypatch.setattr(live_credentials, "_has_pidfd_info", lambda: False)
     elif not live_credentials._has_pidfd_info():
         pytest.skip("needs PIDFD_GET_INFO, Linux 6.13 or later")
-    yield
 
 
 needs_pidfd_info = pytest.mark.skipif(
