@@ -502,8 +502,12 @@ class Collector:
         Raises `NotFound` for an interface that neither side knows, and what hides a side where the
         other does not know it.
         """
-        networks, network_error = await self._networks_if_known(caller)
         allocated = known or await self.allocated(caller, pid)
+        if known is None and not pid and not interface:
+            found = self.known_interfaces(caller, answer, allocated)
+            if found is not None:
+                return found
+        networks, network_error = await self._networks_if_known(caller)
         claims = await self._claims(caller, pid)
         live = await self._links(caller, pid)
         parts = InterfaceParts(networks, network_error, allocated, live, caller.match, claims)

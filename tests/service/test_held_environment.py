@@ -302,10 +302,7 @@ async def test_a_program_whose_memory_another_process_still_has_is_read_as_it_is
     for number in range(10):
         pipe = tmp_path / str(number)
         os.mkfifo(pipe)
-        command = [sys.executable, "-I", "-S", "-c", SHARES_MEMORY, pipe, as_number(number + 1)]
-        parent = subprocess.Popen(
-            command, env={"VALUE": "000000"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        parent = sharing_memory(pipe, as_number(number + 1))
         stack.callback(parent.communicate)
         stack.callback(parent.kill)
         child = await asyncio.to_thread(child_in_memory_of, parent.pid)
@@ -322,6 +319,13 @@ async def test_a_program_whose_memory_another_process_still_has_is_read_as_it_is
         assert os.pread(kept, 4096, 0) == b"VALUE=000000\0"
         others.cancel()
         await asyncio.gather(others, return_exceptions=True)
+
+
+def sharing_memory(pipe: Path, value: str) -> subprocess.Popen[bytes]:
+    """Start the parent of a process that executes a program with a value once the pipe opens."""
+    command = [sys.executable, "-I", "-S", "-c", SHARES_MEMORY, pipe, value]
+    environment = {"VALUE": as_number(0)}
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def child_in_memory_of(pid: int) -> int:
