@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar, cast
 
-from netutil.agent.errors import PermissionDenied, Reason
+from netutil.agent.errors import AgentError, PermissionDenied, Reason
 from netutil.agent.identity.live_credentials import (
     CAPABILITIES,
     CAPABILITY_HEADER,
@@ -126,7 +126,6 @@ def read_as_caller(
     Raises `Unauthenticated` if either has exited, `CredentialsNotRestored` if the calling thread
     must end, and what `read` raises. Blocks: not for the loop.
     """
-    caller.through_running_thread(_ensure_own_user_namespace)
     asking = credentials_now(caller)
     _ensure_ids(asking, credentials)
     ids_are_compared = target.pid != os.getpid() and _kernel_compares_ids(asking, credentials)
@@ -161,6 +160,9 @@ def read_as_caller(
         caller.ensure_alive()
         target.ensure_alive()
         raise _refused("the kernel does not let the caller read it (ptrace access mode)") from None
+    except AgentError:
+        caller.through_running_thread(check_caller)  # an error says something of the target too
+        raise
     caller.through_running_thread(check_caller)  # after the read, for the same reason
     caller.ensure_alive()
     target.ensure_alive()
@@ -206,6 +208,8 @@ def _read_with(
     high = capabilities >> 32 & high_permitted
     lowered = low, permitted, inheritable, high, high_permitted, high_inheritable
     has_other_ids = (credentials.uid, credentials.gid) != (uid, gid)
+    if lowered == own and not has_other_ids:  # of a privileged container
+        return read(thread)
     try:
         if has_other_ids:
             _set_file_system_ids(credentials.uid, credentials.gid)
