@@ -192,11 +192,12 @@ def test_errors_of_a_read_are_not_for_a_caller_in_its_own_user_namespace() -> No
 
     shut_in = AS_USER + IN_ITS_OWN_USER_NAMESPACE
     with process(AS_USER) as target, pinned(target.pid) as asked:
-        with process(shut_in) as caller, pinned(caller.pid) as asking:
-            with pytest.raises(PermissionDenied):
-                read_as_caller(asking, connected(asking), asked, too_large)
-        with process(AS_USER) as caller, pinned(caller.pid) as asking:
-            with pytest.raises(ResourceExhausted):
+        for script, error in ((shut_in, PermissionDenied), (AS_USER, ResourceExhausted)):
+            with (
+                process(script) as caller,
+                pinned(caller.pid) as asking,
+                pytest.raises(error),
+            ):
                 read_as_caller(asking, connected(asking), asked, too_large)
 
 
