@@ -252,7 +252,7 @@ class TestLogin:
         login = ServiceAccount(server.url, str(server.ca_file), str(file))
         async with following(server, login, watch_seconds=1) as (directory, _):
             await directory.refresh()
-            file.write_text(second)
+            rotate(file, second)
             await asyncio.to_thread(server.call, "DELETE", f"{SECRETS}/a")
             await asyncio.to_thread(wait_for_rejection, server, first)
             restarts = directory.stats.restarts
@@ -260,6 +260,13 @@ class TestLogin:
             await asyncio.to_thread(create, server, "new")
             await shown(directory, "new")
             assert directory.stats.failures == 0
+
+
+def rotate(file: Path, token: str) -> None:
+    """Replace a token in one step, as the kubelet does: a reader sees no half of a file."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(token)
+    fresh.replace(file)
 
 
 def bound_token(server: RealApiServer, name: str) -> str:
