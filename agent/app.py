@@ -43,6 +43,7 @@ from netutil.agent.identity.pidfd import PinPeer, choose_pin, pin_by_peer_pidfd
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.limits.descriptors import (
     affordable_connections,
+    affordable_first_processes,
     affordable_held_cgroups,
     affordable_held_files,
     affordable_namespaces,
@@ -79,6 +80,7 @@ class _Capacity:
     namespaces: int
     connections: ConnectionLimits
     held_cgroups: int
+    first_processes: int
     held_files: int
 
 
@@ -119,8 +121,9 @@ def _capacity(limits: Limits) -> _Capacity:
         affordable_connections(limits.connections.total, namespaces), limits.connections.per_pod
     )
     cgroups = affordable_held_cgroups(MAX_HELD, connections.total, namespaces)
-    files = affordable_held_files(connections.total, namespaces, cgroups)
-    return _Capacity(namespaces, connections, cgroups, files)
+    first_processes = affordable_first_processes(connections.total, namespaces, cgroups)
+    files = affordable_held_files(connections.total, namespaces, cgroups, first_processes)
+    return _Capacity(namespaces, connections, cgroups, first_processes, files)
 
 
 def _identity(host: Host, capacity: _Capacity) -> Identity:
@@ -148,7 +151,7 @@ def _facts(
     config: Config, capacity: _Capacity, identity: Identity, kubernetes: Kubernetes
 ) -> Facts:
     reads = ReadPool(threads=config.limits.host_read_threads)
-    callers = CallerResolver(identity.tree, kubernetes.pods, reads)
+    callers = CallerResolver(identity.tree, kubernetes.pods, reads, capacity.first_processes)
     containers = ContainerCache(callers.directories.places, capacity.held_files)
     networks = NetworkCache(reads.run, capacity.namespaces)
     live = LiveNetworks(networks, callers.host_namespaces)

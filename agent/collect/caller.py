@@ -27,11 +27,12 @@ from netutil.agent.errors import (
 from netutil.agent.facts.links import host_network_namespace
 from netutil.agent.identity.cgroup_walk import processes_below
 from netutil.agent.identity.cgroups import CgroupTree
-from netutil.agent.identity.first_process import ProcessStart, find_first, pin_same, start_of
+from netutil.agent.identity.first_process import find_first
 from netutil.agent.identity.namespaces import find_process, outside_pod, shares_pid_namespace
 from netutil.agent.identity.peer import Peer, identify_process, pod_key_of, requester_of
 from netutil.agent.identity.process import Credentials, PinnedProcess, process_exited
 from netutil.agent.identity.ptrace import read_as_caller, read_own
+from netutil.agent.limits.descriptors import MAX_FIRST_PROCESSES
 from netutil.agent.parsers.cgroup import CgroupIdentity, choose_container
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.index import Match
@@ -43,7 +44,6 @@ T = TypeVar("T")
 S = TypeVar("S")
 _NEWER_LIST_SECONDS = 2.0
 """How long a process that is not found waits for a pod list that was asked for after the call."""
-_CONTAINERS_REMEMBERED = 1024
 _ENVIRON = "/proc/<pid>/environ"
 _MAX_PID = 2**22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 
@@ -73,20 +73,27 @@ class Caller:
 class CallerResolver:
     """Turns connections into callers, and pids of requests into processes."""
 
-    def __init__(self, tree: CgroupTree, pods: PodDirectory, reads: ReadPool) -> None:
+    def __init__(
+        self,
+        tree: CgroupTree,
+        pods: PodDirectory,
+        reads: ReadPool,
+        max_first_processes: int = MAX_FIRST_PROCESSES,
+    ) -> None:
+        """`max_first_processes` is of how many containers the first process is kept pinned."""
         self._tree = tree
         self._pods = pods
         self._reads = reads
         self.host_namespaces = frozenset(filter(None, (host_network_namespace(),)))
-        # Each container's first process: that stays the same.
-        self._first: RecentCache[str, ProcessStart] = RecentCache(
-            _CONTAINERS_REMEMBERED, calls_per_period=3
+        # A container's first process stays the same until it ends, and the container with it.
+        self._first: RecentCache[str, PinnedProcess] = RecentCache(
+            max_first_processes, calls_per_period=3
         )
         self.directories = ContainerDirectories(tree, reads)
 
     @property
-    def first_processes(self) -> RecentCache[str, ProcessStart]:
-        """Return containers' first processes by container ID."""
+    def first_processes(self) -> RecentCache[str, PinnedProcess]:
+        """Return containers' first processes by container ID, closed when they are released."""
         return self._first
 
     def identified(self, connection: Connection) -> Caller | None:
@@ -174,7 +181,7 @@ class CallerResolver:
         if not cgroups.container_id or (listed is not None and listed.container_name):
             return None
         try:
-            read = partial(_read_started_at, process.duplicate())
+            read = partial(_read_started_at, process.share())
             return await self._reads.run(pod_key, read, "/proc/<pid>/stat")
         except Unauthenticated:
             return datetime.min.replace(tzinfo=UTC)
@@ -231,12 +238,12 @@ class CallerResolver:
         view, `PermissionDenied` for one outside of the caller's pod. The caller of this closes it.
         """
         if not pid:
-            return caller.peer.process.duplicate(), caller.cgroups
+            return caller.peer.process.share(), caller.cgroups
         asked_at = datetime.now(UTC)
         number, own = parse_pid(pid), caller.peer.process
         if number == own.own_number:
             own.ensure_alive()
-            return own.duplicate(), caller.cgroups
+            return own.share(), caller.cgroups
         container_ids = self._containers_of_pod(caller)
         try:
             return await self._find(caller, number, container_ids)
@@ -254,7 +261,7 @@ class CallerResolver:
     async def _find(
         self, caller: Caller, number: int, container_ids: frozenset[str]
     ) -> tuple[PinnedProcess, CgroupIdentity]:
-        own = caller.peer.process.duplicate()
+        own = caller.peer.process.share()
 
         def find() -> tuple[PinnedProcess, CgroupIdentity]:
             try:
@@ -359,7 +366,7 @@ class CallerResolver:
             found: T = await joined
             peer.process.ensure_alive()
             return found
-        work = partial(_read_own, peer.process.duplicate(), peer.credentials, read)
+        work = partial(_read_own, peer.process.share(), peer.credentials, read)
         return await self._reads.run(peer.pod_key, work, _ENVIRON, peer.credentials)
 
     async def read_environments(
@@ -376,16 +383,13 @@ class CallerResolver:
         container_id = cgroups.container_id or ""
         known = self._first.get(container_id)
         own: list[T] = []
-        first: list[ProcessStart] = []
+        first: list[PinnedProcess] = []
 
         def work() -> S | AgentError | None:
             try:
                 own.append(target.read(read))
-                if known is not None and known.pid == target.process.pid:
-                    return None
-                answer, started = self._read_start(target, cgroups, known, read_start)
-                first.append(started)
-                return answer
+                first.append(self._first_of(cgroups, known))
+                return _read_start(target, first[0], cgroups.container_id, read_start)
             except AgentError as error:
                 if not own:
                     raise
@@ -402,7 +406,7 @@ class CallerResolver:
             start = error.with_traceback(None)  # it is the first process that cannot be read
         if pid:
             caller.peer.process.ensure_alive()
-        if first:
+        if first and first[0] is not known:
             self._first[container_id] = first[0]
         return own[0], start
 
@@ -413,7 +417,7 @@ class CallerResolver:
         own = process
         if process.pid != caller.peer.process.pid:
             try:
-                own = caller.peer.process.duplicate()
+                own = caller.peer.process.share()
             except AgentError:
                 process.close()
                 raise
@@ -427,38 +431,13 @@ class CallerResolver:
         )
         return target, cgroups
 
-    def _read_start(
-        self,
-        target: _EnvironTarget,
-        cgroups: CgroupIdentity,
-        known: ProcessStart | None,
-        read: Callable[[int], T],
-    ) -> tuple[T | None, ProcessStart]:
-        """Return what `read` makes of a container's first process, and which that is.
+    def _first_of(self, cgroups: CgroupIdentity, known: PinnedProcess | None) -> PinnedProcess:
+        """Return a container's first process: `known` while that runs. Blocks.
 
-        None where it is the target's own process. Blocks. Raises as `read_environments`.
+        No other one can be it: a container ends with its first process. The pin is for the cache.
         """
-        first, started = self._first_of(cgroups, known)
-        try:
-            if first.pid == target.process.pid:
-                return None, started
-            return target.read_another(first, cgroups.container_id, read), started
-        except ProcessLookupError:
-            raise process_exited(first.pid) from None
-        finally:
-            first.close()
-
-    def _first_of(
-        self, cgroups: CgroupIdentity, known: ProcessStart | None
-    ) -> tuple[PinnedProcess, ProcessStart]:
-        """Return a new pin of a container's first process, and which process that is.
-
-        `known` may be that process. Blocks.
-        """
-        if known is not None:
-            pin = pin_same(known)
-            if pin is not None:
-                return pin, known
+        if known is not None and known.alive():
+            return known
         directory, container_id = self._tree.any_container_directory(cgroups), cgroups.container_id
         if directory is None or container_id is None:
             raise _no_container()
@@ -467,14 +446,13 @@ class CallerResolver:
             found = identify_process(first, self._tree)
             if found.pod_uid is None:
                 found = choose_container(found, [container_id])
-            started = start_of(first)
         except BaseException:
             first.close()
             raise
         if found.container_id != container_id:
             first.close()
             raise process_exited(first.pid)
-        return first, started
+        return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,6 +499,25 @@ class _EnvironTarget:
     def close(self) -> None:
         self.own.close()
         self.process.close()
+
+
+def _read_start(
+    target: _EnvironTarget,
+    first: PinnedProcess,
+    container_id: str | None,
+    read: Callable[[int], T],
+) -> T | None:
+    """Return what `read` makes of the first process of the target's container.
+
+    None where it is the target itself: both run, and have one number. Blocks. Raises as
+    `CallerResolver.read_environments`.
+    """
+    if first.pid == target.process.pid:
+        return None
+    try:
+        return target.read_another(first, container_id, read)
+    except ProcessLookupError:
+        raise process_exited(first.pid) from None
 
 
 def _read_started_at(own: PinnedProcess) -> datetime:

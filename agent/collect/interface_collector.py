@@ -121,8 +121,12 @@ class InterfaceCollector:
         Raises `NotFound` for an interface that neither side knows, and what hides a side where the
         other does not know it.
         """
-        networks, network_error = await self._networks.or_error(caller)
         allocated = known or await self._environments.devices(caller, pid)
+        if known is None and not pid and not interface:
+            found = self.known_answer(caller, answer, allocated)
+            if found is not None:
+                return found
+        networks, network_error = await self._networks.or_error(caller)
         claims = await self._devices.claims(caller, pid)
         live = await self._links.of_process(caller, pid)
         parts = InterfaceParts(networks, network_error, allocated, live, caller.match, claims)

@@ -219,7 +219,7 @@ class NetworkCache:
         self, pod_key: str, process: PinnedProcess, namespace: Namespace
     ) -> LiveNetwork:
         """Return the namespace of a process, which is not held for it. Raises as `network`."""
-        pin = process.duplicate()
+        pin = process.share()
         try:
             await self._wait(pod_key)
             links = await self._run_charged(
@@ -277,7 +277,7 @@ class NetworkCache:
     ) -> Awaitable[LiveNetwork | Exception]:
         """Return the next reading, which is shared by all calls before its start."""
         if entry.next_reading is None:
-            reading = self._read(entry, pod_key, process.duplicate())
+            reading = self._read(entry, pod_key, process.share())
             entry.next_reading = asyncio.get_running_loop().create_task(reading)
         return asyncio.shield(entry.next_reading)
 
@@ -342,7 +342,7 @@ class NetworkCache:
                 took_ms = (time.thread_time() - begun) * 1000
                 pin.close()
 
-        pin = process.duplicate()
+        pin = process.share()
         try:
             return await self._run(pod_key, job, _READ_FROM)
         finally:
