@@ -12,8 +12,8 @@ from tests.support.lab.observing import needs_lab
 
 pytestmark = [pytest.mark.root, needs_lab]
 
-GET_POD_CALLS, GET_POD_FILES = 70, 21
-GET_CPU_INFO_CALLS, GET_CPU_INFO_FILES = 83, 24
+GET_POD_CALLS, GET_POD_FILES = 72, 21
+GET_CPU_INFO_CALLS, GET_CPU_INFO_FILES = 84, 24
 """Python calls in the agent's own code, and its files, as maxima. With those of the standard
 library GetCPUInfo takes fewer than a hundred, but how many is the load of the machine's."""
 _PACKAGES_OF_A_CALL = Counter(
