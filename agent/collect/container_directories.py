@@ -9,7 +9,7 @@ from netutil.agent.collect.container_cache import ContainerPlaces
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
-from netutil.agent.identity.cgroup_walk import containers_below
+from netutil.agent.identity.cgroup_walk import containers_below, pod_directories_below
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.parsers.cgroup import CgroupIdentity
@@ -104,6 +104,17 @@ class ContainerDirectories:
             if pod_uid is not None:
                 found.setdefault(pod_uid, {})[container_id] = directory
         return found
+
+    async def pods(self) -> dict[str, str]:
+        """Return the cgroup directory of each pod that has one, by normalised UID.
+
+        In the hierarchy of `containers_by_pod`.
+        """
+        hierarchy = self._cpuset_hierarchy()
+        if hierarchy is None:
+            return {}
+        find = partial(pod_directories_below, hierarchy)
+        return await self._reads.run("", find, hierarchy.directory)
 
     def _cpuset_hierarchy(self) -> Hierarchy | None:
         controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)

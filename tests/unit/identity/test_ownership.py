@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from netutil.agent.errors import PermissionDenied, Reason
 from netutil.agent.identity.cgroup_mounts import read_cgroup_tree
-from netutil.agent.identity.cgroup_walk import containers_below, processes_below
+from netutil.agent.identity.cgroup_walk import (
+    containers_below,
+    pod_directories_below,
+    processes_below,
+)
 from netutil.agent.identity.cgroups import CgroupTree
 from netutil.agent.identity.hierarchy import UNIFIED, Hierarchy
 from netutil.agent.identity.peer import NO_POD, identify_process, pod_key_of
@@ -198,6 +202,8 @@ def test_the_pods_processes_and_the_nodes_containers_are_listed(
     found = containers_below(tree.hierarchies[name])
     assert {container.id, second.id} <= set(found)
     assert os.path.basename(found[container.id]) == container.id
+    pods = pod_directories_below(tree.hierarchies[name])
+    assert pods[UID.replace("-", "")] == os.path.dirname(found[container.id])
 
 
 @pytest.mark.parametrize(
