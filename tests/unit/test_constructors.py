@@ -66,6 +66,7 @@ RECORDS = {
         "client.models.node.Activity",
         "client.models.node.DescribedContainer",
         "client.models.node.DescribedPod",
+        "client.models.node.HostInterface",
         "client.models.node.NodePod",
         "client.models.node.PodActivity",
         "client.models.node.TracedCall",
