@@ -3,7 +3,7 @@
 The kernel makes the whole of /proc/<pid>/status for each read, some 40 lines: that took longer than
 the read of an environment. Since Linux 6.13 a pidfd tells the ids (PIDFD_GET_INFO, `pidfd_info` in
 fs/pidfs.c), and capget(2) the capabilities; both are those of the first thread, as the file's are.
-Older kernels, and security modules that refuse the ioctl, leave the file.
+Older kernels, and security modules that refuse one of the two calls, leave the file.
 """
 
 from __future__ import annotations
@@ -92,11 +92,14 @@ def _has_pidfd_info() -> bool:
 
 
 def _effective_capabilities(pid: int) -> int | None:
-    """Return what the first thread of the process with a PID may do, None if there is none."""
+    """Return what the first thread of the process with a PID may do.
+
+    None if there is none, or a security module refuses (`selinux_capget` in security/selinux).
+    """
     found = ctypes.create_string_buffer(CAPABILITIES.size)
     if _LIBC.capget(CAPABILITY_HEADER.pack(CAPABILITY_VERSION, pid), found) != 0:
         number = ctypes.get_errno()
-        if number == errno.ESRCH:
+        if number in (errno.ESRCH, errno.EPERM, errno.EACCES):
             return None
         raise OSError(number, "capget")
     low, _, _, high, _, _ = CAPABILITIES.unpack(found)

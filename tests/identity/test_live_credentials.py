@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 from collections.abc import Sequence
 
@@ -143,19 +145,38 @@ def support(number: int, monkeypatch: pytest.MonkeyPatch) -> bool:
     def ioctl(*_: object) -> bytes:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(live_credentials.fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
     return live_credentials._has_pidfd_info.__wrapped__()
 
 
 def test_an_answer_without_credentials_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_credentials.fcntl, "ioctl", lambda *_: bytes(64))
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: bytes(64))
     assert not live_credentials._has_pidfd_info.__wrapped__()
     monkeypatch.setattr(live_credentials, "_has_pidfd_info", lambda: True)
     with process() as started, pinned(started.pid) as pin, pytest.raises(OSError, match="without"):
         first_thread_ids(pin)
 
 
-def test_a_refused_capget_is_an_error() -> None:
+class RefusingLibrary:
+    """The C library where a security module refuses to tell capabilities."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def capget(self, *_: object) -> int:
+        ctypes.set_errno(self.number)
+        return -1
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_refused_capget_leaves_the_file(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with process() as started, pinned(started.pid) as pin:
+        expected = thread_credentials(pin.directory())
+        monkeypatch.setattr(live_credentials, "_LIBC", RefusingLibrary(number))
+        assert credentials_now(pin) == expected
+
+
+def test_a_failed_capget_is_an_error() -> None:
     assert live_credentials._effective_capabilities(os.getpid()) is not None
     assert live_credentials._effective_capabilities(2**22 + 1) is None
     with pytest.raises(OSError, match="capget"):

@@ -323,7 +323,7 @@ async def test_a_program_whose_memory_another_process_still_has_is_read_as_it_is
 
 def sharing_memory(pipe: Path, value: str) -> subprocess.Popen[bytes]:
     """Start the parent of a process that executes a program with a value once the pipe opens."""
-    command = [sys.executable, "-I", "-S", "-c", SHARES_MEMORY, pipe, value]
+    command = [sys.executable, "-I", "-S", "-c", SHARES_MEMORY, str(pipe), value]
     environment = {"VALUE": as_number(0)}
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
