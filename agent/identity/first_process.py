@@ -17,6 +17,7 @@ from netutil.agent.identity.pidfd import pin_pid
 from netutil.agent.identity.process import PinnedProcess, process_exited
 from netutil.agent.parsers.process import parse_stat
 
+
 def find_first(pids: Iterable[int]) -> PinnedProcess:
     """Return a new pin of the process that started first of those of a container.
 
