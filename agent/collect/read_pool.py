@@ -210,16 +210,9 @@ class ReadPool:
                 future.set_exception(_TimedOut())
 
     def _begin(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> None:
-        """Give a lane to a thread, which serves the lane until no read waits.
-
-        In the next turn of the loop: a thread that wakes while the loop works waits for the
-        interpreter's lock, and is woken a second time.
-        """
+        """Give a lane to a thread, which serves the lane until no read waits."""
         lane.busy = True
         self._running += 1
-        loop.call_soon(self._post, loop, lane)
-
-    def _post(self, loop: asyncio.AbstractEventLoop, lane: _PodLane) -> None:
         self._jobs.put((loop, lane))
         if self._needs_thread and not self._add_thread():
             self._give_back(lane)

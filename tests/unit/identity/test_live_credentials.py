@@ -118,11 +118,11 @@ def test_a_process_that_has_ended_has_no_credentials() -> None:
 
 def test_ids_that_change_meanwhile_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the ids of a user are taken together with the capabilities of a setuid program."""
-    told: list[Ids] = [(USER, USER, USER, USER, USER, USER), (USER, 0, 0, USER, USER, USER)]
-    monkeypatch.setattr(live_credentials, "first_thread_ids", lambda _: told.pop(0))
+    reported: list[Ids] = [(USER, USER, USER, USER, USER, USER), (USER, 0, 0, USER, USER, USER)]
+    monkeypatch.setattr(live_credentials, "first_thread_ids", lambda _: reported.pop(0))
     with process() as started, pinned(started.pid) as pin:
         assert credentials_now(pin).ids == (0, 0, 0, 0, 0, 0)
-    assert not told
+    assert not reported
 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EINVAL, errno.EACCES])
@@ -158,7 +158,7 @@ def test_an_answer_without_credentials_is_an_error(monkeypatch: pytest.MonkeyPat
 
 
 class RefusingLibrary:
-    """The C library where a security module refuses to tell capabilities."""
+    """The C library where a security module refuses to report capabilities."""
 
     def __init__(self, number: int) -> None:
         self.number = number
