@@ -357,7 +357,7 @@ async def connected_at_once(it: Rig, number: int) -> None:
     goal = it.counts.accept.accepted + number
     for _ in range(number):
         it.connect_raw()
-    await until(lambda: it.counts.accept.accepted == goal, 0.0)
+    await until(lambda: it.counts.accept.accepted == goal, pause_seconds=0.0)
 
 
 async def test_new_connections_of_a_process_wait_with_its_pods_work(
