@@ -1,6 +1,6 @@
 # docker build -t registry.example.com/netutil:0.1.0 .
 #
-# The base is pinned by its exact tag. A tag can be made anew; to pin the content,
+# The base is pinned by its exact tag. A tag can be moved; to pin the content,
 # give the digest that your registry shows for it (docker buildx imagetools inspect):
 #   --build-arg PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm@sha256:…
 ARG PYTHON_IMAGE=docker.io/library/python:3.11.15-slim-bookworm
@@ -44,7 +44,7 @@ RUN "$VENV/bin/python" -m compileall -q --invalidation-mode unchecked-hash "$VEN
 
 FROM ${PYTHON_IMAGE} AS agent
 LABEL org.opencontainers.image.title="netutil" \
-      org.opencontainers.image.description="Tells every Kubernetes pod on a node the facts about itself" \
+      org.opencontainers.image.description="Gives every Kubernetes pod on a node the facts about itself" \
       org.opencontainers.image.version="0.1.0"
 # Nothing in a privileged container should be able to install anything.
 RUN python -m pip uninstall --quiet --yes --root-user-action=ignore setuptools wheel pip \

@@ -1,4 +1,4 @@
-# The front door. `make` alone lists the targets.
+# `make` alone lists the targets.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -16,8 +16,10 @@ CSI := proto/netutil/csi
 BASELINES := tests/proto/baselines
 H2LOAD := /usr/bin/h2load
 PYTHON_OF_BENCH = PYTHONPATH=$(CURDIR):$(CURDIR)/$(TREE) $(BIN)/python
-# The folders of tests that start an agent in the lab.
-WITH_AGENT = $(sort $(dir $(shell grep -rlE --include='*.py' '\<lab[.](start_)?agent\>' tests)))
+# The folders of tests that start an agent in the lab. Many of the first two do so by tests/support/nodes.
+AGENT_FOLDERS := tests/integration/ tests/security/
+WITH_AGENT = $(AGENT_FOLDERS) $(filter-out $(addsuffix %,$(AGENT_FOLDERS)),$(sort $(dir $(shell \
+  grep -rlE --include='*.py' --exclude-dir=support '\<lab[.](start_)?agent\>' tests))))
 
 # Most tests wait for something (a kubelet's back-off, an agent's start), so one more runs than can.
 export PYTEST_XDIST_AUTO_NUM_WORKERS ?= $(shell echo $$((1 + $$(nproc))))
@@ -37,15 +39,15 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: venv  ## two "pods" on this machine ask one agent who they are (needs root, no cluster)
-	@$(BIN)/python -m tests.lab.demo
+	@$(BIN)/python -m tests.support.lab.demo
 
 test: venv lint  ## lint, types, import contract, and all tests
 	$(BIN)/python -m pytest -m 'not alone and not packages'
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
-test-again: venv  ## the tests that failed last, by themselves, so that a fault is told from a busy machine
+test-again: venv  ## the tests that failed last, alone: a fault fails again, an effect of load does not
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none
-	$(BIN)/python -m pytest -m alone -n 0 tests/hostile tests/bench
+	$(BIN)/python -m pytest -m alone -n 0 tests/performance
 
 coverage: venv  ## which lines and branches the tests run, those of the agents that they start too
 	$(BIN)/python -m pytest -m 'not alone and not packages' --cov --cov-report=term-missing:skip-covered
@@ -79,7 +81,7 @@ e2e-vm: venv  ## the kernel's tests and a node under Debian's kernel 6.1, cgroup
 	$(BIN)/python -m tests.e2e.vm
 
 hostile: venv  ## what other pods lose while one does its worst; ATTACKS names some, REPEAT runs each (needs root)
-	@$(BIN)/python -m tests.hostile $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
+	@$(BIN)/python -m tests.performance $(if $(ATTACKS),--attacks "$(ATTACKS)") $(if $(REPEAT),--repeat $(REPEAT))
 
 trace: venv $(TREE)  ## the way of a call: Python calls, files and moves between files of each method; METHODS names some (root, cc)
 	@$(PYTHON_OF_BENCH) -m bench.trace $(METHODS) $(if $(FUNCTIONS),--functions) $(if $(OWN_PID),--own-pid)
@@ -90,7 +92,7 @@ bench: venv $(TREE) $(H2LOAD)  ## measure it against a bare gRPC server and side
 	$(PYTHON_OF_BENCH) -m bench $(if $(QUICK),--quick) --json build/bench.json
 	$(if $(QUICK),,$(PYTHON_OF_BENCH) -m bench.plot build/bench.json docs/bench.svg)
 
-bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row became dearer than bench/recorded.json or misses a bound anew, three times in a row (root)
+bench-check: venv $(TREE) $(H2LOAD)  ## fail if a row exceeds bench/recorded.json or newly misses a bound, three times in a row (root)
 	$(PYTHON_OF_BENCH) -m bench.check
 
 bench-record: venv $(TREE) $(H2LOAD)  ## set bench/recorded.json to what is measured now (root)
@@ -100,13 +102,14 @@ $(H2LOAD):
 	apt-get update --quiet
 	DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends nghttp2-client
 
-lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared dependencies, the import contract
+lint: venv $(TREE)  ## ruff, mypy --strict, generated sync client, declared dependencies, words, the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict -p netutil.agent -p netutil.client
 	MYPYPATH=$(TREE) $(BIN)/mypy --strict tests bench scripts client/examples/python/pinned.py
 	$(BIN)/python -m scripts.unasync --check
 	$(BIN)/python -m scripts.dependencies
+	$(BIN)/python -m scripts.words
 	PYTHONPATH=$(TREE) $(BIN)/lint-imports --config setup.cfg
 
 $(TREE): Makefile
@@ -125,7 +128,7 @@ $(PROTOC)/.installed: proto/requirements.txt
 	$(PROTOC)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ anew
+proto: venv $(PROTOC)/.installed  ## generate the Python code of proto/ again
 	cd proto && PATH="$(CURDIR)/$(BIN):$$PATH" ../$(PROTOC)/bin/python -W ignore -m grpc_tools.protoc -I. \
 	  --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. \
 	  netutil/v1alpha/*.proto netutil/podresources/v1/*.proto netutil/podsapi/v1alpha1/*.proto \

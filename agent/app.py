@@ -215,7 +215,7 @@ def build(config: Config) -> Components:
     runner = CallRunner(recorder, rejections, in_flight, scheduler)
     answers = Answers(collector)
     all_facts = AllFacts(collector, answers, rejections.record_part)
-    watches = SnapshotStreams(callers, collector, notifier, memory.ensure_room, scheduler)
+    watches = SnapshotStreams(callers, collector, notifier, memory.ensure_capacity, scheduler)
     known = KnownPeers(pin is pin_by_peer_pidfd, SeenPods(tree))
     kept = Kept(
         by_pod={
@@ -240,6 +240,7 @@ def build(config: Config) -> Components:
             "reported_networks": collector.reported_networks,
             "netlink_messages": Memos(rtnetlink.MEMOS),
             "pci_functions": collector.pci,
+            "claim_errors": collector.claim_devices.errors,
             **({} if metadata is None else {"device_metadata": metadata}),
         },
         by_call={

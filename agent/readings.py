@@ -292,7 +292,7 @@ def readings(
                 "accepted": accept("accepted"),
                 "rejected": lambda: float(counts.rejected),
                 "dropped": accept("closed_at_once"),
-                "aborted": accept("hung_up"),
+                "aborted": accept("aborted"),
             },
         ),
         "netutil_podresources_requests": (

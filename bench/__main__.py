@@ -29,7 +29,7 @@ from bench import (
     starts,
 )
 from bench.rows import Row, summary, table, without_row
-from tests.lab import why_no_lab
+from tests.support.lab import why_no_lab
 
 Part = Callable[..., Iterator[Row]]
 PARTS: dict[str, Part] = {

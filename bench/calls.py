@@ -1,4 +1,4 @@
-"""What a call costs, against a bare server that gives the same answers in the same run."""
+"""The cost of a call, against a bare server that gives the same answers in the same run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def rows(*, quick: bool) -> Iterator[Row]:
     slices, kept, fresh = (5, 100, 40) if quick else (15, 200, 60)
     with servers(GRPCSERVER) as found:
         for method in answers.METHODS:
-            yield from _kept(method, found.in_turns("kept", method, kept, slices))
+            yield from _kept(method, found.interleaved("kept", method, kept, slices))
         for method in ("GetPod", "GetAll"):
-            yield from _fresh(method, found.in_turns("fresh", method, fresh, slices))
+            yield from _fresh(method, found.interleaved("fresh", method, fresh, slices))
         yield from _throughput(found, quick=quick)
 
 

@@ -1,4 +1,4 @@
-"""Whether anything became dearer: `python -m bench.check`, as root. `make bench-check` runs it.
+"""Compares the costs with the recorded ones: `python -m bench.check`, as root; `make bench-check`.
 
 The quick form of the bench, compared with `recorded.json`. Only rows that are ratios within a
 run, or counts, are compared; what only this machine's speed decides is not. A row that is

@@ -1,4 +1,4 @@
-"""What a connection costs that is only held, and what one hostile pod does to the others."""
+"""The cost of an idle connection, and the effect of one hostile pod on the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench import answers, h2load, node
 from bench.h2load import Load
 from bench.load_generator import AGENT_SOCKET, LoadGenerator
 from bench.rows import Row, ratio
-from tests.lab import Lab, LabContainer
+from tests.support.lab import Lab, LabContainer
 
 _PODS = 32
 _EACH = 63

@@ -1,4 +1,4 @@
-"""How long after a change its snapshot comes, and watchers after a restart."""
+"""The delay from a change to its snapshot, and of watchers after a restart."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from queue import Queue
 
 from bench import node
 from bench.rows import Row
-from tests.lab import Lab, LabContainer
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab, LabContainer
 
 WATCHER = [sys.executable, "-S", str(Path(__file__).with_name("watcher.py"))]
 _REFRESH_SECONDS = 10

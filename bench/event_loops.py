@@ -16,7 +16,7 @@ from bench.h2load import Load
 from bench.load_generator import LoadGenerator
 from bench.rows import Row, ratio
 from bench.servers import LIFTED, Servers, Slice, socket_of
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 VARIABLE = "NETUTIL_BENCH_LOOP"
 _ASYNCIO = "asyncio"
@@ -80,9 +80,9 @@ def _starts(lab: Lab, loop: str, times: int) -> Row:
 def _calls(found: Servers, loop: str, *, quick: bool) -> Iterator[Row]:
     slices, kept, fresh = (5, 100, 40) if quick else (15, 200, 60)
     for method in _METHODS:
-        measured = found.in_turns("kept", method, kept, slices)
+        measured = found.interleaved("kept", method, kept, slices)
         yield _p50(f"{method} on {loop}, kept connection", f"kept.{method}", measured, loop)
-    measured = found.in_turns("fresh", "GetPod", fresh, slices)
+    measured = found.interleaved("fresh", "GetPod", fresh, slices)
     yield _p50(f"GetPod on {loop}, from connect to the answer", "fresh.GetPod", measured, loop)
     for method in ("GetPod", "GetCPUInfo"):
         calls, slices = (1000, 3) if quick else (4000, 7)

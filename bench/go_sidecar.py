@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import node
-from tests.e2e.packages import ensure_installed
-from tests.examples import golang
-from tests.lab import LabContainer, LabProcess
+from tests.support import golang
+from tests.support.lab import LabContainer, LabProcess
+from tests.support.packages import ensure_installed
 
 _SOURCE = node.TREE / "bench" / "go" / "main.go"
 _PROTO = node.TREE / "proto" / "netutil" / "v1alpha" / "netutil.proto"

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from bench.load_generator import SERVICE
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 # h2load takes the request from a file, and its own pid is known only in its own process. The
 # message is field 1, a string; each of the sidecar's requests has its pid there.
@@ -25,7 +25,7 @@ _TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How many connections with how many calls in flight on each."""
+    """The number of connections, and of calls in flight on each."""
 
     connections: int
     streams: int

@@ -1,4 +1,4 @@
-"""What pods cost that only hold a connection and watch, and pods that ask all the time."""
+"""The cost of pods that only hold a connection and watch, and of pods that call all the time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from itertools import pairwise
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab, LabAgent, LabContainer
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab, LabAgent, LabContainer
 
 NUMBERS = (1, 10, 110, 250)
 _NODE = 110  # the kubelet's default of pods on a node
@@ -22,7 +22,7 @@ _CALLS_AT_ONCE = 20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an agent holds and uses while that many pods watch."""
+    """The resources of an agent while that many pods watch."""
 
     pods: int
     memory_mib: float

@@ -1,4 +1,4 @@
-"""What one refresh of the pod list costs the agent, by the number of pods."""
+"""The cost of one refresh of the pod list, by the number of pods."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from uuid import uuid4
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab
-from tests.pods import kubelet_server
+from tests.support.fakes import kubelet as kubelet_server
+from tests.support.lab import Lab
 
 NUMBERS = (10, 110, 250, 500)
 _LOADS = 20

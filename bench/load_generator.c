@@ -189,7 +189,7 @@ static int compare(const void *one, const void *other) {
     return (a > b) - (a < b);
 }
 
-static void tell(size_t calls, long long whole, size_t bytes) {
+static void report(size_t calls, long long whole, size_t bytes) {
     qsort(took, calls, sizeof *took, compare);
     printf("{\"calls\": %zu, \"seconds\": %.6f, \"p50\": %.9f, \"p99\": %.9f, \"max\": %.9f, "
            "\"bytes\": %zu}\n",
@@ -225,7 +225,7 @@ int main(int count, char **words) {
             took[i] = (unsigned)(next - last);
             last = next;
         }
-        tell(calls, last - begun, bytes);
+        report(calls, last - begun, bytes);
     }
     return 0;
 }

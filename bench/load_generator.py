@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from tests.lab import LabContainer, LabProcess
+from tests.support.lab import LabContainer, LabProcess
 
 SERVICE = "/v1alpha.NetUtil/"
 AGENT_SOCKET = "/etc/netutil/net.sock"
@@ -21,7 +21,7 @@ How = Literal["kept", "fresh", "hold", "watch"]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What became of one command; the times are seconds, `bytes` those of the last answer."""
+    """The result of one command; the times are seconds, `bytes` those of the last answer."""
 
     calls: int
     seconds: float

@@ -16,7 +16,7 @@ import grpc
 import psutil
 
 from bench.answers import METHODS
-from tests.lab import Lab, LabContainer, LabPod
+from tests.support.lab import Lab, LabContainer, LabPod
 
 TREE = Path(__file__).parent.parent
 ENV = {

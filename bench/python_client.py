@@ -1,4 +1,4 @@
-"""What a user of the Python client waits, and what a value of its cache costs."""
+"""The delays for a user of the Python client, and the cost of a value of its cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from bench import node
 from bench.rows import Row, ratio
 from bench.servers import AGENT, ECHO, THE_ECHO, servers, socket_of
-from tests.lab import LabContainer
+from tests.support.lab import LabContainer
 
 _CALLS = 200
 _CLIENT = """

@@ -1,4 +1,4 @@
-"""What was measured, as rows of one table."""
+"""Measurements, as rows of one table."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def ratio(
     *,
     note: str = "",
 ) -> Row:
-    """Return the median of the ratios of slices that were measured in turns, with their spread."""
+    """Return the median of the ratios of slices, measured alternately, with their spread."""
     found = sorted(a / b for a, b in zip(ours, theirs, strict=True))
     return Row(key, what, against, statistics.median(found), "x", found[0], found[-1], note)
 

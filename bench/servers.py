@@ -1,4 +1,4 @@
-"""The agent and what it is compared with, in one lab, asked in turns from one pod."""
+"""The agent and what it is compared with, in one lab, called alternately from one pod."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from bench import answers, go_sidecar, h2load, node
 from bench.h2load import Load
 from bench.load_generator import Calls, How, LoadGenerator
-from tests.lab import Lab, LabContainer
-from tests.podresources.kubelet import pod as allocated
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.podresources import pod as allocated
+from tests.support.lab import Lab, LabContainer
+from tests.support.nodes.dpdk_node import podresources
 
 AGENT, ECHO, GRPCSERVER, SIDECAR = "net", "echo", "grpcserver", "sidecar"
 """The names of the servers, and of their sockets."""
@@ -25,7 +25,7 @@ _SETTLE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one slice cost: the caller's time, and seconds of the server's CPU for each call."""
+    """The cost of one slice: the caller's time, and seconds of the server's CPU for each call."""
 
     calls: Calls
     cpu: float
@@ -39,10 +39,10 @@ class Servers:
     pids: dict[str, int] = field(default_factory=dict)
     generators: dict[str, LoadGenerator] = field(default_factory=dict)
 
-    def in_turns(
+    def interleaved(
         self, how: How, method: str, calls: int, slices: int, *, own_pid: bool = False
     ) -> dict[str, list[Slice]]:
-        """Ask all in turns, so that what else the machine does hits all alike."""
+        """Call all alternately, so that other load of the machine affects all alike."""
         for generator in self.generators.values():
             generator.ask(how, method, max(10, calls // 10), own_pid=own_pid)
         found: dict[str, list[Slice]] = {name: [] for name in self.generators}
@@ -65,7 +65,7 @@ class Servers:
         slices: int,
         own_pid: bool = False,
     ) -> dict[str, list[float]]:
-        """Return the calls a second of some of the servers, asked in turns."""
+        """Return the calls a second of some of the servers, called alternately."""
         found: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(slices):
             for name, rates in found.items():

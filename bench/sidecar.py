@@ -19,7 +19,7 @@ from netutil.v1alpha import netutil_pb2_grpc
 
 
 class Sidecar(netutil_pb2_grpc.NetUtilServicer):
-    """What the sidecar answered, as briefly as it can be written."""
+    """The answers of the sidecar, in as little code as possible."""
 
     def __init__(self, annotation: Path) -> None:
         self._annotation = annotation

@@ -25,7 +25,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
 
 def _one_after_the_other(found: Servers, method: str, *, quick: bool) -> Iterator[Row]:
     slices, calls = (5, 100) if quick else (15, 200)
-    measured = found.in_turns("kept", method, calls, slices, own_pid=True)
+    measured = found.interleaved("kept", method, calls, slices, own_pid=True)
     p50 = {name: [one.calls.p50 for one in slices] for name, slices in measured.items()}
     echo, sidecar = statistics.median(p50[ECHO]), statistics.median(p50[SIDECAR])
     yield ratio(

@@ -16,7 +16,7 @@ from netutil.v1alpha import netutil_pb2_grpc
 from bench import node
 from bench.load_generator import LoadGenerator
 from bench.rows import Row
-from tests.lab import Lab, LabProcess
+from tests.support.lab import Lab, LabProcess
 
 NUMBERS = (1, 10, 50, 110)
 GO_SIDECAR_MIB = 13.6
@@ -26,7 +26,7 @@ _STATUS = '[{"name": "cbr0", "interface": "eth0", "ips": ["10.1.0.5"], "default"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What serving that many pods costs a node."""
+    """The cost for a node of serving that many pods."""
 
     pods: int
     memory_mib: float

@@ -1,4 +1,4 @@
-"""How long the agent takes to be there, and what its imports cost."""
+"""The time until the agent is ready, and the cost of its imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 from bench import answers, node
 from bench.rows import Row, ratio
-from tests.lab import Lab
+from tests.support.lab import Lab
 
 
 def rows(*, quick: bool) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """`make trace`: the way of a call through the agent: Python calls, files, moves between files.
 
 For each method: what a call over a kept connection from a pod takes, on all threads of a real
-agent. METHODS on the command line names some; `--functions` prints each function too.
+agent; for Watch, a stream up to its first snapshot, and its cancellation. METHODS on the command
+line names some; `--functions` prints each function too.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +22,9 @@ from typing import Any
 
 from bench import answers, node
 from bench.load_generator import LoadGenerator
-from tests.lab import Lab, why_no_lab
-from tests.podresources.kubelet import pod as allocated
-from tests.service.dpdk_node import podresources
+from tests.support.fakes.podresources import pod as allocated
+from tests.support.lab import Lab, LabContainer, LabProcess, why_no_lab
+from tests.support.nodes.dpdk_node import podresources
 
 _PROGRAM = Path(__file__).with_name("traced_agent.py")
 _CALLS = 20
@@ -30,6 +32,18 @@ _WARM_UP = 10
 _WAIT_SECONDS = 30.0
 _SETTLE_SECONDS = 0.05
 _AGENT = "agent/"
+WATCH = "Watch"
+_WATCHER = """
+import sys, grpc
+from netutil.v1alpha import netutil_pb2 as api, netutil_pb2_grpc
+stub = netutil_pb2_grpc.NetUtilStub(grpc.insecure_channel("unix:/etc/netutil/net.sock"))
+for line in sys.stdin:
+    for _ in range(int(line)):
+        stream = stub.Watch(api.WatchRequest(), timeout=30)
+        next(stream)
+        stream.cancel()
+    print("done", flush=True)
+"""
 _OF_THE_SERVICE = tuple(
     f"{_AGENT}{package}/"
     for package in ("api", "collect", "identity", "messages", "observability", "pods", "watch")
@@ -38,7 +52,7 @@ _OF_THE_SERVICE = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What one call takes: Python calls by file and function, and calls into another file."""
+    """The path of one call: Python calls by file and function, and calls into another file."""
 
     calls: float
     own_calls: float
@@ -64,17 +78,25 @@ class Traced:
     """An agent that counts, and a pod that asks it."""
 
     generator: LoadGenerator
+    container: LabContainer
     pid: int
     output: Path
 
     def way(self, method: str, *, own_pid: bool = False) -> Way:
         """Return the way of a call. What happens in less than every second call is left out."""
-        self.generator.ask("kept", method, _WARM_UP, own_pid=own_pid)
+        if method == WATCH:
+            with watching(self.container) as watcher:
+                return self._way(lambda number: _watch(watcher, number))
+        return self._way(lambda n: self.generator.ask("kept", method, n, own_pid=own_pid))
+
+    def _way(self, ask: Callable[[int], object]) -> Way:
+        ask(_WARM_UP)
         time.sleep(_SETTLE_SECONDS)
         self.output.unlink(missing_ok=True)
         os.kill(self.pid, signal.SIGUSR1)
         time.sleep(_SETTLE_SECONDS)
-        self.generator.ask("kept", method, _CALLS, own_pid=own_pid)
+        ask(_CALLS)
+        time.sleep(_SETTLE_SECONDS)
         os.kill(self.pid, signal.SIGUSR2)
         counted = _read(self.output)
         functions = tuple(
@@ -98,7 +120,29 @@ def traced() -> Iterator[Traced]:
         flags = (f"--pod-resources={kubelet.path}", "--log-level=error", "--pod-refresh=3600")
         agent = lab.agent(*flags, command=command)
         with LoadGenerator(app) as generator:
-            yield Traced(generator, agent.pid, output)
+            yield Traced(generator, app, agent.pid, output)
+
+
+@contextmanager
+def watching(container: LabContainer) -> Iterator[LabProcess]:
+    """Start a program in a pod that opens as many streams, one by one, as each line says."""
+    process = container.spawn(
+        [sys.executable, "-c", _WATCHER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _watch(watcher: LabProcess, number: int) -> None:
+    assert watcher.stdin is not None
+    assert watcher.stdout is not None
+    watcher.stdin.write(b"%d\n" % number)
+    watcher.stdin.flush()
+    if watcher.stdout.readline() != b"done\n":
+        raise RuntimeError("a stream ended before its first snapshot")
 
 
 def _read(output: Path) -> dict[str, Any]:
@@ -111,10 +155,19 @@ def _read(output: Path) -> dict[str, Any]:
     return found
 
 
+_METHODS = [*answers.METHODS, WATCH]
+
+
+def _method(text: str) -> str:
+    if text not in _METHODS:
+        raise argparse.ArgumentTypeError(f"no method {text}; there are {', '.join(_METHODS)}")
+    return text
+
+
 def main() -> int:
     """Print the table. Return 1 if this machine cannot have a lab."""
     parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__)
-    parser.add_argument("methods", nargs="*", metavar="METHOD", default=list(answers.METHODS))
+    parser.add_argument("methods", nargs="*", metavar="METHOD", type=_method, default=_METHODS)
     parser.add_argument("--functions", action="store_true", help="print each function too")
     parser.add_argument("--own-pid", action="store_true", help="with the caller's pid in requests")
     arguments = parser.parse_args()

@@ -84,7 +84,7 @@ def process_ids(members: Iterable[str], number: int | None = None) -> Check:
     if entries:
         found = f"all {len(entries)} processes of pods have numbers that the agent sees"
         return Check(name, "ok", found)
-    found = "the agent is in a PID namespace that is not the machine's first; no pod runs to tell"
+    found = "the agent is in a PID namespace that is not the machine's first, and no pod runs"
     return Check(name, "warning", found, f"Unless the node itself is a container: {remedy}")
 
 

@@ -146,7 +146,7 @@ class Node(node_pb2_grpc.NodeServicer):
             _ensure_operator(connection)
             return await body()
 
-        encoded = await self._runner.answer_in_turn(method, context, admitted)
+        encoded = await self._runner.answer_scheduled(method, context, admitted)
         return cast("T", encoded)  # the server takes it for the message
 
 

@@ -135,7 +135,7 @@ class CallRunner:
         self._recorder.answered(method, connection, "OK", "", perf_counter() - began)
         return encoded
 
-    async def answer_in_turn(
+    async def answer_scheduled(
         self,
         method: str,
         context: Context,
@@ -152,7 +152,7 @@ class CallRunner:
             connection = connection_of(call_of(context))
             if loop_seconds:
                 account = self._scheduler.account(connection.key)
-                await self._scheduler.wait_turn(account, loop_seconds)
+                await self._scheduler.acquire(account, loop_seconds)
             return await body(connection)
 
         began = perf_counter()

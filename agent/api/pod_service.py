@@ -102,7 +102,7 @@ class NetUtil(netutil_pb2_grpc.NetUtilServicer):
             parts = await self._all_facts.parts(caller, request.pid, wait_seconds(context))
             return encode.everything(parts)
 
-        return self._runner.answer_in_turn("GetAll", context, body, _ALL_SECONDS)
+        return self._runner.answer_scheduled("GetAll", context, body, _ALL_SECONDS)
 
     async def Watch(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: api.WatchRequest, context: Context

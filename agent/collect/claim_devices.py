@@ -4,16 +4,18 @@ Most pods refer to none: that the pod list says so is all that is looked at for 
 the files of the drivers are looked at for each answer, in the pod's lane of reads, and joined with
 what the API server says where it is followed.
 
-What tells a file that a driver left behind of an earlier claim of the same name: a file is about
-the claim, the request and the driver of its path; all files of a claim, and the API server, name
-one UID; a claim that was made from a template for this pod has the name that the pod's spec has
-for it. Where the API server is not followed, a single file of an earlier claim is not detected.
+Four facts reveal a file that a driver left behind of an earlier claim of the same name: a file is
+about the claim, the request and the driver of its path; all files of a claim, and the API server,
+name one UID; a claim that was made from a template for this pod has the name that the pod's spec
+has for it; the kubelet prepared the devices of the file, if the kubelet reports what it prepared
+(`netutil.agent.collect.prepared_claims`). Where neither the API server is followed nor the kubelet
+reports it, a single file of an earlier claim is not detected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from netutil.agent.collect.claim_sources import (
@@ -25,8 +27,10 @@ from netutil.agent.collect.claim_sources import (
     signature,
     uid_of,
 )
+from netutil.agent.collect.held_errors import HeldErrors
 from netutil.agent.collect.live_networks import PciDevices
 from netutil.agent.collect.pci_cache import PciCache
+from netutil.agent.collect.prepared_claims import PreparedClaim, prepared_claims, without_stale
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.collect.unnamed_container import unnamed
 from netutil.agent.errors import (
@@ -35,22 +39,25 @@ from netutil.agent.errors import (
     Reason,
     ResourceExhausted,
 )
-from netutil.agent.facts.claims import (
-    MAX_CLAIM_DEVICES,
-    NO_CLAIMS,
-    ClaimDevice,
-    ClaimRequest,
-    Claims,
-    ClaimSource,
-)
+from netutil.agent.facts.claims import MAX_CLAIM_DEVICES, NO_CLAIMS, Claims
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles, RequestFile, WatchedClaims
-from netutil.agent.parsers.device_metadata import DeviceMetadata, MetadataDevice
+from netutil.agent.kubelet.podresources.model import DynamicResource
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest, ClaimSource
+from netutil.agent.parsers.device_metadata import DeviceMetadata
 from netutil.agent.pods.claims import ClaimReference, claims_of, may_refer_to_claims
 from netutil.agent.pods.index import Match
 
 _WATCHED = "watched claims"
 """The lane of reads of what is looked at for all streams together."""
 _READ = "the device metadata of drivers on the node"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the API server and the kubelet say of the claims of one container."""
+
+    by_api: ApiClaims = NOT_ASKED
+    prepared: Mapping[str, PreparedClaim] = field(default_factory=dict)
 
 
 class ClaimDevices:
@@ -61,9 +68,31 @@ class ClaimDevices:
         self._api = sources.api
         self._reads = reads
         self._pci = pci
+        self.errors = HeldErrors()
 
-    async def read(self, pod_key: str, match: Match, pid: str) -> Claims:
-        """Return the claims of a container. `pid` is as in a request. Raises no `AgentError`."""
+    async def read(
+        self, pod_key: str, match: Match, pid: str, dynamic: Iterable[DynamicResource] = ()
+    ) -> Claims:
+        """Return the claims of a container. Raises no `AgentError`.
+
+        `pid` is as in a request. `dynamic` is what the kubelet prepared for the container, as far
+        as that is known. While an error says the same, the same object is answered.
+        """
+        found = await self._read(pod_key, match, pid, dynamic)
+        if found.first_error is None and found.pci_error is None:
+            return found
+        return Claims(
+            tuple(replace(one, error=self._held(one.error)) for one in found.requests),
+            self._held(found.error),
+            self._held(found.pci_error),
+        )
+
+    def _held(self, error: AgentError | None) -> AgentError | None:
+        return None if error is None else self.errors.hold(error)
+
+    async def _read(
+        self, pod_key: str, match: Match, pid: str, dynamic: Iterable[DynamicResource]
+    ) -> Claims:
         if not may_refer_to_claims(match.pod):
             return NO_CLAIMS
         try:
@@ -74,10 +103,10 @@ class ClaimDevices:
                 raise _off()
             files, namespace = self._files, match.pod.metadata.namespace
             made = [one.claim_name for one in references if one.claim_name]
-            reported = ask_api(self._api, namespace, made)
+            said = Said(ask_api(self._api, match.pod, made), prepared_claims(dynamic, namespace))
 
             def read() -> Claims:
-                return _read(files, self._pci, namespace, references, reported)
+                return _read(files, self._pci, namespace, references, said)
 
             return await self._reads.run(pod_key, read, _READ)
         except AgentError as error:
@@ -145,12 +174,13 @@ def _read(
     functions: PciCache,
     namespace: str,
     references: Sequence[ClaimReference],
-    reported: ApiClaims = NOT_ASKED,
+    said: Said,
 ) -> Claims:
-    """Return the requests of references. `reported` is what the API server says of their claims.
+    """Return the requests of references.
 
     Blocks. Raises `AgentError` if the files cannot be read and the API server says nothing.
     """
+    reported = said.by_api
     made = [one for one in references if one.claim_name]
     error = reported.error
     try:
@@ -166,6 +196,10 @@ def _read(
         base = ClaimRequest(
             reference.pod_claim, reference.claim_name, namespace, reference.extended_resource
         )
+        if (refused := reported.refused.get(reference.claim_name)) is not None:
+            uid = reported.by_name[reference.claim_name].uid or None
+            requests.append(replace(base, request=reference.request, claim_uid=uid, error=refused))
+            continue
         outcome = by_reference.get(reference, ())
         if isinstance(outcome, AgentError):
             requests.append(replace(base, request=reference.request, error=outcome))
@@ -175,6 +209,7 @@ def _read(
             left -= _device_count(one)
             file = one if left >= 0 else replace(one, outcome=_too_many())
             of_node += _requests(base, reference, file, pci)
+        of_node = list(without_stale(of_node, said.prepared))
         answer = reported.by_name.get(reference.claim_name)
         joined = of_node
         if answer is not None and answer.requests:
@@ -187,7 +222,9 @@ def _read(
                 error = _too_many()
         requests += joined or [replace(base, request=reference.request)]
     uids = {name: uid_of(answer) for name, answer in reported.by_name.items()}
-    return Claims(tuple(sorted(_of_one_uid(requests, uids), key=_order)), error, pci.error)
+    return Claims(
+        tuple(sorted(_of_one_uid(requests, uids, said.prepared), key=_order)), error, pci.error
+    )
 
 
 def _count(requests: Iterable[ClaimRequest]) -> int:
@@ -213,20 +250,15 @@ def _requests(
     if isinstance(found, AgentError):
         yield replace(base, error=found)
         return
-    base = replace(base, claim_uid=found.claim_uid, generation=found.generation)
+    base = replace(base, claim_uid=found.claim_uid or None, generation=found.generation)
     if reference.is_from_template and found.pod_claim not in ("", reference.pod_claim):
         yield replace(base, error=_other_pod_claim(reference, found, file))
         return
     if not found.requests:
         yield base
     for request in found.requests:
-        devices = tuple(_device(one, pci) for one in request.devices)
+        devices = tuple(_with_function(one, pci) for one in request.devices)
         yield replace(base, request=request.name, devices=devices)
-
-
-def _device(found: MetadataDevice, pci: PciDevices) -> ClaimDevice:
-    device = ClaimDevice(found.pool, found.name, found.attributes, found.network_data)
-    return _with_function(device, pci)
 
 
 def _with_functions(request: ClaimRequest, pci: PciDevices) -> ClaimRequest:
@@ -247,15 +279,20 @@ def _with_function(device: ClaimDevice, pci: PciDevices) -> ClaimDevice:
 
 
 def _of_one_uid(
-    requests: Sequence[ClaimRequest], reported: Mapping[str, str]
+    requests: Sequence[ClaimRequest],
+    reported: Mapping[str, str],
+    prepared: Mapping[str, PreparedClaim],
 ) -> Iterator[ClaimRequest]:
     """Yield the requests; of a claim that has two UIDs none has devices.
 
-    `reported` is the UID of each claim at the API server, "" where it does not say.
+    `reported` is the UID of each claim at the API server, "" where it does not say. A UID that the
+    kubelet did not prepare does not count: that file has an error already.
     """
     uids: dict[str, set[str]] = {name: {uid} for name, uid in reported.items() if uid}
     for one in requests:
-        if one.claim_uid:
+        claim = prepared.get(one.claim_name)
+        is_stale = claim is not None and bool(claim.uids) and one.claim_uid not in claim.uids
+        if one.claim_uid and not is_stale:
             uids.setdefault(one.claim_name, set()).add(one.claim_uid)
     for one in requests:
         named = sorted(uids.get(one.claim_name, ()))

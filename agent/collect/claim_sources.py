@@ -12,16 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netutil.agent.errors import AgentError, FailedPrecondition, Reason, Unavailable
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, ClaimSource, DeviceCondition
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
-from netutil.agent.parsers.device_metadata import NetworkData
-from netutil.agent.pods.claims import ClaimReference
-from netutil.agent.pods.claims_api import (
-    ApiClaimDevice,
-    ApiClaimRequest,
-    ClaimAnswer,
-    ClaimsApi,
-)
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
+from netutil.agent.pods.claims import ClaimReference, is_reserved_for
+from netutil.agent.pods.claims_api import ClaimAnswer, ClaimsApi
+from netutil.agent.pods.model import Pod
 
 _READ = "resource claims at the API server"
 
@@ -36,23 +31,30 @@ class ClaimSources:
 
 @dataclass(frozen=True, slots=True)
 class ApiClaims:
-    """What the API server says of claims, by their names; `error` is why it is not all known."""
+    """What the API server says of claims, by their names; `error` is why it is not all known.
+
+    `refused` says why a claim is not the pod's.
+    """
 
     by_name: Mapping[str, ClaimAnswer] = field(default_factory=dict)
+    refused: Mapping[str, FailedPrecondition] = field(default_factory=dict)
     error: AgentError | None = None
 
 
 NOT_ASKED = ApiClaims()
 
 
-def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiClaims:
-    """Return what the API server says of claims, by the last lists. Called on the event loop.
+def ask_api(api: ClaimsApi | None, pod: Pod, names: Iterable[str]) -> ApiClaims:
+    """Return what the API server says of a pod's claims, by the last lists. On the event loop.
 
-    A list that is not current answers still, beside the error that says so.
+    A list that is not current answers still, beside the error that says so. A claim that is not
+    reserved for the pod is refused if the list is current, and is not answered in any case.
     """
     if api is None:
         return NOT_ASKED
+    namespace = pod.metadata.namespace
     found: dict[str, ClaimAnswer] = {}
+    refused: dict[str, FailedPrecondition] = {}
     errors: list[AgentError] = []
     for name in dict.fromkeys(names):
         try:
@@ -60,6 +62,10 @@ def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiC
         except Unavailable as error:
             errors.append(_unavailable(error))
             continue
+        if not answer.problem and not is_reserved_for(pod, answer.reserved_for):
+            if answer.claims_error is None:
+                refused[name] = _not_reserved(pod, name, answer)
+            answer = replace(answer, requests=None)
         found[name] = answer
         if answer.claims_error is not None:
             errors.append(_unavailable(answer.claims_error))
@@ -67,10 +73,10 @@ def ask_api(api: ClaimsApi | None, namespace: str, names: Iterable[str]) -> ApiC
             errors.append(_malformed(namespace, name, answer.problem))
         if answer.requests and answer.attributes_error is not None:
             errors.append(_unavailable(answer.attributes_error))
-    return ApiClaims(found, errors[0] if errors else None)
+    return ApiClaims(found, refused, errors[0] if errors else None)
 
 
-def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ApiClaimRequest]:
+def requests_for(answer: ClaimAnswer | None, reference: ClaimReference) -> list[ClaimRequest]:
     """Return the requests of a claim that a reference is about: one request, or all of the claim.
 
     A request of a prioritized list is named "request/subrequest" in the allocation.
@@ -93,7 +99,7 @@ def signature(api: ClaimsApi | None, namespace: str, claims: Iterable[tuple[str,
             seen.append(error.message)
             continue
         own = requests_for(answer, ClaimReference("", name, request))
-        seen.append((own, answer.problem, _text(answer.claims_error)))
+        seen.append((own, answer.problem, _text(answer.claims_error), answer.reserved_for))
         if own:
             seen.append(_text(answer.attributes_error))
     return seen
@@ -103,7 +109,7 @@ def uid_of(answer: ClaimAnswer | None) -> str:
     """Return the UID of a claim by a list that is current, "" where none says it."""
     if answer is None or answer.claims_error is not None:
         return ""
-    return next((one.claim_uid for one in answer.requests or ()), "")
+    return answer.uid
 
 
 def join(
@@ -133,7 +139,7 @@ def join(
 
 
 def _beside_error(
-    failed: ClaimRequest, left: dict[tuple[str, str], ApiClaimRequest]
+    failed: ClaimRequest, left: dict[tuple[str, str], ClaimRequest]
 ) -> Iterator[ClaimRequest]:
     """Yield what the API server says where a file cannot be used, beside the file's error."""
     keys = [
@@ -148,14 +154,14 @@ def _beside_error(
         yield failed
 
 
-def _of_both(one: ClaimRequest, reported: ApiClaimRequest | None) -> Iterator[ClaimRequest]:
+def _of_both(one: ClaimRequest, reported: ClaimRequest | None) -> Iterator[ClaimRequest]:
     """Yield a request of a file with what the API server adds, then devices that it alone has."""
     if reported is None:
         yield one
         return
-    by_name: dict[tuple[str, str], list[ApiClaimDevice]] = {}
+    by_name: dict[tuple[str, str], list[ClaimDevice]] = {}
     for device in reported.devices:
-        by_name.setdefault((device.pool, device.device), []).append(device)
+        by_name.setdefault((device.pool, device.name), []).append(device)
     devices: dict[tuple[str, str], list[ClaimDevice]] = {}
     for known in one.devices:
         key = known.pool, known.name
@@ -169,57 +175,30 @@ def _of_both(one: ClaimRequest, reported: ApiClaimRequest | None) -> Iterator[Cl
     joined = tuple(device for found in devices.values() for device in found)
     yield replace(one, devices=joined)
     others = tuple(
-        device for device in reported.devices if (device.pool, device.device) not in devices
+        device for device in reported.devices if (device.pool, device.name) not in devices
     )
     if others:
         yield _of_api(one, reported, others)
 
 
 def _of_api(
-    base: ClaimRequest, reported: ApiClaimRequest, devices: Iterable[ApiClaimDevice]
+    base: ClaimRequest, reported: ClaimRequest, devices: tuple[ClaimDevice, ...]
 ) -> ClaimRequest:
     return replace(
-        base,
-        claim_uid=reported.claim_uid,
-        request=reported.request,
-        driver=reported.driver,
-        source=ClaimSource.API_SERVER,
-        generation=0,
-        devices=tuple(_device(one) for one in devices),
+        reported,
+        pod_claim=base.pod_claim,
+        extended_resource=base.extended_resource,
+        devices=devices,
+        error=base.error,
     )
 
 
-def _device(reported: ApiClaimDevice) -> ClaimDevice:
-    device = ClaimDevice(
-        reported.pool, reported.device, reported.attributes or (), _network_data(reported)
-    )
-    return _with_status(device, reported)
+def _with_status(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:
+    return replace(device, share_id=reported.share_id, conditions=reported.conditions)
 
 
-def _with_status(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
-    return replace(device, share_id=reported.share_id, conditions=_conditions(reported))
-
-
-def _share(device: ClaimDevice, reported: ApiClaimDevice) -> ClaimDevice:
-    return replace(_with_status(device, reported), network_data=_network_data(reported))
-
-
-def _conditions(reported: ApiClaimDevice) -> tuple[DeviceCondition, ...]:
-    return tuple(
-        DeviceCondition(one.type, one.status, one.reason, one.message, one.last_transition_time)
-        for one in reported.conditions or ()
-    )
-
-
-def _network_data(reported: ApiClaimDevice) -> NetworkData | None:
-    found = reported.network_data
-    if found is None:
-        return None
-    return NetworkData(
-        interface_name=found.interface_name or "",
-        ips=found.ips or (),
-        hardware_address=found.hardware_address or "",
-    )
+def _share(device: ClaimDevice, reported: ClaimDevice) -> ClaimDevice:
+    return replace(_with_status(device, reported), network_data=reported.network_data)
 
 
 def _main(request: str) -> str:
@@ -236,6 +215,30 @@ def _unavailable(error: Unavailable) -> Unavailable:
         Reason.RESOURCE_CLAIMS_UNAVAILABLE, error.message, read=error.read, advice=error.advice
     )
     return made.with_retry_after(error.retry_after_seconds)
+
+
+def _not_reserved(pod: Pod, name: str, answer: ClaimAnswer) -> FailedPrecondition:
+    """Return the error of a claim that is not the pod's, by a list that is current.
+
+    The names of the other pods are not the caller's to know.
+    """
+    full_name = f"{pod.metadata.namespace}/{name}"
+    if not answer.uid:
+        what = f"The API server has no claim {full_name} that is allocated for this node."
+    else:
+        others = len(answer.reserved_for)
+        what = (
+            f"The API server's claim {full_name} (UID {answer.uid:.64}) is reserved for"
+            f" {others} {'other' if others == 1 else 'others'}, and not for pod {pod.full_name}"
+            f" (UID {pod.metadata.uid:.64})."
+        )
+    return FailedPrecondition(
+        Reason.RESOURCE_CLAIM_NOT_RESERVED,
+        what,
+        read=_READ,
+        advice="Ask again if the container has just started: the API server's events come a moment"
+        " later. Else look at status.reservedFor with `kubectl get resourceclaim -o yaml`.",
+    )
 
 
 def _malformed(namespace: str, name: str, problem: str) -> FailedPrecondition:

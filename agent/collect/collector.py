@@ -68,11 +68,10 @@ from netutil.agent.facts.network import (
     of_interface,
 )
 from netutil.agent.facts.network_state import MAX_INLINE_LINKS
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.facts.topology import Cpu, Topology
 from netutil.agent.identity.process import PinnedProcess
 from netutil.agent.kubelet.podresources.directory import ResourceDirectory
-from netutil.agent.kubelet.podresources.model import ContainerResources
+from netutil.agent.kubelet.podresources.model import ContainerResources, DynamicResource
 from netutil.agent.parsers.cgroup import CgroupIdentity
 from netutil.agent.parsers.cpulist import parse_cpu_list
 from netutil.agent.parsers.environment import (
@@ -81,6 +80,7 @@ from netutil.agent.parsers.environment import (
     Environment,
     too_many_devices,
 )
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.parsers.plugin_devices import af_xdp_devices_of_both, devices_of_both
 from netutil.agent.pods.claims import may_refer_to_claims
 from netutil.agent.pods.index import Match
@@ -409,7 +409,9 @@ class Collector:
         match, error = await self._listed(caller, pid)
         if match is None:
             return GivenDevices(functions, Claims(error=error))
-        claims = await self.claim_devices.read(caller.peer.pod_key, match, pid)
+        claims = await self.claim_devices.read(
+            caller.peer.pod_key, match, pid, found.dynamic_resources
+        )
         claims = with_health(claims, match, found.dynamic_resources)
         return GivenDevices(functions, claims, device_health(match))
 
@@ -420,7 +422,18 @@ class Collector:
         match, error = await self._listed(caller, pid)
         if match is None:
             return Claims(error=error)
-        return await self.claim_devices.read(caller.peer.pod_key, match, pid)
+        return await self.claim_devices.read(caller.peer.pod_key, match, pid, self._prepared(match))
+
+    def _prepared(self, match: Match) -> tuple[DynamicResource, ...]:
+        """Return what the kubelet said last that it prepared for a container, () where it did not.
+
+        Of any age: the claims of a container are prepared before it starts, and do not change.
+        """
+        metadata = match.pod.metadata
+        key = (metadata.namespace, metadata.name)
+        started_by, _ = _start_and_ownership(match)
+        found = self._resources.held(key, match.container_name, started_by)
+        return found.dynamic_resources if found is not None else ()
 
     def known_functions(self, found: ContainerResources) -> GivenFunctions | None:
         """Return what `given_functions` does, None where something has to be read."""

@@ -13,7 +13,7 @@ below a spinlock (`callback_lock` in kernel/cgroup/cpuset.c). cgroup.procs, task
 
 What is held is bounded by descriptors and by containers, of each pod and in all, the least recently
 used first out. A container that was not
-asked about for `MAX_IDLE_SECONDS`, or whose cgroup was removed, is let go by a sweep, which
+asked about for `MAX_IDLE_SECONDS`, or whose cgroup was removed, is released by a sweep, which
 runs while anything is held.
 """
 
@@ -209,7 +209,7 @@ class ContainerCache:
         key = cgroups.pod_uid, cgroups.container_id, self._places_of(cgroups)
         found = self._by_key.get(key)
         if found is None:
-            self._make_room(_pod_of(key))
+            self._evict_for(_pod_of(key))
             found = self._by_key[key] = HeldContainer(key, self._directories)
             self._by_use[found] = None
             self._by_pod.setdefault(found.pod, OrderedDict())[found] = None
@@ -226,8 +226,8 @@ class ContainerCache:
         self._by_use.move_to_end(container)
         self._by_pod[container.pod].move_to_end(container)
 
-    def _make_room(self, pod: str) -> None:
-        """Let containers go for another one of a pod: its own ones past its limit, then any."""
+    def _evict_for(self, pod: str) -> None:
+        """Release containers for another one of a pod: the pod's own past its limit, then any."""
         own = self._by_pod.get(pod, ())
         if len(own) >= MAX_CONTAINERS_OF_POD:
             self._release(next(iter(own)))
@@ -240,7 +240,7 @@ class ContainerCache:
             self.evictions += 1
 
     def _release(self, container: HeldContainer) -> None:
-        """Let a container go. Nothing happens if it was let go before."""
+        """Release a container. Nothing happens if it was released before."""
         if container not in self._by_use:
             return
         del self._by_use[container]

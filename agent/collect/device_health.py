@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import cast
 
 from netutil.agent.collect.results import NO_HEALTH, DeviceHealth
-from netutil.agent.facts.claims import ClaimDevice, ClaimRequest, Claims
+from netutil.agent.facts.claims import Claims
 from netutil.agent.kubelet.podresources.model import DynamicResource
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
 from netutil.agent.pods.index import Match
 from netutil.agent.pods.model import ResourceStatus
 

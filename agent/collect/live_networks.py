@@ -13,8 +13,8 @@ from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.links import Link, network_namespace
 from netutil.agent.facts.network import interface_not_found, link_not_listed
 from netutil.agent.facts.network_state import Namespace, NamespaceChangedError
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.identity.process import PinnedProcess, process_exited
+from netutil.agent.parsers.pci import PciInfo
 
 _WITHOUT_LINKS = (
     Reason.NETWORK_NAMESPACE_CHANGING,

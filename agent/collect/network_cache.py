@@ -6,7 +6,7 @@ addresses are others, or it is `_MAX_AGE_SECONDS` old. A change only marks it as
 call waits for a reading that begins after the call, which all waiting calls share.
 
 A held socket keeps a network namespace in being. So an entry is held by processes that have asked
-and are in it. It is let go when the last of them ends, or has entered another namespace, and
+and are in it. It is released when the last of them ends, or has entered another namespace, and
 after `_IDLE_SECONDS` without a call.
 """
 
@@ -74,7 +74,7 @@ class LiveNetwork:
     """The network namespace of a process as it is now.
 
     `counters` are by index of the link. `answers` is what was made of `state`, for the next
-    who asks; it is let go with the namespace. None where the state is not kept.
+    who asks; it is released with the namespace. None where the state is not kept.
     """
 
     state: NetworkState
@@ -231,7 +231,7 @@ class NetworkCache:
     async def subscribe(
         self, pod_key: str, process: PinnedProcess, namespace: Namespace, on_change: OnChange
     ) -> None:
-        """Have `on_change` called on each change from now on, and when the namespace is let go.
+        """Have `on_change` called on each change from now on, and when the namespace is released.
 
         Raises as `network`, and `QuotaExceeded` if no more namespaces can be held.
         """
@@ -354,7 +354,7 @@ class NetworkCache:
         """
         entry = self._entries.get(namespace)
         if entry is None:
-            self._make_room(pod_key)
+            self._evict_for(pod_key)
             entry = _Entry(namespace, pod_key)
             self._hold(entry, process)
             self._entries[namespace] = entry
@@ -363,8 +363,8 @@ class NetworkCache:
         self._use(entry, process)
         return entry
 
-    def _make_room(self, pod_key: str) -> None:
-        """Let the least recently used namespace go if the pod, or the node, holds too many."""
+    def _evict_for(self, pod_key: str) -> None:
+        """Release the least recently used namespace if the pod, or the node, holds too many."""
         own = [entry for entry in self._entries.values() if entry.pod_key == pod_key]
         if len(own) >= MAX_PER_POD:
             self._evict(own)

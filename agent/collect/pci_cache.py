@@ -22,8 +22,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from netutil.agent.facts.pci import ABSENT, PciInfo, read_pci
+from netutil.agent.facts.pci import ABSENT, read_pci
 from netutil.agent.parsers.addresses import normalise_pci_address
+from netutil.agent.parsers.pci import PciInfo
 
 MAX_AGE_SECONDS = 10.0
 MAX_FUNCTIONS = 1024

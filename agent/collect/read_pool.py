@@ -120,7 +120,7 @@ class ReadPool:
         lane = self._lanes.get(pod_key)
         if lane is None:
             lane = self._lanes[pod_key] = _PodLane(pod_key)
-        self._ensure_room(lane, what)
+        self._ensure_queue_space(lane, what)
         loop = asyncio.get_running_loop()
         one = _Read(read, share, [loop.create_future()])
         lane.add(one)
@@ -138,12 +138,12 @@ class ReadPool:
         lane = self._lanes.get(pod_key)
         if lane is None:
             return None
-        self._ensure_room(lane, what)
+        self._ensure_queue_space(lane, what)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         one = lane.join(share, future)
         return self._outcome(lane, one, future, what) if one is not None else None
 
-    def _ensure_room(self, lane: _PodLane, what: str) -> None:
+    def _ensure_queue_space(self, lane: _PodLane, what: str) -> None:
         if lane.waiting >= self._waiting_per_pod:
             raise QuotaExceeded(
                 Reason.TOO_MANY_READS_OF_POD,

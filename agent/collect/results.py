@@ -18,8 +18,8 @@ from netutil.agent.facts.hugepages import (
 )
 from netutil.agent.facts.interfaces import Interface
 from netutil.agent.facts.network import Networks
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.environment import AllocatedDevice
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.parsers.rtnetlink import Counters
 from netutil.agent.pods.index import Match
 

@@ -17,7 +17,7 @@ from netutil.agent.connections.attribution import KnownPeers
 from netutil.agent.connections.policy import CONNECTION_COST, PodPolicy
 from netutil.agent.connections.registry import Connection, ConnectionRegistry
 from netutil.agent.errors import AgentError, Unauthenticated, resource_exhausted
-from netutil.agent.grpcserver import Server, is_hung_up
+from netutil.agent.grpcserver import Server, peer_closed
 from netutil.agent.identity.host_root import HOST_ROOT
 from netutil.agent.identity.peer import NO_POD, Peer, Requester, requester_of
 from netutil.agent.identity.pidfd import peer_credentials, peer_pid
@@ -98,7 +98,7 @@ class ConnectionAdmission:
     def take(self, descriptor: int) -> None:
         """Identify and serve an accepted connection now, or with the work of its pod."""
         accepted = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
-        if self._closed_if_hung_up(accepted):
+        if self._closed_if_aborted(accepted):
             return
         pid = peer_pid(accepted)
         if self._closed_if_over_limit(accepted, pid):
@@ -162,7 +162,7 @@ class ConnectionAdmission:
 
     def _begin(self, each: _Deferred) -> None:
         if not (
-            self._closed_if_hung_up(each.accepted)
+            self._closed_if_aborted(each.accepted)
             or self._closed_if_over_limit(each.accepted, each.pid)
         ):
             self._identify_and_serve(each.accepted, each.pid, each.account)
@@ -186,11 +186,11 @@ class ConnectionAdmission:
             has_waited = True
             self._watch(accepted, connection, work)
 
-    def _closed_if_hung_up(self, accepted: socket.socket) -> bool:
+    def _closed_if_aborted(self, accepted: socket.socket) -> bool:
         """Close a connection that its peer has closed, charge the pod; return whether it has."""
-        if not is_hung_up(accepted.fileno()):
+        if not peer_closed(accepted.fileno()):
             return False
-        self._counts.accept.hung_up += 1
+        self._counts.accept.aborted += 1
         self._policy.charge(self._known.cgroup_keys.find(accepted) or NO_POD, CONNECTION_COST)
         self._server.close_accepted(accepted)
         return True
@@ -216,18 +216,18 @@ class ConnectionAdmission:
 
         try:
             self._server.poller.add(accepted.fileno(), 0, drop)
-        except OSError as error:  # it is looked at when its turn comes
+        except OSError as error:  # the peer is examined when its work runs
             _LOG.error("connections: a peer cannot be watched for hang-up: %s", error)
 
     def _drop(self, accepted: socket.socket, connection: Connection) -> None:
-        self._counts.accept.hung_up += 1
+        self._counts.accept.aborted += 1
         self._server.close_accepted(accepted)
         self._policy.closed(connection, 0)
 
     def _is_still_there(self, accepted: socket.socket, connection: Connection) -> bool:
         """Return whether the peer of a connection that has waited is there; release it if not."""
         self._server.poller.remove(accepted.fileno())
-        if not is_hung_up(accepted.fileno()):
+        if not peer_closed(accepted.fileno()):
             return True
         self._drop(accepted, connection)
         return False

@@ -172,9 +172,9 @@ class PodPolicy:
 
     # The order of work, of `CallPolicy`
 
-    async def turn(self, connection: ServedConnection) -> None:
+    async def wait_allowed(self, connection: ServedConnection) -> None:
         """Return when a handler of a connection may go on, in the order of its pod."""
-        await self.scheduler.wait_turn(self._account(connection), 0.0)
+        await self.scheduler.acquire(self._account(connection), 0.0)
 
     def may_process(self, connection: ServedConnection) -> bool:
         """Return whether a connection goes on now."""

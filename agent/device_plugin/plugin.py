@@ -5,7 +5,7 @@ it stops. A kubelet that starts removes all sockets of the directory and makes i
 plugin has to register again. Kubelets from 1.25 to 1.35 also end the stream of a plugin
 when another one of the same resource ends, as in an update with surge (kubernetes#121994,
 kubernetes#127803). So the plugin registers again whenever its stream has ended. Each time it
-listens under a fresh name: kubelets since the fix of that tell plugins apart by it.
+listens under a fresh name: kubelets since the fix of that distinguish plugins by it.
 
 In an update two agents run side by side. Only the agent that has the pods' socket registers. The
 other one answers the kubelet until it ends.

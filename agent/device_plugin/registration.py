@@ -53,7 +53,7 @@ class NotRegistered(Exception):
 
 
 async def register(socket_path: str, endpoint: str, resource_name: str) -> None:
-    """Tell the kubelet of a plugin that listens on the socket `endpoint` beside the kubelet's.
+    """Register a plugin that listens on the socket `endpoint` beside the kubelet's.
 
     Raises `NotRegistered`.
     """

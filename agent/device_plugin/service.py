@@ -1,6 +1,6 @@
 """The service that the kubelet calls: devices, and the mount that goes with each of them.
 
-A device stands for one container that has the mount. It has no state: every device gives the same
+A device represents one container that has the mount. It has no state: every device gives the same
 mount, so the identifiers in a request do not matter.
 """
 
@@ -33,7 +33,7 @@ class AllocationCount:
 
 
 class DevicePluginService(deviceplugin_pb2_grpc.DevicePluginServicer):
-    """Answers the kubelet. `watched` and `unwatched` tell whether a ListAndWatch stream is open.
+    """Answers the kubelet. `watched` and `unwatched` report whether a ListAndWatch stream is open.
 
     Used on one event loop.
     """

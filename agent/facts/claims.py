@@ -14,100 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from enum import Enum
 
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.drift import Drift, has_address
 from netutil.agent.facts.links import Link
-from netutil.agent.facts.pci import PciInfo
-from netutil.agent.parsers.addresses import is_same_address, normalise_pci_address
-from netutil.agent.parsers.device_metadata import Attribute, NetworkData
+from netutil.agent.parsers.addresses import is_same_address
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest
 
-PCI_BUS_ID = "resource.kubernetes.io/pciBusID"
-"""StandardDeviceAttributePCIBusID of k8s.io/dynamic-resource-allocation/deviceattribute."""
 MAX_CLAIM_DEVICES = 256
 """Of one container."""
-
-
-class ClaimSource(Enum):
-    """Which source names a request's devices; see enum ClaimSource of the proto."""
-
-    NONE = "none"
-    NODE = "node"
-    API_SERVER = "apiserver"
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCondition:
-    """A condition of a device in the claim's status; see message DeviceCondition of the proto."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    last_transition_time: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimDevice:
-    """A device of a request. `pci` is None if it has no PCI address, or the host no such function.
-
-    `attributes` are by name, sorted. `health` is "" where the kubelet does not say. `share_id` and
-    `conditions` are what the API server says.
-    """
-
-    pool: str
-    name: str
-    attributes: tuple[tuple[str, Attribute], ...] = ()
-    network_data: NetworkData | None = None
-    pci: PciInfo | None = None
-    health: str = ""
-    health_message: str = ""
-    share_id: str = ""
-    conditions: tuple[DeviceCondition, ...] = ()
-
-    @property
-    def pci_address(self) -> str:
-        """Return the PCI address that the driver reports, as sysfs spells it, "" for none.
-
-        Only the attribute counts: drivers may name devices after addresses as well.
-        """
-        for name, attribute in self.attributes:
-            if name == PCI_BUS_ID:
-                return normalise_pci_address(attribute.string_value or "") or ""
-        return ""
-
-    @property
-    def interface_name(self) -> str:
-        """Return the interface name that the driver reports, "" for none."""
-        return self.network_data.interface_name if self.network_data is not None else ""
-
-    @property
-    def may_be_interface(self) -> bool:
-        """Return whether the device is one of the network, as far as a source says it."""
-        return self.network_data is not None or (self.pci is not None and bool(self.pci.is_network))
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimRequest:
-    """A request of a claim, and the devices that one driver allocated for it.
-
-    Fields are as in message ClaimRequest of the proto; "" and 0 are what no source says. `error` is
-    why `devices` are not known, or not by the node where `source` is the API server.
-    """
-
-    pod_claim: str
-    claim_name: str
-    claim_namespace: str
-    extended_resource: str = ""
-    claim_uid: str = ""
-    request: str = ""
-    driver: str = ""
-    source: ClaimSource = ClaimSource.NONE
-    generation: int = 0
-    devices: tuple[ClaimDevice, ...] = ()
-    error: AgentError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +114,7 @@ def claim_drift(device: ClaimDevice, link: Link | None) -> Iterator[Drift]:
         return
     if data.hardware_address and not is_same_address(data.hardware_address, link.mac):
         yield Drift("claim-hardware-address", data.hardware_address, link.mac)
-    missing = [ip for ip in data.ips if not has_address(link, ip)]
+    missing = [ip for ip in data.ips or () if not has_address(link, ip)]
     if missing:
         yield Drift(
             "claim-ips", ", ".join(missing), ", ".join(one.address for one in link.addresses)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 
 import msgspec
@@ -34,6 +34,7 @@ from netutil.agent.facts.plugin_tree import (
     open_tree,
     too_many,
 )
+from netutil.agent.parsers.claims import ClaimDevice
 from netutil.agent.parsers.device_metadata import (
     MAX_BYTES,
     DeviceMetadata,
@@ -288,6 +289,8 @@ def _memory_bytes(value: object) -> int:
     held: Iterable[object] = ()
     if isinstance(value, msgspec.Struct):
         held = (getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, ClaimDevice):
+        held = (getattr(value, one.name) for one in fields(value))
     elif isinstance(value, tuple):
         held = value
     return sys.getsizeof(value) + sum(_memory_bytes(one) for one in held if one is not None)
@@ -316,7 +319,7 @@ def _contradiction(found: DeviceMetadata, place: Place, path: str) -> AgentError
     for request in found.requests:
         # With a prioritized list: "request/subrequest".
         pairs.append((request.name.partition("/")[0], place.request))
-        pairs += ((device.driver, place.driver) for device in request.devices)
+        pairs += ((driver, place.driver) for driver in request.drivers)
     for inside, outside in pairs:
         if inside != outside:
             return FailedPrecondition(

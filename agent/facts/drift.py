@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from netutil.agent.facts.links import Link
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.addresses import is_same_address, normalise_pci_address
 from netutil.agent.parsers.network_status import NetworkStatus
+from netutil.agent.parsers.pci import PciInfo
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 

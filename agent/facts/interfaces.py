@@ -29,10 +29,10 @@ from netutil.agent.facts.links import Link
 from netutil.agent.facts.naming import interface_name, link_of
 from netutil.agent.facts.network import Networks
 from netutil.agent.facts.pairing import DeviceSource, pair
-from netutil.agent.facts.pci import PciInfo
 from netutil.agent.parsers.addresses import normalise_pci_address
 from netutil.agent.parsers.environment import AllocatedDevice
 from netutil.agent.parsers.network_status import DeviceInfo, NetworkStatus
+from netutil.agent.parsers.pci import PciInfo
 from netutil.agent.parsers.pci_ids import is_virtual_function
 
 LOOPBACK = "lo"

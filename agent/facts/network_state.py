@@ -120,7 +120,7 @@ class NetworkReading:
 
 
 class NamespaceChangedError(Exception):
-    """The process has entered another network namespace, or this one was let go: look again."""
+    """The process has entered another network namespace, or this one was released: read again."""
 
 
 @dataclass(frozen=True, slots=True)

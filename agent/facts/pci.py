@@ -13,38 +13,12 @@ from dataclasses import dataclass
 
 from netutil.agent.facts.sysfs import names_if_there, text_if_there
 from netutil.agent.parsers.addresses import normalise_pci_address
+from netutil.agent.parsers.pci import NETWORK_CLASS, PciInfo
 
-_NETWORK_CLASS = "0x02"
 _VIRTUAL_FUNCTION = re.compile(r"virtfn([0-9]{1,5})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ENODEV, errno.ENXIO)
 """The file is not there, the link is none, or the device left while it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class PciInfo:
-    """A PCI device. What is "" or None is not shown for it.
-
-    `driver` is the bound driver's name; `pf_address` and `vf_index` are those of a
-    virtual function; `max_vfs` is the device's, or its physical function's; `class_code` is as
-    sysfs writes it ("0x020000").
-    """
-
-    address: str
-    driver: str = ""
-    vendor_id: str = ""
-    device_id: str = ""
-    numa_node: int | None = None
-    pf_address: str = ""
-    vf_index: int | None = None
-    iommu_group: int | None = None
-    max_vfs: int | None = None
-    class_code: str = ""
-
-    @property
-    def is_network(self) -> bool | None:
-        """Return whether it is a network controller, None if its class is not known."""
-        return self.class_code.startswith(_NETWORK_CLASS) if self.class_code else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +39,7 @@ def read_network_devices(host_root: str) -> tuple[NetworkDevice, ...]:
     found = []
     for address in sorted(_names(devices)):
         device = os.path.join(devices, address)
-        if not _text(device, "class").startswith(_NETWORK_CLASS):
+        if not _text(device, "class").startswith(NETWORK_CLASS):
             continue
         pci = read_pci(host_root, address)
         if pci is not None:

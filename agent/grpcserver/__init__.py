@@ -6,7 +6,7 @@ It knows nothing of the agent, and serves grpcio's own servicers unmodified.
 from netutil.agent.grpcserver.call import Call, Status, call_of
 from netutil.agent.grpcserver.config import ServerConfig
 from netutil.agent.grpcserver.framing import EncodedMessage
-from netutil.agent.grpcserver.poller import is_hung_up
+from netutil.agent.grpcserver.poller import peer_closed
 from netutil.agent.grpcserver.protocol import Connection
 from netutil.agent.grpcserver.server import CallPolicy, Server
 
@@ -19,5 +19,5 @@ __all__ = [
     "ServerConfig",
     "Status",
     "call_of",
-    "is_hung_up",
+    "peer_closed",
 ]

@@ -636,7 +636,7 @@ class Call(grpc.aio.ServicerContext[Any, Any]):
         One message in an iteration of the loop: a read may bring thousands, each with its work.
         """
         if self._has_read:
-            await self.connection.turn()
+            await self.connection.wait_allowed()
         self._has_read = True
         while not self._messages:
             if self._ended or self._over:

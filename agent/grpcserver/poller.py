@@ -87,7 +87,7 @@ def _ordered(events: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [each for each in events if not each[1] & ENDED] + ended[:_MAX_ENDED]
 
 
-def is_hung_up(descriptor: int) -> bool:
+def peer_closed(descriptor: int) -> bool:
     """Return whether the peer has closed the connection, so that it would read no answer."""
     poll = select.poll()
     poll.register(descriptor, 0)

@@ -1,6 +1,7 @@
 """HTTP/2 of one connection on its socket.
 
-All output of one turn of the loop leaves in one write. A peer that does not read is not read from.
+All output of one iteration of the loop leaves in one write. Nothing is read from a peer that does
+not read.
 What was read is processed in small portions, each when the server's policy lets it.
 """
 
@@ -168,11 +169,11 @@ class Connection:
         policy = self._server.policy
         return status if policy is None else policy.rejected(call, status)
 
-    async def turn(self) -> None:
+    async def wait_allowed(self) -> None:
         """Return when a handler that goes on may, in an iteration of the loop of its own."""
         await asyncio.sleep(0)
         if self._server.policy is not None:
-            await self._server.policy.turn(self)
+            await self._server.policy.wait_allowed(self)
 
     def ran(self, seconds: float) -> None:
         """A handler has used so much of the loop's time after its first wait."""
@@ -230,7 +231,7 @@ class Connection:
     # Writing
 
     def flush_soon(self) -> None:
-        """Send what is there at the end of this turn."""
+        """Send what is there at the end of this iteration."""
         if not (self.is_processing or self._flushing):
             self._flushing = True
             self.loop.call_soon(self.flush)

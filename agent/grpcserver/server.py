@@ -36,7 +36,7 @@ class CallPolicy(Protocol):
     def finished(self, call: Call) -> None:
         """The handler and the stream of a call have ended."""
 
-    async def turn(self, connection: Connection) -> None:
+    async def wait_allowed(self, connection: Connection) -> None:
         """Return when a handler may go on that has begun with a further message."""
 
     def may_process(self, connection: Connection) -> bool:

@@ -2,8 +2,8 @@
 
 A request carries the number that a process has in the caller's own PID
 namespace. NStgid of /proc/<pid>/status (pid_namespaces(7)) lists a process's
-numbers from the host's namespace inwards; two namespaces on one level are told
-apart by their inode, reached over NS_GET_PARENT (ioctl_ns(2)).
+numbers from the host's namespace inwards; two namespaces on one level differ
+in their inode, reached over NS_GET_PARENT (ioctl_ns(2)).
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class FairScheduler:
         """Return whether no work of an account is served now."""
         return account.blocked_until > perf_counter()
 
-    async def wait_turn(self, account: Account, seconds: float) -> None:
+    async def acquire(self, account: Account, seconds: float) -> None:
         """Return when work of an account may begin that will take about `seconds` of loop time."""
         if self.may_run(account):
             self.charge(account, seconds)

@@ -37,14 +37,14 @@ _FLOOD_WINDOW_SECONDS = 0.02
 class AcceptCounts:
     """What happened to new connections since the start.
 
-    `hung_up` and `closed_at_once` are counted by the owner of the descriptors: connections that
+    `aborted` and `closed_at_once` are counted by the owner of the descriptors: connections that
     the peer had closed before they were accepted, and those that the agent closed without an
     answer. A high rate of both is a flood. `pauses` counts how often the acceptor waited for a
     receiver that was full.
     """
 
     accepted: int = 0
-    hung_up: int = 0
+    aborted: int = 0
     closed_at_once: int = 0
     accept_failures: int = 0
     pauses: int = 0
@@ -145,7 +145,7 @@ class Acceptor:
 
     def _adjust_backlog(self, now: float) -> None:
         """Queue fewer connections in a flood: a new one waits behind all of them."""
-        useless = self._counts.hung_up + self._counts.closed_at_once
+        useless = self._counts.aborted + self._counts.closed_at_once
         backlog = FLOOD_BACKLOG if self._flood.in_flood(now, useless) else BACKLOG
         if backlog == self._backlog:
             return

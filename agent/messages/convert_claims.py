@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from netutil.agent.facts.claims import (
+from netutil.agent.facts.claims import InterfaceClaim
+from netutil.agent.messages.convert import timestamp
+from netutil.agent.messages.status import part_error, truncate_utf8
+from netutil.agent.parsers.claims import (
+    Attribute,
     ClaimDevice,
     ClaimRequest,
     ClaimSource,
     DeviceCondition,
-    InterfaceClaim,
+    NetworkData,
 )
-from netutil.agent.facts.pci import PciInfo
-from netutil.agent.messages.convert import timestamp
-from netutil.agent.messages.status import part_error, truncate_utf8
-from netutil.agent.parsers.device_metadata import Attribute, NetworkData
+from netutil.agent.parsers.pci import PciInfo
 from netutil.v1alpha import netutil_pb2 as api
 
 _SOURCES = {
@@ -28,11 +29,11 @@ def request(found: ClaimRequest) -> api.ClaimRequest:
         pod_claim=found.pod_claim,
         claim_name=found.claim_name,
         claim_namespace=found.claim_namespace,
-        claim_uid=found.claim_uid,
+        claim_uid=found.claim_uid or "",
         request=found.request,
         driver=found.driver,
         source=_SOURCES[found.source],
-        generation=found.generation,
+        generation=found.generation or 0,
         devices=[_device(one) for one in found.devices],
         error=part_error("claims", found.error) if found.error is not None else None,
         extended_resource=found.extended_resource,
@@ -60,13 +61,13 @@ def _device(found: ClaimDevice) -> api.ClaimDevice:
     return api.ClaimDevice(
         pool=found.pool,
         device=found.name,
-        attributes={name: _attribute(one) for name, one in found.attributes},
+        attributes={name: _attribute(one) for name, one in found.attributes or ()},
         network_data=_network_data(found.network_data) if found.network_data else None,
         pci=pci_info(found.pci) if found.pci is not None else None,
-        health=found.health,
-        health_message=truncate_utf8(found.health_message),
-        share_id=found.share_id,
-        conditions=[_condition(one) for one in found.conditions],
+        health=found.health or "",
+        health_message=truncate_utf8(found.health_message or ""),
+        share_id=found.share_id or "",
+        conditions=[_condition(one) for one in found.conditions or ()],
     )
 
 
@@ -89,7 +90,7 @@ def _attribute(found: Attribute) -> api.DeviceAttribute:
 
 def _network_data(found: NetworkData) -> api.ClaimNetworkData:
     return api.ClaimNetworkData(
-        interface_name=found.interface_name,
-        ips=found.ips,
-        hardware_address=found.hardware_address,
+        interface_name=found.interface_name or "",
+        ips=found.ips or (),
+        hardware_address=found.hardware_address or "",
     )

@@ -158,7 +158,7 @@ class MemoryLimit:
             advice="Try again later; raise the memory limit of the agent's container.",
         )
 
-    def ensure_room(self) -> None:
+    def ensure_capacity(self) -> None:
         """Raise the error of `check_capacity`, if there is one."""
         error = self.check_capacity()
         if error is not None:

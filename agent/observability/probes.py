@@ -34,7 +34,7 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    _room = threading.BoundedSemaphore(_MAX_REQUESTS)
+    _slots = threading.BoundedSemaphore(_MAX_REQUESTS)
 
     def server_bind(self) -> None:
         # An agent that was killed leaves connections in TIME_WAIT, which would keep the next
@@ -56,20 +56,20 @@ class _Server(ThreadingMixIn, WSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._room.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except RuntimeError:
-            self._room.release()
+            self._slots.release()
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            self._slots.release()
 
 
 class ProbeServer:

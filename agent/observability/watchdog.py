@@ -22,7 +22,7 @@ _MAX_FRAMES = 30
 class Watchdog:
     """Watches one event loop from `start` to `stop`, both called on that loop.
 
-    What it says may be read on any thread. `event_loop_stall_seconds` is how long a turn of the
+    Any thread may read its findings. `event_loop_stall_seconds` is how long an iteration of the
     loop may take before it counts as a stall. Times are of the monotonic clock.
     """
 
@@ -93,7 +93,7 @@ class Watchdog:
         self._stalled = False
         if not self._stopping.is_set():
             _LOG.warning(
-                "agent: the event loop turns again, after %.1f s", time.monotonic() - self._asked_at
+                "agent: the event loop runs again, after %.1f s", time.monotonic() - self._asked_at
             )
 
     def _where(self) -> str:

@@ -22,6 +22,14 @@ import json
 from typing import Annotated, Any, NoReturn
 
 import msgspec
+from netutil.agent.parsers.claims import (
+    MAX_ATTRIBUTES,
+    MAX_TEXT,
+    MAX_VALUES,
+    Attribute,
+    ClaimDevice,
+    NetworkData,
+)
 from netutil.agent.parsers.json_value import what_is
 
 VERSIONS = ("metadata.resource.k8s.io/v1beta1", "metadata.resource.k8s.io/v1alpha1")
@@ -32,10 +40,6 @@ MAX_OBJECTS = 16
 """Of one file that are looked at: as many versions."""
 MAX_DEVICES = 128
 """Of one file. A claim has at most 32 (resource.k8s.io, AllocationResultsMaxSize)."""
-MAX_ATTRIBUTES = 64
-"""Of one device. A ResourceSlice has at most 32 of a device."""
-MAX_VALUES = 64
-"""Of one list: of an attribute's values, or of a device's addresses."""
 _MAX_DIGITS = 300
 """Of an integer; Python needs time that grows with their square."""
 _MAX_SHOWN = 64
@@ -56,46 +60,15 @@ class DeviceMetadataTooLarge(ValueError):
     """A file has more than the agent takes. The text says of what."""
 
 
-Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""An int64, as in Go."""
-
-
-class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """DeviceAttribute of resource.k8s.io: one of the fields is set, by the type of the value."""
-
-    int_value: Integer | None = msgspec.field(name="int", default=None)
-    bool_value: bool | None = msgspec.field(name="bool", default=None)
-    string_value: str | None = msgspec.field(name="string", default=None)
-    version_value: str | None = msgspec.field(name="version", default=None)
-    int_values: tuple[Integer, ...] | None = msgspec.field(name="ints", default=None)
-    bool_values: tuple[bool, ...] | None = msgspec.field(name="bools", default=None)
-    string_values: tuple[str, ...] | None = msgspec.field(name="strings", default=None)
-    version_values: tuple[str, ...] | None = msgspec.field(name="versions", default=None)
-
-
-class NetworkData(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """NetworkDeviceData of resource.k8s.io; "" and () are what the driver does not say."""
-
-    interface_name: str = ""
-    ips: tuple[str, ...] = ()
-    hardware_address: str = ""
-
-
-class MetadataDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """Device: `attributes` are by name, sorted."""
-
-    driver: str
-    pool: str
-    name: str
-    attributes: tuple[tuple[str, Attribute], ...] = ()
-    network_data: NetworkData | None = None
-
-
 class MetadataRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """DeviceMetadataRequest: `name` is "request/subrequest" with a prioritized list."""
+    """DeviceMetadataRequest: `name` is "request/subrequest" with a prioritized list.
+
+    `drivers` are those that the devices name, each once.
+    """
 
     name: str
-    devices: tuple[MetadataDevice, ...] = ()
+    drivers: tuple[str, ...] = ()
+    devices: tuple[ClaimDevice, ...] = ()
 
 
 class DeviceMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,18 +93,12 @@ class _Metadata(msgspec.Struct, frozen=True):
     generation: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
-class _NetworkData(msgspec.Struct, frozen=True, rename="camel"):
-    interface_name: str | None = None
-    ips: tuple[str, ...] | None = None
-    hardware_address: str | None = None
-
-
 class _Device(msgspec.Struct, frozen=True, rename="camel"):
     driver: str
     pool: str
     name: str
     attributes: dict[str, dict[str, Any]] | None = None
-    network_data: _NetworkData | None = None
+    network_data: dict[str, Any] | None = None
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -241,19 +208,22 @@ def _metadata(found: _Document) -> DeviceMetadata:
         generation=found.metadata.generation,
         pod_claim=found.pod_claim_name or "",
         requests=tuple(
-            MetadataRequest(name=one.name, devices=tuple(map(_device, one.devices or ())))
+            MetadataRequest(
+                name=one.name,
+                drivers=tuple(dict.fromkeys(device.driver for device in one.devices or ())),
+                devices=tuple(map(_device, one.devices or ())),
+            )
             for one in requests
         ),
     )
 
 
-def _device(found: _Device) -> MetadataDevice:
+def _device(found: _Device) -> ClaimDevice:
     attributes = found.attributes or {}
     if len(attributes) > MAX_ATTRIBUTES:
         raise DeviceMetadataTooLarge(f"more than {MAX_ATTRIBUTES} attributes of a device")
     known = ((name, _attribute(name, attributes[name])) for name in sorted(attributes))
-    return MetadataDevice(
-        driver=found.driver,
+    return ClaimDevice(
         pool=found.pool,
         name=found.name,
         attributes=tuple((name, one) for name, one in known if one is not None),
@@ -263,6 +233,8 @@ def _device(found: _Device) -> MetadataDevice:
 
 def _attribute(name: str, found: dict[str, Any]) -> Attribute | None:
     """Return the value, None for one of a type that a later version of the API has."""
+    for value in found.values():
+        _ensure_bounded(value, "values of an attribute")
     try:
         attribute = msgspec.convert(found, Attribute)
     except msgspec.ValidationError as error:
@@ -275,27 +247,26 @@ def _attribute(name: str, found: dict[str, Any]) -> Attribute | None:
     if len(values) > 1 or not found:
         why = f"its attribute {name[:_MAX_SHOWN]!r} has {len(values)} values, not one"
         raise DeviceMetadataMalformed(why)
-    if values and isinstance(values[0], tuple):
-        _ensure_few(values[0], "values of an attribute")
     return attribute if values else None
 
 
-def _network_data(found: _NetworkData | None) -> NetworkData | None:
+def _network_data(found: dict[str, Any] | None) -> NetworkData | None:
     if found is None:
         return None
-    _ensure_few(found.ips or (), "addresses of a device")
-    return NetworkData(
-        interface_name=found.interface_name or "",
-        ips=found.ips or (),
-        hardware_address=found.hardware_address or "",
-    )
+    for value in found.values():
+        _ensure_bounded(value, "addresses of a device")
+    return msgspec.convert(found, NetworkData)
 
 
-def _ensure_few(values: tuple[object, ...], what: str) -> None:
-    if len(values) > MAX_VALUES:
+def _ensure_bounded(value: object, what: str) -> None:
+    """Raise `DeviceMetadataTooLarge` for a list or a text beyond the bounds of the values."""
+    texts = value if isinstance(value, list) else [value]
+    if len(texts) > MAX_VALUES:
         raise DeviceMetadataTooLarge(f"more than {MAX_VALUES} {what}")
+    if any(isinstance(one, str) and len(one) > MAX_TEXT for one in texts):
+        raise DeviceMetadataTooLarge(f"a text of more than {MAX_TEXT} characters")
 
 
 # msgspec examines a type at its first use, and crashes if two threads do so at once (0.22: SIGSEGV
 # in _core): so each type is examined here.
-_EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Attribute)))
+_EXAMINED = tuple(map(msgspec.json.Decoder, (_Document, Attribute, NetworkData)))

@@ -8,16 +8,18 @@ refer to is none of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from netutil.agent.errors import FailedPrecondition, Reason, ResourceExhausted
 from netutil.agent.pods.model import ClaimStatus, Pod
+from netutil.agent.pods.sources.claims_model import Consumer
 from netutil.agent.pods.spec import ContainerClaim, PodClaim
 
 MAX_REFERENCES = 128
 """Of one container. A claim has at most 32 requests (resource.k8s.io, DeviceRequestsMaxSize)."""
 _OF_POD = ("spec.resourceClaims", "status.resourceClaimStatuses")
+_POD_GROUP = ("scheduling.k8s.io", "podgroups")
 _EXTENDED = "status.extendedResourceClaimStatus"
 _LISTS = {"spec.containers": "container", "spec.initContainers": "init"}
 _OF_CONTAINER = re.compile(
@@ -42,6 +44,26 @@ class ClaimReference:
     request: str
     extended_resource: str = ""
     is_from_template: bool = False
+
+
+def is_reserved_for(pod: Pod, consumers: Iterable[Consumer]) -> bool:
+    """Return whether a claim with these `reservedFor` is reserved for a pod or for its PodGroup.
+
+    As IsReservedForPod of k8s.io/dynamic-resource-allocation/resourceclaim, which the kubelet asks
+    before it starts a pod. A pod counts by its UID, since another pod may have had its name. A
+    PodGroup counts by its name: a pod does not say the UID of its group, and a finalizer keeps the
+    group for as long as one of its pods exists.
+    """
+    group = pod.spec.scheduling_group
+    group_name = (group and group.pod_group_name) or ""
+    return any(
+        one.uid == pod.metadata.uid
+        or (
+            bool(group_name)
+            and (one.api_group, one.resource, one.name) == (*_POD_GROUP, group_name)
+        )
+        for one in consumers
+    )
 
 
 def may_refer_to_claims(pod: Pod) -> bool:
@@ -101,11 +123,14 @@ def _named(pod: Pod, own: tuple[ContainerClaim, ...]) -> Iterator[ClaimReference
 def _resolved(claim: PodClaim, status: ClaimStatus | None, request: str) -> ClaimReference | None:
     if claim.resource_claim_name is not None:
         return ClaimReference(claim.name, claim.resource_claim_name, request)
+    # Else it is the claim of a PodGroup (podGroupResourceClaim), which pods share.
+    is_of_pod = claim.resource_claim_template_name is not None
     if status is None:
-        return ClaimReference(claim.name, "", request, is_from_template=True)
+        return ClaimReference(claim.name, "", request, is_from_template=is_of_pod)
     if status.resource_claim_name is None:
         return None
-    return ClaimReference(claim.name, status.resource_claim_name, request, is_from_template=True)
+    name = status.resource_claim_name
+    return ClaimReference(claim.name, name, request, is_from_template=is_of_pod)
 
 
 def _extended(pod: Pod, container_name: str) -> Iterator[ClaimReference]:

@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from netutil.agent.errors import Unavailable
+from netutil.agent.parsers.claims import ClaimDevice, ClaimRequest, ClaimSource
 from netutil.agent.pods.feed import DirectoryStats, Generation
 from netutil.agent.pods.sources.base import StreamingSource, unavailable
 from netutil.agent.pods.sources.claims_model import (
-    Attribute,
     Claim,
-    Condition,
+    Consumer,
     DeviceStatus,
-    NetworkData,
     Result,
     Slice,
     SliceDevice,
@@ -31,34 +30,6 @@ from netutil.agent.pods.streaming import Lists, StreamingFeed
 
 DevicesByPool = Mapping[tuple[str, str], Mapping[str, SliceDevice]]
 """Published devices by name, of each driver and pool."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiClaimDevice:
-    """A device of a request, in the shape of ClaimDevice.
-
-    `attributes` is None where no slice of this node has the device; `network_data` and
-    `conditions` are None where the claim's status has nothing of it.
-    """
-
-    pool: str
-    device: str
-    attributes: tuple[tuple[str, Attribute], ...] | None
-    network_data: NetworkData | None
-    share_id: str
-    conditions: tuple[Condition, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ApiClaimRequest:
-    """A request of a claim and the devices that one driver allocated, as in ClaimRequest."""
-
-    claim_name: str
-    claim_namespace: str
-    claim_uid: str
-    request: str
-    driver: str
-    devices: tuple[ApiClaimDevice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,43 +52,55 @@ class SliceList:
 class ClaimAnswer:
     """What the API server says of one claim.
 
-    `requests` is None for a claim that is not allocated, or not known. `problem` says why a claim
-    that is known cannot be read. `claims_error` says why the claims are not current,
+    `requests` is None for a claim that is not allocated for this node, or not known; of others
+    `reserved_for` are those that may use the claim. `problem` says why a claim that is known cannot
+    be read. `claims_error` says why the claims are not current,
     `attributes_error` why attributes are not known, or not current. `observed_at` is the time of
     the claims.
     """
 
-    requests: tuple[ApiClaimRequest, ...] | None
+    requests: tuple[ClaimRequest, ...] | None
     problem: str
     claims_error: Unavailable | None
     attributes_error: Unavailable | None
     observed_at: datetime
+    uid: str = ""
+    reserved_for: tuple[Consumer, ...] = ()
 
 
-def requests_of(claim: Claim, devices: DevicesByPool) -> tuple[ApiClaimRequest, ...]:
+def requests_of(claim: Claim, devices: DevicesByPool) -> tuple[ClaimRequest, ...]:
     """Return the requests of a claim with their devices, in the order of the allocation."""
     statuses = {(one.driver, one.pool, one.device, one.share_id): one for one in claim.devices}
-    found: dict[tuple[str, str], list[ApiClaimDevice]] = {}
+    found: dict[tuple[str, str], list[ClaimDevice]] = {}
     for result in claim.results:
         status = statuses.get((result.driver, result.pool, result.device, result.share_id))
         published = devices.get((result.driver, result.pool), {}).get(result.device)
         made = _device(result, status, published)
         found.setdefault((result.request, result.driver), []).append(made)
     return tuple(
-        ApiClaimRequest(claim.name, claim.namespace, claim.uid, request, driver, tuple(made))
+        ClaimRequest(
+            "",
+            claim.name,
+            claim.namespace,
+            claim_uid=claim.uid,
+            request=request,
+            driver=driver,
+            source=ClaimSource.API_SERVER,
+            devices=tuple(made),
+        )
         for (request, driver), made in found.items()
     )
 
 
 def _device(
     result: Result, status: DeviceStatus | None, published: SliceDevice | None
-) -> ApiClaimDevice:
-    return ApiClaimDevice(
+) -> ClaimDevice:
+    return ClaimDevice(
         result.pool,
         result.device,
         None if published is None else published.attributes,
         None if status is None else status.network_data,
-        result.share_id or "",
+        result.share_id,
         None if status is None else status.conditions,
     )
 
@@ -222,7 +205,13 @@ class ClaimsApi:
                 "Ask again.",
             )
         return ClaimAnswer(
-            requests, problem, self._claims.last_error, attributes_error, claims.observed_at
+            requests,
+            problem,
+            self._claims.last_error,
+            attributes_error,
+            claims.observed_at,
+            uid="" if claim is None else claim.uid,
+            reserved_for=() if claim is None else claim.reserved_for,
         )
 
     async def close(self) -> None:

@@ -239,5 +239,5 @@ def _in_two_pods(what: str, pods: Iterable[Pod]) -> FailedPrecondition:
         Reason.CONTAINER_IN_TWO_PODS,
         f"The pod list has {what} in more than one pod: {names}.",
         read="the pod list",
-        advice="The pods cannot be told apart; look at `netutil node pods` on the node.",
+        advice="The pods cannot be distinguished; look at `netutil node pods` on the node.",
     )

@@ -166,7 +166,7 @@ class PollingFeed:
                 return
         fetching = self._fetching or self._fetch()
         if fetching.done():
-            # To await it would go on at once, before `_on_fetch_done` has had its turn on the loop:
+            # To await it would go on at once, before `_on_fetch_done` has run on the loop:
             # the caller would find nothing changed, and ask again, for ever.
             await asyncio.sleep(0)
             return

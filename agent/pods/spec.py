@@ -50,6 +50,12 @@ class PodClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fal
     resource_claim_template_name: str | None = None
 
 
+class SchedulingGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """PodSchedulingGroup: the PodGroup that a pod belongs to (core/v1, alpha in 1.36)."""
+
+    pod_group_name: str | None = None
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """ResourceRequirements: of requests and limits only huge pages and CPUs are kept, as written.
 
@@ -187,6 +193,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     init_containers: tuple[Container, ...] | None = None
     ephemeral_containers: tuple[Container, ...] | None = None
     resource_claims: tuple[PodClaim, ...] | None = None
+    scheduling_group: SchedulingGroup | None = None
     # Derived; no JSON has these keys, and what it might say is overwritten.
     planned: tuple[PlannedContainer, ...] = msgspec.field(name="-planned", default=())
     is_guaranteed: bool = msgspec.field(name="-guaranteed", default=False)

@@ -270,7 +270,7 @@ class StreamingFeed(Generic[T, L]):
             error = unavailable(
                 f"The stream of {self._source.kind.plural} ends as soon as it begins.",
                 self._source.describe(),
-                "Look at what stands between the agent and that address.",
+                "Look at each proxy between the agent and that address.",
             )
         if error is None:
             return pause

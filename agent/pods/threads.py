@@ -50,13 +50,13 @@ class WorkerThread:
         self._jobs.put(job)
         return future
 
-    async def stop(self, patience_seconds: float) -> None:
-        """Let the thread end after its jobs; wait at most `patience_seconds`."""
+    async def stop(self, timeout_seconds: float) -> None:
+        """Let the thread end after its jobs; wait at most `timeout_seconds`."""
         if self._thread is None:
             return
         last = self.run(lambda: None)
         self._jobs.put(None)
-        await asyncio.wait({last}, timeout=patience_seconds)
+        await asyncio.wait({last}, timeout=timeout_seconds)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

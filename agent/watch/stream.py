@@ -53,7 +53,7 @@ class SnapshotThrottle:
         self._sleep = sleep
         self.tokens = TokenBuckets(1 / _POD_SECONDS, _BURST, clock)
 
-    async def turn(self, pod_key: str, last: float) -> float:
+    async def acquire(self, pod_key: str, last: float) -> float:
         """Return, once a snapshot may be made, that time; `last` is what it was the last time."""
         now = self._clock()
         start = max(now + self.tokens.charge(pod_key), last + MIN_SECONDS)
@@ -85,7 +85,7 @@ class _Known:
     """The state of a stream between snapshots: digests, and no snapshot."""
 
     version: int = 0
-    turn: float = _LONG_AGO
+    made_at: float = _LONG_AGO
     digests: Digests = field(default_factory=dict)
     environment: bool = False
     allocated: Allocated | None = None
@@ -99,12 +99,12 @@ class SnapshotStreams:
         callers: CallerResolver,
         collector: Collector,
         notifier: ChangeNotifier,
-        ensure_room: Callable[[], None],
+        ensure_capacity: Callable[[], None],
         scheduler: FairScheduler,
     ) -> None:
-        """`ensure_room` raises the error of a new stream for which there is no memory."""
+        """`ensure_capacity` raises the error of a new stream for which there is no memory."""
         self._scheduler = scheduler
-        self._ensure_room = ensure_room
+        self._ensure_capacity = ensure_capacity
         self._callers = callers
         self._collector = collector
         self._notifier = notifier
@@ -118,14 +118,14 @@ class SnapshotStreams:
         A snapshot is made when the one before has been taken by its reader: a slow one gets
         what is then the newest.
         """
-        self._ensure_room()
+        self._ensure_capacity()
         async with self._notifier.subscription() as subscription:
             known = _Known()
             while True:
-                known.turn = await self.pace.turn(connection.key, known.turn)
-                # All watchers of a pod at once would keep the loop from everybody else.
+                known.made_at = await self.pace.acquire(connection.key, known.made_at)
+                # Snapshots for all watchers of a pod at once would delay all other pods.
                 account = self._scheduler.account(connection.key)
-                await self._scheduler.wait_turn(account, _SNAPSHOT_SECONDS)
+                await self._scheduler.acquire(account, _SNAPSHOT_SECONDS)
                 subscription.acknowledge()
                 caller = await self._identified(connection, first=not known.version)
                 await self._notifier.follow(subscription, caller)

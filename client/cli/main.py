@@ -30,7 +30,7 @@ _EPILOG = (
     """\
 -o json and -o yaml print the field names of the API (netutil.proto) in snake case, an object
 per answer; without a command an object of "cpu", "environment" and "network_status".
-Options stand before or after the command.
+Options may precede or follow the command.
 
 environment:
   NETUTIL_SOCKET        the agent's socket (default /etc/netutil/net.sock)

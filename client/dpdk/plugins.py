@@ -80,7 +80,7 @@ def _names_devices(interfaces: Interfaces, environment: Mapping[str, str]) -> bo
 
 
 def _why_none(resources: PartError | Resources | None) -> str:
-    return resources.message if isinstance(resources, PartError) else "the agent does not tell it"
+    return resources.message if isinstance(resources, PartError) else "the agent does not report it"
 
 
 def _add_given(resources: Resources, found: Devices, lost: str) -> None:
@@ -115,7 +115,7 @@ def _plugin_function(
     if address in resources.absent_pci:
         why = f"the node has no PCI device {address}"
         raise unusable_device(label, why, SHOWN_BY_DEVICES)
-    why = "this agent, older than the client, does not tell its driver"
+    why = "this agent, older than the client, does not report its driver"
     raise unusable_device(label, why, "upgrade the agent")
 
 

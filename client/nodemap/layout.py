@@ -34,7 +34,7 @@ from netutil.client.nodemap.scene import (
 )
 
 _MARGIN = 20.0
-_ROOM = 1240.0
+_CONTENT_WIDTH = 1240.0
 """With the margins 1280 pixels: the narrowest common screen."""
 _LEGEND = (
     ("cpu own", "#7: the kubelet gave it to pod 7 alone"),
@@ -65,7 +65,7 @@ def lay_out(picture: NodePicture) -> Scene:
         _header(picture, relations),
         _legend(),
         *(_problem(sentence) for sentence in picture.problems),
-        in_columns(list(panels.panels(panel_width)), columns, _ROOM),
+        in_columns(list(panels.panels(panel_width)), columns, _CONTENT_WIDTH),
         _section(
             "Pools of CPUs",
             [pool_card(pool, _column_width(3)) for pool in relations.pools],
@@ -111,7 +111,7 @@ def lay_out(picture: NodePicture) -> Scene:
     ]
     page = moved(stacked(blocks, 16), _MARGIN, _MARGIN)
     return Scene(
-        width=_ROOM + 2 * _MARGIN,
+        width=_CONTENT_WIDTH + 2 * _MARGIN,
         height=page.height + 2 * _MARGIN,
         title=f"Node {shown(picture.node_name)}",
         boxes=page.boxes,
@@ -120,7 +120,7 @@ def lay_out(picture: NodePicture) -> Scene:
 
 
 def _column_width(columns: int) -> float:
-    return (_ROOM + GAP) / columns - GAP
+    return (_CONTENT_WIDTH + GAP) / columns - GAP
 
 
 def _header(picture: NodePicture, relations: Relations) -> Block:
@@ -135,8 +135,8 @@ def _header(picture: NodePicture, relations: Relations) -> Block:
     ]
     if picture.observed_at is not None:
         words.append(rfc3339(picture.observed_at.replace(microsecond=0)))
-    title = fitted(f"Node {shown(picture.node_name)}", _ROOM, 20)
-    said = fitted(", ".join(words), _ROOM, 12)
+    title = fitted(f"Node {shown(picture.node_name)}", _CONTENT_WIDTH, 20)
+    said = fitted(", ".join(words), _CONTENT_WIDTH, 12)
     return Block((), (Label(0, 18, title, 20, "strong"), Label(0, 38, said, 12)), 42)
 
 
@@ -145,11 +145,11 @@ def _legend() -> Block:
     for kind, text in _LEGEND:
         label = Label(8, 15, text)
         boxes.append(Box(0, 0, width_of(text) + 16, 22, f"legend {kind}", (label,)))
-    return flowing(boxes, _ROOM)
+    return flowing(boxes, _CONTENT_WIDTH)
 
 
 def _problem(sentence: str) -> Block:
-    return card("missing", (("warn", f"not known: {shown(sentence)}"),), _ROOM)
+    return card("missing", (("warn", f"not known: {shown(sentence)}"),), _CONTENT_WIDTH)
 
 
 def _section(title: str, blocks: Sequence[Block], columns: int) -> Block:
@@ -157,4 +157,4 @@ def _section(title: str, blocks: Sequence[Block], columns: int) -> Block:
     if not blocks:
         return Block((), (), 0)
     heading = Block((), (Label(0, 14, f"{title} ({len(blocks)})", 14, "strong"),), 18)
-    return stacked([heading, in_columns(blocks, columns, _ROOM)], 6)
+    return stacked([heading, in_columns(blocks, columns, _CONTENT_WIDTH)], 6)

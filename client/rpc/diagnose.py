@@ -107,7 +107,7 @@ def _refused(path: str, endpoint: Endpoint) -> NetUtilError:
     if shared not in _SHARED:
         return _unavailable(
             f"socket {path} exists, but nothing accepts connections on it",
-            "NOBODY_LISTENS",
+            "NO_LISTENER",
             path,
             endpoint.if_refused,
         )

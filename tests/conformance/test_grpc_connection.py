@@ -10,9 +10,9 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
 
-from tests.conformance.support import BOTH, LARGE, SLOW, block, headers
-from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.engine import Echoing, kinds
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import BOTH, LARGE, SLOW, block, headers
 from tests.support.http2 import message
 
 PING = f.frame(f.PING, 0, 0, b"12345678")
@@ -72,7 +72,7 @@ def test_pings_that_nothing_is_sent_between_end_the_connection() -> None:
     assert echo.take().endswith(b"too_many_pings")
 
 
-async def test_calls_after_the_clients_goaway_are_served_while_others_are_open() -> None:
+async def test_calls_after_the_clients_goaway_are_served() -> None:
     """7.6"""
     async with serving() as bench:
         client = await bench.connect()

@@ -11,8 +11,8 @@ import pytest
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import METHOD, SLOW, block, headers, register
-from tests.grpcserver.raw import RawClient, fields, serving
+from tests.support.grpcserver.raw import RawClient, fields, serving
+from tests.support.grpcserver.requests import METHOD, SLOW, block, headers, register
 from tests.support.http2 import message
 
 
@@ -37,7 +37,7 @@ async def test_the_schemes_of_the_web_are_taken_alone(scheme: str, status: str) 
 
 
 @pytest.mark.parametrize("value", ["!!!", "A", "AQI=A", "AQ I", "\u00e9"])
-async def test_binary_metadata_that_is_not_base64_harms_only_who_reads_it(value: str) -> None:
+async def test_metadata_that_is_not_base64_fails_only_its_reader(value: str) -> None:
     async def reads(request: bytes, context: Any) -> bytes:
         context.invocation_metadata()
         return b""

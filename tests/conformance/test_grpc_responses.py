@@ -14,8 +14,8 @@ from grpc_status import rpc_status
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver import framing
 
-from tests.conformance.support import ABORTS, METHOD, SLOW, block, headers, register
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import ABORTS, METHOD, SLOW, block, headers, register
 from tests.support.http2 import message
 
 

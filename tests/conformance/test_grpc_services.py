@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.grpcserver.raw import Bench, RawClient, fields, serving
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -45,7 +45,7 @@ async def test_health_reports_a_service_and_rejects_an_unknown_one() -> None:
         assert (await client.answer(3))[0]["grpc-status"] == str(NOT_FOUND)
 
 
-async def test_watching_the_health_of_an_unknown_service_goes_on_until_it_is_known() -> None:
+async def test_a_health_watch_waits_for_an_unknown_service() -> None:
     async with serving() as bench:
         servicer = with_health(bench)
         client = await bench.connect()
@@ -60,7 +60,7 @@ async def test_watching_the_health_of_an_unknown_service_goes_on_until_it_is_kno
         await client.lives(3)
 
 
-async def test_reflection_answers_each_request_as_it_comes_until_the_half_close() -> None:
+async def test_reflection_answers_each_request_until_the_half_close() -> None:
     request, response = (
         reflection_pb2.ServerReflectionRequest,
         reflection_pb2.ServerReflectionResponse,

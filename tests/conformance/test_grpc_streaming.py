@@ -15,7 +15,8 @@ from netutil.agent.grpcserver import Call, ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import (
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import (
     ABORTS,
     BOTH,
     LARGE,
@@ -28,7 +29,6 @@ from tests.conformance.support import (
     register,
     reset_code,
 )
-from tests.grpcserver.raw import fields, serving
 from tests.support.http2 import message
 
 OWN = fields(p_path=METHOD)
@@ -93,7 +93,7 @@ async def test_a_request_that_turns_out_malformed_cancels_its_handler(
         await client.lives()
 
 
-async def test_a_handler_that_meets_a_cancelled_future_at_once_ends_its_call_alone() -> None:
+async def test_a_future_cancelled_before_its_await_ends_one_call() -> None:
     async def meets(request: bytes, context: Any) -> bytes:
         future = asyncio.get_running_loop().create_future()
         future.cancel()
@@ -108,7 +108,7 @@ async def test_a_handler_that_meets_a_cancelled_future_at_once_ends_its_call_alo
         await client.lives()
 
 
-async def test_a_timeout_that_is_over_at_once_reaches_a_handlers_first_wait() -> None:
+async def test_a_timeout_of_zero_reaches_a_handlers_first_wait() -> None:
     inner: list[asyncio.Task[None]] = []
 
     async def hurries(request: bytes, context: Any) -> bytes:
@@ -128,7 +128,7 @@ async def test_a_timeout_that_is_over_at_once_reaches_a_handlers_first_wait() ->
         assert inner[0].cancelled()
 
 
-async def test_a_task_group_that_fails_at_once_reaches_a_handlers_first_wait() -> None:
+async def test_a_task_group_that_fails_at_once_reaches_a_first_wait() -> None:
     async def fails() -> None:
         raise ValueError
 
@@ -243,7 +243,7 @@ async def test_a_callback_that_fails_harms_no_call(caplog: pytest.LogCaptureFixt
     assert called == [1] and "in a callback" in caplog.text
 
 
-async def test_a_streaming_handler_that_is_not_asynchronous_is_an_error() -> None:
+async def test_a_synchronous_streaming_handler_is_an_error() -> None:
     def returns(request: bytes, context: Any) -> list[bytes]:
         return [b"x"]
 
@@ -277,7 +277,7 @@ async def test_a_message_is_inflated_when_its_handler_reads_it() -> None:
         assert peak < 4 * 2**20
 
 
-async def test_a_call_with_more_messages_than_its_handler_reads_is_refused() -> None:
+async def test_a_call_with_too_many_unread_messages_is_refused() -> None:
     """An empty message is five bytes of the window, and an object of the server's."""
     async with serving(ServerConfig(max_unread_messages=50)) as bench:
         client = await bench.connect()
@@ -305,7 +305,7 @@ async def test_each_message_is_charged() -> None:
         assert connection.http2.cost >= 2000
 
 
-async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> None:
+async def test_a_handler_with_many_messages_yields_between_them() -> None:
     read: list[bytes] = []
     seen: list[int] = []
 
@@ -324,7 +324,7 @@ async def test_a_handler_with_many_messages_lets_others_go_on_between_them() -> 
     assert seen[0] <= 100
 
 
-async def test_writes_of_many_streams_at_once_wait_for_a_peer_that_does_not_read() -> None:
+async def test_writes_of_many_streams_wait_for_their_reader() -> None:
     """With windows as large as there are; a write that needs no wait is not counted."""
     written: list[int] = []
     go = asyncio.Event()
@@ -371,7 +371,7 @@ async def test_a_stuck_stream_ends_at_its_deadline(path: str, body: bytes) -> No
         await client.lives_with_window(3)
 
 
-async def test_a_peer_that_takes_its_data_after_the_deadline_has_the_status_and_no_reset() -> None:
+async def test_a_peer_that_reads_late_gets_the_status_and_no_reset() -> None:
     """grpc-go takes a stream that ends inside of a message for INTERNAL, whatever ends it."""
     async with serving(ServerConfig(late_reset_timeout=60)) as bench:
         client = await bench.connect(hello=False)
@@ -469,7 +469,7 @@ async def test_a_call_leaves_nothing_to_the_garbage_collector(path: str) -> None
             gc.enable()
 
 
-async def test_answers_of_one_connection_take_their_frames_by_turns() -> None:
+async def test_answers_of_one_connection_interleave_their_frames() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=2**20)

@@ -10,8 +10,17 @@ import pytest
 from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import ABORTS, BOTH, LARGE, MANY, SLOW, UNREAD, block, headers
-from tests.grpcserver.raw import serving
+from tests.support.grpcserver.raw import serving
+from tests.support.grpcserver.requests import (
+    ABORTS,
+    BOTH,
+    LARGE,
+    MANY,
+    SLOW,
+    UNREAD,
+    block,
+    headers,
+)
 from tests.support.http2 import message
 
 PATHS = (
@@ -64,7 +73,7 @@ def call(stream: int, choose: random.Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_calls_of_any_kind_leave_no_handler_and_no_byte_of_the_window(seed: int) -> None:
+async def test_calls_of_any_kind_leave_no_handler_and_no_window_bytes(seed: int) -> None:
     choose = random.Random(seed)  # noqa: S311 - it only has to vary
     async with serving(CONFIG) as bench:
         client = await bench.connect(hello=False)

@@ -15,8 +15,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import BlockDecoder, BlockError, encode_block
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
@@ -156,6 +156,6 @@ def test_blocks_are_decoded_as_the_library_decodes_them(seed: int, parts: list[b
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=300), st.binary(max_size=20_000)), max_size=5))
-def test_what_is_encoded_here_is_decoded_by_the_library(sent: list[tuple[bytes, bytes]]) -> None:
+def test_the_library_decodes_our_encoding(sent: list[tuple[bytes, bytes]]) -> None:
     found = Decoder(10**6).decode(encode_block(sent), raw=True)
     assert [(bytes(name), bytes(value)) for name, value in found] == sent

@@ -13,8 +13,8 @@ from netutil.agent.grpcserver import ServerConfig
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import block, headers
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import block, headers
 from tests.support.http2 import message
 
 
@@ -40,7 +40,7 @@ async def test_settings_are_acknowledged_and_pings_echoed() -> None:
 @pytest.mark.parametrize(
     "first", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"PRI * HTTP/1"]
 )
-async def test_what_is_not_http2_ends_at_once(first: bytes) -> None:
+async def test_a_connection_that_is_not_http2_ends_at_once(first: bytes) -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.send(first)
@@ -49,7 +49,7 @@ async def test_what_is_not_http2_ends_at_once(first: bytes) -> None:
         await client.ends()
 
 
-async def test_data_on_a_stream_that_has_ended_is_an_error_of_the_stream() -> None:
+async def test_data_on_an_ended_stream_is_an_error_of_the_stream() -> None:
     """[5.1/11], which expects the connection to end; 6.1 of the RFC has it so."""
     async with serving() as bench:
         client = await bench.connect()
@@ -71,7 +71,7 @@ async def test_headers_on_a_stream_that_has_ended_end_the_connection() -> None:
         assert code == ErrorCode.STREAM_CLOSED
 
 
-async def test_streams_past_the_limit_are_refused_and_the_others_unharmed() -> None:
+async def test_streams_past_the_limit_are_refused_and_others_continue() -> None:
     async with serving(ServerConfig(max_concurrent_streams=4)) as bench:
         client = await bench.connect()
         for stream in range(1, 13, 2):
@@ -95,7 +95,7 @@ async def test_one_byte_at_a_time_is_a_request_like_another() -> None:
         assert (await client.answer())[1] == message(b"hello")
 
 
-async def test_windows_are_kept_also_where_they_shrink_below_what_was_sent() -> None:
+async def test_windows_are_kept_also_when_they_shrink_below_zero() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=3)
@@ -191,7 +191,7 @@ async def test_pings_between_answers_are_no_strikes() -> None:
             assert (await client.answer(stream))[0]["grpc-status"] == "0"
 
 
-async def test_many_streams_that_the_server_has_to_reset_end_the_connection() -> None:
+async def test_too_many_server_resets_end_the_connection() -> None:
     """CVE-2025-8671: frames that make the server reset, so that its limit of streams is none."""
     async with serving() as bench:
         client = await bench.connect()

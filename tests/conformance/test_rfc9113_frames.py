@@ -9,8 +9,8 @@ import pytest
 from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 
-from tests.conformance.support import LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import LARGE, SLOW, block, headers, reset_code
 from tests.support.http2 import message
 
 SELF = b"\0\0\0\1\x10"
@@ -234,7 +234,7 @@ FATAL: dict[str, tuple[bytes, ErrorCode]] = {
 
 
 @pytest.mark.parametrize("case", FATAL)
-async def test_an_error_of_the_connection_is_said_before_its_end(case: str) -> None:
+async def test_an_error_of_the_connection_is_sent_before_its_end(case: str) -> None:
     sent, expected = FATAL[case]
     async with serving() as bench:
         client = await bench.connect()
@@ -295,7 +295,7 @@ async def test_padding_counts_in_the_windows_and_is_given_back() -> None:
         assert (await client.answer(3))[0]["grpc-status"] == "0"
 
 
-async def test_of_two_initial_windows_in_one_frame_the_last_counts() -> None:
+async def test_the_last_initial_window_of_a_frame_counts() -> None:
     """[6.5.3/1]"""
     async with serving() as bench:
         client = await bench.connect()

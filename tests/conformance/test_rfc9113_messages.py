@@ -7,8 +7,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.headers import Field, encode_block
 
-from tests.conformance.support import block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import block, headers, reset_code
 from tests.support.http2 import message
 
 
@@ -137,7 +137,7 @@ async def test_trailers(case: str) -> None:
         await client.lives()
 
 
-async def test_trailers_that_fall_short_of_the_content_length_are_an_error() -> None:
+async def test_trailers_before_all_content_are_an_error() -> None:
     async with serving() as bench:
         client = await bench.connect()
         head = block(p_path="/test.Echo/Collect", content_length="9")

@@ -10,8 +10,8 @@ from netutil.agent.grpcserver import frames as f
 from netutil.agent.grpcserver.frames import ErrorCode
 from netutil.agent.grpcserver.http2 import Stream
 
-from tests.conformance.support import ABORTS, LARGE, SLOW, block, headers, reset_code
-from tests.grpcserver.raw import fields, serving
+from tests.support.grpcserver.raw import fields, serving
+from tests.support.grpcserver.requests import ABORTS, LARGE, SLOW, block, headers, reset_code
 from tests.support.http2 import message
 
 IDLE: dict[str, bytes] = {
@@ -76,7 +76,7 @@ async def test_frames_that_may_still_come_are_no_error(sent: bytes, path: str) -
         await client.lives(3)
 
 
-async def test_data_after_the_peers_own_reset_is_an_error_of_its_stream() -> None:
+async def test_data_after_the_peers_reset_is_an_error_of_its_stream() -> None:
     async with serving() as bench:
         client = await bench.connect()
         client.send(headers(1), f.rst_stream(1, 8), f.frame(f.DATA, f.END_STREAM, 1, b"test"))
@@ -103,7 +103,7 @@ async def test_a_stream_lower_than_an_earlier_one_ends_the_connection() -> None:
         assert code == ErrorCode.STREAM_CLOSED
 
 
-async def test_a_client_that_sends_its_calls_before_it_knows_the_limit_is_no_offender() -> None:
+async def test_calls_sent_before_the_limit_is_known_are_no_offence() -> None:
     """Its frames for streams that were refused follow when hundreds more have been refused."""
     async with serving() as bench:
         client = await bench.connect()
@@ -126,7 +126,7 @@ async def test_a_client_that_sends_its_calls_before_it_knows_the_limit_is_no_off
         assert (await client.answer(last))[0]["grpc-status"] in {"0", "reset"}
 
 
-async def test_streams_reset_behind_a_closed_window_are_forgotten_at_once() -> None:
+async def test_streams_reset_behind_a_full_window_are_released() -> None:
     async with serving() as bench:
         client = await bench.connect(hello=False)
         client.hello(INITIAL_WINDOW_SIZE=f.MAX_WINDOW)

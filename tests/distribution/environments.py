@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 CONSTRAINTS = ("--constraint", str(ROOT / "constraints.txt"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scripts import requirements, sbom
 from scripts.dependencies import PLAIN, declarations, normal
-from tests.distribution.environments import ROOT
+from tests.support.repository import ROOT
 
 WRITES_THE_PLATFORM = """#!{python} -IS
 import sys
@@ -63,7 +63,7 @@ def test_platforms_that_differ_are_an_error(
     assert "aarch64" in capsys.readouterr().err
 
 
-def test_what_uv_cannot_resolve_is_an_error(
+def test_an_unresolvable_requirement_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uv = script(tmp_path / "uv", FAILS)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.answers import cpu, pod
-from tests.client.device_answers import everything
-from tests.client.fake_agent import FakeAgent, serving
-from tests.distribution.environments import CONSTRAINTS, ROOT, Environment
+from tests.distribution.environments import CONSTRAINTS, Environment
+from tests.support.answers.core import cpu, pod
+from tests.support.answers.devices import everything
+from tests.support.fakes.agent import FakeAgent, serving
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.packages, pytest.mark.xdist_group("packages"), pytest.mark.timeout(600)]
 PLAIN = {"kube-netutil", "grpcio", "protobuf", "googleapis-common-protos"}
@@ -76,7 +77,7 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 def calls(environment: Environment, path: Path) -> str:
-    """What a program prints that calls with the client of the environment."""
+    """Return the output of a program that calls with the client of the environment."""
     agent = FakeAgent(str(path / "net.sock"))
     with serving(agent):
         return environment.output("python", "-W", "error", "-c", CALLS, agent.path)

@@ -26,8 +26,8 @@ from tests.e2e.control_plane import variable
 from tests.e2e.kubernetes import CONTROL_PLANE, binaries
 from tests.e2e.namespaces import run
 from tests.e2e.node import PACKAGES
-from tests.e2e.packages import ensure_installed, unpacked
-from tests.manifests.kubectl import find_helm, find_kubectl
+from tests.support.manifests.kubectl import find_helm, find_kubectl
+from tests.support.packages import ensure_installed, unpacked
 
 NODE_TESTS, CLUSTER_TESTS = "tests/e2e/suite", "tests/e2e/cluster"
 CSI_TESTS = "tests/e2e/cluster/test_csi.py"

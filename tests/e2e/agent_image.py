@@ -17,10 +17,11 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.e2e.cache import keep_newest, kept
 from tests.e2e.images import archive
-from tests.e2e.packages import debian_mirror, ensure_installed
-from tests.image.dockerfile import ROOT, Stage, stages
+from tests.support.cache import keep_newest, kept
+from tests.support.dockerfile import Stage, stages
+from tests.support.packages import debian_mirror, ensure_installed
+from tests.support.repository import ROOT
 
 AGENT_IMAGE = "ghcr.io/example/netutil:0.1.0"  # the manifests' own
 PACKAGES = ("mmdebstrap", "arch-test")

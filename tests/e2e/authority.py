@@ -1,4 +1,4 @@
-"""Who is who in a cluster: one CA, a certificate for each user, and their kubeconfigs."""
+"""The identities of a cluster: one CA, a certificate for each user, and their kubeconfigs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The agent as it is deployed: the DaemonSet as a static pod of a node without a cluster.
 
-kubectl makes the DaemonSet from the manifests, by an overlay as docs/install.md tells users to
+kubectl makes the DaemonSet from the manifests, by the overlay of docs/install.md
 write one: trust in the kubelet's own certificate, and a client certificate, since there is
 no API server that could know a token. From it the pod is taken as it stands.
 """
@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from tests.manifests.documents import ROOT, documents, one
-from tests.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.documents import documents, one
+from tests.support.manifests.kubectl import find_kubectl, kustomize
+from tests.support.repository import ROOT
 
 VARIANTS = {"default": "netutil/manifests", "hardened": "netutil/manifests/hardened"}
 CLIENT = Path("/var/lib/pki/agent.pem"), Path("/var/lib/pki/agent.key")

@@ -1,4 +1,4 @@
-"""What `caller.c` wrote down."""
+"""Reads the output of `caller.c`."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.e2e.cache import CACHE, is_whole, keep
 from tests.e2e.openapi import PACKAGE, generate
-from tests.e2e.packages import debian_mirror, ensure_installed
+from tests.support.cache import CACHE, is_whole, keep
+from tests.support.packages import debian_mirror, ensure_installed
 
 SOURCE = "kubernetes"
 PACKAGES = ("golang-1.19-go", "dpkg-dev", "gcc", "libc6-dev")

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.e2e import node_init
-from tests.lab.cgroups import Cgroups
-from tests.lab.ownership import is_left, new_name
+from tests.support.lab.cgroups import Cgroups
+from tests.support.lab.ownership import is_left, new_name
 
 NODE_ADDRESS = "192.0.2.10"  # RFC 5737: for documentation, in no network
 TOP = Path("/var/tmp")

@@ -44,7 +44,7 @@ from tests.e2e.settings import (
 PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iproute2", "gcc", "libc6-dev")
 NODE_NAME = "e2e"
 _LOGS = Path("/var/log/node")
-_GONE_AT_BOOT = tuple(
+_REMOVED_AT_BOOT = tuple(
     Path("/run", name)
     for name in ("containerd", "netns", "netutil", "netutil-admin", "results", "runc")
 )
@@ -116,7 +116,7 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not self.pod_processes(), "the end of all containers")
-        for path in _GONE_AT_BOOT:
+        for path in _REMOVED_AT_BOOT:
             unmount_below(path)
             shutil.rmtree(path, ignore_errors=True)
         RESULTS.mkdir()
@@ -190,7 +190,7 @@ class Node:
         return {one["metadata"]["name"].removesuffix(f"-{NODE_NAME}"): one for one in items}
 
     def pods_body(self) -> bytes:
-        """What the kubelet answers to GET /pods."""
+        """Return the kubelet's answer to GET /pods."""
         context = ssl.create_default_context(cafile=_SERVING_CERTIFICATE)
         context.check_hostname = False  # it signs its own, for its name only
         context.load_cert_chain(*CLIENT)
@@ -219,7 +219,7 @@ class Node:
         return found
 
     def log(self, name: str) -> str:
-        """What "containerd" or "kubelet" said."""
+        """Return the log of "containerd" or "kubelet"."""
         return (_LOGS / f"{name}.log").read_text(errors="replace")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a pod's status says."""
+"""Reads the status of a pod."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Tell whether all containers of a pod of the kubelet's list are ready."""
+    """Return whether all containers of a pod of the kubelet's list are ready."""
     statuses = pod["status"].get("containerStatuses", [])
     return bool(statuses) and all(one["ready"] for one in statuses)
 
 
 def has_failed(pod: dict[str, Any]) -> bool:
-    """Tell whether a pod will never run."""
+    """Return whether a pod will never run."""
     return bool(pod["status"].get("phase") == "Failed")

@@ -1,4 +1,4 @@
-"""What a real node showed, kept under tests/recorded/ for the tests that have no node.
+"""Records a real node under tests/recorded/ for the tests that have no node.
 
 `make e2e` compares what it sees with what is kept, identifiers aside. With NETUTIL_RECORD
 naming a directory it writes there instead.
@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.e2e.node import Node
 from tests.e2e.truth import Container, pod_resources_body
+from tests.support.repository import RECORDINGS
 
-RECORDED = Path(__file__).parents[1] / "recorded"
 _CHANGING = re.compile(r"[0-9a-f]{64}|(?<=pod)[0-9a-f]{32}|netutil-lab-[0-9a-f-]+|/process_api/\S+")
 
 
@@ -47,7 +47,7 @@ def keep_or_compare(node: Node, containers: Iterable[Container]) -> None:
         text = json.dumps(found, indent=1, sort_keys=True)
         Path(directory, name).write_text(f"{text}\n", encoding="utf-8")
         return
-    kept = json.loads((RECORDED / name).read_text(encoding="utf-8"))
+    kept = json.loads((RECORDINGS / name).read_text(encoding="utf-8"))
     seen_shapes, kept_shapes = _shapes(found), _shapes(kept)
     assert seen_shapes.keys() == kept_shapes.keys()
     for name, shape in seen_shapes.items():

@@ -1,4 +1,4 @@
-"""Which tests run where, and by what name a cluster has the agent's image."""
+"""The tests that run on each kind of cluster, and the name of the agent's image there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e.cluster.overlay import image_fields
 @pytest.mark.parametrize(
     ("named", "needs_cluster"),
     [
-        (f"{CLUSTER_TESTS}/test_pods.py::test_a_deployments_pod", True),
+        (f"{CLUSTER_TESTS}tests/e2e/cluster/test_pods.py::test_a_deployments_pod", True),
         (CLUSTER_TESTS, True),
         (f"{NODE_TESTS}/test_pods.py", False),
     ],
@@ -32,7 +32,7 @@ def test_the_tests_of_a_node_are_all_of_them_where_none_is_named() -> None:
     assert node_tests("-x")[-2:] == ["-x", NODE_TESTS]
 
 
-def test_a_users_cluster_without_an_image_is_refused_with_what_to_do(
+def test_a_users_cluster_needs_an_image_and_the_error_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("NETUTIL_IMAGE", raising=False)

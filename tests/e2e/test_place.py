@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.namespaces import TOP
-from tests.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.lab.cgroups import Cgroups, find_hierarchies
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 WATCHED = ("/run", "/var/lib", "/var/log", "/etc")
 
 
 def seen() -> dict[str, object]:
-    """What a node could leave behind, as this machine shows it."""
+    """Return the traces that a node could leave behind on this machine."""
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
     return {
@@ -83,7 +83,7 @@ def test_a_run_that_ends_leaves_nothing() -> None:
     assert seen() == before
 
 
-def test_a_run_that_is_interrupted_at_the_terminal_leaves_nothing() -> None:
+def test_a_run_that_the_terminal_interrupts_leaves_nothing() -> None:
     before = seen()
     with running() as (process, name):
         os.killpg(process.pid, signal.SIGINT)

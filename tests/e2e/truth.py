@@ -1,4 +1,4 @@
-"""What the kubelet, runc and the kernel say about a container, without the agent."""
+"""The facts of the kubelet, runc and the kernel about a container, without the agent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def container_of(node: Node, pod_name: str, name: str) -> Container:
 
 
 def pod_resources_body() -> bytes:
-    """What the kubelet's own PodResources socket answers to List."""
+    """Return the answer of the kubelet's own PodResources socket to List."""
     with grpc.insecure_channel(POD_RESOURCES) as channel:
         ask: Any = channel.unary_unary("/v1.PodResourcesLister/List")
         body: bytes = ask(b"", timeout=10 * SLOWNESS)

@@ -88,7 +88,7 @@ def caller(name: str, method: str = "GetPod", *, result: str, **more: Any) -> di
 
 
 def answer(name: str) -> dict[str, Any]:
-    """What `asking` wrote. Raises AssertionError if it was refused."""
+    """Return the output of `asking`. Raises AssertionError if it was refused."""
     text, _, code = (RESULTS / name).read_text(encoding="utf-8").rstrip("\n").rpartition("\n")
     assert code == "0", text
     found: dict[str, Any] = json.loads(text)

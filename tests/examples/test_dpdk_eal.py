@@ -16,11 +16,19 @@ import pytest
 from netutil.client.dpdk.eal import CommandLine
 from netutil.v1alpha import netutil_pb2 as api
 
-from tests.client import device_answers as answers
-from tests.client.dpdk_facts import facts, line_of, memif, vhost_user, with_interfaces
-from tests.client.test_dpdk_checks import file, view_of
-from tests.client.test_dpdk_given import UUID, with_token
-from tests.lab.observing import needs_lab
+from tests.support.answers import devices as answers
+from tests.support.answers.dpdk import (
+    UUID,
+    facts,
+    file,
+    line_of,
+    memif,
+    vhost_user,
+    view_of,
+    with_interfaces,
+    with_token,
+)
+from tests.support.lab.observing import needs_lab
 
 PACKAGES = ("dpdk-dev", "librte-net-virtio23", "librte-net-memif23", "librte-net-af-xdp23")
 """Debian's DPDK 22.11."""
@@ -65,7 +73,7 @@ def test_eal_takes_each_argument(response: api.AllResponse) -> None:
     assert PAST_ITS_ARGUMENTS in output and not any(one in output for one in REFUSED)
 
 
-def test_eal_takes_what_a_container_without_mounts_and_files_is_given(tmp_path: Path) -> None:
+def test_eal_takes_the_line_of_a_container_without_mounts(tmp_path: Path) -> None:
     for name in ("dev/vfio/vfio", "dev/vfio/41"):
         file(tmp_path / name)
     (tmp_path / "sys/kernel/mm/hugepages").mkdir(parents=True)
@@ -110,12 +118,12 @@ def test_a_driver_takes_the_virtual_device_of_memif(tmp_path: Path) -> None:
     assert "Port 0: 0A:00:00:00:00:07" in output
 
 
-def test_a_driver_refuses_a_socket_without_its_directory_as_netutil_does() -> None:
+def test_a_driver_and_netutil_refuse_a_socket_without_directory() -> None:
     words = without_pages(line_of(here(with_interfaces(memif(path="/nowhere/m.sock")))))
     assert "Invalid socket directory" in eal(words)
 
 
-def test_a_driver_refuses_a_vhost_socket_that_is_not_there_as_netutil_does(tmp_path: Path) -> None:
+def test_a_driver_and_netutil_refuse_a_missing_vhost_socket(tmp_path: Path) -> None:
     interface = vhost_user("client", f"{tmp_path}/v.sock")
     output = eal(without_pages(line_of(here(with_interfaces(interface)))))
     assert "connect error, No such file or directory" in output

@@ -12,22 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import golang
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
+from tests.support import golang
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.nodes.agent_node import NETWORK_STATUS
+from tests.support.programs import needs
+from tests.support.repository import ROOT
 
 PACKAGES = ("gcc", "libc6-dev", "jq", *golang.PACKAGES)
 """Debian's, for what is tried here."""
-EXAMPLES = Path(__file__).parents[2] / "client" / "examples"
-NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status"
+EXAMPLES = ROOT / "client" / "examples"
 pytestmark = [pytest.mark.root, needs_lab]
-
-
-def needs(*names: str, path: str | None = None) -> None:
-    """Skip where a program is missing; `make examples` installs all of them."""
-    missing = [name for name in names if shutil.which(name, path=path) is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}; make examples installs that")
 
 
 @pytest.fixture
@@ -55,8 +50,8 @@ def output(app: LabContainer, *command: str) -> str:
 
 
 def test_python_pins_a_worker_to_each_cpu(app: LabContainer) -> None:
-    told = output(app, sys.executable, str(EXAMPLES / "python" / "pinned.py"))
-    assert told == "worker on CPU 0\nworker on CPU 1\n"
+    printed = output(app, sys.executable, str(EXAMPLES / "python" / "pinned.py"))
+    assert printed == "worker on CPU 0\nworker on CPU 1\n"
 
 
 def test_shell_starts_a_program_with_the_facts(app: LabContainer) -> None:
@@ -82,8 +77,8 @@ def test_the_shell_gives_facts_to_the_c_program(app: LabContainer, tmp_path: Pat
     needs("cc", "jq")
     source, program = EXAMPLES / "c" / "pinned.c", tmp_path / "pinned"
     subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
-    told = output(app, str(EXAMPLES / "shell" / "with-facts.sh"), str(program))
-    assert told == "pod telco/upf interfaces eth0,net1 on CPU 0 of 0-1\n"
+    printed = output(app, str(EXAMPLES / "shell" / "with-facts.sh"), str(program))
+    assert printed == "pod telco/upf interfaces eth0,net1 on CPU 0 of 0-1\n"
 
 
 def test_go_with_debians_grpc(app: LabContainer, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-GO = Path(__file__).parents[2] / "client" / "examples" / "go"
+from tests.support.repository import ROOT
+
+GO = ROOT / "client" / "examples" / "go"
 GENERATORS = {"protoc": "3.21.12", "protoc-gen-go": "v1.28.1", "protoc-gen-go-grpc": "1.0"}
 
 

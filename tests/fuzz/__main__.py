@@ -26,7 +26,7 @@ _SHAPES_PER_MINUTE = 20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one target came to: executions, covered edges, features, corpus, and what was found."""
+    """The result of one target: executions, covered edges, features, corpus, and what was found."""
 
     name: str
     executions: int

@@ -1,4 +1,4 @@
-"""What the API server sends of claims, and kubeconfigs."""
+"""Claims of the API server, and kubeconfigs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from netutil.agent.pods.sources.claims_model import (
 )
 
 from tests.fuzz.target import Target
-from tests.pods.claims_of_api import claim, resource_slice
-from tests.pods.test_kubeconfig import document
+from tests.support.fakes.claims_of_api import claim, resource_slice
+from tests.support.fakes.kubeconfigs import document
 
 _JSON = (b"{", b"}", b"[", b"]", b":", b",", b"null", b"true", b"1e9", b'"', b"NaN", b"\\ud800")
 _FIELDS = (b'"status"', b'"allocation"', b'"devices"', b'"conditions"', b'"networkData"', b'"uid"')

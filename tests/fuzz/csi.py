@@ -10,10 +10,10 @@ from netutil.agent.csi.target import Target as VolumeTarget
 from netutil.agent.csi.target import parse_target
 from netutil.csi.v1 import csi_pb2
 
-from tests.csi import test_mountinfo
-from tests.csi.host import request
-from tests.csi.test_target import PATH, PODS, UID
 from tests.fuzz.target import Target
+from tests.support.csi_host import request
+from tests.support.csi_paths import PATH, PODS, UID
+from tests.unit.csi import test_mountinfo
 
 _MAX_MESSAGE = 4096
 

@@ -20,11 +20,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from netutil.agent.connections.registry import ConnectionRegistry
 
-from tests.connections.harness import open_descriptors, serving
 from tests.fuzz.target import Target
 from tests.support import http2
+from tests.support.grpcserver.admission import open_descriptors, serving
 
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 _ASKED_EVERY = 50
 """After so many inputs a client that means well asks."""
 
@@ -39,7 +39,7 @@ class _Front:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), daemon=True)
         self._thread.start()
-        if not self._ready.wait(_PATIENCE_SECONDS):
+        if not self._ready.wait(_TIMEOUT_SECONDS):
             raise TimeoutError("the server does not start")
         self.ask()
         self.descriptors = open_descriptors()
@@ -54,20 +54,20 @@ class _Front:
     def close(self) -> None:
         """Stop serving, and leave nothing."""
         self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join(_PATIENCE_SECONDS)
+        self._thread.join(_TIMEOUT_SECONDS)
         self._folder.cleanup()
 
     def ask(self) -> None:
         """Raise unless a client is answered."""
         with grpc.insecure_channel(f"unix:{self.path}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_SECONDS)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         self.settle()
 
     def settle(self, most_descriptors: int | None = None) -> None:
         """Return once no connection is left; raise if one stays."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while len(self.registry) or (most_descriptors and open_descriptors() > most_descriptors):
             assert time.monotonic() < deadline, (
                 f"{len(self.registry)} connections and {open_descriptors()} descriptors stay"
@@ -90,7 +90,7 @@ def _send(data: bytes) -> bytes:
     front.inputs += 1
     received = bytearray()
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(_PATIENCE_SECONDS)
+        client.settimeout(_TIMEOUT_SECONDS)
         client.connect(front.path)
         try:
             client.sendall(data)

@@ -1,4 +1,4 @@
-"""Whether a parser's time grows faster than its input: measured, in one run, on the same machine.
+"""Measures whether a parser's time grows faster than its input, in one run on one machine.
 
 What is repeated is cut out of the seeds at random: whatever a parser does again for each part of
 its input that it has seen before shows when there are twice and four times as many parts.
@@ -68,7 +68,7 @@ def slowdown(target: Target, shape: Repeated) -> float | None:
 
 
 def is_too_slow(target: Target, shape: Repeated) -> bool:
-    """Tell whether the time grows faster than the input."""
+    """Return whether the time grows faster than the input."""
     ratio = slowdown(target, shape)
     return ratio is not None and ratio > _MAX_RATIO
 

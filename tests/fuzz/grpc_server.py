@@ -1,4 +1,4 @@
-"""What a pod may send to the gRPC server: frames, and header blocks."""
+"""Input of a pod to the gRPC server: frames, and header blocks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from netutil.agent.grpcserver.headers import (
 )
 
 from tests.fuzz.target import Target
-from tests.grpcserver.engine import Echoing, kinds
-from tests.grpcserver.raw import fields
+from tests.support.grpcserver.engine import Echoing, kinds
+from tests.support.grpcserver.raw import fields
 from tests.support.http2 import message
 
 _MAX_FIELD_BYTES = 16 * 1024

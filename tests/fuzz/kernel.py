@@ -7,11 +7,10 @@ import os
 import socket
 import struct
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import patch
 
 from netutil.agent.errors import AgentError
-from netutil.agent.facts import links as links_room
+from netutil.agent.facts import links as links_module
 from netutil.agent.facts import rtnetlink
 from netutil.agent.facts.links import Link
 from netutil.agent.parsers import cgroup
@@ -36,14 +35,12 @@ from netutil.agent.parsers.process import (
 from netutil.client.cpulist import parse_cpulist
 
 from tests.fuzz.target import Target
-from tests.parsers import test_cgroup, test_mountinfo, test_process
+from tests.support.repository import RECORDINGS
+from tests.unit.parsers import test_cgroup, test_mountinfo, test_process
 
-RECORDED = [
-    json.loads(path.read_text())
-    for path in sorted((Path(__file__).parents[1] / "recorded").glob("*.json"))
-]
-_STRANGER = "99999999-8888-4777-9666-555555555555"
-_STRANGERS_ID = "be57" * 16
+RECORDED = [json.loads(path.read_text()) for path in sorted(RECORDINGS.glob("*.json"))]
+_FOREIGN_POD_UID = "99999999-8888-4777-9666-555555555555"
+_FOREIGN_CONTAINER_ID = "be57" * 16
 _PATH_MAX = 4096
 _QOS = ("burstable", "besteffort")
 _ABOVE_PODS = {
@@ -95,7 +92,7 @@ def _is_pods_slice(name: str) -> bool:
 
 
 def _holds_pod(above: str, segment: str) -> bool:
-    """Whether a kubelet makes a pod's directory of that name there."""
+    """Return whether a kubelet makes a pod's directory of that name there."""
     if above in _ABOVE_PODS and segment.startswith("pod") and not segment.endswith(".slice"):
         return True
     for start, top in (("/", "kubepods"), ("/kubelet.slice/", "kubelet-kubepods")):
@@ -145,18 +142,18 @@ def _identity_holds(data: bytes, found: cgroup.CgroupIdentity) -> None:
         return
     named = (found.pod_uid, found.container_id)
     assert named == _reference(text)
-    deeper = f"/pod{_STRANGER}/{_STRANGERS_ID}"
+    deeper = f"/pod{_FOREIGN_POD_UID}/{_FOREIGN_CONTAINER_ID}"
     below = "\n".join(
         line + deeper
         if any(line.endswith(p.line.path) and p.container_id for p in found.placements)
         else line
         for line in text.split("\n")
     )
-    without = f"99:misc:/user.slice/{_STRANGERS_ID}"
+    without = f"99:misc:/user.slice/{_FOREIGN_CONTAINER_ID}"
     for changed in (below, f"{without}\n{text}", f"{text}\n{without}\n"):
         again = cgroup.identify(changed)
         assert (again.pod_uid, again.container_id) == named, changed
-    if found.pod_uid == normalise_uid(_STRANGER):
+    if found.pod_uid == normalise_uid(_FOREIGN_POD_UID):
         return
     try:
         other = cgroup.identify(f"{text}\n98:other:/kubepods{deeper}")
@@ -285,14 +282,14 @@ class _Kernel:
 def _links(data: bytes) -> tuple[Link, ...]:
     directory = os.open("/proc/self", os.O_RDONLY)
     try:
-        with patch.object(links_room, "open_rtnetlink", lambda _: _Kernel(data)):
-            return links_room.read_links(directory)
+        with patch.object(links_module, "open_rtnetlink", lambda _: _Kernel(data)):
+            return links_module.read_links(directory)
     finally:
         os.close(directory)
 
 
 def _link_dumps() -> tuple[bytes, ...]:
-    """What this machine's kernel says of its own links, addresses and routes."""
+    """Return this machine's own links, addresses and routes."""
     dumps = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as connection:
         connection.settimeout(5)
@@ -303,7 +300,7 @@ def _link_dumps() -> tuple[bytes, ...]:
 
 
 def _news(data: bytes) -> list[bool]:
-    return [links_room.is_default_route(message) for message in rtnetlink.messages_of(data)]
+    return [links_module.is_default_route(message) for message in rtnetlink.messages_of(data)]
 
 
 def targets() -> tuple[Target, ...]:

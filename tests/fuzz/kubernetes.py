@@ -1,4 +1,4 @@
-"""What the API server, the kubelet and its plugins send: pod lists, annotations, PodResources."""
+"""Input of the API server, the kubelet and its plugins: pod lists, annotations, PodResources."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ from urllib3 import HTTPResponse
 
 from tests.fuzz.kernel import RECORDED
 from tests.fuzz.target import Target
-from tests.parsers import annotations as recorded_annotations
-from tests.parsers import device_metadata as recorded_metadata
-from tests.podresources.kubelet import pod as resources_of_pod
-from tests.podsapi.test_model import WHOLE
+from tests.support import annotations as recorded_annotations
+from tests.support import device_metadata as recorded_metadata
+from tests.support.fakes.podresources import pod as resources_of_pod
+from tests.unit.kubelet.podsapi.test_model import WHOLE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _ASKED = resources.Asked(1.0, NOW)
@@ -179,7 +179,7 @@ def _userspace_holds(data: bytes, found: tuple[UserspaceInterface, ...]) -> None
 def _devices(data: bytes) -> tuple[AllocatedDevice, ...]:
     variables = parse_environment(data).variables
     found = parse_devices(variables)
-    # What a login shell is told is what the container was started with, each once.
+    # A login shell gets the devices that the container was started with, each once.
     shells, others = devices_of_both({}, device_variables(variables))
     assert {one.name for one in shells} == {one.name for one in found}
     assert others == tuple(replace(one, from_start=True) for one in parse_qat_devices(variables))
@@ -235,7 +235,7 @@ def _resources_hold(data: bytes, found: Mapping[resources.Key, resources.PodEntr
     for entry in found.values():
         for one in entry.containers.values():
             answer = convert_devices.resources(one, GivenDevices()).SerializeToString()
-            # A NUMA node stands beside each of a resource's devices.
+            # Each device of a resource has a NUMA node.
             assert len(answer) <= len(data) * (len(data) + 64)
 
 
@@ -257,13 +257,13 @@ def _pushed_holds(data: bytes, found: Pod) -> None:
 
 
 def _metadata_holds(data: bytes, found: DeviceMetadata) -> None:
-    msgspec.json.encode(found)  # all of it is text that an answer can hold
+    msgspec.json.encode(found)  # an answer can hold each text
     assert all(name.encode() in data or b"\\" in data for name in _names_in(found))
 
 
 def _names_in(found: DeviceMetadata) -> list[str]:
     devices = [device for request in found.requests for device in request.devices]
-    return [name for device in devices for name, _ in device.attributes]
+    return [name for device in devices for name, _ in device.attributes or ()]
 
 
 def targets() -> tuple[Target, ...]:
@@ -364,7 +364,7 @@ def targets() -> tuple[Target, ...]:
             (recorded_annotations.USERSPACE.encode() + b"\x01/var/lib/cni/",),
             holds=_userspace_holds,
             words=(*_JSON, b'"iftype"', b'"memif"', b'"socketfile"'),
-            # The directory stands in each of the paths.
+            # Each path contains the directory.
             most_times=8192,
         ),
         Target(
@@ -373,7 +373,7 @@ def targets() -> tuple[Target, ...]:
             environment,
             holds=_devices_hold,
             words=(*_JSON, b"PCIDEVICE_", b"_INFO", b"AFXDP_DEVICES", b"=", b"\0", device, b","),
-            # The name of the variable, and a problem, stand beside each device.
+            # Each device has the name of the variable, and a problem.
             most_more=MAX_DEVICES * (MAX_VARIABLE_LENGTH + 128),
         ),
         Target(

@@ -1,4 +1,4 @@
-"""What a fuzz target is: a parser, what may come out of it, and how much.
+"""A fuzz target: a parser, the results that it may have, and their bounds.
 
 A target holds for every input, whatever mutated it: only errors that the parser promises come out,
 what it returns is no larger than the input allows, and `holds` finds nothing wrong with it. An

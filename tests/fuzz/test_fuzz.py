@@ -55,7 +55,7 @@ def _careless(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("data", [b"xx", b"abc"], ids=["an error", "an answer"])
-def test_what_a_target_does_not_expect_is_a_finding(data: bytes) -> None:
+def test_an_unexpected_exception_is_a_finding(data: bytes) -> None:
     target = Target("careless", _careless, (b"x",))
     with pytest.raises((KeyError, AssertionError)):
         target.run(data)

@@ -1,4 +1,4 @@
-"""What comes over the agent's socket: fields of requests, and what a client reads of an answer."""
+"""Input over the agent's socket: fields of requests, and answers as a client reads them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from netutil.client.rpc.status import Details, parse_details
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import node_pb2
 
-from tests.client import answers, device_answers, dpdk_facts
 from tests.fuzz.target import Target
+from tests.support.answers import core as answers
+from tests.support.answers import devices as device_answers
+from tests.support.answers import dpdk as dpdk_facts
 
 _NODE = b"\x00"
 """First byte of an input that is an answer of the operator's service."""

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.image.dockerfile import ROOT, Stage, stage, version
+from tests.support.dockerfile import Stage, stage, version
+from tests.support.repository import ROOT
 
 # The first test makes the environment: a busy machine takes minutes for that.
 pytestmark = [pytest.mark.xdist_group("image"), pytest.mark.timeout(600)]

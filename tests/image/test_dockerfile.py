@@ -1,4 +1,4 @@
-"""What the Dockerfile says."""
+"""The instructions of the Dockerfile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import yaml
 from netutil.agent.config import parse
 
-from tests.image.dockerfile import ROOT, instructions, stage, stages, version
+from tests.support.dockerfile import instructions, stage, stages, version
+from tests.support.repository import ROOT
 
 BASE_IMAGE = re.compile(
     r"docker\.io/library/python:3\.11\.\d+-slim-bookworm(@sha256:[0-9a-f]{64})?"
@@ -50,7 +51,7 @@ def test_nothing_is_fetched_but_packages() -> None:
     assert not [rest for rest in runs if re.search(r"curl|wget|https?://|apt", rest)]
 
 
-def test_what_is_copied_is_in_git_and_not_ignored() -> None:
+def test_copied_files_are_in_git_and_not_ignored() -> None:
     names = tracked()
     sources = {source for copied, _ in stage("build").copies() for source in copied}
     for source in sources:
@@ -74,7 +75,7 @@ def test_the_base_images_own_pip_is_removed() -> None:
     assert {"pip", "setuptools", "wheel"} <= set(run.split("&&")[0].split())
 
 
-def test_it_runs_the_agent_as_root_and_asks_it_whether_it_is_well() -> None:
+def test_it_runs_the_agent_as_root_and_checks_its_health() -> None:
     shipped = stage("agent")
     assert json.loads(shipped.last("ENTRYPOINT")) == ["netutil-agent"]
     assert shipped.last("USER") == "0:0"

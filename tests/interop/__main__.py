@@ -10,8 +10,8 @@ import shutil
 import subprocess
 import sys
 
-from tests.e2e.packages import ensure_installed
 from tests.interop.programs import PACKAGES, PROGRAMS
+from tests.support.packages import ensure_installed
 
 PREPARE = "--prepare"
 

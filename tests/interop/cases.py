@@ -1,4 +1,4 @@
-"""What each client program does for a case, and what it prints. The Python ones share this file.
+"""The cases of the client programs, and their output. The Python programs share this file.
 
 A result is one JSON object. `code` and `then` are numbers of gRPC statuses; `codes` counts them, or
 lists them in the order of the calls. `then` is of a GetPod afterwards, on the same channel.
@@ -39,7 +39,7 @@ MANY = 1000
 UPLOADS = (*(60_000,) * 100, *(100_000,) * 10)
 DEADLINE_SECONDS = 0.2
 KEEPALIVE_SECONDS = 9.0
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 PAUSE_SECONDS = 0.001
 ECHO = (("echo-text", "a value"), ("echo-bytes-bin", bytes(range(256))))
 LARGE_METADATA = (("large", "x" * 9_000),)
@@ -48,7 +48,7 @@ SERVICES = ("", "v1alpha.NetUtil", "not.There")
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a program is to do."""
+    """The arguments of a program."""
 
     target: str
     case: str
@@ -114,7 +114,7 @@ def load(stub: Any) -> list[tuple[Any, Any]]:
 
 @dataclass
 class Tally:
-    """How the calls under load ended."""
+    """The results of the calls under load."""
 
     codes: Counter[int] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)

@@ -108,7 +108,7 @@ class Client:
 
         async def call(method: Any, request: Any) -> None:
             try:
-                await method(request, wait_for_ready=wait, timeout=cases.PATIENCE_SECONDS)
+                await method(request, wait_for_ready=wait, timeout=cases.TIMEOUT_SECONDS)
                 tally.add(None)
             except grpc.RpcError as error:
                 tally.add(error)

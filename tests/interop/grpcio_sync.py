@@ -105,7 +105,7 @@ class Client:
 
         def call(method: Any, request: Any) -> None:
             try:
-                method(request, wait_for_ready=wait, timeout=cases.PATIENCE_SECONDS)
+                method(request, wait_for_ready=wait, timeout=cases.TIMEOUT_SECONDS)
                 tally.add(None)
             except grpc.RpcError as error:
                 tally.add(error)

@@ -18,10 +18,10 @@ from typing import Any
 import google.rpc
 import pytest
 
-from tests.e2e.cache import locked
+from tests.support.cache import locked
+from tests.support.repository import ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "interop"
 PROTO_PATH = (ROOT / "proto", HERE, Path(google.rpc.__path__[0]).parents[1])
 """Where `netutil/v1alpha/netutil.proto`, `health.proto` and `google/rpc/status.proto` are."""
@@ -47,7 +47,7 @@ class Program:
     targets: tuple[str, ...] = ("unix:{path}", "unix://{path}")
 
     def command(self, path: str, case: str, authority: str | None = None) -> list[str]:
-        """What asks the socket at a path, by the first form of its name."""
+        """Return the command that calls the socket at a path, by the first form of its name."""
         return self.with_target(self.targets[0].format(path=path), case, authority)
 
     def with_target(self, target: str, case: str, authority: str | None = None) -> list[str]:

@@ -36,7 +36,7 @@ SLOW_SECONDS = 0.2
 
 
 class Answers(netutil_pb2_grpc.NetUtilServicer):
-    """Answers ready-made; the variables CALLS and OPEN_WATCHES tell of the server itself."""
+    """Answers ready-made; the variables CALLS and OPEN_WATCHES describe the server itself."""
 
     def __init__(self) -> None:
         self.calls = 0

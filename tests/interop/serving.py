@@ -14,9 +14,9 @@ import grpc
 from netutil.v1alpha import netutil_pb2 as api
 from netutil.v1alpha import netutil_pb2_grpc
 
-from tests.interop.programs import ROOT
+from tests.support.repository import ROOT
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class ServerProcess:
     process: subprocess.Popen[str]
 
     def variable(self, name: str) -> int:
-        """What the server reports of itself: CALLS or OPEN_WATCHES."""
+        """Return the server's report on itself: CALLS or OPEN_WATCHES."""
         with grpc.insecure_channel(f"unix:{self.path}") as channel:
             stub = netutil_pb2_grpc.NetUtilStub(channel)
             found = stub.GetEnv(
-                api.EnvRequest(key=name), wait_for_ready=True, timeout=PATIENCE_SECONDS
+                api.EnvRequest(key=name), wait_for_ready=True, timeout=TIMEOUT_SECONDS
             )
         return int(found.envs[name])
 
     def wait_for(self, name: str, condition: Callable[[int], bool]) -> None:
         """Wait until a variable is as it should be."""
-        ends = time.monotonic() + PATIENCE_SECONDS
+        ends = time.monotonic() + TIMEOUT_SECONDS
         while not condition(self.variable(name)):
             assert time.monotonic() < ends, f"{name} is {self.variable(name)}"
             time.sleep(0.02)
@@ -45,7 +45,7 @@ class ServerProcess:
     def terminate(self) -> None:
         """Send SIGTERM, and wait until it has ended as it should."""
         self.process.terminate()
-        assert self.process.wait(PATIENCE_SECONDS) == 0
+        assert self.process.wait(TIMEOUT_SECONDS) == 0
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What each gRPC client gets from the server. `cases.py` has what a case does."""
+"""The answers of the server to each gRPC client. `cases.py` has the cases."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_answer_of_a_megabyte_comes_whole(client: Program, server: ServerProc
     assert result(client, server, "large") == {"code": OK, "bytes": ENVIRONMENT_BYTES}
 
 
-def test_requests_up_to_the_limit_are_taken_and_larger_ones_refused(
+def test_requests_up_to_the_limit_succeed_and_larger_ones_fail(
     client: Program, server: ServerProcess
 ) -> None:
     found = result(client, server, "uploads")

@@ -29,7 +29,7 @@ from netutil.v1alpha import netutil_pb2 as api
 
 from tests.interop import cases
 from tests.interop.server import ENVIRONMENT_BYTES, POD_NAME
-from tests.interop.serving import PATIENCE_SECONDS, ServerProcess, serving
+from tests.interop.serving import TIMEOUT_SECONDS, ServerProcess, serving
 
 OK, DEADLINE_EXCEEDED, NOT_FOUND, UNIMPLEMENTED = "0", "4", "5", "12"
 GET_POD, GET_ENV, WATCH = (f"/v1alpha.NetUtil/{name}" for name in ("GetPod", "GetEnv", "Watch"))
@@ -39,7 +39,7 @@ Fields = tuple[tuple[str, str], ...]
 
 @dataclass
 class Answer:
-    """What came on one stream. `fields` are of the headers and the trailers."""
+    """The frames of one stream. `fields` are of the headers and the trailers."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     data: bytearray = field(default_factory=bytearray)
@@ -65,7 +65,7 @@ class H2Client:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(PATIENCE_SECONDS)
+        self._socket.settimeout(TIMEOUT_SECONDS)
         self._socket.connect(str(path))
         # h2 would not send a request without :authority.
         config = H2Configuration(validate_outbound_headers=False, header_encoding="utf-8")
@@ -116,14 +116,14 @@ class H2Client:
         self._flush()
 
     def data(self, stream: int) -> bytes:
-        """What a stream has brought first."""
+        """Return the first data of a stream."""
         answer = self._answers[stream]
         while not answer.data:
             self.read()
         return bytes(answer.data)
 
     def answer(self, stream: int) -> Answer:
-        """What a stream has brought to its end."""
+        """Return the answer of a stream, once it has ended."""
         answer = self._answers[stream]
         while not answer.ended:
             self.read()
@@ -219,7 +219,7 @@ def test_a_watch_that_is_reset_ends_at_the_server(client: H2Client, server: Serv
     assert client.call(GET_POD, request()).status == OK
 
 
-def test_a_thousand_calls_with_as_many_at_once_as_the_server_allows(client: H2Client) -> None:
+def test_a_thousand_calls_succeed_at_the_servers_concurrency(client: H2Client) -> None:
     assert client.call(GET_POD, request()).status == OK  # the server's SETTINGS are known now
     streams = []
     for _ in range(cases.MANY):

@@ -1,4 +1,4 @@
-"""What clients see of a server that ends while they call it."""
+"""Clients call a server that ends meanwhile."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def started(client: Program, path: Path, case: str, line: str) -> Iterator[subpr
 
 
 def result(client: Program, process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a client prints once its standard input ends."""
+    """Return the output of a client once its standard input ends."""
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     return client.result(output)
@@ -53,9 +53,7 @@ def test_no_call_fails_while_one_server_after_another_takes_over(
     assert list(found["codes"]) == ["0"], found["errors"]
 
 
-def test_no_call_that_waits_for_a_server_fails_while_there_is_none(
-    client: Program, tmp_path: Path
-) -> None:
+def test_no_waiting_call_fails_while_there_is_no_server(client: Program, tmp_path: Path) -> None:
     path = tmp_path / "net.sock"
     with ExitStack() as stack:
         server = stack.enter_context(serving(path))

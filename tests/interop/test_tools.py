@@ -86,7 +86,7 @@ def test_curl_that_speaks_http_1_is_disconnected(server: ServerProcess, option: 
 
 
 def succeeded(text: bytes) -> int:
-    """How many of h2load's requests succeeded; none has failed."""
+    """Return the number of h2load's requests that succeeded; none has failed."""
     found = re.search(rb"(\d+) succeeded, 0 failed, 0 errored, 0 timeout", text)
     assert found is not None, text
     return int(found[1])

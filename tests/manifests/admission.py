@@ -13,7 +13,7 @@ import celpy
 from celpy import celtypes
 from celpy.adapter import json_to_cel
 
-from tests.manifests.documents import HOSTPATH_POLICY, Manifest, one, read
+from tests.support.manifests.documents import HOSTPATH_POLICY, Manifest, one, read
 
 # What core/v1 has of the types that a mutation constructs, by their names in CEL (KEP-3962).
 _FIELDS = {
@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
 
 
 def _constructor(name: str) -> Callable[..., celtypes.MapType]:
-    """What makes an object of a type; an unknown field is an error, as it is in the API server."""
+    """Return the constructor of a type; an unknown field is an error, as in the API server."""
 
     def make(fields: celtypes.MapType) -> celtypes.MapType:
         unknown = {str(field) for field in fields} - _FIELDS[name]

@@ -1,4 +1,4 @@
-"""What the agent does to other processes, tried with whatever capabilities this process has.
+"""Tries the agent's operations on other processes with the capabilities of this process.
 
 Run as a program under setpriv(1), with a JSON object of pids and paths as its
 argument; prints a JSON object: the bit mask of the capabilities in force

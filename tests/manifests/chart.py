@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.manifests.documents import MANIFESTS, Manifest, agent_of, documents, initial_of
-from tests.manifests.kubectl import find_helm, helm_template
+from tests.support.manifests.documents import MANIFESTS, Manifest, agent_of, documents, initial_of
+from tests.support.manifests.kubectl import find_helm, helm_template
 
 CHART = MANIFESTS / "helm" / "netutil"
 # The chart refuses the placeholder of the manifests.

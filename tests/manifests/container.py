@@ -16,10 +16,9 @@ from typing import Any
 
 from netutil.agent.config import SERVICE_ACCOUNT
 
-from tests.lab.agent import COMMAND
-from tests.manifests import enter
-from tests.manifests.documents import (
-    ROOT,
+from tests.support.lab.agent import COMMAND
+from tests.support.manifests import enter
+from tests.support.manifests.documents import (
     Manifest,
     agent_of,
     arguments_of,
@@ -27,7 +26,8 @@ from tests.manifests.documents import (
     mounts_of,
     pod_of,
 )
-from tests.manifests.privileges import profile_of, under_seccomp, with_capabilities
+from tests.support.manifests.privileges import profile_of, under_seccomp, with_capabilities
+from tests.support.repository import ROOT
 
 _SIZES = {"Mi": "m"}
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import trustme
 
-from tests.lab import Lab, LabAgent, LabContainer
 from tests.manifests import asking
 from tests.manifests.container import command
-from tests.manifests.documents import Manifest, agent_of, settings_of
-from tests.manifests.privileges import with_capabilities
-from tests.pods.conftest import context_of
-from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
+from tests.support.lab import Lab, LabAgent, LabContainer
+from tests.support.manifests.documents import Manifest, agent_of, settings_of
+from tests.support.manifests.privileges import with_capabilities
 
 _KUBELET_PORT = 10250
 _METRICS_PORT = 9464

@@ -1,4 +1,4 @@
-"""What OpenShift checks of a pod against security context constraints.
+"""The checks of OpenShift on a pod, by security context constraints.
 
 A model, as far as a pod of these manifests meets the rules: that of seccomp profiles was read in
 openshift/apiserver-library-go, the others are taken from constraints that exist. Strategies for
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.manifests.documents import Manifest
+from tests.support.manifests.documents import Manifest
 
 _STRATEGIES = ("runAsUser", "seLinuxContext", "fsGroup", "supplementalGroups")
 

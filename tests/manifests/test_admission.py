@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.admission import policy, refusals
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
@@ -188,13 +188,13 @@ def test_no_spelling_of_a_path_inside_is_admitted(path: str, absolute: bool) -> 
         assert messages or not inside
 
 
-def test_the_example_pod_is_admitted_and_the_agents_own_pods_would_not_be() -> None:
+def test_the_example_pod_is_admitted_and_an_agents_pod_is_not() -> None:
     assert refusals(one(read(EXAMPLE_POD), "Pod")) == []
     for path in (DEFAULT, HARDENED):
         assert PATH in said({"spec": pod_of(read(path))})
 
 
-def test_it_judges_new_pods_and_ephemeral_containers_and_fails_closed() -> None:
+def test_it_judges_pods_and_ephemeral_containers_fails_closed() -> None:
     spec = policy()["spec"]
     rules = [
         (operation, resource)
@@ -206,7 +206,7 @@ def test_it_judges_new_pods_and_ephemeral_containers_and_fails_closed() -> None:
     assert spec["failurePolicy"] == "Fail"
 
 
-def test_its_binding_denies_in_labelled_namespaces_and_not_in_the_agents() -> None:
+def test_its_binding_denies_outside_the_agents_namespace() -> None:
     binding = one(read(HOSTPATH_POLICY), "ValidatingAdmissionPolicyBinding")["spec"]
     assert binding["policyName"] == policy()["metadata"]["name"]
     assert binding["validationActions"] == ["Deny"]

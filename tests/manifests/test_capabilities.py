@@ -1,4 +1,4 @@
-"""Which capability each of the agent's calls needs, found by making the calls."""
+"""Each of the agent's operations needs a capability, found by making the system calls."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.manifests.deployment import RUNTIME_DEFAULT
-from tests.manifests.documents import ROOT
-from tests.manifests.privileges import hardened_capabilities, mask, with_capabilities
+from tests.support.manifests.privileges import hardened_capabilities, mask, with_capabilities
+from tests.support.repository import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("capabilities")]
 
@@ -35,7 +35,7 @@ HIDDEN = (
     "-c",
     "import ctypes, sys; ctypes.CDLL(None).prctl(4, 0); print('ready', flush=True); input()",
 )
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 class Subjects:
@@ -68,9 +68,9 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subjects]:
         pytest.skip("needs root: processes of other users")
     directory = tmp_path_factory.mktemp("run")
     kinds: dict[str, tuple[str, ...]] = {
-        "user": (*AS_NOBODY, *WAITING),
-        "user's other": (*AS_NOBODY, *WAITING),
-        "hidden": (*AS_NOBODY, *HIDDEN),
+        "user": (*AS_USER, *WAITING),
+        "user's other": (*AS_USER, *WAITING),
+        "hidden": (*AS_USER, *HIDDEN),
         "root": (*with_capabilities(*RUNTIME_DEFAULT), *WAITING),
         "root's other": (*with_capabilities(*RUNTIME_DEFAULT), *WAITING),
         "bare": (*with_capabilities(), *WAITING),
@@ -116,7 +116,7 @@ def test_everything_else_needs_no_capability(subjects: Subjects) -> None:
     assert subjects.failed() == {*NEEDED_BY["SYS_PTRACE"], "ask as root"}
 
 
-def test_a_caller_with_more_than_the_agent_is_answered_once_the_agent_has_that_too(
+def test_a_caller_is_answered_if_the_agent_has_its_capabilities(
     subjects: Subjects,
 ) -> None:
     everything = {*hardened_capabilities(), *RUNTIME_DEFAULT}

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 
 from tests.manifests.chart import chart
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     NODES,
     Manifest,
     agent_of,
@@ -18,7 +18,7 @@ from tests.manifests.documents import (
     one,
     settings_of,
 )
-from tests.manifests.overlays import BASES, with_components
+from tests.support.manifests.overlays import BASES, with_components
 
 SOURCES = ("kubelet", "apiserver", "pods-api")
 OTHERS = ("examples/self-signed-kubelet", "monitoring", "networkpolicy", "selinux", "openshift")

@@ -10,7 +10,7 @@ import pytest
 from netutil.agent.csi.config import Config, parse
 
 from tests.manifests.chart import chart
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     HARDENED,
@@ -19,7 +19,7 @@ from tests.manifests.documents import (
     one,
     read,
 )
-from tests.manifests.overlays import with_component
+from tests.support.manifests.overlays import with_component
 
 CSI = MANIFESTS / "csi"
 EXAMPLE_POD_CSI = MANIFESTS / "examples" / "pod-csi.yaml"

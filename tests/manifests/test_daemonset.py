@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 from netutil.agent.config import SERVICE_ACCOUNT
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     NODES,
     Manifest,
@@ -20,7 +20,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import VARIANTS, objects_of
+from tests.support.manifests.overlays import VARIANTS, objects_of
 
 
 @pytest.fixture(params=VARIANTS)

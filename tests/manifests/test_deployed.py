@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import LabAgent, why_no_lab
 from tests.manifests.deployment import LabNode, lab_node
-from tests.manifests.documents import (
+from tests.support.lab import LabAgent, why_no_lab
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     Manifest,
     agent_of,
     read,
 )
-from tests.manifests.privileges import hardened_capabilities, mask
-from tests.service.conftest import netutil
+from tests.support.manifests.privileges import hardened_capabilities, mask
+from tests.support.nodes.agent_node import netutil
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
 
@@ -139,7 +139,7 @@ def test_the_default_one_answers_every_question(node: LabNode) -> None:
     assert node.failed() == set()
 
 
-def test_the_hardened_one_answers_with_its_capabilities_all_but_the_documented(
+def test_the_hardened_agent_answers_all_but_the_documented(
     node: LabNode,
 ) -> None:
     agent = node.deploy(read(HARDENED))
@@ -147,7 +147,7 @@ def test_the_hardened_one_answers_with_its_capabilities_all_but_the_documented(
     assert node.failed() == {REFUSED}
 
 
-def test_the_hardened_one_is_under_its_seccomp_profile_and_gains_no_privileges(
+def test_the_hardened_agent_has_its_seccomp_profile(
     node: LabNode,
 ) -> None:
     agent = node.deploy(read(HARDENED))
@@ -170,7 +170,7 @@ def test_the_hardened_one_fails_without(node: LabNode, missing: str) -> None:
     assert node.failed() - {REFUSED} == NEEDED_BY[missing]
 
 
-def test_the_hardened_one_can_write_neither_to_its_image_nor_to_the_hosts_cgroups(
+def test_the_hardened_agent_cannot_write_to_image_or_cgroups(
     node: LabNode,
 ) -> None:
     agent = node.deploy(read(HARDENED))

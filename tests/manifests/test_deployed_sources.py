@@ -16,13 +16,13 @@ import trustme
 from google.protobuf import json_format
 from netutil.podsapi.v1alpha1 import pod_pb2
 
-from tests.lab import why_no_lab
 from tests.manifests.deployment import LabNode, free_loopback, lab_node
-from tests.manifests.overlays import BASES, with_component
-from tests.pods.api_server import ApiServer, serving_api
-from tests.pods.conftest import context_of
-from tests.podsapi.kubelet import KubeletDouble
-from tests.service.conftest import NETWORK_STATUS, netutil
+from tests.support.fakes.apiserver import ApiServer, serving_api
+from tests.support.fakes.certificates import context_of
+from tests.support.fakes.podsapi import KubeletDouble
+from tests.support.lab import why_no_lab
+from tests.support.manifests.overlays import BASES, with_component
+from tests.support.nodes.agent_node import NETWORK_STATUS, netutil
 
 pytestmark = [pytest.mark.root, pytest.mark.xdist_group("deployed")]
 
@@ -45,7 +45,7 @@ def pods_of(node: LabNode) -> list[dict[str, Any]]:
 
 
 def with_network(pod: dict[str, Any], interface: str) -> dict[str, Any]:
-    """That pod after Multus has written its annotation."""
+    """Return the pod with the annotation that Multus writes."""
     status = [{"name": "shop/second", "interface": interface, "ips": ["10.9.0.7"]}]
     annotations = {**(pod["metadata"].get("annotations") or {}), NETWORK_STATUS: json.dumps(status)}
     return {**pod, "metadata": {**pod["metadata"], "annotations": annotations}}

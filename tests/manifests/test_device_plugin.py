@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manifests.documents import NODES, agent_of, mounts_of, pod_of, settings_of
-from tests.manifests.overlays import BASES, objects_of, with_component
+from tests.support.manifests.documents import NODES, agent_of, mounts_of, pod_of, settings_of
+from tests.support.manifests.overlays import BASES, objects_of, with_component
 
 RESOURCE = "netutil.example.com/agent"
 _BASE = {"default": "self-signed-kubelet", "hardened": "self-signed-kubelet, hardened"}
@@ -23,7 +23,7 @@ def test_the_agent_gets_the_kubelets_directory(base: str) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_the_host_path_is_that_of_the_socket(base: str) -> None:
-    """The kubelet is told the path in the agent's container: it has to be the node's, too."""
+    """The plugin reports the path of the agent's container, which must be the node's path, too."""
     objects = with_component(base, "device-plugin")
     settings = settings_of(agent_of(objects), NODES[0])
     directory = settings.socket.rpartition("/")[0]

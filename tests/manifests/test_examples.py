@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     EXAMPLE_POD,
     NODES,
@@ -19,7 +19,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import documented_overlay, objects_of
+from tests.support.manifests.overlays import documented_overlay, objects_of
 
 
 class TestExamplePod:

@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     APISERVER_RBAC,
     CSI_POD,
     CSI_POLICY,
@@ -27,7 +27,7 @@ from tests.manifests.documents import (
     one,
     read,
 )
-from tests.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.kubectl import find_kubectl, kustomize
 
 # The oldest version that a file is for, and newer ones.
 VERSIONS = {
@@ -100,7 +100,7 @@ def test_there_is_no_other_file() -> None:
 
 
 @pytest.mark.parametrize("path", [DEFAULT, HARDENED], ids=named)
-def test_what_others_need_comes_first(path: Path) -> None:
+def test_a_manifest_comes_before_those_that_need_it(path: Path) -> None:
     """kubectl applies a file from top to bottom."""
     kinds = [manifest["kind"] for manifest in read(path)]
     assert kinds == [

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.image.dockerfile import stage
-from tests.manifests.documents import (
+from tests.support.dockerfile import stage
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
-    ROOT,
     agent_of,
     initial_of,
     mounts_of,
     pod_of,
     read,
 )
-from tests.manifests.privileges import LOCALHOST_PROFILE, PROFILE, hardened_capabilities
+from tests.support.manifests.privileges import LOCALHOST_PROFILE, PROFILE, hardened_capabilities
+from tests.support.repository import ROOT
 
 _POD = "DaemonSet/spec/template/spec"
 _CONTAINER = f"{_POD}/containers/agent"
@@ -96,7 +96,7 @@ def test_it_cannot_write_to_what_is_mounted_below_sys() -> None:
     assert "mountPropagation" not in mount
 
 
-def test_the_profile_comes_onto_the_node_before_the_agent_under_the_name_it_gives() -> None:
+def test_the_profile_is_on_the_node_before_the_agent() -> None:
     (giver,) = initial_of(read(HARDENED))
     (mount,) = giver["volumeMounts"]
     (volume,) = (one for one in pod_of(read(HARDENED))["volumes"] if one["name"] == mount["name"])
@@ -112,7 +112,7 @@ def test_the_profile_comes_onto_the_node_before_the_agent_under_the_name_it_give
     assert mount["name"] not in {one["name"] for one in agent_of(read(HARDENED))["volumeMounts"]}
 
 
-def test_what_gives_the_profile_has_no_capability() -> None:
+def test_the_container_that_installs_the_profile_is_powerless() -> None:
     (giver,) = initial_of(read(HARDENED))
     context = giver["securityContext"]
     assert context["capabilities"] == {"drop": ["ALL"]}

@@ -10,26 +10,26 @@ import pytest
 import yaml
 
 from tests.manifests.chart import CHART, IMAGE, by_name, chart, rendered
-from tests.manifests.documents import (
+from tests.manifests.test_sources import IN_CLUSTER
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     NODES,
     NODES_PROXY,
-    ROOT,
     agent_of,
     one,
     pod_of,
     read,
     settings_of,
 )
-from tests.manifests.kubectl import find_helm
-from tests.manifests.overlays import objects_of, with_component
-from tests.manifests.test_sources import IN_CLUSTER
+from tests.support.manifests.kubectl import find_helm
+from tests.support.manifests.overlays import objects_of, with_component
+from tests.support.repository import ROOT
 
 RESOURCE = "netutil.example.com/agent"
 
 
-def test_by_itself_it_makes_what_the_file_has() -> None:
+def test_the_default_chart_equals_the_file() -> None:
     assert by_name(chart()) == by_name(read(DEFAULT))
 
 
@@ -39,14 +39,14 @@ def test_hardened_it_makes_what_the_hardened_file_has() -> None:
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
 @pytest.mark.parametrize("source", ["apiserver", "pods-api"])
-def test_with_another_source_it_makes_what_the_component_makes(source: str, hardened: bool) -> None:
+def test_the_chart_for_another_source_equals_the_component(source: str, hardened: bool) -> None:
     values = (f"podSource={source}", f"hardened={str(hardened).lower()}")
     base = "hardened" if hardened else "default"
     assert by_name(chart(*values)) == by_name(with_component(base, source))
 
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["default", "hardened"])
-def test_with_claims_it_makes_what_the_component_makes(hardened: bool) -> None:
+def test_the_chart_with_claims_equals_the_component(hardened: bool) -> None:
     values = ("resourceClaims=apiserver", f"hardened={str(hardened).lower()}")
     base = "hardened" if hardened else "default"
     assert by_name(chart(*values)) == by_name(with_component(base, "resource-claims"))
@@ -65,17 +65,17 @@ def test_claims_and_pods_of_the_api_server_go_together() -> None:
 
 
 @pytest.mark.parametrize("base", ["default", "hardened"])
-def test_with_the_device_plugin_it_equals_the_component(base: str) -> None:
+def test_the_chart_with_device_plugin_equals_the_component(base: str) -> None:
     hardened = f"hardened={str(base == 'hardened').lower()}"
     objects = chart(f"devicePlugin.name={RESOURCE}", hardened)
     assert by_name(objects) == by_name(with_component(base, "device-plugin"))
 
 
-def test_with_self_signed_kubelets_it_makes_what_the_component_makes() -> None:
+def test_the_chart_for_self_signed_kubelets_equals_the_component() -> None:
     assert by_name(chart("kubelet.selfSigned=true")) == by_name(objects_of("self-signed-kubelet"))
 
 
-def test_for_old_kubelets_it_makes_what_the_file_has() -> None:
+def test_the_chart_for_old_kubelets_equals_the_file() -> None:
     more = by_name(read(NODES_PROXY))
     assert by_name(chart("kubelet.nodesProxy=true")) == {**by_name(read(DEFAULT)), **more}
 

@@ -1,4 +1,4 @@
-"""What the chart refuses for a cluster, and what it prints after an installation."""
+"""The values that the chart refuses for a cluster, and its output after an installation."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import subprocess
 import pytest
 
 from tests.manifests.chart import CHART, IMAGE, rendered
-from tests.manifests.kubectl import find_helm
 from tests.manifests.release_server import serving_releases
+from tests.support.manifests.kubectl import find_helm
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 PRIVILEGED = {ENFORCE: "privileged"}
 
 
 def refusal(*values: str, version: str) -> str:
-    """What helm prints when it refuses these values."""
+    """Return the error of helm when it refuses these values."""
     with pytest.raises(subprocess.CalledProcessError) as refused:
         rendered(*values, version=version)
     return str(refused.value.stderr)
@@ -42,7 +42,7 @@ def on_cluster(
 
 
 def notes(*values: str, version: str = "1.33.0", labels: dict[str, str] | None = None) -> str:
-    """What helm prints below NOTES."""
+    """Return the text that helm prints below NOTES."""
     done = on_cluster(*values, version=version, labels=PRIVILEGED if labels is None else labels)
     assert done.returncode == 0, done.stderr
     return " ".join(done.stdout.partition("\nNOTES:\n")[2].split())

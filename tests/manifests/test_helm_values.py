@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.manifests.chart import by_name, chart, rendered
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     DEFAULT,
     HARDENED,
     MANIFESTS,
@@ -26,7 +26,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import with_component, with_components
+from tests.support.manifests.overlays import with_component, with_components
 
 COMPONENTS = {
     "networkPolicy.enabled=true": "networkpolicy",
@@ -133,7 +133,7 @@ def test_a_label_of_the_selector_is_refused(key: str) -> None:
     assert key in refused.value.stderr
 
 
-def test_without_priority_class_there_is_no_quota() -> None:
+def test_no_quota_is_made_without_a_priority_class() -> None:
     objects = chart("priorityClassName=")
     assert "priorityClassName" not in pod_of(objects)
     assert "ResourceQuota" not in kinds(objects)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.documents import (
+from tests.support.documentation import text_of
+from tests.support.manifests.documents import (
     NODES,
     Manifest,
     agent_of,
@@ -17,8 +18,7 @@ from tests.manifests.documents import (
     pod_of,
     settings_of,
 )
-from tests.manifests.overlays import BASES, objects_of, with_component, with_components
-from tests.test_docs import text_of
+from tests.support.manifests.overlays import BASES, objects_of, with_component, with_components
 
 DEFAULT_ROOT, OTHER_ROOT = "/var/lib/kubelet", "/var/lib/k0s/kubelet"
 _BLOCK = re.compile(r"^  ```\w*\n(.*?)^  ```$", re.MULTILINE | re.DOTALL)

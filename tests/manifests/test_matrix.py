@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from tests.manifests.documents import ROOT
 from tests.manifests.test_files import VERSIONS
-from tests.test_docs import text_of
+from tests.support.documentation import text_of
+from tests.support.repository import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.packages import unpacked
-from tests.manifests.documents import MANIFESTS, agent_of, one, read
-from tests.manifests.overlays import BASES, with_component
-from tests.test_docs import rows, scraped, text_of
+from tests.support.documentation import rows, text_of
+from tests.support.manifests.documents import MANIFESTS, agent_of, one, read
+from tests.support.manifests.overlays import BASES, with_component
+from tests.support.metric_names import scraped
+from tests.support.packages import unpacked
 
 MONITORING = MANIFESTS / "monitoring"
 UNIT_TESTS = Path(__file__).with_name("alerts_test.yaml")
@@ -58,7 +59,7 @@ def test_every_metric_exists() -> None:
     assert families() <= set(scraped()) | OTHERS
 
 
-def test_every_metric_of_the_agent_is_on_the_dashboard_or_in_an_alert() -> None:
+def test_every_metric_is_on_the_dashboard_or_in_an_alert() -> None:
     assert set(scraped()) <= families()
 
 

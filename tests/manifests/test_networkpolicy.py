@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manifests.documents import agent_of, one
-from tests.manifests.overlays import BASES, with_component
+from tests.support.manifests.documents import agent_of, one
+from tests.support.manifests.overlays import BASES, with_component
 
 
 @pytest.mark.parametrize("base", BASES)

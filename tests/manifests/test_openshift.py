@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.manifests.documents import DEFAULT, HARDENED, HARDENED_SCC, SCC, one, pod_of, read
-from tests.manifests.overlays import with_components
 from tests.manifests.scc import rejections
+from tests.support.manifests.documents import (
+    DEFAULT,
+    HARDENED,
+    HARDENED_SCC,
+    SCC,
+    one,
+    pod_of,
+    read,
+)
+from tests.support.manifests.overlays import with_components
 
 PAIRS = {"default": (DEFAULT, SCC), "hardened": (HARDENED, HARDENED_SCC)}
 KIND = "SecurityContextConstraints"

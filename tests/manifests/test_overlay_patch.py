@@ -8,9 +8,9 @@ import kubernetes_validate
 import pytest
 
 from tests.manifests.chart import by_name, chart
-from tests.manifests.documents import NODES, agent_of, one, settings_of
-from tests.manifests.overlays import BASES, with_components
-from tests.test_docs import text_of
+from tests.support.documentation import text_of
+from tests.support.manifests.documents import NODES, agent_of, one, settings_of
+from tests.support.manifests.overlays import BASES, with_components
 
 VALUES = (
     "updateStrategy.maxSurge=2",

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.manifests.admission import mutated, policy, refusals
-from tests.manifests.documents import (
+from tests.manifests.test_admission import INSIDE
+from tests.support.manifests.documents import (
     CSI_POD,
     CSI_POLICY,
     DEFAULT,
@@ -27,9 +28,8 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.kubectl import find_kubectl, kustomize
-from tests.manifests.overlays import with_component
-from tests.manifests.test_admission import INSIDE
+from tests.support.manifests.kubectl import find_kubectl, kustomize
+from tests.support.manifests.overlays import with_component
 
 RESOURCE = "netutil.example.com/agent"
 DRIVER = "csi.netutil"

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests import seccomp
-from tests.manifests.documents import ROOT
-from tests.manifests.privileges import (
+from tests.support.manifests import seccomp
+from tests.support.manifests.privileges import (
     hardened_capabilities,
     profile,
     under_seccomp,
     with_capabilities,
 )
+from tests.support.repository import ROOT
 
 needs_libseccomp = pytest.mark.skipif(
     ctypes.util.find_library("seccomp") is None, reason="needs libseccomp2"
@@ -91,7 +91,7 @@ def test_it_names_only_what_there_is() -> None:
                 assert seccomp.number_of(name) != -1, name
 
 
-def test_what_it_does_not_name_is_refused_on_both_architectures_it_is_for() -> None:
+def test_unnamed_calls_are_refused_on_both_architectures() -> None:
     assert profile()["defaultAction"] == "SCMP_ACT_ERRNO"
     # glibc and Python take ENOSYS for an old kernel, and do without; EPERM they may not survive.
     assert profile()["defaultErrnoRet"] == errno.ENOSYS
@@ -102,14 +102,14 @@ def test_what_it_does_not_name_is_refused_on_both_architectures_it_is_for() -> N
     }
 
 
-def test_no_name_is_allowed_twice_or_refused_as_well_but_threads_and_processes() -> None:
+def test_only_socket_and_clone_are_listed_twice() -> None:
     allowed, refused = names("SCMP_ACT_ALLOW"), names("SCMP_ACT_ERRNO")
     assert set(allowed) & set(refused) == {"clone"}
     assert {name for name in allowed if allowed.count(name) > 1} == {"socket"}
     assert not DANGEROUS & set(allowed)
 
 
-def test_every_dangerous_call_is_refused_even_to_root_with_all_capabilities() -> None:
+def test_every_dangerous_call_is_refused_even_to_full_root() -> None:
     numbers = json.dumps({name: seccomp.number_of(name) for name in sorted(DANGEROUS)})
     done = subprocess.run(
         ["setpriv", "--no-new-privs", *under_seccomp(), sys.executable, "-c", PROGRAM, numbers],
@@ -173,7 +173,7 @@ def test_threads_can_be_started_and_processes_cannot() -> None:
         ("AF_ALG", 0, False),
     ],
 )
-def test_sockets_are_made_only_of_the_families_that_the_agent_speaks(
+def test_sockets_are_made_only_of_the_agents_families(
     family: str, protocol: int, made: bool
 ) -> None:
     kind = {"AF_NETLINK": "SOCK_RAW", "AF_ALG": "SOCK_SEQPACKET"}.get(family, "SOCK_STREAM")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from netutil.agent.config import parse
 
-from tests.manifests.documents import Manifest, agent_of, initial_of, pod_of
-from tests.manifests.overlays import BASES, objects_of, with_component
+from tests.support.manifests.documents import Manifest, agent_of, initial_of, pod_of
+from tests.support.manifests.overlays import BASES, objects_of, with_component
 
 LABEL = b"system_u:object_r:container_file_t:s0\0"
 NAME = "security.selinux"

@@ -7,7 +7,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from tests.manifests.documents import (
+from tests.support.manifests.documents import (
     APISERVER_RBAC,
     DEFAULT,
     NODES,
@@ -20,7 +20,7 @@ from tests.manifests.documents import (
     read,
     settings_of,
 )
-from tests.manifests.overlays import BASES, objects_of, with_component, with_components
+from tests.support.manifests.overlays import BASES, objects_of, with_component, with_components
 
 IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -62,7 +62,7 @@ class TestApiServer:
         ]
         assert_bound(objects, one(objects, "ServiceAccount"))
 
-    def test_its_right_may_stand_beside_the_kubelets(self) -> None:
+    def test_its_right_does_not_exclude_the_kubelets(self) -> None:
         names = {manifest["metadata"]["name"] for manifest in read(DEFAULT)}
         assert one(read(APISERVER_RBAC), "ClusterRole")["metadata"]["name"] not in names
         assert_bound(read(APISERVER_RBAC), one(read(DEFAULT), "ServiceAccount"))
@@ -91,7 +91,7 @@ class TestResourceClaims:
         assert (settings.pod_source, settings.resource_claims) == ("kubelet", "apiserver")
         assert settings.node_name == NODES[0]["spec.nodeName"]
 
-    def test_beside_the_pods_api_it_brings_its_token(self, base: str) -> None:
+    def test_the_component_brings_its_token_beside_the_pods_api(self, base: str) -> None:
         objects = with_components(base, "pods-api", "resource-claims")
         settings = settings_of(agent_of(objects), NODES[0], IN_CLUSTER)
         assert (settings.pod_source, settings.resource_claims) == ("pods-api", "apiserver")

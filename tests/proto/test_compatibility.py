@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+
 BASELINES = Path(__file__).parent / "baselines"
 BUF = Path(sys.executable).with_name("buf")
 API = Path("proto/netutil/v1alpha/netutil.proto")
 
 
 def differences(tree: Path, baseline: Path) -> str:
-    """What buf reports as incompatible in a copy of proto/ and buf.yaml; empty if nothing."""
+    """Return buf's list of incompatible differences in a copy of proto/ and buf.yaml, or ""."""
     found = subprocess.run(
         [BUF, "breaking", "--against", baseline],
         cwd=tree,

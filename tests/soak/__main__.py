@@ -61,7 +61,7 @@ class _Hostility:
 
     def _act(self, actions: Sequence[Action], random: Random) -> None:
         while not self._stopping.is_set():
-            # Each in turn, in another order every time: none is left out.
+            # Each once, in another order every time: none is left out.
             for action in random.sample(actions, len(actions)):
                 if self._stopping.is_set():
                     return
@@ -87,7 +87,7 @@ def _hostile_for(node: Node, seed: str, seconds: float) -> _Hostility:
 
 
 def _settled(node: Node, before: Resources | None) -> Resources:
-    """What the agent holds without callers, once that is as `before` or much time has passed."""
+    """Return the resources without callers, once they equal `before` or much time has passed."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         now = node.resources()
@@ -98,7 +98,7 @@ def _settled(node: Node, before: Resources | None) -> Resources:
 
 
 def _grown(before: Resources, after: Resources) -> list[str]:
-    """What is more than it may be."""
+    """Return the resources that exceed their bounds."""
     found = [
         f"{name}: {getattr(before, name)} before, {getattr(after, name)} after"
         for name, margin in _MARGINS.items()

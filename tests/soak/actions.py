@@ -1,4 +1,4 @@
-"""What a hostile pod does, and a node in trouble. Each action ends and undoes what it did."""
+"""Attacks of a hostile pod, and faults of a node. Each action ends and is undone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from random import Random
 
-from tests.pods.kubelet_server import (
+from tests.soak.node import Node, finish
+from tests.support import raw_calls
+from tests.support.attacks.connection_floods import CONNECTION_FLOODS
+from tests.support.attacks.frame_floods import FLOODS
+from tests.support.attacks.header_floods import HEADER_FLOODS
+from tests.support.attacks.window_floods import WINDOW_FLOODS
+from tests.support.fakes.kubelet import (
     Answer,
     body,
     chunked,
@@ -24,10 +28,8 @@ from tests.pods.kubelet_server import (
     status,
     truncated,
 )
-from tests.service.conftest import HERE as SERVICE
-from tests.service.watching import Watcher, ip
-from tests.soak.node import Node, finish
-from tests.support import raw_calls
+from tests.support.nodes.watching import Watcher, ip
+from tests.support.repository import ROOT
 
 Action = Callable[[Node, Random], None]
 
@@ -56,7 +58,7 @@ def ask():
 threads = [threading.Thread(target=ask) for _ in range(8)]
 [one.start() for one in threads]; [one.join() for one in threads]
 """
-_CROWD = """
+_MANY_CONNECTIONS = """
 import socket, sys, time
 held = []
 for _ in range(200):
@@ -151,7 +153,7 @@ def flood_of_calls(node: Node, random: Random) -> None:
 
 def burst_of_connections(node: Node, random: Random) -> None:
     """More connections than a pod may have."""
-    node.run(_CROWD, str(random.uniform(0.1, 1)))
+    node.run(_MANY_CONNECTIONS, str(random.uniform(0.1, 1)))
 
 
 def slow_bytes(node: Node, random: Random) -> None:
@@ -166,29 +168,23 @@ def frames_by_hand(node: Node, random: Random) -> None:
     finish(node.hostile.spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 30)
 
 
-def _programs() -> tuple[tuple[str, ...], ...]:
-    """The words of each attack program of tests/hostile that runs until it is killed."""
-    found: list[tuple[str, ...]] = []
-    modules = (
-        ("floods", "FLOODS", ("4",)),
-        ("header_floods", "HEADER_FLOODS", ("4",)),
-        ("window_floods", "WINDOW_FLOODS", ("4",)),
-        ("connection_floods", "CONNECTION_FLOODS", ()),
+PROGRAMS = tuple(
+    (f"tests.support.attacks.{module}", attack, *words)
+    for module, table, words in (
+        ("frame_floods", FLOODS, ("4",)),
+        ("header_floods", HEADER_FLOODS, ("4",)),
+        ("window_floods", WINDOW_FLOODS, ("4",)),
+        ("connection_floods", CONNECTION_FLOODS, ()),
     )
-    for module, table, words in modules:
-        name = f"tests.hostile.{module}"
-        if find_spec("tests.hostile") is not None and find_spec(name) is not None:
-            found += ((name, attack, *words) for attack in getattr(import_module(name), table))
-    return tuple(found)
-
-
-PROGRAMS = _programs()
+    for attack in table
+)
+"""Module and arguments of each attack of tests/support/attacks that runs until it is killed."""
 
 
 def hostile_program(node: Node, random: Random) -> None:
     """One of the programs that are measured for fairness elsewhere."""
     argv = [sys.executable, "-m", *random.choice(PROGRAMS)]
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SERVICE.parents[1])}
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     process = node.hostile.spawn(
         argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -301,7 +297,7 @@ ATTACKS: tuple[Action, ...] = (
     pids_of_others,
     greedy_environment,
     links_change,
-    *((hostile_program,) if PROGRAMS else ()),
+    hostile_program,
 )
 """Several at once."""
 FAULTS: tuple[Action, ...] = (

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.lab import Lab, LabAgent
-from tests.lab.processes import wait_exited
 from tests.soak.aged_agent import STEP_SECONDS
+from tests.support.lab import Lab, LabAgent
+from tests.support.lab.processes import wait_exited
+from tests.support.nodes.measures import metrics_text
+from tests.support.repository import ROOT
 
 CONTAINERS, WARM_UP = 2000, 200
 GROWTH_MIB = 2.0
@@ -49,7 +50,7 @@ _COMMAND = (sys.executable, str(_HERE / "aged_agent.py"))
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the agent holds: memory in MiB, descriptors, and what it counts, by name."""
+    """The resources of the agent: memory in MiB, descriptors, and what it counts, by name."""
 
     memory_mib: float
     descriptors: int
@@ -113,7 +114,7 @@ class Churn:
             name = f"passing-{next(self._names)}"
         pod = self._lab.pod(name, eth0=False)
         self._write_pod_list()  # as a kubelet, which knows a pod before it starts its containers
-        environment = {"PYTHONPATH": str(_HERE.parents[1]), "WHO": name, "FILLER": "x" * 2000}
+        environment = {"PYTHONPATH": str(ROOT), "WHO": name, "FILLER": "x" * 2000}
         argv = [sys.executable, "-S", str(_HERE / "passing_client.py"), name]
         containers = [
             pod.container(f"app-{number}", env=environment, argv=argv)
@@ -144,9 +145,7 @@ class Churn:
                 yield name, int(float(value))
 
     def _metrics(self) -> Iterator[tuple[str, str]]:
-        with urllib.request.urlopen(f"{self.agent.metrics_url}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        for line in text.splitlines():
+        for line in metrics_text(self.agent).splitlines():
             if line.startswith("netutil_"):
                 name, _, value = line.rpartition(" ")
                 yield name, value

@@ -23,12 +23,13 @@ from random import Random
 
 from netutil.agent.grpcserver import frames as f
 
-from tests.conformance.support import block, headers
-from tests.conformance.test_cost import mutated, session
-from tests.connections.harness import WHO, eventually, rig
-from tests.grpcserver.engine import Echoing
 from tests.support import http2
+from tests.support.grpcserver.admission import WHO, rig
+from tests.support.grpcserver.engine import Echoing
+from tests.support.grpcserver.requests import block, headers
+from tests.support.grpcserver.sessions import mutated, session
 from tests.support.http2 import message
+from tests.support.waiting import until
 
 SHARES = (0.1, 0.5, 1.0)
 _MAX_BLOCKS = 2000
@@ -45,7 +46,7 @@ _BATCH = 20
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this process holds: blocks of Python's allocator, and resident anonymous bytes."""
+    """The memory of this process: blocks of Python's allocator, and resident anonymous bytes."""
 
     connections: int
     blocks: int
@@ -84,7 +85,7 @@ async def sockets(count: int, directory: Path) -> AsyncIterator[Held]:
         for number in range(_BATCH, count + 1, _BATCH):
             await asyncio.to_thread(_connect, it.path, number)
             if number in marks:
-                await eventually(lambda: not it.registry and not it.server.connections)
+                await until(lambda: not it.registry and not it.server.connections)
                 yield held(number)
 
 

@@ -22,18 +22,18 @@ import grpc
 import psutil
 from netutil.podresources.v1 import podresources_pb2 as v1
 
-from tests.lab import Lab, LabAgent, LabContainer, LabPod
-from tests.lab.processes import LabProcess
-from tests.pods.kubelet_server import Handler, KubeletDouble, serving
+from tests.support.fakes.kubelet import Handler, KubeletDouble, serving
+from tests.support.lab import Lab, LabAgent, LabContainer, LabPod
+from tests.support.lab.processes import LabProcess
 
 HERE = Path(__file__).parent
 WITNESSES, CLIENTS = 8, 8
-_PATIENCE_SECONDS = 90.0
+_TIMEOUT_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the agent holds. `threads` are those that are not of its pool for slow reads."""
+    """The resources of the agent. `threads` are those that are not of its pool for slow reads."""
 
     descriptors: int
     threads: int
@@ -148,7 +148,7 @@ class Node:
     def metrics(self) -> list[tuple[str, dict[str, str], float]]:
         """Name, labels and value of every metric."""
         with urllib.request.urlopen(
-            f"{self.agent.metrics_url}/metrics", timeout=_PATIENCE_SECONDS
+            f"{self.agent.metrics_url}/metrics", timeout=_TIMEOUT_SECONDS
         ) as answer:
             lines = answer.read().decode().splitlines()
         found = []
@@ -173,7 +173,7 @@ class Node:
         return found
 
     def resources(self) -> Resources:
-        """What the agent holds now."""
+        """Return the resources of the agent now."""
         metric = {name: value for name, labels, value in self.metrics() if not labels}
         process = Path(f"/proc/{self.agent.pid}")
         memory = dict(
@@ -231,7 +231,7 @@ class Witnesses:
                 pass
         for process in self._running:
             process.stdin = None
-            output, _ = process.communicate(timeout=_PATIENCE_SECONDS)
+            output, _ = process.communicate(timeout=_TIMEOUT_SECONDS)
             ended = {"calls": 0, "fewest": 0, "wrong": [f"it ended with {process.returncode}"]}
             reports.append(json.loads(output) if output else {**ended, "refused": {}})
         return reports

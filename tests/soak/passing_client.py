@@ -1,4 +1,4 @@
-"""The program of a container that comes and goes: it asks who it is, watches, and ends.
+"""The program of a short-lived container: it asks for its identity, watches, and ends.
 
 `python -S passing_client.py NAME` prints "ok", or what was not as it has to be. NAME is the value
 of its variable WHO.

@@ -26,6 +26,6 @@ def test_one_object_for_each_connection_is_a_fault() -> None:
     assert faults([before, after]) == ["18000 more blocks after 20000 connections"]
 
 
-def test_two_hundred_bytes_for_each_connection_are_a_fault_in_the_end() -> None:
+def test_two_hundred_bytes_a_connection_are_a_leak() -> None:
     before, after = Held(100_000, 0, 2**25), Held(1_000_000, 0, 2**25 + 200 * 900_000)
     assert faults([before, after]) == ["180000000 more bytes after 1000000 connections"]

@@ -15,7 +15,7 @@ from collections import Counter
 from netutil.client import Cached, Client, NetUtilError
 
 _PAUSE_SECONDS = 0.5
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 
 
 class _Witness:
@@ -28,7 +28,7 @@ class _Witness:
         self.stopping = threading.Event()
 
     def ask(self, number: int) -> None:
-        with Client(timeout_seconds=_PATIENCE_SECONDS) as client:
+        with Client(timeout_seconds=_TIMEOUT_SECONDS) as client:
             while not self.stopping.wait(_PAUSE_SECONDS):
                 try:
                     started = time.monotonic()
@@ -54,7 +54,7 @@ class _Witness:
         client.hugepages()
 
     def watch(self) -> None:
-        with Cached(timeout_seconds=_PATIENCE_SECONDS) as facts:
+        with Cached(timeout_seconds=_TIMEOUT_SECONDS) as facts:
             while not self.stopping.wait(_PAUSE_SECONDS):
                 self._is_mine("watch", facts.pod().name)
 
@@ -78,7 +78,7 @@ def main() -> None:
     sys.stdin.read()
     witness.stopping.set()
     for thread in threads:
-        thread.join(2 * _PATIENCE_SECONDS)
+        thread.join(2 * _TIMEOUT_SECONDS)
     report = {
         "calls": sum(witness.calls),
         "fewest": min(witness.calls),

@@ -1,1 +1,1 @@
-"""What tests of several parts share."""
+"""The shared parts of tests of several packages and of the benchmarks. It imports no test."""

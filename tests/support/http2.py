@@ -148,7 +148,7 @@ REQUEST_AGAIN = b"".join(
 )
 """The block of `request_headers` once more, in six bytes: the peer's table has its fields now.
 
-The oldest goes first, since pseudo-header fields stand before all others (RFC 9113, 8.3).
+The oldest goes first, since pseudo-header fields precede all others (RFC 9113, 8.3).
 """
 
 

@@ -11,18 +11,17 @@ closed the connection.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from tests.support import http2
+from tests.support.repository import ROOT
 
-_ROOT = Path(__file__).parents[2]
 _SECONDS = 20
 _MAX_BYTES = 64 * 1024 * 1024
 
 
 def command(*arguments: str) -> list[str]:
     """Return the argument vector, which leaves the container's environment as it is."""
-    program = ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "tests.support.raw_calls"]
+    program = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.support.raw_calls"]
     return [*program, *arguments]
 
 

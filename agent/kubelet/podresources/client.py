@@ -76,7 +76,7 @@ class PodResourcesClient:
             raise errors.malformed(error, self.socket_path) from None
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close()

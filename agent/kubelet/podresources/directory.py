@@ -130,7 +130,19 @@ class ResourceDirectory:
     ) -> ContainerResources | None:
         """Return what `get_container` would without asking the kubelet, None if it would ask."""
         entry = self._entries.get(key)
-        if entry is None or entry.pods > 1 or not self._is_fresh(entry):
+        if entry is None or not self._is_fresh(entry):
+            return None
+        return self.held(key, container_name, not_before)
+
+    def held(
+        self, key: Key, container_name: str, not_before: datetime | None
+    ) -> ContainerResources | None:
+        """Return what the kubelet said last of a container, of any age since a time (UTC).
+
+        None where it did not, or reports two pods of that name. The kubelet is not asked.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.pods > 1:
             return None
         if not_before is not None and entry.asked.at < not_before:
             return None

@@ -65,7 +65,7 @@ def call_failed(error: grpc.aio.AioRpcError, path: str) -> Unavailable:
 def too_slow(seconds: float, path: str) -> Unavailable:
     """Return the error of a kubelet that sends no pods."""
     return unavailable(
-        f"The kubelet did not tell all its pods within {seconds:g} s.",
+        f"The kubelet did not send all its pods within {seconds:g} s.",
         path,
         "The kubelet is overloaded or stuck; the agent tries again.",
     )

@@ -172,7 +172,7 @@ class PodsApiSource:
                 stream.cancel()
 
     async def close(self) -> None:
-        """Do nothing: `follow` lets go of what it holds."""
+        """Do nothing: `follow` releases its resources."""
 
     async def _begin(self, stream: Stream, take: Take[Pod]) -> None:
         """Read all pods, and hand them over together."""

@@ -44,7 +44,7 @@ def _inflated(gunzip: zlib._Decompress, chunk: bytes, most_bytes: int) -> bytes:
     except zlib.error as error:
         raise PodListMalformed(f"its gzip is broken: {error}") from None
     if gunzip.unused_data:
-        raise PodListMalformed("something stands after its gzip")
+        raise PodListMalformed("data follows its gzip")
     return found
 
 

@@ -21,7 +21,7 @@ _APPROVE = (
 )
 _NO_CLIENT_CERTIFICATE = (
     "The agent shows its service account's token and no certificate: look at --apiserver-url and"
-    " at what stands before the API server."
+    " at each proxy in front of the API server."
 )
 # Codes of OpenSSL's x509_vfy.h, by what the verifier says.
 _NOT_SIGNED = "is signed by a CA that is not in {ca}"
@@ -111,7 +111,7 @@ API_SERVER = ServerMessages(
     host_name_advice="The certificate does not have the name or address of --apiserver-url.",
     no_certificate_advice=_NO_CLIENT_CERTIFICATE,
     bad_certificate_advice=_NO_CLIENT_CERTIFICATE,
-    internal_error=("", "Look at its log, and at what stands before it; the agent tries again."),
+    internal_error=("", "Look at its log and at each proxy in front of it; the agent tries again."),
 )
 _USER_CERTIFICATE = (
     "Look at the client certificate of the user in --kubeconfig, and at the API server's"

@@ -49,7 +49,7 @@ class PodSource(Protocol):
         """Return what is read: an address or a path."""
 
     def close(self) -> None:
-        """End a fetch that is under way and let go of what the source holds.
+        """End a fetch that is under way and release the source's resources.
 
         May be called from any thread and more than once; does not block.
         """
@@ -146,7 +146,7 @@ class StreamingSource(Protocol[T_co]):
         """Return what is followed: an address or a path."""
 
     async def close(self) -> None:
-        """Let go of what the source holds. No call of `follow` is under way."""
+        """Release the source's resources. No call of `follow` is under way."""
 
 
 Signature = tuple[int, int, int, int]

@@ -1,18 +1,25 @@
 """ResourceClaims and ResourceSlices of the API server, as far as the agent reports them. Pure.
 
 resource.k8s.io v1, v1beta2 and v1beta1 (`k8s.io/api/resource`; KEP-4381, KEP-4817, KEP-5304). The
-versions differ for the agent in one thing: in v1beta1 the attributes of a device stand below
+versions differ for the agent in one thing: in v1beta1 the attributes of a device are below
 `basic`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from typing import Annotated, TypeVar
 
 import msgspec
-from netutil.agent.parsers import device_metadata
+from netutil.agent.parsers.claims import (
+    MAX_ATTRIBUTES,
+    MAX_VALUES,
+    Attribute,
+    Conditions,
+    Integer,
+    NetworkData,
+    Text,
+)
 from netutil.agent.pods.flaws import Flaws
 from netutil.agent.pods.model import PodListMalformed
 
@@ -22,57 +29,10 @@ VERSIONS = ("v1", "v1beta2", "v1beta1")
 """Of resource.k8s.io, the best first."""
 MAX_DEVICES = 128
 """Of one claim, and of one slice. The API has at most 32 and 128."""
-MAX_ATTRIBUTES = 64
-"""Of one device. The API has at most 32 with capacities."""
-MAX_VALUES = 64
-"""Of one list: values of an attribute, addresses, conditions."""
-_MAX_TEXT = 32 * 1024
+MAX_CONSUMERS = 1024
+"""Of one claim. The API has at most 256 (ResourceClaimReservedForMaxSize), and may have more."""
 _NODE_NAME = "metadata.name"
 _BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-Text = Annotated[str, msgspec.Meta(max_length=_MAX_TEXT)]
-Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""An int64, as in Go."""
-_Values = msgspec.Meta(max_length=MAX_VALUES)
-
-
-class Attribute(device_metadata.Attribute, frozen=True, kw_only=True, gc=False):
-    """The same as in device metadata, bounded: claims and slices are held for long."""
-
-    int_value: Integer | None = msgspec.field(name="int", default=None)
-    bool_value: bool | None = msgspec.field(name="bool", default=None)
-    string_value: Text | None = msgspec.field(name="string", default=None)
-    version_value: Text | None = msgspec.field(name="version", default=None)
-    int_values: Annotated[tuple[Integer, ...], _Values] | None = msgspec.field(
-        name="ints", default=None
-    )
-    bool_values: Annotated[tuple[bool, ...], _Values] | None = msgspec.field(
-        name="bools", default=None
-    )
-    string_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
-        name="strings", default=None
-    )
-    version_values: Annotated[tuple[Text, ...], _Values] | None = msgspec.field(
-        name="versions", default=None
-    )
-
-
-class NetworkData(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """NetworkDeviceData; None is what the driver does not say."""
-
-    interface_name: Text | None = None
-    ips: Annotated[tuple[Text, ...], _Values] | None = None
-    hardware_address: Text | None = None
-
-
-class Condition(msgspec.Struct, frozen=True, rename="camel"):
-    """Condition of meta/v1: "Ready", "NetworkReady", …; `status` is "True", "False", "Unknown"."""
-
-    type: Text
-    status: Text
-    reason: Text = ""
-    message: Text = ""
-    last_transition_time: datetime | None = None
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -92,12 +52,21 @@ class DeviceStatus(msgspec.Struct, frozen=True):
     pool: Text
     device: Text
     share_id: Text | None = msgspec.field(name="shareID", default=None)
-    conditions: Annotated[tuple[Condition, ...], _Values] | None = None
+    conditions: Conditions | None = None
     network_data: NetworkData | None = msgspec.field(name="networkData", default=None)
 
 
+class Consumer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """ResourceClaimConsumerReference: who may use a claim, a pod or a PodGroup."""
+
+    resource: Text
+    name: Text
+    uid: Text
+    api_group: Text = ""
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A ResourceClaim. `problem` says why `results` and `devices` are not known, "" if they are.
+    """A ResourceClaim. `problem` says why the other fields of the status are not known, else "".
 
     `nodes` are the nodes that the allocation is for, None for any.
     """
@@ -109,6 +78,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     nodes: frozenset[str] | None = None
     results: tuple[Result, ...] = ()
     devices: tuple[DeviceStatus, ...] = ()
+    reserved_for: tuple[Consumer, ...] = ()
     problem: str = ""
 
     def is_for(self, node: str) -> bool:
@@ -169,6 +139,9 @@ class _Allocation(msgspec.Struct, frozen=True, rename="camel"):
 class _Status(msgspec.Struct, frozen=True):
     allocation: _Allocation | None = None
     devices: Annotated[tuple[DeviceStatus, ...], msgspec.Meta(max_length=MAX_DEVICES)] | None = None
+    reserved_for: Annotated[tuple[Consumer, ...], msgspec.Meta(max_length=MAX_CONSUMERS)] | None = (
+        msgspec.field(name="reservedFor", default=None)
+    )
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -247,6 +220,7 @@ def decode_claim(raw: bytes | msgspec.Raw, flaws: Flaws) -> Claim:
         nodes=_nodes(allocation.node_selector),
         results=(allocation.devices and allocation.devices.results) or (),
         devices=status.devices or (),
+        reserved_for=status.reserved_for or (),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Generic, TypeVar
 
 import msgspec
@@ -19,7 +20,6 @@ T = TypeVar("T")
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The largest event that is read: etcd takes objects of 1.5 MiB, and JSON is longer."""
-_GONE = 410
 _MAX_VERSION_DIGITS = 128
 
 
@@ -239,7 +239,7 @@ def decode_status(body: bytes) -> str:
 
 
 def _failure(status: _Status) -> Exception:
-    if status.code == _GONE or status.reason in ("Expired", "Gone"):
+    if status.code == HTTPStatus.GONE or status.reason in ("Expired", "Gone"):
         return Expired(status.message)
     words = "".join(one if one.isprintable() else " " for one in status.message[:400]).split()
     return WatchFailed(f"{status.code} {' '.join(words)}".rstrip(". "))

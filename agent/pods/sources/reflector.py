@@ -252,13 +252,13 @@ class Reflector(Generic[T]):
 
     def _compare(self) -> Comparison:
         """Ask for the versions of the pods, and compare them. Blocks. Raises `Unavailable`."""
-        asked, stood_at = datetime.now(UTC), self._version
+        asked, known_version = datetime.now(UTC), self._version
         if not self._path:
             raise self._being_listed()
         try:
             listed = self._listed_versions()
-            self._went_back = is_older(listed.version, stood_at) and is_older(
-                self._newest_version(), stood_at
+            self._went_back = is_older(listed.version, known_version) and is_older(
+                self._newest_version(), known_version
             )
         except Expired as error:
             raise errors.request_rejected(
@@ -266,7 +266,7 @@ class Reflector(Generic[T]):
             ) from None
         with self._lock:
             brought = dict(self._versions)
-        if not stood_at or self._starting_over:
+        if not known_version or self._starting_over:
             raise self._being_listed()
         uids = brought.keys() | listed.by_uid.keys()
         pairs = ((uid, brought.get(uid, ""), listed.by_uid.get(uid, "")) for uid in uids)

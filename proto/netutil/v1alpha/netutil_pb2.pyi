@@ -3075,7 +3075,7 @@ class PodResponse(_message.Message):
 
     @_builtins.property
     def not_understood(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths of fields that are unknown, since what stands there in the pod list is
+        """Paths of fields that are unknown, since their value in the pod list is
         not as core/v1 says ("spec.hostNetwork"); of very many the first. Such a
         field is empty or false above.
         """

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.cluster import overlay
 from tests.e2e.cluster.kubectl import AGENTS, NAMESPACE, Cluster, CommandFailed
-from tests.manifests.kubectl import find_kubectl
+from tests.support.manifests.kubectl import find_kubectl
 
 OWN_CLUSTER = bool(os.environ.get("NETUTIL_OWN_CLUSTER"))
 # These need a kubelet that forgets at once what rights there were, the node's network, its mounts.
@@ -59,7 +59,7 @@ def installed(cluster: Cluster) -> None:
 
 
 def _why(cluster: Cluster) -> str:
-    """What is to be known of an agent that does not become ready."""
+    """Return the state of an agent that does not become ready."""
     log = cluster.attempt("-n", AGENTS, "logs", "daemonset/netutil-agent", "--tail=20")
     events = cluster.attempt("-n", AGENTS, "get", "events", "--sort-by=.lastTimestamp")
     return f"{log.stdout}{log.stderr}\n{events.stdout}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.manifests.documents import ROOT
+from tests.support.repository import ROOT
 
 AGENTS = "netutil"  # the manifests' namespace
 NAMESPACE = "netutil-e2e"
@@ -23,7 +23,7 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where kubectl is, where the user's overlay stands, which image the nodes have."""
+    """The path of kubectl, the user's overlay, and the image that the nodes have."""
 
     kubectl: str
     directory: Path

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from tests.manifests.documents import MANIFESTS
-from tests.manifests.overlays import documented_overlay
+from tests.support.manifests.documents import MANIFESTS
+from tests.support.manifests.overlays import documented_overlay
 
 PLACEHOLDER = "ghcr.io/example/netutil"
 MARK = "netutil.test/made-by"

@@ -231,7 +231,7 @@ class TestRemoved:
         csi.install(cluster)
         cluster.wait("condition=Ready", "pod/csi-early", seconds=180)
 
-    def test_without_driver_pods_stay_and_none_starts(self, cluster: Cluster) -> None:
+    def test_pods_stay_and_none_starts_without_the_driver(self, cluster: Cluster) -> None:
         (uid,) = csi.start(cluster, "csi-ending")
         csi.remove_driver(cluster)
         assert cluster.ask("csi", "whoami")["name"] == "csi"

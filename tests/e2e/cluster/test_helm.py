@@ -18,8 +18,9 @@ import yaml
 from tests.e2e.cluster.kubectl import AGENTS, Cluster
 from tests.e2e.cluster.objects import container, pod
 from tests.e2e.cluster.overlay import FIRST_WITH_SURGE, image_fields
-from tests.manifests.documents import MANIFESTS, ROOT
-from tests.manifests.kubectl import find_helm
+from tests.support.manifests.documents import MANIFESTS
+from tests.support.manifests.kubectl import find_helm
+from tests.support.repository import ROOT
 
 _FIRST_OF_THE_CHART, _FIRST_WITH_NODES_PODS = 25, 33
 _STATUS = "kubectl -n netutil rollout status daemonset/netutil-agent"

@@ -34,7 +34,7 @@ def test_its_log_says_that_it_serves(cluster: Cluster) -> None:
     assert "Traceback" not in log
 
 
-def test_the_service_account_may_read_pod_lists_and_nothing_of_secrets(cluster: Cluster) -> None:
+def test_the_service_account_may_read_pod_lists_and_no_secrets(cluster: Cluster) -> None:
     account = "--as=system:serviceaccount:netutil:netutil-agent"
     said = cluster.documented(f"kubectl auth can-i get nodes --subresource=pods {account}")
     assert said == "yes\n"

@@ -53,7 +53,7 @@ def workloads(cluster: Cluster) -> None:
         *(pod(name, asks(resources=resources)) for name, resources in _QUALITY.items()),
         pod("with-account", asks(), serviceAccountName="reader"),
         pod("on-the-host", asks(), hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"),
-        pod("twins", asks("first"), asks("second")),
+        pod("pair", asks("first"), asks("second")),
         pod(
             "starting",
             asks(),
@@ -66,7 +66,7 @@ def workloads(cluster: Cluster) -> None:
         pod("changing", asks()),
     )
     cluster.wait("condition=Available", "deployment/web")
-    running = ("with-account", "on-the-host", "twins", "starting", "restarting", "changing")
+    running = ("with-account", "on-the-host", "pair", "starting", "restarting", "changing")
     for name in (*_QUALITY, *running):
         cluster.wait("condition=Ready", f"pod/{name}")
 
@@ -138,9 +138,9 @@ def test_a_pod_on_the_hosts_network_has_the_nodes_address(cluster: Cluster) -> N
 
 
 def test_two_containers_of_a_pod_are_distinguished(cluster: Cluster) -> None:
-    pod = cluster.get("pod", "twins")
+    pod = cluster.get("pod", "pair")
     for name in ("first", "second"):
-        assert_is(cluster.ask("twins", "whoami", container=name), pod, name)
+        assert_is(cluster.ask("pair", "whoami", container=name), pod, name)
 
 
 def test_init_containers_are_answered_while_they_run(cluster: Cluster) -> None:
@@ -185,7 +185,7 @@ def test_everything_at_once_has_no_part_missing(cluster: Cluster) -> None:
     assert answer["environment"]["envs"]["HOSTNAME"] == web["metadata"]["name"]
 
 
-def test_without_multus_the_network_is_the_pods_own(cluster: Cluster) -> None:
+def test_the_network_is_the_pods_own_without_multus(cluster: Cluster) -> None:
     (web,) = cluster.select("app=web")
     (network,) = cluster.ask("deployment/web", "network")["status"]
     assert network["ips"] == [one["ip"] for one in web["status"]["podIPs"]]
@@ -201,7 +201,7 @@ def test_the_client_reports_a_missing_mount(cluster: Cluster) -> None:
 
 
 def _logged(cluster: Cluster, pod: str) -> dict[str, Any]:
-    """What a container printed as the answer to its first question."""
+    """Return the first answer that a container printed."""
     deadline = time.monotonic() + 60.0
     while not (text := cluster.logs(pod)).endswith("}\n"):
         assert time.monotonic() < deadline, text

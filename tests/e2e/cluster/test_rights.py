@@ -1,4 +1,4 @@
-"""What the agent may is what its service account was given, no more; and it says what it lacks."""
+"""The agent has the rights of its service account only, and reports a missing right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.cluster.kubectl import AGENTS, Cluster
 from tests.e2e.cluster.objects import container, pod
 from tests.e2e.node import wait_for
 
-_MEND = "kubectl apply -f manifests/nodes-proxy.yaml"
+_FIX = "kubectl apply -f manifests/nodes-proxy.yaml"
 _PROXY = "manifests/nodes-proxy.yaml"
 
 
@@ -34,7 +34,7 @@ def test_the_agent_uses_a_token_and_no_client_certificate(cluster: Cluster) -> N
     assert not any("client" in word for word in agent["spec"]["containers"][0]["args"])
 
 
-def test_with_the_right_taken_away_it_answers_from_the_last_list_and_says_so(
+def test_an_agent_that_lost_the_right_answers_from_the_last_list(
     cluster: Cluster,
 ) -> None:
     before = cluster.ask("asking", "whoami")
@@ -48,7 +48,7 @@ def test_with_the_right_taken_away_it_answers_from_the_last_list_and_says_so(
     log = cluster.logs("daemonset/netutil-agent", namespace=AGENTS)
     (line,) = [line for line in log.splitlines() if "HTTP status 403" in line]
     assert "system:serviceaccount:netutil:netutil-agent" in line
-    assert _MEND in line
+    assert _FIX in line
 
     after = cluster.ask("asking", "whoami")
     assert {**after, "observed_at": ""} == {**before, "observed_at": ""}
@@ -65,7 +65,7 @@ def _log(cluster: Cluster) -> str:
     return cluster.attempt("logs", "--namespace", AGENTS, "daemonset/netutil-agent").stdout
 
 
-def test_started_without_the_right_it_is_not_ready_and_says_what_to_apply(
+def test_an_agent_started_without_the_right_says_what_to_apply(
     cluster: Cluster,
 ) -> None:
     cluster.run("-n", AGENTS, "delete", "pod", "-l", "app.kubernetes.io/name=netutil")
@@ -74,15 +74,15 @@ def test_started_without_the_right_it_is_not_ready_and_says_what_to_apply(
 
     _, said = _readiness(cluster)
     assert "HTTP status 403" in said
-    assert _MEND in said
+    assert _FIX in said
     # The API server hears later than the probe that the new container runs.
     wait_for(lambda: "no pod list yet" in _log(cluster), "the agent's log", 60)
-    assert _MEND in _log(cluster)
+    assert _FIX in _log(cluster)
     (status,) = cluster.agent()["status"]["containerStatuses"]
     assert status["ready"] is False
 
 
-def test_without_a_list_it_still_answers_what_the_kernel_proves(cluster: Cluster) -> None:
+def test_the_kernels_facts_are_answered_without_a_list(cluster: Cluster) -> None:
     answer = cluster.ask("asking", "cpu")
     assert answer["effective_cpus"]
     refused = cluster.attempt(
@@ -105,7 +105,7 @@ def test_given_the_right_it_becomes_ready_without_a_restart(cluster: Cluster) ->
 
 
 def _readiness(cluster: Cluster) -> tuple[int, str]:
-    """What the agent answers to /readyz; 0 while there is no agent that answers."""
+    """Return the agent's status of /readyz; 0 while there is no agent that answers."""
     try:
         address = cluster.agent()["status"]["podIP"]
         with urllib.request.urlopen(f"http://{address}:9464/readyz", timeout=5) as answer:

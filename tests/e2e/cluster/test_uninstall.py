@@ -20,7 +20,7 @@ def test_a_pod_that_stays_finds_no_socket(cluster: Cluster) -> None:
         cluster.ask("staying", "whoami", "--timeout", "1")
 
 
-def test_nothing_of_it_is_left_in_the_cluster(cluster: Cluster) -> None:
+def test_the_cluster_has_no_object_left(cluster: Cluster) -> None:
     kinds = "namespaces,clusterroles,clusterrolebindings"
     found = cluster.run("get", kinds, "-l", "app.kubernetes.io/name=netutil", "--output", "name")
     assert found == ""

@@ -13,7 +13,7 @@ from tests.e2e.cluster.kubectl import AGENTS, Cluster
 from tests.e2e.cluster.objects import container, pod
 from tests.e2e.cluster.overlay import FIRST_WITH_SURGE
 
-# With a surge there is always an agent, and the client's usual patience is enough. Where an agent
+# With a surge there is always an agent, and the client's usual timeout is enough. Where an agent
 # ends before its successor starts, it has to outlast the gap: ten seconds were measured.
 _SECONDS_WITH_SURGE, _SECONDS_WITHOUT = "5", "150"
 _STATUS = "kubectl -n netutil rollout status daemonset/netutil-agent"
@@ -41,9 +41,9 @@ with Client(timeout_seconds=float(sys.argv[1])) as agent:
 def caller(cluster: Cluster) -> Iterator[str]:
     """A pod that asks all the time."""
     surge = cluster.server_minor() >= FIRST_WITH_SURGE
-    patience = _SECONDS_WITH_SURGE if surge else _SECONDS_WITHOUT
+    timeout = _SECONDS_WITH_SURGE if surge else _SECONDS_WITHOUT
     calling = container("app", cluster.image)
-    calling["command"] = ["python", "-c", _CALLS, patience]
+    calling["command"] = ["python", "-c", _CALLS, timeout]
     cluster.apply(pod("caller", calling))
     cluster.wait("condition=Ready", "pod/caller")
     yield "caller"

@@ -24,7 +24,7 @@ def node() -> Iterator[Node]:
 
 
 def images() -> list[bytes | Path]:
-    """What the pods are made of. In the virtual machine containerd's disk has it already."""
+    """The images of the pods. In the virtual machine containerd's disk has it already."""
     if os.environ.get("NETUTIL_IMAGES_THERE"):
         return []
     return [pause_image(), caller_image(), Path(os.environ["NETUTIL_AGENT_IMAGE"])]

@@ -18,7 +18,7 @@ from tests.e2e.node import Node, wait_for
 from tests.e2e.settings import RESULTS
 from tests.e2e.truth import container_of
 from tests.e2e.workloads import answer, asking, caller, container, pod
-from tests.manifests.privileges import hardened_capabilities, mask, profile
+from tests.support.manifests.privileges import hardened_capabilities, mask, profile
 
 PODS = ("load-a", "load-b")
 SOCKET = Path("/run/netutil/net.sock")
@@ -67,7 +67,7 @@ def test_a_restart_of_the_kubelet_costs_no_call(loaded: Node) -> None:
     assert_no_call_failed()
 
 
-def test_an_agent_that_is_killed_comes_back_and_clients_wait_for_it(loaded: Node) -> None:
+def test_clients_wait_for_a_killed_agent_that_comes_back(loaded: Node) -> None:
     agent = container_of(loaded, "netutil-agent-default", "agent")
     before = restarts(loaded)
     os.kill(agent.pid, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_rebooted_node_answers_again(node: Node) -> None:
     node.remove("web")
 
 
-def test_a_restarted_container_is_named_while_the_kubelets_list_is_still_old(node: Node) -> None:
+def test_a_restarted_container_has_a_name_while_the_list_is_old(node: Node) -> None:
     """Its first instruction asks; the list names its predecessor for some time."""
     node.deploy("default")
     node.add(pod("restarting", caller("app", result="restarting"), caller("other", result="other")))
@@ -108,12 +108,12 @@ def test_a_restarted_container_is_named_while_the_kubelets_list_is_still_old(nod
     node.remove("restarting")
 
 
-def test_a_deleted_pods_connection_is_let_go(node: Node) -> None:
+def test_a_deleted_pods_connection_is_released(node: Node) -> None:
     node.deploy("default")
     agent = container_of(node, "netutil-agent-default", "agent")
 
     def held() -> int:
-        """How many descriptors are of connections: files of cgroups and of the node are in /sys."""
+        """Return the number of descriptors of connections: all but those of files in /sys."""
         found = 0
         for entry in os.scandir(f"/proc/{agent.pid}/fd"):
             with suppress(FileNotFoundError):  # closed meanwhile
@@ -133,7 +133,7 @@ def test_a_deleted_pods_connection_is_let_go(node: Node) -> None:
     assert "held" not in agent.run("netutil", "node", "pods").stdout
 
 
-def test_the_hardened_agent_has_its_rights_and_its_own_profile_and_no_more(node: Node) -> None:
+def test_the_hardened_agent_has_its_rights_and_profile_only(node: Node) -> None:
     node.deploy("hardened")
     agent = container_of(node, "netutil-agent-hardened", "agent")
     for name in ("CapBnd", "CapPrm", "CapEff"):

@@ -21,10 +21,10 @@ from netutil.agent.pods.sources.apiserver import ApiServerSettings, ApiServerSou
 from netutil.agent.pods.sources.base import ConfirmTiming
 
 from tests.e2e.api_server import ACCOUNT, AGENT, RealApiServer, real_api_server
-from tests.manifests.documents import APISERVER_RBAC
-from tests.pods.api_server import names, shown
-from tests.pods.kubeconfigs import answer, kubeconfig, plugin, runs
-from tests.pods.streams import until
+from tests.support.fakes.apiserver import names, shown
+from tests.support.fakes.kubeconfigs import answer, kubeconfig, plugin, runs
+from tests.support.manifests.documents import APISERVER_RBAC
+from tests.support.waiting import until
 
 PODS = "/api/v1/namespaces/default/pods"
 SECRETS = "/api/v1/namespaces/netutil/secrets"
@@ -113,7 +113,7 @@ async def following(
         await directory.close()
 
 
-def test_without_the_component_it_is_refused_and_says_who_may_not_do_what(refusal: str) -> None:
+def test_an_agent_without_the_component_says_what_it_may_not(refusal: str) -> None:
     assert f'403: pods is forbidden: User "{ACCOUNT}" cannot list' in refusal
 
 
@@ -165,7 +165,7 @@ async def test_watches_that_end_by_themselves_miss_nothing(server: RealApiServer
         assert directory.stats.failures == 0
 
 
-async def test_a_list_that_does_not_change_is_confirmed_although_no_bookmark_comes(
+async def test_an_unchanged_list_is_confirmed_without_a_bookmark(
     server: RealApiServer,
 ) -> None:
     create(server, "web")
@@ -183,7 +183,7 @@ async def test_a_list_that_does_not_change_is_confirmed_although_no_bookmark_com
         assert (directory.stats.missed, directory.stats.streaming) == (0, 1)
 
 
-async def test_a_watch_from_a_version_that_is_not_given_out_yet_is_found_to_be_silent(
+async def test_a_watch_from_a_future_version_is_found_to_be_silent(
     server: RealApiServer,
 ) -> None:
     """As after a restore of etcd: the API server accepts it and says nothing."""

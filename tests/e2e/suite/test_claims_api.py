@@ -20,8 +20,8 @@ from netutil.agent.pods.http.apiserver_login import ServiceAccount, open_login
 from netutil.agent.pods.sources.claims import ClaimSource, SliceSource, claim_settings
 
 from tests.e2e.api_server import ACCOUNT, RealApiServer, real_api_server
-from tests.manifests.documents import MANIFESTS
-from tests.pods.streams import until
+from tests.support.manifests.documents import MANIFESTS
+from tests.support.waiting import until
 
 GROUP = "resource.k8s.io"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.deploy import static_pod
 from tests.e2e.node import Node, wait_for
-from tests.manifests.documents import MANIFESTS, read
+from tests.support.manifests.documents import MANIFESTS, read
 
 _NAME = "netutil-csi"
 

@@ -154,7 +154,7 @@ def test_a_rebooted_node_mounts_again(plugged: Node) -> None:
 
 
 def test_a_pod_makes_nothing_in_the_sockets_directory(plugged: Node) -> None:
-    """runc refuses the mount point: crun, which would make it, cannot be had here."""
+    """runc refuses the mount point. crun would make it, but is not available here."""
     before = sorted(os.listdir(SOCKET_DIRECTORY))
     below = {"name": "scratch", "mountPath": "/etc/netutil/made"}
     mounts = [*_RESULTS_ONLY["volumeMounts"], below]

@@ -21,7 +21,7 @@ from tests.e2e.workloads import answer, asking, container, pod
 NETWORKS = '[{"name": "e2e", "interface": "eth0", "default": true, "mtu": 1500}]'
 _WHOLE = {"cpu": "1", "memory": "64Mi"}
 _SMALL = {"cpu": "100m", "memory": "64Mi"}
-_NOBODY = {
+_UNPRIVILEGED = {
     "runAsNonRoot": True,
     "runAsUser": 65534,
     "runAsGroup": 65534,
@@ -52,7 +52,7 @@ PODS = [
         container("app", asking("after-init")),
         initContainers=[container("init", asking("in-init", "exit 0"))],
     ),
-    pod("nobody", container("app", asking("nobody"), securityContext=_NOBODY)),
+    pod("unprivileged", container("app", asking("unprivileged"), securityContext=_UNPRIVILEGED)),
     pod(
         "hooked",
         container(
@@ -77,7 +77,7 @@ FIRST_ANSWERS = {
     "shared-side": ("shared", "side"),
     "in-init": ("initialised", "init"),
     "after-init": ("initialised", "app"),
-    "nobody": ("nobody", "app"),
+    "unprivileged": ("unprivileged", "app"),
     "hooked": ("hooked", "app"),
 }
 
@@ -241,9 +241,7 @@ def test_networks_are_those_of_the_annotation(node: Node, variant: str) -> None:
     assert (status["name"], status["interface"], status["mtu"]) == ("e2e", "eth0", 1500)
 
 
-def test_a_process_of_a_shared_pid_namespace_is_answered_of_its_neighbour(
-    node: Node, variant: str
-) -> None:
+def test_a_shared_pid_namespace_gives_answers_about_neighbours(node: Node, variant: str) -> None:
     side = container_of(node, "shared", "side")
     neighbour = inside_pid(container_of(node, "shared", "app").pid)
     done = side.run("netutil", "env", "--pid", str(neighbour), "WHO")
@@ -253,9 +251,7 @@ def test_a_process_of_a_shared_pid_namespace_is_answered_of_its_neighbour(
         assert done.stdout == "app\n"
 
 
-def test_a_process_is_not_answered_of_another_container_by_its_pid(
-    node: Node, variant: str
-) -> None:
+def test_a_process_gets_no_answer_about_another_containers_pid(node: Node, variant: str) -> None:
     left = container_of(node, "two", "left")
     right = container_of(node, "two", "right")
     done = left.run("netutil", "env", "--pid", str(right.pid), "WHO")

@@ -15,19 +15,21 @@ from types import FrameType
 from tests.e2e import __main__ as e2e
 from tests.e2e.vm.disk import containerd_disk
 from tests.e2e.vm.machine import KEPT, MachineFailed, run
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[3]
 FOLDERS = (
-    "identity",
-    "facts",
-    "lab",
-    "listener",
-    "connections",
-    "grpcserver",
-    "service",
-    "hostile",
+    "unit/identity",
+    "unit/facts",
+    "unit/collect",
+    "unit/listener",
+    "unit/connections",
+    "unit/grpcserver",
+    "unit/admin",
+    *(f"integration/{each}" for each in ("admin", "api", "cli", "lab", "lifecycle", "watch")),
+    "security",
+    "faults",
 )
-WITHOUT = "tests/service/test_other_language.py"  # needs a package index
+WITHOUT = "tests/integration/api/test_other_language.py"  # needs a package index
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-ra", "-n2"),
     # An emulated processor is some ten times slower.

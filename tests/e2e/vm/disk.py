@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from tests.e2e import images, namespaces, node, settings
-from tests.e2e.cache import keep_newest, kept
-from tests.e2e.packages import ensure_installed
+from tests.support.cache import keep_newest, kept
+from tests.support.packages import ensure_installed
 
 PACKAGES = ("e2fsprogs",)
 _SIZE = "2G"  # sparse

@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.namespaces import NODE_ADDRESS
-from tests.e2e.packages import dependency, ensure_installed, unpacked
 from tests.e2e.settings import CONTAINERD_ROOT
 from tests.e2e.vm.initramfs import build_initramfs
+from tests.support.packages import dependency, ensure_installed, unpacked
 
 PACKAGES = ("qemu-system-x86", "busybox-static", "cpio", "kmod", "systemd")
 _META_PACKAGE = "linux-image-amd64"

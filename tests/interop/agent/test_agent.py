@@ -1,4 +1,4 @@
-"""What each gRPC client gets of the agent, from inside a pod."""
+"""The answers of the agent to each gRPC client, from inside a pod."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.interop import cases
-from tests.interop.programs import ROOT, Program
+from tests.interop.programs import Program
 from tests.interop.server import ENVIRONMENT, ENVIRONMENT_BYTES, POD_NAME
-from tests.lab import Lab, LabContainer
-from tests.lab.observing import needs_lab
 from tests.support.http2 import SOCKET
+from tests.support.lab import Lab, LabContainer
+from tests.support.lab.observing import needs_lab
+from tests.support.repository import ROOT
 
 OK, CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 1, 4, 5, 8
 pytestmark = [pytest.mark.root, needs_lab]
@@ -34,7 +35,7 @@ def app(lab: Lab) -> LabContainer:
 
 
 def environment(client: Program) -> dict[str, str]:
-    """What a client needs in a pod, and an environment of 1 MB."""
+    """Return the variables that a client needs in a pod, and 1 MB of others."""
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **client.environment} | ENVIRONMENT
 
 

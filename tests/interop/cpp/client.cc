@@ -30,7 +30,7 @@ constexpr int kMany = 1000;
 constexpr int kUploads = 100;
 constexpr int kTooLarge = 10;
 constexpr milliseconds kDeadline{200};
-constexpr milliseconds kPatience{30000};
+constexpr milliseconds kTimeout{30000};
 constexpr milliseconds kWatched{9000};
 
 // A JSON object, member by member.
@@ -299,7 +299,7 @@ class Client {
   Result load(bool wait) {
     const auto prepare = [wait](grpc::ClientContext *context) {
       context->set_wait_for_ready(wait);
-      context->set_deadline(system_clock::now() + kPatience);
+      context->set_deadline(system_clock::now() + kTimeout);
     };
     const auto slow = [this, prepare] {
       grpc::ClientContext context;

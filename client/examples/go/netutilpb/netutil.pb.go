@@ -5232,7 +5232,7 @@ type PodResponse struct {
 	Phase string `protobuf:"bytes,13,opt,name=phase,proto3" json:"phase,omitempty"`
 	// When the pod was read from the kubelet.
 	ObservedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=observed_at,json=observedAt,proto3" json:"observed_at,omitempty"`
-	// Paths of fields that are unknown, since what stands there in the pod list is
+	// Paths of fields that are unknown, since their value in the pod list is
 	// not as core/v1 says ("spec.hostNetwork"); of very many the first. Such a
 	// field is empty or false above.
 	NotUnderstood []string `protobuf:"bytes,30,rep,name=not_understood,json=notUnderstood,proto3" json:"not_understood,omitempty"`

@@ -1,0 +1,1 @@
+"""The CSI driver as a program, in mount namespaces of its own."""

@@ -1,0 +1,1 @@
+"""What a caller, the log and the metrics must not contain."""

@@ -1,0 +1,1 @@
+"""Answers of the agent, for tests of the client."""

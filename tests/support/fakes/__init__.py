@@ -1,0 +1,1 @@
+"""Fakes of the kubelet, the API server and the agent."""

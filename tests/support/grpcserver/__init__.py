@@ -1,0 +1,1 @@
+"""A client by hand and handlers, for tests of the gRPC server."""

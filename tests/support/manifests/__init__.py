@@ -1,0 +1,1 @@
+"""The manifests as documents, and processes with the privileges that a manifest gives."""
