@@ -1,9 +1,9 @@
 """The credentials that a process has now, without its status file where the kernel allows that.
 
 The kernel makes the whole of /proc/<pid>/status for each read, some 40 lines: that took longer than
-the read of an environment. Since Linux 6.13 a pidfd tells the ids (PIDFD_GET_INFO, `pidfd_info` in
-fs/pidfs.c), and capget(2) the capabilities; both are those of the first thread, as the file's are.
-Older kernels, and security modules that refuse one of the two calls, leave the file.
+the read of an environment. Since Linux 6.13 a pidfd reports the ids (PIDFD_GET_INFO, `pidfd_info`
+in fs/pidfs.c), and capget(2) the capabilities; both are those of the first thread, as the file's
+are. Older kernels, and security modules that refuse one of the two calls, leave the file.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def credentials_now(process: PinnedProcess) -> ThreadCredentials:
 
 
 def first_thread_ids(process: PinnedProcess) -> Ids | None:
-    """Return the ids of the first thread, even if it has ended. None where only a file tells them.
+    """Return the ids of the first thread, even if it has ended. None where only a file has them.
 
     That is also so for a process that was waited for. Raises OSError for every other failure.
     """

@@ -295,7 +295,7 @@ sys.stdin.read()
 """Its child shares its memory until a writer opens a pipe, then executes a program (vfork(2))."""
 
 
-async def test_a_program_whose_memory_another_process_still_has_is_read_as_it_is(
+async def test_a_program_that_left_shared_memory_is_read_as_it_is(
     stack: ExitStack, tmp_path: Path
 ) -> None:
     """A descriptor of `environ` that was kept open shows the memory that the process has left."""
@@ -493,7 +493,7 @@ def thread_credentials() -> list[str]:
 
 
 @callers
-async def test_a_process_with_the_number_of_a_start_that_has_ended_is_not_read(
+async def test_a_process_with_the_pid_of_an_ended_start_is_not_read(
     stack: ExitStack, uid: int, become: Sequence[str]
 ) -> None:
     shell = (*become, "env", "-i", f"{START}=000000", "sh", "-c", "echo; read -r x")
@@ -512,7 +512,7 @@ async def test_a_process_with_the_number_of_a_start_that_has_ended_is_not_read(
 
 
 @callers
-async def test_a_start_that_ends_while_it_is_read_is_not_answered_in_part(
+async def test_a_start_that_ends_during_its_read_is_never_cut(
     stack: ExitStack, uid: int, become: Sequence[str]
 ) -> None:
     asking = sleeping(stack, become)

@@ -122,7 +122,7 @@ class CountedFiles:
         return BY_PATH.is_there(directory)
 
 
-def test_of_a_pool_without_pages_only_their_number_is_read(root: str) -> None:
+def test_a_pool_without_pages_costs_one_read(root: str) -> None:
     name = "hugepages-64kB"
     pool = Path(root, f"sys/kernel/mm/hugepages/{name}")
     part = Path(root, f"sys/devices/system/node/node1/hugepages/{name}")

@@ -184,7 +184,7 @@ def test_a_process_in_a_user_namespace_of_its_own_is_refused() -> None:
         assert_refused(neighbour.pid, target.pid)
 
 
-def test_errors_of_a_read_are_not_for_a_caller_in_its_own_user_namespace() -> None:
+def test_errors_of_a_read_are_not_for_another_user_namespace() -> None:
     """They say something of the target, such as the size of its environment."""
 
     def too_large(_: int) -> None:

@@ -51,7 +51,7 @@ libc.pthread_exit(None)
 
 @pytest.fixture(params=["pidfd", "file"])
 def _kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tells of ids by pidfd, or does not."""
+    """The kernel reports ids by pidfd, or does not."""
     if request.param == "file":
         monkeypatch.setattr(live_credentials, "_has_pidfd_info", lambda: False)
     elif not live_credentials._has_pidfd_info():
