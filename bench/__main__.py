@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import (
     calls,
+    claims,
     connections,
     delays,
     event_loops,
@@ -26,6 +27,7 @@ from bench import (
     python_client,
     sidecar_calls,
     sidecars,
+    sources,
     starts,
 )
 from bench.rows import Row, summary, table, without_row
@@ -34,11 +36,13 @@ from tests.support.lab import why_no_lab
 Part = Callable[..., Iterator[Row]]
 PARTS: dict[str, Part] = {
     "starts": starts.rows,
+    "sources": sources.rows,
     "calls": calls.rows,
     "sidecar": sidecar_calls.rows,
     "client": python_client.rows,
     "connections": connections.rows,
     "holding": holding.rows,
+    "claims": claims.rows,
     "lists": lists.rows,
     "delays": delays.rows,
 }

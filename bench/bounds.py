@@ -56,6 +56,9 @@ BOUNDS = {
     "sidecar.GetEnv.rate": _at_least(1.0),
     # What the agent holds.
     "watch.110.memory": _at_most(48.0),  # MiB
+    "claims.node.memory": _at_most(96.0),  # MiB
+    "claims.apiserver.memory": _at_most(96.0),  # MiB, with the package kubernetes
+    "claims.both.memory": _at_most(96.0),  # MiB, the same
     "held.memory": _at_most(16.0),  # KiB of a connection
     "held.descriptors": _at_most(3.0),
     "watch.110.cpu": _at_most(0.3),  # per cent of a core

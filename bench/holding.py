@@ -46,7 +46,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
             for container in containers[len(watching) : number]:
                 watching.append(stack.enter_context(LoadGenerator(container)))
                 watching[-1].ask("watch", "Watch", 1)
-            costs.append(_cost(agent, number, seconds))
+            costs.append(settled_cost(agent, number, seconds))
             yield from _held(costs[-1])
     yield from _growth(costs)
     with ExitStack() as stack:
@@ -54,7 +54,8 @@ def rows(*, quick: bool) -> Iterator[Row]:
         yield _gets(stack, lab, node.light_pods(lab, _NODE), seconds)
 
 
-def _cost(agent: LabAgent, number: int, seconds: float) -> Cost:
+def settled_cost(agent: LabAgent, number: int, seconds: float) -> Cost:
+    """Return what an agent holds and uses over some seconds, once it is quiet."""
     time.sleep(2)  # what came with the last of them is done
     before, began = node.cpu_seconds(agent.pid), time.monotonic()
     time.sleep(seconds)

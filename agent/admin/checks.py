@@ -19,6 +19,7 @@ from typing import Literal
 from netutil.agent.device_plugin.plugin import PluginState
 from netutil.agent.errors import AgentError
 from netutil.agent.facts.device_metadata import DeviceMetadataFiles
+from netutil.agent.facts.host_interfaces import INITIAL_PID_NAMESPACE
 from netutil.agent.identity.cgroups import UNIFIED, CgroupTree
 from netutil.agent.listener.unix_socket import is_temporary_name
 from netutil.agent.observability.build_info import BuildInfo
@@ -31,7 +32,6 @@ from netutil.agent.pods.model import Pod
 
 Outcome = Literal["ok", "warning", "failed"]
 
-_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 _SETGID, _SETUID, _DAC_READ_SEARCH, _SYS_PTRACE, _SYS_ADMIN = 6, 7, 2, 19, 21
 _NEEDED = {
     _SYS_PTRACE: "CAP_SYS_PTRACE",
@@ -79,7 +79,7 @@ def process_ids(members: Iterable[str], number: int | None = None) -> Check:
         return Check(name, "failed", found, remedy)
     if number is None:
         number = os.stat("/proc/self/ns/pid").st_ino
-    if number == _INITIAL_PID_NAMESPACE:
+    if number == INITIAL_PID_NAMESPACE:
         return Check(name, "ok", "the agent is in the machine's first PID namespace")
     if entries:
         found = f"all {len(entries)} processes of pods have numbers that the agent sees"

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from netutil.agent.admin.explain import to_valid_utf8
+from netutil.agent.admin.host_interfaces import report_interfaces
 from netutil.agent.admin.pod_summary import PodSummaries
 from netutil.agent.collect.amounts import pod_resources
 from netutil.agent.collect.caller import CallerResolver, connection_of
@@ -23,6 +24,7 @@ from netutil.agent.collect.results import Allocated
 from netutil.agent.errors import AgentError, NotFound, Reason, Unauthenticated, unreadable
 from netutil.agent.facts.cgroup_levels import ControllerDirectory
 from netutil.agent.facts.cpu import CpuDirectories
+from netutil.agent.facts.host_interfaces import CpuCounts, read_cpu_counts
 from netutil.agent.facts.pci import read_network_devices
 from netutil.agent.facts.topology import read_topology
 from netutil.agent.identity.cgroups import CgroupTree, processes_below
@@ -304,8 +306,11 @@ class NodeDescriber:
         self._reads = reads
         self._host_root = host_root
 
-    async def describe(self) -> api.DescribeNodeResponse:
-        """Return the node. Raises `Unavailable` without a pod list."""
+    async def describe(self, *, interfaces: bool) -> api.DescribeNodeResponse:
+        """Return the node, with its network interfaces if they are asked for.
+
+        Raises `Unavailable` without a pod list.
+        """
         pod_list = self._pods.last or await self._pods.refresh()  # each names the node alike
         answer = api.DescribeNodeResponse(node_name=_name(pod_list), kernel=os.uname().release)
         topology = partial(read_topology, self._host_root)
@@ -313,8 +318,12 @@ class NodeDescriber:
         answer.cpus.extend(cpu_of_node(cpu) for cpu in cpus)
         devices = partial(read_network_devices, self._host_root)
         for one in await self._read(answer, "network_devices", devices, "/sys/bus/pci/devices"):
-            interfaces = [to_valid_utf8(name) for name in one.interfaces]
-            answer.network_devices.add(pci=pci_info(one.pci), interfaces=interfaces)
+            names = [to_valid_utf8(name) for name in one.interfaces]
+            answer.network_devices.add(pci=pci_info(one.pci), interfaces=names)
+        for counts in await self._read(answer, "cpu_counts", _cpu_counts, "the CPUs of the node"):
+            answer.cpu_counts.CopyFrom(api.CPUCounts(logical=counts.logical, cores=counts.cores))
+        if interfaces:
+            answer.host_interfaces.CopyFrom(await report_interfaces(self._reads, self._host_root))
         return answer
 
     async def _read(
@@ -331,6 +340,10 @@ class NodeDescriber:
         except OSError as error:
             answer.errors.append(part_error(part, unreadable(error, str(error.filename or what))))
         return ()
+
+
+def _cpu_counts() -> tuple[CpuCounts, ...]:
+    return (read_cpu_counts(),)
 
 
 def _name(pod_list: PodList) -> str:

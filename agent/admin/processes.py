@@ -16,7 +16,7 @@ from netutil.agent.collect.processes import (
     Slice,
     ThreadFacts,
     boot_seconds,
-    read_container,
+    read_cgroup,
 )
 from netutil.agent.collect.read_pool import ReadPool
 from netutil.agent.errors import (
@@ -31,7 +31,7 @@ from netutil.agent.kubelet.podresources.directory import ResourceDirectory
 from netutil.agent.messages.encode import Send
 from netutil.agent.messages.status import part_error
 from netutil.agent.parsers.cpulist import format_cpu_list
-from netutil.agent.parsers.pod_cgroups import normalise_uid
+from netutil.agent.parsers.pod_cgroups import names_a_container, normalise_uid
 from netutil.agent.pods.directory import PodDirectory
 from netutil.agent.pods.model import Pod
 from netutil.v1alpha import netutil_pb2
@@ -78,12 +78,14 @@ class ProcessLister:
         is_one = bool(request.namespace or request.name)
         pods = [named(pod_list, request.namespace, request.name)] if is_one else by_name(pod_list)
         containers = await self._callers.containers_by_pod()
+        directories = await self._callers.pod_directories()
         await send(await self._exclusive_cpus(seconds))
         boot = await self._reads.run("", boot_seconds, "/proc/stat")
         left = Quota(self._bounds.processes, self._bounds.threads)
         for pod in pods:
-            found = containers.get(normalise_uid(pod.cgroup_uid), {})
+            uid = normalise_uid(pod.cgroup_uid)
             listing = _PodListing(pod, request.threads, boot)
+            found = _Cgroups(directories.get(uid), containers.get(uid, {}))
             await self._send_pod(listing, found, left, send)
 
     async def _exclusive_cpus(self, seconds: float) -> api.ListProcessesResponse:
@@ -106,7 +108,7 @@ class ProcessLister:
         return answer
 
     async def _send_pod(
-        self, listing: _PodListing, containers: Mapping[str, str], left: Quota, send: Send
+        self, listing: _PodListing, cgroups: _Cgroups, left: Quota, send: Send
     ) -> None:
         """Send a pod's processes; parts that cannot be read are among the errors of its last."""
         processes = min(self._bounds.pod_processes, left.processes)
@@ -114,10 +116,14 @@ class ProcessLister:
         quota = Quota(processes, threads)
         errors: list[netutil_pb2.PartError] = []
         lane = _LANE.format(listing.pod.cgroup_uid)
-        for container_id, directory in sorted(containers.items()):
+        for container_id, directory in cgroups.in_order():
             read = f"{directory}/cgroup.procs"
-            slices = read_container(
-                directory, quota, with_threads=listing.with_threads, boot_seconds=listing.boot
+            slices = read_cgroup(
+                directory,
+                quota,
+                with_threads=listing.with_threads,
+                boot_seconds=listing.boot,
+                skips=_of_no_container if container_id else names_a_container,
             )
             following = partial(next, slices, None)
             try:
@@ -132,12 +138,35 @@ class ProcessLister:
                 errors.append(
                     part_error("processes", unreadable(error, str(error.filename or read)))
                 )
-        errors.extend(_not_found(listing.pod, containers))
+        errors.extend(_not_found(listing.pod, cgroups.containers))
         left.processes -= processes - quota.processes
         left.threads -= threads - quota.threads
         if quota.hidden:
             errors.append(part_error("processes", _hidden(quota.hidden)))
         await send(listing.last(quota, errors))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cgroups:
+    """The directories of a pod: its own, None for a pod without one, and its containers' by ID."""
+
+    pod: str | None
+    containers: Mapping[str, str]
+
+    def in_order(self) -> Iterator[tuple[str, str]]:
+        """Yield the containers by ID, then the pod's own directory with "" for the ID.
+
+        In the pod's own are processes of its runtime: a monitor, a virtual machine.
+        """
+        yield from sorted(self.containers.items())
+        if self.pod is not None:
+            yield "", self.pod
+
+
+def _of_no_container(name: str) -> bool:
+    """Return that nothing below a container is left out, whatever its name is."""
+    del name
+    return False
 
 
 @dataclass(frozen=True, slots=True)

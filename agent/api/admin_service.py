@@ -93,8 +93,11 @@ class Node(node_pb2_grpc.NodeServicer):
         self, request: api.DescribeNodeRequest, context: Context
     ) -> api.DescribeNodeResponse:
         """Return the node itself."""
-        del request
-        return await self._answer("DescribeNode", context, self._reports.node_describer.describe)
+
+        async def body() -> api.DescribeNodeResponse:
+            return await self._reports.node_describer.describe(interfaces=request.interfaces)
+
+        return await self._answer("DescribeNode", context, body)
 
     async def GetActivity(
         self, request: api.GetActivityRequest, context: Context

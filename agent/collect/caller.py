@@ -32,6 +32,7 @@ from netutil.agent.identity.cgroups import (
     CgroupTree,
     Hierarchy,
     containers_below,
+    pod_directories_below,
     processes_below,
 )
 from netutil.agent.identity.first_process import find_first
@@ -314,6 +315,17 @@ class CallerResolver:
             if pod_uid is not None:
                 found.setdefault(pod_uid, {})[container_id] = directory
         return found
+
+    async def pod_directories(self) -> dict[str, str]:
+        """Return the cgroup directory of each pod that has one, by normalised UID.
+
+        In the hierarchy of `containers_by_pod`.
+        """
+        hierarchy = self._cpuset_hierarchy()
+        if hierarchy is None:
+            return {}
+        find = partial(pod_directories_below, hierarchy)
+        return await self._reads.run("", find, hierarchy.directory)
 
     def _cpuset_hierarchy(self) -> Hierarchy | None:
         controller = next((c for c in ("cpuset", UNIFIED) if c in self._tree.hierarchies), None)

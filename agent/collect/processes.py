@@ -20,7 +20,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -122,7 +122,7 @@ class ProcessFacts:
 
 @dataclass(slots=True)
 class Quota:
-    """How many processes and threads may still be read; `read_container` takes from it."""
+    """How many processes and threads may still be read; `read_cgroup` takes from it."""
 
     processes: int
     threads: int
@@ -144,19 +144,25 @@ class Slice:
     cost_seconds: float
 
 
-def read_container(
-    directory: str, quota: Quota, *, with_threads: bool, boot_seconds: float
+def read_cgroup(
+    directory: str,
+    quota: Quota,
+    *,
+    with_threads: bool,
+    boot_seconds: float,
+    skips: Callable[[str], bool] = lambda name: False,
 ) -> Iterator[Slice]:
     """Yield the processes of a cgroup and all below it, as they are when they are read.
 
-    `boot_seconds` is when the node started, since the epoch. What is beyond the quota is not read,
+    `boot_seconds` is when the node started, since the epoch. `skips` says of the name of a cgroup
+    below whether it is left out, with all below it. What is beyond the quota is not read,
     and the quota says that there is more. A process with many threads is in several slices, each
     with the next ones of its threads. Raises OSError for a shortage, and for a file that cannot be
     read.
     """
     rows: list[ProcessFacts] = []
     began, cpu_before, size, characters = time.monotonic(), time.thread_time(), 0, 0
-    for process in _members(directory, quota):
+    for process in _members(directory, quota, skips):
         for one in _read_process(process, quota, with_threads, boot_seconds):
             rows.append(one)
             size += len(one.threads) + 1
@@ -194,7 +200,7 @@ def _characters(one: ProcessFacts | ThreadFacts) -> int:
     return len(one.allowed_cpus or "")
 
 
-def _members(directory: str, quota: Quota) -> list[psutil.Process]:
+def _members(directory: str, quota: Quota, skips: Callable[[str], bool]) -> list[psutil.Process]:
     """Return the processes of a cgroup, without those that have ended.
 
     A number is listed, then its process is identified, then the number is listed again: so the
@@ -203,7 +209,7 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
     import psutil  # noqa: PLC0415
 
     found: dict[int, psutil.Process] = {}
-    for number in _numbers_below(directory, quota):
+    for number in _numbers_below(directory, quota, skips):
         if number in found:  # it was moved from one cgroup to another
             continue
         if number == 0:
@@ -218,7 +224,7 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             continue
     listed: set[int] = set()
-    for number in _numbers_below(directory, quota):
+    for number in _numbers_below(directory, quota, skips):
         if number in found:
             listed.add(number)
         if len(listed) == len(found):
@@ -226,7 +232,7 @@ def _members(directory: str, quota: Quota) -> list[psutil.Process]:
     return [process for number, process in found.items() if number in listed]
 
 
-def _numbers_below(directory: str, quota: Quota) -> Iterator[int]:
+def _numbers_below(directory: str, quota: Quota, skips: Callable[[str], bool]) -> Iterator[int]:
     """Yield the host pids in a cgroup and those below it (cgroup.procs), as they are now.
 
     Of at most `MAX_CGROUPS` cgroups, with paths that the kernel takes: the quota says that there
@@ -240,7 +246,7 @@ def _numbers_below(directory: str, quota: Quota) -> Iterator[int]:
                 yield from map(int, numbers)
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
+                    if not entry.is_dir(follow_symlinks=False) or skips(entry.name):
                         continue
                     if found == MAX_CGROUPS:
                         quota.processes_truncated = True

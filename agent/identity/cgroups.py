@@ -460,6 +460,26 @@ def containers_below(hierarchy: Hierarchy) -> dict[str, str]:
     return found
 
 
+def pod_directories_below(hierarchy: Hierarchy) -> dict[str, str]:
+    """Return the directory of every pod in a hierarchy that has one, by normalised UID.
+
+    Blocks and raises as `containers_below`.
+    """
+    found: dict[str, str] = {}
+    for path in kubepods_directories(hierarchy.places):
+        top = hierarchy.resolve(path)
+        if top is None:
+            continue
+        for folder, below, _ in os.walk(top, onerror=_only_shortage):
+            pod_uid = hierarchy.pod_at(folder)
+            if pod_uid is not None:
+                found.setdefault(pod_uid, folder)
+                below.clear()
+            elif folder.count("/") - top.count("/") >= _MAX_DEPTH:
+                below.clear()
+    return found
+
+
 def _names_in(directory: str, prefix: str) -> list[str]:
     try:
         return sorted(name for name in os.listdir(directory) if name.startswith(prefix))

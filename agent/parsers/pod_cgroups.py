@@ -201,6 +201,11 @@ def joined_parents(places: PodPlaces) -> Iterator[str]:
             yield from (f"{top}{above}/{name}" for name in _RUNTIME_SERVICES)
 
 
+def names_a_container(segment: str) -> bool:
+    """Return whether a segment of a path is strictly a container."""
+    return _container_id(segment) is not None
+
+
 def names_a_pod(path: str) -> bool:
     """Return whether any segment looks like a pod or a container, at any depth."""
     return any(

@@ -34,6 +34,7 @@ POD_ORDERS = ("name", "calls", "refused", "failed", "not-found", "connections", 
 TOP_ORDERS = ("calls", "refused", "failed", "not-found", "connections", "latency", "name")
 PROCESS_ORDERS = ("cpu", "memory", "threads", "name")
 """Orders of `node top --processes` and `node pod --processes`."""
+INTERFACE_ORDERS = ("index", "traffic", "errors", "dropped", "name")
 NODE_DEFAULTS: dict[str, Any] = {
     "sort": None,
     "once": False,
@@ -52,6 +53,7 @@ NODE_DEFAULTS: dict[str, Any] = {
 }
 _OUTPUTS_BY_COMMAND = {
     "node pods": _POD_OUTPUTS,
+    "node describe": OUTPUTS,
     "node map": _MAP_OUTPUTS,
     "node top": _LIVE_OUTPUTS,
     "node trace": _TRACE_OUTPUTS,
@@ -77,6 +79,10 @@ processes get, their host pids for `netutil node explain`, and each part that is
 the reason. No environment, and of annotations the names alone. With --processes its processes
 instead, as they are over --interval: the CPUs that each may use and the one that it runs on,
 and whether such a CPU is exclusive to a container. Never arguments or environment."""
+_DESCRIBE = """\
+The node itself: how many CPUs, cores, sockets and NUMA nodes it has, its network devices, and
+the interfaces of its own network namespace with their counters since each was made. A dash is
+not known. MBIT/S is what the driver of a hardware link reports."""
 _EXPLAIN = """\
 Identify a process as if it had connected, step by step, and print where that stops and why.
 PID is the number that the host sees: inside a container the same process has another one
@@ -170,6 +176,11 @@ def add_node(commands: Commands) -> None:
     _add_processes(pod)
     pod.add_argument("--sort", choices=PROCESS_ORDERS, help="the order of the processes (cpu)")
     _add_interval(pod)
+    described = "the node itself: CPUs, network devices, interfaces and their counters"
+    describe = add("describe", described, _DESCRIBE)
+    describe.add_argument(
+        "--sort", choices=INTERFACE_ORDERS, help="the order of the interfaces (index)"
+    )
     drawn = "a picture of the node: who shares what, and what crosses NUMA nodes"
     add("map", drawn, _MAP, TIMEOUT.format("30"))
     top = add("top", "calls of each pod now, and how fast they are answered", _TOP, WATCHES)

@@ -10,6 +10,7 @@ from netutil.client.cli.exit_codes import Exit, exit_code_for
 from netutil.client.cli.node_options import NodeOptions, render_document
 from netutil.client.cli.offline_checks import with_outside
 from netutil.client.cli.output import complain, style, write
+from netutil.client.cli.render import host as host_tables
 from netutil.client.cli.render import node as pod_tables
 from netutil.client.cli.render import node_text
 from netutil.client.cli.render.tables import render
@@ -33,6 +34,7 @@ def run_node(options: NodeOptions) -> Exit:
     run = {
         "node pods": node_pods.pods,
         "node pod": _pod,
+        "node describe": _describe,
         "node map": _map,
         "node top": node_live.top,
         "node trace": node_live.trace,
@@ -65,6 +67,15 @@ async def _pod(client: AsyncNodeClient, options: NodeOptions) -> Exit:
         tables = pod_tables.described_pod(answer, datetime.now(UTC))
         return write(render(tables, style()))
     return write(render_document(answer, options))
+
+
+async def _describe(client: AsyncNodeClient, options: NodeOptions) -> Exit:
+    answer = await client.call(requests.described_node(interfaces=True))
+    node = host_tables.in_order(answer, options.view.sort or "index")
+    if options.output != "table":
+        return write(render_document(node, options))
+    shown = style()
+    return write(render(host_tables.described_node(node, shown.width), shown))
 
 
 async def _map(client: AsyncNodeClient, options: NodeOptions) -> Exit:

@@ -12,6 +12,7 @@ from netutil.client.documents import to_json, to_yaml
 Command = Literal[
     "node pods",
     "node pod",
+    "node describe",
     "node map",
     "node top",
     "node trace",

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from netutil.client.models.core import CPU, UNKNOWN_WITH, NetworkStatus, NodeCPU, PartError
-from netutil.client.models.devices import Hugepages, Interfaces, PCIInfo, Resources
+from netutil.client.models.devices import (
+    Hugepages,
+    Interfaces,
+    LinkCounters,
+    PCIInfo,
+    Resources,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +144,63 @@ class NetworkDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class CPUCounts:
+    """How many CPUs run now, and how many cores they are of; None: not known."""
+
+    logical: int | None
+    cores: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostInterface:
+    """A network interface of the node itself.
+
+    None: not known. Where the agent may not enter the node's network namespace, `name` and
+    `counters` are all that is known.
+    """
+
+    name: str
+    index: int | None
+    kind: str | None
+    mac: str | None
+    mtu: int | None
+    operational_state: str | None
+    up: bool | None
+    master: str | None
+    parent_device_bus: str
+    parent_device: str
+    counters: LinkCounters | None
+    speed_megabits: int | None
+    duplex: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostInterfaces:
+    """The network interfaces of the node. `truncated`: there are more.
+
+    `interfaces` is None if they could not be read: `error` says why. Beside interfaces it says
+    what is not known of them.
+    """
+
+    interfaces: tuple[HostInterface, ...] | None = field(metadata={UNKNOWN_WITH: "error"})
+    truncated: bool
+    error: PartError | None
+
+
+@dataclass(frozen=True, slots=True)
 class DescribedNode:
-    """The node itself. `errors` has one entry per part that could not be read."""
+    """The node itself. `errors` has one entry per part that could not be read.
+
+    `host_interfaces` is None if they were not asked for, or the agent is too old to know them.
+    """
 
     node_name: str
     kernel: str
     cpus: tuple[NodeCPU, ...]
     network_devices: tuple[NetworkDevice, ...]
     errors: tuple[PartError, ...]
+    cpu_counts: CPUCounts | None = None
+    host_interfaces: HostInterfaces | None = None
 
 
 @dataclass(frozen=True, slots=True)

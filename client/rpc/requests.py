@@ -176,9 +176,9 @@ def processes(
     return _node_request("ListProcesses", message, node_pb2.ListProcessesResponse, ProcessesPart)
 
 
-def described_node() -> Request[DescribedNode]:
-    """DescribeNode."""
-    message = node_pb2.DescribeNodeRequest()
+def described_node(*, interfaces: bool = False) -> Request[DescribedNode]:
+    """DescribeNode, with the network interfaces of the node if wanted."""
+    message = node_pb2.DescribeNodeRequest(interfaces=interfaces)
     return _node_request("DescribeNode", message, node_pb2.DescribeNodeResponse, DescribedNode)
 
 

@@ -275,7 +275,7 @@ _NOT_MARKED = "which CPUs are exclusive is not known: EXCLUSIVE CPUS is ?"
 
 
 def _rows(one: ProcessUse, now: datetime) -> Iterator[Mapping[str, str]]:
-    container = one.container or f"({one.container_id[:12]})"
+    container = one.container or f"({one.container_id[:12] or 'pod'})"
     own = f"{one.namespace}/{one.pod}/{one.container}"
     yield {
         "POD": f"{one.namespace}/{one.pod}",

@@ -474,12 +474,19 @@ Global___FactSource: _TypeAlias = FactSource  # noqa: Y015
 class DescribeNodeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    interfaces: _builtins.bool
+    """The interfaces of the node too: some hundred bytes of each, of thousands of them
+    on a node with many pods.
+    """
     def __init__(
         self,
+        *,
+        interfaces: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interfaces", b"interfaces"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +501,8 @@ class DescribeNodeResponse(_message.Message):
     CPUS_FIELD_NUMBER: _builtins.int
     NETWORK_DEVICES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
+    CPU_COUNTS_FIELD_NUMBER: _builtins.int
+    HOST_INTERFACES_FIELD_NUMBER: _builtins.int
     node_name: _builtins.str
     """As the pod list names it; the host name where no pod does."""
     kernel: _builtins.str
@@ -508,7 +517,15 @@ class DescribeNodeResponse(_message.Message):
 
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[_netutil_pb2.PartError]:
-        """"cpus" or "network_devices", where it could not be read, with its reason."""
+        """"cpus", "network_devices" or "cpu_counts", where it could not be read, with its
+        reason.
+        """
+
+    @_builtins.property
+    def cpu_counts(self) -> Global___CPUCounts: ...
+    @_builtins.property
+    def host_interfaces(self) -> Global___HostInterfaces:
+        """Only if asked for."""
 
     def __init__(
         self,
@@ -518,14 +535,185 @@ class DescribeNodeResponse(_message.Message):
         cpus: _abc.Iterable[_netutil_pb2.CPU] | None = ...,
         network_devices: _abc.Iterable[Global___NetworkDevice] | None = ...,
         errors: _abc.Iterable[_netutil_pb2.PartError] | None = ...,
+        cpu_counts: Global___CPUCounts | None = ...,
+        host_interfaces: Global___HostInterfaces | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu_counts", b"cpu_counts", "host_interfaces", b"host_interfaces"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "errors", b"errors", "kernel", b"kernel", "network_devices", b"network_devices", "node_name", b"node_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_counts", b"cpu_counts", "cpus", b"cpus", "errors", b"errors", "host_interfaces", b"host_interfaces", "kernel", b"kernel", "network_devices", b"network_devices", "node_name", b"node_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeNodeResponse: _TypeAlias = DescribeNodeResponse  # noqa: Y015
+
+@_typing.final
+class CPUCounts(_message.Message):
+    """How many CPUs run now (offline ones are not counted), as psutil counts them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGICAL_FIELD_NUMBER: _builtins.int
+    CORES_FIELD_NUMBER: _builtins.int
+    logical: _builtins.int
+    """sysconf(3), _SC_NPROCESSORS_ONLN. Not set: not known."""
+    cores: _builtins.int
+    """Those with threads of one core counted once
+    (/sys/devices/system/cpu/cpu*/topology/core_cpus_list). Not set: not known.
+    """
+    def __init__(
+        self,
+        *,
+        logical: _builtins.int | None = ...,
+        cores: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cores", b"_cores", "_logical", b"_logical", "cores", b"cores", "logical", b"logical"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cores", b"_cores", "_logical", b"_logical", "cores", b"cores", "logical", b"logical"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cores: _TypeAlias = _typing.Literal["cores"]  # noqa: Y015
+    _WhichOneofArgType__cores: _TypeAlias = _typing.Literal["_cores", b"_cores"]  # noqa: Y015
+    _WhichOneofReturnType__logical: _TypeAlias = _typing.Literal["logical"]  # noqa: Y015
+    _WhichOneofArgType__logical: _TypeAlias = _typing.Literal["_logical", b"_logical"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cores) -> _WhichOneofReturnType__cores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logical) -> _WhichOneofReturnType__logical | None: ...
+
+Global___CPUCounts: _TypeAlias = CPUCounts  # noqa: Y015
+
+@_typing.final
+class HostInterfaces(_message.Message):
+    """The links of the network namespace of the node's first process, which is the host's
+    and not the agent's own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERFACES_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    truncated: _builtins.bool
+    """There are more than are read."""
+    @_builtins.property
+    def interfaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInterface]:
+        """In the order of their indices; without an index by name."""
+
+    @_builtins.property
+    def error(self) -> _netutil_pb2.PartError:
+        """Why there are none, or what is not known of them."""
+
+    def __init__(
+        self,
+        *,
+        interfaces: _abc.Iterable[Global___HostInterface] | None = ...,
+        truncated: _builtins.bool = ...,
+        error: _netutil_pb2.PartError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "interfaces", b"interfaces", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostInterfaces: _TypeAlias = HostInterfaces  # noqa: Y015
+
+@_typing.final
+class HostInterface(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MAC_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    OPERATIONAL_STATE_FIELD_NUMBER: _builtins.int
+    UP_FIELD_NUMBER: _builtins.int
+    MASTER_FIELD_NUMBER: _builtins.int
+    PARENT_DEVICE_BUS_FIELD_NUMBER: _builtins.int
+    PARENT_DEVICE_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    SPEED_MEGABITS_FIELD_NUMBER: _builtins.int
+    DUPLEX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    index: _builtins.int
+    """As in Link, whose sources these are. Where the agent may not enter the namespace,
+    `name` and `counters` are all that is known (/proc/1/net/dev).
+    """
+    kind: _builtins.str
+    mac: _builtins.str
+    mtu: _builtins.int
+    operational_state: _builtins.str
+    up: _builtins.bool
+    master: _builtins.str
+    parent_device_bus: _builtins.str
+    parent_device: _builtins.str
+    speed_megabits: _builtins.int
+    """Of a link with a device: /sys/bus/<bus>/devices/<device>/net/<name>/speed. Not set:
+    not known, as for a link that is down.
+    """
+    duplex: _builtins.str
+    """"full" or "half", from `duplex` in the same directory. Not set: not known."""
+    @_builtins.property
+    def counters(self) -> _netutil_pb2.LinkCounters: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        index: _builtins.int | None = ...,
+        kind: _builtins.str | None = ...,
+        mac: _builtins.str | None = ...,
+        mtu: _builtins.int | None = ...,
+        operational_state: _builtins.str | None = ...,
+        up: _builtins.bool | None = ...,
+        master: _builtins.str | None = ...,
+        parent_device_bus: _builtins.str = ...,
+        parent_device: _builtins.str = ...,
+        counters: _netutil_pb2.LinkCounters | None = ...,
+        speed_megabits: _builtins.int | None = ...,
+        duplex: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duplex", b"_duplex", "_index", b"_index", "_kind", b"_kind", "_mac", b"_mac", "_master", b"_master", "_mtu", b"_mtu", "_operational_state", b"_operational_state", "_speed_megabits", b"_speed_megabits", "_up", b"_up", "counters", b"counters", "duplex", b"duplex", "index", b"index", "kind", b"kind", "mac", b"mac", "master", b"master", "mtu", b"mtu", "operational_state", b"operational_state", "speed_megabits", b"speed_megabits", "up", b"up"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duplex", b"_duplex", "_index", b"_index", "_kind", b"_kind", "_mac", b"_mac", "_master", b"_master", "_mtu", b"_mtu", "_operational_state", b"_operational_state", "_speed_megabits", b"_speed_megabits", "_up", b"_up", "counters", b"counters", "duplex", b"duplex", "index", b"index", "kind", b"kind", "mac", b"mac", "master", b"master", "mtu", b"mtu", "name", b"name", "operational_state", b"operational_state", "parent_device", b"parent_device", "parent_device_bus", b"parent_device_bus", "speed_megabits", b"speed_megabits", "up", b"up"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duplex: _TypeAlias = _typing.Literal["duplex"]  # noqa: Y015
+    _WhichOneofArgType__duplex: _TypeAlias = _typing.Literal["_duplex", b"_duplex"]  # noqa: Y015
+    _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+    _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
+    _WhichOneofReturnType__kind: _TypeAlias = _typing.Literal["kind"]  # noqa: Y015
+    _WhichOneofArgType__kind: _TypeAlias = _typing.Literal["_kind", b"_kind"]  # noqa: Y015
+    _WhichOneofReturnType__mac: _TypeAlias = _typing.Literal["mac"]  # noqa: Y015
+    _WhichOneofArgType__mac: _TypeAlias = _typing.Literal["_mac", b"_mac"]  # noqa: Y015
+    _WhichOneofReturnType__master: _TypeAlias = _typing.Literal["master"]  # noqa: Y015
+    _WhichOneofArgType__master: _TypeAlias = _typing.Literal["_master", b"_master"]  # noqa: Y015
+    _WhichOneofReturnType__mtu: _TypeAlias = _typing.Literal["mtu"]  # noqa: Y015
+    _WhichOneofArgType__mtu: _TypeAlias = _typing.Literal["_mtu", b"_mtu"]  # noqa: Y015
+    _WhichOneofReturnType__operational_state: _TypeAlias = _typing.Literal["operational_state"]  # noqa: Y015
+    _WhichOneofArgType__operational_state: _TypeAlias = _typing.Literal["_operational_state", b"_operational_state"]  # noqa: Y015
+    _WhichOneofReturnType__speed_megabits: _TypeAlias = _typing.Literal["speed_megabits"]  # noqa: Y015
+    _WhichOneofArgType__speed_megabits: _TypeAlias = _typing.Literal["_speed_megabits", b"_speed_megabits"]  # noqa: Y015
+    _WhichOneofReturnType__up: _TypeAlias = _typing.Literal["up"]  # noqa: Y015
+    _WhichOneofArgType__up: _TypeAlias = _typing.Literal["_up", b"_up"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duplex) -> _WhichOneofReturnType__duplex | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mac) -> _WhichOneofReturnType__mac | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__master) -> _WhichOneofReturnType__master | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mtu) -> _WhichOneofReturnType__mtu | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__operational_state) -> _WhichOneofReturnType__operational_state | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__speed_megabits) -> _WhichOneofReturnType__speed_megabits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__up) -> _WhichOneofReturnType__up | None: ...
+
+Global___HostInterface: _TypeAlias = HostInterface  # noqa: Y015
 
 @_typing.final
 class NetworkDevice(_message.Message):
@@ -1167,6 +1355,9 @@ class NodeProcess(_message.Message):
     that was just started.
     """
     container_id: _builtins.str
+    """Empty for a process in the pod's own cgroup, or below it in one that is no
+    container's: of the runtime, as a monitor or a virtual machine.
+    """
     thread_count: _builtins.int
     """How many the process has."""
     allowed_cpus: _builtins.str

@@ -94,7 +94,8 @@ class NodeServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DescribeNode(self, request, context):
-        """The node itself: its CPUs and its network devices.
+        """The node itself: its CPUs, its network devices and, if asked for, its network
+        interfaces.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,9 @@ class NodeStub:
     pod is said in its message.
     """
     DescribeNode: _grpc.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]
-    """The node itself: its CPUs and its network devices."""
+    """The node itself: its CPUs, its network devices and, if asked for, its network
+    interfaces.
+    """
     GetActivity: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetActivityRequest, _node_pb2.GetActivityResponse]
     """What every pod asks: counters since the agent's start. Two readings give rates."""
     Trace: _grpc.UnaryStreamMultiCallable[_node_pb2.TraceRequest, _node_pb2.TraceResponse]
@@ -86,7 +88,9 @@ class NodeAsyncStub(NodeStub):
     pod is said in its message.
     """
     DescribeNode: _aio.UnaryUnaryMultiCallable[_node_pb2.DescribeNodeRequest, _node_pb2.DescribeNodeResponse]  # type: ignore[assignment]
-    """The node itself: its CPUs and its network devices."""
+    """The node itself: its CPUs, its network devices and, if asked for, its network
+    interfaces.
+    """
     GetActivity: _aio.UnaryUnaryMultiCallable[_node_pb2.GetActivityRequest, _node_pb2.GetActivityResponse]  # type: ignore[assignment]
     """What every pod asks: counters since the agent's start. Two readings give rates."""
     Trace: _aio.UnaryStreamMultiCallable[_node_pb2.TraceRequest, _node_pb2.TraceResponse]  # type: ignore[assignment]
@@ -143,7 +147,9 @@ class NodeServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.DescribeNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.DescribeNodeResponse, _abc.Awaitable[_node_pb2.DescribeNodeResponse]]:
-        """The node itself: its CPUs and its network devices."""
+        """The node itself: its CPUs, its network devices and, if asked for, its network
+        interfaces.
+        """
 
     @_abc_1.abstractmethod
     def GetActivity(

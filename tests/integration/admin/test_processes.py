@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from netutil.client import NodeClient, NotFound
+from netutil.client.cli.render.processes import processes as processes_of
+from netutil.client.cli.render.processes import table
 from netutil.client.models.processes import NodeProcess, ProcessReading
 from netutil.podresources.v1 import podresources_pb2 as v1
 
@@ -100,6 +104,45 @@ def test_every_process_of_a_pod_is_listed_in_its_container(node: Node, client: N
     assert found == {node.app.pid: "app", node.pid: "app", node.web.sandbox_pid: ""}
     sandbox = next(one for one in processes if one.pid == node.web.sandbox_pid)
     assert sandbox.container_id not in ("", node.app.id)
+
+
+def test_processes_in_no_container_of_a_pod_are_listed(node: Node, client: NodeClient) -> None:
+    """CRI-O's monitor, and on cgroup v1 a process in the pod's own cgroup."""
+    pod = {directory.parent for directory in node.app.cgroups}
+    monitors = [directory / f"crio-conmon-{node.app.id}.scope" for directory in pod]
+    with (
+        subprocess.Popen(["sleep", "infinity"]) as monitor,
+        subprocess.Popen(["sleep", "infinity"]) as direct,
+    ):
+        try:
+            for directory in monitors:
+                directory.mkdir()
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    if (directory / name).exists():
+                        (directory / name).write_text((directory.parent / name).read_text())
+                (directory / "cgroup.procs").write_text(str(monitor.pid))
+            expected = {monitor.pid}
+            for directory in pod:
+                with suppress(OSError):  # EBUSY on cgroup v2: the pod's has controllers
+                    (directory / "cgroup.procs").write_text(str(direct.pid))
+                    expected.add(direct.pid)
+            reading = client.processes("shop", "web")
+        finally:
+            for process in (monitor, direct):
+                process.kill()
+                process.wait()
+            for directory in monitors:
+                directory.rmdir()
+    (web,) = reading.pods
+    assert web.errors == ()
+    found = {one.process.pid: one.process for one in web.processes}
+    outside = {pid for pid, one in found.items() if not one.container_id}
+    assert outside == expected
+    assert {found[pid].container for pid in outside} == {""}
+    assert found[node.app.pid].container == "app"
+    shown = processes_of(None, reading, "name")
+    table_shown = table(shown, datetime.now(UTC), None, None, pods=False)
+    assert [row[0] for row in table_shown.rows].count("(pod)") == len(expected)
 
 
 def test_all_pods_are_listed_by_namespace_and_name(node: Node, client: NodeClient) -> None:

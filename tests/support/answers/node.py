@@ -69,6 +69,42 @@ def described_node() -> node_pb2.DescribeNodeResponse:
                 interfaces=["ens1f0"],
             )
         ],
+        cpu_counts=node_pb2.CPUCounts(logical=5, cores=3),
+        host_interfaces=host_interfaces(),
+    )
+
+
+def host_interfaces() -> node_pb2.HostInterfaces:
+    """A hardware link, and a veth of a bridge with more traffic and errors."""
+    return node_pb2.HostInterfaces(
+        interfaces=[
+            node_pb2.HostInterface(
+                name="ens1f0",
+                index=2,
+                kind="",
+                mac="02:00:00:00:00:01",
+                mtu=9000,
+                operational_state="UP",
+                up=True,
+                master="",
+                parent_device_bus="pci",
+                parent_device="0000:3b:00.0",
+                counters=netutil_pb2.LinkCounters(rx_bytes=7, tx_bytes=8, rx_dropped=3),
+                speed_megabits=25000,
+                duplex="full",
+            ),
+            node_pb2.HostInterface(
+                name="veth\x1b[31m",
+                index=9,
+                kind="veth",
+                mac="02:00:00:00:00:02",
+                mtu=1500,
+                operational_state="UP",
+                up=True,
+                master="cni0",
+                counters=netutil_pb2.LinkCounters(rx_bytes=2**63, rx_errors=5, tx_errors=1),
+            ),
+        ]
     )
 
 

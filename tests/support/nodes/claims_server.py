@@ -19,14 +19,17 @@ from tests.support.nodes.dra_node import UID
 
 GROUP = "/apis/resource.k8s.io"
 NODE, POOL = "node-1", "node-1"
+SLICE_DEVICES = 128
+"""ResourceSliceMaxDevices of k8s.io/api/resource/v1."""
 
 
 class ClaimsServer:
-    """`claims` and `slices` are as doubles of their own, behind one address."""
+    """`claims`, `slices` and `pods` are as doubles of their own, behind one address."""
 
     def __init__(self, context: ssl.SSLContext, directory: Path) -> None:
         self.double = KubeletDouble(self._answer, context)
         self.claims, self.slices = ApiServer(context), ApiServer(context, node=NODE)
+        self.pods = ApiServer(context, node=NODE)
         self.claims.path = f"{GROUP}/v1/resourceclaims"
         self.claims.one_name = f"{GROUP}/v1/namespaces/default/resourceclaims"
         self.claims.selector, self.claims.served = None, ["v1"]
@@ -40,6 +43,8 @@ class ClaimsServer:
 
     def _answer(self, handler: Handler) -> None:
         server = self.slices if "resourceslices" in handler.path else self.claims
+        if not handler.path.startswith(GROUP):
+            server = self.pods
         server.double.answer(handler)
 
     def put(self, name: str, *devices: str, uid: str = UID, **more: Any) -> None:
@@ -55,22 +60,26 @@ class ClaimsServer:
         self.claims.put(made)
 
     def publish(self, *addresses: str) -> None:
-        """Store a slice with a device for each PCI address."""
-        devices = [
-            {"name": device_name(one), "attributes": {PCI: {"string": one}}} for one in addresses
-        ]
-        spec = {
-            "driver": DRIVER,
-            "nodeName": NODE,
-            "pool": {"name": POOL, "generation": 1, "resourceSliceCount": 1},
-            "devices": devices,
-        }
-        self.slices.put({"metadata": {"name": "slice-1", "uid": "slice-uid-1"}, "spec": spec})
+        """Store slices with a device for each PCI address, as many as the API allows in each."""
+        parts = [addresses[n : n + SLICE_DEVICES] for n in range(0, len(addresses), SLICE_DEVICES)]
+        for number, part in enumerate(parts, 1):
+            devices = [
+                {"name": device_name(one), "attributes": {PCI: {"string": one}}} for one in part
+            ]
+            spec = {
+                "driver": DRIVER,
+                "nodeName": NODE,
+                "pool": {"name": POOL, "generation": 1, "resourceSliceCount": len(parts)},
+                "devices": devices,
+            }
+            names = {"name": f"slice-{number}", "uid": f"slice-uid-{number}"}
+            self.slices.put({"metadata": names, "spec": spec})
 
     def stop(self) -> None:
         """Refuse connections from now on, and end those that are there."""
         self.claims.double.released.set()
         self.slices.double.released.set()
+        self.pods.double.released.set()
         self.double.shutdown()
         self.double.server_close()
         self.double.drop_connections()
@@ -109,6 +118,6 @@ def claims_server(directory: Path) -> Iterator[ClaimsServer]:
         try:
             yield made
         finally:
-            for server in (made.claims, made.slices):
+            for server in (made.claims, made.slices, made.pods):
                 server.double.released.set()
                 server.double.server_close()

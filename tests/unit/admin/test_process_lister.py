@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,11 +73,17 @@ async def lister(
     socket: Path | str = "/nonexistent/kubelet.sock",
     bounds: ListingBounds | None = None,
     reads: ReadPool | None = None,
+    own: Collection[int] = (),
 ) -> AsyncIterator[ProcessLister]:
+    """`own` are the pods that have a cgroup of their own beside those of containers."""
+
     async def containers() -> dict[str, dict[str, str]]:
         return {f"{n:032x}": {f"{n:064x}": f"/cgroup/web-{n}"} for n in range(PODS)}
 
-    callers: Any = SimpleNamespace(containers_by_pod=containers)
+    async def directories() -> dict[str, str]:
+        return {f"{n:032x}": f"/cgroup/pod-{n}" for n in own}
+
+    callers: Any = SimpleNamespace(containers_by_pod=containers, pod_directories=directories)
     pods, resources = PodDirectory(Source(), 10), ResourceDirectory(str(socket), 10)
     try:
         yield ProcessLister(callers, pods, resources, reads or ReadPool(), bounds)
@@ -88,7 +94,7 @@ async def lister(
 
 def reading(monkeypatch: pytest.MonkeyPatch, read: Any) -> None:
     """Let `read` yield the slices of a container instead of the kernel."""
-    monkeypatch.setattr(processes, "read_container", read)
+    monkeypatch.setattr(processes, "read_cgroup", read)
 
 
 def counting(directory: str, quota: Quota, **_: Any) -> Iterator[Slice]:
@@ -117,6 +123,29 @@ async def test_every_pod_comes_by_name_in_slices(monkeypatch: pytest.MonkeyPatch
     process = others[0].processes[0]
     assert (process.container, process.container_id) == ("app", "0" * 64)
     assert process.started_at.seconds == 1_700_000_000 and others[0].read_at_seconds == 7.5
+
+
+async def test_processes_in_no_container_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    skipped: dict[str, list[bool]] = {}
+
+    def read(
+        directory: str, quota: Quota, *, skips: Callable[[str], bool], **_: Any
+    ) -> Iterator[Slice]:
+        names = ("crio-conmon-" + "0" * 64 + ".scope", "crio-" + "0" * 64 + ".scope")
+        skipped[directory] = [skips(name) for name in names]
+        yield from counting(directory, quota)
+
+    reading(monkeypatch, read)
+    listed = Listed()
+    async with lister(own=[1], bounds=ListingBounds(pod_processes=5)) as found:
+        await found.run(EVERY, 5, listed.send)
+    processes = [one for each in listed.messages if each.pod == "web-1" for one in each.processes]
+    assert [one.container for one in processes] == ["app"] * 3 + [""] * 2
+    assert [one.container_id for one in processes[2:]] == [f"{1:064x}", "", ""]
+    assert listed.last("web-1").processes_truncated
+    assert skipped["/cgroup/pod-1"] == [False, True]
+    assert skipped["/cgroup/web-1"] == [False, False]
+    assert listed.pids("web-2") == [21, 22, 23]
 
 
 async def test_one_pod_is_listed_alone(monkeypatch: pytest.MonkeyPatch) -> None:

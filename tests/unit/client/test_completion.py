@@ -59,6 +59,7 @@ def in_bash(line: str, directory: Path, **more: str) -> list[str]:
     [
         ("netutil netw", {"network"}),
         ("netutil node ex", {"explain"}),
+        ("netutil node describe --sort e", {"errors"}),
         ("netutil whoami -o y", {"yaml"}),
         ("netutil cpu --topo", {"--topology"}),
         ("netutil completion z", {"zsh"}),

@@ -406,7 +406,9 @@ def test_a_caller_without_root_gets_the_error(
     )
 
 
-@pytest.mark.parametrize("command", ["pods", "pod", "top", "trace", "explain", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["pods", "pod", "describe", "top", "trace", "explain", "doctor"]
+)
 def test_each_command_explains_itself(netutil: Netutil, command: str) -> None:
     ended = netutil("node", command, "--help")
     assert ended.code == 0

@@ -21,7 +21,7 @@ from netutil.agent.collect.processes import (
     ProcessFacts,
     Quota,
     boot_seconds,
-    read_container,
+    read_cgroup,
     read_process,
 )
 
@@ -72,9 +72,7 @@ def read(
     directory: str, quota: Quota | None = None, *, with_threads: bool = False
 ) -> list[ProcessFacts]:
     quota = quota or Quota(100, 10_000)
-    slices = read_container(
-        directory, quota, with_threads=with_threads, boot_seconds=boot_seconds()
-    )
+    slices = read_cgroup(directory, quota, with_threads=with_threads, boot_seconds=boot_seconds())
     return [one for each in slices for one in each.processes]
 
 
@@ -83,6 +81,26 @@ def test_processes_below_the_cgroup_are_read_too(tmp_path: Path) -> None:
     with sleeping() as one, sleeping() as other:
         cgroup(tmp_path / "below", other)
         assert {each.number for each in read(cgroup(tmp_path, one))} == {one, other}
+
+
+def test_a_cgroup_that_is_skipped_is_not_read(tmp_path: Path) -> None:
+    for name in ("monitor", "container"):
+        (tmp_path / name / "below").mkdir(parents=True)
+    with sleeping() as monitor, sleeping() as below, sleeping() as other, sleeping() as own:
+        cgroup(tmp_path, own)
+        cgroup(tmp_path / "monitor", monitor)
+        cgroup(tmp_path / "monitor" / "below", below)
+        cgroup(tmp_path / "container", other)
+        cgroup(tmp_path / "container" / "below", other)
+        slices = read_cgroup(
+            str(tmp_path),
+            Quota(100, 100),
+            with_threads=False,
+            boot_seconds=boot_seconds(),
+            skips=lambda name: name == "container",
+        )
+        found = [one.number for each in slices for one in each.processes]
+    assert sorted(found) == sorted((own, monitor, below))
 
 
 def test_the_facts_are_those_of_psutil(tmp_path: Path) -> None:
@@ -179,9 +197,7 @@ def test_no_more_threads_are_read_than_the_quota_has(tmp_path: Path) -> None:
 def test_many_threads_come_in_slices(tmp_path: Path) -> None:
     with program("-c", THREADS, str(2 * SLICE_ROWS)) as pid:
         slices = list(
-            read_container(
-                cgroup(tmp_path, pid), Quota(1, 1000), with_threads=True, boot_seconds=0.0
-            )
+            read_cgroup(cgroup(tmp_path, pid), Quota(1, 1000), with_threads=True, boot_seconds=0.0)
         )
         numbers = [each.number for one in slices for each in one.processes[0].threads]
         assert [len(one.processes[0].threads) for one in slices] == [SLICE_ROWS, SLICE_ROWS, 1]
@@ -192,7 +208,7 @@ def test_many_processes_come_in_slices(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(processes, "SLICE_ROWS", 2)
     with sleeping() as one, sleeping() as two, sleeping() as three:
         directory = cgroup(tmp_path, one, two, three)
-        slices = list(read_container(directory, Quota(9, 9), with_threads=False, boot_seconds=0.0))
+        slices = list(read_cgroup(directory, Quota(9, 9), with_threads=False, boot_seconds=0.0))
         assert [len(each.processes) for each in slices] == [2, 1]
 
 
@@ -200,7 +216,7 @@ def test_long_lists_of_cpus_end_a_slice(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(processes, "SLICE_CPU_LIST_CHARACTERS", 2)
     with program("-c", THREADS, "9") as pid:
         directory = cgroup(tmp_path, pid)
-        slices = list(read_container(directory, Quota(9, 99), with_threads=True, boot_seconds=0.0))
+        slices = list(read_cgroup(directory, Quota(9, 99), with_threads=True, boot_seconds=0.0))
         assert len(slices) > 1
         assert sum(len(one.processes[0].threads) for one in slices) == 10
 
@@ -245,7 +261,7 @@ def test_a_process_whose_first_thread_has_ended_is_read(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to choose a pid")
 def test_a_number_that_is_reused_meanwhile_is_left_out(tmp_path: Path) -> None:
     with sleeping() as pid:
-        slices = read_container(
+        slices = read_cgroup(
             cgroup(tmp_path, pid), Quota(9, 9), with_threads=True, boot_seconds=0.0
         )
         process = psutil.Process(pid)
@@ -313,12 +329,12 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 AUDITED = """
 import sys
 opened = []
-from netutil.agent.collect.processes import Quota, read_container
+from netutil.agent.collect.processes import Quota, read_cgroup
 def hook(event, arguments):
     if event == "open":
         opened.append(str(arguments[0]))
 def read():
-    for _ in read_container(sys.argv[1], Quota(9, 9999), with_threads=True, boot_seconds=0.0):
+    for _ in read_cgroup(sys.argv[1], Quota(9, 9999), with_threads=True, boot_seconds=0.0):
         pass
 read()  # loads what is loaded late
 sys.addaudithook(hook)

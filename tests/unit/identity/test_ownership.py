@@ -15,6 +15,7 @@ from netutil.agent.identity.cgroups import (
     CgroupTree,
     Hierarchy,
     containers_below,
+    pod_directories_below,
     processes_below,
     read_cgroup_tree,
 )
@@ -202,6 +203,8 @@ def test_the_pods_processes_and_the_nodes_containers_are_listed(
     found = containers_below(tree.hierarchies[name])
     assert {container.id, second.id} <= set(found)
     assert os.path.basename(found[container.id]) == container.id
+    pods = pod_directories_below(tree.hierarchies[name])
+    assert pods[UID.replace("-", "")] == os.path.dirname(found[container.id])
 
 
 @pytest.mark.parametrize(

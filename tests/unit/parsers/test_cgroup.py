@@ -366,7 +366,7 @@ def test_a_process_outside_of_containers_is_refused(case: str) -> None:
 
 segments = st.text(
     st.characters(exclude_characters="/\n", exclude_categories=["Cs"]), min_size=1, max_size=80
-)
+).filter(lambda name: name not in (".", ".."))  # no cgroup has such a name
 
 IN_THE_POD = {
     "gVisor on cgroup v1": (

@@ -1,0 +1,85 @@
+"""What each source of pods and of claims costs the agent at its start: its own imports.
+
+A new process imports all that the agent always needs, then makes the source as the agent does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bench import node
+from bench.rows import Row
+
+_MADE = """
+import json, sys, time
+import psutil
+import netutil.agent.lifecycle
+from netutil.agent.config import parse
+from netutil.agent.pod_source import create_claims_api, create_source
+config = parse(sys.argv[1:], {})
+own = psutil.Process()
+modules, pss, began = len(sys.modules), own.memory_full_info().pss, time.process_time()
+source = create_source(config)
+claims = create_claims_api(config)
+print(json.dumps({
+    "seconds": time.process_time() - began,
+    "pss": own.memory_full_info().pss - pss,
+    "modules": len(sys.modules) - modules,
+}))
+"""
+_API_SERVER = ("--apiserver-url=https://192.0.2.1", "--node-name=node-1")
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "file": ("--pod-source=file:/nonexistent/pods.json",),
+    "kubelet": ("--pod-source=kubelet",),
+    "pods-api": ("--pod-source=pods-api",),
+    "apiserver": ("--pod-source=apiserver", *_API_SERVER),
+    "claims": ("--pod-source=kubelet", "--resource-claims=apiserver", *_API_SERVER),
+    "both": ("--pod-source=apiserver", "--resource-claims=apiserver", *_API_SERVER),
+}
+
+
+class Made(NamedTuple):
+    """What it took to make a source."""
+
+    seconds: float
+    pss: float
+    modules: int
+
+
+def rows(*, quick: bool) -> Iterator[Row]:
+    """Yield CPU time and memory of each source."""
+    times = 3 if quick else 9
+    for name, flags in _SOURCES.items():
+        made = [_make(flags) for _ in range(times)]
+        milliseconds = [1000 * one.seconds for one in made]
+        memory = [one.pss / 2**20 for one in made]
+        note = f"{made[0].modules} modules; {' '.join(flags[:2])}"
+        for key, of, values, unit in (
+            ("cpu", "CPU to make", milliseconds, "ms"),
+            ("memory", "memory (PSS) of", memory, "MiB"),
+        ):
+            yield Row(
+                f"source.{name}.{key}",
+                f"{of} the source `{name}`, its imports included",
+                "absolute",
+                min(values) if key == "cpu" else sorted(values)[len(values) // 2],
+                unit,
+                min(values),
+                max(values),
+                note=note,
+            )
+
+
+def _make(flags: tuple[str, ...]) -> Made:
+    done = subprocess.run(
+        [sys.executable, "-c", _MADE, *flags],
+        env=os.environ | node.ENV,
+        check=True,
+        capture_output=True,
+    )
+    return Made(**json.loads(done.stdout))
